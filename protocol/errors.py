@@ -1,0 +1,424 @@
+"""Every failure has a name: the exception tree, and THE table of what each code means to a caller.
+
+::
+
+    TidegateError
+    ├── InvalidRequest          change the request, then send it again
+    │   ├── NotFound            it is not here, or not yours
+    │   ├── IdempotencyKeyReused
+    │   └── UnrecoverablePosition   start again from a snapshot
+    ├── AccessDenied            bring other credentials
+    ├── TryAgainLater           the same request may succeed later (``retry_after`` seconds)
+    │   ├── Overloaded          a bounded queue or store is full
+    │   └── ShuttingDown
+    ├── ProviderError           the model's side failed
+    │   └── SchemaMismatch      it answered, but not in the shape asked for (``raw`` is what it said)
+    ├── DeadlineExceeded        out of time
+    ├── RequestCancelled        somebody cancelled it
+    ├── ActorError              the runtime's own failures
+    │   ├── MailboxFull
+    │   ├── AskTimeout
+    │   ├── AskCycle
+    │   ├── ActorFailed
+    │   └── ActorStopped
+    ├── ConfigurationError      the operator has to change a setting
+    └── InternalError           a fault of ours
+
+A class is a decision that a caller takes; a *code* says precisely what happened, and the table below gives each code its
+HTTP status, its WebSocket close code, a title that is safe to show, and a remedy.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar, Final, Literal
+
+import msgspec
+
+Family = Literal[
+    "request", "authentication", "permission", "not_found", "rate_limit", "overloaded", "timeout", "server"
+]
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of the table: what a code means on the wire.
+
+    Attributes:
+        status: the HTTP status.
+        title: a short sentence, safe for any caller.
+        remedy: what the caller can do about it.
+        temporary: whether the same request may succeed later.
+        close: the WebSocket close code where this failure ends a socket; 0 where it never does.
+        family: what kind of failure it is; each compatible dialect names the families in its own words.
+    """
+
+    status: int
+    title: str
+    remedy: str
+    temporary: bool = False
+    close: int = 0
+    family: Family = "request"
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """Where in the input something is wrong: ``path`` as ``$.messages[0].role``, and what is wrong there."""
+
+    path: str
+    message: str
+
+
+PROBLEMS: Final[dict[str, Problem]] = {
+    # the request
+    "invalid_request": Problem(
+        status=400, close=4501, title="The request is not valid", remedy="Correct the fields named in `errors`."
+    ),
+    "malformed_json": Problem(
+        status=400, close=4501, title="The body is not JSON", remedy="Send one UTF-8 encoded JSON object."
+    ),
+    "invalid_schema": Problem(
+        status=400, title="`schema` is not a JSON Schema", remedy="Send a valid JSON Schema (draft 2020-12) object."
+    ),
+    "invalid_position": Problem(
+        status=400,
+        title="The position can't be read",
+        remedy="Send a position as it was given: `epoch:offset`, or `{epoch, offset}`.",
+    ),
+    "body_too_large": Problem(
+        status=413, close=4501, title="The body is too large", remedy="Send less, or raise MAX_BODY_BYTES."
+    ),
+    "unsupported_media_type": Problem(
+        status=415, title="The content type is not supported", remedy="Send `Content-Type: application/json`."
+    ),
+    "method_not_allowed": Problem(
+        status=405, title="This address does not take that method", remedy="See the `Allow` header."
+    ),
+    "upgrade_required": Problem(
+        status=426, title="This address speaks WebSocket", remedy="Connect with a WebSocket client."
+    ),
+    "not_found": Problem(status=404, title="There is nothing here", remedy="Check the address.", family="not_found"),
+    "request_not_found": Problem(
+        status=404,
+        title="No such request",
+        remedy="Check the id. A finished request is kept for a limited time: submit it again.",
+        family="not_found",
+    ),
+    "model_not_found": Problem(
+        status=404, title="No such model", remedy="Use a model that GET /v1/models lists.", family="not_found"
+    ),
+    "idempotency_key_reused": Problem(
+        status=422,
+        title="The idempotency key was used for another body",
+        remedy="Use a new key for a new request, or repeat the first body exactly.",
+    ),
+    "unrecoverable_position": Problem(
+        status=410,
+        title="The position can't be recovered",
+        remedy="Subscribe with `mode=snapshot`, or without a position.",
+    ),
+    # who asks
+    "unauthenticated": Problem(
+        status=401,
+        close=4500,
+        title="No valid API key was sent",
+        remedy="Send `Authorization: Bearer <key>` (or `x-api-key`).",
+        family="authentication",
+    ),
+    "authentication_timeout": Problem(
+        status=401, close=4502, title="Nobody authenticated in time", remedy="Authenticate within 10 s of connecting."
+    ),
+    "origin_not_allowed": Problem(
+        status=403,
+        close=4507,
+        title="This origin may not connect",
+        remedy="Add the origin to WS_ALLOWED_ORIGINS.",
+        family="permission",
+    ),
+    "forbidden": Problem(
+        status=403,
+        close=4507,
+        title="Not allowed",
+        remedy="Use a key with the right to do this.",
+        family="permission",
+    ),
+    # later
+    "rate_limited": Problem(
+        status=429,
+        close=4013,
+        title="Too many requests",
+        remedy="Wait for `retryAfterMs`, then try again.",
+        temporary=True,
+        family="rate_limit",
+    ),
+    "overloaded": Problem(
+        status=503, title="The service is full", remedy="Wait, then try again.", temporary=True, family="overloaded"
+    ),
+    "provider_overloaded": Problem(
+        status=503,
+        title="The provider's queue is full",
+        remedy="Wait for `retryAfterMs`, then try again, or use another model.",
+        temporary=True,
+        family="overloaded",
+    ),
+    "shutting_down": Problem(
+        status=503,
+        close=4001,
+        title="The server is shutting down",
+        remedy="Connect again: another server takes over.",
+        temporary=True,
+        family="overloaded",
+    ),
+    "slow_consumer": Problem(
+        status=503,
+        close=4008,
+        title="The client reads too slowly",
+        remedy="Reconnect and resume from the last position.",
+        temporary=True,
+        family="overloaded",
+    ),
+    "connection_limit": Problem(
+        status=503,
+        close=4504,
+        title="Too many connections or subscriptions",
+        remedy="Close some of them first.",
+        temporary=True,
+        family="overloaded",
+    ),
+    # the model's side
+    "provider_unavailable": Problem(
+        status=503, title="The provider can't be reached", remedy="Try again later.", temporary=True, family="server"
+    ),
+    "provider_rate_limited": Problem(
+        status=429,
+        title="The provider limits our rate",
+        remedy="Wait for `retryAfterMs`, then try again.",
+        temporary=True,
+        family="rate_limit",
+    ),
+    "provider_error": Problem(
+        status=502, title="The provider failed", remedy="Try again later.", temporary=True, family="server"
+    ),
+    "provider_rejected": Problem(
+        status=400, title="The provider refused the request", remedy="Correct the request for this model."
+    ),
+    "provider_credentials": Problem(
+        status=502,
+        title="The provider refused the service's credentials",
+        remedy="The operator has to set a valid key for this provider.",
+        family="server",
+    ),
+    "provider_bad_response": Problem(
+        status=502,
+        title="The provider's answer can't be read",
+        remedy="Try again; if it stays, check the provider's base URL.",
+        temporary=True,
+        family="server",
+    ),
+    "provider_stream_broken": Problem(
+        status=502,
+        title="The provider's stream broke off before its end",
+        remedy="Try again: what had arrived is kept in the log.",
+        temporary=True,
+        family="server",
+    ),
+    "provider_timeout": Problem(
+        status=504,
+        title="The provider was silent for too long",
+        remedy="Try again, or allow more time.",
+        temporary=True,
+        family="timeout",
+    ),
+    "response_too_large": Problem(
+        status=502, title="The answer outgrew its bound", remedy="Ask for fewer tokens (`maxTokens`).", family="server"
+    ),
+    "schema_mismatch": Problem(
+        status=502,
+        title="The answer does not match the schema",
+        remedy="Simplify the schema, allow more tokens, or use a stronger model.",
+        family="server",
+    ),
+    # time and will
+    "deadline_exceeded": Problem(
+        status=504,
+        title="The request ran out of time",
+        remedy="Allow more time (`timeoutMs`).",
+        temporary=True,
+        family="timeout",
+    ),
+    "cancelled": Problem(status=409, title="The request was cancelled", remedy="Submit it again if you still want it."),
+    # ours
+    "mailbox_full": Problem(
+        status=503, title="The service is full", remedy="Wait, then try again.", temporary=True, family="overloaded"
+    ),
+    "ask_timeout": Problem(
+        status=504,
+        title="A part of the service did not answer in time",
+        remedy="Try again.",
+        temporary=True,
+        family="timeout",
+    ),
+    "ask_cycle": Problem(status=500, title="Internal error", remedy="Report it with the trace id.", family="server"),
+    "actor_failed": Problem(status=500, title="Internal error", remedy="Report it with the trace id.", family="server"),
+    "actor_stopped": Problem(
+        status=503, title="A part of the service has stopped", remedy="Try again.", temporary=True, family="overloaded"
+    ),
+    "configuration_error": Problem(
+        status=500, title="The service is not configured for this", remedy="The operator has to act.", family="server"
+    ),
+    "internal_error": Problem(
+        status=500, close=1011, title="Internal error", remedy="Report it with the trace id.", family="server"
+    ),
+}
+
+
+class TidegateError(Exception):
+    """The root of every failure that has a name.
+
+    Args:
+        detail: one sentence for the caller: safe, without secrets, stack traces or an upstream's body. Defaults to the
+            table's title.
+        code: a row of ``PROBLEMS``; defaults to the class's own.
+        retry_after: seconds after which trying again makes sense.
+        errors: where in the input something is wrong.
+    """
+
+    code: str = "internal_error"
+    codes: ClassVar[dict[str, Problem]] = PROBLEMS
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        code: str = "",
+        retry_after: float | None = None,
+        errors: Sequence[FieldError] = (),
+    ) -> None:
+        self.code = code or type(self).code
+        self.detail = detail or self.problem.title
+        self.retry_after = retry_after
+        self.errors = tuple(errors)
+        super().__init__(self.detail)
+
+    @property
+    def problem(self) -> Problem:
+        """The table's row for this failure; an unknown code reads as ``internal_error``."""
+        return PROBLEMS.get(self.code) or PROBLEMS["internal_error"]
+
+
+class InvalidRequest(TidegateError):
+    """Change the request, then send it again."""
+
+    code = "invalid_request"
+
+
+class NotFound(InvalidRequest):
+    """It is not here, or it is not yours: check the id."""
+
+    code = "not_found"
+
+
+class IdempotencyKeyReused(InvalidRequest):
+    """Use a new key for a new request."""
+
+    code = "idempotency_key_reused"
+
+
+class UnrecoverablePosition(InvalidRequest):
+    """Start again from a snapshot: the log can't be read from this position."""
+
+    code = "unrecoverable_position"
+
+
+class AccessDenied(TidegateError):
+    """Bring other credentials."""
+
+    code = "unauthenticated"
+
+
+class TryAgainLater(TidegateError):
+    """The same request may succeed after ``retry_after`` seconds."""
+
+    code = "rate_limited"
+
+
+class Overloaded(TryAgainLater):
+    """A bounded queue or store is full: shed load, then try again."""
+
+    code = "overloaded"
+
+
+class ShuttingDown(TryAgainLater):
+    """This server takes no more work: connect to another."""
+
+    code = "shutting_down"
+
+
+class ProviderError(TidegateError):
+    """The model's side failed; ``code`` says how, and ``problem.temporary`` whether to try again."""
+
+    code = "provider_error"
+
+
+class SchemaMismatch(ProviderError):
+    """The model answered, but not in the shape asked for: ``raw`` is its text, word for word."""
+
+    code = "schema_mismatch"
+
+    def __init__(self, detail: str = "", *, raw: str = "", errors: Sequence[FieldError] = ()) -> None:
+        self.raw = raw
+        super().__init__(detail, errors=errors)
+
+
+class DeadlineExceeded(TidegateError):
+    """Out of time: allow more, or ask for less."""
+
+    code = "deadline_exceeded"
+
+
+class RequestCancelled(TidegateError):
+    """Somebody cancelled the request: submit it again if it is still wanted."""
+
+    code = "cancelled"
+
+
+class ActorError(TidegateError):
+    """The actor runtime could not deliver or answer a message."""
+
+
+class MailboxFull(ActorError):
+    """The mailbox rejects when full: shed load, or choose the ``wait`` policy."""
+
+    code = "mailbox_full"
+
+
+class AskTimeout(ActorError):
+    """No reply before the deadline: the actor may still handle the message, and its late reply is dropped."""
+
+    code = "ask_timeout"
+
+
+class AskCycle(ActorError):
+    """The actor already waits, directly or not, for this very ask: reply, tell or pipe instead."""
+
+    code = "ask_cycle"
+
+
+class ActorFailed(ActorError):
+    """The handler raised something it had not declared; the actor restarts and the message is dropped."""
+
+    code = "actor_failed"
+
+
+class ActorStopped(ActorError):
+    """The actor is gone, so the message was not handled: look it up again, or spawn it."""
+
+    code = "actor_stopped"
+
+
+class ConfigurationError(TidegateError):
+    """The operator has to change a setting: the message names it and what it may be."""
+
+    code = "configuration_error"
+
+
+class InternalError(TidegateError):
+    """A fault of ours: report it with the trace id."""
+
+    code = "internal_error"
