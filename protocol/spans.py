@@ -1,0 +1,58 @@
+"""Every span and attribute name, in one place.
+
+Names are those of the OpenTelemetry semantic conventions wherever they have one; ours begin with ``tidegate.``. The table
+lives in ``protocol`` because both layers above open spans.
+"""
+
+from typing import Final
+
+TRACER: Final = "tidegate"
+
+# http (server and client)
+HTTP_METHOD: Final = "http.request.method"
+HTTP_ROUTE: Final = "http.route"
+HTTP_STATUS: Final = "http.response.status_code"
+URL_PATH: Final = "url.path"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
+ERROR_TYPE: Final = "error.type"
+
+# messages between actors
+MESSAGING_SYSTEM: Final = "messaging.system"
+MESSAGING_OPERATION: Final = "messaging.operation.name"
+MESSAGING_OPERATION_TYPE: Final = "messaging.operation.type"
+MESSAGING_DESTINATION: Final = "messaging.destination.name"
+MESSAGE_TYPE: Final = "tidegate.message.type"
+MAILBOX_WAIT: Final = "tidegate.mailbox.wait_ms"
+
+# the model's side
+GEN_AI_OPERATION: Final = "gen_ai.operation.name"
+GEN_AI_PROVIDER: Final = "gen_ai.provider.name"
+GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
+GEN_AI_RESPONSE_MODEL: Final = "gen_ai.response.model"
+GEN_AI_RESPONSE_ID: Final = "gen_ai.response.id"
+GEN_AI_FINISH_REASONS: Final = "gen_ai.response.finish_reasons"
+GEN_AI_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+GEN_AI_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
+GEN_AI_CACHED_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
+GEN_AI_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
+GEN_AI_TEMPERATURE: Final = "gen_ai.request.temperature"
+GEN_AI_SEED: Final = "gen_ai.request.seed"
+GEN_AI_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
+
+# ours
+REQUEST_ID: Final = "tidegate.request.id"
+SOURCE: Final = "tidegate.source"
+ATTEMPT: Final = "tidegate.attempt"
+CACHE_HIT: Final = "tidegate.cache.hit"
+JOINERS: Final = "tidegate.joiners"
+
+
+def chat(model: str) -> str:
+    """The name of a model call's span, as the GenAI conventions have it: ``chat {model}``."""
+    return f"chat {model}"
+
+
+def process(destination: str) -> str:
+    """The name of the span in which an actor handles a domain message: ``process {actor}``."""
+    return f"process {destination}"
