@@ -1,0 +1,207 @@
+"""What a log is made of: events, the entries that carry them, and the interface by which a log is read.
+
+A log is append-only. Its entries carry contiguous offsets from 1 within one *epoch*, and end with exactly one terminal
+event: ``Completed``, ``Failed`` or ``Cancelled``.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from protocol.errors import FieldError, InvalidRequest
+from protocol.llm import FinishReason, ToolCall, Usage
+
+
+class _Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", omit_defaults=True):
+    """Anything that a log can hold."""
+
+
+class Started(_Event, frozen=True, tag="started"):
+    """The log is open: always the entry at offset 1.
+
+    Attributes:
+        model: the model as the caller named it.
+        created: Unix time in seconds.
+    """
+
+    model: str
+    created: int
+
+
+class Delta(_Event, frozen=True, tag="delta"):
+    """A piece of the answer's text."""
+
+    text: str
+
+
+class ToolCallDelta(_Event, frozen=True, tag="tool_call"):
+    """A piece of a tool call: the first piece of call ``index`` has its id and name, each one adds to ``arguments``."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class AttemptFailed(_Event, frozen=True, tag="attempt_failed"):
+    """A boundary: the call that gave the content so far broke off.
+
+    Attributes:
+        provider: whose call it was.
+        model: that provider's name of the model.
+        code: the failure's code.
+        restart: whether the answer starts anew after this entry; what came before it is then void.
+    """
+
+    provider: str
+    model: str
+    code: str
+    restart: bool = False
+
+
+class Completed(_Event, frozen=True, tag="completed"):
+    """The end of an answer that is whole.
+
+    Attributes:
+        result: the validated JSON where a schema was given, otherwise ``{"text": …, "toolCalls": […]}``.
+        finish_reason: why the model stopped.
+        usage: tokens of all the request's attempts.
+        provider: who answered.
+        model: the provider's own name of the model.
+    """
+
+    result: msgspec.Raw
+    finish_reason: FinishReason = "stop"
+    usage: Usage = Usage()
+    provider: str = ""
+    model: str = ""
+
+
+class Failed(_Event, frozen=True, tag="failed"):
+    """The end of an answer that will not become whole; ``code`` is a row of ``errors.PROBLEMS``."""
+
+    code: str
+    message: str
+    temporary: bool = False
+    retry_after_ms: int | None = None
+    errors: tuple[FieldError, ...] = ()
+
+
+class Cancelled(_Event, frozen=True, tag="cancelled"):
+    """The end of an answer that nobody wants any more."""
+
+    reason: str = "cancelled"
+
+
+Content = Delta | ToolCallDelta | AttemptFailed
+Terminal = Completed | Failed | Cancelled
+Event = Started | Content | Terminal
+
+TERMINAL: Final = (Completed, Failed, Cancelled)
+
+
+class Position(msgspec.Struct, frozen=True):
+    """Where a reader is: an offset within an epoch, one atomic value. On one line it is ``epoch:offset``."""
+
+    epoch: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch}:{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Position":
+        """Read ``epoch:offset``.
+
+        Raises:
+            InvalidRequest: ``invalid_position``, where the text is anything else.
+        """
+        epoch, colon, offset = text.rpartition(":")
+        if not colon or not epoch or not (offset.isascii() and offset.isdigit()) or len(offset) > _OFFSET_DIGITS:
+            message = f"a position is `epoch:offset`, got {text[:80]!r}"
+            raise InvalidRequest(message, code="invalid_position")
+        return cls(epoch, int(offset))
+
+
+_OFFSET_DIGITS = 15
+
+
+class Entry:
+    """An event at its offset. ``frames`` holds its wire forms, each built once by whoever needs it first."""
+
+    __slots__ = ("event", "frames", "offset", "terminal")
+
+    def __init__(self, offset: int, event: Event) -> None:
+        self.offset = offset
+        self.event = event
+        self.terminal = isinstance(event, TERMINAL)
+        self.frames: dict[str, bytes] = {}
+
+    def frame(self, dialect: str, encode: "Callable[[Entry], bytes]") -> bytes:
+        """Return this entry's form in ``dialect``; ``encode`` builds it the first time only."""
+        frame = self.frames.get(dialect)
+        if frame is None:
+            frame = self.frames[dialect] = encode(self)
+        return frame
+
+    def __repr__(self) -> str:
+        return f"Entry({self.offset}, {self.event!r})"
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """All content up to and including ``offset``, merged; a terminal entry is never part of it.
+
+    Attributes:
+        offset: of the last entry that is merged in; 0 where there is none.
+        text: the answer's text so far.
+        tool_calls: the tool calls so far, their arguments perhaps unfinished.
+    """
+
+    offset: int
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+
+
+class EventStream(Protocol):
+    """A request's log as its readers see it. All is synchronous: waiting is the reader's own business.
+
+    Several requests may share one log. Offsets and the epoch are the log's; the request's own cancellation ends its
+    stream without touching the log.
+    """
+
+    @property
+    def request_id(self) -> str:
+        """Whose stream this is."""
+
+    @property
+    def epoch(self) -> str:
+        """The epoch of every offset here."""
+
+    @property
+    def offset(self) -> int:
+        """The offset of the last entry; 0 while there is none."""
+
+    @property
+    def first(self) -> int:
+        """The lowest offset that is still held entry by entry; ``offset + 1`` where none is."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last entry is terminal."""
+
+    def since(self, after: int) -> Sequence[Entry]:
+        """Return the entries with offsets above ``after``, in order and without a gap.
+
+        Raises:
+            UnrecoverablePosition: ``after`` lies before the held entries, or beyond the end.
+        """
+
+    def snapshot(self) -> Snapshot:
+        """Return all content so far, merged. Where the stream has ended, its terminal entry still follows it."""
+
+    def listen(self, wake: Callable[[], None]) -> None:
+        """Call ``wake`` after every change, once a batch. It must not raise, block or append. Counts as a follower."""
+
+    def unlisten(self, wake: Callable[[], None]) -> None:
+        """Take ``wake`` off again; unknown ones are ignored."""

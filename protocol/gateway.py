@@ -1,0 +1,108 @@
+"""The conversation with the model's side: complete this request, and tell me as it comes."""
+
+from decimal import Decimal
+from typing import Any, Protocol
+
+import msgspec
+
+from protocol.events import Content
+from protocol.llm import Attempt, ChatRequest, FinishReason, ToolCall, Usage
+from protocol.message import Message
+
+
+class Progress(Message[None], frozen=True, kw_only=True):
+    """What has come from the model's side: all events of one network read, in order.
+
+    Attributes:
+        events: content for the log.
+        waited: with the first content only: seconds from the call's start to it; otherwise 0.
+        attempt: a call that has ended, well or not; None otherwise.
+    """
+
+    events: tuple[Content, ...] = ()
+    waited: float = 0.0
+    attempt: Attempt | None = None
+
+
+class ProgressSink(Protocol):
+    """Whoever is told of progress: a ``Ref[Progress]``."""
+
+    async def tell(self, message: Progress) -> None:
+        """Take ``message``; waits while there is no room, which holds back the upstream."""
+
+
+class Completion(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole answer.
+
+    Attributes:
+        text: the answer's text.
+        tool_calls: the calls that the model asks for.
+        result: the validated JSON where a schema was given; otherwise None.
+        finish_reason: why the model stopped.
+        usage: tokens of all the attempts together.
+        cost: US dollars for all the attempts together; None where a price is unknown.
+        provider: who answered.
+        model: the provider's own name of the model.
+    """
+
+    text: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    result: msgspec.Raw | None = None
+    finish_reason: FinishReason = "stop"
+    usage: Usage = Usage()
+    cost: Decimal | None = None
+    provider: str = ""
+    model: str = ""
+
+
+class Complete(Message[Completion], frozen=True, kw_only=True):
+    """Ask a model. The reply comes when the answer is whole and, with a schema, valid.
+
+    Giving up the ask closes the upstream socket.
+
+    Attributes:
+        request: what is asked.
+        request_id: whose call it is, for the spans.
+        sink: who is told while it comes; None for nobody.
+
+    Raises (as replies):
+        NotFound: ``model_not_found``.
+        Overloaded: ``provider_overloaded``: the provider's queue is full.
+        ProviderError: the model's side failed, and the retries are spent.
+        SchemaMismatch: the answer is whole but does not match the schema.
+        DeadlineExceeded: out of time.
+    """
+
+    traced = True
+
+    request: ChatRequest
+    request_id: str = ""
+    sink: ProgressSink | None = None
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """A model that can be asked for by ``name``; ``provider`` serves it."""
+
+    name: str
+    provider: str
+
+
+class ListModels(Message[tuple[ModelInfo, ...]], frozen=True):
+    """Which models there are."""
+
+
+class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a provider is: ``state`` is ``ready``, ``loading``, or ``failed`` with ``detail`` safe to show."""
+
+    name: str
+    state: str
+    detail: str = ""
+    in_flight: int = 0
+    queued: int = 0
+
+
+class GetProviders(Message[tuple[ProviderStatus, ...]], frozen=True):
+    """How the providers are."""
+
+
+JsonSchema = dict[str, Any]

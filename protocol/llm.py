@@ -1,0 +1,127 @@
+"""The canonical chat model: what every dialect is mapped to and from.
+
+A request that came in as OpenAI's, Anthropic's or our own JSON is one :class:`ChatRequest`; a provider sees nothing else.
+All structs are frozen and decode strictly, so the native endpoint uses them as they stand.
+"""
+
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+
+
+class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """Frozen camelCase JSON in which an unknown field is an error."""
+
+
+class TextPart(_Wire, frozen=True, tag_field="type", tag="text"):
+    """A piece of text."""
+
+    text: str
+
+
+class ImagePart(_Wire, frozen=True, tag_field="type", tag="image"):
+    """An image by ``https:`` or ``data:`` URL."""
+
+    url: str
+
+
+ContentPart = TextPart | ImagePart
+
+
+class ToolCall(_Wire, frozen=True):
+    """A call that the model asks for: ``arguments`` is a JSON text, word for word as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str = "{}"
+
+
+class ChatMessage(_Wire, frozen=True):
+    """One turn of the conversation.
+
+    Attributes:
+        role: who speaks.
+        content: a text, or parts.
+        tool_calls: the calls of an assistant's turn.
+        tool_call_id: the call that a tool's turn answers.
+    """
+
+    role: Role
+    content: str | tuple[ContentPart, ...] = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+
+class Tool(_Wire, frozen=True):
+    """A function that the model may call: ``parameters`` is a JSON Schema object."""
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] = {}
+
+
+class ChatRequest(_Wire, frozen=True):
+    """What the model is asked: everything here shapes the answer, and so belongs to the fingerprint.
+
+    Attributes:
+        model: a model name or alias, as the caller said it; ``default`` is the service's default.
+        messages: the conversation; never empty.
+        schema: a JSON Schema that the answer has to match, or None for free text.
+        tools: functions that the model may call.
+        tool_choice: ``auto``, ``none``, ``required``, or a tool's name; empty for the model's default.
+        temperature: 0..2, or None for the model's default.
+        top_p: 0..1, or None for the model's default.
+        max_tokens: the most tokens of answer, or None for the model's default.
+        seed: makes sampling repeatable where the model can.
+        stop: texts at which the model stops.
+        extra: fields of the caller's dialect that are not ours, passed through to an upstream of the same dialect.
+        dialect: whose fields ``extra`` are.
+    """
+
+    model: str
+    messages: tuple[ChatMessage, ...]
+    schema: dict[str, Any] | None = None
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = ""
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    extra: dict[str, Any] = {}
+    dialect: Literal["native", "openai", "anthropic"] = "native"
+
+
+class Usage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Tokens by class; ``input_tokens`` includes the cached ones, ``output_tokens`` the reasoning ones."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What a request cost, in US dollars. An unknown price is no ``Cost`` at all, never 0."""
+
+    usd: Decimal
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """One call to a provider.
+
+    Attributes:
+        provider: the provider's name.
+        model: the provider's own name of the model.
+        error: the code of the failure; empty for success.
+        duration_ms: from sending to the end, in milliseconds.
+    """
+
+    provider: str
+    model: str
+    error: str = ""
+    duration_ms: float = 0.0

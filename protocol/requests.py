@@ -1,0 +1,191 @@
+"""The conversation about a request: submit it, look at it, follow it, cancel it."""
+
+import datetime as dt
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from protocol.errors import FieldError
+from protocol.events import EventStream, Position
+from protocol.llm import Attempt, ChatMessage, ChatRequest, Cost, Tool, Usage
+from protocol.message import Message
+
+Source = Literal["upstream", "cache", "joined"]
+Status = Literal["pending", "running", "completed", "failed", "cancelled"]
+OnAbandon = Literal["finish", "cancel"]
+
+DEFAULT_TIMEOUT_MS = 120_000
+DEFAULT_CACHE_TTL_MS = 300_000
+MAX_TIMEOUT_MS = 3_600_000
+MAX_CACHE_TTL_MS = 86_400_000
+
+
+class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Frozen camelCase JSON."""
+
+
+class RequestOptions(_Wire, frozen=True, forbid_unknown_fields=True):
+    """How a request is run.
+
+    Attributes:
+        temperature: 0..2.
+        top_p: 0..1.
+        max_tokens: the most tokens of answer.
+        timeout_ms: the whole request's time, in milliseconds.
+        seed: makes sampling repeatable where the model can.
+        stop: texts at which the model stops.
+        dedupe: whether identical requests of one tenant may share one call.
+        cache_ttl_ms: how long the finished log may answer later identical requests, in milliseconds; 0 for not at all.
+        on_abandon: what happens when nobody follows the request: ``finish``, or ``cancel`` after a grace period.
+        prompt_version: part of the fingerprint, so that a new prompt version never meets an old answer.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    timeout_ms: int = DEFAULT_TIMEOUT_MS
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    dedupe: bool = True
+    cache_ttl_ms: int = DEFAULT_CACHE_TTL_MS
+    on_abandon: OnAbandon = "finish"
+    prompt_version: str = ""
+
+
+class SubmitBody(_Wire, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /api/requests`` and of the socket's ``submit``."""
+
+    messages: tuple[ChatMessage, ...]
+    model: str = "default"
+    schema: dict[str, Any] | None = None
+    options: RequestOptions = RequestOptions()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = ""
+    session_id: str = ""
+    metadata: dict[str, str] = {}
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """How a request is run and shared, whichever surface it came in by.
+
+    Attributes:
+        timeout: seconds for the whole request.
+        dedupe: whether identical requests of one tenant may share one call.
+        cache_ttl: seconds for which the finished log may answer later identical requests; 0 for not at all.
+        on_abandon: what happens when nobody follows the request.
+        prompt_version: part of the fingerprint.
+        session_id: the caller's own name for a row of requests.
+        metadata: the caller's own notes.
+    """
+
+    timeout: float = DEFAULT_TIMEOUT_MS / 1000
+    dedupe: bool = True
+    cache_ttl: float = DEFAULT_CACHE_TTL_MS / 1000
+    on_abandon: OnAbandon = "finish"
+    prompt_version: str = ""
+    session_id: str = ""
+    metadata: dict[str, str] = {}
+
+
+class ErrorInfo(_Wire, frozen=True, omit_defaults=True):
+    """A failure as a request's state shows it; ``code`` is a row of ``errors.PROBLEMS``."""
+
+    code: str
+    message: str
+    temporary: bool = False
+    retry_after_ms: int | None = None
+    errors: tuple[FieldError, ...] = ()
+
+
+class RequestState(_Wire, frozen=True):
+    """What is known of a request: the answer of ``GET /api/requests/{id}``, field by field as WIRE has it."""
+
+    request_id: str
+    session_id: str | None
+    trace_id: str
+    model: str
+    provider: str | None
+    assistant_status: Status
+    core_result: msgspec.Raw | None
+    seed: int | None
+    usage: Usage
+    cost: Cost | None
+    attempts: tuple[Attempt, ...]
+    source: Source
+    position: Position
+    created_at: dt.datetime
+    updated_at: dt.datetime
+    expires_at: dt.datetime | None
+    error: ErrorInfo | msgspec.UnsetType = msgspec.UNSET
+
+
+class RequestHandle(Protocol):
+    """A request in this process: its stream to follow, and its state to look at."""
+
+    @property
+    def request_id(self) -> str:
+        """Its id."""
+
+    @property
+    def source(self) -> Source:
+        """Where its answer comes from."""
+
+    @property
+    def stream(self) -> EventStream:
+        """Its log, as its readers see it."""
+
+    @property
+    def upstream_wait(self) -> float:
+        """Seconds spent waiting for the model's side until its first event; 0 while there was none."""
+
+    def state(self) -> RequestState:
+        """Return its state as of now."""
+
+
+class Submitted(msgspec.Struct, frozen=True):
+    """The reply to ``Submit``: ``replayed`` says that the idempotency key had named this request before."""
+
+    handle: RequestHandle
+    replayed: bool = False
+
+
+class Submit(Message[Submitted], frozen=True, kw_only=True):
+    """Run this request, or find the log that already answers it.
+
+    Attributes:
+        request: what the model is asked.
+        tenant: who asks; nothing is ever shared across tenants.
+        delivery: how it is run and shared.
+        idempotency_key: the caller's name for this very submission; empty for none.
+        trace_id: 32 hex digits, as the caller will see it.
+
+    Raises (as replies):
+        IdempotencyKeyReused: the key names another request.
+        Overloaded: too many requests are kept.
+        NotFound: ``model_not_found``.
+    """
+
+    traced = True
+
+    request: ChatRequest
+    tenant: str = ""
+    delivery: Delivery = Delivery()
+    idempotency_key: str = ""
+    trace_id: str = ""
+
+
+class GetRequest(Message[RequestHandle], frozen=True):
+    """Find a request of this tenant. Raises (as a reply) ``NotFound``: ``request_not_found``, also for another's."""
+
+    request_id: str
+    tenant: str = ""
+
+
+class CancelRequest(Message[RequestHandle], frozen=True):
+    """Cancel a request. Idempotent: one that has ended stays as it is. Others that share its log go on."""
+
+    traced = True
+
+    request_id: str
+    tenant: str = ""
+    reason: str = "cancelled"
