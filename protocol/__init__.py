@@ -1,0 +1,1 @@
+"""What is said: immutable messages, log entries and the error catalogue. No I/O."""

