@@ -1,0 +1,333 @@
+"""What goes over ``GET /ws``: the frames a client may send, and the JSON of those it gets.
+
+An entry's JSON is split in two: a head that names the request, and a *tail* that is the same for every request and
+reader of the log. The tail is built once and kept on the entry, and the SSE stream shares it.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from protocol.errors import PROBLEMS, FieldError, InvalidRequest, TidegateError
+from protocol.events import (
+    AttemptFailed,
+    Cancelled,
+    Completed,
+    Delta,
+    Entry,
+    Event,
+    Failed,
+    Position,
+    Snapshot,
+    Started,
+    ToolCallDelta,
+)
+from protocol.hub import Mode
+from protocol.requests import Status, SubmitBody
+
+SUBPROTOCOL: Final = "tidegate.v1"
+DIALECT: Final = "native"  # the key of an entry's tail among its frames
+
+_SAFE_INTEGER: Final = 2**53 - 1  # every JSON reader keeps integers up to here exact
+
+FrameId = (
+    Annotated[int, msgspec.Meta(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER)] | Annotated[str, msgspec.Meta(max_length=128)]
+)
+FrameType = Literal["update", "complete", "error"]
+
+# ------------------------------------------------------------------------------------------------ from the client
+
+
+class _Frame(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", forbid_unknown_fields=True):
+    """A frame from the client; its ``id`` asks for an acknowledgement, which carries it."""
+
+    id: FrameId | None = None
+
+
+class After(Position, frozen=True, forbid_unknown_fields=True):
+    """A position as the socket takes it: its offset is one that could have been given."""
+
+    offset: Annotated[int, msgspec.Meta(ge=0, le=_SAFE_INTEGER)]
+
+
+class SubscribeFrame(_Frame, frozen=True, tag="subscribe"):
+    """Follow a request; the fields mean what ``hub.Subscribe`` says."""
+
+    request_id: str
+    after: After | None = None
+    mode: Mode | None = None
+
+
+class UnsubscribeFrame(_Frame, frozen=True, tag="unsubscribe"):
+    """Stop following a request. The request goes on."""
+
+    request_id: str
+
+
+class SubmitFrame(SubmitBody, frozen=True, kw_only=True, tag_field="type", tag="submit"):
+    """Submit a request, with the body of ``POST /api/requests``, and follow it."""
+
+    id: FrameId | None = None
+
+
+class CancelFrame(_Frame, frozen=True, tag="cancel"):
+    """Cancel a request."""
+
+    request_id: str
+
+
+class AckFrame(_Frame, frozen=True, tag="ack"):
+    """The client has everything of a request up to ``offset``. Never answered."""
+
+    request_id: str
+    offset: Annotated[int, msgspec.Meta(ge=0, le=_SAFE_INTEGER)]
+
+
+class PingFrame(_Frame, frozen=True, tag="ping"):
+    """Is anybody there?"""
+
+
+ClientFrame = SubscribeFrame | UnsubscribeFrame | SubmitFrame | CancelFrame | AckFrame | PingFrame
+FRAME_TYPES: Final = ("subscribe", "unsubscribe", "submit", "cancel", "ack", "ping")
+
+
+class FrameError(InvalidRequest):
+    """Correct the frame; the socket stays open. ``frame_id`` is the frame's id, None where it could not be read."""
+
+    def __init__(
+        self, detail: str, *, code: str = "", frame_id: int | str | None = None, errors: Sequence[FieldError] = ()
+    ) -> None:
+        self.frame_id = frame_id
+        super().__init__(detail, code=code, errors=errors)
+
+
+class _Peek(msgspec.Struct):
+    type: Any = None
+    id: FrameId | None = None
+
+
+_decoder: Final[msgspec.json.Decoder[ClientFrame]] = msgspec.json.Decoder(ClientFrame)
+_peek: Final = msgspec.json.Decoder(_Peek)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def decode(text: str | bytes) -> ClientFrame:
+    """Read a client's frame.
+
+    Raises:
+        FrameError: ``malformed_json``; or ``invalid_request``: an unknown type or field, a missing one, a wrong value.
+    """
+    try:
+        return _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        reason = str(error)
+    except msgspec.DecodeError:
+        raise FrameError("the frame is not one JSON object", code="malformed_json") from None
+    except RecursionError:
+        raise FrameError("the frame is nested too deeply") from None
+    raise _refused(text, reason)
+
+
+def _refused(text: str | bytes, reason: str) -> FrameError:
+    message, _, path = reason.partition(" - at `")
+    path = path.rstrip("`") or "$"
+    frame_id = None
+    try:
+        peek = _peek.decode(text)
+    except msgspec.ValidationError:
+        pass  # no object, or an id that is none: the first reason says it
+    except (msgspec.DecodeError, RecursionError):
+        return FrameError("the frame is not one JSON object", code="malformed_json")
+    else:
+        frame_id = peek.id
+        if peek.type not in FRAME_TYPES:
+            message = f"`type` must be one of {', '.join(FRAME_TYPES)}; got {str(peek.type)[:40]!r}"
+            path = "$.type"
+    return FrameError(message, frame_id=frame_id, errors=(FieldError(path, message),))
+
+
+# -------------------------------------------------------------------------------------------------- to the client
+
+
+class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A part of a frame to the client; a field that is unset is left out."""
+
+
+class _ToolCall(_Wire, frozen=True):
+    index: int
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    arguments: str = ""
+
+
+class _Merged(_Wire, frozen=True):
+    delta: str | msgspec.UnsetType = msgspec.UNSET
+    text: str | msgspec.UnsetType = msgspec.UNSET
+    tool_calls: tuple[_ToolCall, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Error(_Wire, frozen=True):
+    code: str
+    message: str
+    temporary: bool
+    remedy: str
+    retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET
+    errors: tuple[FieldError, ...] | msgspec.UnsetType = msgspec.UNSET
+
+
+def frame_type(event: Event) -> FrameType:
+    """Return the type of the frame that carries ``event``; on SSE it is the event's name."""
+    if isinstance(event, Completed):
+        return "complete"
+    return "error" if isinstance(event, Failed | Cancelled) else "update"
+
+
+def tail(entry: Entry) -> bytes:
+    """Return the part of an entry's JSON that follows its ``requestId``, to the closing brace."""
+    event = entry.event
+    if isinstance(event, Failed | Cancelled):
+        return b'"offset":%d,"error":%b,"terminal":true}' % (entry.offset, _encode(_terminal_error(event)))
+    return b'"offset":%d,"data":%b}' % (entry.offset, _content(event))
+
+
+def update_json(request_id: str, entry: Entry) -> bytes:
+    """Return the JSON of an entry for this request: an ``update``, the ``complete``, or the terminal ``error``."""
+    return _head(frame_type(entry.event), request_id) + entry.frame(DIALECT, tail)
+
+
+def conflated(request_id: str, entries: Iterable[Entry]) -> list[bytes]:
+    """Return as few frames as say the same as ``entries``, for a reader that is behind.
+
+    Text and tool-call pieces in a row become one ``update`` with ``from`` and ``offset``; whatever else there is stays
+    a frame of its own. A restart voids the content before it, so it takes that content's place: its ``from`` is theirs.
+    """
+    frames: list[bytes] = []
+    run: list[Entry] = []
+    for entry in entries:
+        event = entry.event
+        if isinstance(event, Delta | ToolCallDelta):
+            run.append(entry)
+        elif run and isinstance(event, AttemptFailed) and event.restart:
+            frames.append(_spanning(request_id, run[0].offset, entry.offset, _content(event)))
+            run.clear()
+        else:
+            _merge_into(frames, request_id, run)
+            frames.append(update_json(request_id, entry))
+            run.clear()
+    _merge_into(frames, request_id, run)
+    return frames
+
+
+def snapshot_json(request_id: str, epoch: str, snapshot: Snapshot) -> bytes:
+    """Return the JSON of an ``update`` that replaces everything which its reader has of the request."""
+    calls = tuple(
+        _ToolCall(index=index, id=call.id, name=call.name, arguments=call.arguments)
+        for index, call in enumerate(snapshot.tool_calls)
+    )
+    return b'%b"offset":%d,"epoch":%b,"snapshot":true,"data":%b}' % (
+        _head("update", request_id),
+        snapshot.offset,
+        _encode(epoch),
+        _encode(_Merged(text=snapshot.text, tool_calls=calls or msgspec.UNSET)),
+    )
+
+
+def ack_json(
+    frame_id: int | str, request_id: str, position: Position, state: Status, *, recovered: bool = True
+) -> bytes:
+    """Return the JSON of an acknowledgement: where the log is now, and whether the position asked for was recovered."""
+    data = {"epoch": position.epoch, "offset": position.offset, "state": state, "recovered": recovered}
+    return _encode({"type": "ack", "id": frame_id, "requestId": request_id, "data": data})
+
+
+def error_json(error: TidegateError, *, frame_id: int | str | None = None, request_id: str = "") -> bytes:
+    """Return the JSON of a refusal, which ends nothing: it names the frame's id or, where it had none, the request."""
+    frame: dict[str, object] = {"type": "error"}
+    if frame_id is not None:
+        frame["id"] = frame_id
+    elif request_id:
+        frame["requestId"] = request_id
+    problem = error.problem
+    frame["error"] = _Error(
+        code=error.code,
+        message=error.detail,
+        temporary=problem.temporary,
+        remedy=problem.remedy,
+        retry_after_ms=msgspec.UNSET if error.retry_after is None else round(error.retry_after * 1000),
+        errors=error.errors or msgspec.UNSET,
+    )
+    return _encode(frame)
+
+
+def pong_json(frame_id: int | str | None = None) -> bytes:
+    """Return the JSON of the answer to a ping."""
+    return b'{"type":"pong"}' if frame_id is None else b'{"type":"pong","id":%b}' % _encode(frame_id)
+
+
+def disconnect_json(reason: str, delay: float, *, code: int = 4001, reconnect: bool = True) -> bytes:
+    """Return the JSON of the server's farewell: come back (or do not) after ``delay`` seconds."""
+    data = {"code": code, "reason": reason, "reconnect": reconnect, "delayMs": round(delay * 1000)}
+    return _encode({"type": "disconnect", "data": data})
+
+
+def _head(kind: FrameType, request_id: str) -> bytes:
+    return b'{"type":"%b","requestId":%b,' % (kind.encode(), _encode(request_id))
+
+
+def _content(event: Started | Delta | ToolCallDelta | AttemptFailed | Completed) -> bytes:
+    if isinstance(event, Delta):
+        return b'{"delta":%b}' % _encode(event.text)
+    if isinstance(event, ToolCallDelta):
+        return _encode({"toolCall": _tool_call(event.index, [event])})
+    if isinstance(event, Completed):
+        return _encode({"coreResult": event.result, "finishReason": event.finish_reason, "usage": event.usage})
+    if isinstance(event, AttemptFailed):
+        failed = {"provider": event.provider, "model": event.model, "code": event.code, "restart": event.restart}
+        return _encode({"attemptFailed": failed})
+    return _encode({"state": "running", "model": event.model})
+
+
+def _terminal_error(event: Failed | Cancelled) -> _Error:
+    if isinstance(event, Cancelled):
+        problem = PROBLEMS["cancelled"]
+        message = problem.title if event.reason == "cancelled" else f"{problem.title}: {event.reason}"
+        return _Error(code="cancelled", message=message, temporary=False, remedy=problem.remedy)
+    return _Error(
+        code=event.code,
+        message=event.message,
+        temporary=event.temporary,
+        remedy=(PROBLEMS.get(event.code) or PROBLEMS["internal_error"]).remedy,
+        retry_after_ms=msgspec.UNSET if event.retry_after_ms is None else event.retry_after_ms,
+        errors=event.errors or msgspec.UNSET,
+    )
+
+
+def _tool_call(index: int, pieces: Sequence[ToolCallDelta]) -> _ToolCall:
+    return _ToolCall(
+        index=index,
+        id=next((piece.id for piece in pieces if piece.id), msgspec.UNSET),
+        name=next((piece.name for piece in pieces if piece.name), msgspec.UNSET),
+        arguments="".join(piece.arguments for piece in pieces),
+    )
+
+
+def _merge_into(frames: list[bytes], request_id: str, run: Sequence[Entry]) -> None:
+    if len(run) == 1:
+        frames.append(update_json(request_id, run[0]))
+    elif run:
+        frames.append(_spanning(request_id, run[0].offset, run[-1].offset, _encode(_merged(run))))
+
+
+def _merged(run: Sequence[Entry]) -> _Merged:
+    texts = [entry.event.text for entry in run if isinstance(entry.event, Delta)]
+    pieces: dict[int, list[ToolCallDelta]] = {}
+    for entry in run:
+        if isinstance(entry.event, ToolCallDelta):
+            pieces.setdefault(entry.event.index, []).append(entry.event)
+    calls = tuple(_tool_call(index, of_call) for index, of_call in pieces.items())
+    return _Merged(delta="".join(texts) if texts else msgspec.UNSET, tool_calls=calls or msgspec.UNSET)
+
+
+def _spanning(request_id: str, first: int, last: int, content: bytes) -> bytes:
+    return b'%b"from":%d,"offset":%d,"data":%b}' % (_head("update", request_id), first, last, content)
