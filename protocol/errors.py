@@ -24,8 +24,8 @@
     ├── ConfigurationError      the operator has to change a setting
     └── InternalError           a fault of ours
 
-A class is a decision that a caller takes; a *code* says precisely what happened, and the table below gives each code its
-HTTP status, its WebSocket close code, a title that is safe to show, and a remedy.
+A class is a decision that a caller takes; a *code* says precisely what happened, and the table below gives each code
+its HTTP status, its WebSocket close code, a title that is safe to show, and a remedy.
 """
 
 from collections.abc import Sequence

@@ -87,6 +87,12 @@ class ModelInfo(msgspec.Struct, frozen=True):
     provider: str
 
 
+class ResolveModel(Message[ModelInfo], frozen=True):
+    """Who would serve ``model``. Raises (as a reply) ``NotFound``: ``model_not_found``."""
+
+    model: str
+
+
 class ListModels(Message[tuple[ModelInfo, ...]], frozen=True):
     """Which models there are."""
 

@@ -27,15 +27,15 @@ class Socket(Protocol):
 class Subscribe(Message[None], frozen=True, kw_only=True):
     """Let ``socket`` follow ``stream``: acknowledge, replay, then live; no gap and no duplicate.
 
-    The acknowledgement (only with an ``ack_id``) is written before the replay. A second subscription of the socket to the
-    same request replaces the first.
+    The acknowledgement (only with an ``ack_id``) is written before the replay. A second subscription of the socket to
+    the same request replaces the first.
 
     Attributes:
         socket: whose it is.
         stream: what it follows.
         after: the exclusive position to go on from; None for the beginning.
-        mode: ``replay`` each entry, one merged ``snapshot`` and then live, or only ``live``; None for a replay that turns
-            into a snapshot (``recovered: false``) where the position can't be recovered.
+        mode: ``replay`` each entry, one merged ``snapshot`` and then live, or only ``live``; None for a replay that
+            turns into a snapshot (``recovered: false``) where the position can't be recovered.
         ack_id: the client's frame id; None for a client that sent none.
 
     Raises (as replies):
@@ -64,7 +64,7 @@ class SocketClosed(Message[None], frozen=True):
 
 
 class Goodbye(Message[int], frozen=True, kw_only=True):
-    """Tell every socket that the server goes: a ``disconnect`` frame, then close 1000. Replies with how many there were."""
+    """Tell every socket that the server goes: a ``disconnect`` frame, then close 1000. Replies with their number."""
 
     reason: str = "shutdown"
     spread: float = 8.0

@@ -1,7 +1,7 @@
 """The canonical chat model: what every dialect is mapped to and from.
 
-A request that came in as OpenAI's, Anthropic's or our own JSON is one :class:`ChatRequest`; a provider sees nothing else.
-All structs are frozen and decode strictly, so the native endpoint uses them as they stand.
+A request that came in as OpenAI's, Anthropic's or our own JSON is one :class:`ChatRequest`; a provider sees nothing
+else. All structs are frozen and decode strictly, so the native endpoint uses them as they stand.
 """
 
 from decimal import Decimal

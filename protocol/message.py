@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
 import msgspec
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing import Self
 
 MessageT_co = TypeVar("MessageT_co", covariant=True)
 ReplyT_co = TypeVar("ReplyT_co", covariant=True)
@@ -19,8 +19,8 @@ ReplyT_co = TypeVar("ReplyT_co", covariant=True)
 class Replies(Protocol[MessageT_co, ReplyT_co]):
     """What the type checker sees of a message: its own type and its reply's, both at once.
 
-    A parameter typed ``Replies[M, R]`` accepts only members of ``M`` *and* infers ``R``: the two things that ``ask`` and
-    ``handles`` have to say in one signature.
+    A parameter typed ``Replies[M, R]`` accepts only members of ``M`` *and* infers ``R``: the two things that ``ask``
+    and ``handles`` have to say in one signature.
     """
 
     def __reply__(self) -> tuple[MessageT_co, ReplyT_co]: ...

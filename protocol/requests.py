@@ -135,8 +135,20 @@ class RequestHandle(Protocol):
         """Its log, as its readers see it."""
 
     @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The calls that were made for it: none for one that was joined or replayed."""
+
+    @property
+    def cost(self) -> Cost | None:
+        """What its calls cost: nothing for one that was joined or replayed, None where a price is unknown."""
+
+    @property
     def upstream_wait(self) -> float:
         """Seconds spent waiting for the model's side until its first event; 0 while there was none."""
+
+    @property
+    def upstream_time(self) -> float:
+        """Seconds spent in all its calls to the model's side."""
 
     def state(self) -> RequestState:
         """Return its state as of now."""

@@ -1,14 +1,14 @@
 """Every span and attribute name, in one place.
 
-Names are those of the OpenTelemetry semantic conventions wherever they have one; ours begin with ``tidegate.``. The table
-lives in ``protocol`` because both layers above open spans.
+Names are those of the OpenTelemetry semantic conventions wherever they have one; ours begin with ``tidegate.``. The
+table lives in ``protocol`` because both layers above open spans.
 """
 
 from typing import Final
 
 TRACER: Final = "tidegate"
 
-# http (server and client)
+# HTTP, server and client
 HTTP_METHOD: Final = "http.request.method"
 HTTP_ROUTE: Final = "http.route"
 HTTP_STATUS: Final = "http.response.status_code"

@@ -1,0 +1,290 @@
+"""One append-only log, many readers.
+
+An :class:`EventLog` has a single writer, the actor that owns the request. Readers hold an offset, never a copy. The log
+keeps a byte-bounded ring of entries and, beside it, all content merged: a reader that fell off the ring gets one snapshot
+and then the tail. Memory is bounded by the ring and by the answer's own size, which the gateway bounds.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from protocol import ids
+from protocol.errors import InternalError, UnrecoverablePosition
+from protocol.events import (
+    AttemptFailed,
+    Completed,
+    Delta,
+    Entry,
+    Event,
+    Failed,
+    Snapshot,
+    Started,
+    ToolCallDelta,
+)
+from protocol.llm import ToolCall
+
+RING_BYTES: Final = 256 * 1024  # entries kept one by one, a log
+ENTRY_BYTES: Final = 240  # an entry, its event and its first wire frame, without the text
+TRIM_TO: Final = 0.75  # a full ring is cut to this share, so that trimming is rare
+
+Wake = Callable[[], None]
+
+
+class EventLog:
+    """The events of one answer, in order, under contiguous offsets from 1.
+
+    Args:
+        epoch: names this numbering; a new one by default.
+        max_bytes: the ring's bound. The newest entry is always kept, however large.
+
+    Attributes:
+        offset: of the last entry; 0 while there is none.
+        ended: whether the last entry is terminal.
+        changed: Unix time of the last change, in seconds; 0 before the first.
+    """
+
+    __slots__ = ("_bytes", "_entries", "_listeners", "_max_bytes", "_merged", "changed", "ended", "epoch", "offset")
+
+    def __init__(self, *, epoch: str = "", max_bytes: int = RING_BYTES) -> None:
+        if max_bytes < 1:
+            message = f"max_bytes must be positive, got {max_bytes}"
+            raise ValueError(message)
+        self.epoch = epoch or ids.epoch()
+        self.offset = 0
+        self.ended = False
+        self.changed = 0.0
+        self._max_bytes = max_bytes
+        self._entries: list[Entry] = []
+        self._bytes = 0
+        self._merged = _Merged()
+        self._listeners: dict[Wake, None] = {}
+
+    @property
+    def first(self) -> int:
+        """The lowest offset that is still held entry by entry; ``offset + 1`` where none is."""
+        return self.offset - len(self._entries) + 1
+
+    @property
+    def terminal(self) -> Entry | None:
+        """The last entry, where the log has ended."""
+        return self._entries[-1] if self.ended else None
+
+    @property
+    def size(self) -> int:
+        """Bytes held, estimated: the ring and the merged content."""
+        return self._bytes + self._merged.size
+
+    def append(self, *events: Event) -> None:
+        """Append ``events`` and wake the readers once. See :meth:`extend`."""
+        self.extend(events)
+
+    def extend(self, events: Iterable[Event]) -> None:
+        """Append a batch and wake the readers once.
+
+        Raises:
+            InternalError: the log has ended; nothing may follow a terminal event.
+        """
+        entries, merged = self._entries, self._merged
+        for event in events:
+            if self.ended:
+                message = f"the log has ended, {type(event).__name__} came after it"
+                raise InternalError(message)
+            self.offset += 1
+            entry = Entry(self.offset, event)
+            entries.append(entry)
+            self._bytes += merged.take(event) + ENTRY_BYTES
+            if entry.terminal:
+                self.ended = True
+            else:
+                merged.offset = self.offset
+        if self._bytes > self._max_bytes:
+            self._trim()
+        self.changed = time.time()
+        for wake in tuple(self._listeners):
+            wake()
+
+    def since(self, after: int) -> Sequence[Entry]:
+        """Return the entries above ``after``. Raises ``UnrecoverablePosition`` where they are not, or not all, here."""
+        start = after - self.offset + len(self._entries)
+        if start < 0 or after > self.offset:
+            message = f"offset {after} is not within {self.first - 1}..{self.offset}"
+            raise UnrecoverablePosition(message)
+        return self._entries[start:]
+
+    def snapshot(self) -> Snapshot:
+        """Return all content so far, merged; shared by whoever asks before the next change."""
+        return self._merged.snapshot()
+
+    def listen(self, wake: Wake) -> None:
+        """Call ``wake`` after every batch."""
+        self._listeners[wake] = None
+
+    def unlisten(self, wake: Wake) -> None:
+        """Take ``wake`` off again; unknown ones are ignored."""
+        self._listeners.pop(wake, None)
+
+    def events(self) -> tuple[Event, ...] | None:
+        """Return every event from the first, or None where the ring has lost some."""
+        return tuple(entry.event for entry in self._entries) if self.first == 1 else None
+
+    def _trim(self) -> None:
+        entries, keep, dropped = self._entries, int(self._max_bytes * TRIM_TO), 0
+        while self._bytes > keep and dropped < len(entries) - 1:
+            self._bytes -= _size(entries[dropped].event) + ENTRY_BYTES
+            dropped += 1
+        del entries[:dropped]
+
+
+class _Merged:
+    """All content so far, joined as late as possible: appending costs one list append."""
+
+    __slots__ = ("_parts", "_snapshot", "_tools", "offset", "size")
+
+    def __init__(self) -> None:
+        self.offset = 0
+        self.size = 0
+        self._parts: list[str] = []
+        self._tools: dict[int, list[str]] = {}  # index: [id, name, *arguments]
+        self._snapshot: Snapshot | None = None
+
+    def take(self, event: Event) -> int:
+        """Merge ``event`` in and return its size in bytes."""
+        self._snapshot = None
+        size = _size(event)
+        if isinstance(event, Delta):
+            self._parts.append(event.text)
+            self.size += size
+        elif isinstance(event, ToolCallDelta):
+            tool = self._tools.setdefault(event.index, [event.id, event.name])
+            tool.append(event.arguments)
+            self.size += size
+        elif isinstance(event, AttemptFailed) and event.restart:
+            self._parts, self._tools, self.size = [], {}, 0
+        return size
+
+    def snapshot(self) -> Snapshot:
+        if self._snapshot is None:
+            text = "".join(self._parts)
+            self._parts = [text]
+            tools = tuple(
+                ToolCall(id=parts[0], name=parts[1], arguments="".join(parts[2:]))
+                for _, parts in sorted(self._tools.items())
+            )
+            self._snapshot = Snapshot(offset=self.offset, text=text, tool_calls=tools)
+        return self._snapshot
+
+
+def _size(event: Event) -> int:
+    if isinstance(event, Delta):
+        return _length(event.text)
+    if isinstance(event, ToolCallDelta):
+        return _length(event.arguments) + _length(event.name) + _length(event.id)
+    if isinstance(event, Completed):
+        return len(memoryview(event.result))
+    if isinstance(event, Failed):
+        return _length(event.message)
+    return _length(event.model) if isinstance(event, Started) else 0
+
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+class RequestStream:
+    """A request's view of a log that others may share: the same entries, unless the request leaves early.
+
+    Implements ``protocol.events.EventStream``.
+
+    Args:
+        request_id: whose view it is.
+        log: what it shows.
+        on_followers: told of the number of followers whenever the first one comes or the last one goes.
+    """
+
+    __slots__ = ("_cut", "_cut_snapshot", "_listeners", "_on_followers", "log", "request_id")
+
+    def __init__(
+        self, request_id: str, log: EventLog, *, on_followers: Callable[[str, int], None] | None = None
+    ) -> None:
+        self.request_id = request_id
+        self.log = log
+        self._on_followers = on_followers
+        self._listeners: dict[Wake, None] = {}
+        self._cut: Entry | None = None
+        self._cut_snapshot: Snapshot | None = None
+
+    @property
+    def epoch(self) -> str:
+        """The log's epoch."""
+        return self.log.epoch
+
+    @property
+    def offset(self) -> int:
+        """The offset of the last entry of this view."""
+        return self._cut.offset if self._cut else self.log.offset
+
+    @property
+    def first(self) -> int:
+        """The lowest offset that is still held entry by entry."""
+        return min(self.log.first, self.offset) if self._cut else self.log.first
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last entry is terminal."""
+        return self._cut is not None or self.log.ended
+
+    @property
+    def terminal(self) -> Entry | None:
+        """The last entry, where this view has ended."""
+        return self._cut or self.log.terminal
+
+    @property
+    def followers(self) -> int:
+        """How many readers are attached now."""
+        return len(self._listeners)
+
+    def since(self, after: int) -> Sequence[Entry]:
+        """Return the entries above ``after``. Raises ``UnrecoverablePosition`` where they are not, or not all, here."""
+        cut = self._cut
+        if cut is None:
+            return self.log.since(after)
+        if after > cut.offset:
+            message = f"offset {after} is beyond the end, {cut.offset}"
+            raise UnrecoverablePosition(message)
+        if after >= cut.offset - 1:
+            return [cut][after - cut.offset + 1 :]
+        shared = self.log.since(after)
+        return [*shared[: cut.offset - 1 - after], cut]
+
+    def snapshot(self) -> Snapshot:
+        """Return all content of this view so far, merged."""
+        return self._cut_snapshot or self.log.snapshot()
+
+    def cut(self, event: Event) -> None:
+        """End this view with ``event`` and leave the log as it is. An ended view stays as it is."""
+        if self.ended:
+            return
+        self._cut_snapshot = self.log.snapshot()
+        self._cut = Entry(self.log.offset + 1, event)
+        self._wake()
+
+    def listen(self, wake: Wake) -> None:
+        """Call ``wake`` after every change. Whoever listens is a follower."""
+        if not self._listeners:
+            self.log.listen(self._wake)
+            if self._on_followers:
+                self._on_followers(self.request_id, 1)
+        self._listeners[wake] = None
+
+    def unlisten(self, wake: Wake) -> None:
+        """Take ``wake`` off again; unknown ones are ignored."""
+        if self._listeners.pop(wake, self) is self or self._listeners:
+            return
+        self.log.unlisten(self._wake)
+        if self._on_followers:
+            self._on_followers(self.request_id, 0)
+
+    def _wake(self) -> None:
+        for wake in tuple(self._listeners):
+            wake()

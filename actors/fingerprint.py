@@ -1,0 +1,31 @@
+"""Which requests are the same: the digest that coalescing, the cache and idempotency keys go by."""
+
+import hashlib
+
+import msgspec
+
+from protocol.llm import ChatRequest
+from protocol.requests import Delivery, Submit
+
+_ENCODER = msgspec.msgpack.Encoder(order="deterministic", decimal_format="string")
+_DIGEST_BYTES = 20
+
+
+def fingerprint(tenant: str, request: ChatRequest, prompt_version: str = "") -> bytes:
+    """Return a digest of everything that shapes the answer, scoped to the tenant.
+
+    Two dialects that ask the same have the same fingerprint, unless one of them passes fields through to its upstream.
+    """
+    if request.dialect != "native" and not request.extra:
+        request = msgspec.structs.replace(request, dialect="native")
+    return _digest((tenant, prompt_version, request))
+
+
+def body_digest(submit: Submit) -> bytes:
+    """Return a digest of the whole submission: what an idempotency key has to be repeated with."""
+    delivery: Delivery = submit.delivery
+    return _digest((submit.tenant, submit.request, delivery))
+
+
+def _digest(value: object) -> bytes:
+    return hashlib.blake2b(_ENCODER.encode(value), digest_size=_DIGEST_BYTES).digest()

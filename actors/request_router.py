@@ -1,0 +1,321 @@
+"""The one place of submission: which log answers a request.
+
+In this order: the log that the idempotency key names; the running log with this fingerprint, joined; a finished log with
+this fingerprint, replayed from the cache; otherwise a new run. The router owns who shares what; each run's own actor
+owns its log.
+"""
+
+from typing import Final
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import INVALID_SPAN, SpanKind, Tracer
+
+from actors.event_log import RING_BYTES, EventLog, RequestStream
+from actors.fingerprint import body_digest, fingerprint
+from actors.request_record import RequestRecord, RequestStore, Run
+from actors.request_state import Cancel, RequestStateActor, Start, failure
+from actors.runtime import Actor, Deferred, Keyed, Ref, handles
+from protocol import ids, spans
+from protocol.cache import CachedLog, CacheGet, CachePut
+from protocol.errors import DeadlineExceeded, IdempotencyKeyReused, NotFound, TidegateError
+from protocol.events import Cancelled, Event, Started
+from protocol.gateway import Complete, ResolveModel
+from protocol.message import Message
+from protocol.requests import CancelRequest, GetRequest, RequestHandle, Source, Submit, Submitted
+
+TTL: Final = 300.0  # seconds for which an ended request can be asked for
+MAX_REQUESTS: Final = 20_000
+MAX_STORED_BYTES: Final = 512 * 1024 * 1024
+ABANDON_GRACE: Final = 10.0  # seconds without a follower before `onAbandon: cancel` cancels
+SWEEP_INTERVAL: Final = 15.0  # seconds between looks for what has outlived its time
+CACHE_TIMEOUT: Final = 1.0  # seconds; a cache that is slower counts as a miss
+RESOLVE_TIMEOUT: Final = 5.0  # seconds
+
+
+class Looked(Message[None], frozen=True):
+    """The look-ups of a submission are done: what the cache has, or why the submission can't be taken."""
+
+    submit: Submit
+    digest: bytes
+    found: CachedLog | None
+    error: Exception | None
+    reply: "Deferred[Submitted]"
+
+
+class RunEnded(Message[None], frozen=True):
+    """A run's log has its terminal entry."""
+
+    run: Run
+
+
+class WaiterDue(Message[None], frozen=True):
+    """A request that joined another's run has used up its own time."""
+
+    request_id: str
+    tenant: str
+
+
+class Abandoned(Message[None], frozen=True):
+    """Nobody has followed a request for a while."""
+
+    request_id: str
+    tenant: str
+
+
+class FollowersGone(Message[None], frozen=True):
+    """The last follower of a request left."""
+
+    request_id: str
+    tenant: str
+
+
+class Sweep(Message[None], frozen=True):
+    """Time to drop what has outlived its time."""
+
+
+RouterMessage = Submit | GetRequest | CancelRequest | Looked | RunEnded | WaiterDue | Abandoned | FollowersGone | Sweep
+
+
+class RequestRouter(Actor[RouterMessage]):
+    """Finds or starts the run for each submission, and keeps the requests that can still be asked for.
+
+    Args:
+        gateway: who completes.
+        cache: where finished logs are; None for no cache.
+        ttl: seconds for which an ended request is kept.
+        max_requests: the most requests that are kept, running ones included.
+        max_bytes: the bound on what ended requests hold, in bytes.
+        ring_bytes: the bound on a log's ring, in bytes.
+        abandon_grace: seconds without a follower before ``onAbandon: cancel`` takes effect.
+    """
+
+    capacity = 4096
+    overflow = "reject"
+
+    def __init__(
+        self,
+        *,
+        gateway: "Ref[Complete | ResolveModel]",
+        cache: "Ref[CacheGet | CachePut] | None" = None,
+        ttl: float = TTL,
+        max_requests: int = MAX_REQUESTS,
+        max_bytes: int = MAX_STORED_BYTES,
+        ring_bytes: int = RING_BYTES,
+        abandon_grace: float = ABANDON_GRACE,
+    ) -> None:
+        self._gateway = gateway
+        self._cache = cache
+        self._ring_bytes = ring_bytes
+        self._max_requests = max_requests
+        self._grace = abandon_grace
+        self._store = RequestStore(ttl=ttl, max_requests=max_requests, max_bytes=max_bytes)
+        self._in_flight: dict[bytes, Run] = {}
+        self._runs: dict[str, Run] = {}
+
+    async def started(self) -> None:
+        """Set up the group of run actors, and look regularly for what has outlived its time."""
+        self._tracer: Tracer = self.system.tracer
+        self._actors: Keyed[Start | Cancel] = self.system.keyed(
+            self._new_actor, name="request-state", idle=1.0, limit=self._max_requests
+        )
+        self.schedule(SWEEP_INTERVAL, Sweep())
+
+    @handles(Submit)
+    async def submit(self, message: Submit) -> "Submitted | Deferred[Submitted]":
+        """Find or start the run for this submission; the order is the module's docstring."""
+        if message.idempotency_key:
+            known = self._store.by_key(message.tenant, message.idempotency_key)
+            if known is not None:
+                return self._repeat(message, *known)
+        digest = fingerprint(message.tenant, message.request, message.delivery.prompt_version)
+        run = self._joinable(message, digest)
+        if run is not None:
+            return self._join(message, run)
+        reply = self.promise(Submit)
+        self.pipe(
+            self._look(message, digest),
+            ok=lambda found: Looked(message, digest, found, None, reply),
+            err=lambda error: Looked(message, digest, None, error, reply),
+        )
+        return reply
+
+    @handles(Looked)
+    async def looked(self, message: Looked) -> None:
+        """Decide, now that the cache has answered: others may have come meanwhile."""
+        reply = message.reply
+        if message.error is not None:
+            reply.reject(message.error)
+            return
+        try:
+            reply.resolve(self._decide(message.submit, message.digest, message.found))
+        except TidegateError as error:
+            reply.reject(error)
+
+    @handles(GetRequest)
+    async def get(self, message: GetRequest) -> RequestHandle:
+        """Return a request of this tenant."""
+        return self._find(message.request_id, message.tenant)
+
+    @handles(CancelRequest)
+    async def cancel(self, message: CancelRequest) -> RequestHandle:
+        """Cancel a request: it leaves its run, and the run is given up when nobody is left."""
+        record = self._find(message.request_id, message.tenant)
+        self._leave(record, Cancelled(reason=message.reason))
+        return record
+
+    @handles(RunEnded)
+    async def run_ended(self, message: RunEnded) -> None:
+        """Let the time of the run's requests begin; a later one that is the same asks the cache."""
+        run = message.run
+        self._runs.pop(run.key, None)
+        self._forget(run)
+        for record in run.waiters.values():
+            self._store.ended(record)
+        run.waiters.clear()
+
+    @handles(WaiterDue)
+    async def waiter_due(self, message: WaiterDue) -> None:
+        """A joined request has its own deadline; the run that it joined may have a later one."""
+        record = self._store.get(message.request_id, message.tenant)
+        if record is not None:
+            self._leave(record, failure(DeadlineExceeded()))
+
+    @handles(FollowersGone)
+    async def followers_gone(self, message: FollowersGone) -> None:
+        """Wait for the grace period before giving a request up."""
+        self.schedule(self._grace, Abandoned(message.request_id, message.tenant))
+
+    @handles(Abandoned)
+    async def abandoned(self, message: Abandoned) -> None:
+        """Give a request up, unless somebody follows it again."""
+        record = self._store.get(message.request_id, message.tenant)
+        if record is not None and not record.stream.followers:
+            self._leave(record, Cancelled(reason="abandoned"))
+
+    @handles(Sweep)
+    async def sweep(self, _message: Sweep) -> None:
+        """Drop what has outlived its time."""
+        self._store.expire()
+        self.schedule(SWEEP_INTERVAL, Sweep())
+
+    def _repeat(self, message: Submit, digest: bytes, record: RequestRecord) -> Submitted:
+        if digest != body_digest(message):
+            raise IdempotencyKeyReused
+        return Submitted(record, replayed=True)
+
+    def _joinable(self, message: Submit, digest: bytes) -> Run | None:
+        if not message.delivery.dedupe:
+            return None
+        return self._in_flight.get(digest)
+
+    async def _look(self, message: Submit, digest: bytes) -> CachedLog | None:
+        await self._gateway.ask(ResolveModel(message.request.model), timeout=RESOLVE_TIMEOUT)
+        if self._cache is None or not message.delivery.dedupe or message.delivery.cache_ttl <= 0:
+            return None
+        try:
+            return await self._cache.ask(CacheGet(digest), timeout=CACHE_TIMEOUT)
+        except TidegateError:
+            return None
+
+    def _decide(self, message: Submit, digest: bytes, found: CachedLog | None) -> Submitted:
+        if message.idempotency_key:
+            known = self._store.by_key(message.tenant, message.idempotency_key)
+            if known is not None:
+                return self._repeat(message, *known)
+        run = self._joinable(message, digest)
+        if run is not None:
+            return self._join(message, run)
+        return self._replay(message, digest, found) if found else self._begin(message, digest)
+
+    def _join(self, message: Submit, run: Run) -> Submitted:
+        submitter = trace.get_current_span()
+        run.span.add_link(submitter.get_span_context(), {spans.REQUEST_ID: run.key})
+        submitter.add_link(run.span.get_span_context())
+        record = self._record(message, run, "joined")
+        run.waiters[record.request_id] = record
+        if message.delivery.timeout < run.delivery.timeout:
+            self.schedule(message.delivery.timeout, WaiterDue(record.request_id, record.tenant))
+        return Submitted(record)
+
+    def _replay(self, message: Submit, digest: bytes, found: CachedLog) -> Submitted:
+        log = EventLog(max_bytes=self._ring_bytes)
+        log.extend(found.events)
+        run = Run(
+            key="", fingerprint=digest, request=message.request, delivery=message.delivery, log=log, span=INVALID_SPAN
+        )
+        run.provider, run.usage = found.provider, found.usage
+        record = self._record(message, run, "cache")
+        self._store.ended(record)
+        return Submitted(record)
+
+    def _begin(self, message: Submit, digest: bytes) -> Submitted:
+        key = ids.request_id()
+        log = EventLog(max_bytes=self._ring_bytes)
+        span = self._tracer.start_span(
+            spans.process("request-state"), kind=SpanKind.CONSUMER, attributes={spans.REQUEST_ID: key}
+        )
+        run = Run(key=key, fingerprint=digest, request=message.request, delivery=message.delivery, log=log, span=span)
+        record = self._record(message, run, "upstream", request_id=key)
+        log.append(Started(model=message.request.model, created=int(record.created)))
+        run.waiters[key] = record
+        self._runs[key] = run
+        if message.delivery.dedupe:
+            self._in_flight[digest] = run
+        if message.delivery.on_abandon == "cancel":
+            self.schedule(self._grace, Abandoned(key, record.tenant))
+        token = otel_context.attach(trace.set_span_in_context(span))
+        try:
+            self._actors.ref(key).post(Start())
+        finally:
+            otel_context.detach(token)
+        return Submitted(record)
+
+    def _record(self, message: Submit, run: Run, source: Source, *, request_id: str = "") -> RequestRecord:
+        record = RequestRecord(
+            tenant=message.tenant, trace_id=message.trace_id, delivery=message.delivery, source=source, run=run
+        )
+        watch = self._followers_changed if message.delivery.on_abandon == "cancel" else None
+        record.stream = RequestStream(request_id or ids.request_id(), run.log, on_followers=watch)
+        trace.get_current_span().set_attribute(spans.SOURCE, source)
+        key = message.idempotency_key
+        self._store.add(record, key=key, digest=body_digest(message) if key else b"")
+        return record
+
+    def _leave(self, record: RequestRecord, event: Event) -> None:
+        """End one request. Its run goes on for the others, and is given up where there are none."""
+        run = record.run
+        if record.stream.ended:
+            return
+        if run.waiters.keys() == {record.request_id} and isinstance(event, Cancelled):
+            self._forget(run)
+            self._actors.ref(run.key).post(Cancel(event.reason))
+            return
+        run.waiters.pop(record.request_id, None)
+        record.stream.cut(event)
+        self._store.ended(record)
+        if not run.waiters:
+            self._forget(run)
+            self._actors.ref(run.key).post(Cancel("abandoned"))
+
+    def _forget(self, run: Run) -> None:
+        """Let nobody join ``run`` any more."""
+        if self._in_flight.get(run.fingerprint) is run:
+            del self._in_flight[run.fingerprint]
+
+    def _find(self, request_id: str, tenant: str) -> RequestRecord:
+        record = self._store.get(request_id, tenant)
+        if record is None:
+            message = f"there is no request {request_id[:64]!r}"
+            raise NotFound(message, code="request_not_found")
+        return record
+
+    def _followers_changed(self, request_id: str, count: int) -> None:
+        record = next((r for r in (self._store.peek(request_id),) if r), None)
+        if count == 0 and record is not None and not record.stream.ended:
+            self.ref.post(FollowersGone(request_id, record.tenant))
+
+    def _new_actor(self, key: str) -> RequestStateActor:
+        return RequestStateActor(
+            self._runs[key], gateway=self._gateway, cache=self._cache, on_end=lambda run: self.ref.post(RunEnded(run))
+        )

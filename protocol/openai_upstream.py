@@ -1,0 +1,259 @@
+"""OpenAI's chat dialect as its servers speak it: what an upstream is sent, and what it streams back.
+
+In what an upstream says, fields that we don't know are ignored; nothing of an upstream's error text is passed on.
+"""
+
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from protocol.errors import ProviderError
+from protocol.events import Delta, ToolCallDelta
+from protocol.llm import ChatMessage, ChatRequest, ContentPart, FinishReason, TextPart, Tool, Usage
+from protocol.openai import DIALECT, wire_call
+from protocol.upstream import Pieces, code_of
+
+DONE: Final = b"[DONE]"
+
+_json = msgspec.json.Encoder().encode
+
+
+def chat_body(
+    request: ChatRequest, model: str, *, tokens_field: str = "max_tokens", max_tokens: int | None = None
+) -> bytes:
+    """Return the body of a streamed chat completion for an upstream of this dialect.
+
+    Args:
+        request: what is asked.
+        model: the upstream's own name of the model.
+        tokens_field: the bound's name: ``max_completion_tokens`` at OpenAI, elsewhere ``max_tokens``.
+        max_tokens: the bound where the request has none.
+    """
+    body: dict[str, Any] = dict(request.extra) if request.dialect == DIALECT else {}
+    body["model"] = model
+    body["messages"] = [_wire_message(message) for message in request.messages]
+    body["stream"] = True
+    body["stream_options"] = {"include_usage": True}
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
+    if request.top_p is not None:
+        body["top_p"] = request.top_p
+    if request.seed is not None:
+        body["seed"] = request.seed
+    bound = request.max_tokens or max_tokens
+    if bound is not None:
+        body[tokens_field] = bound
+    if request.stop:
+        body["stop"] = request.stop
+    if request.tools:
+        body["tools"] = [_wire_tool(tool) for tool in request.tools]
+    if request.tool_choice in ("auto", "none", "required"):
+        body["tool_choice"] = request.tool_choice
+    elif request.tool_choice:
+        body["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice}}
+    if request.schema is not None:
+        body["response_format"] = _schema_format(request.schema, body.get("response_format"))
+    return _json(body)
+
+
+def _schema_format(schema: dict[str, Any], given: Any) -> dict[str, Any]:  # noqa: ANN401
+    options = given["json_schema"] if given else {"name": "answer", "strict": is_strict(schema)}
+    return {"type": "json_schema", "json_schema": {"name": "answer", **options, "schema": schema}}
+
+
+def is_strict(schema: Any) -> bool:  # noqa: ANN401
+    """Whether a schema fits OpenAI's strict mode: every object closed, and every property of it required."""
+    if isinstance(schema, list):
+        return all(map(is_strict, schema))
+    if not isinstance(schema, dict):
+        return True
+    if schema.get("type") == "object" or "properties" in schema:
+        properties = schema.get("properties", {})
+        if schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(properties):
+            return False
+        if not all(map(is_strict, properties.values())):
+            return False
+    return all(is_strict(value) for key, value in schema.items() if key not in ("properties", "enum", "const"))
+
+
+def _wire_message(message: ChatMessage) -> dict[str, Any]:
+    wire: dict[str, Any] = {"role": message.role}
+    if isinstance(message.content, str):
+        wire["content"] = message.content if message.content or not message.tool_calls else None
+    else:
+        wire["content"] = [_wire_part(part) for part in message.content]
+    if message.tool_calls:
+        wire["tool_calls"] = [wire_call(call) for call in message.tool_calls]
+    if message.tool_call_id:
+        wire["tool_call_id"] = message.tool_call_id
+    return wire
+
+
+def _wire_part(part: ContentPart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    return {"type": "image_url", "image_url": {"url": part.url}}
+
+
+def _wire_tool(tool: Tool) -> dict[str, Any]:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function}
+
+
+# --------------------------------------------------------------------------------------- what an upstream streams back
+
+
+class _FunctionDelta(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _CallDelta(msgspec.Struct):
+    index: int = 0
+    id: str | None = None
+    function: _FunctionDelta | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+    refusal: str | None = None
+    tool_calls: tuple[_CallDelta, ...] | None = None
+
+
+class _Choice(msgspec.Struct):
+    index: int = 0
+    delta: _Delta | None = None
+    finish_reason: str | None = None
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+
+
+class _Error(msgspec.Struct):
+    type: str | None = None
+    code: str | int | None = None
+
+
+class _Chunk(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    choices: tuple[_Choice, ...] | None = None
+    usage: _Usage | None = None
+    error: _Error | str | None = None
+
+
+_chunk = msgspec.json.Decoder(_Chunk).decode
+
+_FINISH: Final[dict[str, FinishReason]] = {
+    "stop": "stop",
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+}
+_STATUS_DIGITS: Final = 3
+_LATER: Final = ("rate_limit", "insufficient_quota", "tokens", "requests")
+_REFUSED: Final = ("invalid_request", "context_length", "not_found")
+
+
+class ChatReader:
+    """Reads one streamed answer, event by event.
+
+    Attributes:
+        finish_reason: why the model stopped; None until it says so.
+        usage: tokens; None until they are reported.
+        model: the upstream's own name of the model.
+        response_id: the upstream's id of the answer.
+        ended: whether the stream's end marker has come.
+    """
+
+    __slots__ = ("ended", "finish_reason", "model", "response_id", "usage")
+
+    def __init__(self) -> None:
+        self.finish_reason: FinishReason | None = None
+        self.usage: Usage | None = None
+        self.model = ""
+        self.response_id = ""
+        self.ended = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the answer is complete: the model has said why it stopped."""
+        return self.finish_reason is not None
+
+    def feed(self, data: bytes, into: Pieces) -> None:
+        """Read the data of one event and append its content to ``into``.
+
+        Raises:
+            ProviderError: ``provider_bad_response`` for what is no chunk; the failure that an in-band error reports.
+        """
+        if data == DONE:
+            self.ended = True
+            return
+        try:
+            chunk = _chunk(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ProviderError(code="provider_bad_response") from error
+        if chunk.choices:
+            for choice in chunk.choices:
+                if choice.index == 0:
+                    self._choice(choice, into)
+        elif chunk.error is not None:
+            _in_band(chunk.error)
+        if chunk.usage is not None:
+            self.usage = _canonical_usage(chunk.usage)
+        if not self.response_id:
+            self.response_id = chunk.id or ""
+            self.model = chunk.model or ""
+
+    def _choice(self, choice: _Choice, into: Pieces) -> None:
+        delta = choice.delta
+        if delta is not None:
+            text = delta.content or delta.refusal
+            if text:
+                into.append(Delta(text=text))
+            if delta.tool_calls:
+                into.extend(map(_tool_delta, delta.tool_calls))
+        if choice.finish_reason:
+            self.finish_reason = _FINISH.get(choice.finish_reason, "stop")
+
+
+def _tool_delta(call: _CallDelta) -> ToolCallDelta:
+    function = call.function or _FunctionDelta()
+    return ToolCallDelta(
+        index=call.index, id=call.id or "", name=function.name or "", arguments=function.arguments or ""
+    )
+
+
+def _canonical_usage(wire: _Usage) -> Usage:
+    inputs, outputs = wire.prompt_tokens_details, wire.completion_tokens_details
+    return Usage(
+        input_tokens=wire.prompt_tokens or 0,
+        output_tokens=wire.completion_tokens or 0,
+        cached_input_tokens=(inputs.cached_tokens or 0) if inputs else 0,
+        reasoning_tokens=(outputs.reasoning_tokens or 0) if outputs else 0,
+    )
+
+
+def _in_band(error: _Error | str) -> NoReturn:
+    kind, code = ("", "") if isinstance(error, str) else (str(error.type or ""), str(error.code or ""))
+    said = f"{kind} {code}".lower()
+    if code.isdigit() and len(code) == _STATUS_DIGITS:
+        raise ProviderError(code=code_of(int(code)))
+    if any(word in said for word in _LATER):
+        raise ProviderError(code="provider_rate_limited")
+    if any(word in said for word in _REFUSED):
+        raise ProviderError(code="provider_rejected")
+    raise ProviderError(code="provider_error")

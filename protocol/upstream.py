@@ -1,0 +1,61 @@
+"""What the upstream dialects have in common: content as it is read, and what an HTTP status means."""
+
+from typing import Final, Protocol
+
+from protocol.events import Delta, ToolCallDelta
+from protocol.llm import FinishReason, Usage
+
+Pieces = list[Delta | ToolCallDelta]
+
+_CODES: Final = {
+    401: "provider_credentials",
+    403: "provider_credentials",
+    408: "provider_timeout",
+    409: "provider_error",
+    413: "provider_rejected",
+    429: "provider_rate_limited",
+    500: "provider_error",
+    502: "provider_error",
+    504: "provider_timeout",
+}
+_CLIENT_SIDE: Final = 400
+_SERVER_SIDE: Final = 500
+
+
+def code_of(status: int) -> str:
+    """Return the code of an upstream's refusal: a row of ``errors.PROBLEMS``."""
+    code = _CODES.get(status)
+    if code is None:
+        if status >= _SERVER_SIDE:
+            return "provider_unavailable"
+        return "provider_rejected" if status >= _CLIENT_SIDE else "provider_bad_response"
+    return code
+
+
+class AnswerReader(Protocol):
+    """Reads one streamed answer of some dialect, event by event.
+
+    Attributes:
+        finish_reason: why the model stopped; None until it says so.
+        usage: tokens; None until they are reported.
+        model: the upstream's own name of the model; empty until it says so.
+        response_id: the upstream's id of the answer; empty until it says so.
+        ended: whether the stream's end marker has come: nothing more is to be read.
+    """
+
+    finish_reason: FinishReason | None
+    usage: Usage | None
+    model: str
+    response_id: str
+    ended: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing of the answer is missing, should the stream stop here."""
+
+    def feed(self, data: bytes, into: Pieces) -> None:
+        """Read the data of one event and append its content to ``into``.
+
+        Raises:
+            ProviderError: the data can't be read, or reports a failure.
+        """
