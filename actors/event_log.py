@@ -1,8 +1,8 @@
 """One append-only log, many readers.
 
-An :class:`EventLog` has a single writer, the actor that owns the request. Readers hold an offset, never a copy. The log
-keeps a byte-bounded ring of entries and, beside it, all content merged: a reader that fell off the ring gets one snapshot
-and then the tail. Memory is bounded by the ring and by the answer's own size, which the gateway bounds.
+An :class:`EventLog` has a single writer, the actor that owns the request. Readers hold an offset, never a copy. The
+log keeps a byte-bounded ring of entries and, beside it, all content merged: a reader that fell off the ring gets one
+snapshot and then the tail. Memory is bounded by the ring and by the answer's own size, which the gateway bounds.
 """
 
 import time

@@ -12,6 +12,7 @@ A follower holds a cursor. It never holds back the writer; leaving it unsubscrib
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
+from typing import Self
 
 from protocol.errors import UnrecoverablePosition
 from protocol.events import Entry, EventStream, Position, Snapshot
@@ -55,7 +56,7 @@ class Follower:
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
 
-    async def __aenter__(self) -> "Follower":
+    async def __aenter__(self) -> Self:
         self._stream.listen(self._wake)
         return self
 
@@ -75,8 +76,8 @@ class Follower:
     async def next(self) -> Batch | None:
         """Return what is new, waiting for it; None once the terminal entry has been given.
 
-        A batch is every entry since the last call, in order. It is a ``Snapshot`` where the log no longer has them one by
-        one, and empty where nothing came for ``idle`` seconds.
+        A batch is every entry since the last call, in order. It is a ``Snapshot`` where the log no longer has them one
+        by one, and empty where nothing came for ``idle`` seconds.
         """
         while not self._ended:
             batch = self._take()

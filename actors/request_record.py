@@ -204,7 +204,11 @@ class RequestStore:
         return (digest, record) if record else None
 
     def add(self, record: RequestRecord, *, key: str = "", digest: bytes = b"") -> None:
-        """Keep ``record``, under its idempotency key too where it has one. Raises ``Overloaded`` when all are running."""
+        """Keep ``record``, and under its idempotency key where it has one.
+
+        Raises:
+            Overloaded: the bound is reached, and all that are kept are running.
+        """
         self.expire()
         if len(self._records) >= self._max_requests and not self._evict():
             message = f"{self._max_requests} requests are running, which is the most that are kept"

@@ -1,10 +1,11 @@
 """The one place of submission: which log answers a request.
 
-In this order: the log that the idempotency key names; the running log with this fingerprint, joined; a finished log with
-this fingerprint, replayed from the cache; otherwise a new run. The router owns who shares what; each run's own actor
-owns its log.
-"""
+In this order: the log that the idempotency key names; the running log with this fingerprint, joined; a finished log
+In this order: the log that the idempotency key names; the running log with this fingerprint, joined; a finished log
+with this fingerprint, replayed from the cache; otherwise a new run. The router owns who shares what; each run has its
+own actor, which owns its log.
 
+from functools import partial
 from typing import Final
 
 from opentelemetry import context as otel_context
@@ -275,7 +276,7 @@ class RequestRouter(Actor[RouterMessage]):
         record = RequestRecord(
             tenant=message.tenant, trace_id=message.trace_id, delivery=message.delivery, source=source, run=run
         )
-        watch = self._followers_changed if message.delivery.on_abandon == "cancel" else None
+        watch = partial(self._followers_changed, message.tenant) if message.delivery.on_abandon == "cancel" else None
         record.stream = RequestStream(request_id or ids.request_id(), run.log, on_followers=watch)
         trace.get_current_span().set_attribute(spans.SOURCE, source)
         key = message.idempotency_key
@@ -310,10 +311,9 @@ class RequestRouter(Actor[RouterMessage]):
             raise NotFound(message, code="request_not_found")
         return record
 
-    def _followers_changed(self, request_id: str, count: int) -> None:
-        record = next((r for r in (self._store.peek(request_id),) if r), None)
-        if count == 0 and record is not None and not record.stream.ended:
-            self.ref.post(FollowersGone(request_id, record.tenant))
+    def _followers_changed(self, tenant: str, request_id: str, count: int) -> None:
+        if count == 0:
+            self.ref.post(FollowersGone(request_id, tenant))
 
     def _new_actor(self, key: str) -> RequestStateActor:
         return RequestStateActor(

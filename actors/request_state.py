@@ -165,9 +165,7 @@ def failure(error: Exception) -> Failed:
     """Return the terminal event for ``error``; the runtime's own failures keep their inside to themselves."""
     if isinstance(error, AskTimeout):
         error = DeadlineExceeded()
-    elif isinstance(error, ActorError) and not error.problem.temporary:
-        error = InternalError()
-    elif not isinstance(error, TidegateError):
+    elif not isinstance(error, TidegateError) or (isinstance(error, ActorError) and not error.problem.temporary):
         error = InternalError()
     retry_after = error.retry_after
     return Failed(

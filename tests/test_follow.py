@@ -1,0 +1,99 @@
+"""The reader in this process."""
+
+import asyncio
+
+import pytest
+
+from actors.event_log import ENTRY_BYTES, EventLog, RequestStream
+from actors.follow import Follower, locate
+from protocol.errors import UnrecoverablePosition
+from protocol.events import Completed, Delta, Entry, Position, Snapshot, Started
+
+STARTED = Started(model="m", created=1)
+DONE = Completed(result=b"{}")
+
+
+def stream_of(log: EventLog) -> RequestStream:
+    """Return a view of ``log``."""
+    return RequestStream("req_1", log)
+
+
+async def test_it_reads_like_a_loop() -> None:
+    """Past entries come first, then the live ones, and the loop ends after the terminal one."""
+    log = EventLog()
+    log.append(STARTED, Delta(text="a"))
+    seen: list[int] = []
+    async with Follower(stream_of(log)) as follower:
+        async for item in follower:
+            assert isinstance(item, Entry)
+            seen.append(item.offset)
+            if item.offset == 2:
+                log.append(Delta(text="b"))
+            if item.offset == 3:
+                log.append(DONE)
+    assert seen == [1, 2, 3, 4]
+
+
+async def test_it_waits_without_polling_and_gets_a_batch_at_once() -> None:
+    """A waiting reader is woken by the writer, and gets all that is new together."""
+    log = EventLog()
+    async with Follower(stream_of(log)) as follower:
+        waiting = asyncio.ensure_future(follower.next())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        log.append(STARTED, Delta(text="a"), DONE)
+        batch = await waiting
+        assert isinstance(batch, list)
+        assert [entry.offset for entry in batch] == [1, 2, 3]
+        assert await follower.next() is None
+
+
+async def test_one_that_fell_off_the_ring_gets_a_snapshot_and_then_the_tail() -> None:
+    """A reader that comes too late for single entries gets the text whole, and the end."""
+    log = EventLog(max_bytes=4 * ENTRY_BYTES)
+    log.append(STARTED, *(Delta(text=character) for character in "abcdefgh"), DONE)
+    async with Follower(stream_of(log)) as follower:
+        snapshot = await follower.next()
+        assert isinstance(snapshot, Snapshot)
+        assert snapshot.text == "abcdefgh"
+        tail = await follower.next()
+        assert isinstance(tail, list)
+        assert [entry.terminal for entry in tail] == [True]
+        assert await follower.next() is None
+
+
+async def test_leaving_unsubscribes_and_frees_whoever_waits() -> None:
+    """Nothing stays behind on the log, and a wait in progress ends."""
+    log = EventLog()
+    stream = stream_of(log)
+    follower = Follower(stream)
+    async with follower:
+        waiting = asyncio.ensure_future(follower.next())
+        await asyncio.sleep(0)
+        assert stream.followers == 1
+    assert await waiting is None
+    assert stream.followers == 0
+
+
+async def test_silence_gives_an_empty_batch() -> None:
+    """After ``idle`` seconds without news the reader may send a keep-alive."""
+    log = EventLog()
+    async with Follower(stream_of(log), idle=0.001) as follower:
+        assert await follower.next() == ()
+        assert await follower.next() == ()
+        log.append(STARTED)
+        assert await follower.next() == log.since(0)
+
+
+def test_a_position_is_one_value() -> None:
+    """The same offset of another epoch is another place; so is one beyond the end."""
+    log = EventLog(epoch="k1")
+    log.append(STARTED, Delta(text="a"))
+    stream = stream_of(log)
+    assert locate(stream, None) == 0
+    assert locate(stream, Position("k1", 0)) == 0
+    assert locate(stream, Position("k1", 2)) == 2
+    with pytest.raises(UnrecoverablePosition, match="epoch 'k0' is not this log's"):
+        locate(stream, Position("k0", 1))
+    with pytest.raises(UnrecoverablePosition, match=r"offset 3 is not within 0\.\.2"):
+        locate(stream, Position("k1", 3))
