@@ -1,9 +1,9 @@
 """The one place of submission: which log answers a request.
 
 In this order: the log that the idempotency key names; the running log with this fingerprint, joined; a finished log
-In this order: the log that the idempotency key names; the running log with this fingerprint, joined; a finished log
 with this fingerprint, replayed from the cache; otherwise a new run. The router owns who shares what; each run has its
 own actor, which owns its log.
+"""
 
 from functools import partial
 from typing import Final
