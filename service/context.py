@@ -1,9 +1,10 @@
 """What every handler can ask for: the container of its application, and the call that it answers."""
 
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
-from opentelemetry.trace import Span
+from opentelemetry.trace import Span, SpanContext
 
 if TYPE_CHECKING:
     from service.container import Container
@@ -19,9 +20,22 @@ class Call:
         authenticated: False only on ``/ws`` without a key in its headers, where the key comes in the first frame.
         accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
         span: the SERVER span, for attributes; None where the call has none.
+        response: the response whose headers have been sent; None before that.
+        failure: the code of the failure that was answered; empty for none.
+        parent: the caller's span, as ``traceparent`` named it.
     """
 
-    __slots__ = ("accepted", "authenticated", "request_id", "span", "tenant", "trace_id")
+    __slots__ = (
+        "accepted",
+        "authenticated",
+        "failure",
+        "parent",
+        "request_id",
+        "response",
+        "span",
+        "tenant",
+        "trace_id",
+    )
 
     def __init__(self, request_id: str, trace_id: str, accepted: float) -> None:
         self.request_id = request_id
@@ -30,10 +44,15 @@ class Call:
         self.tenant = ""
         self.authenticated = True
         self.span: Span | None = None
+        self.response: web.StreamResponse | None = None
+        self.failure = ""
+        self.parent: SpanContext | None = None
 
 
 CONTAINER: Final = web.AppKey["Container"]("container")
 CALL: Final = web.RequestKey("call", Call)
+ACCEPTED: Final = web.RequestKey("accepted", float)
+CURRENT_CALL: Final = ContextVar[Call | None]("tidegate_call", default=None)
 
 
 def call_of(request: web.Request) -> Call:

@@ -7,12 +7,15 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final, Literal
+
+import structlog
 
 from protocol.errors import ShuttingDown
 
 Phase = Literal["starting", "serving", "closing", "forced"]
+
+_log = structlog.get_logger("service")
 
 RETRY_ELSEWHERE: Final = 1.0  # seconds after which a refused caller may try the server that takes over
 
@@ -21,8 +24,7 @@ class Lifecycle:
     """The phase, and the calls that are under way.
 
     Attributes:
-        closing: set when the service begins to stop. A stream may go on until its end or until ``forced``; a handler that
-            only waits for news should end now.
+        closing: set when the service begins to stop. A stream may go on until its end or until ``forced``.
         forced: set when the grace is over, or at the second signal: whatever still runs is cut off.
     """
 
@@ -95,8 +97,11 @@ class Lifecycle:
 
 
 async def wind_down(
-    lifecycle: Lifecycle, *, refuse: Callable[[], Awaitable[object]], farewell: Callable[[], Awaitable[object]],
-    grace: float
+    lifecycle: Lifecycle,
+    *,
+    refuse: Callable[[], Awaitable[object]],
+    farewell: Callable[[], Awaitable[object]],
+    grace: float,
 ) -> bool:
     """Stop in order: refuse new connections, tell the sockets, let running calls end. Returns whether all of them did.
 
@@ -116,5 +121,5 @@ async def _unless_forced(lifecycle: Lifecycle, step: Awaitable[object]) -> None:
     finally:
         forced.cancel()
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+    if task.done() and not task.cancelled() and (error := task.exception()) is not None:
+        _log.warning("shutdown_step_failed", exc_info=error)

@@ -139,14 +139,14 @@ class Settings(BaseSettings):
         raise ConfigurationError(message)
 
 
-def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Settings:  # noqa: ANN401: field by field
+def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Settings:  # noqa: ANN401 - field by field
     """Read the settings; ``overrides`` win over the environment, and that over ``env_file``.
 
     Raises:
         ConfigurationError: a setting is not what it may be; the message names each and what it may be, never its value.
     """
     try:
-        return Settings(_env_file=env_file, **overrides)
+        return Settings(**{"_env_file": env_file, **overrides})
     except ValidationError as error:
         faults = (f"{_name(fault['loc'])}: {_reason(fault['msg'])}" for fault in error.errors(include_input=False))
         raise ConfigurationError("; ".join(faults)) from None

@@ -1,0 +1,21 @@
+"""The web application: every surface, and the layer around them."""
+
+from aiohttp import web
+
+from service.container import Container
+from service.context import CONTAINER
+from service.http import docs, health, models, openai, requests, websocket
+from service.middleware.calls import call_layer, stamp_responses
+
+
+def build_app(container: Container) -> web.Application:
+    """Return the application that offers ``container`` to the network. It closes nothing: the container's owner does."""
+    app = web.Application(
+        middlewares=[call_layer(container.auth, container.lifecycle, container.telemetry.tracer)],
+        client_max_size=container.settings.max_body_bytes,
+    )
+    app[CONTAINER] = container
+    app.on_response_prepare.append(stamp_responses(container.lifecycle))
+    for surface in (health, docs, requests, openai, models, websocket):
+        surface.add_routes(app)
+    return app

@@ -1,0 +1,1 @@
+"""The HTTP surfaces, one a module; each offers ``add_routes(app)``."""

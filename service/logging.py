@@ -1,0 +1,211 @@
+"""Log lines: one chain for structlog and the standard library, rendered and written by a thread of its own."""
+
+import logging
+import re
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any, Final, TextIO
+
+import orjson
+import structlog
+from pydantic import SecretStr
+from structlog.dev import ConsoleRenderer, plain_traceback
+from structlog.tracebacks import ExceptionDictTransformer
+
+from service.context import CURRENT_CALL
+from service.settings import Settings
+
+CAPACITY: Final = 10_000  # lines that wait to be written; further ones are dropped and counted
+GATHER: Final = 0.01  # seconds in which lines gather for one write
+CLOSE_TIMEOUT: Final = 1.0  # seconds for the last lines
+REDACTED: Final = "[redacted]"
+SECRETS: Final = r"\bsk-[A-Za-z0-9_-]{8,}|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{6,}"
+SECRET_NAMES: Final = frozenset({"api_key", "apikey", "authorization", "password", "secret", "token", "x-api-key"})
+
+Event = MutableMapping[str, Any]
+Render = Callable[[Event], str]
+
+
+class LogSink:
+    """Takes events from any thread without waiting; renders and writes them, many at a time, in its own.
+
+    A reader that stalls (a full pipe, a slow disk) costs lines, never the event loop's time.
+    """
+
+    def __init__(self, stream: TextIO, render: Render, capacity: int = CAPACITY) -> None:
+        self._stream = stream
+        self._render = render
+        self._capacity = capacity
+        self._events: deque[Event] = deque()
+        self._dropped = 0
+        self._wake = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def put(self, event: Event) -> None:
+        """Take ``event``, which is the sink's from now on; dropped where too many wait."""
+        if len(self._events) >= self._capacity:
+            self._dropped += 1
+            return
+        self._events.append(event)
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Write what is left, for at most ``timeout`` seconds."""
+        self._closing.set()
+        self._wake.set()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._closing.wait(GATHER)
+            self._wake.clear()
+            closing = self._closing.is_set()
+            self._write()
+            if closing:
+                return
+
+    def _write(self) -> None:
+        lines = [self._line(self._events.popleft()) for _ in range(len(self._events))]
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            lines.append(self._line({"event": "log_lines_dropped", "count": dropped, "level": "warning"}))
+        if lines:
+            try:
+                self._stream.write("".join(lines))
+                self._stream.flush()
+            except (OSError, ValueError):
+                self._dropped += len(lines)
+
+    def _line(self, event: Event) -> str:
+        try:
+            return self._render(event) + "\n"
+        except Exception as error:  # noqa: BLE001 - a value that can't be rendered must not end the log
+            return f'{{"event": "log_line_unrenderable", "error": "{type(error).__name__}"}}\n'
+
+
+class SinkHandler(logging.Handler):
+    """Brings the standard library's records to the sink."""
+
+    def __init__(self, sink: LogSink) -> None:
+        super().__init__()
+        self._sink = sink
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand the record over; rendering is the sink's business."""
+        event: Event = {
+            "event": record.getMessage(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "timestamp": record.created,
+        }
+        if record.exc_info:
+            event["exc_info"] = record.exc_info
+        self._sink.put(add_call(None, "", event))
+
+
+def add_call(_logger: object, _method: str, event: Event) -> Event:
+    """Add the ids of the call that is being answered, if one is."""
+    call = CURRENT_CALL.get()
+    if call is not None:
+        event.setdefault("request_id", call.request_id)
+        event.setdefault("trace_id", call.trace_id)
+    return event
+
+
+def renderer(*, pretty: bool, secrets: Iterable[str] = ()) -> Render:
+    """Return what turns an event into its line, without the secrets that were named or that look like keys."""
+    exact = (re.escape(secret) for secret in secrets if secret)
+    pattern = re.compile("|".join((*exact, SECRETS)))
+    if pretty:
+        console = ConsoleRenderer(colors=True, exception_formatter=plain_traceback)
+
+        def render(event: Event) -> str:
+            _prepare(event)
+            return str(console(None, "", event))
+    else:
+        traceback = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+
+        def render(event: Event) -> str:
+            _prepare(event)
+            return orjson.dumps(traceback(None, "", event), default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+
+    return lambda event: pattern.sub(REDACTED, render(event))
+
+
+@contextmanager
+def open_logging(settings: Settings, stream: TextIO | None = None) -> Iterator[LogSink]:
+    """Send everything that is logged to ``stream`` (stderr) until the end, and then set back what was before."""
+    out = sys.stderr if stream is None else stream
+    pretty = settings.log_format == "pretty" or (
+        settings.log_format == "auto" and _is_development_terminal(settings, out)
+    )
+    sink = LogSink(out, renderer(pretty=pretty, secrets=_secrets(settings)))
+    root, before = logging.getLogger(), structlog.get_config()
+    handlers, level = root.handlers[:], root.level
+    sink.start()
+    root.handlers = [SinkHandler(sink)]
+    root.setLevel(settings.log_level)
+    structlog.configure(
+        processors=[add_call, structlog.processors.add_log_level, _hand_over],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level]),
+        logger_factory=lambda *names: _SinkLogger(sink, names[0] if names else ""),
+        cache_logger_on_first_use=False,
+    )
+    try:
+        yield sink
+    finally:
+        structlog.configure(**before)
+        root.handlers = handlers
+        root.setLevel(level)
+        sink.close()
+
+
+class _SinkLogger:
+    """What structlog calls at the end of its chain; every level is the same method."""
+
+    __slots__ = ("_name", "_sink", "critical", "debug", "error", "info", "msg", "warning")
+
+    def __init__(self, sink: LogSink, name: str) -> None:
+        self._sink = sink
+        self._name = name
+        self.critical = self.debug = self.error = self.info = self.msg = self.warning = self._put
+
+    def _put(self, event: Event) -> None:
+        if self._name:
+            event["logger"] = self._name
+        self._sink.put(event)
+
+
+def _hand_over(_logger: object, _method: str, event: Event) -> tuple[tuple[Event], dict[str, Any]]:
+    event["timestamp"] = time.time()
+    if event.get("exc_info") is True:
+        event["exc_info"] = sys.exc_info()
+    return (event,), {}
+
+
+def _prepare(event: Event) -> None:
+    created = event.get("timestamp") or time.time()
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created))
+    event["timestamp"] = f"{seconds}.{int(created % 1 * 1000):03d}Z"
+    for name in event.keys() & SECRET_NAMES:
+        event[name] = REDACTED
+
+
+def _is_development_terminal(settings: Settings, stream: TextIO) -> bool:
+    return settings.environment != "production" and stream.isatty()
+
+
+def _secrets(settings: Settings) -> Iterator[str]:
+    keys: tuple[SecretStr | None, ...] = (*settings.api_keys, settings.openai_api_key, settings.anthropic_api_key)
+    return (key.get_secret_value() for key in keys if key is not None)

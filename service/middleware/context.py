@@ -1,0 +1,43 @@
+"""Which call this is: its ids, and when it was accepted."""
+
+import os
+import re
+import time
+from typing import Final
+
+from aiohttp import web
+
+from protocol.ids import request_id
+from service.context import ACCEPTED, CALL, CURRENT_CALL, Call
+from service.telemetry.spans import remote_parent, wanted_trace_id
+
+SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
+TRACE_ID_BYTES: Final = 16
+
+
+def open_call(request: web.Request) -> Call:
+    """Make the call of a request, and bind it to the request and to the running task.
+
+    The request id is the caller's where it is 1 to 128 harmless characters. The trace id is that of ``traceparent``, or
+    of ``x-trace-id``, or random.
+    """
+    name = request.headers.get("x-request-id", "")
+    if not SANE_REQUEST_ID.fullmatch(name):
+        name = request_id()
+    parent = remote_parent(request)
+    trace_id = (
+        f"{parent.trace_id:032x}"
+        if parent is not None
+        else wanted_trace_id(request) or os.urandom(TRACE_ID_BYTES).hex()
+    )
+    call = Call(name, trace_id, request.get(ACCEPTED) or time.perf_counter())
+    call.parent = parent
+    request[CALL] = call
+    CURRENT_CALL.set(call)
+    return call
+
+
+def route_of(request: web.Request) -> str:
+    """Return the template of the address (``/api/requests/{id}``); empty where nothing is there."""
+    resource = request.match_info.route.resource
+    return "" if resource is None else resource.canonical

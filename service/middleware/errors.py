@@ -1,0 +1,119 @@
+"""Every failure as the caller sees it: problem+json (RFC 9457), or the vendor's envelope on a compatible address."""
+
+import math
+from typing import Final
+
+import msgspec
+import structlog
+from aiohttp import web
+
+from protocol import openai
+from protocol.errors import AccessDenied, FieldError, InternalError, InvalidRequest, NotFound, TidegateError
+from service.context import Call
+
+TYPES: Final = "/errors/"  # a problem's type is an address that explains it
+COMPATIBLE: Final = "/v1/"
+CLIENT_CLOSED: Final = 499  # only in logs and spans: nobody is left to see it
+SERVER_ERROR: Final = 500
+BAD_REQUEST: Final = 400
+
+NO_RETRY: Final = frozenset(
+    {
+        "provider_unavailable",
+        "provider_rate_limited",
+        "provider_error",
+        "provider_bad_response",
+        "provider_stream_broken",
+        "provider_timeout",
+        "provider_credentials",
+        "response_too_large",
+        "schema_mismatch",
+        "deadline_exceeded",
+    }
+)
+"""Failures that come after our own retries: an SDK that retried them too would multiply the two."""
+
+_CODES: Final = {
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+    426: "upgrade_required",
+}
+_log = structlog.get_logger("service")
+
+
+class ProblemBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """The members of a problem, as WIRE has them."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    remedy: str
+    request_id: str
+    trace_id: str
+    retry_after_ms: int | None = None
+    errors: tuple[FieldError, ...] = ()
+
+
+def failure_of(error: Exception, request: web.Request) -> TidegateError:
+    """Return the named failure that stands for ``error``; one without a name is logged, and is an ``internal_error``."""
+    if isinstance(error, TidegateError):
+        if error.problem.status == SERVER_ERROR:
+            _log.error("call_failed", code=error.code, method=request.method, path=request.path, exc_info=error)
+        return error
+    if isinstance(error, web.HTTPException) and error.status < SERVER_ERROR:
+        return _from_http(error, request)
+    _log.error("call_failed", code=InternalError.code, method=request.method, path=request.path, exc_info=error)
+    return InternalError()
+
+
+def error_response(request: web.Request, call: Call, error: TidegateError, cause: Exception) -> web.Response:
+    """Build the answer to a failed call. ``cause`` is where the headers come from that its status demands."""
+    problem = error.problem
+    status = cause.status if isinstance(cause, web.HTTPException) and cause.status < SERVER_ERROR else problem.status
+    headers: dict[str, str] = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(cause, web.HTTPMethodNotAllowed):
+        headers["Allow"] = cause.headers["Allow"]
+    if isinstance(error, AccessDenied) and error.code == AccessDenied.code:
+        headers["WWW-Authenticate"] = "Bearer"
+    if request.path.startswith(COMPATIBLE):
+        if error.code in NO_RETRY:
+            headers["x-should-retry"] = "false"
+        return web.Response(
+            body=openai.error_body(error), status=status, headers=headers, content_type="application/json"
+        )
+    body = ProblemBody(
+        type=TYPES + error.code,
+        title=problem.title,
+        status=status,
+        code=error.code,
+        detail=error.detail,
+        remedy=problem.remedy,
+        request_id=call.request_id,
+        trace_id=call.trace_id,
+        retry_after_ms=None if error.retry_after is None else math.ceil(error.retry_after * 1000),
+        errors=error.errors,
+    )
+    return web.Response(
+        body=msgspec.json.encode(body), status=status, headers=headers, content_type="application/problem+json"
+    )
+
+
+def _from_http(error: web.HTTPException, request: web.Request) -> TidegateError:
+    code = _CODES.get(error.status, InvalidRequest.code)
+    match error:
+        case web.HTTPNotFound():
+            return NotFound(f"There is nothing at {request.path[:200]}")
+        case web.HTTPMethodNotAllowed():
+            return InvalidRequest(f"{request.path[:200]} does not take {request.method[:20]}", code=code)
+        case web.HTTPUnauthorized() | web.HTTPForbidden():
+            return AccessDenied(code=code)
+        case _:
+            return InvalidRequest(error.reason if code == InvalidRequest.code else "", code=code)

@@ -1,0 +1,1 @@
+"""Where spans go, and the spans of the HTTP server."""

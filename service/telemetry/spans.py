@@ -1,0 +1,77 @@
+"""The SERVER span of an HTTP call, and the trace it belongs to."""
+
+import re
+from contextvars import ContextVar
+from typing import Final
+
+from aiohttp import web
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    SpanKind,
+    Status,
+    StatusCode,
+    TraceFlags,
+    Tracer,
+    TraceState,
+    set_span_in_context,
+)
+
+from protocol import spans
+
+TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
+)
+TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
+WANTED_TRACE_ID: Final = ContextVar[int]("tidegate_wanted_trace_id", default=0)
+
+SERVER_ERROR: Final = 500
+
+
+def remote_parent(request: web.BaseRequest) -> SpanContext | None:
+    """Return the caller's span as ``traceparent`` names it; None without one, or for one that is malformed."""
+    header = request.headers.get("traceparent")
+    match = TRACEPARENT.fullmatch(header.strip()) if header else None
+    if match is None or (match[0].startswith("00") and match[4]):
+        return None
+    state = request.headers.getall("tracestate", None)
+    return SpanContext(
+        trace_id=int(match[1], 16),
+        span_id=int(match[2], 16),
+        is_remote=True,
+        trace_flags=TraceFlags(int(match[3], 16)),
+        trace_state=TraceState.from_header(state) if state else None,
+    )
+
+
+def wanted_trace_id(request: web.BaseRequest) -> str:
+    """Return the ``x-trace-id`` that the caller sent, if it is 32 hex digits; else an empty text."""
+    header = request.headers.get("x-trace-id", "").strip().lower()
+    return header if TRACE_ID.fullmatch(header) else ""
+
+
+def context_of(parent: SpanContext | None) -> Context:
+    """Return a context of nothing but the remote parent."""
+    return Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
+
+
+def start_server_span(tracer: Tracer, request: web.Request, route: str, parent: SpanContext | None) -> Span:
+    """Start the span of a call; ``route`` is the template of its address, empty where there is none."""
+    attributes: dict[str, str | int] = {spans.HTTP_METHOD: request.method, spans.URL_PATH: request.path}
+    if route:
+        attributes[spans.HTTP_ROUTE] = route
+    name = f"{request.method} {route}" if route else request.method
+    return tracer.start_span(name, context_of(parent), SpanKind.SERVER, attributes)
+
+
+def end_server_span(span: Span, status: int, failure: str) -> None:
+    """End the span of a call. Only a failure of ours is an error of the span: a caller's mistake is not."""
+    span.set_attribute(spans.HTTP_STATUS, status)
+    if status >= SERVER_ERROR:
+        span.set_attribute(spans.ERROR_TYPE, failure or str(status))
+        span.set_status(Status(StatusCode.ERROR))
+    elif failure:
+        span.set_attribute(spans.ERROR_TYPE, failure)
+    span.end()
