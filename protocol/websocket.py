@@ -234,11 +234,26 @@ def snapshot_json(request_id: str, epoch: str, snapshot: Snapshot) -> bytes:
 
 
 def ack_json(
-    frame_id: int | str, request_id: str, position: Position, state: Status, *, recovered: bool = True
+    frame_id: int | str,
+    request_id: str,
+    position: Position | None = None,
+    state: Status = "running",
+    *,
+    recovered: bool = True,
 ) -> bytes:
-    """Return the JSON of an acknowledgement: where the log is now, and whether the position asked for was recovered."""
-    data = {"epoch": position.epoch, "offset": position.offset, "state": state, "recovered": recovered}
-    return _encode({"type": "ack", "id": frame_id, "requestId": request_id, "data": data})
+    """Return the JSON of an acknowledgement: where the log is now, and whether the position asked for was recovered.
+
+    Without a position it says only that the frame was obeyed.
+    """
+    frame: dict[str, object] = {"type": "ack", "id": frame_id, "requestId": request_id}
+    if position is not None:
+        frame["data"] = {
+            "epoch": position.epoch,
+            "offset": position.offset,
+            "state": state,
+            "recovered": recovered,
+        }
+    return _encode(frame)
 
 
 def error_json(error: TidegateError, *, frame_id: int | str | None = None, request_id: str = "") -> bytes:

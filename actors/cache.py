@@ -1,0 +1,164 @@
+"""The cache: finished logs, encoded, under opaque keys.
+
+A stored log is its encoded bytes: what it weighs is known, nothing can change it, and each hit decodes a log of its
+own. The least recently used one goes first when a bound is reached, and the expired ones are swept out once a minute.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from cachebox import LRUCache
+from opentelemetry import trace
+
+from actors.runtime import Actor, handles
+from protocol import spans
+from protocol.cache import CacheDelete, CachedLog, CacheGet, CachePut, CacheStats, GetCacheStats
+from protocol.message import Message
+
+SWEEP_INTERVAL: Final = 60.0  # seconds for which an expired log may still take room
+
+
+class _Stored(msgspec.Struct, frozen=True):
+    log: bytes
+    expires: float
+
+
+class LogStore:
+    """Encoded logs, bounded in number and in bytes.
+
+    Args:
+        max_entries: the most logs that are kept.
+        max_bytes: the most bytes that all of them may take, encoded; a larger log is not kept at all.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, max_entries: int, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        for name, bound in (("max_entries", max_entries), ("max_bytes", max_bytes)):
+            if bound < 1:
+                message = f"{name} must be positive, got {bound}"
+                raise ValueError(message)
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._logs: LRUCache[bytes, _Stored] = LRUCache(max_bytes, getsizeof=_size)
+        # JSON and not MessagePack: a log's result is raw JSON, which only JSON takes over as it stands
+        self._encoder = msgspec.json.Encoder()
+        self._decoder = msgspec.json.Decoder(CachedLog)
+        self._hits = self._misses = self._stores = self._evictions = self._oversized = 0
+
+    def __len__(self) -> int:
+        return len(self._logs)
+
+    def get(self, key: bytes) -> CachedLog | None:
+        """Return the log under ``key``, unless there is none or it has expired."""
+        stored = self._logs.get(key)
+        if stored is None or stored.expires <= self._clock():
+            if stored is not None:
+                del self._logs[key]
+            self._misses += 1
+            return None
+        self._hits += 1
+        return self._decoder.decode(stored.log)
+
+    def put(self, key: bytes, log: CachedLog, ttl: float) -> None:
+        """Keep ``log`` for ``ttl`` seconds in the place of what was under ``key``; a ``ttl`` of 0 keeps nothing."""
+        self._logs.pop(key, None)
+        if ttl <= 0:
+            return
+        encoded = self._encoder.encode(log)
+        if len(encoded) > self._max_bytes:
+            self._oversized += 1
+            return
+        while len(self._logs) >= self._max_entries or self._logs.current_size() + len(encoded) > self._max_bytes:
+            self._logs.popitem()
+            self._evictions += 1
+        self._logs.insert(key, _Stored(encoded, self._clock() + ttl))
+        self._stores += 1
+
+    def delete(self, key: bytes) -> bool:
+        """Forget ``key`` and say whether it was there."""
+        return self._logs.pop(key, None) is not None
+
+    def sweep(self) -> int:
+        """Forget what has expired and return how many logs that were."""
+        now = self._clock()
+        expired = [key for key, stored in self._logs.items() if stored.expires <= now]
+        for key in expired:
+            del self._logs[key]
+        return len(expired)
+
+    def stats(self) -> CacheStats:
+        """Return what is held and what has happened."""
+        return CacheStats(
+            entries=len(self._logs),
+            bytes=self._logs.current_size(),
+            hits=self._hits,
+            misses=self._misses,
+            stores=self._stores,
+            evictions=self._evictions,
+            oversized=self._oversized,
+        )
+
+
+def _size(_: bytes, stored: _Stored) -> int:
+    return len(stored.log)
+
+
+class Sweep(Message[None], frozen=True):
+    """A minute has gone: forget what has expired."""
+
+
+class CacheActor(Actor[CacheGet | CachePut | CacheDelete | GetCacheStats | Sweep]):
+    """Keeps finished logs. Keys are opaque: whoever makes them puts the tenant in.
+
+    Args:
+        max_entries: the most logs that are kept.
+        max_bytes: the most bytes that all of them may take, encoded.
+        clock: seconds, monotonic.
+    """
+
+    capacity = 1024
+    overflow = "wait"
+
+    def __init__(self, max_entries: int, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = LogStore(max_entries, max_bytes, clock)
+        self._sweeping = False
+
+    @handles(CacheGet)
+    async def get(self, message: CacheGet) -> CachedLog | None:
+        """Look a log up, and note on the span whether it was there."""
+        log = self._store.get(message.key)
+        span = trace.get_current_span()
+        if span.is_recording():
+            span.set_attribute(spans.CACHE_HIT, log is not None)
+        return log
+
+    @handles(CachePut)
+    async def put(self, message: CachePut) -> None:
+        """Store a log, and see to it that it goes when its time is over."""
+        self._store.put(message.key, message.log, message.ttl)
+        self._sweep_later()
+
+    @handles(CacheDelete)
+    async def delete(self, message: CacheDelete) -> bool:
+        """Forget a log."""
+        return self._store.delete(message.key)
+
+    @handles(GetCacheStats)
+    async def stats(self, _: GetCacheStats) -> CacheStats:
+        """Return the statistics."""
+        return self._store.stats()
+
+    @handles(Sweep)
+    async def sweep(self, _: Sweep) -> None:
+        """Sweep, and go on while there is something to sweep."""
+        self._sweeping = False
+        self._store.sweep()
+        self._sweep_later()
+
+    def _sweep_later(self) -> None:
+        if len(self._store) and not self._sweeping:
+            self._sweeping = True
+            self.schedule(SWEEP_INTERVAL, Sweep())

@@ -1,0 +1,234 @@
+"""From many logs to many sockets: one write a socket and tick, and an integer for a reader that is slow."""
+
+import random
+from collections.abc import Callable
+from typing import Final
+
+from actors.hub.topic import FrameEncoder, Page, Topic, locate, state_of
+from protocol.errors import PROBLEMS, Overloaded, ShuttingDown
+from protocol.events import EventStream, Position
+from protocol.hub import HubStats, Socket, Subscribe
+from protocol.websocket import ack_json, disconnect_json
+
+STALL_LIMIT: Final = 30.0  # seconds without progress after which a slow socket is closed
+SLOW: Final = "slow_consumer"
+
+
+class _Lag:
+    """A socket over the high-water mark: the least that it has had buffered, and since when."""
+
+    __slots__ = ("buffered", "since")
+
+    def __init__(self, buffered: int, since: float) -> None:
+        self.buffered = buffered
+        self.since = since
+
+
+class Fanout:
+    """All topics and their readers.
+
+    Args:
+        encode: turns a frame's JSON into what goes over the wire.
+        high_water: bytes buffered in a socket above which it gets no more until it has drained to half of them.
+        max_subscriptions: of one socket.
+        clock: seconds, monotonic.
+        soon: calls ``flush`` once the present tick is over.
+        watch: is called when the first socket lags: ``poll`` has to be called from time to time until it returns False.
+    """
+
+    def __init__(
+        self,
+        encode: FrameEncoder,
+        *,
+        high_water: int,
+        max_subscriptions: int,
+        clock: Callable[[], float],
+        soon: Callable[[Callable[[], None]], object],
+        watch: Callable[[], object],
+    ) -> None:
+        self._encode = encode
+        self._high_water = high_water
+        self._max_subscriptions = max_subscriptions
+        self._clock = clock
+        self._soon = soon
+        self._watch = watch
+        self._topics: dict[tuple[str, str], Topic] = {}  # by request id and epoch
+        self._sockets: dict[Socket, dict[str, Topic]] = {}
+        self._dirty: dict[Topic, None] = {}
+        self._outgoing: dict[Socket, bytes] = {}
+        self._lagging: dict[Socket, _Lag] = {}
+        self._scheduled = False
+        self._leaving = False
+
+    # ------------------------------------------------------------------------------------------------- who follows what
+
+    def subscribe(self, message: Subscribe) -> None:
+        """Begin to follow: the acknowledgement and what there is go out at the end of the tick.
+
+        Raises:
+            UnrecoverablePosition: see ``locate``.
+            Overloaded: ``connection_limit``.
+            ShuttingDown: everybody has been told to leave.
+        """
+        if self._leaving:
+            raise ShuttingDown
+        socket, stream = message.socket, message.stream
+        request_id = stream.request_id
+        followed = self._sockets.get(socket, {})
+        if request_id not in followed and len(followed) >= self._max_subscriptions:
+            detail = f"a socket follows {self._max_subscriptions} requests at most"
+            raise Overloaded(detail, code="connection_limit")
+        cursor, recovered = locate(stream, message.after, message.mode)
+        self.unsubscribe(socket, request_id)
+        if message.ack_id is not None:
+            position = Position(stream.epoch, stream.offset)
+            ack = ack_json(message.ack_id, request_id, position, state_of(stream), recovered=recovered)
+            self._outgoing[socket] = self._outgoing.get(socket, b"") + self._encode(ack)
+            self._schedule()
+        if stream.ended and cursor == stream.offset:
+            return
+        topic = self._topic(stream)
+        topic.readers[socket] = cursor
+        self._sockets.setdefault(socket, {})[request_id] = topic
+        self._changed(topic)
+
+    def unsubscribe(self, socket: Socket, request_id: str) -> bool:
+        """Stop following a request and say whether it was followed."""
+        topic = self._sockets.get(socket, {}).get(request_id)
+        if topic is not None:
+            self._drop(socket, topic)
+        return topic is not None
+
+    def leave(self, socket: Socket) -> None:
+        """Forget a socket."""
+        for topic in tuple(self._sockets.get(socket, {}).values()):
+            self._drop(socket, topic)
+        self._outgoing.pop(socket, None)
+
+    def stats(self) -> HubStats:
+        """Return how much is held."""
+        return HubStats(
+            sockets=len(self._sockets),
+            subscriptions=sum(len(topics) for topics in self._sockets.values()),
+            requests=len(self._topics),
+        )
+
+    # -------------------------------------------------------------------------------------------------------- delivery
+
+    def flush(self) -> None:
+        """Give each reader of each changed topic what it has room for: one write a socket."""
+        self._scheduled = False
+        changed, self._dirty = self._dirty, {}
+        outgoing, self._outgoing = self._outgoing, {}
+        try:
+            while changed:
+                self._advance(changed.popitem()[0], outgoing)
+        finally:
+            for socket, frames in outgoing.items():
+                socket.write(frames)
+            self._dirty.update(changed)
+            if self._dirty:
+                self._schedule()
+
+    def poll(self) -> bool:
+        """Look after the sockets that lag, and say whether any still does.
+
+        One that has drained goes on. One that has not moved for ``STALL_LIMIT`` seconds is closed.
+        """
+        now = self._clock()
+        for socket, lag in tuple(self._lagging.items()):
+            buffered = socket.buffered
+            if buffered <= self._high_water // 2:
+                del self._lagging[socket]
+                for topic in self._sockets.get(socket, {}).values():
+                    self._changed(topic)
+            elif buffered < lag.buffered:
+                lag.buffered, lag.since = buffered, now
+            elif now - lag.since >= STALL_LIMIT:
+                self.leave(socket)
+                socket.close(PROBLEMS[SLOW].close, SLOW)
+        return bool(self._lagging)
+
+    def goodbye(self, reason: str, spread: float) -> int:
+        """Tell every socket to come back within ``spread`` seconds, each at its own time; return their number."""
+        self._leaving = True
+        self.flush()
+        sockets = tuple(self._sockets)
+        for index, socket in enumerate(sockets):
+            delay = spread * (index + random.random()) / len(sockets)  # noqa: S311 - jitter is no secret
+            self.leave(socket)
+            socket.write(self._encode(disconnect_json(reason, delay)))
+            socket.close(1000, reason)
+        return len(sockets)
+
+    def abandon(self, code: int, reason: str) -> None:
+        """Close every socket: what is known of them is lost."""
+        self._leaving = True
+        for socket in tuple(self._sockets):
+            self.leave(socket)
+            socket.close(code, reason)
+
+    # ---------------------------------------------------------------------------------------------------------- inside
+
+    def _topic(self, stream: EventStream) -> Topic:
+        key = (stream.request_id, stream.epoch)
+        topic = self._topics.get(key)
+        if topic is None:
+            topic = self._topics[key] = Topic(stream, self._encode, self._changed)
+        return topic
+
+    def _changed(self, topic: Topic) -> None:
+        self._dirty[topic] = None
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._soon(self.flush)
+
+    def _advance(self, topic: Topic, outgoing: dict[Socket, bytes]) -> None:
+        readers, behind, end = topic.readers, topic.behind, topic.stream.offset
+        shared: dict[tuple[int, bool], Page] = {}
+        ended: list[Socket] = []
+        for socket, cursor in readers.items():
+            if cursor == end:
+                continue
+            held = outgoing.get(socket, b"")
+            if self._lags(socket, len(held)):
+                behind.add(socket)
+                continue
+            page = topic.page(cursor, merged=socket in behind, shared=shared)
+            outgoing[socket] = held + page.frames if held else page.frames
+            readers[socket] = page.cursor
+            if page.final:
+                ended.append(socket)
+            elif page.cursor == end:
+                behind.discard(socket)
+            else:
+                self._dirty[topic] = None
+        for socket in ended:
+            self._drop(socket, topic)
+
+    def _lags(self, socket: Socket, held: int) -> bool:
+        if self._lagging and socket in self._lagging:
+            return True
+        buffered = socket.buffered
+        if buffered + held <= self._high_water:
+            return False
+        self._lagging[socket] = _Lag(buffered, self._clock())
+        if len(self._lagging) == 1:
+            self._watch()
+        return True
+
+    def _drop(self, socket: Socket, topic: Topic) -> None:
+        followed = self._sockets[socket]
+        del followed[topic.stream.request_id]
+        if not followed:
+            del self._sockets[socket]
+            self._lagging.pop(socket, None)
+        del topic.readers[socket]
+        topic.behind.discard(socket)
+        if not topic.readers:
+            topic.close()
+            self._dirty.pop(topic, None)
+            del self._topics[topic.stream.request_id, topic.stream.epoch]

@@ -1,0 +1,123 @@
+"""A request that is followed: where each of its readers is, and the bytes that come next for it."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, NamedTuple
+
+from protocol.errors import UnrecoverablePosition
+from protocol.events import Cancelled, Completed, Entry, EventStream, Position
+from protocol.hub import Mode, Socket
+from protocol.requests import Status
+from protocol.websocket import DIALECT, conflated, snapshot_json, tail, update_json
+
+FrameEncoder = Callable[[bytes], bytes]
+
+PAGE_BYTES: Final = 64 * 1024  # of entries' JSON in one write, but for a single entry or a snapshot that is larger
+SNAPSHOT: Final = -1  # the cursor of a reader whose next frame is a snapshot: it lies before every log
+
+
+class Page(NamedTuple):
+    """What a reader gets next.
+
+    Attributes:
+        frames: ready for its socket.
+        cursor: where it is then.
+        final: whether the terminal entry is among them.
+    """
+
+    frames: bytes
+    cursor: int
+    final: bool
+
+
+class Topic:
+    """A followed stream. Readers that stand at one place share the bytes that they get.
+
+    Args:
+        stream: what is followed; the topic listens to it until ``close``.
+        encode: turns a frame's JSON into what goes over the wire.
+        changed: is called with this topic after every change of the stream.
+
+    Attributes:
+        readers: each socket's cursor, the offset up to which it has everything.
+        behind: the sockets that get what they have missed as one merged update.
+    """
+
+    __slots__ = ("_encode", "_wake", "behind", "readers", "stream")
+
+    def __init__(self, stream: EventStream, encode: FrameEncoder, changed: "Callable[[Topic], None]") -> None:
+        self.stream = stream
+        self.readers: dict[Socket, int] = {}
+        self.behind: set[Socket] = set()
+        self._encode = encode
+        self._wake = partial(changed, self)
+        stream.listen(self._wake)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self.stream.unlisten(self._wake)
+
+    def page(self, cursor: int, *, merged: bool, shared: dict[tuple[int, bool], Page]) -> Page:
+        """Return what follows ``cursor``, built once for all who ask with the same ``shared``; there is something."""
+        if cursor < self.stream.first - 1:
+            cursor = SNAPSHOT
+        key = (cursor, merged)
+        page = shared.get(key)
+        if page is None:
+            page = shared[key] = self._snapshot() if cursor == SNAPSHOT else self._entries(cursor, merged=merged)
+        return page
+
+    def _entries(self, cursor: int, *, merged: bool) -> Page:
+        request_id, encode = self.stream.request_id, self._encode
+        entries = _first_page(self.stream.since(cursor))
+        if merged:
+            frames = [encode(payload) for payload in conflated(request_id, entries)]
+        else:
+            frames = [encode(update_json(request_id, entry)) for entry in entries]
+        last = entries[-1]
+        return Page(frames[0] if len(frames) == 1 else b"".join(frames), last.offset, last.terminal)
+
+    def _snapshot(self) -> Page:
+        snapshot = self.stream.snapshot()
+        payload = snapshot_json(self.stream.request_id, self.stream.epoch, snapshot)
+        return Page(self._encode(payload), snapshot.offset, final=False)
+
+
+def locate(stream: EventStream, after: Position | None, mode: Mode | None) -> tuple[int, bool]:
+    """Return the cursor to begin at, and whether the position was recovered; see ``hub.Subscribe``.
+
+    Raises:
+        UnrecoverablePosition: the position lies beyond the end, or ``mode`` is ``replay`` and it is not in the log.
+    """
+    known = after is None or after.epoch == stream.epoch
+    offset = 0 if after is None else after.offset
+    if known and offset > stream.offset:
+        raise UnrecoverablePosition(f"offset {offset} is beyond the end, {stream.offset}")
+    if mode == "live":
+        return (stream.offset - 1 if stream.ended else stream.offset), known
+    if mode == "snapshot":
+        return SNAPSHOT, known
+    if known and offset >= stream.first - 1:
+        return offset, True
+    if mode == "replay":
+        raise UnrecoverablePosition(f"the log holds the entries after {stream.epoch}:{stream.first - 1}")
+    return SNAPSHOT, False
+
+
+def state_of(stream: EventStream) -> Status:
+    """Return the state of the request whose stream this is."""
+    if not stream.ended:
+        return "running" if stream.offset else "pending"
+    event = stream.since(stream.offset - 1)[0].event
+    if isinstance(event, Completed):
+        return "completed"
+    return "cancelled" if isinstance(event, Cancelled) else "failed"
+
+
+def _first_page(entries: Sequence[Entry]) -> Sequence[Entry]:
+    size = 0
+    for count, entry in enumerate(entries):
+        size += len(entry.frame(DIALECT, tail))
+        if size > PAGE_BYTES and count:
+            return entries[:count]
+    return entries
