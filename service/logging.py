@@ -23,7 +23,7 @@ CAPACITY: Final = 10_000  # lines that wait to be written; further ones are drop
 GATHER: Final = 0.01  # seconds in which lines gather for one write
 CLOSE_TIMEOUT: Final = 1.0  # seconds for the last lines
 REDACTED: Final = "[redacted]"
-SECRETS: Final = r"\bsk-[A-Za-z0-9_-]{8,}|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{6,}"
+SECRETS: Final = r"(?:\b|(?<=m))sk-[A-Za-z0-9_-]{8,}|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{6,}"  # "m" ends a colour
 SECRET_NAMES: Final = frozenset({"api_key", "apikey", "authorization", "password", "secret", "token", "x-api-key"})
 
 Event = MutableMapping[str, Any]

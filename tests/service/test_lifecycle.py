@@ -1,0 +1,97 @@
+"""From start to stop."""
+
+import asyncio
+
+import pytest
+
+from protocol.errors import ShuttingDown
+from service.lifecycle import Lifecycle, wind_down
+
+LONG = 3600.0
+
+
+async def _nothing() -> None:
+    """Do nothing."""
+
+
+def test_the_phases_follow_each_other() -> None:
+    """Starting, serving, closing; a second stop forces."""
+    lifecycle = Lifecycle()
+    assert lifecycle.phase == "starting"
+    lifecycle.serve()
+    assert lifecycle.phase == "serving"
+    lifecycle.admit()
+    lifecycle.stop()
+    assert lifecycle.phase == "closing"
+    with pytest.raises(ShuttingDown):
+        lifecycle.admit()
+    lifecycle.stop()
+    assert lifecycle.phase == "forced"
+
+
+async def test_stopping_goes_in_order_and_waits_for_running_calls() -> None:
+    """New connections are refused, then the sockets are told, then running calls may end."""
+    lifecycle, steps = Lifecycle(), []
+    lifecycle.serve()
+    lifecycle.enter()
+
+    async def refuse() -> None:
+        steps.append(("refuse", lifecycle.phase))
+
+    async def farewell() -> None:
+        steps.append(("farewell", lifecycle.phase))
+
+    stopping = asyncio.create_task(wind_down(lifecycle, refuse=refuse, farewell=farewell, grace=LONG))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert steps == [("refuse", "closing"), ("farewell", "closing")]
+    assert not stopping.done()
+    lifecycle.leave()
+    assert await stopping
+    assert lifecycle.phase == "forced"
+
+
+async def test_a_second_stop_cuts_the_drain_short() -> None:
+    """Whoever asks twice does not wait for the grace."""
+    lifecycle = Lifecycle()
+    lifecycle.enter()
+    lifecycle.stop()
+    lifecycle.stop()
+    assert not await wind_down(lifecycle, refuse=_nothing, farewell=_nothing, grace=LONG)
+    assert lifecycle.running == 1
+
+
+async def test_a_second_stop_cuts_a_farewell_short() -> None:
+    """A hub that does not answer holds nobody up."""
+    lifecycle, told, cut = Lifecycle(), asyncio.Event(), []
+
+    async def farewell() -> None:
+        told.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cut.append(True)
+            raise
+
+    stopping = asyncio.create_task(wind_down(lifecycle, refuse=_nothing, farewell=farewell, grace=LONG))
+    await told.wait()
+    lifecycle.stop()
+    assert await stopping
+    assert cut == [True]
+
+
+async def test_the_grace_is_a_bound() -> None:
+    """A call that does not end is left behind when the grace is over."""
+    lifecycle = Lifecycle()
+    lifecycle.enter()
+    assert not await wind_down(lifecycle, refuse=_nothing, farewell=_nothing, grace=0.0)
+
+
+async def test_a_step_that_fails_does_not_keep_the_others_back() -> None:
+    """A hub that has died is logged, and stopping goes on."""
+    lifecycle = Lifecycle()
+
+    async def farewell() -> None:
+        raise ShuttingDown
+
+    assert await wind_down(lifecycle, refuse=_nothing, farewell=farewell, grace=LONG)
