@@ -1,0 +1,42 @@
+"""What could not be delivered: counted for ever, remembered for a while."""
+
+from collections import deque
+from typing import Any, Final
+
+import msgspec
+
+REMEMBERED: Final = 32  # letters: enough to see what goes wrong, too few to hold memory
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A message that nobody will handle.
+
+    Attributes:
+        actor: the name of the actor it was meant for.
+        message: the message itself.
+        reason: why it was not delivered, in a few words.
+    """
+
+    actor: str
+    message: Any
+    reason: str
+
+
+class DeadLetters:
+    """The dead letters of one system.
+
+    Attributes:
+        count: how many there have been.
+        last: the latest of them, at most ``REMEMBERED``, oldest first.
+    """
+
+    __slots__ = ("count", "last")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.last: deque[DeadLetter] = deque(maxlen=REMEMBERED)
+
+    def add(self, actor: str, message: object, reason: str) -> None:
+        """Count a message that was not delivered, and remember it for a while."""
+        self.count += 1
+        self.last.append(DeadLetter(actor, message, reason))

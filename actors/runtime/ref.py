@@ -1,0 +1,164 @@
+"""The address of an actor, and the only way to reach it."""
+
+from typing import Any, Generic, TypeVar
+
+from opentelemetry.context import get_current
+
+from actors.runtime.cell import Cell
+from actors.runtime.core import Core
+from actors.runtime.envelope import SCOPE, Envelope
+from actors.runtime.mailbox import Mailbox
+from protocol.errors import ActorStopped, AskCycle, AskTimeout, MailboxFull
+from protocol.message import Replies
+
+M_contra = TypeVar("M_contra", contravariant=True)
+R = TypeVar("R")
+
+
+class Ref(Generic[M_contra]):
+    """Where to send messages of the kinds ``M``. It stays good over restarts. Refs to one actor are equal.
+
+    Attributes:
+        name: the actor's name.
+    """
+
+    __slots__ = ("_address", "_cell", "_core", "_mailbox", "name")
+
+    def __init__(self, name: str, core: Core, mailbox: Mailbox, address: object, cell: Cell | None) -> None:
+        self.name = name
+        self._address = address
+        self._core = core
+        self._mailbox = mailbox
+        self._cell = cell
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ref) and other._address == self._address
+
+    def __hash__(self) -> int:
+        return hash(self._address)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    @property
+    def alive(self) -> bool:
+        """Whether a message sent now would be taken."""
+        return not self._mailbox.closed
+
+    async def tell(self, message: M_contra) -> None:
+        """Send a message without waiting for it to be handled.
+
+        Waits for room in a full mailbox whose policy is ``wait``. To an actor that has stopped the message is a counted
+        dead letter, and nothing is raised.
+
+        Raises:
+            MailboxFull: the mailbox is full and its policy is ``reject``; or it is full, and it is the sender's own.
+        """
+        sent = self._core.clock.time() if message.traced else 0.0  # type: ignore[attr-defined]
+        envelope = Envelope(message, get_current(), sent)
+        if not self._mailbox.offer(envelope):
+            try:
+                await self._deliver(envelope)
+            except ActorStopped:
+                self._core.dead_letters.add(self.name, message, "stopped")
+
+    def post(self, message: M_contra) -> None:
+        """Send a message from a callback of the loop: as ``tell``, but it never waits.
+
+        Raises:
+            MailboxFull: the mailbox is full, and its policy is not ``drop_oldest``.
+        """
+        sent = self._core.clock.time() if message.traced else 0.0  # type: ignore[attr-defined]
+        envelope = Envelope(message, get_current(), sent)
+        if not self._mailbox.offer(envelope):
+            try:
+                if self._place(envelope) is not None:
+                    raise MailboxFull(f"the mailbox of {self.name} is full")
+            except ActorStopped:
+                self._core.dead_letters.add(self.name, message, "stopped")
+
+    async def ask(self, message: Replies[M_contra, R], *, timeout: float) -> R:  # noqa: ASYNC109 - see below
+        """Send a message and wait for its reply: ``timeout`` seconds, but never beyond the sender's own deadline.
+
+        The deadline travels with the message, which is why it is an argument here and not a scope around the call.
+
+        Raises:
+            AskTimeout: no reply in time; one that comes later is counted and dropped.
+            AskCycle: the actor waits, directly or not, for the sender.
+            MailboxFull: the mailbox was full, or became so and dropped this message.
+            ActorFailed: the handler raised what it had not declared, which is the ``__cause__``.
+            ActorStopped: the actor ended before the reply.
+            Exception: a domain error, as the handler raised it.
+        """
+        core = self._core
+        clock = core.clock
+        now = clock.time()
+        deadline = now + timeout
+        cause, asker, scope = None, None, SCOPE.get()
+        if scope is not None and scope.core is core:
+            asker = scope.address
+            if scope.envelope is not None and (cause := scope.envelope.binding()) is not None:
+                deadline = min(deadline, cause.deadline)
+            self._check_cycle(asker, cause)
+        if deadline <= now:
+            raise AskTimeout(f"no time is left to ask {self.name}")
+        reply = core.loop.create_future()
+        envelope = Envelope(message, get_current(), now, cause, reply, deadline, asker)
+        timer = clock.call_at(deadline, _expire, envelope, self.name)
+        try:
+            if not self._mailbox.offer(envelope):
+                await self._deliver(envelope)
+            answer: R = await reply
+        except BaseException:
+            if reply.done() and not reply.cancelled():
+                reply.exception()
+            raise
+        finally:
+            timer.cancel()
+        return answer
+
+    def _check_cycle(self, asker: object, cause: Envelope | None) -> None:
+        address = self._address
+        if address == asker or (cause is not None and cause.waits(address)):
+            raise AskCycle(f"{self.name} already waits for this ask")
+
+    def _live(self) -> Cell | None:
+        """Return the actor's body, or ``None`` when there is none at present."""
+        return None if self._cell is None or self._cell.ended else self._cell
+
+    def _place(self, envelope: Envelope) -> Mailbox | None:
+        """Deliver what found no room at first by the mailbox's policy; return the mailbox if it has to wait for room.
+
+        Raises:
+            ActorStopped: the actor takes no more messages.
+            MailboxFull: the policy rejects the message.
+        """
+        mailbox = self._mailbox
+        if mailbox.offer(envelope):
+            return None
+        if mailbox.closed:
+            raise ActorStopped(f"{self.name} has stopped")
+        full = MailboxFull(f"the mailbox of {self.name} is full")
+        if mailbox.overflow == "reject":
+            raise full
+        if mailbox.overflow == "wait":
+            return mailbox
+        while mailbox.full():
+            self._core.undelivered(self.name, mailbox.oldest(), full, "dropped for a newer one")
+        mailbox.offer(envelope)
+        return None
+
+    async def _deliver(self, envelope: Envelope) -> None:
+        while (mailbox := self._place(envelope)) is not None:
+            scope = SCOPE.get()
+            if scope is not None and scope.address == self._address:
+                raise MailboxFull(f"{self.name} would wait for room in its own mailbox")
+            await mailbox.room(envelope.reply)
+            if envelope.reply is not None and envelope.reply.done():
+                return
+
+
+def _expire(envelope: Envelope, name: str) -> None:
+    reply: Any = envelope.reply
+    if not reply.done():
+        reply.set_exception(AskTimeout(f"{name} did not answer in time"))

@@ -1,0 +1,241 @@
+"""A system of actors: where they are spawned and ended, and what owns their tasks."""
+
+import asyncio
+from asyncio import Task
+from collections.abc import Callable, Coroutine
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import msgspec
+from opentelemetry.trace import TracerProvider, get_tracer
+
+from actors.runtime.behaviour import Behaviour
+from actors.runtime.cell import Cell, Identity
+from actors.runtime.clock import Clock
+from actors.runtime.core import Core
+from actors.runtime.dead_letters import DeadLetters
+from actors.runtime.envelope import SCOPE
+from actors.runtime.keyed import Keyed
+from actors.runtime.ref import Ref
+from protocol import spans
+from protocol.errors import ShuttingDown
+
+M = TypeVar("M")
+T = TypeVar("T")
+
+
+class Child(msgspec.Struct, frozen=True):
+    """An actor, or a family of keyed ones, as health reports show it.
+
+    Attributes:
+        name: its name.
+        actors: how many actors that is.
+        depth: how many messages wait in their mailboxes.
+        restarts: how many times they have been restarted.
+    """
+
+    name: str
+    actors: int
+    depth: int
+    restarts: int
+
+
+class System:
+    """The owner of actors and of every task they start; it knows nothing of other systems in the same loop.
+
+    ``async with System() as system`` starts it. Leaving the block kills what is left and waits for it: whoever wants a
+    gentler end stops or drains first.
+
+    Args:
+        clock: where the time comes from; by default the running loop.
+        name: what it is called in its ``repr``.
+        on_escalate: is called with the name and the last exception of an actor that failed too often and has stopped.
+        tracer_provider: where spans go; by default the global one.
+    """
+
+    _core: Core
+
+    def __init__(
+        self,
+        *,
+        clock: Clock | None = None,
+        name: str = "tidegate",
+        on_escalate: Callable[[str, Exception], None] | None = None,
+        tracer_provider: TracerProvider | None = None,
+    ) -> None:
+        self.name = name
+        self._clock = clock
+        self._on_escalate = on_escalate
+        self._tracer = get_tracer(spans.TRACER, tracer_provider=tracer_provider)
+        self._cells: dict[Cell, None] = {}
+        self._names: set[str] = set()
+        self._families: list[Keyed[Any]] = []
+        self._open = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {len(self._cells)} actors>"
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._core = Core(loop, self._clock or loop, self._tracer, self._on_escalate)
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open = False
+        for family in self._families:
+            family.close()
+        for cell in reversed(list(self._cells)):
+            cell.kill()
+        await self._core.tasks.cancel()
+
+    @property
+    def clock(self) -> Clock:
+        """Where the time comes from."""
+        return self._core.clock
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The tells that could not be delivered."""
+        return self._core.dead_letters
+
+    @property
+    def late_replies(self) -> int:
+        """How many replies came after their asker had given up."""
+        return self._core.late_replies
+
+    @property
+    def expired(self) -> int:
+        """How many asks were passed over because their asker had given up before they were handled."""
+        return self._core.expired
+
+    def spawn(self, factory: Callable[[], Behaviour[M]], *, name: str) -> Ref[M]:
+        """Start an actor; the first instance is made at once, and each restart makes another.
+
+        Raises:
+            ShuttingDown: the system is not open.
+            ValueError: there is an actor of this name already.
+            Exception: what the factory raises.
+        """
+        self._admit(name)
+        identity = Identity(name, name, object())
+
+        def bind(actor: Behaviour[Any], cell: Cell) -> None:
+            actor._bind(cell, Ref(name, self._core, cell.mailbox, identity.address, cell), self)  # noqa: SLF001 - the runtime's own
+
+        def ended(cell: Cell) -> None:
+            del self._cells[cell]
+            self._names.discard(name)
+
+        cell = Cell(self._core, identity, factory, bind=bind, ended=ended)
+        self._cells[cell] = None
+        self._names.add(name)
+        return Ref(name, self._core, cell.mailbox, identity.address, cell)
+
+    def keyed(self, factory: Callable[[str], Behaviour[M]], *, name: str, idle: float, limit: int) -> Keyed[M]:
+        """Return a family of actors, one a key, each made at its first message and stopped after ``idle`` seconds.
+
+        Raises:
+            ShuttingDown: the system is not open.
+            ValueError: there is an actor of this name already, or ``idle`` or ``limit`` is not positive.
+        """
+        self._admit(name)
+
+        def spawn(key: str, after: Cell | None) -> Cell:
+            ref = family.ref(key)
+
+            def bind(actor: Behaviour[Any], cell: Cell) -> None:
+                actor._bind(cell, ref, self)  # noqa: SLF001 - the runtime's own
+
+            def ended(cell: Cell) -> None:
+                del self._cells[cell]
+                family.ended(key, cell)
+
+            cell = Cell(
+                self._core,
+                Identity(ref.name, name, (family, key)),
+                partial(factory, key),
+                bind=bind,
+                ended=ended,
+                after=after,
+                rest=partial(family.rest, key),
+            )
+            self._cells[cell] = None
+            return cell
+
+        family = Keyed[M](self._core, name, spawn, idle=idle, limit=limit)
+        self._families.append(family)
+        self._names.add(name)
+        return family
+
+    async def stop(self, ref: Ref[Any]) -> None:
+        """End an actor after the message at hand, and wait for that.
+
+        What is left in its mailbox is not handled: asks raise ``ActorStopped``, tells are dead letters. An actor may
+        stop itself: then this does not wait.
+        """
+        cell = ref._live()  # noqa: SLF001 - refs are the runtime's own
+        if cell is not None:
+            cell.stop()
+            await self._end(cell)
+
+    async def drain(self, ref: Ref[Any], *, deadline: float) -> None:
+        """Let an actor handle what is queued and take nothing new, end it, and wait for that.
+
+        It also waits for the pipes and the deferred replies that are under way. At ``deadline``, a time of the system's
+        clock, what is not done is killed.
+        """
+        cell = ref._live()  # noqa: SLF001 - refs are the runtime's own
+        if cell is not None:
+            cell.drain()
+            timer = self.clock.call_at(deadline, cell.kill)
+            try:
+                await self._end(cell)
+            finally:
+                if cell.ended:
+                    timer.cancel()
+
+    def kill(self, ref: Ref[Any]) -> None:
+        """End an actor now: its handler is cancelled, its mailbox goes back as with ``stop``; does not wait."""
+        cell = ref._live()  # noqa: SLF001 - refs are the runtime's own
+        if cell is not None:
+            cell.kill()
+
+    def background(self, work: Coroutine[Any, Any, T], *, name: str) -> Task[T]:
+        """Run ``work`` in a task that the system owns: it is cancelled and awaited when the system ends.
+
+        It inherits no context from the caller. A failure is logged, whether or not anybody awaits the task.
+
+        Raises:
+            ShuttingDown: the system is not open; the work is closed.
+        """
+        if not self._open:
+            work.close()
+            raise ShuttingDown(f"{self.name} is not open")
+        task = self._core.tasks.start(work, name=name)
+        self._core.tasks.watch_over(task)
+        return task
+
+    def children(self) -> list[Child]:
+        """Return the actors, with each keyed family as one, in the order in which they were spawned."""
+        groups: dict[str, list[Cell]] = {family.name: [] for family in self._families}
+        for cell in self._cells:
+            groups.setdefault(cell.identity.destination, []).append(cell)
+        return [
+            Child(name, len(cells), sum(cell.mailbox.qsize() for cell in cells), sum(cell.restarts for cell in cells))
+            for name, cells in groups.items()
+        ]
+
+    def _admit(self, name: str) -> None:
+        if not self._open:
+            raise ShuttingDown(f"{self.name} is not open")
+        if name in self._names:
+            raise ValueError(f"there is an actor named {name!r} already")
+
+    async def _end(self, cell: Cell) -> None:
+        scope = SCOPE.get()
+        if scope is None or scope.address != cell.identity.address:
+            await cell.end()
