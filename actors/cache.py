@@ -53,7 +53,7 @@ class LogStore:
 
     def get(self, key: bytes) -> CachedLog | None:
         """Return the log under ``key``, unless there is none or it has expired."""
-        stored = self._logs.get(key)
+        stored = self._logs.get(key, None)
         if stored is None or stored.expires <= self._clock():
             if stored is not None:
                 del self._logs[key]
