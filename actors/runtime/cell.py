@@ -65,6 +65,7 @@ class Cell:
         self.name = identity.name
         self.ended = False
         self.restarts = 0
+        self.turns = 0
         self.orders: set[Order] = set()
         self.watchers: dict[Cell, Envelope] = {}
         self.watching: set[Cell] = set()
@@ -203,6 +204,7 @@ class Cell:
             envelope = take()
             if envelope is None:
                 scope.envelope = None
+                self.turns += 1
                 if self._rest is not None:
                     self._rest()
                 envelope = await mailbox.get()
@@ -210,6 +212,7 @@ class Cell:
             elif budget:
                 budget -= 1
             else:
+                self.turns += 1
                 await asyncio.sleep(0)
                 budget = BUDGET
             message, reply = envelope.message, envelope.reply
