@@ -19,7 +19,7 @@ from actors.request_state import Cancel, RequestStateActor, Start, failure
 from actors.runtime import Actor, Deferred, Keyed, Ref, handles
 from protocol import ids, spans
 from protocol.cache import CachedLog, CacheGet, CachePut
-from protocol.errors import DeadlineExceeded, IdempotencyKeyReused, NotFound, TidegateError
+from protocol.errors import DeadlineExceeded, IdempotencyKeyReused, NotFound, ShuttingDown, TidegateError
 from protocol.events import Cancelled, Event, Started
 from protocol.gateway import Complete, ResolveModel
 from protocol.message import Message
@@ -121,6 +121,13 @@ class RequestRouter(Actor[RouterMessage]):
             self._new_actor, name="request-state", idle=1.0, limit=self._max_requests
         )
         self.schedule(SWEEP_INTERVAL, Sweep())
+
+    async def stopped(self) -> None:
+        """Runs that are stopped half-way still end: their readers are told, and may ask again elsewhere."""
+        for run in self._runs.values():
+            if not run.log.ended:
+                run.log.append(failure(ShuttingDown("the run was stopped before its end")))
+                run.span.end()
 
     @handles(Submit)
     async def submit(self, message: Submit) -> "Submitted | Deferred[Submitted]":

@@ -13,7 +13,7 @@ from actors.request_record import Run
 from actors.runtime import Actor, Pipe, Ref, handles
 from protocol import spans
 from protocol.cache import CachedLog, CachePut
-from protocol.errors import ActorError, AskTimeout, DeadlineExceeded, InternalError, ShuttingDown, TidegateError
+from protocol.errors import ActorError, AskTimeout, DeadlineExceeded, InternalError, TidegateError
 from protocol.events import Cancelled, Completed, Event, Failed
 from protocol.gateway import Complete, Completion, Progress
 from protocol.llm import Cost
@@ -73,11 +73,6 @@ class RequestStateActor(Actor[Start | Progress | Finished | Broken | Cancel]):
         """A run that had begun before is one that a fault of ours interrupted: it ends, and nothing is sent twice."""
         if self._run.begun and not self._run.log.ended:
             self._end(failure(InternalError()))
-
-    async def stopped(self) -> None:
-        """A run that is stopped half-way still ends: its readers are told, and may ask again elsewhere."""
-        if not self._run.log.ended:
-            self._end(failure(ShuttingDown("the run was stopped before its end")))
 
     @handles(Start)
     async def start(self, _message: Start) -> None:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
-from opentelemetry.trace import TracerProvider, get_tracer
+from opentelemetry.trace import Tracer, TracerProvider, get_tracer
 
 from actors.runtime.behaviour import Behaviour
 from actors.runtime.cell import Cell, Identity
@@ -96,6 +96,11 @@ class System:
     def clock(self) -> Clock:
         """Where the time comes from."""
         return self._core.clock
+
+    @property
+    def tracer(self) -> Tracer:
+        """What opens this system's spans, for actors that open some of their own."""
+        return self._tracer
 
     @property
     def dead_letters(self) -> DeadLetters:

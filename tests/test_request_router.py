@@ -1,0 +1,366 @@
+"""Which log answers a submission, and who ends when."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import msgspec
+import pytest
+
+from actors.cache import CacheActor
+from actors.follow import Follower
+from actors.request_router import RequestRouter
+from actors.runtime import Actor, Deferred, Ref, handles
+from actors.runtime.testing import TestSystem
+from protocol.errors import (
+    DeadlineExceeded,
+    IdempotencyKeyReused,
+    NotFound,
+    Overloaded,
+    ProviderError,
+    TidegateError,
+)
+from protocol.events import Cancelled, Completed, Content, Delta, Entry, EventStream, Failed, Snapshot, Terminal
+from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveModel
+from protocol.llm import ChatMessage, ChatRequest, Usage
+from protocol.requests import CancelRequest, Delivery, GetRequest, RequestHandle, Submit
+
+HELLO = ChatRequest(model="default", messages=(ChatMessage(role="user", content="hello"),))
+
+
+class Call:
+    """One call of the gateway, in the test's hand."""
+
+    def __init__(self, complete: Complete) -> None:
+        self.complete = complete
+        self.cancelled = asyncio.Event()
+        self.outcome: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+
+    async def tell(self, *events: Content) -> None:
+        """Tell the run of content."""
+        assert self.complete.sink is not None
+        await self.complete.sink.tell(Progress(events=events, waited=0.25))
+
+    async def say(self, *texts: str) -> None:
+        """Tell the run of these texts and finish."""
+        await self.tell(*(Delta(text=text) for text in texts))
+        self.outcome.set_result(Completion(text="".join(texts), usage=Usage(output_tokens=len(texts)), provider="p"))
+
+
+class HandGateway(Actor[Complete | ResolveModel]):
+    """A gateway whose calls a test answers by hand."""
+
+    def __init__(self, calls: "asyncio.Queue[Call]") -> None:
+        self.calls = calls
+
+    @handles(Complete)
+    async def complete(self, message: Complete) -> "Deferred[Completion]":
+        call = Call(message)
+        self.calls.put_nowait(call)
+        return self.defer(self._run(call))
+
+    @handles(ResolveModel)
+    async def resolve(self, message: ResolveModel) -> ModelInfo:
+        if message.model == "unknown":
+            raise NotFound("no model 'unknown'", code="model_not_found")
+        return ModelInfo(message.model, "p")
+
+    async def _run(self, call: Call) -> Completion:
+        try:
+            return await call.outcome
+        except asyncio.CancelledError:
+            call.cancelled.set()
+            raise
+
+
+class Bench:
+    """A router with a cache and a gateway by hand."""
+
+    def __init__(self, system: TestSystem, **options: int | float) -> None:
+        self.system = system
+        self.calls: asyncio.Queue[Call] = asyncio.Queue(1000)
+        gateway = system.spawn(lambda: HandGateway(self.calls), name="llm-gateway")
+        cache = system.spawn(lambda: CacheActor(max_entries=100, max_bytes=1_000_000), name="cache")
+        self.router: Ref[Submit | GetRequest | CancelRequest] = system.spawn(
+            lambda: RequestRouter(gateway=gateway, cache=cache, **options),  # type: ignore[arg-type]
+            name="request-router",
+        )
+
+    async def submit(
+        self, request: ChatRequest = HELLO, *, tenant: str = "", key: str = "", **delivery: object
+    ) -> "Kept":
+        """Submit and return what came of it."""
+        message = Submit(
+            request=request,
+            tenant=tenant,
+            idempotency_key=key,
+            delivery=Delivery(**delivery),  # type: ignore[arg-type]
+        )
+        submitted = await self.router.ask(message, timeout=5)
+        return Kept(submitted.handle, submitted.replayed)
+
+    async def call(self) -> Call:
+        """Return the next call that reaches the gateway."""
+        return await self.calls.get()
+
+    async def cancel(self, kept: "Kept") -> None:
+        """Cancel a request."""
+        await self.router.ask(CancelRequest(kept.handle.request_id), timeout=5)
+
+
+class Kept(msgspec.Struct):
+    """A submission's outcome."""
+
+    handle: RequestHandle
+    replayed: bool
+
+    @property
+    def source(self) -> str:
+        """Where the answer comes from."""
+        return self.handle.source
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    """Give a router whose gateway is in the test's hand."""
+    async with TestSystem() as system:
+        yield Bench(system)
+
+
+async def read(stream: EventStream) -> tuple[str, Terminal]:
+    """Follow to the end; return the text and the terminal event."""
+    text, last = "", None
+    async with Follower(stream) as follower:
+        async for item in follower:
+            last = item
+            if isinstance(item, Snapshot):
+                text = item.text
+            elif isinstance(item.event, Delta):
+                text += item.event.text
+    assert isinstance(last, Entry)
+    assert isinstance(last.event, Terminal)
+    return text, last.event
+
+
+async def test_a_request_runs_and_its_log_tells_everything(bench: Bench) -> None:
+    """A submission starts a run: its tokens and its end come as one log, its state says the same."""
+    kept = await bench.submit()
+    assert kept.handle.state().assistant_status == "pending"
+    call = await bench.call()
+    await call.say("Hel", "lo")
+    text, end = await read(kept.handle.stream)
+    assert text == "Hello"
+    assert isinstance(end, Completed)
+    state = kept.handle.state()
+    assert state.assistant_status == "completed"
+    assert state.source == "upstream"
+    assert state.usage.output_tokens == 2
+    assert state.core_result is not None
+    assert msgspec.json.decode(state.core_result) == {"text": "Hello", "toolCalls": []}
+    assert kept.handle.upstream_wait == 0.25
+
+
+async def test_a_hundred_at_once_share_one_call_and_the_next_one_is_replayed(bench: Bench) -> None:
+    """Identical requests in flight become one call; a later one needs none. Each says where its answer came from."""
+    many = await asyncio.gather(*(bench.submit() for _ in range(100)))
+    call = await bench.call()
+    readers = [asyncio.ensure_future(read(kept.handle.stream)) for kept in many]
+    await call.say("one ", "answer")
+    results = await asyncio.gather(*readers)
+    assert [text for text, _ in results] == ["one answer"] * 100
+    assert sorted(kept.source for kept in many) == ["joined"] * 99 + ["upstream"]
+    assert len({kept.handle.request_id for kept in many}) == 100
+    later = await bench.submit()
+    assert later.source == "cache"
+    assert (await read(later.handle.stream))[0] == "one answer"
+    assert bench.calls.empty()
+
+
+async def test_nothing_is_shared_across_tenants(bench: Bench) -> None:
+    """Neither a run nor a cached log crosses from one tenant to another, and neither sees the other's requests."""
+    one, two = await bench.submit(tenant="a"), await bench.submit(tenant="b")
+    assert (one.source, two.source) == ("upstream", "upstream")
+    await (await bench.call()).say("x")
+    await read(one.handle.stream)
+    assert (await bench.submit(tenant="c")).source == "upstream"
+    with pytest.raises(NotFound, match="there is no request"):
+        await bench.router.ask(GetRequest(one.handle.request_id, "b"), timeout=5)
+
+
+async def test_dedupe_off_makes_a_call_of_its_own(bench: Bench) -> None:
+    """A request that does not want to share neither joins, nor is joined, nor is replayed."""
+    assert [(await bench.submit(dedupe=False)).source for _ in range(2)] == ["upstream", "upstream"]
+    assert (await bench.submit()).source == "upstream"
+
+
+async def test_an_idempotency_key_names_one_request(bench: Bench) -> None:
+    """The same key with the same body is the same request; with another body it is refused."""
+    first = await bench.submit(key="k", dedupe=False)
+    again = await bench.submit(key="k", dedupe=False)
+    assert again.replayed
+    assert again.handle.request_id == first.handle.request_id
+    other = msgspec.structs.replace(HELLO, seed=1)
+    with pytest.raises(IdempotencyKeyReused):
+        await bench.submit(other, key="k", dedupe=False)
+    assert (await bench.submit(key="k", dedupe=False, tenant="b")).replayed is False
+
+
+async def test_an_idempotency_key_counts_also_while_the_first_is_being_looked_up(bench: Bench) -> None:
+    """Two submissions with one key at the same moment are one request."""
+    one, two = await asyncio.gather(bench.submit(key="k", dedupe=False), bench.submit(key="k", dedupe=False))
+    assert one.handle.request_id == two.handle.request_id
+
+
+async def test_cancelling_one_waiter_changes_nothing_for_the_others(bench: Bench) -> None:
+    """The one that cancels gets its own end; the run and the others go on."""
+    first, second, third = [await bench.submit() for _ in range(3)]
+    call = await bench.call()
+    await call.tell(Delta(text="a"))
+    await bench.cancel(first)
+    await bench.cancel(second)
+    assert isinstance((await read(second.handle.stream))[1], Cancelled)
+    assert first.handle.state().assistant_status == "cancelled"
+    assert not call.cancelled.is_set()
+    await call.say("b")
+    assert await read(third.handle.stream) == ("ab", (await read(third.handle.stream))[1])
+    assert third.handle.state().assistant_status == "completed"
+    assert first.handle.state().assistant_status == "cancelled"
+
+
+async def test_the_last_waiter_that_cancels_ends_the_call(bench: Bench) -> None:
+    """With nobody left the upstream call is given up, and whoever comes after that starts anew."""
+    first, second = await bench.submit(), await bench.submit()
+    call = await bench.call()
+    await bench.cancel(first)
+    await bench.cancel(second)
+    fresh = await bench.submit()
+    await call.cancelled.wait()
+    assert fresh.source == "upstream"
+    assert isinstance((await read(second.handle.stream))[1], Cancelled)
+
+
+async def test_cancel_is_idempotent_and_leaves_an_end_as_it_is(bench: Bench) -> None:
+    """Cancelling what has ended changes nothing."""
+    kept = await bench.submit()
+    await (await bench.call()).say("x")
+    await read(kept.handle.stream)
+    await bench.cancel(kept)
+    await bench.cancel(kept)
+    assert kept.handle.state().assistant_status == "completed"
+
+
+async def test_leaving_is_not_cancelling(bench: Bench) -> None:
+    """A reader that goes away changes nothing; the request finishes for whoever comes back."""
+    kept = await bench.submit()
+    call = await bench.call()
+    async with Follower(kept.handle.stream) as follower:
+        await follower.next()
+    await call.say("all of it")
+    handle = await bench.router.ask(GetRequest(kept.handle.request_id), timeout=5)
+    assert (await read(handle.stream))[0] == "all of it"
+
+
+async def test_an_abandoned_request_is_cancelled_after_a_grace_where_it_asked_for_that(bench: Bench) -> None:
+    """`onAbandon: cancel` gives a reader time to come back, and then gives up the call."""
+    kept = await bench.submit(on_abandon="cancel")
+    call = await bench.call()
+    async with Follower(kept.handle.stream) as follower:
+        await follower.next()
+        await bench.system.advance(11)
+    assert not call.cancelled.is_set()
+    await bench.system.advance(5)
+    assert not call.cancelled.is_set()
+    await bench.system.advance(6)
+    await call.cancelled.wait()
+    assert isinstance((await read(kept.handle.stream))[1], Cancelled)
+
+
+async def test_a_failure_is_the_end_and_is_not_cached(bench: Bench) -> None:
+    """A failed run has one terminal entry with its code; the next request tries anew."""
+    kept = await bench.submit()
+    call = await bench.call()
+    call.outcome.set_exception(ProviderError("broke", code="provider_stream_broken"))
+    _, end = await read(kept.handle.stream)
+    assert isinstance(end, Failed)
+    assert end.code == "provider_stream_broken"
+    assert kept.handle.state().assistant_status == "failed"
+    assert (await bench.submit()).source == "upstream"
+
+
+async def test_a_run_ends_at_its_deadline(bench: Bench) -> None:
+    """Out of time is an end like any other, and it gives up the call."""
+    kept = await bench.submit(timeout=2.0)
+    call = await bench.call()
+    await bench.system.advance(3)
+    _, end = await read(kept.handle.stream)
+    assert isinstance(end, Failed)
+    assert end.code == "deadline_exceeded"
+    await call.cancelled.wait()
+
+
+async def test_one_who_joined_with_less_time_ends_alone(bench: Bench) -> None:
+    """A joined request keeps its own deadline; the run goes on for the one that has more time."""
+    first = await bench.submit(timeout=60.0)
+    second = await bench.submit(timeout=1.0)
+    call = await bench.call()
+    await bench.system.advance(2)
+    _, end = await read(second.handle.stream)
+    assert isinstance(end, Failed)
+    assert end.code == DeadlineExceeded.code
+    await call.say("late")
+    assert (await read(first.handle.stream))[0] == "late"
+
+
+async def test_an_unknown_model_is_refused_before_anything_starts(bench: Bench) -> None:
+    """The submission itself fails; there is no request to look at."""
+    with pytest.raises(NotFound, match="no model 'unknown'") as caught:
+        await bench.submit(msgspec.structs.replace(HELLO, model="unknown"))
+    assert caught.value.code == "model_not_found"
+    assert bench.calls.empty()
+
+
+async def test_ended_requests_are_dropped_after_their_time() -> None:
+    """State and log live for `ttl` seconds after the end; then the id is unknown."""
+    async with TestSystem() as system:
+        bench = Bench(system, ttl=0.0)
+        kept = await bench.submit()
+        await (await bench.call()).say("x")
+        await read(kept.handle.stream)
+        await system.settle()
+        with pytest.raises(NotFound):
+            await bench.router.ask(GetRequest(kept.handle.request_id), timeout=5)
+
+
+async def test_a_full_store_drops_the_oldest_end_first_and_refuses_when_all_are_running() -> None:
+    """The number of kept requests is bounded: ended ones make room, running ones do not."""
+    async with TestSystem() as system:
+        bench = Bench(system, max_requests=2)
+        first = await bench.submit(dedupe=False)
+        await (await bench.call()).say("x")
+        await read(first.handle.stream)
+        await system.settle()
+        await bench.submit(dedupe=False)
+        await bench.submit(dedupe=False)
+        with pytest.raises(NotFound):
+            await bench.router.ask(GetRequest(first.handle.request_id), timeout=5)
+        with pytest.raises(Overloaded, match="2 requests are running"):
+            await bench.submit(dedupe=False)
+
+
+async def test_a_stopped_system_ends_every_run() -> None:
+    """Whoever still follows is told that the server goes."""
+    async with TestSystem() as system:
+        bench = Bench(system)
+        kept = await bench.submit()
+        await bench.call()
+    _, end = await read(kept.handle.stream)
+    assert isinstance(end, Failed)
+    assert end.code == "shutting_down"
+
+
+def test_errors_of_the_runtime_do_not_show_their_inside() -> None:
+    """What ends a log is safe to show."""
+    from actors.request_state import failure  # noqa: PLC0415
+
+    assert failure(RuntimeError("secret")).message == "Internal error"
+    assert failure(ProviderError("said so", retry_after=1.5)).retry_after_ms == 1500
+    assert isinstance(ProviderError(), TidegateError)
