@@ -16,7 +16,7 @@ from actors.event_log import RING_BYTES, EventLog, RequestStream
 from actors.fingerprint import body_digest, fingerprint
 from actors.request_record import RequestRecord, RequestStore, Run
 from actors.request_state import Cancel, RequestStateActor, Start, failure
-from actors.runtime import Actor, Deferred, Keyed, Ref, handles
+from actors.runtime import Actor, Deferred, Keyed, Promise, Ref, handles
 from protocol import ids, spans
 from protocol.cache import CachedLog, CacheGet, CachePut
 from protocol.errors import DeadlineExceeded, IdempotencyKeyReused, NotFound, ShuttingDown, TidegateError
@@ -41,7 +41,7 @@ class Looked(Message[None], frozen=True):
     digest: bytes
     found: CachedLog | None
     error: Exception | None
-    reply: "Deferred[Submitted]"
+    reply: Promise[Submitted]
 
 
 class RunEnded(Message[None], frozen=True):
@@ -130,7 +130,7 @@ class RequestRouter(Actor[RouterMessage]):
                 run.span.end()
 
     @handles(Submit)
-    async def submit(self, message: Submit) -> "Submitted | Deferred[Submitted]":
+    async def submit(self, message: Submit) -> Submitted | Deferred[Submitted]:
         """Find or start the run for this submission; the order is the module's docstring."""
         if message.idempotency_key:
             known = self._store.by_key(message.tenant, message.idempotency_key)

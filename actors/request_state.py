@@ -67,7 +67,7 @@ class RequestStateActor(Actor[Start | Progress | Finished | Broken | Cancel]):
         self._gateway = gateway
         self._cache = cache
         self._on_end = on_end
-        self._call: Pipe | None = None
+        self._call: Pipe[Completion] | None = None
 
     async def started(self) -> None:
         """A run that had begun before is one that a fault of ours interrupted: it ends, and nothing is sent twice."""

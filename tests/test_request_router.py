@@ -75,7 +75,7 @@ class HandGateway(Actor[Complete | ResolveModel]):
 class Bench:
     """A router with a cache and a gateway by hand."""
 
-    def __init__(self, system: TestSystem, **options: int | float) -> None:
+    def __init__(self, system: TestSystem, **options: float) -> None:
         self.system = system
         self.calls: asyncio.Queue[Call] = asyncio.Queue(1000)
         gateway = system.spawn(lambda: HandGateway(self.calls), name="llm-gateway")
