@@ -10,7 +10,7 @@ from typing import Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import INVALID_SPAN, SpanKind, Tracer
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
 
 from actors.event_log import RING_BYTES, EventLog, RequestStream
 from actors.fingerprint import body_digest, fingerprint
@@ -272,12 +272,19 @@ class RequestRouter(Actor[RouterMessage]):
             self._in_flight[digest] = run
         if message.delivery.on_abandon == "cancel":
             self.schedule(self._grace, Abandoned(key, record.tenant))
+        self._post_within(span, key, Start())
+        return Submitted(record)
+
+    def _post_within(self, span: Span, key: str, message: Start) -> None:
+        """Post so that all that is done for ``message`` is below ``span``; a span that is not there costs nothing."""
+        if not span.get_span_context().is_valid:
+            self._actors.ref(key).post(message)
+            return
         token = otel_context.attach(trace.set_span_in_context(span))
         try:
-            self._actors.ref(key).post(Start())
+            self._actors.ref(key).post(message)
         finally:
             otel_context.detach(token)
-        return Submitted(record)
 
     def _record(self, message: Submit, run: Run, source: Source, *, request_id: str = "") -> RequestRecord:
         record = RequestRecord(
