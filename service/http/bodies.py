@@ -1,0 +1,162 @@
+"""Reading a body, strictly, and turning it into a submission that the actors can take as it is."""
+
+import asyncio
+import re
+from typing import Final, TypeVar
+
+import msgspec
+from aiohttp import web
+from multidict import CIMultiDictProxy
+
+from protocol.errors import FieldError, InvalidRequest
+from protocol.llm import ChatRequest
+from protocol.requests import Delivery, Submit, SubmitBody
+from service.context import container_of
+from service.http.rules import NATIVE, check_request, refuse, submission_faults
+
+BODY_TIMEOUT: Final = 30.0  # seconds in which a body has to arrive once its headers have
+
+_JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
+_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_FIELD = re.compile(r"(?:missing required|unknown) field `(?P<name>[^`]*)`")
+_KEY = re.compile(r"[\x20-\x7e]{1,255}")
+
+T = TypeVar("T")
+
+_decoder: Final = msgspec.json.Decoder(SubmitBody)
+
+
+async def read_json(request: web.Request) -> bytes:
+    """Return the body of a request that says it is JSON. Never reads beyond ``MAX_BODY_BYTES``.
+
+    A body without a ``Content-Type`` counts as JSON, unless a web page sent it: a page can post to any address without
+    asking first, as long as it names no type.
+
+    Raises:
+        InvalidRequest: ``unsupported_media_type``; ``body_too_large``; or ``invalid_request`` for one that does not
+            arrive, or can't be unpacked.
+    """
+    _check_type(request)
+    limit = container_of(request).settings.max_body_bytes
+    if (request.content_length or 0) > limit:
+        raise _too_large(limit)
+    content = request.content
+    try:
+        if content.is_eof():
+            body = content.read_nowait()
+        else:
+            async with asyncio.timeout(BODY_TIMEOUT):
+                body = await _read(request, limit)
+    except TimeoutError:
+        raise InvalidRequest(f"the body did not arrive within {BODY_TIMEOUT:g} s") from None
+    except web.RequestPayloadError:
+        raise InvalidRequest("the body is not encoded as its headers say") from None
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
+    """Decode ``body``.
+
+    Raises:
+        InvalidRequest: ``malformed_json``; or ``invalid_request`` with the path of what is wrong in ``errors``.
+    """
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error)) from None
+    except msgspec.DecodeError as error:
+        detail = str(error) if body else "the body is empty"
+    except UnicodeDecodeError:
+        detail = "the body is not UTF-8"
+    except RecursionError:
+        detail = "the body is nested too deeply"
+    raise InvalidRequest(detail, code="malformed_json")
+
+
+def decode_submit(body: bytes) -> SubmitBody:
+    """Decode the body of ``POST /api/requests``; raises as :func:`decode` does."""
+    return decode(_decoder, body)
+
+
+def submit_of(body: SubmitBody, *, tenant: str, trace_id: str, idempotency_key: str = "") -> Submit:
+    """Return the submission that a decoded body asks for, its values checked.
+
+    Raises:
+        InvalidRequest: ``invalid_request`` with a path for each value that can't be; or ``invalid_schema``.
+    """
+    options = body.options
+    request = ChatRequest(
+        model=body.model,
+        messages=body.messages,
+        schema=body.schema,
+        tools=body.tools,
+        tool_choice=body.tool_choice,
+        temperature=options.temperature,
+        top_p=options.top_p,
+        max_tokens=options.max_tokens,
+        seed=options.seed,
+        stop=options.stop,
+    )
+    refuse(submission_faults(body))
+    check_request(request, NATIVE)
+    delivery = Delivery(
+        timeout=options.timeout_ms / 1000,
+        dedupe=options.dedupe,
+        cache_ttl=options.cache_ttl_ms / 1000,
+        on_abandon=options.on_abandon,
+        prompt_version=options.prompt_version,
+        session_id=body.session_id,
+        metadata=body.metadata,
+    )
+    return Submit(request=request, tenant=tenant, delivery=delivery, idempotency_key=idempotency_key, trace_id=trace_id)
+
+
+def idempotency_key_of(headers: CIMultiDictProxy[str]) -> str:
+    """Return the ``Idempotency-Key``; empty where there is none.
+
+    Raises:
+        InvalidRequest: it is sent twice, or is not 1 to 255 printable ASCII characters.
+    """
+    keys = headers.getall("Idempotency-Key", None)
+    if keys is None:
+        return ""
+    if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
+        reason = "must be one value of 1 to 255 printable ASCII characters"
+        raise InvalidRequest(f"`Idempotency-Key` {reason}", errors=(FieldError("Idempotency-Key", reason),))
+    return keys[0]
+
+
+def _check_type(request: web.Request) -> None:
+    kind = request.headers.get("Content-Type")
+    if kind == "application/json" or (kind is None and "Origin" not in request.headers):
+        return
+    if kind is None or not _JSON_TYPE.fullmatch(kind):
+        sent = "no content type" if kind is None else repr(kind[:80])
+        detail = f"send `Content-Type: application/json`, not {sent} (curl: `--json`, or `-H` with it)"
+        raise InvalidRequest(detail, code="unsupported_media_type")
+
+
+async def _read(request: web.Request, limit: int) -> bytes:
+    content, chunks, size = request.content, [], 0
+    while not content.at_eof():
+        chunk = await content.readany()
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(limit)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _too_large(limit: int) -> InvalidRequest:
+    return InvalidRequest(f"the body is larger than {limit} bytes", code="body_too_large")
+
+
+def _invalid(message: str) -> InvalidRequest:
+    found = _PLACE.match(message)
+    what, path = (found["what"], found["path"] or "$") if found else (message, "$")
+    named = _FIELD.search(what)
+    if named:
+        path = f"{path}.{named['name']}"
+    return InvalidRequest(f"{what}, at `{path}`", errors=(FieldError(path, what),))

@@ -1,0 +1,103 @@
+"""``/api/requests``: submit a request, look at it, follow it, cancel it."""
+
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from protocol.events import Position
+from protocol.requests import CancelRequest, GetRequest, RequestHandle, Status
+from service.context import call_of, container_of
+from service.http.bodies import decode_submit, idempotency_key_of, read_json, submit_of
+from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT, inference_headers, name_call
+from service.http.sse import event_stream
+
+ACCEPTED: Final = 202
+REPLAYED: Final = 200
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Links(msgspec.Struct, frozen=True, rename={"own": "self"}):
+    """Where to go on: addresses relative to this host."""
+
+    own: str
+    events: str
+    cancel: str
+    socket: str = "/ws"
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The answer to a submission.
+
+    Attributes:
+        request_id: names the request from now on.
+        assistant_status: how far it is.
+        position: where a reader who wants all of it begins: the log's epoch, and the offset before the first entry.
+        links: where to go on.
+    """
+
+    request_id: str
+    assistant_status: Status
+    position: Position
+    links: Links
+
+
+def add_routes(app: web.Application) -> None:
+    """Offer the four addresses."""
+    router = app.router
+    router.add_post("/api/requests", submit)
+    router.add_get("/api/requests/{id}", show)
+    router.add_get("/api/requests/{id}/events", follow, allow_head=False)
+    router.add_post("/api/requests/{id}/cancel", cancel)
+
+
+async def submit(request: web.Request) -> web.Response:
+    """Take a request: 202, or 200 for one that its idempotency key names already."""
+    call = call_of(request)
+    key = idempotency_key_of(request.headers)
+    body = decode_submit(await read_json(request))
+    message = submit_of(body, tenant=call.tenant, trace_id=call.trace_id, idempotency_key=key)
+    submitted = await container_of(request).router.ask(message, timeout=SUBMIT_TIMEOUT)
+    handle = submitted.handle
+    name_call(request, call, handle)
+    headers = inference_headers(call, handle, handle.upstream_time)
+    address = f"/api/requests/{handle.request_id}"
+    headers["Location"] = address
+    if submitted.replayed:
+        headers["Idempotent-Replayed"] = "true"
+    accepted = Accepted(
+        request_id=handle.request_id,
+        assistant_status=handle.state().assistant_status,
+        position=Position(handle.stream.epoch, 0),
+        links=Links(own=address, events=f"{address}/events", cancel=f"{address}/cancel"),
+    )
+    return _json(accepted, status=REPLAYED if submitted.replayed else ACCEPTED, headers=headers)
+
+
+async def show(request: web.Request) -> web.Response:
+    """Return what is known of a request."""
+    handle = await _find(request)
+    return _json(handle.state())
+
+
+async def follow(request: web.Request) -> web.StreamResponse:
+    """Stream a request's log, from wherever the client wants to go on."""
+    return await event_stream(request, await _find(request))
+
+
+async def cancel(request: web.Request) -> web.Response:
+    """Cancel a request; one that has ended stays as it is."""
+    message = CancelRequest(request.match_info["id"], call_of(request).tenant)
+    handle = await container_of(request).router.ask(message, timeout=FIND_TIMEOUT)
+    return _json(handle.state(), status=ACCEPTED)
+
+
+async def _find(request: web.Request) -> RequestHandle:
+    message = GetRequest(request.match_info["id"], call_of(request).tenant)
+    return await container_of(request).router.ask(message, timeout=FIND_TIMEOUT)
+
+
+def _json(value: msgspec.Struct, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    headers = {"Cache-Control": "no-store"} | (headers or {})
+    return web.Response(body=_encode(value), status=status, headers=headers, content_type="application/json")

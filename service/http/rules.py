@@ -1,0 +1,224 @@
+"""What a request's values may be, beyond their types; the same for every dialect, at that dialect's paths."""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import Any, Final
+
+import msgspec
+
+from actors.llm_gateway.schema import check_schema
+from protocol.errors import FieldError, InvalidRequest
+from protocol.llm import ChatMessage, ChatRequest, ImagePart, TextPart
+from protocol.requests import MAX_CACHE_TTL_MS, MAX_TIMEOUT_MS, SubmitBody
+
+MAX_FAULTS: Final = 20  # more than anybody reads
+MAX_NAME: Final = 256  # characters of a model's or a session's name
+MAX_STOPS: Final = 4  # OpenAI's number
+MAX_TOOLS: Final = 128  # OpenAI's number
+MAX_METADATA: Final = 16  # pairs, OpenAI's number
+MAX_METADATA_KEY: Final = 64  # characters, OpenAI's number
+MAX_METADATA_VALUE: Final = 512  # characters, OpenAI's number
+MAX_DEPTH: Final = 64  # levels of free JSON, far from the interpreter's recursion limit
+MAX_TOKENS: Final = 2**31 - 1
+MAX_INT: Final = 2**63 - 1
+
+_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_CHOICES = frozenset({"", "auto", "none", "required"})
+_IMAGE_SCHEMES = ("https://", "data:image/")
+
+
+class Places(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a dialect keeps the values of the canonical model.
+
+    Attributes:
+        options: what stands before an option's name.
+        top_p: the name of that option.
+        max_tokens: the name of that option.
+        tool: what stands between ``$.tools[0]`` and a tool's own fields.
+        tool_choice: its path.
+        schema: its path.
+        messages: whether messages are checked too; a dialect's own upstream knows its rules for them better.
+    """
+
+    options: str
+    top_p: str
+    max_tokens: str
+    tool: str
+    tool_choice: str
+    schema: str
+    messages: bool
+
+
+NATIVE: Final = Places(
+    options="$.options.",
+    top_p="topP",
+    max_tokens="maxTokens",
+    tool="",
+    tool_choice="$.toolChoice",
+    schema="$.schema",
+    messages=True,
+)
+OPENAI: Final = Places(
+    options="$.",
+    top_p="top_p",
+    max_tokens="max_completion_tokens",
+    tool=".function",
+    tool_choice="$.tool_choice",
+    schema="$.response_format.json_schema.schema",
+    messages=False,
+)
+
+
+def refuse(faults: Iterable[FieldError]) -> None:
+    """Raise where there are faults.
+
+    Raises:
+        InvalidRequest: with the first ``MAX_FAULTS`` of them.
+    """
+    errors = tuple(islice(faults, MAX_FAULTS))
+    if errors:
+        first, more = errors[0], len(errors) - 1
+        detail = f"`{first.path}` {first.message}" + (f" (and {more} more)" if more else "")
+        raise InvalidRequest(detail, errors=errors)
+
+
+def check_request(request: ChatRequest, places: Places) -> None:
+    """Refuse a request that no model could answer as it stands.
+
+    Raises:
+        InvalidRequest: ``invalid_request``, or ``invalid_schema``.
+    """
+    refuse(request_faults(request, places))
+    if request.schema is not None:
+        _check_schema(request.schema, places.schema)
+    for index, tool in enumerate(request.tools):
+        if tool.parameters:
+            _check_schema(tool.parameters, f"$.tools[{index}]{places.tool}.parameters")
+
+
+def request_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]:
+    """Give what is wrong with ``request``, in the order in which a reader meets it."""
+    if not request.messages:
+        yield FieldError("$.messages", "must not be empty")
+    if not 0 < len(request.model) <= MAX_NAME:
+        yield FieldError("$.model", f"must be 1 to {MAX_NAME} characters")
+    yield from _option_faults(request, places)
+    if request.tools or request.tool_choice:
+        yield from _tool_faults(request, places)
+    if request.schema is not None:
+        yield from _free_faults(request.schema, places.schema)
+    for name, value in request.extra.items():
+        yield from _free_faults(value, f"$.{name}")
+    if places.messages:
+        for index, message in enumerate(request.messages):
+            yield from _message_faults(message, f"$.messages[{index}]")
+
+
+def submission_faults(body: SubmitBody) -> Iterator[FieldError]:
+    """Give what is wrong with the part of a native submission that the model never sees."""
+    options = body.options
+    yield from _within("$.options.timeoutMs", options.timeout_ms, 1, MAX_TIMEOUT_MS)
+    yield from _within("$.options.cacheTtlMs", options.cache_ttl_ms, 0, MAX_CACHE_TTL_MS)
+    for path, text in (("$.options.promptVersion", options.prompt_version), ("$.sessionId", body.session_id)):
+        if len(text) > MAX_NAME:
+            yield FieldError(path, f"must be at most {MAX_NAME} characters")
+    if len(body.metadata) > MAX_METADATA:
+        yield FieldError("$.metadata", f"must have at most {MAX_METADATA} entries")
+    for key, value in body.metadata.items():
+        if not 0 < len(key) <= MAX_METADATA_KEY or len(value) > MAX_METADATA_VALUE:
+            limits = f"must have keys of 1 to {MAX_METADATA_KEY} and values of at most {MAX_METADATA_VALUE} characters"
+            yield FieldError("$.metadata", limits)
+
+
+def _check_schema(schema: dict[str, Any], path: str) -> None:
+    try:
+        check_schema(schema)
+    except InvalidRequest as error:
+        errors = tuple(FieldError(path + fault.path.removeprefix("$.schema"), fault.message) for fault in error.errors)
+        detail = f"`{errors[0].path}` {errors[0].message}" if errors else error.detail
+        raise InvalidRequest(detail, code=error.code, errors=errors) from None
+
+
+def _option_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]:
+    at = places.options
+    yield from _within(f"{at}temperature", request.temperature, 0, 2)
+    yield from _within(at + places.top_p, request.top_p, 0, 1)
+    yield from _within(at + places.max_tokens, request.max_tokens, 1, MAX_TOKENS)
+    yield from _within(f"{at}seed", request.seed, -MAX_INT - 1, MAX_INT)
+    if len(request.stop) > MAX_STOPS:
+        yield FieldError(f"{at}stop", f"must be at most {MAX_STOPS} texts")
+    if not all(request.stop):
+        yield FieldError(f"{at}stop", "must not have an empty text")
+
+
+def _within(path: str, value: float | None, low: int, high: int) -> Iterator[FieldError]:
+    if value is not None and not low <= value <= high:
+        yield FieldError(path, f"must be within {low}..{high}, got {value:.40g}")
+
+
+def _tool_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]:
+    if len(request.tools) > MAX_TOOLS:
+        yield FieldError("$.tools", f"must be at most {MAX_TOOLS}")
+    names: set[str] = set()
+    for index, tool in enumerate(request.tools):
+        path = f"$.tools[{index}]{places.tool}"
+        if not _TOOL_NAME.fullmatch(tool.name):
+            yield FieldError(f"{path}.name", "must be 1 to 64 letters, digits, `_` and `-`")
+        elif tool.name in names:
+            yield FieldError(f"{path}.name", "must be different from the other tools' names")
+        names.add(tool.name)
+        yield from _free_faults(tool.parameters, f"{path}.parameters")
+    if request.tool_choice not in _CHOICES and request.tool_choice not in names:
+        yield FieldError(places.tool_choice, "must be `auto`, `none`, `required` or the name of one of the tools")
+    elif request.tool_choice == "required" and not names:
+        yield FieldError(places.tool_choice, "must not be `required` without tools")
+
+
+def _free_faults(value: Any, path: str) -> Iterator[FieldError]:  # noqa: ANN401 - free JSON
+    """Give what would stop free JSON from being encoded again: depth, and integers that no one else can read."""
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            yield FieldError(path, f"must not be nested deeper than {MAX_DEPTH} levels")
+            return
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below.extend(item.values())
+            elif isinstance(item, list):
+                below.extend(item)
+            elif isinstance(item, int) and not -MAX_INT <= item <= MAX_INT:
+                yield FieldError(path, "must not have an integer beyond 64 bits")
+                return
+        level = below
+
+
+def _message_faults(message: ChatMessage, path: str) -> Iterator[FieldError]:
+    role = message.role
+    if message.tool_calls and role != "assistant":
+        yield FieldError(f"{path}.toolCalls", "must only be in an assistant's message")
+    if bool(message.tool_call_id) != (role == "tool"):
+        reason = "must name the call that this answers" if role == "tool" else "must only be in a tool's message"
+        yield FieldError(f"{path}.toolCallId", reason)
+    if not message.content and role != "tool" and not message.tool_calls:
+        yield FieldError(f"{path}.content", "must not be empty")
+    if not isinstance(message.content, str):
+        yield from chain.from_iterable(
+            _part_faults(part, role, f"{path}.content[{index}]") for index, part in enumerate(message.content)
+        )
+    for index, call in enumerate(message.tool_calls):
+        if not call.id:
+            yield FieldError(f"{path}.toolCalls[{index}].id", "must not be empty")
+        if not _TOOL_NAME.fullmatch(call.name):
+            yield FieldError(f"{path}.toolCalls[{index}].name", "must be 1 to 64 letters, digits, `_` and `-`")
+
+
+def _part_faults(part: TextPart | ImagePart, role: str, path: str) -> Iterator[FieldError]:
+    if not isinstance(part, ImagePart):
+        return
+    if role not in {"user", "tool"}:
+        yield FieldError(path, "must be a text in this role's message")
+    elif not part.url.startswith(_IMAGE_SCHEMES):
+        yield FieldError(f"{path}.url", "must begin with https:// or data:image/")

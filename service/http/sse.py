@@ -1,0 +1,139 @@
+"""Server-sent events: a response that a reader may leave, or be slow on; and a request's log as such a stream."""
+
+import asyncio
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from actors.follow import Batch, Follower, locate
+from protocol.errors import FieldError, InvalidRequest, UnrecoverablePosition
+from protocol.events import Entry, EventStream, Position, Snapshot
+from protocol.hub import Mode
+from protocol.requests import RequestHandle
+from protocol.websocket import frame_type, snapshot_json, update_json
+
+PING: Final = b": ping\n"  # one newline: after a blank line some SDKs see an empty event
+PING_INTERVAL: Final = 15.0  # seconds of silence, below the 60 of every proxy
+STALL_TIMEOUT: Final = 30.0  # seconds in which a client has to take what was written to it
+HIGH_WATER: Final = 64 * 1024  # bytes, the transport's own
+
+_HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_MODES: Final[dict[str | None, Mode | None]] = {None: None, "replay": "replay", "snapshot": "snapshot", "live": "live"}
+
+
+class EventResponse(web.StreamResponse):
+    """A ``text/event-stream``. A client that is gone cancels its handler; one that has stopped reading is cut off."""
+
+    def __init__(self, headers: dict[str, str]) -> None:
+        super().__init__(headers=_HEADERS | headers)
+
+    async def send(self, request: web.Request, data: bytes, *, last: bool = False) -> None:
+        """Write ``data``, and with ``last`` end the stream in the same write.
+
+        Raises:
+            ConnectionResetError: the client is gone, or has not read for ``STALL_TIMEOUT`` seconds.
+        """
+        transport = request.transport
+        if transport is None:
+            raise ConnectionResetError("the client is gone")
+        write = self.write_eof if last else self.write
+        if not request.protocol.writing_paused and transport.get_write_buffer_size() + len(data) <= HIGH_WATER:
+            await write(data)
+            return
+        try:
+            async with asyncio.timeout(STALL_TIMEOUT):
+                await write(data)
+        except TimeoutError:
+            transport.abort()
+            raise ConnectionResetError("the client has stopped reading") from None
+
+
+class Opening(msgspec.Struct, frozen=True):
+    """How a stream begins: after an offset, or with a ``snapshot`` of all content."""
+
+    after: int = 0
+    snapshot: bool = False
+
+
+async def event_stream(request: web.Request, handle: RequestHandle) -> web.StreamResponse:
+    """Stream the log of ``handle`` to its end: each entry, or one snapshot and then each entry.
+
+    Raises:
+        InvalidRequest: an unknown mode, or ``invalid_position``.
+        UnrecoverablePosition: the log can't be read from the position that ``after`` names.
+    """
+    stream = handle.stream
+    opening = _opening(request, stream)
+    response = EventResponse({"x-tidegate-source": handle.source})
+    await response.prepare(request)
+    after = opening.after
+    if opening.snapshot:
+        snapshot = stream.snapshot()
+        after = snapshot.offset
+        await response.send(request, _frames(handle.request_id, stream.epoch, snapshot))
+    async with Follower(stream, after=after, idle=PING_INTERVAL) as follower:
+        while (batch := await follower.next()) is not None:
+            last = not isinstance(batch, Snapshot) and bool(batch) and batch[-1].terminal
+            await response.send(request, _frames(handle.request_id, stream.epoch, batch), last=last)
+    return response
+
+
+def opening_of(stream: EventStream, *, after: Position | None, mode: Mode | None, automatic: bool = False) -> Opening:
+    """Decide how a reader's stream begins.
+
+    Args:
+        stream: what it reads.
+        after: where it was; None for a new reader.
+        mode: what it asks for; None for a replay, which for a new reader may begin with a snapshot.
+        automatic: whether ``after`` comes from a reconnect that nobody can change: a snapshot is then better than a no.
+
+    Raises:
+        UnrecoverablePosition: the position lies beyond the end; or it can't be recovered, and nothing else would do.
+    """
+    if after is not None and after.epoch == stream.epoch and after.offset > stream.offset:
+        raise UnrecoverablePosition(f"offset {after.offset} is beyond the end, {stream.offset}")
+    if mode == "live":
+        return Opening(stream.offset - stream.ended)
+    if mode == "snapshot":
+        return Opening(snapshot=True)
+    if after is None and mode == "replay":
+        after = Position(stream.epoch, 0)
+    try:
+        return Opening(locate(stream, after))
+    except UnrecoverablePosition:
+        if automatic:
+            return Opening(snapshot=True)
+        raise
+
+
+def _opening(request: web.Request, stream: EventStream) -> Opening:
+    mode = request.query.get("mode")
+    if mode not in _MODES:
+        reason = "must be `replay`, `snapshot` or `live`"
+        raise InvalidRequest(f"`mode` {reason}, got {mode[:40]!r}", errors=(FieldError("mode", reason),))
+    given = request.query.get("after")
+    automatic = given is None
+    if given is None:
+        given = request.headers.get("Last-Event-ID") or None
+    after = None if given is None else Position.parse(given)
+    return opening_of(stream, after=after, mode=_MODES[mode], automatic=automatic and after is not None)
+
+
+def _frames(request_id: str, epoch: str, batch: Batch) -> bytes:
+    if isinstance(batch, Snapshot):
+        return _frame(epoch, batch.offset, "update", snapshot_json(request_id, epoch, batch))
+    if not batch:
+        return PING
+    return b"".join([_entry_frame(request_id, epoch, entry) for entry in batch])
+
+
+def _entry_frame(request_id: str, epoch: str, entry: Entry) -> bytes:
+    data = update_json(request_id, entry)
+    if entry.terminal and (b"\n" in data or b"\r" in data):
+        data = data.replace(b"\r", b" ").replace(b"\n", b" ")
+    return _frame(epoch, entry.offset, frame_type(entry.event), data)
+
+
+def _frame(epoch: str, offset: int, kind: str, data: bytes) -> bytes:
+    return b"id: %b:%d\nevent: %b\ndata: %b\n\n" % (epoch.encode(), offset, kind.encode(), data)

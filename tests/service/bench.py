@@ -1,0 +1,267 @@
+"""The service on a real port, its gateway in the test's hand."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+from aiohttp import ClientResponse, ClientSession, web
+
+from actors.cache import CacheActor
+from actors.request_router import RequestRouter
+from actors.runtime import Actor, Deferred, System, handles
+from actors.subscription_hub import SubscriptionHub
+from protocol.errors import NotFound
+from protocol.events import Content, Delta
+from protocol.gateway import (
+    Complete,
+    Completion,
+    GetProviders,
+    ListModels,
+    ModelInfo,
+    Progress,
+    ProviderStatus,
+    ResolveModel,
+)
+from protocol.llm import Attempt, ToolCall, Usage
+from service.auth import Authenticator
+from service.container import Container
+from service.context import CONTAINER
+from service.http import models, openai, requests
+from service.lifecycle import Lifecycle
+from service.middleware.calls import call_layer, stamp_responses
+from service.settings import load_settings
+from service.telemetry.setup import Telemetry
+
+BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
+CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
+MODELS = (ModelInfo("default", "p"), ModelInfo("m", "p"))
+
+
+class Call:
+    """One call of the gateway, in the test's hand."""
+
+    def __init__(self, complete: Complete) -> None:
+        self.complete = complete
+        self.cancelled = asyncio.Event()
+        self._outcome: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
+        self._texts: list[str] = []
+
+    async def tell(self, *events: Content) -> None:
+        """Tell the run of content, all of it in one read."""
+        assert self.complete.sink is not None
+        await self.complete.sink.tell(Progress(events=events, waited=0.0 if self._texts else 1e-6))
+
+    async def say(self, *texts: str) -> None:
+        """Tell the run of a text, each piece in a read of its own."""
+        for text in texts:
+            await self.tell(Delta(text=text))
+            self._texts.append(text)
+
+    async def end(self, *, tool_calls: tuple[ToolCall, ...] = (), result: object = None) -> None:
+        """End well, with all that was said."""
+        await self._attempt()
+        raw = None if result is None else msgspec.Raw(json.dumps(result, indent=1).encode())
+        completion = Completion(
+            text="".join(self._texts),
+            tool_calls=tool_calls,
+            result=raw,
+            finish_reason="tool_calls" if tool_calls else "stop",
+            usage=Usage(input_tokens=3, output_tokens=len(self._texts)),
+            provider="p",
+            model="m-1",
+        )
+        if not self._outcome.done():
+            self._outcome.set_result(completion)
+
+    async def fail(self, error: Exception) -> None:
+        """End badly."""
+        await self._attempt(getattr(error, "code", "provider_error"))
+        self._outcome.set_exception(error)
+
+    async def outcome(self) -> Completion:
+        """Wait for the test's decision."""
+        try:
+            return await self._outcome
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+    async def _attempt(self, error: str = "") -> None:
+        assert self.complete.sink is not None
+        attempt = Attempt(provider="p", model="m-1", error=error, duration_ms=0.001)
+        await self.complete.sink.tell(Progress(attempt=attempt))
+
+
+class HandGateway(Actor[Complete | ListModels | ResolveModel | GetProviders]):
+    """A gateway whose calls a test answers by hand; it knows every model but ``unknown``."""
+
+    def __init__(self, calls: "asyncio.Queue[Call]") -> None:
+        self._calls = calls
+
+    @handles(Complete)
+    async def complete(self, message: Complete) -> Deferred[Completion]:
+        call = Call(message)
+        self._calls.put_nowait(call)
+        return self.defer(call.outcome())
+
+    @handles(ListModels)
+    async def models(self, _message: ListModels) -> tuple[ModelInfo, ...]:
+        return MODELS
+
+    @handles(ResolveModel)
+    async def resolve(self, message: ResolveModel) -> ModelInfo:
+        if message.model == "unknown":
+            raise NotFound("no model is called 'unknown'", code="model_not_found")
+        return ModelInfo(message.model, "p")
+
+    @handles(GetProviders)
+    async def providers(self, _message: GetProviders) -> tuple[ProviderStatus, ...]:
+        return (ProviderStatus(name="p", state="ready"),)
+
+
+class Service:
+    """A running service and a client of it.
+
+    Attributes:
+        base: its address.
+        client: a client that follows no cookie and no redirect of its own.
+        router: the request router, to look behind the surface.
+        calls: what has reached the gateway, in order.
+    """
+
+    def __init__(self, base: str, client: ClientSession, container: Container, calls: "asyncio.Queue[Call]") -> None:
+        self.base = base
+        self.client = client
+        self.container = container
+        self.calls = calls
+
+    async def call(self) -> Call:
+        """Return the next call that reaches the gateway."""
+        return await self.calls.get()
+
+    async def post(self, path: str, body: object, **headers: str) -> ClientResponse:
+        """Post JSON and return the response with its body read."""
+        async with self.client.post(self.base + path, json=body, headers=dashed(headers)) as response:
+            await response.read()
+            return response
+
+    async def get(self, path: str, **headers: str) -> ClientResponse:
+        """Get an address and return the response with its body read."""
+        async with self.client.get(self.base + path, headers=dashed(headers)) as response:
+            await response.read()
+            return response
+
+    async def submit(self, **changes: object) -> str:
+        """Submit a request and return its id."""
+        response = await self.post("/api/requests", BODY | changes)
+        assert response.status == 202
+        request_id = (await response.json())["requestId"]
+        assert isinstance(request_id, str)
+        return request_id
+
+    async def answered(self, *texts: str, **changes: object) -> str:
+        """Submit a request, let it be answered, and return its id."""
+        request_id = await self.submit(**changes)
+        call = await self.call()
+        await call.say(*texts)
+        await call.end()
+        await read_events(await self.follow(request_id))
+        return request_id
+
+    async def follow(self, request_id: str, query: str = "", **headers: str) -> ClientResponse:
+        """Open the stream of a request."""
+        return await self.client.get(f"{self.base}/api/requests/{request_id}/events{query}", headers=dashed(headers))
+
+    async def state(self, request_id: str) -> Any:  # noqa: ANN401 - JSON
+        """Return a request's state."""
+        return await (await self.get(f"/api/requests/{request_id}")).json()
+
+
+def dashed(headers: dict[str, str]) -> dict[str, str]:
+    """Header names from keywords."""
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+class Event(msgspec.Struct):
+    """A server-sent event as a client sees it."""
+
+    id: str
+    event: str
+    data: Any
+
+
+def parse_events(text: str) -> list[Event]:
+    """Read a native stream as a browser would, comments left out."""
+    events = []
+    lines = [line for line in text.split("\n") if not line.startswith(":")]
+    for block in "\n".join(lines).split("\n\n"):
+        if block:
+            fields = dict(line.split(": ", 1) for line in block.split("\n"))
+            assert list(fields) == ["id", "event", "data"]
+            events.append(Event(fields["id"], fields["event"], json.loads(fields["data"])))
+    return events
+
+
+async def read_events(response: ClientResponse) -> list[Event]:
+    """Read a native stream to its end."""
+    async with response:
+        assert response.status == 200
+        return parse_events((await response.read()).decode())
+
+
+def text_of(events: list[Event]) -> str:
+    """Put the answer together as a client would."""
+    text = ""
+    for event in events:
+        data = event.data.get("data", {})
+        text = data["text"] if event.data.get("snapshot") else text + data.get("delta", "")
+    return text
+
+
+@asynccontextmanager
+async def open_service(**settings: Any) -> AsyncIterator[Service]:  # noqa: ANN401 - field by field
+    """Serve on a free port of loopback."""
+    calls: asyncio.Queue[Call] = asyncio.Queue(1000)
+    options = load_settings(None, **settings)
+    async with System() as system, ClientSession() as client:
+        gateway = system.spawn(lambda: HandGateway(calls), name="llm-gateway")
+        cache = system.spawn(lambda: CacheActor(max_entries=100, max_bytes=1_000_000), name="cache")
+        container = Container(
+            settings=options,
+            auth=Authenticator(key.get_secret_value() for key in options.api_keys),
+            lifecycle=Lifecycle(),
+            telemetry=Telemetry(),
+            system=system,
+            router=system.spawn(
+                lambda: RequestRouter(
+                    gateway=gateway,
+                    cache=cache,
+                    ring_bytes=options.log_max_bytes,
+                    abandon_grace=options.abandon_grace_seconds,
+                ),
+                name="request-router",
+            ),
+            gateway=gateway,
+            hub=system.spawn(lambda: SubscriptionHub(lambda frames: frames), name="subscription-hub"),
+            cache=cache,
+        )
+        app = web.Application(
+            middlewares=[call_layer(container.auth, container.lifecycle, container.telemetry.tracer)],
+            client_max_size=container.settings.max_body_bytes,
+        )
+        app[CONTAINER] = container
+        app.on_response_prepare.append(stamp_responses(container.lifecycle))
+        for surface in (requests, openai, models):
+            surface.add_routes(app)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, "127.0.0.1", 0)
+            await site.start()
+            host, port = runner.addresses[0][:2]
+            yield Service(f"http://{host}:{port}", client, container, calls)
+        finally:
+            await runner.cleanup()
