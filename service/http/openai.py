@@ -8,7 +8,7 @@ from multidict import CIMultiDictProxy
 
 from actors.follow import Batch, Follower
 from protocol.errors import FieldError, InternalError, InvalidRequest, TidegateError
-from protocol.events import Completed, Delta, Entry, Failed, Snapshot, ToolCallDelta
+from protocol.events import Cancelled, Completed, Delta, Entry, Failed, Snapshot, ToolCallDelta
 from protocol.llm import ChatRequest
 from protocol.openai import ChatCall, ChunkEncoder, completion_body, parse_chat
 from protocol.requests import DEFAULT_CACHE_TTL_MS, Delivery, OnAbandon, RequestHandle, Submit
@@ -22,6 +22,8 @@ from service.middleware.errors import error_response
 DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}
 ON_ABANDON: Final[dict[str, OnAbandon]] = {"finish": "finish", "cancel": "cancel"}
 SLOW_CONSUMER: Final = Failed(code="slow_consumer", message="the client read too slowly", temporary=True)
+
+_CONTENT: Final = (Delta, ToolCallDelta)
 
 T = TypeVar("T")
 
@@ -62,7 +64,7 @@ async def _whole(
     began = time.perf_counter()
     created = int(time.time())
     event = await end_of(handle.stream)
-    headers = inference_headers(call, handle, _waited(handle, began, handle.upstream_time)) | extra
+    headers = inference_headers(call, handle, _waited(began, handle.upstream_time)) | extra
     if not isinstance(event, Completed):
         return _failure(request, call, error_of(event), headers)
     structured = chat.request.schema is not None
@@ -81,13 +83,13 @@ async def _stream(
         while (batch := await follower.next()) is not None:
             failure = _failure_without_content(batch) if response is None else None
             if failure is not None:
-                headers = inference_headers(call, handle, _waited(handle, began, handle.upstream_time))
+                headers = inference_headers(call, handle, _waited(began, handle.upstream_time))
                 return _failure(request, call, failure, headers | extra)
             data, last = _chunks(encoder, batch, begun=response is not None)
             if not data:
                 continue
             if response is None:
-                headers = inference_headers(call, handle, _waited(handle, began, handle.upstream_wait))
+                headers = inference_headers(call, handle, _waited(began, handle.upstream_wait))
                 response = sse.EventResponse(headers | extra)
                 await response.prepare(request)
             await response.send(request, data, last=last)
@@ -96,7 +98,7 @@ async def _stream(
     raise InternalError("a log ended without a terminal entry")
 
 
-def _waited(handle: RequestHandle, began: float, upstream: float) -> float:
+def _waited(began: float, upstream: float) -> float:
     """Return how many seconds since ``began`` were not ours; of another's call, or one without news, that is all."""
     return upstream or time.perf_counter() - began
 
@@ -116,7 +118,7 @@ def _failure_without_content(batch: Batch) -> TidegateError | None:
     if isinstance(batch, Snapshot) or not batch or not batch[-1].terminal:
         return None
     event = batch[-1].event
-    if isinstance(event, Completed) or any(isinstance(entry.event, Delta | ToolCallDelta) for entry in batch):
+    if not isinstance(event, Failed | Cancelled) or any(isinstance(entry.event, _CONTENT) for entry in batch):
         return None
     return error_of(event)
 

@@ -19,7 +19,7 @@ STALL_TIMEOUT: Final = 30.0  # seconds in which a client has to take what was wr
 HIGH_WATER: Final = 64 * 1024  # bytes, the transport's own
 
 _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-_MODES: Final[dict[str | None, Mode | None]] = {None: None, "replay": "replay", "snapshot": "snapshot", "live": "live"}
+_MODES: Final[dict[str, Mode]] = {"replay": "replay", "snapshot": "snapshot", "live": "live"}
 
 
 class EventResponse(web.StreamResponse):
@@ -108,16 +108,17 @@ def opening_of(stream: EventStream, *, after: Position | None, mode: Mode | None
 
 
 def _opening(request: web.Request, stream: EventStream) -> Opening:
-    mode = request.query.get("mode")
-    if mode not in _MODES:
+    query = request.query
+    mode = _MODES.get(query.get("mode", ""))
+    if mode is None and "mode" in query:
         reason = "must be `replay`, `snapshot` or `live`"
-        raise InvalidRequest(f"`mode` {reason}, got {mode[:40]!r}", errors=(FieldError("mode", reason),))
-    given = request.query.get("after")
+        raise InvalidRequest(f"`mode` {reason}, got {query['mode'][:40]!r}", errors=(FieldError("mode", reason),))
+    given = query.get("after")
     automatic = given is None
     if given is None:
         given = request.headers.get("Last-Event-ID") or None
     after = None if given is None else Position.parse(given)
-    return opening_of(stream, after=after, mode=_MODES[mode], automatic=automatic and after is not None)
+    return opening_of(stream, after=after, mode=mode, automatic=automatic and after is not None)
 
 
 def _frames(request_id: str, epoch: str, batch: Batch) -> bytes:
