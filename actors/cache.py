@@ -4,6 +4,7 @@ A stored log is its encoded bytes: what it weighs is known, nothing can change i
 own. The least recently used one goes first when a bound is reached, and the expired ones are swept out once a minute.
 """
 
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -23,6 +24,9 @@ SWEEP_INTERVAL: Final = 60.0  # seconds for which an expired log may still take 
 class _Stored(msgspec.Struct, frozen=True):
     log: bytes
     expires: float
+
+
+_NOTHING: Final = _Stored(b"", -math.inf)
 
 
 class LogStore:
@@ -53,10 +57,9 @@ class LogStore:
 
     def get(self, key: bytes) -> CachedLog | None:
         """Return the log under ``key``, unless there is none or it has expired."""
-        stored = self._logs.get(key, None)
-        if stored is None or stored.expires <= self._clock():
-            if stored is not None:
-                del self._logs[key]
+        stored = self._logs.get(key, _NOTHING)
+        if stored.expires <= self._clock():
+            self._logs.pop(key, None)
             self._misses += 1
             return None
         self._hits += 1

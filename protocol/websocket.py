@@ -132,6 +132,8 @@ def decode(text: str | bytes) -> ClientFrame:
 def _refused(text: str | bytes, reason: str) -> FrameError:
     message, _, path = reason.partition(" - at `")
     path = path.rstrip("`") or "$"
+    if " field `" in message:
+        path += "." + message.partition(" field `")[2].rstrip("`")
     frame_id = None
     try:
         peek = _peek.decode(text)

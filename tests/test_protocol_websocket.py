@@ -90,9 +90,9 @@ def test_a_submit_has_the_fields_of_the_http_body() -> None:
         ('{"type":"publish","id":5,"channel":"room:7"}', "invalid_request", 5, "$.type"),
         ('{"id":4}', "invalid_request", 4, "$.type"),
         ('{"type":3,"id":"x"}', "invalid_request", "x", "$.type"),
-        ('{"type":"subscribe","id":4}', "invalid_request", 4, "$"),
-        ('{"type":"subscribe","id":4,"channel":"room:7"}', "invalid_request", 4, "$"),
-        ('{"type":"ping","id":9,"extra":1}', "invalid_request", 9, "$"),
+        ('{"type":"subscribe","id":4}', "invalid_request", 4, "$.requestId"),
+        ('{"type":"subscribe","id":4,"channel":"room:7"}', "invalid_request", 4, "$.channel"),
+        ('{"type":"ping","id":9,"extra":1}', "invalid_request", 9, "$.extra"),
         (
             '{"type":"submit","id":2,"messages":[{"role":"me","content":""}]}',
             "invalid_request",

@@ -1,0 +1,125 @@
+"""``GET /ws``: the upgrade, who may have it, and how many; what is then said is in ``ws_conversation``."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
+
+from aiohttp import web
+
+from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest, TidegateError
+from protocol.hub import Goodbye, SocketClosed
+from protocol.websocket import SUBPROTOCOL, disconnect_json
+from service.context import CONTAINER, call_of, container_of
+from service.http.ws_conversation import HUB_TIMEOUT, ROUTE, Conversation
+from service.http.ws_transport import CLOSE_TIMEOUT, SocketTransport, text_frame
+
+if TYPE_CHECKING:
+    from service.container import Container
+
+MAX_CONNECTIONS: Final = 20_000
+MAX_MESSAGE_BYTES: Final = 64 * 1024
+FAREWELL_SPREAD: Final = 8.0  # seconds over which the clients come back
+
+
+class Sockets:
+    """The connections that are open now, bounded."""
+
+    def __init__(self, limit: int = MAX_CONNECTIONS) -> None:
+        self._limit = limit
+        self._open: set[SocketTransport] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, socket: SocketTransport) -> bool:
+        """Count a connection in, and say whether there was room for it."""
+        if len(self._open) >= self._limit:
+            return False
+        self._open.add(socket)
+        return True
+
+    def discard(self, socket: SocketTransport) -> None:
+        """Count a connection off."""
+        self._open.discard(socket)
+
+    def farewell(self, reason: str = "shutdown", spread: float = FAREWELL_SPREAD) -> None:
+        """Send away whoever is still here, each to come back at its own time."""
+        for index, socket in enumerate(tuple(self._open)):
+            socket.write(text_frame(disconnect_json(reason, spread * (index + 1) / len(self._open))))
+            socket.close(1000, reason)
+
+
+SOCKETS: Final = web.AppKey("sockets", Sockets)
+
+
+def add_routes(app: web.Application) -> None:
+    """Offer the socket."""
+    app[SOCKETS] = Sockets()
+    app.cleanup_ctx.append(_farewell)
+    app.router.add_get(ROUTE, websocket)
+
+
+async def websocket(request: web.Request) -> web.StreamResponse:
+    """Upgrade, and talk until either side leaves.
+
+    Raises:
+        InvalidRequest: ``upgrade_required``.
+        AccessDenied: the origin may not connect, or there is no valid key.
+    """
+    container, call = container_of(request), call_of(request)
+    response = web.WebSocketResponse(
+        autoclose=False,
+        autoping=False,
+        compress=False,
+        max_msg_size=MAX_MESSAGE_BYTES,
+        protocols=(SUBPROTOCOL,),
+        timeout=CLOSE_TIMEOUT,
+    )
+    if not response.can_prepare(request).ok:
+        raise InvalidRequest(code="upgrade_required")
+    _check_origin(container, request)
+    if not call.authenticated:
+        raise AccessDenied
+    writer = await response.prepare(request)
+    if request.transport is None:
+        return response
+    socket = SocketTransport(request.transport, asyncio.get_running_loop().call_later)
+    sockets = request.config_dict[SOCKETS]
+    try:
+        if not sockets.add(socket):
+            socket.close(PROBLEMS["connection_limit"].close, "connection_limit")
+        await Conversation(container, call, socket).run(request, response, writer.drain)
+    finally:
+        sockets.discard(socket)
+        socket.finish()
+        await container.hub.tell(SocketClosed(socket))
+    return response
+
+
+def _check_origin(container: "Container", request: web.Request) -> None:
+    """Let in programs, which send no origin, and in production only the pages that are allowed.
+
+    Raises:
+        AccessDenied: ``origin_not_allowed``.
+    """
+    origin, settings = request.headers.get("Origin"), container.settings
+    if origin is None or settings.environment != "production" or origin in settings.ws_allowed_origins:
+        return
+    raise AccessDenied(code="origin_not_allowed")
+
+
+async def _farewell(app: web.Application) -> AsyncIterator[None]:
+    """While the application runs, wait for its end to begin; then tell the sockets, also those that follow nothing."""
+    watching = asyncio.create_task(_tell_all(app[CONTAINER], app[SOCKETS]))
+    yield
+    watching.cancel()
+    with suppress(asyncio.CancelledError):
+        await watching
+
+
+async def _tell_all(container: "Container", sockets: Sockets) -> None:
+    await container.lifecycle.closing.wait()
+    with suppress(TidegateError):
+        await container.hub.ask(Goodbye(spread=FAREWELL_SPREAD), timeout=HUB_TIMEOUT)
+    sockets.farewell()

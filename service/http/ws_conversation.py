@@ -1,0 +1,181 @@
+"""What is said over a socket: submit, follow, leave, come back and cancel.
+
+Frames are read here and the actors asked; what is delivered goes from the hub straight to the transport. Losing the
+socket unsubscribes and nothing more.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from aiohttp import WSMsgType, web
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, SpanKind, format_trace_id
+
+from protocol import spans
+from protocol.errors import PROBLEMS, InternalError, TidegateError
+from protocol.hub import Subscribe, Unsubscribe
+from protocol.requests import CancelRequest, GetRequest, RequestHandle
+from protocol.websocket import (
+    AckFrame,
+    CancelFrame,
+    ClientFrame,
+    FrameError,
+    PingFrame,
+    SubmitFrame,
+    SubscribeFrame,
+    UnsubscribeFrame,
+    ack_json,
+    decode,
+    error_json,
+    pong_json,
+)
+from service.context import Call
+from service.http.bodies import submit_of
+from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT
+from service.http.ws_transport import SocketTransport, text_frame
+
+if TYPE_CHECKING:
+    from service.container import Container
+
+ROUTE: Final = "/ws"
+HUB_TIMEOUT: Final = 5.0  # seconds
+STALL_TIMEOUT: Final = 30.0  # seconds that a client may leave our answers unread before it is closed
+BAD_FRAMES: Final = 20  # in BAD_FRAMES_WINDOW; then the socket is closed
+BAD_FRAMES_WINDOW: Final = 60.0  # seconds
+GOING: Final = 1001
+
+Drain = Callable[[], Awaitable[object]]
+
+_ENDS: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
+_SENDABLE: Final = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
+
+_log = structlog.get_logger("service")
+
+
+class Conversation:
+    """What one client says, and the answers to it. Nothing outlives it but the requests.
+
+    Args:
+        container: whom to ask.
+        call: the upgrade, which says whose socket it is.
+        socket: where answers go.
+    """
+
+    def __init__(self, container: "Container", call: Call, socket: SocketTransport) -> None:
+        self._container = container
+        self._call = call
+        self._socket = socket
+        self._bad: deque[float] = deque(maxlen=BAD_FRAMES)
+
+    async def run(self, request: web.Request, response: web.WebSocketResponse, drain: Drain) -> None:
+        """Answer frames until either side leaves. What a client does not read, it may not ask for either."""
+        socket, protocol = self._socket, request.protocol
+        while (message := await response.receive()).type not in _ENDS:
+            socket.heard = True
+            if message.type is WSMsgType.PING:
+                socket.pong(message.data)
+            elif message.type is not WSMsgType.PONG and not socket.closing:
+                await self._hear(message.data)
+            if protocol.writing_paused:
+                await self._drained(drain)
+        socket.close(_answer_to(response.close_code), "")
+
+    async def _drained(self, drain: Drain) -> None:
+        socket = self._socket
+        socket.paused = True
+        try:
+            async with asyncio.timeout(STALL_TIMEOUT):
+                await drain()
+        except TimeoutError:
+            socket.close(PROBLEMS["slow_consumer"].close, "slow_consumer")
+        socket.paused = False
+
+    async def _hear(self, text: str | bytes) -> None:
+        try:
+            frame = decode(text)
+        except FrameError as error:
+            self._refuse(error)
+            return
+        try:
+            with self._span(frame) as trace_id:
+                await self._obey(frame, trace_id)
+        except TidegateError as error:
+            self._send(error_json(error, frame_id=frame.id, request_id=getattr(frame, "request_id", "")))
+        except Exception as error:  # noqa: BLE001 - the boundary at which every failure becomes an answer
+            _log.error("frame_failed", frame=frame.__struct_config__.tag, exc_info=error)
+            self._send(error_json(InternalError(), frame_id=frame.id))
+
+    async def _obey(self, frame: ClientFrame, trace_id: str) -> None:
+        hub, tenant = self._container.hub, self._call.tenant
+        match frame:
+            case PingFrame():
+                self._send(pong_json(frame.id))
+            case SubscribeFrame():
+                handle = await self._container.router.ask(GetRequest(frame.request_id, tenant), timeout=FIND_TIMEOUT)
+                await self._follow(handle, frame)
+            case UnsubscribeFrame():
+                await hub.ask(Unsubscribe(socket=self._socket, request_id=frame.request_id), timeout=HUB_TIMEOUT)
+                if frame.id is not None:
+                    self._send(ack_json(frame.id, frame.request_id))
+            case SubmitFrame():
+                self._container.lifecycle.admit()
+                submit = submit_of(frame, tenant=tenant, trace_id=trace_id)
+                submitted = await self._container.router.ask(submit, timeout=SUBMIT_TIMEOUT)
+                await self._follow(submitted.handle, frame)
+            case CancelFrame():
+                cancel = CancelRequest(frame.request_id, tenant)
+                handle = await self._container.router.ask(cancel, timeout=FIND_TIMEOUT)
+                if frame.id is not None:
+                    state = handle.state()
+                    self._send(ack_json(frame.id, frame.request_id, state.position, state.assistant_status))
+            case AckFrame():
+                """Nothing is kept for it: a log is bounded by its own ring, and a client comes back at a position."""
+
+    async def _follow(self, handle: RequestHandle, frame: SubscribeFrame | SubmitFrame) -> None:
+        after, mode = (frame.after, frame.mode) if isinstance(frame, SubscribeFrame) else (None, None)
+        message = Subscribe(socket=self._socket, stream=handle.stream, after=after, mode=mode, ack_id=frame.id)
+        await self._container.hub.ask(message, timeout=HUB_TIMEOUT)
+
+    def _send(self, payload: bytes) -> None:
+        self._socket.write(text_frame(payload))
+
+    def _refuse(self, error: FrameError) -> None:
+        self._send(error_json(error, frame_id=error.frame_id))
+        now = asyncio.get_running_loop().time()
+        self._bad.append(now)
+        if len(self._bad) == BAD_FRAMES and now - self._bad[0] < BAD_FRAMES_WINDOW:
+            self._socket.close(error.problem.close, "bad request")
+
+    @contextmanager
+    def _span(self, frame: ClientFrame) -> Iterator[str]:
+        """Open a span for a frame that has work done; it begins a trace of its own, linked to the upgrade's caller."""
+        tracer = self._container.telemetry.tracer
+        if tracer is None or not isinstance(frame, SubmitFrame | SubscribeFrame | CancelFrame):
+            yield self._call.trace_id
+            return
+        kind = str(frame.__struct_config__.tag)
+        links = [] if self._call.parent is None else [Link(self._call.parent)]
+        attributes = {spans.HTTP_ROUTE: ROUTE, spans.MESSAGE_TYPE: kind}
+        with tracer.start_as_current_span(
+            f"{kind} {ROUTE}",
+            Context(),
+            SpanKind.SERVER,
+            attributes,
+            links,
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            try:
+                yield format_trace_id(span.get_span_context().trace_id)
+            except TidegateError as error:
+                span.set_attribute(spans.ERROR_TYPE, error.code)
+                raise
+
+
+def _answer_to(code: int | None) -> int:
+    """Return the code with which a client's close frame is answered: its own, where that may be sent at all."""
+    return code if code is not None and code in _SENDABLE else GOING

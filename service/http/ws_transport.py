@@ -1,0 +1,105 @@
+"""A WebSocket as the hub writes to it: ready-made frames straight to the transport, and an end that never waits.
+
+The server's frames are not masked, so one frame's bytes are valid for every socket. aiohttp writes whole frames too,
+and only ever between ours.
+"""
+
+import asyncio
+import struct
+from collections.abc import Callable
+from typing import Final
+
+HIGH_WATER: Final = 64 * 1024  # bytes buffered above which we stop reading from the client
+PING_INTERVAL: Final = 25.0  # seconds, below every proxy's 60
+PONG_TIMEOUT: Final = 10.0  # seconds
+CLOSE_TIMEOUT: Final = 5.0  # seconds that a client has to take what is buffered and to answer the close frame
+NO_PONG: Final = 4012
+
+_TEXT, _CLOSE, _PING, _PONG = 0x81, 0x88, 0x89, 0x8A
+_SMALL, _MEDIUM = 126, 1 << 16
+_MAX_REASON: Final = 123  # bytes: what a control frame has left beside the code
+
+Later = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Return a whole, unmasked text message."""
+    size = len(payload)
+    if size < _SMALL:
+        return b"%c%c%b" % (_TEXT, size, payload)
+    if size < _MEDIUM:
+        return struct.pack("!BBH", _TEXT, 126, size) + payload
+    return struct.pack("!BBQ", _TEXT, 127, size) + payload
+
+
+def close_frame(code: int, reason: str) -> bytes:
+    """Return a close frame; a longer reason is cut."""
+    payload = code.to_bytes(2, "big") + reason.encode()[:_MAX_REASON].decode(errors="ignore").encode()
+    return bytes((_CLOSE, len(payload))) + payload
+
+
+class SocketTransport:
+    """One client's connection: the hub's ``Socket``, with a heartbeat.
+
+    Args:
+        transport: where the bytes go.
+        later: calls something after so many seconds; the loop's ``call_later``.
+
+    Attributes:
+        closing: whether the end has begun; from then on nothing more is written.
+        heard: whether the client has sent anything since the last ping.
+        paused: whether we don't read at present, so that hearing nothing means nothing.
+    """
+
+    __slots__ = ("_later", "_timer", "_transport", "closing", "heard", "paused")
+
+    def __init__(self, transport: asyncio.Transport, later: Later) -> None:
+        transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 2)
+        self.closing = False
+        self.heard = True
+        self.paused = False
+        self._transport = transport
+        self._later = later
+        self._timer = later(PING_INTERVAL, self._ping)
+
+    def write(self, frames: bytes) -> None:
+        """Send ready-made frames; after the end has begun they are dropped."""
+        if not self.closing and not self._transport.is_closing():
+            self._transport.write(frames)
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    def pong(self, payload: bytes) -> None:
+        """Answer the client's own ping."""
+        self.write(bytes((_PONG, len(payload))) + payload)
+
+    def close(self, code: int, reason: str) -> None:
+        """Send the close frame; a client that does not answer it in time is cut off."""
+        if self.closing:
+            return
+        self.write(close_frame(code, reason))
+        self.closing = True
+        self._timer.cancel()
+        self._timer = self._later(CLOSE_TIMEOUT, self._transport.abort)
+
+    def finish(self) -> None:
+        """Let the connection go: what is buffered may still leave, in the time that closing takes."""
+        self.closing = True
+        self._timer.cancel()
+        self._transport.close()
+        if self._transport.get_write_buffer_size():
+            self._timer = self._later(CLOSE_TIMEOUT, self._transport.abort)
+
+    def _ping(self) -> None:
+        self.heard = False
+        self.write(bytes((_PING, 0)))
+        self._timer = self._later(PONG_TIMEOUT, self._check)
+
+    def _check(self) -> None:
+        if self.heard or self.paused:
+            self._timer = self._later(PING_INTERVAL - PONG_TIMEOUT, self._ping)
+        else:
+            self.close(NO_PONG, "no pong")
