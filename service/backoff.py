@@ -1,0 +1,95 @@
+"""Trying again: full jitter, and an end to the patience."""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from protocol.errors import Problem, TryAgainLater
+
+UNREACHABLE: Final = Problem(
+    status=503,
+    title="The service can't be reached",
+    remedy="Check that it runs (`tidegate serve`) and that the address is right (`--url`, TIDEGATE_URL).",
+    temporary=True,
+)
+
+
+class Unreachable(TryAgainLater):
+    """The service could not be reached, or not for long enough: see that it runs, then try again.
+
+    Only a client says so; it is never on the wire, and so no row of ``PROBLEMS``.
+    """
+
+    code = "unreachable"
+
+    @property
+    def problem(self) -> Problem:
+        """What it means."""
+        return UNREACHABLE
+
+
+class Backoff:
+    """Waits between attempts, until there has been no success for ``patience`` seconds.
+
+    Args:
+        patience: seconds for which to go on without a success.
+        base: the first wait is at most this many seconds; each further one at most twice as many,
+        cap: up to this many.
+        sleep: waits.
+        clock: seconds, monotonic.
+        notice: is told of each failure before its wait.
+    """
+
+    def __init__(
+        self,
+        patience: float,
+        *,
+        base: float = 0.25,
+        cap: float = 8.0,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        notice: Callable[[str], None] | None = None,
+    ) -> None:
+        self.patience = patience
+        self._base = base
+        self._cap = cap
+        self._sleep = sleep
+        self._clock = clock
+        self._notice = notice
+        self._attempt = 0
+        self._deadline: float | None = None
+
+    def success(self) -> None:
+        """Begin anew at the next failure."""
+        self._attempt = 0
+        self._deadline = None
+
+    async def wait(self, reason: str, delay: float | None = None) -> None:
+        """Wait before the next attempt: the server's ``delay`` where it named one, else a random time.
+
+        Raises:
+            Unreachable: the patience is at its end; ``reason`` says what failed last.
+        """
+        now = self._clock()
+        if self._deadline is None:
+            self._deadline = now + self.patience + (min(delay, self.patience) if delay is not None else 0.0)
+        if delay is None:
+            ceiling = min(self._cap, self._base * 2.0 ** min(self._attempt, 30))
+            delay = random.uniform(0.0, ceiling)  # noqa: S311 - jitter is no secret
+        self._attempt += 1
+        if now + delay > self._deadline:
+            raise Unreachable(f"{reason}; gave up after {self.patience:g} s")
+        if self._notice is not None:
+            self._notice(reason)
+        await self._sleep(delay)
+
+
+def cause_of(error: Exception) -> str:
+    """Return why a connection failed, in a few words."""
+    cause = getattr(error, "os_error", error)
+    if isinstance(cause, OSError) and cause.errno is not None:
+        return os.strerror(cause.errno).lower() if cause.errno > 0 else str(cause.strerror)
+    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
