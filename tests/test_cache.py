@@ -1,0 +1,153 @@
+from decimal import Decimal
+
+import msgspec
+import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from actors.cache import SWEEP_INTERVAL, CacheActor, LogStore
+from actors.runtime import System
+from actors.runtime.testing import TestSystem as HeldSystem  # by another name pytest does not collect it
+from protocol import spans
+from protocol.cache import CacheDelete, CachedLog, CacheGet, CachePut, GetCacheStats
+from protocol.events import AttemptFailed, Completed, Delta, Started, ToolCallDelta
+from protocol.llm import Attempt, Cost, Usage
+
+
+class Time:
+    """A clock in the hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def log_of(text: str) -> CachedLog:
+    """Return a finished log with every kind of content."""
+    return CachedLog(
+        events=(
+            Started(model="m", created=1),
+            Delta(text),
+            ToolCallDelta(index=0, id="c", name="f", arguments="{}"),
+            AttemptFailed(provider="p", model="m", code="provider_error"),
+            Completed(result=msgspec.Raw(b'{"text": "raw, as it came"}'), usage=Usage(input_tokens=3)),
+        ),
+        provider="p",
+        cost=Cost(Decimal("0.00025")),
+        attempts=(Attempt(provider="p", model="m", duration_ms=1.5),),
+    )
+
+
+def test_what_comes_out_is_what_went_in() -> None:
+    """A log survives being stored, its raw result word for word."""
+    store = LogStore(10, 10_000)
+    store.put(b"key", log_of("hello"), 60)
+    found = store.get(b"key")
+    assert found == log_of("hello")
+    assert found is not None
+    end = found.events[-1]
+    assert isinstance(end, Completed)
+    assert bytes(end.result) == b'{"text": "raw, as it came"}'
+    assert store.get(b"other") is None
+
+
+def test_a_log_lives_for_its_own_time() -> None:
+    """Each entry has its own time to live; an expired one is a miss, and takes no more room."""
+    time = Time()
+    store = LogStore(10, 10_000, time)
+    store.put(b"short", log_of("a"), 1)
+    store.put(b"long", log_of("b"), 10)
+    store.put(b"never", log_of("c"), 0)
+    time.now += 1
+    assert store.get(b"short") is None
+    assert store.get(b"never") is None
+    assert store.get(b"long") == log_of("b")
+    assert len(store) == 1
+
+
+def test_the_number_of_logs_is_bounded() -> None:
+    """The least recently used one goes first."""
+    store = LogStore(2, 10_000)
+    for key in (b"a", b"b"):
+        store.put(key, log_of("x"), 60)
+    store.get(b"a")
+    store.put(b"c", log_of("x"), 60)
+    assert [store.get(key) is not None for key in (b"a", b"b", b"c")] == [True, False, True]
+    assert store.stats().evictions == 1
+
+
+def test_the_bytes_are_bounded() -> None:
+    """What is held is counted as encoded; a log that is larger than the bound is not kept, and says so."""
+    size = len(msgspec.json.encode(log_of("x" * 100)))
+    store = LogStore(10, 2 * size)
+    for key in (b"a", b"b", b"c"):
+        store.put(key, log_of("x" * 100), 60)
+    assert (store.stats().bytes, store.stats().entries, store.stats().evictions) == (2 * size, 2, 1)
+    store.put(b"b", log_of("x" * 5000), 60)
+    assert store.get(b"b") is None
+    assert (store.stats().oversized, store.stats().entries) == (1, 1)
+
+
+def test_storing_again_replaces() -> None:
+    """The newer log and its newer time count; nothing is evicted for it."""
+    time = Time()
+    store = LogStore(1, 10_000, time)
+    store.put(b"a", log_of("old"), 1)
+    store.put(b"a", log_of("new"), 10)
+    time.now += 5
+    assert store.get(b"a") == log_of("new")
+    assert store.stats().evictions == 0
+
+
+def test_deleting_says_whether_it_was_there() -> None:
+    """Forgetting twice is no error."""
+    store = LogStore(1, 10_000)
+    store.put(b"a", log_of("x"), 60)
+    assert [store.delete(b"a"), store.delete(b"a")] == [True, False]
+    assert store.stats().bytes == 0
+
+
+@pytest.mark.parametrize("bounds", [(0, 1), (1, 0), (-1, 1)])
+def test_bounds_are_checked(bounds: tuple[int, int]) -> None:
+    """A bound that bounds nothing is refused."""
+    with pytest.raises(ValueError, match="must be positive"):
+        LogStore(*bounds)
+
+
+async def test_the_actor_keeps_and_counts() -> None:
+    """Put, get, delete and the statistics, through the mailbox."""
+    async with System() as system:
+        cache = system.spawn(lambda: CacheActor(10, 10_000), name="cache")
+        assert await cache.ask(CacheGet(b"a"), timeout=5) is None
+        await cache.ask(CachePut(b"a", log_of("x"), 60), timeout=5)
+        assert await cache.ask(CacheGet(b"a"), timeout=5) == log_of("x")
+        stats = await cache.ask(GetCacheStats(), timeout=5)
+        assert (stats.entries, stats.hits, stats.misses, stats.stores) == (1, 1, 1, 1)
+        assert await cache.ask(CacheDelete(b"a"), timeout=5)
+
+
+async def test_expired_logs_are_swept_out() -> None:
+    """What nobody asks for any more does not stay for ever."""
+    async with HeldSystem() as system:
+        cache = system.spawn(lambda: CacheActor(10, 10_000, system.clock.time), name="cache")
+        await cache.ask(CachePut(b"a", log_of("x"), SWEEP_INTERVAL / 2), timeout=5)
+        await cache.ask(CachePut(b"b", log_of("x"), SWEEP_INTERVAL * 1.5), timeout=5)
+        await system.advance(SWEEP_INTERVAL)
+        assert (await cache.ask(GetCacheStats(), timeout=5)).entries == 1
+        await system.advance(SWEEP_INTERVAL)
+        assert (await cache.ask(GetCacheStats(), timeout=5)).entries == 0
+
+
+async def test_the_span_says_whether_it_was_a_hit() -> None:
+    """A look-up's span carries ``tidegate.cache.hit``."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    async with System(tracer_provider=provider) as system:
+        cache = system.spawn(lambda: CacheActor(10, 10_000), name="cache")
+        await cache.ask(CacheGet(b"a"), timeout=5)
+        await cache.ask(CachePut(b"a", log_of("x"), 60), timeout=5)
+        await cache.ask(CacheGet(b"a"), timeout=5)
+    assert [(span.attributes or {}).get(spans.CACHE_HIT) for span in exporter.get_finished_spans()] == [False, True]
