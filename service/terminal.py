@@ -39,7 +39,7 @@ class Screen:
         self._parts: list[str] = []
 
     def update(self, update: Update) -> None:
-        """Show what is new. Text that has been shown can't be taken back: what replaces it begins on a line of its own."""
+        """Show what is new. Text that replaces what has been shown, which can't be taken back, begins on a new line."""
         if not update.replaces:
             self._parts.append(update.text)
             self._show(update.text)
