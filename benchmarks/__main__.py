@@ -1,0 +1,56 @@
+"""``python -m benchmarks [name ...] [--rounds N] [--quick] [--json FILE]``: run benchmarks and print one table."""
+
+import argparse
+import importlib
+import platform
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from benchmarks.harness import Plan, Result
+from benchmarks.table import document, render
+
+NAMES: Final = ("imports", "runtime", "tracing", "log", "proxying", "fanout", "memory")
+ROUNDS: Final = 5
+QUICK_ROUNDS: Final = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the command line names; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run benchmarks and print one table.")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"which ones: {', '.join(NAMES)}; all by default")
+    parser.add_argument("--rounds", type=int, help=f"turns of each side ({ROUNDS}, or {QUICK_ROUNDS} with --quick)")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work: not figures to quote")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there, too")
+    chosen = parser.parse_args(arguments)
+    unknown = [name for name in chosen.names if name not in NAMES]
+    if unknown:
+        parser.error(f"there is no benchmark {unknown[0]!r}; there are {', '.join(NAMES)}")
+    rounds = chosen.rounds or (QUICK_ROUNDS if chosen.quick else ROUNDS)
+    if rounds < 1:
+        parser.error(f"--rounds must be positive, got {rounds}")
+    results = measure(chosen.names or NAMES, Plan(rounds=rounds, quick=chosen.quick))
+    print(
+        f"Python {platform.python_version()}, {platform.machine()}, {rounds} rounds{', quick' if chosen.quick else ''}"
+    )
+    print(render(results.values()))
+    if chosen.json:
+        chosen.json.write_bytes(msgspec.json.format(msgspec.json.encode(document(results)), indent=2))
+    return 0
+
+
+def measure(names: tuple[str, ...] | list[str], plan: Plan) -> dict[str, Result]:
+    """Run the benchmarks of these names, one after the other."""
+    results: dict[str, Result] = {}
+    for name in names:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        run: Callable[[Plan], Result] = importlib.import_module(f"benchmarks.{name}").run
+        results[name] = run(plan)
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(main())

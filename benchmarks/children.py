@@ -1,0 +1,103 @@
+"""Child processes: started, spoken to, and ended.
+
+A child prints one JSON line for each that it is sent. It ends when its standard input ends, so that none outlives the
+parent, and it ends itself after ``LIFETIME`` whatever happens.
+"""
+
+import asyncio
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+TOP: Final = Path(__file__).resolve().parent.parent
+START_TIMEOUT: Final = 30.0  # seconds until a child has said its first line
+END_TIMEOUT: Final = 10.0  # seconds until a child that was told to end has ended
+MAX_LINE: Final = 1024 * 1024  # bytes
+NOT_INHERITED: Final = ("OTEL_", "OPENAI_", "ANTHROPIC_", "LLM_", "API_KEYS", "PYTHONASYNCIODEBUG")
+
+
+class ChildError(Exception):
+    """A child has ended, or has answered that something went wrong."""
+
+
+class Child:
+    """A process of ours that answers commands.
+
+    Attributes:
+        hello: what it said when it was ready.
+    """
+
+    def __init__(self, name: str, process: Process) -> None:
+        self.name = name
+        self.hello: dict[str, Any] = {}
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    async def call(self, command: str, within: float = 120.0, **arguments: Any) -> Any:  # noqa: ANN401 - JSON
+        """Send a command and return its answer.
+
+        Raises:
+            ChildError: the child failed or has gone.
+            TimeoutError: no answer ``within`` seconds.
+        """
+        if self._process.stdin is None:
+            raise ChildError(f"{self.name} takes no commands")
+        self._process.stdin.write(msgspec.json.encode({"command": command, "arguments": arguments}) + b"\n")
+        return (await self.read(within))["answer"]
+
+    async def read(self, within: float) -> dict[str, Any]:
+        """Return the next line that the child prints; raises as ``call`` does."""
+        if self._process.stdout is None:
+            raise ChildError(f"{self.name} says nothing")
+        async with asyncio.timeout(within):
+            line = await self._process.stdout.readline()
+        if not line:
+            raise ChildError(f"{self.name} has gone")
+        said: dict[str, Any] = msgspec.json.decode(line)
+        if "error" in said:
+            raise ChildError(f"{self.name}: {said['error']}")
+        return said
+
+    async def end(self) -> None:
+        """Let it end by itself, and kill it where it does not."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        try:
+            async with asyncio.timeout(END_TIMEOUT):
+                await self._process.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.wait()
+
+
+@asynccontextmanager
+async def child(module: str, **options: Any) -> AsyncIterator[Child]:  # noqa: ANN401 - JSON
+    """Run ``benchmarks.processes.<module>`` with ``options`` until the end of the block."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        f"benchmarks.processes.{module}",
+        msgspec.json.encode(options).decode(),
+        stdin=PIPE,
+        stdout=PIPE,
+        cwd=TOP,
+        env={name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)},
+        limit=MAX_LINE,
+    )
+    started = Child(module, process)
+    try:
+        started.hello = await started.read(START_TIMEOUT)
+        yield started
+    finally:
+        await started.end()

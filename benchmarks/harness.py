@@ -1,0 +1,164 @@
+"""What every benchmark is made of: interleaved rounds, medians, and ratios taken round by round.
+
+A shared machine is slower for a minute and then faster again. So the sides of a comparison take turns (A B A B ...),
+each round gives one ratio, and what counts is the median of those ratios; the smallest and the largest beside it say
+how far to trust it.
+"""
+
+import statistics
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+Sample = Mapping[str, float]
+Side = Callable[[], Awaitable[Sample]]
+Word = Literal["rate", "cost", "cheaper", ""]
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """How much is measured.
+
+    Attributes:
+        rounds: how often each side takes its turn.
+        quick: a tenth of the work in each round: figures to look at, not to quote.
+    """
+
+    rounds: int = 5
+    quick: bool = False
+
+    def scaled(self, count: int) -> int:
+        """Return ``count``, or a tenth of it (at least one) when it has to be quick."""
+        return max(1, count // 10) if self.quick else count
+
+
+class Goal(msgspec.Struct, frozen=True):
+    """What a figure should be; ``at`` is ``least`` or ``most``."""
+
+    at: Literal["least", "most"]
+    value: float
+
+    def met(self, figure: float) -> bool:
+        """Whether ``figure`` is good enough."""
+        return figure >= self.value if self.at == "least" else figure <= self.value
+
+    def __str__(self) -> str:
+        return f"{'>=' if self.at == 'least' else '<='} {self.value:g}"
+
+
+class Spread(msgspec.Struct, frozen=True):
+    """The middle of some figures, and their ends."""
+
+    median: float
+    low: float
+    high: float
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the table.
+
+    Attributes:
+        benchmark: the module it comes from.
+        case: what was done.
+        side: who did it.
+        unit: of ``values``.
+        values: one figure a round.
+        ratios: the same against the baseline, round by round; empty for the baseline itself.
+        word: what a ratio means: ``rate`` and ``cost`` are ours over the baseline's, ``cheaper`` is the baseline's over
+            ours.
+        goal: for the median ratio, or for the median value where there is no ratio.
+    """
+
+    benchmark: str
+    case: str
+    side: str
+    unit: str
+    values: tuple[float, ...]
+    ratios: tuple[float, ...] = ()
+    word: Word = ""
+    goal: Goal | None = None
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the goal is met; None without one."""
+        if self.goal is None:
+            return None
+        return self.goal.met(statistics.median(self.ratios or self.values))
+
+
+class Result(msgspec.Struct, frozen=True):
+    """The lines of one benchmark, and what has to be known to read them."""
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+
+def spread(figures: Sequence[float]) -> Spread:
+    """Return the median, the smallest and the largest of ``figures``, of which there is at least one."""
+    return Spread(statistics.median(figures), min(figures), max(figures))
+
+
+def ratios(figures: Sequence[float], baseline: Sequence[float]) -> tuple[float, ...]:
+    """Return figure over baseline for each round; a baseline of nothing gives infinity."""
+    if len(figures) != len(baseline):
+        message = f"rounds do not match: {len(figures)} against {len(baseline)}"
+        raise ValueError(message)
+    return tuple(a / b if b else float("inf") for a, b in zip(figures, baseline, strict=True))
+
+
+async def interleave(rounds: int, sides: Mapping[str, Side]) -> dict[str, dict[str, list[float]]]:
+    """Let the sides take turns, once unrecorded to warm up and then ``rounds`` times; return side, metric, figures."""
+    figures: dict[str, dict[str, list[float]]] = {name: {} for name in sides}
+    for side in sides.values():
+        await side()
+    for _ in range(rounds):
+        for name, side in sides.items():
+            for metric, value in (await side()).items():
+                figures[name].setdefault(metric, []).append(value)
+    return figures
+
+
+class Comparison(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric of several sides as lines of the table: the baseline first, and each other side with its ratio to it.
+
+    Attributes:
+        benchmark: the module it comes from.
+        case: what was done.
+        metric: which figure of each sample.
+        unit: of that figure.
+        baseline: the side that the others are measured by.
+        word: what a ratio means, as in ``Row``.
+        goals: by side.
+    """
+
+    benchmark: str
+    case: str
+    metric: str
+    unit: str
+    baseline: str
+    word: Word
+    goals: Mapping[str, Goal] = {}
+
+    def rows(self, figures: Mapping[str, Mapping[str, Sequence[float]]]) -> list[Row]:
+        """Return the lines for what ``interleave`` has given."""
+        base = figures[self.baseline][self.metric]
+        lines = [self._row(self.baseline, base)]
+        for side, metrics in figures.items():
+            if side == self.baseline or self.metric not in metrics:
+                continue
+            own = metrics[self.metric]
+            against = ratios(base, own) if self.word == "cheaper" else ratios(own, base)
+            lines.append(self._row(side, own, against))
+        return lines
+
+    def _row(self, side: str, values: Sequence[float], against: tuple[float, ...] = ()) -> Row:
+        return Row(
+            benchmark=self.benchmark,
+            case=self.case,
+            side=side,
+            unit=self.unit,
+            values=tuple(values),
+            ratios=against,
+            word=self.word if against else "",
+            goal=self.goals.get(side) if against else None,
+        )

@@ -1,0 +1,65 @@
+"""User instructions of another process, by ``perf stat``, where that is installed and allowed."""
+
+import asyncio
+import shutil
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from types import TracebackType
+from typing import Final, Self
+
+PERF: Final = shutil.which("perf")
+EVENT: Final = "instructions:u"
+
+
+async def countable() -> bool:
+    """Whether ``perf`` is here and may count."""
+    if PERF is None:
+        return False
+    perf = await asyncio.create_subprocess_exec(
+        PERF, "stat", "-x,", "-e", EVENT, "--", sys.executable, "-c", "", stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
+    )
+    _, said = await perf.communicate()
+    return _total(said) is not None
+
+
+class Instructions:
+    """Counts from the beginning of the block to its end.
+
+    Args:
+        pid: whose; None for not counting.
+
+    Attributes:
+        total: how many, after the block; None where it can't be known.
+    """
+
+    def __init__(self, pid: int | None) -> None:
+        self.total: int | None = None
+        self._pid = pid
+        self._perf: Process | None = None
+
+    async def __aenter__(self) -> Self:
+        if PERF is not None and self._pid is not None:
+            self._perf = await asyncio.create_subprocess_exec(
+                PERF, "stat", "-x,", "-e", EVENT, "-p", str(self._pid), stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
+            )
+            await asyncio.sleep(0.05)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._perf is None:
+            return
+        if self._perf.returncode is None:
+            self._perf.send_signal(signal.SIGINT)
+        _, said = await self._perf.communicate()
+        self.total = _total(said)
+
+
+def _total(said: bytes) -> int | None:
+    for line in said.decode(errors="replace").splitlines():
+        count = line.partition(",")[0]
+        if EVENT in line and count.isdigit():
+            return int(count)
+    return None

@@ -1,0 +1,105 @@
+"""One log and its readers in one process, against a queue for each reader.
+
+* **log**: ``EventLog.append`` of one event, read by ``READERS`` tasks with a ``Follower`` each, to the end.
+* **queues**: a list of bounded ``asyncio.Queue``, one a reader; the writer puts each event into all of them.
+
+Both append one event and then let the loop turn, and each reader sums up the sizes of its events. What is given is
+microseconds of the process's CPU time for one event and one reader; ``cheaper`` is the queues' over the log's. The
+append row is the writer alone, with no reader: an entry with its accounting.
+"""
+
+import asyncio
+import time
+from typing import Final
+
+import msgspec
+import uvloop
+
+from actors.event_log import EventLog, RequestStream
+from actors.follow import Follower
+from benchmarks.harness import Comparison, Plan, Result, Row, Sample, interleave
+from protocol.events import Completed, Delta, Entry
+
+NAME: Final = "log"
+READERS: Final = 100
+EVENTS: Final = 500
+APPENDS: Final = 20_000
+EVENT: Final = Delta(text="token ")
+END: Final = Completed(result=msgspec.Raw(b'{"text":""}'))
+
+
+def run(plan: Plan) -> Result:
+    """Measure both on uvloop."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_measure(plan))
+
+
+async def _measure(plan: Plan) -> Result:
+    events, appends = plan.scaled(EVENTS), plan.scaled(APPENDS)
+    shared = await interleave(plan.rounds, {"queues": lambda: _queues(events), "log": lambda: _log(events)})
+    alone = await interleave(plan.rounds, {"log": lambda: _append(appends)})
+    comparison = Comparison(
+        benchmark=NAME,
+        case=f"one event to each of {READERS} readers",
+        metric="us",
+        unit="us CPU/read",
+        baseline="queues",
+        word="cheaper",
+    )
+    append = Row(benchmark=NAME, case="append, no reader", side="log", unit="us CPU", values=tuple(alone["log"]["us"]))
+    return Result((*comparison.rows(shared), append))
+
+
+async def _log(events: int) -> Sample:
+    log = EventLog(max_bytes=16 * 1024 * 1024)
+    stream = RequestStream("req_bench", log)
+
+    async def read() -> int:
+        total = 0
+        async with Follower(stream) as follower:
+            async for item in follower:
+                if isinstance(item, Entry) and isinstance(item.event, Delta):
+                    total += len(item.event.text)
+        return total
+
+    readers = [asyncio.create_task(read()) for _ in range(READERS)]
+    await asyncio.sleep(0)
+    start = time.process_time()
+    for _ in range(events):
+        log.append(EVENT)
+        await asyncio.sleep(0)
+    log.append(END)
+    totals = await asyncio.gather(*readers)
+    assert set(totals) == {events * len(EVENT.text)}
+    return {"us": (time.process_time() - start) / events / READERS * 1e6}
+
+
+async def _queues(events: int) -> Sample:
+    queues = [asyncio.Queue[Delta | None](1024) for _ in range(READERS)]
+
+    async def read(queue: asyncio.Queue[Delta | None]) -> int:
+        total = 0
+        while (event := await queue.get()) is not None:
+            total += len(event.text)
+        return total
+
+    readers = [asyncio.create_task(read(queue)) for queue in queues]
+    await asyncio.sleep(0)
+    start = time.process_time()
+    for _ in range(events):
+        for queue in queues:
+            await queue.put(EVENT)
+        await asyncio.sleep(0)
+    for queue in queues:
+        await queue.put(None)
+    totals = await asyncio.gather(*readers)
+    assert set(totals) == {events * len(EVENT.text)}
+    return {"us": (time.process_time() - start) / events / READERS * 1e6}
+
+
+async def _append(count: int) -> Sample:
+    log = EventLog(max_bytes=1024 * 1024)
+    start = time.process_time()
+    for _ in range(count):
+        log.append(EVENT)
+    return {"us": (time.process_time() - start) / count * 1e6}

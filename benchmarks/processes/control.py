@@ -1,0 +1,76 @@
+"""The child's side of ``benchmarks.children``: options in, commands answered, usage told."""
+
+import asyncio
+import faulthandler
+import gc
+import os
+import resource
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import uvloop
+from aiohttp import web
+
+LIFETIME: Final = 1800.0  # seconds after which a child ends itself
+STATM: Final = Path("/proc/self/statm")
+
+Command = Callable[..., Awaitable[Any]]
+
+
+def options() -> dict[str, Any]:
+    """Return what the parent wants of this process."""
+    read: dict[str, Any] = msgspec.json.decode(sys.argv[1] if len(sys.argv) > 1 else "{}")
+    return read
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run the process on uvloop, and not for ever."""
+    faulthandler.dump_traceback_later(LIFETIME, exit=True)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main)
+
+
+async def obey(hello: Mapping[str, Any], **commands: Command) -> None:
+    """Say ``hello``, then answer commands until the parent closes the line. ``usage`` is there for every child."""
+    commands.setdefault("usage", usage)
+    _say(hello)
+    reader = asyncio.StreamReader(limit=1024 * 1024)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        asked = msgspec.json.decode(line)
+        try:
+            _say({"answer": await commands[asked["command"]](**asked["arguments"])})
+        except Exception as error:  # noqa: BLE001 - the parent decides what a failure means
+            _say({"error": f"{type(error).__name__}: {error}"})
+
+
+async def usage(*, collect: bool = False) -> dict[str, float]:
+    """Return the CPU seconds that all threads have used, and the bytes resident, after a collection if wanted."""
+    cpu = time.process_time()
+    if collect:
+        gc.collect()
+    return {"cpu": cpu, "rss": _resident()}
+
+
+async def listen(app: web.Application) -> str:
+    """Serve ``app`` on a free loopback port and return its address; for baselines, without an access log."""
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, backlog=4096)
+    await site.start()
+    return "http://{}:{}".format(*runner.addresses[0][:2])
+
+
+def _resident() -> int:
+    if STATM.exists():
+        return int(STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _say(line: Mapping[str, Any]) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
+    sys.stdout.buffer.flush()

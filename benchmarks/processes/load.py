@@ -1,0 +1,145 @@
+"""The load: so many connections, each with one call at a time, on raw protocols, so that it costs little itself.
+
+A call is an OpenAI-compatible chat completion. Every answer is checked: the status, the end of a stream, and the number
+of content words in it.
+"""
+
+import asyncio
+import itertools
+import time
+from functools import partial
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from benchmarks.processes import control
+from benchmarks.processes.upstream import CHUNKS
+
+WITHIN: Final = 100.0  # seconds for all calls of one run
+END_OF_CHUNKED: Final = b"\r\n0\r\n\r\n"
+BODY: Final = (
+    '{"model":"gpt-4o-mini","messages":[{"role":"system","content":"You are terse."},'
+    '{"role":"user","content":"%s %s"}],"temperature":0%s}'
+)
+
+
+class Calls:
+    """One run: which calls are still to be made, and how it went.
+
+    Args:
+        kind: ``short`` or ``long``: what is asked of the upstream; a long one is streamed.
+        count: how many calls.
+        share: how many calls in a row are the same; 1 for all distinct.
+        label: makes the calls of this run unlike those of any other.
+        head: the request's headers, up to the length of the body.
+    """
+
+    def __init__(self, *, kind: str, count: int, share: int, label: str, head: bytes) -> None:
+        self.words = CHUNKS if kind == "long" else 1
+        self.stream = kind == "long"
+        self.failed = 0
+        self.first_failure = ""
+        self._numbers = itertools.count()
+        self._kind = kind
+        self._count = count
+        self._share = share
+        self._label = label
+        self._head = head
+
+    def next(self) -> bytes | None:
+        """Return the next request, or None after the last."""
+        number = next(self._numbers)
+        if number >= self._count:
+            return None
+        stream = ',"stream":true' if self.stream else ""
+        body = (BODY % (f"bench-{self._kind}", f"{self._label}-{number // self._share}", stream)).encode()
+        return b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
+
+    def check(self, head: bytes, body: bytes) -> None:
+        """Count an answer that is not what it should be."""
+        whole = head.startswith(b"HTTP/1.1 200") and body.count(b"token ") == self.words
+        if not whole or (self.stream and b"data: [DONE]" not in body):
+            self.failed += 1
+            self.first_failure = self.first_failure or (head[:200] + b" | " + body[:300]).decode("latin-1")
+
+
+class Caller(asyncio.Protocol):
+    """One connection: sends, waits for the whole answer, sends again."""
+
+    def __init__(self, calls: Calls, done: "asyncio.Future[None]") -> None:
+        self._calls = calls
+        self._done = done
+        self._buffer = b""
+        self._body = 0
+        self._length = -1
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        """Take a piece of the answer; after the last one comes the next call."""
+        self._buffer += data
+        if not self._body and not self._headers():
+            return
+        body = len(self._buffer) - self._body
+        if body >= self._length if self._length >= 0 else self._buffer.endswith(END_OF_CHUNKED):
+            self._calls.check(self._buffer[: self._body], self._buffer[self._body :])
+            self._send()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail, unless all is done."""
+        if not self._done.done():
+            self._done.set_exception(error or ConnectionError("the server closed a connection"))
+
+    def _headers(self) -> bool:
+        end = self._buffer.find(b"\r\n\r\n")
+        if end < 0:
+            return False
+        head = self._buffer[:end].lower()
+        at = head.find(b"content-length:")
+        self._length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else -1
+        self._body = end + 4 if self._length >= 0 else end + 2
+        return True
+
+    def _send(self) -> None:
+        self._buffer, self._body, self._length = b"", 0, -1
+        request = self._calls.next()
+        assert self._transport is not None
+        if request is not None:
+            self._transport.write(request)
+        elif not self._done.done():
+            self._done.set_result(None)
+            self._transport.close()
+
+
+async def call(
+    *, address: str, key: str, connections: int, kind: str, count: int, share: int, label: str
+) -> dict[str, Any]:
+    """Make the calls; returns the seconds they took and how many failed."""
+    where = urlsplit(address)
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer {key}\r\n"
+        "Content-Type: application/json\r\n"
+    ).encode()
+    calls = Calls(head=head, kind=kind, count=count, share=share, label=label)
+    loop = asyncio.get_running_loop()
+    start = time.perf_counter()
+    ends: list[asyncio.Future[None]] = [loop.create_future() for _ in range(connections)]
+    async with asyncio.timeout(WITHIN):
+        for end in ends:
+            await loop.create_connection(partial(Caller, calls, end), where.hostname or "", where.port or 0)
+        await asyncio.gather(*ends)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "failed": calls.failed, "failure": calls.first_failure}
+
+
+async def main() -> None:
+    """Call when told to, until the parent is done."""
+    await control.obey({}, call=call)
+
+
+if __name__ == "__main__":
+    control.run(main())

@@ -1,0 +1,186 @@
+"""Many WebSocket clients in one process, on raw protocols: they read frames and note offsets, and that is all."""
+
+import asyncio
+import base64
+import os
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from benchmarks.processes import control
+
+AT_ONCE: Final = 50  # connections that are opened at the same time
+OFFSET: Final = b'"offset":'
+ACK: Final = b'{"type":"ack"'
+
+
+class Client(asyncio.Protocol):
+    """One socket.
+
+    Args:
+        first: what is sent after the upgrade; empty for nothing.
+
+    Attributes:
+        frames: how many frames with an offset have come.
+        last: the offset of the last of them.
+        gaps: how many of them were not the one after the last.
+        ready: done when the upgrade, and the acknowledgement of ``first``, have come.
+    """
+
+    def __init__(self, upgrade: bytes, first: bytes, ready: "asyncio.Future[None]") -> None:
+        self.frames = 0
+        self.last = 0
+        self.gaps = 0
+        self.wanted = -1
+        self.arrived: asyncio.Future[None] | None = None
+        self.transport: asyncio.Transport | None = None
+        self.ready = ready
+        self._upgrade = upgrade
+        self._first = first
+        self._open = False
+        self._rest = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask for the upgrade."""
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        transport.write(self._upgrade)
+
+    def data_received(self, data: bytes) -> None:
+        """Take whole frames."""
+        if self._rest:
+            data = self._rest + data
+        if not self._open:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                self._rest = data
+                return
+            self._upgraded(data[:end])
+            data = data[end + 4 :]
+        self._rest = self._frames(data)
+        if self.last == self.wanted and self.arrived is not None and not self.arrived.done():
+            self.arrived.set_result(None)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail whoever waits."""
+        for waiter in (self.ready, self.arrived):
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(error or ConnectionError("the server closed a socket"))
+
+    def wait_for(self, offset: int) -> "asyncio.Future[None]":
+        """Return what is done when the frame of this offset has come."""
+        self.wanted = offset
+        self.arrived = asyncio.get_running_loop().create_future()
+        if self.last == offset:
+            self.arrived.set_result(None)
+        return self.arrived
+
+    def _upgraded(self, head: bytes) -> None:
+        if not head.startswith(b"HTTP/1.1 101"):
+            self.ready.set_exception(ConnectionError(head[:200].decode("latin-1")))
+            return
+        self._open = True
+        if self._first and self.transport is not None:
+            self.transport.write(masked(self._first))
+        else:
+            self.ready.set_result(None)
+
+    def _frames(self, data: bytes) -> bytes:
+        at, size = 0, len(data)
+        while size - at >= 2:
+            length, begin = data[at + 1], at + 2
+            if length == 126:
+                if size - at < 4:
+                    break
+                length, begin = int.from_bytes(data[at + 2 : at + 4]), at + 4
+            elif length == 127:
+                if size - at < 10:
+                    break
+                length, begin = int.from_bytes(data[at + 2 : at + 10]), at + 10
+            end = begin + length
+            if end > size:
+                break
+            if data[at] == 0x81:
+                self._frame(data, begin, end)
+            at = end
+        return data[at:]
+
+    def _frame(self, data: bytes, begin: int, end: int) -> None:
+        if not self.ready.done():
+            if data.startswith(ACK, begin):
+                self.ready.set_result(None)
+            elif data.startswith(b'{"type":"error"', begin):
+                self.ready.set_exception(ConnectionError(data[begin:end].decode()))
+        if data.startswith(ACK, begin):
+            return
+        found = data.find(OFFSET, begin, end)
+        if found < 0:
+            return
+        offset = int(data[found + len(OFFSET) : data.find(b",", found, end)])
+        self.gaps += offset != self.last + 1
+        self.frames += 1
+        self.last = offset
+
+
+def masked(payload: bytes) -> bytes:
+    """Return a client's text frame of at most 65,535 bytes, masked with zeros."""
+    size = len(payload)
+    head = bytes((0x81, 0x80 | size)) if size < 126 else bytes((0x81, 0xFE)) + size.to_bytes(2)
+    return head + bytes(4) + payload
+
+
+class Clients:
+    """All the sockets of this process."""
+
+    def __init__(self) -> None:
+        self._clients: list[Client] = []
+
+    async def open(self, address: str, key: str, count: int, request_id: str = "") -> int:
+        """Open ``count`` sockets more; each follows ``request_id``, if one is given, and has been told so."""
+        where = urlsplit(address)
+        first = msgspec.json.encode({"type": "subscribe", "id": 1, "requestId": request_id}) if request_id else b""
+        loop = asyncio.get_running_loop()
+
+        async def one() -> Client:
+            nonce = base64.b64encode(os.urandom(16)).decode()
+            upgrade = (
+                f"GET /ws HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer {key}\r\nUpgrade: websocket\r\n"
+                f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {nonce}\r\n\r\n"
+            )
+            client = Client(upgrade.encode(), first, loop.create_future())
+            await loop.create_connection(lambda: client, where.hostname or "", where.port or 0)
+            await client.ready
+            return client
+
+        async with asyncio.timeout(60):
+            while count > 0:
+                self._clients += await asyncio.gather(*(one() for _ in range(min(AT_ONCE, count))))
+                count -= AT_ONCE
+        return len(self._clients)
+
+    async def all_have(self, offset: int, within: float) -> dict[str, Any]:
+        """Wait until every socket has the frame of ``offset``; return the least and the most frames, and the gaps."""
+        async with asyncio.timeout(within):
+            await asyncio.gather(*(client.wait_for(offset) for client in self._clients))
+        frames = [client.frames for client in self._clients]
+        gaps = sum(client.gaps for client in self._clients)
+        return {"clients": len(frames), "least": min(frames), "most": max(frames), "gaps": gaps}
+
+    async def close(self) -> None:
+        """Drop every socket."""
+        clients, self._clients = self._clients, []
+        for client in clients:
+            if client.transport is not None:
+                client.transport.abort()
+        await asyncio.sleep(0)
+
+
+async def main() -> None:
+    """Hold sockets when told to, until the parent is done."""
+    clients = Clients()
+    await control.obey({}, open=clients.open, all_have=clients.all_have, close=clients.close)
+
+
+if __name__ == "__main__":
+    control.run(main())

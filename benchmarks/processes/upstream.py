@@ -1,0 +1,135 @@
+"""The model's side of every comparison: an OpenAI-compatible server that answers with ready-made bytes.
+
+It looks for a word in the body and answers by it. ``stream`` in the body makes the answer SSE.
+
+* ``bench-short``: one JSON body; streamed: a role chunk, one content chunk, the end.
+* ``bench-long``: streamed, ``CHUNKS`` content chunks, each a write of its own with a turn of the loop in between.
+* ``bench-ticks``: streamed when told to: so many ticks, at each so many chunks in one write.
+* ``bench-hold``: nothing, until it is let go or the caller leaves.
+
+``/v1/traces`` takes spans and throws them away.
+"""
+
+import asyncio
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from benchmarks.processes import control
+
+CHUNKS: Final = 50
+WORD: Final = "token "
+MODEL: Final = "gpt-4o-mini"
+SSE: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+USAGE: Final = {"prompt_tokens": 8, "completion_tokens": CHUNKS, "total_tokens": CHUNKS + 8}
+
+
+def _chunk(delta: dict[str, str], finish: str | None = None, **more: object) -> bytes:
+    choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
+    body = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": MODEL, "choices": choices}
+    return b"data: " + msgspec.json.encode({**body, **more}) + b"\n\n"
+
+
+ROLE: Final = _chunk({"role": "assistant", "content": ""})
+CONTENT: Final = _chunk({"content": WORD})
+END: Final = (
+    _chunk({}, "stop")
+    + b"data: "
+    + msgspec.json.encode(
+        {
+            "id": "chatcmpl-1",
+            "object": "chat.completion.chunk",
+            "created": 1,
+            "model": MODEL,
+            "choices": [],
+            "usage": USAGE,
+        }
+    )
+    + b"\n\ndata: [DONE]\n\n"
+)
+UNARY: Final = msgspec.json.encode(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": MODEL,
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": WORD}, "finish_reason": "stop"}],
+        "usage": USAGE,
+    }
+)
+
+
+class Upstream:
+    """Answers, and counts what it was asked."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._go: asyncio.Future[tuple[int, int, float]] | None = None
+        self._hold = asyncio.Event()
+
+    async def complete(self, request: web.Request) -> web.StreamResponse:
+        """Answer by the word in the body."""
+        body = await request.read()
+        self.calls += 1
+        if b"bench-hold" in body:
+            await self._hold.wait()
+        if b'"stream":true' not in body:
+            return web.Response(body=UNARY, content_type="application/json")
+        response = web.StreamResponse(headers=SSE)
+        await response.prepare(request)
+        if b"bench-ticks" in body:
+            await self._tick(response)
+        elif b"bench-long" in body:
+            await response.write(ROLE)
+            for _ in range(CHUNKS):
+                await response.write(CONTENT)
+                await asyncio.sleep(0)
+            await response.write(END)
+        else:
+            await response.write(ROLE + CONTENT)
+            await response.write(END)
+        await response.write_eof()
+        return response
+
+    async def traces(self, request: web.Request) -> web.Response:
+        """Take spans."""
+        await request.read()
+        return web.Response(content_type="application/x-protobuf")
+
+    async def ticks(self, count: int, events: int, interval: float) -> int:
+        """Let the stream that waits go on; returns the number of events that it will send."""
+        assert self._go is not None, "nobody has asked for ticks"
+        self._go.set_result((count, events, interval))
+        return count * events
+
+    async def release(self) -> None:
+        """Let go of the calls that are held, and hold those that come after."""
+        self._hold.set()
+        self._hold = asyncio.Event()
+
+    async def counted(self) -> int:
+        """Return how many calls there were."""
+        return self.calls
+
+    async def _tick(self, response: web.StreamResponse) -> None:
+        self._go = asyncio.get_running_loop().create_future()
+        count, events, interval = await self._go
+        for _ in range(count):
+            await response.write(CONTENT * events)
+            await asyncio.sleep(interval)
+        await response.write(END)
+
+
+async def main() -> None:
+    """Serve until the parent is done."""
+    upstream = Upstream()
+    app = web.Application()
+    app.router.add_post("/v1/chat/completions", upstream.complete)
+    app.router.add_post("/v1/traces", upstream.traces)
+    commands: dict[str, Any] = {"ticks": upstream.ticks, "release": upstream.release, "counted": upstream.counted}
+    await control.obey({"address": await control.listen(app)}, **commands)
+
+
+if __name__ == "__main__":
+    control.run(main())
