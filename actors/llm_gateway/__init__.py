@@ -1,0 +1,21 @@
+"""LLMGateway: from a canonical request to a whole answer, by any of several providers."""
+
+from actors.llm_gateway.factory import GatewayConfig, build_gateway
+from actors.llm_gateway.gateway import Limits, LLMGateway
+from actors.llm_gateway.provider import AnswerStream, Deadlines, Provider
+from actors.llm_gateway.retry import RetryPolicy
+from actors.llm_gateway.schema import check_schema
+from actors.llm_gateway.structured import complete_json
+
+__all__ = [
+    "AnswerStream",
+    "Deadlines",
+    "GatewayConfig",
+    "LLMGateway",
+    "Limits",
+    "Provider",
+    "RetryPolicy",
+    "build_gateway",
+    "check_schema",
+    "complete_json",
+]

@@ -1,0 +1,156 @@
+"""From settings to a gateway."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from actors.llm_gateway.gateway import Limits, LLMGateway
+from actors.llm_gateway.provider import (
+    BETWEEN_CHUNKS_TIMEOUT,
+    CONNECT_TIMEOUT,
+    FIRST_TOKEN_TIMEOUT,
+    MAX_ANSWER_CHARS,
+    TOTAL_TIMEOUT,
+    Deadlines,
+    Provider,
+)
+from actors.llm_gateway.retry import RetryPolicy
+from protocol.errors import ConfigurationError
+
+KNOWN: Final = ("anthropic", "local", "openai")
+
+
+class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What a gateway is made of.
+
+    Attributes:
+        llm_provider: the provider of the default model; empty for the one that has a key, else ``local``.
+        default_model: what ``default`` means: a model of that provider, or ``provider/model``; empty for the provider's
+            own default.
+        openai_api_key: empty for none.
+        openai_base_url: any OpenAI-compatible address, with its ``/v1``; empty for OpenAI's.
+        anthropic_api_key: empty for none.
+        anthropic_base_url: any Anthropic-compatible address, without ``/v1``; empty for Anthropic's.
+        local_model_path: a GGUF file; None for the installed model.
+        concurrency: calls under way at once, for each provider.
+        queue: calls that may wait for a place, for each provider.
+        connect_timeout: seconds until a connection stands.
+        first_token_timeout: seconds from sending a call to its first content; the local model has as long as the
+            request has.
+        idle_timeout: the longest silence within a stream, in seconds.
+        total_timeout: seconds for a request whose asker allows more.
+        max_answer_chars: the most characters of an answer.
+        retry: when a failed attempt is followed by another.
+    """
+
+    llm_provider: str = ""
+    default_model: str = ""
+    openai_api_key: str = ""
+    openai_base_url: str = ""
+    anthropic_api_key: str = ""
+    anthropic_base_url: str = ""
+    local_model_path: Path | None = None
+    concurrency: int = 64
+    queue: int = 256
+    connect_timeout: float = CONNECT_TIMEOUT
+    first_token_timeout: float = FIRST_TOKEN_TIMEOUT
+    idle_timeout: float = BETWEEN_CHUNKS_TIMEOUT
+    total_timeout: float = TOTAL_TIMEOUT
+    max_answer_chars: int = MAX_ANSWER_CHARS
+    retry: RetryPolicy = RetryPolicy()
+
+
+def build_gateway(config: GatewayConfig) -> Callable[[], LLMGateway]:
+    """Return what ``System.spawn`` makes a gateway from. Every provider that could answer is in it.
+
+    Raises:
+        ConfigurationError: the provider is not one of the known ones, or has no key.
+    """
+    name = default_provider(config)
+    limits = Limits(
+        concurrency=config.concurrency,
+        queue=config.queue,
+        total=config.total_timeout,
+        max_chars=config.max_answer_chars,
+    )
+
+    def make() -> LLMGateway:
+        providers, model = _providers(config, name)
+        return LLMGateway(providers, default_model=model, limits=limits, retry=config.retry)
+
+    return make
+
+
+def default_provider(config: GatewayConfig) -> str:
+    """Return the name of the provider of the default model.
+
+    Raises:
+        ConfigurationError: it is not one of the known ones, or has no key.
+    """
+    name = config.llm_provider
+    if not name:
+        name = "openai" if config.openai_api_key else "anthropic" if config.anthropic_api_key else "local"
+    if name not in KNOWN:
+        raise ConfigurationError(f"LLM_PROVIDER is {name[:80]!r}, but the known providers are: {', '.join(KNOWN)}")
+    if not _usable(config)[name]:
+        variable = f"{name.upper()}_API_KEY"
+        raise ConfigurationError(f"LLM_PROVIDER is {name!r}, so set {variable} (or another {name.upper()}_BASE_URL)")
+    return name
+
+
+def _usable(config: GatewayConfig) -> Mapping[str, bool]:
+    """Which providers could answer: at an address of one's own, a key may not be needed."""
+    from actors.llm_gateway.providers.anthropic import BASE_URL as ANTHROPIC  # noqa: PLC0415 - as in _providers
+    from actors.llm_gateway.providers.openai import BASE_URL as OPENAI  # noqa: PLC0415 - as in _providers
+
+    return {
+        "openai": bool(config.openai_api_key) or config.openai_base_url.rstrip("/") not in ("", OPENAI),
+        "anthropic": bool(config.anthropic_api_key) or config.anthropic_base_url.rstrip("/") not in ("", ANTHROPIC),
+        "local": True,
+    }
+
+
+def _providers(config: GatewayConfig, default: str) -> tuple[dict[str, Provider], str]:
+    """Return the providers, and the default model as ``provider/model``."""
+    from actors.llm_gateway.providers import anthropic, local, openai  # noqa: PLC0415 - aiohttp takes 0.2 s to import
+    from actors.llm_gateway.wire.client import WireClient  # noqa: PLC0415 - the same
+
+    usable = _usable(config)
+    wire = WireClient(max_connections=config.concurrency * len(KNOWN))
+    deadlines = Deadlines(
+        connect=config.connect_timeout,
+        first_token=config.first_token_timeout,
+        between_chunks=config.idle_timeout,
+    )
+    providers: dict[str, Provider] = {}
+    if usable["openai"]:
+        providers["openai"] = openai.OpenAIProvider(
+            wire,
+            base_url=config.openai_base_url or openai.BASE_URL,
+            api_key=config.openai_api_key,
+            deadlines=deadlines,
+        )
+    if usable["anthropic"]:
+        providers["anthropic"] = anthropic.AnthropicProvider(
+            wire,
+            base_url=config.anthropic_base_url or anthropic.BASE_URL,
+            api_key=config.anthropic_api_key,
+            deadlines=deadlines,
+        )
+    own_model = local.LocalProvider(
+        wire,
+        path=config.local_model_path,
+        eager=default == "local",
+        deadlines=Deadlines(connect=config.connect_timeout, first_token=None, between_chunks=config.idle_timeout),
+    )
+    providers["local"] = own_model
+    own = {
+        "openai": openai.DEFAULT_MODEL,
+        "anthropic": anthropic.DEFAULT_MODEL,
+        "local": own_model.models[0],
+    }
+    model = config.default_model or own[default]
+    prefix, slash, _ = model.partition("/")
+    return providers, model if slash and prefix in providers else f"{default}/{model}"

@@ -1,0 +1,70 @@
+"""Anthropic, and whatever speaks its messages dialect, over our own wire."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from actors.llm_gateway.provider import Deadlines, State
+from actors.llm_gateway.wire.client import WireClient, WireStream
+from protocol.anthropic import VERSION, MessagesReader, messages_body
+from protocol.llm import ChatRequest
+
+BASE_URL: Final = "https://api.anthropic.com"
+DEFAULT_MODEL: Final = "claude-haiku-4-5"
+
+
+class AnthropicProvider:
+    """Messages at any Anthropic-compatible base URL: a ``Provider``.
+
+    Args:
+        wire: the shared client.
+        base_url: without ``/v1``.
+        api_key: empty for an upstream that wants none.
+        models: the only ones it accepts; None for every name.
+        deadlines: how long it may be silent.
+        name: its name.
+    """
+
+    def __init__(
+        self,
+        wire: WireClient,
+        *,
+        base_url: str = BASE_URL,
+        api_key: str = "",
+        models: tuple[str, ...] | None = None,
+        deadlines: Deadlines | None = None,
+        name: str = "anthropic",
+    ) -> None:
+        self.name = name
+        self.models = (DEFAULT_MODEL,) if models is None else models
+        self._any = models is None
+        self.deadlines = deadlines or Deadlines()
+        self.price_id = "anthropic"
+        self._wire = wire
+        self._url = f"{base_url.rstrip('/')}/v1/messages"
+        self._headers = {"anthropic-version": VERSION, **({"x-api-key": api_key} if api_key else {})}
+
+    async def open(self) -> None:
+        """Open the wire."""
+        await self._wire.open()
+
+    async def close(self) -> None:
+        """Close the wire."""
+        await self._wire.close()
+
+    def accepts(self, model: str) -> bool:
+        """Whether ``model`` may be asked for."""
+        return self._any or model in self.models
+
+    def status(self) -> tuple[State, str]:
+        """Always ready: how the upstream is shows in its answers."""
+        return "ready", ""
+
+    def stream(self, request: ChatRequest, model: str, headers: Mapping[str, str]) -> WireStream:
+        """Send ``request`` as a streamed message."""
+        return self._wire.stream(
+            self._url,
+            messages_body(request, model),
+            {**self._headers, **headers},
+            MessagesReader(),
+            connect_timeout=self.deadlines.connect,
+        )

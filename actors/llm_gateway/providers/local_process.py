@@ -1,0 +1,142 @@
+"""The process of the local model's server: started in the background, once, and ended with its owner."""
+
+import asyncio
+import secrets
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from actors.llm_gateway.provider import State
+from protocol.errors import ProviderError
+
+SLOTS: Final = 2  # answers at once
+CONTEXT: Final = 8192  # tokens, shared by the slots
+LOAD_TIMEOUT: Final = 120.0  # seconds
+EXIT_TIMEOUT: Final = 2.0  # seconds
+
+MISSING: Final = "The local model's engine is not installed: pip install 'tidegate[local]'."
+UNUSABLE: Final = "The local model can't be loaded: check that LOCAL_MODEL_PATH names a GGUF file."
+SLOW: Final = "The local model did not load in time."
+ENDED: Final = "The local model's process has ended; the next request starts it again."
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where the server is: ``key`` is the bearer key that it wants; ``guided`` as in ``local_server``."""
+
+    url: str
+    key: str
+    guided: bool
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    address: str = ""
+    guided: bool = False
+    error: str = ""
+
+
+class LocalProcess:
+    """Runs ``local_server`` for one model file.
+
+    Args:
+        path: the GGUF file.
+        name: what the model is called.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path = path
+        self._name = name
+        self._loading: asyncio.Task[Address] | None = None
+        self._process: Process | None = None
+        self._failure = ""
+
+    def status(self) -> tuple[State, str]:
+        """Return how it is; one that has not been asked for is still to be loaded."""
+        if self._failure:
+            return "failed", self._failure
+        if self._loading is None or not self._loading.done():
+            return "loading", ""
+        return ("failed", ENDED) if self._ended else ("ready", "")
+
+    def start(self) -> None:
+        """Begin to load, unless that has begun. After a process has died it begins anew."""
+        if self._loading is None or (self._ended and not self._failure):
+            self._loading = asyncio.get_running_loop().create_task(self._load(), name="local-model")
+            self._loading.add_done_callback(_heed)
+
+    async def address(self) -> Address:
+        """Wait until the model is loaded, and return where it is.
+
+        Raises:
+            ProviderError: ``provider_unavailable``: it can't be loaded.
+        """
+        self.start()
+        loading = self._loading
+        if loading is None or loading.cancelled():
+            raise ProviderError(code="provider_unavailable")
+        return await asyncio.shield(loading)
+
+    async def close(self) -> None:
+        """End the process, and wait for that. Idempotent."""
+        loading, self._loading = self._loading, None
+        if loading is not None and not loading.done():
+            loading.cancel()
+            await asyncio.wait((loading,))
+        await self._end()
+
+    @property
+    def _ended(self) -> bool:
+        loaded = self._loading is not None and self._loading.done()
+        return loaded and (self._process is None or self._process.returncode is not None)
+
+    async def _load(self) -> Address:
+        await self._end()
+        key = secrets.token_urlsafe(16)
+        wanted = {"path": str(self._path), "name": self._name, "key": key, "slots": SLOTS, "context": CONTEXT}
+        program = str(Path(__file__).with_name("local_server.py"))
+        try:
+            async with asyncio.timeout(LOAD_TIMEOUT):
+                process = self._process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-P", program, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
+                )
+                if process.stdin is None or process.stdout is None:
+                    raise self._failed(UNUSABLE)
+                process.stdin.write(msgspec.json.encode(wanted) + b"\n")
+                await process.stdin.drain()
+                said = await process.stdout.readline()
+        except TimeoutError as error:
+            raise self._failed(SLOW) from error
+        except OSError as error:
+            raise self._failed(UNUSABLE) from error
+        try:
+            answer = msgspec.json.decode(said, type=_Answer)
+        except msgspec.DecodeError as error:
+            raise self._failed(UNUSABLE) from error
+        if not answer.address:
+            raise self._failed(MISSING if answer.error == "missing" else UNUSABLE)
+        return Address(answer.address, key, answer.guided)
+
+    def _failed(self, detail: str) -> ProviderError:
+        self._failure = detail
+        return ProviderError(detail, code="provider_unavailable")
+
+    async def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            async with asyncio.timeout(EXIT_TIMEOUT):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+def _heed(task: asyncio.Task[Address]) -> None:
+    """A failure to load is in the status, also where nobody waits for it."""
+    if not task.cancelled():
+        task.exception()

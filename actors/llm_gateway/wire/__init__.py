@@ -1,0 +1,1 @@
+"""The upstream wire: HTTP and server-sent events, without a vendor's SDK."""

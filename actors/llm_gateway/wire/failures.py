@@ -1,0 +1,54 @@
+"""From what goes wrong on the wire to an error with a code. Nothing of the upstream's own words is passed on."""
+
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+import aiohttp
+
+from protocol.errors import ProviderError
+from protocol.upstream import code_of
+
+MAX_RETRY_AFTER: Final = 3600.0  # seconds
+
+
+def refusal(status: int, headers: Mapping[str, str], now: float) -> ProviderError:
+    """Return the error for an HTTP status other than 200; ``now`` is Unix time, for a date in ``retry-after``."""
+    return ProviderError(code=code_of(status), retry_after=retry_after(headers, now))
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds that ``retry-after-ms`` or ``retry-after`` asks for; None where neither says it sensibly."""
+    seconds = _number(headers.get("retry-after-ms"))
+    if seconds is not None:
+        seconds /= 1000
+    else:
+        said = headers.get("retry-after")
+        seconds = _number(said)
+        if seconds is None and said:
+            seconds = _date(said, now)
+    return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def connecting(error: Exception) -> ProviderError:
+    """Return the error for a failure before the response's headers."""
+    if isinstance(error, TimeoutError):
+        return ProviderError(code="provider_timeout")
+    if isinstance(error, aiohttp.ClientResponseError):
+        return ProviderError(code="provider_bad_response")
+    return ProviderError(code="provider_unavailable")
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if 0 <= number < float("inf") else None
+
+
+def _date(text: str, now: float) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp() - now
+    except ValueError:
+        return None

@@ -1,0 +1,79 @@
+"""Server-sent events, split on bytes."""
+
+from typing import Final
+
+from protocol.errors import ProviderError
+
+MAX_EVENT_BYTES: Final = 1024 * 1024
+
+
+class EventSplitter:
+    """Turns what the network gives into the data of whole events.
+
+    Lines may end in LF, CRLF or CR, and the network may cut anywhere, inside a character too. Comments and fields other
+    than ``data`` are dropped; an event that the end of the stream cuts off is never given.
+
+    Args:
+        limit: the most bytes of one event.
+    """
+
+    __slots__ = ("_data", "_held", "_limit", "_size")
+
+    def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
+        self._limit = limit
+        self._held: list[bytes] = []  # the pieces of a line that has not ended
+        self._data: list[bytes] = []  # the data lines of an event that has not ended
+        self._size = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the data of every event that ``chunk`` completes, in order.
+
+        Raises:
+            ProviderError: ``response_too_large``: an event outgrew its bound.
+        """
+        events: list[bytes] = []
+        data = self._data
+        for line in self._lines(chunk):
+            if not line:
+                if data:
+                    events.append(data[0] if len(data) == 1 else b"\n".join(data))
+                    data.clear()
+                    self._size = 0
+            elif line.startswith(b"data:"):
+                data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+                self._grow(len(line))
+        return events
+
+    def _lines(self, chunk: bytes) -> list[bytes]:
+        """Return the lines that ``chunk`` completes; what follows the last of them is held."""
+        held = self._held
+        if held and held[-1].endswith(b"\r"):
+            chunk = held.pop() + chunk
+        if b"\r" in chunk:
+            chunk = _unix(chunk)
+        if b"\n" not in chunk:
+            held.append(chunk)
+            self._grow(len(chunk))
+            return []
+        lines = chunk.split(b"\n")
+        if held:
+            lines[0] = b"".join(held) + lines[0]
+            held.clear()
+            self._size = sum(map(len, self._data))
+        rest = lines.pop()
+        if rest:
+            held.append(rest)
+            self._grow(len(rest))
+        return lines
+
+    def _grow(self, size: int) -> None:
+        self._size += size
+        if self._size > self._limit:
+            raise ProviderError(code="response_too_large")
+
+
+def _unix(chunk: bytes) -> bytes:
+    """End every line in LF; a CR at the very end stays, for what follows may be its LF."""
+    tail = b"\r" if chunk.endswith(b"\r") else b""
+    body = chunk[:-1] if tail else chunk
+    return body.replace(b"\r\n", b"\n").replace(b"\r", b"\n") + tail

@@ -1,0 +1,21 @@
+"""Test doubles that are public API: what stands in for the model's side."""
+
+from actors.testing.script import Call, Cut, End, Fault, Reply, Say, Send, Stall, Step, Wait, refuse, say
+from actors.testing.upstream import Received, ScriptedUpstream
+
+__all__ = [
+    "Call",
+    "Cut",
+    "End",
+    "Fault",
+    "Received",
+    "Reply",
+    "Say",
+    "ScriptedUpstream",
+    "Send",
+    "Stall",
+    "Step",
+    "Wait",
+    "refuse",
+    "say",
+]

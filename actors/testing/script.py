@@ -1,0 +1,249 @@
+"""What a scripted upstream does with one request, step by step, and how each dialect says it."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from protocol.llm import FinishReason, Usage
+
+CREATED: Final = 1_700_000_000
+RESPONSE_ID: Final = "scripted-1"
+STREAM: Final = "text/event-stream"
+USAGE: Final = Usage(input_tokens=7, output_tokens=3)
+
+
+class Say(msgspec.Struct, frozen=True):
+    """One chunk of text."""
+
+    text: str
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One piece of a tool call."""
+
+    index: int = 0
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class End(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer's end: its reason, its usage (None for none), and with ``marker`` the stream's end marker."""
+
+    finish_reason: FinishReason = "stop"
+    usage: Usage | None = USAGE
+    marker: bool = True
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """An in-band error of this kind; its message is a secret that nobody may pass on."""
+
+    kind: str = "server_error"
+    message: str = "a secret of the upstream's"
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Bytes as they are, in one write."""
+
+    data: bytes
+
+
+class Wait(msgspec.Struct, frozen=True):
+    """Nothing until ``event`` is set."""
+
+    event: asyncio.Event
+
+
+class Stall(msgspec.Struct, frozen=True):
+    """Nothing any more, until the client leaves."""
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """The connection is reset."""
+
+
+Step = Say | Call | End | Fault | Send | Wait | Stall | Cut
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to one request. Without an ``End`` among its steps the stream just ends.
+
+    Attributes:
+        steps: in order; they begin once the response's headers are sent.
+        status: of the response; any other than 200 has ``body``, and no steps.
+        headers: of the response.
+        content_type: of a streamed response.
+        body: of a refusal.
+        before: what is done before the headers: ``Wait``, ``Stall`` or ``Cut``.
+        split: the most bytes of one write; 0 for a write a step.
+    """
+
+    steps: tuple[Step, ...] = (Say("Hello"), Say(" world"), End())
+    status: int = 200
+    headers: Mapping[str, str] = {}
+    content_type: str = STREAM
+    body: bytes = b'{"error": {"message": "a secret of the upstream\'s"}}'
+    before: tuple[Wait | Stall | Cut, ...] = ()
+    split: int = 0
+
+
+def say(*texts: str, usage: Usage | None = USAGE) -> Reply:
+    """Return a good answer in these chunks."""
+    return Reply(steps=(*map(Say, texts), End(usage=usage)))
+
+
+def refuse(status: int, **headers: str) -> Reply:
+    """Return a refusal; ``retry_after="1"`` is the header ``retry-after: 1``."""
+    return Reply(status=status, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+
+class OpenAIVoice:
+    """Says steps as OpenAI's chat completions."""
+
+    def __init__(self, model: str) -> None:
+        self._head = {"id": RESPONSE_ID, "object": "chat.completion.chunk", "created": CREATED, "model": model}
+        self._begun = False
+
+    def encode(self, step: Step) -> bytes:
+        """Return the bytes of one step."""
+        if isinstance(step, Say):
+            return self._delta({"content": step.text})
+        if isinstance(step, Call):
+            function = {"name": step.name or None, "arguments": step.arguments}
+            return self._delta({"tool_calls": [{"index": step.index, "id": step.id or None, "function": function}]})
+        if isinstance(step, End):
+            return self._end(step)
+        if isinstance(step, Fault):
+            return _data({"error": {"message": step.message, "type": step.kind, "code": None}})
+        return step.data if isinstance(step, Send) else b""
+
+    def whole(self, steps: tuple[Step, ...]) -> bytes:
+        """Return the body of an answer that is not streamed."""
+        text, end = _merged(steps)
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": end.finish_reason}
+        body = {**self._head, "object": "chat.completion", "choices": [choice], "usage": _openai_usage(end.usage)}
+        return msgspec.json.encode(body)
+
+    def _delta(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        if not self._begun:
+            self._begun = True
+            delta = {"role": "assistant", **delta}
+        return _data({**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+    def _end(self, step: End) -> bytes:
+        said = self._delta({}, step.finish_reason)
+        if step.usage is not None:
+            said += _data({**self._head, "choices": [], "usage": _openai_usage(step.usage)})
+        return said + b"data: [DONE]\n\n" if step.marker else said
+
+
+class AnthropicVoice:
+    """Says steps as Anthropic's messages."""
+
+    REASONS: Final[dict[str, str]] = {
+        "stop": "end_turn",
+        "length": "max_tokens",
+        "tool_calls": "tool_use",
+        "content_filter": "refusal",
+    }
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._blocks: list[object] = []
+        self._begun = False
+
+    def encode(self, step: Step) -> bytes:
+        """Return the bytes of one step."""
+        if isinstance(step, Send):
+            return step.data
+        if isinstance(step, Wait | Stall | Cut):
+            return b""
+        start = b"" if self._begun else self._start()
+        if isinstance(step, Say):
+            return start + self._block("text", {"type": "text", "text": ""}, {"type": "text_delta", "text": step.text})
+        if isinstance(step, Call):
+            block = {"type": "tool_use", "id": step.id, "name": step.name, "input": {}}
+            return start + self._block(step.index, block, {"type": "input_json_delta", "partial_json": step.arguments})
+        if isinstance(step, Fault):
+            return start + _event({"type": "error", "error": {"type": step.kind, "message": step.message}})
+        return start + self._end(step)
+
+    def whole(self, steps: tuple[Step, ...]) -> bytes:
+        """Return the body of an answer that is not streamed."""
+        text, end = _merged(steps)
+        usage = end.usage or Usage()
+        body = {
+            "id": RESPONSE_ID,
+            "type": "message",
+            "role": "assistant",
+            "model": self._model,
+            "content": [{"type": "text", "text": text}],
+            "stop_reason": self.REASONS[end.finish_reason],
+            "stop_sequence": None,
+            "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
+        }
+        return msgspec.json.encode(body)
+
+    def _start(self) -> bytes:
+        self._begun = True
+        message: dict[str, Any] = {
+            "id": RESPONSE_ID,
+            "type": "message",
+            "role": "assistant",
+            "model": self._model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {"input_tokens": 0, "output_tokens": 0},
+        }
+        return _event({"type": "message_start", "message": message})
+
+    def _block(self, key: object, block: dict[str, Any], delta: dict[str, Any]) -> bytes:
+        start = b""
+        if key not in self._blocks:
+            self._blocks.append(key)
+            index = len(self._blocks) - 1
+            start = _event({"type": "content_block_start", "index": index, "content_block": block})
+        index = self._blocks.index(key)
+        return start + _event({"type": "content_block_delta", "index": index, "delta": delta})
+
+    def _end(self, step: End) -> bytes:
+        delta = {"stop_reason": self.REASONS[step.finish_reason], "stop_sequence": None}
+        event: dict[str, Any] = {"type": "message_delta", "delta": delta}
+        if step.usage is not None:
+            cached = step.usage.cached_input_tokens
+            event["usage"] = {
+                "input_tokens": step.usage.input_tokens - cached,
+                "cache_read_input_tokens": cached,
+                "output_tokens": step.usage.output_tokens,
+            }
+        said = _event(event)
+        return said + _event({"type": "message_stop"}) if step.marker else said
+
+
+def _data(body: dict[str, Any]) -> bytes:
+    return b"data: %b\n\n" % msgspec.json.encode(body)
+
+
+def _event(body: dict[str, Any]) -> bytes:
+    return b"event: %b\n%b" % (str(body["type"]).encode(), _data(body))
+
+
+def _merged(steps: tuple[Step, ...]) -> tuple[str, End]:
+    text = "".join(step.text for step in steps if isinstance(step, Say))
+    return text, next((step for step in steps if isinstance(step, End)), End())
+
+
+def _openai_usage(usage: Usage | None) -> dict[str, Any] | None:
+    if usage is None:
+        return None
+    return {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_input_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }

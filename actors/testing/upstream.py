@@ -1,0 +1,177 @@
+"""A model's side that does what it is told: a real server on loopback, for tests of whatever stands in front of it."""
+
+import asyncio
+from collections import deque
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+from aiohttp import web
+
+from actors.testing.script import AnthropicVoice, Cut, OpenAIVoice, Reply, Stall, Step, Wait
+
+
+class Received(msgspec.Struct, frozen=True):
+    """A request as it came.
+
+    Attributes:
+        path: of its URL.
+        body: its JSON.
+        headers: by lower-case names.
+    """
+
+    path: str
+    body: dict[str, Any]
+    headers: Mapping[str, str]
+
+
+class ScriptedUpstream:
+    """Speaks OpenAI's chat completions and Anthropic's messages on a port of its own.
+
+    ::
+
+        async with ScriptedUpstream() as upstream:
+            upstream.script(Reply(status=429), say("Hello"))
+            ...
+            await upstream.called(2)
+
+    Requests take the scripted replies in order; when none is left, each gets ``default``.
+
+    Attributes:
+        default: for requests that nothing is scripted for.
+        received: every request so far.
+        left: how many connections have ended before their answer's end: the client has gone, or we have cut it off.
+    """
+
+    def __init__(self, *replies: Reply) -> None:
+        self.default = Reply()
+        self.received: list[Received] = []
+        self.left = 0
+        self._replies = deque(replies)
+        self._changed = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+        self._site: web.TCPSite | None = None
+        self._port = 0
+
+    async def __aenter__(self) -> Self:
+        application = web.Application(client_max_size=64 * 1024 * 1024)
+        application.router.add_post("/v1/chat/completions", self._openai)
+        application.router.add_post("/v1/messages", self._anthropic)
+        self._runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=0)
+        await self._runner.setup()
+        self._site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await self._site.start()
+        self._port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @property
+    def openai_url(self) -> str:
+        """The base URL for OpenAI's dialect."""
+        return f"http://127.0.0.1:{self._port}/v1"
+
+    @property
+    def anthropic_url(self) -> str:
+        """The base URL for Anthropic's dialect."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def calls(self) -> int:
+        """How many requests have come."""
+        return len(self.received)
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open."""
+        server = self._runner.server if self._runner is not None else None
+        return len(server.connections) if server is not None else 0
+
+    def script(self, *replies: Reply) -> None:
+        """Add replies for the requests to come."""
+        self._replies.extend(replies)
+
+    async def stop_listening(self) -> None:
+        """Refuse every new connection."""
+        if self._site is not None:
+            await self._site.stop()
+
+    async def called(self, count: int = 1) -> None:
+        """Wait until ``count`` requests have come."""
+        while self.calls < count:
+            await self._change()
+
+    async def abandoned(self, count: int = 1) -> None:
+        """Wait until ``count`` connections have ended before their answer's end."""
+        while self.left < count:
+            await self._change()
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def _openai(self, request: web.Request) -> web.StreamResponse:
+        body = await self._receive(request)
+        return await self._reply(request, body, OpenAIVoice(str(body.get("model"))))
+
+    async def _anthropic(self, request: web.Request) -> web.StreamResponse:
+        body = await self._receive(request)
+        return await self._reply(request, body, AnthropicVoice(str(body.get("model"))))
+
+    async def _receive(self, request: web.Request) -> dict[str, Any]:
+        body = msgspec.json.decode(await request.read(), type=dict[str, Any])
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        self.received.append(Received(request.path, body, headers))
+        self._changed.set()
+        return body
+
+    async def _reply(
+        self, request: web.Request, body: dict[str, Any], voice: OpenAIVoice | AnthropicVoice
+    ) -> web.StreamResponse:
+        reply = self._replies.popleft() if self._replies else self.default
+        try:
+            for step in reply.before:
+                await _do(request, step)
+            headers = {"request-id": "scripted", **reply.headers}
+            if reply.status != web.HTTPOk.status_code:
+                return web.Response(
+                    status=reply.status, body=reply.body, headers=headers, content_type="application/json"
+                )
+            if not body.get("stream"):
+                return web.Response(body=voice.whole(reply.steps), headers=headers, content_type="application/json")
+            return await _stream(request, reply, headers, voice)
+        except (asyncio.CancelledError, ConnectionResetError):
+            self.left += 1
+            self._changed.set()
+            raise
+
+
+async def _stream(
+    request: web.Request, reply: Reply, headers: Mapping[str, str], voice: OpenAIVoice | AnthropicVoice
+) -> web.StreamResponse:
+    response = web.StreamResponse(headers=headers)
+    response.content_type = reply.content_type
+    await response.prepare(request)
+    for step in reply.steps:
+        await _do(request, step)
+        said = voice.encode(step)
+        size = reply.split or len(said) or 1
+        for start in range(0, len(said), size):
+            await response.write(said[start : start + size])
+    return response
+
+
+async def _do(request: web.Request, step: Step) -> None:
+    if isinstance(step, Wait):
+        await step.event.wait()
+    elif isinstance(step, Stall):
+        await asyncio.Event().wait()
+    elif isinstance(step, Cut):
+        if request.transport is not None:
+            request.transport.abort()
+        await asyncio.Event().wait()

@@ -1,0 +1,263 @@
+"""Anthropic's messages dialect as its servers speak it: what an upstream is sent, and what it streams back.
+
+In what an upstream says, fields that we don't know are ignored; nothing of an upstream's error text is passed on.
+"""
+
+from typing import Any, Final
+
+import msgspec
+
+from protocol.errors import ProviderError
+from protocol.events import Delta, ToolCallDelta
+from protocol.llm import ChatMessage, ChatRequest, ContentPart, FinishReason, TextPart, Usage
+from protocol.upstream import Pieces
+
+DIALECT: Final = "anthropic"
+VERSION: Final = "2023-06-01"
+DEFAULT_MAX_TOKENS: Final = 4096  # the dialect has no default of its own
+MAX_TEMPERATURE: Final = 1.0
+
+_json = msgspec.json.Encoder().encode
+
+
+# ------------------------------------------------------------------------------------------- what an upstream is sent
+
+
+def messages_body(request: ChatRequest, model: str) -> bytes:
+    """Return the body of a streamed ``POST /v1/messages``. A seed has no place in this dialect and is left out."""
+    body: dict[str, Any] = dict(request.extra) if request.dialect == DIALECT else {}
+    body["model"] = model
+    body["max_tokens"] = request.max_tokens or DEFAULT_MAX_TOKENS
+    body["messages"] = _turns(request.messages)
+    body["stream"] = True
+    system = "\n\n".join(_text(message) for message in request.messages if message.role == "system")
+    if system:
+        body["system"] = system
+    if request.temperature is not None:
+        body["temperature"] = min(request.temperature, MAX_TEMPERATURE)
+    if request.top_p is not None:
+        body["top_p"] = request.top_p
+    if request.stop:
+        body["stop_sequences"] = request.stop
+    if request.tools:
+        body["tools"] = [
+            {
+                "name": tool.name,
+                "description": tool.description,
+                "input_schema": tool.parameters or {"type": "object"},
+            }
+            for tool in request.tools
+        ]
+    if request.tool_choice:
+        body["tool_choice"] = _tool_choice(request.tool_choice)
+    if request.schema is not None:
+        body["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
+    return _json(body)
+
+
+def _tool_choice(choice: str) -> dict[str, str]:
+    kind = {"auto": "auto", "none": "none", "required": "any"}.get(choice)
+    return {"type": kind} if kind else {"type": "tool", "name": choice}
+
+
+def _turns(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
+    """Return the turns; the results of several tools belong into one turn of the user's."""
+    turns: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    for message in messages:
+        if message.role == "system":
+            continue
+        if message.role == "tool":
+            if not results:
+                turns.append({"role": "user", "content": results})
+            results.append({"type": "tool_result", "tool_use_id": message.tool_call_id, "content": _content(message)})
+            continue
+        results = []
+        turns.append({"role": message.role, "content": _content(message)})
+    return turns
+
+
+def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
+    content = message.content
+    if not message.tool_calls:
+        return content if isinstance(content, str) else [_part(part) for part in content]
+    parts = (TextPart(text=content),) if isinstance(content, str) else content
+    blocks = [_part(part) for part in parts if not (isinstance(part, TextPart) and not part.text)]
+    blocks.extend(
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": _arguments(call.arguments)}
+        for call in message.tool_calls
+    )
+    return blocks
+
+
+def _part(part: ContentPart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    head, comma, encoded = part.url.partition(",")
+    if comma and head.startswith("data:") and head.endswith(";base64"):
+        media_type = head.removeprefix("data:").removesuffix(";base64")
+        return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": encoded}}
+    return {"type": "image", "source": {"type": "url", "url": part.url}}
+
+
+def _text(message: ChatMessage) -> str:
+    if isinstance(message.content, str):
+        return message.content
+    return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(text, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {}
+
+
+# --------------------------------------------------------------------------------------- what an upstream streams back
+
+
+class _Usage(msgspec.Struct):
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+
+
+class _Message(msgspec.Struct):
+    id: str = ""
+    model: str = ""
+    usage: _Usage | None = None
+
+
+class _Block(msgspec.Struct):
+    type: str = ""
+    id: str = ""
+    name: str = ""
+    text: str = ""
+
+
+class _Delta(msgspec.Struct):
+    type: str = ""
+    text: str = ""
+    partial_json: str = ""
+    stop_reason: str | None = None
+
+
+class _Error(msgspec.Struct):
+    type: str = ""
+
+
+class _Event(msgspec.Struct):
+    type: str
+    index: int = 0
+    message: _Message | None = None
+    content_block: _Block | None = None
+    delta: _Delta | None = None
+    usage: _Usage | None = None
+    error: _Error | None = None
+
+
+_event = msgspec.json.Decoder(_Event).decode
+
+_FINISH: Final[dict[str, FinishReason]] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+_CODES: Final = {
+    "invalid_request_error": "provider_rejected",
+    "not_found_error": "provider_rejected",
+    "request_too_large": "provider_rejected",
+    "authentication_error": "provider_credentials",
+    "permission_error": "provider_credentials",
+    "billing_error": "provider_credentials",
+    "rate_limit_error": "provider_rate_limited",
+    "timeout_error": "provider_timeout",
+    "overloaded_error": "provider_unavailable",
+}
+
+
+class MessagesReader:
+    """Reads one streamed answer, event by event: a ``protocol.upstream.AnswerReader``."""
+
+    __slots__ = ("_calls", "_tokens", "ended", "finish_reason", "model", "response_id", "usage")
+
+    def __init__(self) -> None:
+        self.finish_reason: FinishReason | None = None
+        self.usage: Usage | None = None
+        self.model = ""
+        self.response_id = ""
+        self.ended = False
+        self._calls: dict[int, int] = {}
+        self._tokens = _Usage()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the answer is complete: the model has said why it stopped."""
+        return self.finish_reason is not None
+
+    def feed(self, data: bytes, into: Pieces) -> None:
+        """Read the data of one event and append its content to ``into``.
+
+        Raises:
+            ProviderError: ``provider_bad_response`` for what is no event; the failure that an in-band error reports.
+        """
+        try:
+            event = _event(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ProviderError(code="provider_bad_response") from error
+        kind = event.type
+        if kind == "content_block_delta":
+            self._delta(event, into)
+        elif kind == "content_block_start":
+            self._block(event, into)
+        elif kind == "message_start" and event.message is not None:
+            self.response_id, self.model = event.message.id, event.message.model
+            self._count(event.message.usage)
+        elif kind == "message_delta":
+            if event.delta is not None and event.delta.stop_reason:
+                self.finish_reason = _FINISH.get(event.delta.stop_reason, "stop")
+            self._count(event.usage)
+        elif kind == "message_stop":
+            self.ended = True
+        elif kind == "error":
+            raise ProviderError(code=_CODES.get(event.error.type if event.error else "", "provider_error"))
+
+    def _delta(self, event: _Event, into: Pieces) -> None:
+        delta = event.delta
+        if delta is None:
+            return
+        if delta.text:
+            into.append(Delta(text=delta.text))
+        elif delta.partial_json and event.index in self._calls:
+            into.append(ToolCallDelta(index=self._calls[event.index], arguments=delta.partial_json))
+
+    def _block(self, event: _Event, into: Pieces) -> None:
+        block = event.content_block
+        if block is None:
+            return
+        if block.type == "tool_use":
+            index = self._calls[event.index] = len(self._calls)
+            into.append(ToolCallDelta(index=index, id=block.id, name=block.name))
+        elif block.type == "text" and block.text:
+            into.append(Delta(text=block.text))
+
+    def _count(self, usage: _Usage | None) -> None:
+        """Take over what ``usage`` says; the counts of a later event replace those of an earlier one."""
+        if usage is None:
+            return
+        tokens = self._tokens
+        for name in _Usage.__struct_fields__:
+            value = getattr(usage, name)
+            if value is not None:
+                setattr(tokens, name, value)
+        cached = tokens.cache_read_input_tokens or 0
+        self.usage = Usage(
+            input_tokens=(tokens.input_tokens or 0) + (tokens.cache_creation_input_tokens or 0) + cached,
+            output_tokens=tokens.output_tokens or 0,
+            cached_input_tokens=cached,
+        )
