@@ -32,6 +32,7 @@ ABANDON_GRACE: Final = 10.0  # seconds without a follower before `onAbandon: can
 SWEEP_INTERVAL: Final = 15.0  # seconds between looks for what has outlived its time
 CACHE_TIMEOUT: Final = 1.0  # seconds; a cache that is slower counts as a miss
 RESOLVE_TIMEOUT: Final = 5.0  # seconds
+MAX_MODELS: Final = 1024  # names that the gateway is known to serve; more are asked for again
 
 
 class Looked(Message[None], frozen=True):
@@ -113,6 +114,7 @@ class RequestRouter(Actor[RouterMessage]):
         self._store = RequestStore(ttl=ttl, max_requests=max_requests, max_bytes=max_bytes)
         self._in_flight: dict[bytes, Run] = {}
         self._runs: dict[str, Run] = {}
+        self._models: set[str] = set()
 
     async def started(self) -> None:
         """Set up the group of run actors, and look regularly for what has outlived its time."""
@@ -218,7 +220,12 @@ class RequestRouter(Actor[RouterMessage]):
         return self._in_flight.get(digest)
 
     async def _look(self, message: Submit, digest: bytes) -> CachedLog | None:
-        await self._gateway.ask(ResolveModel(message.request.model), timeout=RESOLVE_TIMEOUT)
+        model = message.request.model
+        if model not in self._models:
+            await self._gateway.ask(ResolveModel(model), timeout=RESOLVE_TIMEOUT)
+            if len(self._models) >= MAX_MODELS:
+                self._models.clear()
+            self._models.add(model)
         if self._cache is None or not message.delivery.dedupe or message.delivery.cache_ttl <= 0:
             return None
         try:
