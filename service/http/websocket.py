@@ -25,7 +25,7 @@ FAREWELL_SPREAD: Final = 8.0  # seconds over which the clients come back
 class Sockets:
     """The connections that are open now, bounded."""
 
-    def __init__(self, limit: int = MAX_CONNECTIONS) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
         self._open: set[SocketTransport] = set()
 
@@ -53,9 +53,9 @@ class Sockets:
 SOCKETS: Final = web.AppKey("sockets", Sockets)
 
 
-def add_routes(app: web.Application) -> None:
-    """Offer the socket."""
-    app[SOCKETS] = Sockets()
+def add_routes(app: web.Application, *, max_connections: int = MAX_CONNECTIONS) -> None:
+    """Offer the socket, to so many clients at once."""
+    app[SOCKETS] = Sockets(max_connections)
     app.cleanup_ctx.append(_farewell)
     app.router.add_get(ROUTE, websocket)
 
