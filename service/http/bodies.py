@@ -65,14 +65,16 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from None
-    except msgspec.DecodeError as error:
-        detail = str(error) if body else "the body is empty"
-    except UnicodeDecodeError:
-        detail = "the body is not UTF-8"
-    except RecursionError:
-        detail = "the body is nested too deeply"
-    raise InvalidRequest(detail, code="malformed_json")
+        reason = str(error)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _malformed(body, error) from None
+    try:
+        msgspec.json.decode(body)
+    except msgspec.ValidationError:
+        pass  # JSON, with a number that no one can hold: the first reason says more
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _malformed(body, error) from None
+    raise _invalid(reason)
 
 
 def decode_submit(body: bytes) -> SubmitBody:
@@ -151,6 +153,16 @@ async def _read(request: web.Request, limit: int) -> bytes:
 
 def _too_large(limit: int) -> InvalidRequest:
     return InvalidRequest(f"the body is larger than {limit} bytes", code="body_too_large")
+
+
+def _malformed(body: bytes, error: Exception) -> InvalidRequest:
+    if not body:
+        detail = "the body is empty"
+    elif isinstance(error, msgspec.DecodeError):
+        detail = str(error)
+    else:
+        detail = "the body is not UTF-8" if isinstance(error, UnicodeDecodeError) else "the body is nested too deeply"
+    return InvalidRequest(detail, code="malformed_json")
 
 
 def _invalid(message: str) -> InvalidRequest:

@@ -154,7 +154,8 @@ def _option_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]
 
 def _within(path: str, value: float | None, low: int, high: int) -> Iterator[FieldError]:
     if value is not None and not low <= value <= high:
-        yield FieldError(path, f"must be within {low}..{high}, got {value:.40g}")
+        got = f", got {value}" if abs(value) <= MAX_INT else ""
+        yield FieldError(path, f"must be within {low}..{high}{got}")
 
 
 def _tool_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]:
