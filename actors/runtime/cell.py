@@ -199,22 +199,29 @@ class Cell:
 
     async def _serve(self, actor: Behaviour[Any]) -> Exception | None:
         core, scope, mailbox, handlers = self.core, self.scope, self.mailbox, actor._handlers  # noqa: SLF001 - its type
-        take, budget = mailbox.take, BUDGET
+        system, queue, waiting = mailbox.lanes()
+        budget = BUDGET
         while True:
-            envelope = take()
-            if envelope is None:
+            if system:
+                envelope = system.popleft()
+            elif queue:
+                if not budget:
+                    self.turns += 1
+                    budget = BUDGET
+                    await asyncio.sleep(0)
+                    continue
+                budget -= 1
+                envelope = queue.popleft()
+                if waiting:
+                    mailbox.make_room()
+            else:
                 scope.envelope = None
                 self.turns += 1
                 if self._rest is not None:
                     self._rest()
-                envelope = await mailbox.get()
+                await mailbox.arrival()
                 budget = BUDGET
-            elif budget:
-                budget -= 1
-            else:
-                self.turns += 1
-                await asyncio.sleep(0)
-                budget = BUDGET
+                continue
             message, reply = envelope.message, envelope.reply
             try:
                 handler = handlers[type(message)]

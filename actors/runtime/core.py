@@ -8,6 +8,7 @@ from opentelemetry.trace import Tracer
 
 from actors.runtime.clock import Clock
 from actors.runtime.dead_letters import DeadLetters
+from actors.runtime.deadlines import Deadlines
 from actors.runtime.envelope import Envelope
 from actors.runtime.tasks import LOGGER, Tasks
 from protocol.errors import ActorStopped
@@ -21,6 +22,7 @@ class Core:
         clock: the time.
         tracer: opens the spans of traced messages.
         tasks: owns every task.
+        deadlines: ends the asks that take too long.
         dead_letters: tells that could not be delivered.
         late_replies: how many replies came after their asker had given up.
         expired: how many asks were passed over, because their asker had given up before they were handled.
@@ -31,6 +33,7 @@ class Core:
     __slots__ = (
         "clock",
         "dead_letters",
+        "deadlines",
         "escalate",
         "expired",
         "late_replies",
@@ -52,6 +55,7 @@ class Core:
         self.tracer = tracer
         self.escalate = escalate
         self.tasks = Tasks(loop)
+        self.deadlines = Deadlines(clock)
         self.dead_letters = DeadLetters()
         self.late_replies = 0
         self.expired = 0

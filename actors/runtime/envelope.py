@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 from opentelemetry.context import Context
 
+from actors.runtime.clock import Handle
 from protocol.errors import AskTimeout
 
 NO_CONTEXT: Final = Context()
@@ -23,7 +24,10 @@ class Envelope(msgspec.Struct, eq=False):
         reply: where the asker waits; ``None`` for a tell.
         deadline: the clock's time at which the asker gives up, in seconds.
         asker: the address of the actor whose handler waits for the reply; ``None`` where no handler waits.
+        actor: the name of the actor asked.
         own: whether the actor or the runtime ordered it, so that nobody misses it when the actor has ended.
+        room: where the sender waits for room in the mailbox; ``None`` when it does not.
+        timer: ends an ask at its deadline; ``None`` while it is too young to need one.
     """
 
     message: Any
@@ -33,7 +37,10 @@ class Envelope(msgspec.Struct, eq=False):
     reply: Future[Any] | None = None
     deadline: float = 0.0
     asker: object = None
+    actor: str = ""
     own: bool = False
+    room: Future[None] | None = None
+    timer: Handle | None = None
 
     @property
     def pending(self) -> bool:

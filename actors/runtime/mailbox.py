@@ -95,6 +95,23 @@ class Mailbox(asyncio.Queue[Envelope]):
             self._wake(self._putters)
         return envelope
 
+    def lanes(self) -> tuple[deque[Envelope], deque[Envelope], deque[Future[None]]]:
+        """Return the system lane, the messages and the senders who wait for room, for the one loop that reads them.
+
+        Whoever takes a message while senders wait calls ``make_room``.
+        """
+        return self._system, self._queue, self._putters
+
+    def make_room(self) -> None:
+        """Wake the sender who has waited longest."""
+        self._wake(self._putters)
+
+    def arrival(self) -> Future[None]:
+        """Return what is done when something has arrived; for the one reader of an empty mailbox."""
+        getter: Future[None] = asyncio.get_running_loop().create_future()
+        self._getters.append(getter)
+        return getter
+
     def oldest(self) -> Envelope:
         """Remove and return the message that has waited longest, to make room."""
         return self._queue.popleft()
@@ -105,29 +122,24 @@ class Mailbox(asyncio.Queue[Envelope]):
         while self._putters:
             self._wake(self._putters)
 
-    async def room(self, reply: Future[object] | None) -> None:
-        """Wait until there may be room, the mailbox has closed, or ``reply`` is done: then look again."""
-        putter: Future[None] = asyncio.get_running_loop().create_future()
-        self._putters.append(putter)
-
-        def left(_: Future[object]) -> None:
-            if not putter.done():
-                putter.set_result(None)
-
-        if reply is not None:
-            reply.add_done_callback(left)
+    async def room(self, envelope: Envelope) -> None:
+        """Wait until there may be room, the mailbox has closed, or the asker is out of time: then look again."""
+        room = envelope.room = asyncio.get_running_loop().create_future()
+        self._putters.append(room)
         try:
-            await putter
+            await room
         except asyncio.CancelledError:
-            if putter.done() and not putter.cancelled() and not self.full():
-                self._wake(self._putters)
+            self._pass_on(room)
             raise
-        finally:
-            putter.cancel()
-            if reply is not None:
-                reply.remove_done_callback(left)
-                if reply.done() and not self.full():
-                    self._wake(self._putters)
+        if envelope.reply is not None and envelope.reply.done():
+            self._pass_on(room)
+
+    def _pass_on(self, room: Future[None]) -> None:
+        """Wait no longer; if the place was this one's, let the next one have it."""
+        if room in self._putters:
+            self._putters.remove(room)
+        elif not self.full():
+            self._wake(self._putters)
 
     @staticmethod
     def _wake(waiters: deque[Future[None]]) -> None:

@@ -1,6 +1,6 @@
 """The address of an actor, and the only way to reach it."""
 
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from opentelemetry.context import get_current
 
@@ -91,8 +91,7 @@ class Ref(Generic[M_contra]):
             Exception: a domain error, as the handler raised it.
         """
         core = self._core
-        clock = core.clock
-        now = clock.time()
+        now = core.clock.time()
         deadline = now + timeout
         cause, asker, scope = None, None, SCOPE.get()
         if scope is not None and scope.core is core:
@@ -103,8 +102,8 @@ class Ref(Generic[M_contra]):
         if deadline <= now:
             raise AskTimeout(f"no time is left to ask {self.name}")
         reply = core.loop.create_future()
-        envelope = Envelope(message, get_current(), now, cause, reply, deadline, asker)
-        timer = clock.call_at(deadline, _expire, envelope, self.name)
+        envelope = Envelope(message, get_current(), now, cause, reply, deadline, asker, self.name)
+        core.deadlines.add(envelope, now)
         try:
             if not self._mailbox.offer(envelope):
                 await self._deliver(envelope)
@@ -114,7 +113,7 @@ class Ref(Generic[M_contra]):
                 reply.exception()
             raise
         finally:
-            timer.cancel()
+            core.deadlines.discard(envelope)
         return answer
 
     def _check_cycle(self, asker: object, cause: Envelope | None) -> None:
@@ -138,11 +137,11 @@ class Ref(Generic[M_contra]):
             return None
         if mailbox.closed:
             raise ActorStopped(f"{self.name} has stopped")
+        if mailbox.overflow == "wait":
+            return mailbox
         full = MailboxFull(f"the mailbox of {self.name} is full")
         if mailbox.overflow == "reject":
             raise full
-        if mailbox.overflow == "wait":
-            return mailbox
         while mailbox.full():
             self._core.undelivered(self.name, mailbox.oldest(), full, "dropped for a newer one")
         mailbox.offer(envelope)
@@ -153,12 +152,7 @@ class Ref(Generic[M_contra]):
             scope = SCOPE.get()
             if scope is not None and scope.address == self._address:
                 raise MailboxFull(f"{self.name} would wait for room in its own mailbox")
-            await mailbox.room(envelope.reply)
+            await mailbox.room(envelope)
             if envelope.reply is not None and envelope.reply.done():
                 return
 
-
-def _expire(envelope: Envelope, name: str) -> None:
-    reply: Any = envelope.reply
-    if not reply.done():
-        reply.set_exception(AskTimeout(f"{name} did not answer in time"))

@@ -91,6 +91,7 @@ class System:
         for cell in reversed(list(self._cells)):
             cell.kill()
         await self._core.tasks.cancel()
+        self._core.deadlines.look()
 
     @property
     def clock(self) -> Clock:
