@@ -9,7 +9,7 @@ from service.middleware.calls import call_layer, stamp_responses
 
 
 def build_app(container: Container) -> web.Application:
-    """Return the application that offers ``container`` to the network. It closes nothing: the container's owner does."""
+    """Return the application that offers ``container`` to the network; closing that is its owner's business."""
     app = web.Application(
         middlewares=[call_layer(container.auth, container.lifecycle, container.telemetry.tracer)],
         client_max_size=container.settings.max_body_bytes,

@@ -4,23 +4,26 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+import structlog
+from pydantic import SecretStr
+
 from actors.cache import CacheActor
-from actors.llm_gateway import LLMGateway
-from actors.llm_gateway.factory import GatewayConfig, build_gateway
+from actors.llm_gateway import GatewayConfig, LLMGateway, build_gateway
 from actors.request_router import RequestRouter
 from actors.runtime import Ref, System
 from actors.subscription_hub import SubscriptionHub
 from protocol.cache import CacheDelete, CacheGet, CachePut, GetCacheStats
-from protocol.gateway import Complete, GetProviders, ListModels
-from protocol.hub import GetHubStats, Goodbye, Subscribe, SocketClosed, Unsubscribe
+from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
+from protocol.hub import GetHubStats, Goodbye, SocketClosed, Subscribe, Unsubscribe
 from protocol.requests import CancelRequest, GetRequest, Submit
 from service.auth import Authenticator
+from service.frames import text_frame
 from service.lifecycle import Lifecycle
 from service.settings import Settings
-from service.telemetry.setup import Telemetry
+from service.telemetry.setup import Telemetry, open_telemetry
 
 RouterMessage = Submit | GetRequest | CancelRequest
-GatewayMessage = Complete | ListModels | GetProviders
+GatewayMessage = Complete | ResolveModel | ListModels | GetProviders
 HubMessage = Subscribe | Unsubscribe | SocketClosed | Goodbye | GetHubStats
 CacheMessage = CacheGet | CachePut | CacheDelete | GetCacheStats
 
@@ -69,5 +72,68 @@ async def open_container(
     Raises:
         ConfigurationError: the settings name something that is not there.
     """
-    raise NotImplementedError
-    yield
+    make_gateway = gateway or build_gateway(gateway_config(settings))
+    spans = open_telemetry(settings) if telemetry is None else telemetry
+    try:
+        async with System(tracer_provider=spans.provider, on_escalate=_escalated) as system:
+            yield _assemble(settings, spans, system, make_gateway)
+    finally:
+        if telemetry is None:
+            await spans.close()
+
+
+def gateway_config(settings: Settings) -> GatewayConfig:
+    """Return what the gateway is made of."""
+    return GatewayConfig(
+        llm_provider=settings.provider,
+        default_model=settings.default_llm_model,
+        openai_api_key=_reveal(settings.openai_api_key),
+        openai_base_url=settings.openai_base_url,
+        anthropic_api_key=_reveal(settings.anthropic_api_key),
+        anthropic_base_url=settings.anthropic_base_url,
+        local_model_path=settings.local_model_path,
+        concurrency=settings.provider_concurrency,
+        queue=settings.provider_queue,
+        connect_timeout=settings.connect_timeout_seconds,
+        first_token_timeout=settings.first_token_timeout_seconds,
+        idle_timeout=settings.idle_timeout_seconds,
+    )
+
+
+def _assemble(
+    settings: Settings, telemetry: Telemetry, system: System, make_gateway: Callable[[], LLMGateway]
+) -> Container:
+    cache = system.spawn(
+        lambda: CacheActor(max_entries=settings.cache_max_entries, max_bytes=settings.cache_max_bytes), name="cache"
+    )
+    gateway = system.spawn(make_gateway, name="llm-gateway")
+    router = system.spawn(
+        lambda: RequestRouter(
+            gateway=gateway,
+            cache=cache,
+            ttl=settings.request_ttl_seconds,
+            max_requests=settings.max_requests,
+            ring_bytes=settings.log_max_bytes,
+            abandon_grace=settings.abandon_grace_seconds,
+        ),
+        name="request-router",
+    )
+    return Container(
+        settings=settings,
+        auth=Authenticator(key.get_secret_value() for key in settings.api_keys),
+        lifecycle=Lifecycle(),
+        telemetry=telemetry,
+        system=system,
+        router=router,
+        gateway=gateway,
+        hub=system.spawn(lambda: SubscriptionHub(text_frame), name="subscription-hub"),
+        cache=cache,
+    )
+
+
+def _escalated(name: str, error: Exception) -> None:
+    structlog.get_logger("service").critical("actor_stopped", actor=name, exc_info=error)
+
+
+def _reveal(secret: SecretStr | None) -> str:
+    return "" if secret is None else secret.get_secret_value()

@@ -20,7 +20,7 @@ class Call:
         authenticated: False only on ``/ws`` without a key in its headers, where the key comes in the first frame.
         accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
         span: the SERVER span, for attributes; None where the call has none.
-        response: the response whose headers have been sent; None before that.
+        response: the stream that is being written; None before its headers are sent, and for an answer in one piece.
         failure: the code of the failure that was answered; empty for none.
         parent: the caller's span, as ``traceparent`` named it.
     """

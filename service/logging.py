@@ -20,10 +20,11 @@ from service.context import CURRENT_CALL
 from service.settings import Settings
 
 CAPACITY: Final = 10_000  # lines that wait to be written; further ones are dropped and counted
-GATHER: Final = 0.01  # seconds in which lines gather for one write
+GATHER: Final = 0.05  # seconds in which lines gather for one write
 CLOSE_TIMEOUT: Final = 1.0  # seconds for the last lines
 REDACTED: Final = "[redacted]"
 SECRETS: Final = r"(?:\b|(?<=m))sk-[A-Za-z0-9_-]{8,}|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{6,}"  # "m" ends a colour
+SECRET_MARKS: Final = ("sk-", "earer ")  # no line without one of these matches: looking for them is 20 times cheaper
 SECRET_NAMES: Final = frozenset({"api_key", "apikey", "authorization", "password", "secret", "token", "x-api-key"})
 
 Event = MutableMapping[str, Any]
@@ -125,8 +126,9 @@ def add_call(_logger: object, _method: str, event: Event) -> Event:
 
 def renderer(*, pretty: bool, secrets: Iterable[str] = ()) -> Render:
     """Return what turns an event into its line, without the secrets that were named or that look like keys."""
-    exact = (re.escape(secret) for secret in secrets if secret)
-    pattern = re.compile("|".join((*exact, SECRETS)))
+    exact = [secret for secret in secrets if secret]
+    pattern = re.compile("|".join((*map(re.escape, exact), SECRETS)))
+    suspect = (*exact, *SECRET_MARKS)
     if pretty:
         console = ConsoleRenderer(colors=True, exception_formatter=plain_traceback)
 
@@ -140,7 +142,11 @@ def renderer(*, pretty: bool, secrets: Iterable[str] = ()) -> Render:
             _prepare(event)
             return orjson.dumps(traceback(None, "", event), default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
 
-    return lambda event: pattern.sub(REDACTED, render(event))
+    def redacted(event: Event) -> str:
+        line = render(event)
+        return pattern.sub(REDACTED, line) if any(mark in line for mark in suspect) else line
+
+    return redacted
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from protocol.errors import ConfigurationError, TidegateError
-from protocol.gateway import GetProviders, ListModels, ProviderStatus
+from protocol.gateway import GetProviders, ListModels
 from protocol.hub import Goodbye
 from service.app import build_app
 from service.container import Container, open_container
@@ -37,6 +37,12 @@ RUNNER_OPTIONS: Final[dict[str, Any]] = {
 """How aiohttp runs the application: a client that leaves cancels its handler, which leaves the log, not the request."""
 
 _log = structlog.get_logger("service")
+
+
+def run(settings: Settings) -> int:
+    """Serve in a loop of its own, uvloop's where there is one; see ``serve``."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(serve(settings))
 
 
 async def serve(settings: Settings) -> int:
@@ -122,6 +128,14 @@ def _stamp_arrival(runner: web.AppRunner) -> None:
     server.request_factory = stamped
 
 
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - there is none on Windows
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
 @contextmanager
 def _signals(lifecycle: Lifecycle) -> Iterator[None]:
     loop = asyncio.get_running_loop()
@@ -144,22 +158,20 @@ async def _announce(container: Container, address: str) -> None:
             address=address,
             provider=container.settings.provider,
             models=[model.name for model in models],
-            state=_states(providers),
+            state=providers.get(container.settings.provider),
         )
-        while any(provider.state == "loading" for provider in providers):
+        name = container.settings.provider
+        while providers.get(name) == "loading":
             await asyncio.sleep(READY_POLL)
             providers = await _providers(container)
-            if all(provider.state != "loading" for provider in providers):
-                _log.info("model_ready", state=_states(providers))
+            if providers.get(name) != "loading":
+                _log.info("model_loaded", provider=name, state=providers.get(name))
     except TidegateError as error:
         _log.warning("serving", address=address, provider=container.settings.provider, code=error.code)
 
 
-async def _providers(container: Container) -> tuple[ProviderStatus, ...]:
-    return await container.gateway.ask(GetProviders(), timeout=ASK_TIMEOUT)
-
-
-def _states(providers: tuple[ProviderStatus, ...]) -> dict[str, str]:
+async def _providers(container: Container) -> dict[str, str]:
+    providers = await container.gateway.ask(GetProviders(), timeout=ASK_TIMEOUT)
     return {provider.name: provider.detail or provider.state for provider in providers}
 
 

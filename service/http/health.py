@@ -108,15 +108,18 @@ async def _timed(ask: Callable[[], Awaitable[object]], *, worst: CheckStatus) ->
 
 
 async def _provider(container: Container) -> tuple[CheckStatus, str]:
-    """Sum the providers up: one that is ready is enough to work, though the service is then degraded."""
+    """Say how the provider of the default model is; another one that failed only degrades the service.
+
+    Another one that is still to be loaded is none of our concern: nobody has asked for it.
+    """
     providers = await container.gateway.ask(GetProviders(), timeout=ASK_TIMEOUT)
-    states = {provider.state for provider in providers}
-    detail = ", ".join(f"{provider.name}: {provider.detail or provider.state}" for provider in providers)
-    if states <= {"ready"}:
-        return "ok", ""
-    if "loading" in states:
-        return "loading", detail
-    return ("degraded" if "ready" in states else "failed"), detail
+    default = container.settings.provider
+    state = next((provider.state for provider in providers if provider.name == default), "ready")
+    failed = [provider for provider in providers if provider.state == "failed"]
+    detail = ", ".join(f"{provider.name}: {provider.detail or provider.state}" for provider in failed)
+    if state != "ready":
+        return ("loading" if state == "loading" else "failed"), detail or default
+    return ("degraded" if failed else "ok"), detail
 
 
 def _actors(container: Container) -> Check:

@@ -31,7 +31,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def call_layer(auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None) -> Middleware:
     """Return the middleware of an application; ``stamp_responses`` belongs to it."""
-    log = structlog.get_logger("http")
+    log = structlog.get_logger("http").bind()
+    info, debug = log.is_enabled_for(INFO), log.is_enabled_for(DEBUG)
 
     @web.middleware
     async def layer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -57,15 +58,15 @@ def call_layer(auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None)
             response = _answer(request, call, error)
             status = CLIENT_CLOSED if call.failure == "client_closed" else response.status
         finally:
+            call.response = None  # it holds the request, which holds the call: a cycle for each request otherwise
             if counted:
                 lifecycle.leave()
             if token is not None:
                 otel.detach(token)
             if call.span is not None:
                 end_server_span(call.span, status, call.failure)
-            level = DEBUG if route in PROBES else INFO
-            if log.is_enabled_for(level):
-                _write_line(log, level, request, call, status)
+            if info if route not in PROBES else debug:
+                _write_line(log.debug if route in PROBES else log.info, request, call, status)
         return response
 
     return layer
@@ -85,7 +86,8 @@ def stamp_responses(lifecycle: Lifecycle) -> Callable[[web.Request, web.StreamRe
         if lifecycle.closing.is_set() and response.status >= 200:  # noqa: PLR2004 - not a protocol switch
             headers["Connection"] = "close"
             response.force_close()
-        call.response = response
+        if not isinstance(response, web.Response):
+            call.response = response
 
     return stamp
 
@@ -118,13 +120,7 @@ def _answer(request: web.Request, call: Call, error: Exception) -> web.StreamRes
     return call.response
 
 
-def _write_line(
-    log: structlog.typing.FilteringBoundLogger, level: int, request: web.Request, call: Call, status: int
-) -> None:
+def _write_line(write: Callable[..., object], request: web.Request, call: Call, status: int) -> None:
     duration_ms = round((time.perf_counter() - call.accepted) * 1000, 2)
-    if call.failure:
-        log.log(
-            level, "http", method=request.method, path=request.path, status=status, ms=duration_ms, code=call.failure
-        )
-    else:
-        log.log(level, "http", method=request.method, path=request.path, status=status, ms=duration_ms)
+    more = {"code": call.failure} if call.failure else {}
+    write("http", method=request.method, path=request.path, status=status, ms=duration_ms, **more)

@@ -61,10 +61,11 @@ class ProblemBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
 
 
 def failure_of(error: Exception, request: web.Request) -> TidegateError:
-    """Return the named failure that stands for ``error``; one without a name is logged, and is an ``internal_error``."""
+    """Return the named failure that stands for ``error``; one without a name is logged: ``internal_error``."""
     if isinstance(error, TidegateError):
         if error.problem.status == SERVER_ERROR:
             _log.error("call_failed", code=error.code, method=request.method, path=request.path, exc_info=error)
+            return TidegateError(code=error.code)
         return error
     if isinstance(error, web.HTTPException) and error.status < SERVER_ERROR:
         return _from_http(error, request)

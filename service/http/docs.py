@@ -1,0 +1,147 @@
+"""What the service says of itself: an OpenAPI 3.1 document built from the structs, and a page that shows it offline."""
+
+import html
+from typing import Any, Final
+
+import msgspec
+from aiohttp import web
+
+from protocol.errors import PROBLEMS, NotFound
+from protocol.requests import RequestState, SubmitBody
+from service.http.health import Health
+from service.middleware.errors import ProblemBody
+
+REFERENCE: Final = "#/components/schemas/{name}"
+DOCUMENT: Final = web.AppKey("document", bytes)
+PAGE: Final = web.AppKey("page", bytes)
+
+Operation = tuple[str, str, str, str, dict[str, str]]
+OPERATIONS: Final[tuple[Operation, ...]] = (
+    (
+        "post",
+        "/api/requests",
+        "Submit a request; it outlives the connection.",
+        "SubmitBody",
+        {"202": "", "200": "", "400": "ProblemBody", "422": "ProblemBody", "503": "ProblemBody"},
+    ),
+    ("get", "/api/requests/{id}", "Look at a request.", "", {"200": "RequestState", "404": "ProblemBody"}),
+    (
+        "get",
+        "/api/requests/{id}/events",
+        "Follow a request as server-sent events, from the start or after a position.",
+        "",
+        {"200": "", "400": "ProblemBody", "404": "ProblemBody", "410": "ProblemBody"},
+    ),
+    ("post", "/api/requests/{id}/cancel", "Cancel a request; idempotent.", "", {"202": "", "404": "ProblemBody"}),
+    ("get", "/ws", "Submit, follow and cancel over a WebSocket.", "", {"101": "", "403": "ProblemBody"}),
+    ("post", "/v1/chat/completions", "OpenAI's chat completions, whole or streamed.", "", {"200": ""}),
+    ("get", "/v1/models", "OpenAI's list of models.", "", {"200": ""}),
+    ("get", "/api/health", "How each part is.", "", {"200": "Health", "503": "Health"}),
+    ("get", "/api/health/live", "Whether the loop runs.", "", {"200": "Health"}),
+    ("get", "/api/health/ready", "Whether traffic may come.", "", {"200": "Health", "503": "Health"}),
+)
+MEDIA: Final = {"ProblemBody": "application/problem+json"}
+
+
+def add_routes(app: web.Application) -> None:
+    """Offer the document, the page, and an explanation of each error code."""
+    document = openapi()
+    app[DOCUMENT] = msgspec.json.encode(document)
+    app[PAGE] = page(document).encode()
+    app.router.add_get("/openapi.json", _document)
+    app.router.add_get("/docs", _page)
+    app.router.add_get("/errors/{code}", _error)
+
+
+def openapi() -> dict[str, Any]:
+    """Build the OpenAPI 3.1 document."""
+    _, schemas = msgspec.json.schema_components([SubmitBody, RequestState, Health, ProblemBody], ref_template=REFERENCE)
+    paths: dict[str, dict[str, Any]] = {}
+    for method, path, summary, body, answers in OPERATIONS:
+        operation: dict[str, Any] = {"summary": summary, "responses": {}}
+        if "{id}" in path:
+            operation["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
+        if body:
+            operation["requestBody"] = {"required": True, "content": _content(body)}
+        for status, schema in answers.items():
+            answer: dict[str, Any] = {"description": _phrase(schema)}
+            if schema:
+                answer["content"] = _content(schema)
+            operation["responses"][status] = answer
+        paths.setdefault(path, {})[method] = operation
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Tidegate", "version": "1", "description": "Requests that outlive their connections."},
+        "paths": paths,
+        "security": [{}, {"bearer": []}, {"key": []}],
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+        },
+    }
+
+
+def page(document: dict[str, Any]) -> str:
+    """Render the document as one page that loads nothing."""
+    calls = "".join(
+        f"<section><h2><b>{method.upper()}</b> <code>{html.escape(path)}</code></h2>"
+        f"<p>{html.escape(operation['summary'])}</p>{_details('Details', operation)}</section>"
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    )
+    schemas = "".join(_details(name, schema) for name, schema in sorted(document["components"]["schemas"].items()))
+    codes = "".join(
+        f"<tr><td><a href='/errors/{code}'><code>{code}</code></a></td><td>{problem.status}</td>"
+        f"<td>{html.escape(problem.title)}</td><td>{html.escape(problem.remedy)}</td></tr>"
+        for code, problem in sorted(PROBLEMS.items())
+    )
+    return _PAGE.format(
+        title="Tidegate",
+        body=f"<p><a href='/openapi.json'>openapi.json</a></p>{calls}<h2>Schemas</h2>{schemas}"
+        f"<h2>Errors</h2><table><tr><th>Code<th>Status<th>Meaning<th>Remedy</tr>{codes}</table>",
+    )
+
+
+async def _document(request: web.Request) -> web.Response:
+    return web.Response(body=request.config_dict[DOCUMENT], content_type="application/json")
+
+
+async def _page(request: web.Request) -> web.Response:
+    return web.Response(body=request.config_dict[PAGE], content_type="text/html", charset="utf-8")
+
+
+async def _error(request: web.Request) -> web.Response:
+    code = request.match_info["code"]
+    problem = PROBLEMS.get(code)
+    if problem is None:
+        raise NotFound(f"There is no error code {code[:80]!r}")
+    body = (
+        f"<p>{html.escape(problem.title)}.</p><p>HTTP status {problem.status}. "
+        f"The same request {'may' if problem.temporary else 'will not'} succeed later.</p>"
+        f"<p>{html.escape(problem.remedy)}</p>"
+    )
+    return web.Response(text=_PAGE.format(title=code, body=body), content_type="text/html")
+
+
+def _content(schema: str) -> dict[str, Any]:
+    return {MEDIA.get(schema, "application/json"): {"schema": {"$ref": REFERENCE.format(name=schema)}}}
+
+
+def _phrase(schema: str) -> str:
+    return {"ProblemBody": "It failed: the problem says why.", "": "Done."}.get(schema, schema)
+
+
+def _details(name: str, value: object) -> str:
+    text = msgspec.json.format(msgspec.json.encode(value), indent=2).decode()
+    return f"<details><summary>{html.escape(name)}</summary><pre>{html.escape(text)}</pre></details>"
+
+
+_PAGE: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width">
+<style>body{{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}}
+h2{{font-size:1.1rem}}pre{{overflow:auto;background:#8881;padding:1rem}}td,th{{text-align:left;padding:.2rem .6rem}}
+:root{{color-scheme:light dark}}</style><h1>{title}</h1>{body}</html>
+"""
