@@ -1,0 +1,100 @@
+"""Writes the pages that are tables of the code: ``python docs/generate.py``. A test checks that they are up to date."""  # noqa: INP001 - a script
+
+import re
+import sys
+from pathlib import Path
+from typing import Final
+
+HERE: Final = Path(__file__).resolve().parent
+ERRORS_HEAD: Final = """\
+# Errors
+
+Every failure has a code. The table below is generated from `protocol/errors.py` by `python docs/generate.py`; it is the
+same for every surface.
+
+On the native endpoints an error is `application/problem+json` with `type`, `title`, `status`, `code`, `detail`,
+`remedy`, `requestId`, `traceId`, and where they apply `retryAfterMs` and `errors` (a `path` and a `message` for each
+wrong field). On `/v1/` it is OpenAI's envelope, with the same `code`. On the socket it is an `error` frame: with `terminal` it is the
+end of a request, otherwise the refusal of a frame. Nothing of it ever holds a stack trace, a secret or an upstream's
+body.
+
+*Temporary* means that the same request may succeed later; where the service knows when, it says so in `Retry-After` and
+`retryAfterMs`. *Close* is the code with which the failure closes a WebSocket, where it does.
+
+"""
+SETTINGS_HEAD: Final = """\
+# Settings
+
+Each is an environment variable, or a line of a file `.env` in the working directory; the environment wins. An empty
+value is the same as none. `.env.example` is a template. The table is generated from `service/settings.py` by
+`python docs/generate.py`.
+
+"""
+
+
+def errors() -> str:
+    """Return the page of errors."""
+    from protocol.errors import PROBLEMS  # noqa: PLC0415 - the path is set first
+
+    rows = ["| code | status | close | temporary | means | what to do |", "|---|---|---|---|---|---|"]
+    for code, problem in PROBLEMS.items():
+        cells = (
+            f"`{code}`",
+            str(problem.status),
+            str(problem.close or ""),
+            "yes" if problem.temporary else "",
+            problem.title,
+            problem.remedy,
+        )
+        rows.append(_row(cells))
+    return ERRORS_HEAD + "\n".join(rows) + "\n"
+
+
+def settings() -> str:
+    """Return the page of settings."""
+    from service.settings import Settings  # noqa: PLC0415 - the path is set first
+
+    said = _attributes(Settings.__doc__ or "")
+    rows = ["| variable | default | |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in (None, "", ()) else f"`{field.default}`"
+        rows.append(_row((f"`{name.upper()}`", default, _as_variables(said[name]))))
+    return SETTINGS_HEAD + "\n".join(rows) + "\n"
+
+
+PAGES: Final = {"errors.md": errors, "settings.md": settings}
+
+
+def main() -> None:
+    """Write every page."""
+    for name, page in PAGES.items():
+        (HERE / name).write_text(page(), encoding="utf-8")
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _as_variables(text: str) -> str:
+    """Return ``text`` with fields named as the variables that set them."""
+    return re.sub(r"``([a-z_]+_[a-z_]+)``", lambda match: f"`{match[1].upper()}`", text).replace("``", "`")
+
+
+def _attributes(docstring: str) -> dict[str, str]:
+    """Return what a docstring says of each attribute, by its name."""
+    lines = docstring.partition("Attributes:\n")[2].splitlines()
+    found: dict[str, str] = {}
+    name = ""
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if indent == 8:  # noqa: PLR2004 - the depth of an attribute's line in the docstring of a class
+            name, _, text = line.strip().partition(": ")
+            found[name] = text
+        elif name and line.strip():
+            found[name] += " " + line.strip()
+    return found
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(HERE.parent))
+    main()

@@ -1,0 +1,40 @@
+"""The actors in a plain asyncio program, with no server: a local model, or OpenAI's where OPENAI_API_KEY is set."""
+
+import asyncio
+import os
+
+from actors.cache import CacheActor
+from actors.follow import Follower
+from actors.llm_gateway import GatewayConfig, build_gateway
+from actors.request_router import RequestRouter
+from actors.runtime import Ref, System
+from protocol.events import Delta, Entry
+from protocol.llm import ChatMessage, ChatRequest
+from protocol.requests import Submit
+
+
+async def answer(router: Ref[Submit], question: str) -> None:
+    """Print an answer as it comes, and where it came from."""
+    request = ChatRequest(model="default", messages=(ChatMessage(role="user", content=question),), max_tokens=64)
+    handle = (await router.ask(Submit(request=request), timeout=10)).handle
+    async with Follower(handle.stream) as follower:
+        async for item in follower:
+            if isinstance(item, Entry) and isinstance(item.event, Delta):
+                print(item.event.text, end="", flush=True)
+    print(f"\n[{handle.source}: {handle.state().assistant_status}]")
+
+
+async def main() -> None:
+    """Ask the same three times: the model is called once."""
+    config = GatewayConfig(
+        openai_api_key=os.getenv("OPENAI_API_KEY", ""), openai_base_url=os.getenv("OPENAI_BASE_URL", "")
+    )
+    async with System() as system:
+        gateway = system.spawn(build_gateway(config), name="gateway")
+        cache = system.spawn(lambda: CacheActor(max_entries=100, max_bytes=1_000_000), name="cache")
+        router = system.spawn(lambda: RequestRouter(gateway=gateway, cache=cache), name="router")
+        await asyncio.gather(answer(router, "Name three fruits."), answer(router, "Name three fruits."))  # joined
+        await answer(router, "Name three fruits.")  # replayed
+
+
+asyncio.run(main())
