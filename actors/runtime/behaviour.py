@@ -46,7 +46,7 @@ class Behaviour(ABC, Generic[M_contra]):
         """Run after the last message of an instance that was started, however it ended; also before a restart."""
 
     @abstractmethod
-    def _bind(self, cell: Any, ref: Any, system: Any) -> None:  # noqa: ANN401 - the layers above this one
+    def _bind(self, cell: Any, ref: Any, system: Any) -> None:  # noqa: ANN401 - as in the base
         """Take one's place in a system."""
 
 

@@ -1,42 +1,22 @@
 """The body of one actor: its mailbox, the task that serves it, and its life from the first start to the end."""
 
 import asyncio
-from asyncio import CancelledError, Future, Task
+from asyncio import Future, Task
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, Final
-
-import msgspec
-from opentelemetry.context import attach, detach
+from typing import Any
 
 from actors.runtime.behaviour import Behaviour
-from actors.runtime.consumer import close_span, open_span
 from actors.runtime.core import Core
-from actors.runtime.envelope import NO_CONTEXT, SCOPE, Crash, Drained, Envelope, Scope, Stop, Void
-from actors.runtime.handlers import Handler
+from actors.runtime.dispatch import Dispatcher, Identity
+from actors.runtime.envelope import NO_CONTEXT, SCOPE, Crash, Drained, Envelope, Stop
 from actors.runtime.mailbox import Mailbox
-from actors.runtime.order import Deferred, Order
+from actors.runtime.order import Order
 from actors.runtime.supervision import Restarts
 from protocol.errors import ActorFailed, ActorStopped, Overloaded
 
-BUDGET: Final = 64  # messages that an actor handles before it lets the others in the loop have a turn
 
-
-class Identity(msgspec.Struct, frozen=True):
-    """What an actor is called.
-
-    Attributes:
-        name: its name.
-        destination: what its spans say, with few different values: the family's name for a keyed actor.
-        address: what is equal for all refs to it.
-    """
-
-    name: str
-    destination: str
-    address: object
-
-
-class Cell:
+class Cell(Dispatcher):
     """One actor from its spawning to its end, over all the instances that its restarts make.
 
     Args:
@@ -60,28 +40,20 @@ class Cell:
         after: "Cell | None" = None,
         rest: Callable[[], object] | None = None,
     ) -> None:
-        self.core = core
-        self.identity = identity
-        self.name = identity.name
         self.ended = False
         self.restarts = 0
-        self.turns = 0
-        self.orders: set[Order] = set()
         self.watchers: dict[Cell, Envelope] = {}
         self.watching: set[Cell] = set()
         self._factory = factory
         self._bind = bind
         self._on_end = ended
         self._after = after
-        self._rest = rest
-        self._halted = self._draining = self._begun = False
+        self._draining = self._begun = False
         self._escalated: Exception | None = None
         self._end = core.loop.create_future()
         self._pause: Future[None] | None = None
         actor = factory()
-        self.declared = actor.domain_errors
-        self.mailbox = Mailbox(actor.capacity, actor.overflow)
-        self.scope = Scope(core, identity.address, None)
+        super().__init__(core, identity, Mailbox(actor.capacity, actor.overflow), actor.domain_errors, rest)
         self._order_limit = actor.orders
         self._budget = Restarts(actor.restarts, actor.within, actor.backoff)
         bind(actor, self)
@@ -94,7 +66,7 @@ class Cell:
 
     def stop(self) -> None:
         """Take nothing new, and end after the message at hand."""
-        self._halted = True
+        self.halted = True
         self._close(Stop())
 
     def drain(self) -> None:
@@ -166,7 +138,7 @@ class Cell:
             self._after = None
         self._begun = True
         fresh: Behaviour[Any] | None = actor
-        while not self._halted and (failure := await self._live(fresh)) is not None:
+        while not self.halted and (failure := await self._live(fresh)) is not None:
             fresh = None
             delay = self._budget.after(self.core.clock.time())
             if delay is None:
@@ -183,130 +155,21 @@ class Cell:
             if actor is None:
                 actor = self._factory()
                 self._bind(actor, self)
-        except Exception as error:  # noqa: BLE001 - supervision is where failures end
+        except Exception as error:  # noqa: BLE001 - the instance is gone already
             return error
         try:
             await actor.started()
-            return await self._serve(actor)
-        except Exception as error:  # noqa: BLE001 - supervision is where failures end
+            return await self.serve(actor)
+        except Exception as error:  # noqa: BLE001 - the instance is gone already
             return error
         finally:
-            self._settle_present()
+            self.leave_present()
             try:
                 await actor.stopped()
-            except Exception as error:  # noqa: BLE001 - the instance is gone already
+            except Exception as error:
                 self.core.log.warning("actor %s failed in its stopped hook", self.name, exc_info=error)
 
-    async def _serve(self, actor: Behaviour[Any]) -> Exception | None:
-        core, scope, mailbox, handlers = self.core, self.scope, self.mailbox, actor._handlers  # noqa: SLF001 - its type
-        system, queue, waiting = mailbox.lanes()
-        budget = BUDGET
-        while True:
-            if system:
-                envelope = system.popleft()
-            elif queue:
-                if not budget:
-                    self.turns += 1
-                    budget = BUDGET
-                    await asyncio.sleep(0)
-                    continue
-                budget -= 1
-                envelope = queue.popleft()
-                if waiting:
-                    mailbox.make_room()
-            else:
-                scope.envelope = None
-                self.turns += 1
-                if self._rest is not None:
-                    self._rest()
-                await mailbox.arrival()
-                budget = BUDGET
-                continue
-            message, reply = envelope.message, envelope.reply
-            try:
-                handler = handlers[type(message)]
-            except KeyError:
-                if self._obey(envelope):
-                    return None
-                continue
-            if reply is not None and reply.done():
-                core.expired += 1
-                continue
-            scope.envelope = envelope
-            try:
-                if envelope.context or message.traced:
-                    result = await self._traced(handler, actor, envelope)
-                else:
-                    result = await handler(actor, message)
-            except self.declared as error:
-                core.refuse(envelope, error)
-            except Exception as error:
-                return self._failed(envelope, error)
-            except CancelledError as error:
-                if self._halted or self.task.cancelling():
-                    raise
-                return self._failed(envelope, RuntimeError("a handler was cancelled from within"), error)
-            else:
-                if reply is None:
-                    continue
-                if isinstance(result, Deferred):
-                    if result.envelope is not envelope:
-                        return self._failed(envelope, TypeError("a handler returned another message's reply"))
-                    scope.envelope = None
-                elif reply.done():
-                    core.late_replies += 1
-                else:
-                    reply.set_result(result)
-
-    async def _traced(self, handler: Handler, actor: Behaviour[Any], envelope: Envelope) -> object:
-        """Handle a message within the context it came with, and within a span of its own if its class wants one."""
-        message = envelope.message
-        now = self.core.clock.time()
-        span = open_span(self.core.tracer, self.identity.destination, envelope, now) if message.traced else None
-        token = attach(envelope.context)
-        try:
-            result = await handler(actor, message)
-        except BaseException as error:
-            if span is not None:
-                close_span(span, error)
-            raise
-        finally:
-            detach(token)
-        if span is not None:
-            if isinstance(result, Deferred) and result.envelope is envelope:
-                result.hold(span)
-            else:
-                close_span(span, None)
-        return result
-
-    def _obey(self, envelope: Envelope) -> bool:
-        """Carry out a command of the runtime, and say whether it ends the actor."""
-        command = envelope.message
-        if isinstance(command, Stop):
-            return True
-        if isinstance(command, Drained):
-            return not any(order.delays_drain for order in self.orders)
-        if isinstance(command, Crash):
-            raise command.error
-        if not isinstance(command, Void):
-            reason = f"{self.name} has no handler for {type(command).__qualname__}"
-            self.core.undelivered(self.name, envelope, ActorFailed(reason), reason)
-        return False
-
-    def _failed(self, envelope: Envelope, error: Exception, cause: BaseException | None = None) -> Exception:
-        failure = ActorFailed(f"{self.name} failed")
-        failure.__cause__ = error
-        error.__cause__ = cause or error.__cause__
-        if envelope.reply is not None:
-            self.core.refuse(envelope, failure)
-        return error
-
     # ------------------------------------------------------------------------------------------------------ its end
-
-    def _settle_present(self) -> None:
-        envelope, self.scope.envelope = self.scope.envelope, None
-        if envelope is not None and envelope.pending:
-            self.core.stopped(self.name, envelope)
 
     def _abort(self, error: Exception, *, restart: bool = False) -> None:
         for order in [order for order in self.orders if not (restart and order.survives_restart)]:

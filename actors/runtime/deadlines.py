@@ -12,9 +12,9 @@ PROMPT: Final = 0.01  # seconds: an ask answered sooner than this never costs a 
 class Deadlines:
     """The deadlines of all asks under way.
 
-    Most asks are answered within a turn or two of the loop, and a timer made and cancelled for each would cost more than
-    its message. So one timer looks every ``PROMPT`` seconds, as long as there are asks, for those that are not answered
-    yet, and gives each of them a timer of its own, for its exact deadline.
+    Most asks are answered within a turn or two of the loop, and a timer made and cancelled for each would cost more
+    than its message. So one timer looks every ``PROMPT`` seconds, as long as there are asks, for those that are not
+    answered yet, and gives each of them a timer of its own, for its exact deadline.
 
     Args:
         clock: the system's clock.

@@ -155,4 +155,3 @@ class Ref(Generic[M_contra]):
             await mailbox.room(envelope)
             if envelope.reply is not None and envelope.reply.done():
                 return
-

@@ -11,10 +11,11 @@ import msgspec
 from opentelemetry.trace import Tracer, TracerProvider, get_tracer
 
 from actors.runtime.behaviour import Behaviour
-from actors.runtime.cell import Cell, Identity
+from actors.runtime.cell import Cell
 from actors.runtime.clock import Clock
 from actors.runtime.core import Core
 from actors.runtime.dead_letters import DeadLetters
+from actors.runtime.dispatch import Identity
 from actors.runtime.envelope import SCOPE
 from actors.runtime.keyed import Keyed
 from actors.runtime.ref import Ref

@@ -186,7 +186,9 @@ class Probe(Generic[M]):
             raise AssertionError(f"{self.ref.name} expected {kind.__name__}, but nothing came") from None
         message = self.received.popleft()
         if not isinstance(message, kind):
-            raise AssertionError(f"{self.ref.name} expected {kind.__name__}, but {message!r} came")
+            raise AssertionError(  # noqa: TRY004 - it is the test that fails
+                f"{self.ref.name} expected {kind.__name__}, but {message!r} came"
+            )
         return message
 
     async def expect_nothing(self) -> None:
