@@ -14,9 +14,9 @@ same for every surface.
 
 On the native endpoints an error is `application/problem+json` with `type`, `title`, `status`, `code`, `detail`,
 `remedy`, `requestId`, `traceId`, and where they apply `retryAfterMs` and `errors` (a `path` and a `message` for each
-wrong field). On `/v1/` it is OpenAI's envelope, with the same `code`. On the socket it is an `error` frame: with `terminal` it is the
-end of a request, otherwise the refusal of a frame. Nothing of it ever holds a stack trace, a secret or an upstream's
-body.
+wrong field). On `/v1/` it is OpenAI's envelope, with the same `code`. On the socket it is an `error` frame: with
+`terminal` it ends the request, otherwise it refuses one frame. Nothing of it ever holds a stack trace, a secret or an
+upstream's body.
 
 *Temporary* means that the same request may succeed later; where the service knows when, it says so in `Retry-After` and
 `retryAfterMs`. *Close* is the code with which the failure closes a WebSocket, where it does.
