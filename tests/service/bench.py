@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
-from aiohttp import ClientResponse, ClientSession, web
+from aiohttp import ClientResponse, ClientSession, TCPConnector, web
 
 from actors.cache import CacheActor
+from actors.request_record import RequestRecord
 from actors.request_router import RequestRouter
 from actors.runtime import Actor, Deferred, System, handles
 from actors.subscription_hub import SubscriptionHub
@@ -26,6 +28,7 @@ from protocol.gateway import (
     ResolveModel,
 )
 from protocol.llm import Attempt, ToolCall, Usage
+from protocol.requests import GetRequest
 from service.auth import Authenticator
 from service.container import Container
 from service.context import CONTAINER
@@ -122,13 +125,38 @@ class HandGateway(Actor[Complete | ListModels | ResolveModel | GetProviders]):
         return (ProviderStatus(name="p", state="ready"),)
 
 
+class Wire:
+    """A connection of a client that sees every byte."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    async def headers(self) -> str:
+        """Return the status line and the headers."""
+        return (await self.reader.readuntil(b"\r\n\r\n")).decode()
+
+    async def chunk(self) -> bytes:
+        """Return what the server sent in one write."""
+        size = int(await self.reader.readline(), 16)
+        data = await self.reader.readexactly(size)
+        assert await self.reader.readline() == b"\r\n"
+        return data
+
+    async def leave(self) -> None:
+        """Go away without a word."""
+        self.writer.transport.abort()
+        with suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+
 class Service:
     """A running service and a client of it.
 
     Attributes:
         base: its address.
-        client: a client that follows no cookie and no redirect of its own.
-        router: the request router, to look behind the surface.
+        client: a client with as many connections as it likes.
+        container: to look behind the surface.
         calls: what has reached the gateway, in order.
     """
 
@@ -174,6 +202,37 @@ class Service:
     async def follow(self, request_id: str, query: str = "", **headers: str) -> ClientResponse:
         """Open the stream of a request."""
         return await self.client.get(f"{self.base}/api/requests/{request_id}/events{query}", headers=dashed(headers))
+
+    async def followers(self, request_id: str) -> int:
+        """Return how many readers a request has now."""
+        handle = await self.container.router.ask(GetRequest(request_id), timeout=5)
+        assert isinstance(handle, RequestRecord)
+        return handle.stream.followers
+
+    async def until_followers(self, request_id: str, count: int) -> None:
+        """Wait until a request has so many readers."""
+        async with asyncio.timeout(5):
+            while await self.followers(request_id) != count:
+                await asyncio.sleep(0)
+
+    @property
+    def port(self) -> int:
+        """Its port on loopback."""
+        return int(self.base.rpartition(":")[2])
+
+    async def connect(self, method: str, path: str, body: object = None, *, window: int = 0) -> "Wire":
+        """Send a request over a connection of its own, byte by byte in the test's hand."""
+        end = socket.socket()
+        end.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+        if window:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        await asyncio.get_running_loop().sock_connect(end, ("127.0.0.1", self.port))
+        reader, writer = await asyncio.open_connection(sock=end)
+        data = b"" if body is None else json.dumps(body).encode()
+        kind = b"Content-Type: application/json\r\n" if data else b""
+        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n".encode()
+        writer.write(head + kind + b"\r\n" + data)
+        return Wire(reader, writer)
 
     async def state(self, request_id: str) -> Any:  # noqa: ANN401 - JSON
         """Return a request's state."""
@@ -226,7 +285,7 @@ async def open_service(**settings: Any) -> AsyncIterator[Service]:  # noqa: ANN4
     """Serve on a free port of loopback."""
     calls: asyncio.Queue[Call] = asyncio.Queue(1000)
     options = load_settings(None, **settings)
-    async with System() as system, ClientSession() as client:
+    async with System() as system, ClientSession(connector=TCPConnector(limit=0)) as client:
         gateway = system.spawn(lambda: HandGateway(calls), name="llm-gateway")
         cache = system.spawn(lambda: CacheActor(max_entries=100, max_bytes=1_000_000), name="cache")
         container = Container(

@@ -157,7 +157,16 @@ def test_a_value_that_can_not_be_is_named_by_its_path(changes: dict[str, Any], p
 @pytest.mark.parametrize(
     "changes",
     [
-        {"options": {"temperature": 0, "topP": 0, "maxTokens": 1, "timeoutMs": 1, "cacheTtlMs": 0, "stop": list("abcd")}},
+        {
+            "options": {
+                "temperature": 0,
+                "topP": 0,
+                "maxTokens": 1,
+                "timeoutMs": 1,
+                "cacheTtlMs": 0,
+                "stop": list("abcd"),
+            }
+        },
         {"options": {"temperature": 2, "topP": 1, "timeoutMs": 3_600_000, "cacheTtlMs": 86_400_000}},
         {"options": {"seed": -(2**63)}},
         {"schema": nested(64)},

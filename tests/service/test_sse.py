@@ -1,0 +1,286 @@
+"""A log as server-sent events: from anywhere, to its end."""
+
+import random
+from collections.abc import AsyncIterator
+
+import pytest
+
+from actors.event_log import EventLog, RequestStream
+from protocol.errors import UnrecoverablePosition
+from protocol.events import Completed, Delta, Position, Started
+from service.http import sse
+from service.http.sse import Opening, opening_of
+from tests.service.bench import Event, Service, open_service, parse_events, read_events, text_of
+
+PIECES = tuple(f"{index} " for index in range(40))
+TEXT = "".join(PIECES)
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    """A service whose gateway is in the test's hand."""
+    async with open_service() as running:
+        yield running
+
+
+def log(*texts: str, ended: bool = False) -> RequestStream:
+    """A stream with these texts, the whole of it perhaps too large for its ring."""
+    events = EventLog(epoch="k3", max_bytes=2000)
+    events.extend([Started(model="m", created=1), *(Delta(text=text) for text in texts)])
+    if ended:
+        events.append(Completed(result=b"{}"))  # type: ignore[arg-type]
+    return RequestStream("req_1", events)
+
+
+def at(offset: int, epoch: str = "k3") -> Position:
+    """A position in the log above."""
+    return Position(epoch, offset)
+
+
+async def test_a_stream_is_written_to_the_byte(service: Service) -> None:
+    """Id, event and data, in this order, then one blank line; the last write also ends the response."""
+    request_id = await service.submit()
+    wire = await service.connect("GET", f"/api/requests/{request_id}/events")
+    headers = await wire.headers()
+    assert headers.startswith("HTTP/1.1 200 ")
+    for line in (
+        "Content-Type: text/event-stream\r\n",
+        "Cache-Control: no-cache\r\n",
+        "X-Accel-Buffering: no\r\n",
+        "x-tidegate-source: upstream\r\n",
+    ):
+        assert line in headers
+    first = await wire.chunk()
+    epoch = first[4:12].decode()
+    call = await service.call()
+    await call.say("Hel\nlo")
+    assert (await wire.chunk()).decode() == (
+        f'id: {epoch}:2\nevent: update\ndata: {{"type":"update","requestId":"{request_id}","offset":2,'
+        '"data":{"delta":"Hel\\nlo"}}\n\n'
+    )
+    await call.end()
+    last = await wire.chunk()
+    assert last.startswith(f"id: {epoch}:3\nevent: complete\ndata: {{".encode())
+    assert last.endswith(b"}\n\n")
+    assert await wire.chunk() == b""
+    await wire.leave()
+
+
+async def test_what_comes_together_is_written_together(service: Service) -> None:
+    """All that one network read gave goes out in one write, each entry with its own id."""
+    request_id = await service.submit()
+    wire = await service.connect("GET", f"/api/requests/{request_id}/events")
+    await wire.headers()
+    await wire.chunk()
+    call = await service.call()
+    await call.tell(*(Delta(text=text) for text in ("a", "b", "c")))
+    events = parse_events((await wire.chunk()).decode())
+    assert [(event.id.split(":")[1], event.data["data"]["delta"]) for event in events] == [
+        ("2", "a"),
+        ("3", "b"),
+        ("4", "c"),
+    ]
+    await wire.leave()
+    await call.end()
+
+
+async def test_a_result_on_several_lines_is_still_one_data_line(service: Service) -> None:
+    """A structured answer is passed on as the model wrote it, but a newline would end the field."""
+    request_id = await service.submit(schema={"type": "object"})
+    call = await service.call()
+    await call.end(result={"ok": True, "why": "two\nlines"})
+    events = await read_events(await service.follow(request_id))
+    assert events[-1].data["data"]["coreResult"] == {"ok": True, "why": "two\nlines"}
+
+
+async def test_silence_is_filled_with_pings_of_one_newline(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also before the first token; a blank line after a comment would be an empty event to some readers."""
+    monkeypatch.setattr(sse, "PING_INTERVAL", 0.001)
+    request_id = await service.submit()
+    wire = await service.connect("GET", f"/api/requests/{request_id}/events")
+    await wire.headers()
+    assert (await wire.chunk()).startswith(b"id: ")
+    assert await wire.chunk() == b": ping\n"
+    assert await wire.chunk() == b": ping\n"
+    call = await service.call()
+    await call.say("at last")
+    while (chunk := await wire.chunk()) == b": ping\n":
+        pass
+    assert b"at last" in chunk
+    assert await wire.chunk() == b": ping\n"
+    await wire.leave()
+    await service.until_followers(request_id, 0)
+    await call.end()
+
+
+async def test_a_client_that_goes_away_leaves_nothing_behind(service: Service) -> None:
+    """It is noticed at once and not at the next token; the request goes on."""
+    request_id = await service.submit()
+    call = await service.call()
+    wires = [await service.connect("GET", f"/api/requests/{request_id}/events") for _ in range(3)]
+    for wire in wires:
+        await wire.headers()
+    await service.until_followers(request_id, 3)
+    for wire in wires:
+        await wire.leave()
+    await service.until_followers(request_id, 0)
+    assert not call.cancelled.is_set()
+    await call.say("unheard")
+    await call.end()
+    assert text_of(await read_events(await service.follow(request_id))) == "unheard"
+
+
+async def test_a_client_that_stops_reading_is_cut_off(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is held for it is bounded, in bytes and in time."""
+    monkeypatch.setattr(sse, "STALL_TIMEOUT", 0.01)
+    request_id = await service.submit()
+    call = await service.call()
+    wire = await service.connect("GET", f"/api/requests/{request_id}/events", window=4096)
+    await wire.headers()
+    wire.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await service.until_followers(request_id, 1)
+    said = 0
+    while await service.followers(request_id):
+        assert said < 64
+        await call.say("x" * 1_000_000)
+        said += 1
+    await wire.leave()
+    assert not call.cancelled.is_set()
+    await call.end()
+
+
+async def test_a_late_reader_gets_all_of_it(service: Service) -> None:
+    """After the end, a replay gives the same entries under the same ids, and ends."""
+    request_id = await service.submit()
+    stream = await service.follow(request_id)
+    call = await service.call()
+    await call.say(*PIECES)
+    await call.end()
+    live = await read_events(stream)
+    late = await read_events(await service.follow(request_id))
+    assert live == late
+    assert [event.event for event in late] == ["update"] * 41 + ["complete"]
+    assert [int(event.id.partition(":")[2]) for event in late] == list(range(1, 43))
+
+
+async def test_a_reader_goes_on_after_its_position(service: Service) -> None:
+    """`after` is exclusive, and wins over `Last-Event-ID`; after the last entry there is nothing, and the end."""
+    request_id = await service.answered("a", "b", "c")
+    whole = await read_events(await service.follow(request_id))
+    ids = [event.id for event in whole]
+    assert await read_events(await service.follow(request_id, f"?after={ids[1]}")) == whole[2:]
+    assert await read_events(await service.follow(request_id, Last_Event_ID=ids[2])) == whole[3:]
+    both = await service.follow(request_id, f"?after={ids[0]}", Last_Event_ID=ids[3])
+    assert await read_events(both) == whole[1:]
+    before = f"{ids[0].partition(':')[0]}:0"
+    assert await read_events(await service.follow(request_id, f"?after={before}&mode=replay")) == whole
+
+
+async def test_cut_anywhere_a_reader_puts_together_exactly_the_text(service: Service) -> None:
+    """Cut off at random a hundred times, and back with the last id that came through: no gap, no duplicate."""
+    request_id = await service.submit()
+    call = await service.call()
+    dice = random.Random(7)
+    seen: list[Event] = []
+    pieces = iter(PIECES)
+    for _ in range(100):
+        for piece in [next(pieces, "") for _ in range(dice.randrange(2))]:
+            await call.say(piece) if piece else None
+        response = await service.follow(request_id, **({"Last_Event_ID": seen[-1].id} if seen else {}))
+        got = b""
+        cut = dice.randrange(400)
+        last = (await service.state(request_id))["position"]["offset"]
+        known = int(seen[-1].id.partition(":")[2]) if seen else 0
+        while last > known and len(got) < cut and got.count(b"\n\n") < last - known:
+            got += await response.content.readany()
+        response.close()
+        kept = got[: dice.randrange(len(got) + 1)]
+        seen += parse_events(kept[: kept.rfind(b"\n\n") + 2].decode() if b"\n\n" in kept else "")
+    for piece in pieces:
+        await call.say(piece)
+    await call.end()
+    seen += await read_events(await service.follow(request_id, **({"Last_Event_ID": seen[-1].id} if seen else {})))
+    assert text_of(seen) == TEXT
+    assert [int(event.id.partition(":")[2]) for event in seen] == list(range(1, 43))
+
+
+async def test_what_no_longer_is_held_is_a_410_or_a_snapshot_that_says_so() -> None:
+    """Who names a lost position gets a no; who asks for a snapshot, or reconnects automatically, gets one."""
+    async with open_service(log_max_bytes=1024) as service:
+        request_id = await service.answered(*PIECES)
+        state = await service.state(request_id)
+        epoch, end = state["position"]["epoch"], state["position"]["offset"]
+        for query in (f"?after={epoch}:1", f"?after={epoch}:1&mode=replay", "?mode=replay"):
+            gone = await service.follow(request_id, query)
+            assert gone.status == 410
+            assert (await gone.json(content_type=None))["code"] == "unrecoverable_position"
+        for stream in (
+            await service.follow(request_id),
+            await service.follow(request_id, Last_Event_ID=f"{epoch}:1"),
+            await service.follow(request_id, Last_Event_ID="foreign1:3"),
+            await service.follow(request_id, f"?after={epoch}:1&mode=snapshot"),
+            await service.follow(request_id, "?after=foreign1:3&mode=snapshot"),
+        ):
+            events = await read_events(stream)
+            assert [event.event for event in events] == ["update", "complete"]
+            assert events[0].id == f"{epoch}:{end - 1}"
+            snapshot = events[0].data
+            assert (snapshot["snapshot"], snapshot["epoch"], snapshot["offset"]) == (True, epoch, end - 1)
+            assert text_of(events) == TEXT
+
+
+async def test_a_snapshot_is_followed_by_what_comes_after_it(service: Service) -> None:
+    """One merged update, and then each entry as it comes."""
+    request_id = await service.submit()
+    call = await service.call()
+    reader = await service.follow(request_id)
+    await call.say("a", "b")
+    while b'"b"' not in await reader.content.readuntil(b"\n\n"):
+        pass
+    reader.close()
+    stream = await service.follow(request_id, "?mode=snapshot")
+    await call.say("c")
+    await call.end()
+    events = await read_events(stream)
+    assert events[0].data["data"] == {"text": "ab"}
+    assert [event.data.get("data", {}).get("delta") for event in events] == [None, "c", None]
+    assert text_of(events) == "abc"
+
+
+async def test_live_is_only_what_comes_from_now_on(service: Service) -> None:
+    """Of a request that has ended, that is its end."""
+    request_id = await service.submit()
+    call = await service.call()
+    reader = await service.follow(request_id)
+    await call.say("before")
+    while b"before" not in await reader.content.readuntil(b"\n\n"):
+        pass
+    stream = await service.follow(request_id, "?mode=live")
+    await call.say("after")
+    await call.end()
+    assert text_of(await read_events(stream)) == "after"
+    await reader.read()
+    late = await read_events(await service.follow(request_id, "?mode=live"))
+    assert [event.event for event in late] == ["complete"]
+
+
+async def test_where_a_reader_begins() -> None:
+    """The table of positions and modes."""
+    held = log("a", "b")
+    assert opening_of(held, after=None, mode=None) == Opening(0)
+    assert opening_of(held, after=at(2), mode=None) == Opening(2)
+    assert opening_of(held, after=at(0), mode="replay") == Opening(0)
+    assert opening_of(held, after=at(3), mode="replay") == Opening(3)
+    assert opening_of(held, after=at(2), mode="snapshot") == Opening(snapshot=True)
+    assert opening_of(held, after=at(2), mode="live") == Opening(3)
+    assert opening_of(log("a", ended=True), after=None, mode="live") == Opening(2)
+    lost = log(*PIECES)
+    assert lost.first > 1
+    assert opening_of(lost, after=None, mode=None) == Opening(0)
+    assert opening_of(lost, after=at(1), mode=None, automatic=True) == Opening(snapshot=True)
+    assert opening_of(lost, after=at(1, "other"), mode="snapshot") == Opening(snapshot=True)
+    for after, mode in ((at(1), None), (at(1), "replay"), (None, "replay"), (at(1, "other"), None)):
+        with pytest.raises(UnrecoverablePosition):
+            opening_of(lost, after=after, mode=mode)  # type: ignore[arg-type]
+    with pytest.raises(UnrecoverablePosition, match="beyond the end"):
+        opening_of(held, after=at(4), mode="snapshot", automatic=True)
