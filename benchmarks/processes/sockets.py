@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import os
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -43,9 +43,8 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for the upgrade."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(self._upgrade)
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.write(self._upgrade)
 
     def data_received(self, data: bytes) -> None:
         """Take whole frames."""

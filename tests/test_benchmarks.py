@@ -1,0 +1,230 @@
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+import benchmarks.__main__ as command
+from benchmarks import runtime
+from benchmarks.harness import Comparison, Goal, Plan, Result, Row, Sample, Spread, Word, interleave, ratios, spread
+from benchmarks.limits import affordable_sockets
+from benchmarks.processes.load import Caller, Calls
+from benchmarks.processes.sockets import Client, masked
+from benchmarks.table import number, render
+
+
+def test_sides_take_turns_after_a_round_that_is_not_recorded() -> None:
+    """The order is A B A B, and the first turn of each side is left out of the figures."""
+    turns: list[str] = []
+
+    def side(name: str) -> Sample:
+        turns.append(name)
+        return {"n": len(turns)}
+
+    async def a() -> Sample:
+        return side("a")
+
+    async def b() -> Sample:
+        return side("b")
+
+    figures = asyncio.run(interleave(2, {"a": a, "b": b}))
+
+    assert turns == ["a", "b"] * 3
+    assert figures == {"a": {"n": [3, 5]}, "b": {"n": [4, 6]}}
+
+
+def test_ratios_are_taken_round_by_round() -> None:
+    """A machine that is twice as slow in one round does not change the ratio."""
+    assert ratios([10.0, 20.0], [5.0, 10.0]) == (2.0, 2.0)
+    assert ratios([1.0], [0.0]) == (float("inf"),)
+    with pytest.raises(ValueError, match="1 against 2"):
+        ratios([1.0], [1.0, 2.0])
+
+
+def test_a_spread_is_the_median_and_the_ends() -> None:
+    """An outlier moves an end and not the median."""
+    assert spread([3.0, 100.0, 1.0]) == Spread(median=3.0, low=1.0, high=100.0)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected", "met"),
+    [("cost", (2.0, 4.0), False), ("rate", (2.0, 4.0), False), ("cheaper", (0.5, 0.25), True)],
+)
+def test_a_comparison_puts_the_baseline_first_and_knows_which_way_round(
+    word: Word, expected: tuple[float, ...], met: bool
+) -> None:
+    """``cost`` and ``rate`` are ours over theirs, ``cheaper`` is theirs over ours; the goal is for the median ratio."""
+    comparison = Comparison(
+        benchmark="b", case="c", metric="m", unit="u", baseline="bare", word=word, goals={"ours": Goal("most", 2.0)}
+    )
+
+    first, second = comparison.rows({"ours": {"m": [2.0, 8.0]}, "bare": {"m": [1.0, 2.0]}})
+
+    assert (first.side, first.ratios, first.word, first.met) == ("bare", (), "", None)
+    assert (second.side, second.ratios, second.word, second.met) == ("ours", expected, word, met)
+
+
+def test_a_goal_is_a_bound() -> None:
+    """The bound itself is good enough, and is shown with its direction."""
+    assert Goal("least", 1.4).met(1.4)
+    assert not Goal("least", 1.4).met(1.39)
+    assert Goal("most", 2.0).met(2.0)
+    assert [str(Goal("least", 1.4)), str(Goal("most", 2.0))] == [">= 1.4", "<= 2"]
+
+
+def test_being_quick_is_a_tenth_of_the_work() -> None:
+    """A count never becomes nothing."""
+    assert (Plan().scaled(500), Plan(quick=True).scaled(500), Plan(quick=True).scaled(3)) == (500, 50, 1)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0.00"), (0.1234, "0.123"), (1.234, "1.23"), (12.34, "12.3"), (123.4, "123"), (12345.6, "12,346")],
+)
+def test_numbers_have_three_digits(value: float, text: str) -> None:
+    """More than that would pretend to be known."""
+    assert number(value) == text
+
+
+def test_the_table_shows_medians_ratios_and_goals() -> None:
+    """Each row is a line, with the verdict at its end, and the notes stand below."""
+    row = Row(
+        benchmark="proxying",
+        case="unary",
+        side="ours",
+        unit="ms",
+        values=(1.0, 3.0, 2.0),
+        ratios=(1.5, 2.5, 1.75),
+        word="cost",
+        goal=Goal("most", 2.0),
+    )
+
+    lines = render([Result((row,), ("a note",))]).splitlines()
+
+    assert " ".join(lines[2].split()) == "proxying unary ours 2.00 1.00..3.00 ms 1.75x cost 1.50..2.50 <= 2 met"
+    assert lines[-1] == "* a note"
+
+
+def test_the_command_measures_what_it_is_told_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quick run of the runtime benchmark gives every side on both loops, in the table and in the file."""
+    monkeypatch.setattr(runtime, "TELLS", 2000)
+    monkeypatch.setattr(runtime, "ASKS", 400)
+    out = tmp_path / "out.json"
+
+    assert command.main(["runtime", "--quick", "--rounds", "1", "--json", str(out)]) == 0
+
+    rows = json.loads(out.read_bytes())["runtime"]["rows"]
+    assert {(row["case"], row["side"]) for row in rows} >= {
+        (f"{what}, {loop}", side)
+        for what in ("tell", "ask")
+        for loop in ("asyncio", "uvloop")
+        for side in ("bare queue", "actor")
+    }
+    assert all(row["median"] > 0 and len(row["values"]) == 1 for row in rows)
+    assert "bare queue" in capsys.readouterr().out
+
+
+def test_the_command_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unknown benchmark is named, with those that there are."""
+    with pytest.raises(SystemExit):
+        command.main(["nonsense"])
+    said = capsys.readouterr().err
+    assert "'nonsense'" in said
+    assert "fanout" in said
+
+
+class Wire(asyncio.Transport):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[bytes] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent.append(bytes(data))
+
+    def close(self) -> None:
+        self.sent.append(b"closed")
+
+
+def load(kind: str, count: int, share: int = 1) -> Calls:
+    """The calls of one run."""
+    return Calls(kind=kind, count=count, share=share, label="run", head=b"POST / HTTP/1.1\r\n")
+
+
+async def test_a_caller_sends_the_next_call_when_the_answer_is_whole() -> None:
+    """An answer in pieces is one answer; a wrong one is counted; after the last the connection is closed."""
+    calls, wire, done = load("short", 2), Wire(), asyncio.get_running_loop().create_future()
+    caller = Caller(calls, done)
+    caller.connection_made(wire)
+
+    for piece in (b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n", b"\r\ntok", b"en "):
+        assert len(wire.sent) == 1
+        caller.data_received(piece)
+    assert (len(wire.sent), calls.failed) == (2, 0)
+    caller.data_received(b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n")
+
+    assert calls.failed == 1
+    assert done.done()
+    assert wire.sent[-1] == b"closed"
+
+
+async def test_a_caller_reads_a_stream_to_its_last_chunk() -> None:
+    """A stream counts as whole only with all its words and its end mark."""
+    calls, wire, done = load("long", 2), Wire(), asyncio.get_running_loop().create_future()
+    caller = Caller(calls, done)
+    caller.connection_made(wire)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+    caller.data_received(head + b"6\r\ntoken \r\n")
+    assert len(wire.sent) == 1
+    caller.data_received(b"xx\r\n" + b"token " * 49 + b"data: [DONE]\r\n0\r\n\r\n")
+    assert (len(wire.sent), calls.failed) == (2, 0)
+    caller.data_received(head + b"6\r\ntoken \r\n0\r\n\r\n")
+
+    assert calls.failed == 1
+    await done
+
+
+def test_calls_are_all_different_unless_they_are_to_be_shared() -> None:
+    """``share`` calls in a row are the same."""
+    distinct, shared = load("short", 4), load("short", 4, share=2)
+
+    assert len({distinct.next() for _ in range(4)}) == 4
+    assert distinct.next() is None
+    assert [shared.next() for _ in range(2)] == [load("short", 1).next()] * 2
+    assert shared.next() != load("short", 1).next()
+
+
+async def test_a_client_reads_frames_however_they_are_cut() -> None:
+    """Frames of every length, byte by byte: each counted once, gaps noticed, the acknowledgement apart."""
+    loop = asyncio.get_running_loop()
+    wire, client = Wire(), Client(b"upgrade", b"subscribe", loop.create_future())
+    client.connection_made(wire)
+    frames = [b'{"type":"ack","id":1,"data":{"offset":9}}']
+    frames += [b'{"offset":%d,"data":"%b"}' % (offset, b"x" * size) for offset, size in ((1, 1), (2, 300), (4, 70_000))]
+
+    for byte in b"HTTP/1.1 101 Switching Protocols\r\n\r\n" + frame(frames[0]):
+        client.data_received(bytes((byte,)))
+    assert client.ready.done()
+    assert wire.sent == [b"upgrade", masked(b"subscribe")]
+    arrived = client.wait_for(4)
+    rest = b"".join(frame(payload) for payload in frames[1:])
+    for start in range(0, len(rest), 1000):
+        client.data_received(rest[start : start + 1000])
+
+    await arrived
+    assert (client.frames, client.last, client.gaps) == (3, 4, 1)
+
+
+def frame(payload: bytes) -> bytes:
+    """A server's text frame."""
+    size = len(payload)
+    if size < 126:
+        return bytes((0x81, size)) + payload
+    return (b"\x81\x7e" + size.to_bytes(2) if size < 65_536 else b"\x81\x7f" + size.to_bytes(8)) + payload
+
+
+def test_no_more_sockets_are_wanted_than_there_may_be() -> None:
+    """A small number is always affordable."""
+    assert affordable_sockets(3) == 3
