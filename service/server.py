@@ -102,11 +102,11 @@ async def _stop(container: Container, runner: web.AppRunner) -> bool:
         await container.hub.ask(Goodbye(), timeout=FAREWELL_TIMEOUT)
 
     whole = await wind_down(lifecycle, refuse=refuse, farewell=farewell, grace=settings.shutdown_grace_seconds)
-    _leave_for_certain()
+    leave_for_certain()
     return whole
 
 
-def _leave_for_certain(timeout: float = EXIT_TIMEOUT, leave: Callable[[int], object] = os._exit) -> None:
+def leave_for_certain(timeout: float = EXIT_TIMEOUT, leave: Callable[[int], object] = os._exit) -> None:
     """End the process after ``timeout`` seconds even where a thread hangs, such as one that loads a model."""
     watch = threading.Timer(timeout, leave, args=(1,))
     watch.daemon = True

@@ -17,16 +17,20 @@ async def _nothing() -> None:
 def test_the_phases_follow_each_other() -> None:
     """Starting, serving, closing; a second stop forces."""
     lifecycle = Lifecycle()
-    assert lifecycle.phase == "starting"
-    lifecycle.serve()
-    assert lifecycle.phase == "serving"
+    phases = [lifecycle.phase]
+    for step in (lifecycle.serve, lifecycle.stop, lifecycle.stop):
+        step()
+        phases.append(lifecycle.phase)
+    assert phases == ["starting", "serving", "closing", "forced"]
+
+
+def test_new_work_is_let_in_until_the_service_stops() -> None:
+    """From then on whoever comes is told to go elsewhere."""
+    lifecycle = Lifecycle()
     lifecycle.admit()
     lifecycle.stop()
-    assert lifecycle.phase == "closing"
     with pytest.raises(ShuttingDown):
         lifecycle.admit()
-    lifecycle.stop()
-    assert lifecycle.phase == "forced"
 
 
 async def test_stopping_goes_in_order_and_waits_for_running_calls() -> None:

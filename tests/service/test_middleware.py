@@ -281,7 +281,7 @@ async def test_each_call_is_one_line(connect: MakeClient) -> None:
         await client.get("/api/health")
     lines = [line for line in logs if line["event"] == "http"]
     assert [line["log_level"] for line in lines] == ["info", "info", "debug"]
-    assert lines[0] | {"ms": 0} == {
+    assert dict(lines[0]) | {"ms": 0} == {
         "event": "http",
         "log_level": "info",
         "method": "GET",

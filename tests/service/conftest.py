@@ -1,0 +1,62 @@
+"""The whole service on a free loopback port, in front of a scripted model."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+import structlog
+
+from actors.testing import ScriptedUpstream
+from service.container import Container, open_container
+from service.server import listening
+from service.settings import Settings, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _plain_logs() -> Iterator[None]:
+    """Print what is logged without decorating it: a traceback with all its locals takes a second to draw."""
+    structlog.configure(processors=[structlog.processors.add_log_level, structlog.processors.KeyValueRenderer()])
+    yield
+    structlog.reset_defaults()
+
+
+@dataclass(frozen=True)
+class Running:
+    """A service that serves, and a client of it."""
+
+    container: Container
+    address: str
+    client: aiohttp.ClientSession
+
+
+Start = Callable[..., Awaitable[Running]]
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    """A model's side that says what the test tells it to."""
+    async with ScriptedUpstream() as upstream:
+        yield upstream
+
+
+@pytest.fixture
+def settings(upstream: ScriptedUpstream) -> Settings:
+    """Settings that name the scripted model as the only one, and a free port."""
+    return load_settings(None, port=0, openai_api_key="upstream-key", openai_base_url=upstream.openai_url)
+
+
+@pytest.fixture
+async def start(settings: Settings) -> AsyncIterator[Start]:
+    """Start services; each keyword is a setting."""
+    async with AsyncExitStack() as stack:
+
+        async def start(**overrides: object) -> Running:
+            container = await stack.enter_async_context(open_container(settings.model_copy(update=overrides)))
+            _, address = await stack.enter_async_context(listening(container))
+            container.lifecycle.serve()
+            client = await stack.enter_async_context(aiohttp.ClientSession(address))
+            return Running(container, address, client)
+
+        yield start
