@@ -5,16 +5,14 @@ import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 import msgspec
-from aiohttp import ClientResponse, ClientSession, TCPConnector, web
+from aiohttp import ClientResponse, ClientSession, TCPConnector
 
-from actors.cache import CacheActor
 from actors.request_record import RequestRecord
-from actors.request_router import RequestRouter
-from actors.runtime import Actor, Deferred, System, handles
-from actors.subscription_hub import SubscriptionHub
+from actors.runtime import Actor, Deferred, handles
 from protocol.errors import NotFound
 from protocol.events import Content, Delta
 from protocol.gateway import (
@@ -29,12 +27,8 @@ from protocol.gateway import (
 )
 from protocol.llm import Attempt, ToolCall, Usage
 from protocol.requests import GetRequest
-from service.auth import Authenticator
-from service.container import Container
-from service.context import CONTAINER
-from service.http import models, openai, requests
-from service.lifecycle import Lifecycle
-from service.middleware.calls import call_layer, stamp_responses
+from service.container import Container, open_container
+from service.server import listening
 from service.settings import load_settings
 from service.telemetry.setup import Telemetry
 
@@ -213,7 +207,7 @@ class Service:
         """Wait until a request has so many readers."""
         async with asyncio.timeout(5):
             while await self.followers(request_id) != count:
-                await asyncio.sleep(0)
+                pass
 
     @property
     def port(self) -> int:
@@ -223,7 +217,7 @@ class Service:
     async def connect(self, method: str, path: str, body: object = None, *, window: int = 0) -> "Wire":
         """Send a request over a connection of its own, byte by byte in the test's hand."""
         end = socket.socket()
-        end.setblocking(False)  # noqa: FBT003 - the standard library's own signature
+        end.setblocking(False)
         if window:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
         await asyncio.get_running_loop().sock_connect(end, ("127.0.0.1", self.port))
@@ -282,45 +276,14 @@ def text_of(events: list[Event]) -> str:
 
 @asynccontextmanager
 async def open_service(**settings: Any) -> AsyncIterator[Service]:  # noqa: ANN401 - field by field
-    """Serve on a free port of loopback."""
+    """Serve on a free port of loopback: the real application, all but its gateway."""
     calls: asyncio.Queue[Call] = asyncio.Queue(1000)
-    options = load_settings(None, **settings)
-    async with System() as system, ClientSession(connector=TCPConnector(limit=0)) as client:
-        gateway = system.spawn(lambda: HandGateway(calls), name="llm-gateway")
-        cache = system.spawn(lambda: CacheActor(max_entries=100, max_bytes=1_000_000), name="cache")
-        container = Container(
-            settings=options,
-            auth=Authenticator(key.get_secret_value() for key in options.api_keys),
-            lifecycle=Lifecycle(),
-            telemetry=Telemetry(),
-            system=system,
-            router=system.spawn(
-                lambda: RequestRouter(
-                    gateway=gateway,
-                    cache=cache,
-                    ring_bytes=options.log_max_bytes,
-                    abandon_grace=options.abandon_grace_seconds,
-                ),
-                name="request-router",
-            ),
-            gateway=gateway,
-            hub=system.spawn(lambda: SubscriptionHub(lambda frames: frames), name="subscription-hub"),
-            cache=cache,
-        )
-        app = web.Application(
-            middlewares=[call_layer(container.auth, container.lifecycle, container.telemetry.tracer)],
-            client_max_size=container.settings.max_body_bytes,
-        )
-        app[CONTAINER] = container
-        app.on_response_prepare.append(stamp_responses(container.lifecycle))
-        for surface in (requests, openai, models):
-            surface.add_routes(app)
-        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
-        await runner.setup()
-        try:
-            site = web.TCPSite(runner, "127.0.0.1", 0)
-            await site.start()
-            host, port = runner.addresses[0][:2]
-            yield Service(f"http://{host}:{port}", client, container, calls)
-        finally:
-            await runner.cleanup()
+    options = load_settings(None, port=0, **settings)
+    gateway: Any = partial(HandGateway, calls)
+    async with (
+        open_container(options, telemetry=Telemetry(), gateway=gateway) as container,
+        listening(container) as (_runner, address),
+        ClientSession(connector=TCPConnector(limit=0)) as client,
+    ):
+        container.lifecycle.serve()
+        yield Service(address, client, container, calls)

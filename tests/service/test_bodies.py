@@ -289,7 +289,7 @@ def test_an_idempotency_key_is_one_value() -> None:
     ],
 )
 async def test_only_json_is_read(service: Service, headers: dict[str, str], status: int) -> None:
-    """A body says that it is JSON, or says nothing and does not come from a web page; else the answer says what to do."""
+    """A body says that it is JSON, or says nothing and is from no web page; else the answer says what to do."""
     async with service.client.post(
         f"{service.base}/api/requests",
         data=json.dumps(BODY).encode(),
