@@ -14,7 +14,15 @@ from actors.llm_gateway.schema import Schemas, validated
 from actors.llm_gateway.watch import Watch, pause
 from actors.runtime import Actor, Deferred, handles
 from protocol.errors import ConfigurationError, NotFound, TidegateError
-from protocol.gateway import Complete, Completion, GetProviders, ListModels, ModelInfo, ProviderStatus
+from protocol.gateway import (
+    Complete,
+    Completion,
+    GetProviders,
+    ListModels,
+    ModelInfo,
+    ProviderStatus,
+    ResolveModel,
+)
 from protocol.llm import Usage
 
 DEFAULT: Final = "default"
@@ -37,7 +45,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_chars: int = MAX_ANSWER_CHARS
 
 
-class LLMGateway(Actor[Complete | ListModels | GetProviders]):
+class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders]):
     """Answers from one of its providers.
 
     A model is named ``provider/model``, or by a name that the default provider accepts, or ``default``.
@@ -94,6 +102,11 @@ class LLMGateway(Actor[Complete | ListModels | GetProviders]):
         limit = self.system.clock.time() + self._limits.total
         deadline = limit if self.deadline is None else min(limit, self.deadline - MARGIN)
         return self.defer(self._complete(message, deadline))
+
+    @handles(ResolveModel)
+    async def resolve(self, message: ResolveModel) -> ModelInfo:
+        """Say who would serve a model."""
+        return ModelInfo(message.model, self._route(message.model)[0].name)
 
     @handles(ListModels)
     async def models(self, _message: ListModels) -> tuple[ModelInfo, ...]:
