@@ -100,7 +100,7 @@ async def _deliver(
     count, events, interval = ticks
     before = await server.call("usage")
     total = await _ticks(source, count, events, interval)
-    got: dict[str, Any] = await clients.call("all_have", offset=total + around, within=60.0)
+    got: dict[str, Any] = await clients.call("all_have", offset=total + around, limit=60.0)
     after = await server.call("usage")
     assert got == {"clients": sockets, "least": total + around, "most": total + around, "gaps": 0}, (
         f"{server.name}: {got}"

@@ -158,9 +158,9 @@ class Clients:
                 count -= AT_ONCE
         return len(self._clients)
 
-    async def all_have(self, offset: int, within: float) -> dict[str, Any]:
+    async def all_have(self, offset: int, limit: float) -> dict[str, Any]:
         """Wait until every socket has the frame of ``offset``; return the least and the most frames, and the gaps."""
-        async with asyncio.timeout(within):
+        async with asyncio.timeout(limit):
             await asyncio.gather(*(client.wait_for(offset) for client in self._clients))
         frames = [client.frames for client in self._clients]
         gaps = sum(client.gaps for client in self._clients)
