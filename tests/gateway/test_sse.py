@@ -1,0 +1,67 @@
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.llm_gateway.wire.sse import EventSplitter
+from protocol.errors import ProviderError
+
+TEXTS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1), max_size=5)
+
+
+@given(TEXTS, st.sampled_from(["\n", "\r\n"]), st.lists(st.integers(0, 400), max_size=12))
+def test_cuts_change_nothing(texts: list[str], end: str, cuts: list[int]) -> None:
+    """However the network cuts a stream, within a character or a line's end too, the events are the same."""
+    stream = "".join(f": ping{end}id: 1{end}data: {text}{end}{end}" for text in texts).encode()
+    marks = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
+    splitter = EventSplitter()
+    events = [event for start, stop in pairwise(marks) for event in splitter.feed(stream[start:stop])]
+    assert events == [text.encode() for text in texts]
+
+
+def test_byte_by_byte() -> None:
+    """A stream of single bytes gives the same events."""
+    splitter = EventSplitter()
+    stream = "data: é\r\n\r\ndata:x\n\n".encode()
+    assert [event for index in range(len(stream)) for event in splitter.feed(stream[index : index + 1])] == [
+        "é".encode(),
+        b"x",
+    ]
+
+
+def test_several_data_lines_are_one_event() -> None:
+    """Lines of one event are joined, and other fields dropped."""
+    assert EventSplitter().feed(b"event: e\ndata: a\ndata: b\nretry: 1\n\n:c\n\n\n") == [b"a\nb"]
+
+
+def test_carriage_returns_end_lines_too() -> None:
+    """A lone CR ends a line as LF does."""
+    assert EventSplitter().feed(b"data: a\r\rdata: b\r\r\n") == [b"a", b"b"]
+
+
+def test_an_unfinished_event_is_not_given() -> None:
+    """Without its blank line an event has not come."""
+    assert EventSplitter().feed(b"data: [DONE]\n") == []
+
+
+@pytest.mark.parametrize("piece", [b"data: " + b"x" * 9, b"data: xx\n", b"x" * 9])
+def test_an_event_is_bounded(piece: bytes) -> None:
+    """Neither a line without an end nor an event without an end may grow for ever."""
+    splitter = EventSplitter(limit=64)
+
+    def grow() -> None:
+        for _ in range(100):
+            splitter.feed(piece)
+
+    with pytest.raises(ProviderError) as caught:
+        grow()
+    assert caught.value.code == "response_too_large"
+
+
+def test_many_events_are_not_one_large_one() -> None:
+    """The bound is for each event, however many come in one read or over time."""
+    splitter = EventSplitter(limit=64)
+    for _ in range(100):
+        assert len(splitter.feed(b"data: 0123456789\n\n" * 10 + b"data: x")) >= 10
+        splitter.feed(b"\n\n")

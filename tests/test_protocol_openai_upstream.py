@@ -1,0 +1,182 @@
+import json
+from typing import Any
+
+import pytest
+
+from protocol.errors import ProviderError
+from protocol.events import Delta, ToolCallDelta
+from protocol.llm import ChatMessage, ChatRequest, ImagePart, TextPart, Tool, ToolCall, Usage
+from protocol.openai import parse_chat
+from protocol.openai_upstream import ChatReader, chat_body, is_strict
+from protocol.upstream import Pieces
+
+CLOSED = {
+    "type": "object",
+    "properties": {"a": {"type": "string"}},
+    "required": ["a"],
+    "additionalProperties": False,
+}
+
+
+def sent(request: ChatRequest, **options: Any) -> dict[str, Any]:  # noqa: ANN401
+    """The body that an upstream gets."""
+    body = json.loads(chat_body(request, "upstream-model", **options))
+    assert isinstance(body, dict)
+    return body
+
+
+def read(*chunks: Any) -> tuple[ChatReader, Pieces]:  # noqa: ANN401
+    """What a reader makes of ``chunks``."""
+    reader, pieces = ChatReader(), Pieces()
+    for chunk in chunks:
+        reader.feed(chunk if isinstance(chunk, bytes) else json.dumps(chunk).encode(), pieces)
+    return reader, pieces
+
+
+def test_what_a_client_sends_reaches_the_upstream() -> None:
+    """Through the canonical model and out again, a request of this dialect says the same."""
+    original: dict[str, Any] = {
+        "model": "m",
+        "messages": [
+            {"role": "system", "content": "be brief"},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "look"},
+                    {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "look", "arguments": "{}"}}],
+            },
+            {"role": "tool", "tool_call_id": "c1", "content": "a cat"},
+        ],
+        "tools": [
+            {"type": "function", "function": {"name": "look", "description": "", "parameters": {"type": "object"}}}
+        ],
+        "tool_choice": {"type": "function", "function": {"name": "look"}},
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {"name": "gate", "strict": False, "schema": {"type": "object"}},
+        },
+        "temperature": 0.0,
+        "top_p": 0.5,
+        "max_tokens": 6,
+        "seed": 7,
+        "stop": ["END"],
+        "logit_bias": {"1": 2},
+    }
+    body = sent(parse_chat(json.dumps(original).encode()).request)
+    streamed = {"model": "upstream-model", "stream": True, "stream_options": {"include_usage": True}}
+    assert body == original | streamed
+
+
+def test_fields_of_another_dialect_stay_at_home() -> None:
+    """Only an upstream of the same dialect gets what is not ours."""
+    request = ChatRequest(model="m", messages=(ChatMessage(role="user", content="x"),), extra={"top_k": 1})
+    assert "top_k" not in sent(request)
+
+
+def test_the_bound_on_tokens_has_the_upstreams_name() -> None:
+    """A default is used only where the request has none."""
+    request = ChatRequest(model="m", messages=(ChatMessage(role="user", content="x"),))
+    assert "max_tokens" not in sent(request)
+    assert sent(request, tokens_field="max_completion_tokens", max_tokens=5)["max_completion_tokens"] == 5
+
+
+def test_native_parts_and_tools() -> None:
+    """Our own request is said in this dialect."""
+    request = ChatRequest(
+        model="m",
+        messages=(
+            ChatMessage(role="user", content=(TextPart(text="a"), ImagePart(url="https://x/y"))),
+            ChatMessage(role="assistant", content="b", tool_calls=(ToolCall("c", "n"),)),
+        ),
+        tools=(Tool(name="n", parameters={"type": "object"}),),
+        tool_choice="required",
+        schema=CLOSED,
+    )
+    body = sent(request)
+    assert body["messages"][0]["content"][1] == {"type": "image_url", "image_url": {"url": "https://x/y"}}
+    assert body["messages"][1]["content"] == "b"
+    assert body["tool_choice"] == "required"
+    assert body["response_format"]["json_schema"] == {"name": "answer", "strict": True, "schema": CLOSED}
+
+
+@pytest.mark.parametrize(
+    ("schema", "strict"),
+    [
+        (CLOSED, True),
+        ({"type": "object", "properties": {"a": {}}, "additionalProperties": False}, False),
+        ({"type": "object", "properties": {"a": {}}, "required": ["a"]}, False),
+        ({"type": "array", "items": {"type": "object"}}, False),
+        ({"anyOf": [CLOSED, {"type": "null"}]}, True),
+        ({"enum": [{"type": "object"}]}, True),
+    ],
+)
+def test_strictness_is_judged(schema: dict[str, Any], strict: bool) -> None:
+    """Only what fits the vendor's strict mode is sent as strict."""
+    assert is_strict(schema) is strict
+
+
+def test_a_stream_becomes_canonical() -> None:
+    """Text, calls, the finish, usage and the marker are read; what we don't know is not looked at."""
+    reader, pieces = read(
+        {"id": "c-1", "model": "m-2", "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]},
+        {"choices": [{"index": 0, "delta": {"content": "Hi"}, "news": 1}], "usage": None},
+        {"choices": [{"index": 1, "delta": {"content": "another choice"}}]},
+        {
+            "choices": [
+                {
+                    "index": 0,
+                    "delta": {"tool_calls": [{"index": 0, "id": "c", "type": "function", "function": {"name": "n"}}]},
+                }
+            ]
+        },
+        {"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]},
+        {
+            "choices": [],
+            "usage": {
+                "prompt_tokens": 7,
+                "completion_tokens": 3,
+                "prompt_tokens_details": {"cached_tokens": 2},
+                "completion_tokens_details": {"reasoning_tokens": 1},
+            },
+        },
+        b"[DONE]",
+    )
+    assert pieces == [Delta(text="Hi"), ToolCallDelta(index=0, id="c", name="n")]
+    assert (reader.response_id, reader.model, reader.finish_reason) == ("c-1", "m-2", "tool_calls")
+    assert (reader.whole, reader.ended) == (True, True)
+    assert reader.usage == Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2, reasoning_tokens=1)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b'{"choices": 1}', b"[" * 5000])
+def test_garbage_is_a_bad_response(data: bytes) -> None:
+    """What is no chunk says so."""
+    with pytest.raises(ProviderError) as caught:
+        read(data)
+    assert caught.value.code == "provider_bad_response"
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        ({"type": "rate_limit_error"}, "provider_rate_limited"),
+        ({"code": 429}, "provider_rate_limited"),
+        ({"code": "insufficient_quota"}, "provider_rate_limited"),
+        ({"type": "invalid_request_error"}, "provider_rejected"),
+        ({"code": 503}, "provider_unavailable"),
+        ({"code": "401"}, "provider_credentials"),
+        ({"type": "server_error"}, "provider_error"),
+        ({}, "provider_error"),
+        ("a text", "provider_error"),
+    ],
+)
+def test_an_in_band_error_is_a_failure(error: object, code: str) -> None:
+    """An error in the stream raises, with a code and none of its words."""
+    with pytest.raises(ProviderError) as caught:
+        read({"error": error})
+    assert caught.value.code == code
