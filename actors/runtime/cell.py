@@ -147,7 +147,8 @@ class Cell(Dispatcher):
             self.restarts += 1
             self.core.log.warning("actor %s failed and restarts", self.name, exc_info=failure)
             self._abort(ActorFailed(f"{self.name} failed"), restart=True)
-            await self._wait(delay)
+            if delay > 0:
+                await self._wait(delay)
 
     async def _live(self, actor: Behaviour[Any] | None) -> Exception | None:
         """Return the failure that ended this instance, or ``None`` if it was asked to end."""
