@@ -113,6 +113,7 @@ def _assemble(
             cache=cache,
             ttl=settings.request_ttl_seconds,
             max_requests=settings.max_requests,
+            max_bytes=settings.requests_max_bytes,
             ring_bytes=settings.log_max_bytes,
             abandon_grace=settings.abandon_grace_seconds,
         ),

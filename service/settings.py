@@ -41,6 +41,7 @@ class Settings(BaseSettings):
         idle_timeout_seconds: the longest silence within a provider's stream.
         request_ttl_seconds: how long a finished request is kept after its last change.
         max_requests: requests that are kept at once; one more is refused.
+        requests_max_bytes: what all kept requests together may hold; one more is refused.
         log_max_bytes: the ring of entries that each request keeps for replay.
         abandon_grace_seconds: how long a request with ``onAbandon: cancel`` goes on when nobody follows it.
         cache_max_bytes: bytes of finished logs kept for replay.
@@ -77,13 +78,14 @@ class Settings(BaseSettings):
     provider_concurrency: int = Field(64, ge=1, le=10_000)
     provider_queue: int = Field(256, ge=0, le=100_000)
     connect_timeout_seconds: Seconds = 10.0
-    first_token_timeout_seconds: Seconds = 60.0
-    idle_timeout_seconds: Seconds = 30.0
+    first_token_timeout_seconds: Seconds = 120.0
+    idle_timeout_seconds: Seconds = 60.0
 
     request_ttl_seconds: Seconds = 300.0
-    max_requests: int = Field(10_000, ge=1)
+    max_requests: int = Field(20_000, ge=1)
+    requests_max_bytes: Bytes = 536_870_912
     log_max_bytes: Bytes = 262_144
-    abandon_grace_seconds: float = Field(5.0, ge=0, le=3600)
+    abandon_grace_seconds: float = Field(10.0, ge=0, le=3600)
     cache_max_bytes: Bytes = 67_108_864
     cache_max_entries: int = Field(10_000, ge=1)
 

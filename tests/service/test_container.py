@@ -5,6 +5,9 @@ from typing import Any
 
 import pytest
 
+from actors import request_router
+from actors.event_log import RING_BYTES
+from actors.llm_gateway import GatewayConfig
 from actors.testing import ScriptedUpstream, say
 from protocol.errors import ConfigurationError
 from protocol.gateway import ListModels
@@ -40,6 +43,20 @@ async def test_a_provider_without_a_key_is_refused_before_anything_starts() -> N
     with pytest.raises(ConfigurationError, match="OPENAI_API_KEY"):
         async with open_container(load_settings(None, llm_provider="openai")):
             pytest.fail("it must not open")
+
+
+def test_the_settings_change_no_default_of_the_actors() -> None:
+    """Whoever embeds the actors and whoever runs the service get the same bounds."""
+    settings, config = load_settings(None), GatewayConfig()
+    assert settings.connect_timeout_seconds == config.connect_timeout
+    assert settings.first_token_timeout_seconds == config.first_token_timeout
+    assert settings.idle_timeout_seconds == config.idle_timeout
+    assert (settings.provider_concurrency, settings.provider_queue) == (config.concurrency, config.queue)
+    assert settings.request_ttl_seconds == request_router.TTL
+    assert settings.max_requests == request_router.MAX_REQUESTS
+    assert settings.requests_max_bytes == request_router.MAX_STORED_BYTES
+    assert settings.abandon_grace_seconds == request_router.ABANDON_GRACE
+    assert settings.log_max_bytes == RING_BYTES
 
 
 async def test_the_gateway_is_made_as_the_settings_say(settings: Settings) -> None:
