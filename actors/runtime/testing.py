@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Callable
 from itertools import count
 from types import TracebackType
-from typing import Any, Final, Generic, TypeVar, TypeVarTuple
+from typing import Any, Final, Generic, TypeVar, TypeVarTuple, get_origin
 
 from opentelemetry.trace import TracerProvider
 
 from actors.runtime.actor import Actor
 from actors.runtime.clock import Clock
+from actors.runtime.dispatch import BUDGET
 from actors.runtime.handlers import Handlers
 from actors.runtime.promise import Promise
 from actors.runtime.ref import Ref
@@ -24,8 +25,8 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 PATIENCE: Final = 5.0  # seconds of real time in which an expected message has to come
-QUIET: Final = 16  # turns of the loop without a change after which nothing more is expected to happen by itself
-TURNS: Final = 100_000  # turns after which actors that never come to rest are a failure
+QUIET: Final = BUDGET + 16  # turns without a change, more than a busy actor may take before it shows one
+TURNS: Final = 20_000  # turns after which actors that never come to rest are a failure
 
 
 class ManualHandle:
@@ -159,7 +160,9 @@ class Probe(Generic[M]):
         self._promises: list[Promise[Any]] = []
         self._arrival = asyncio.Event()
         self._system = system
-        self.ref: Ref[M] = system.spawn(lambda: _Listener(self, kinds), name=name)
+        self.ref: Ref[M] = system.spawn(
+            lambda: _Listener(self, tuple(get_origin(kind) or kind for kind in kinds)), name=name
+        )
 
     def reply(self, kind: Callable[..., Replies[Q, R]], value: R | Exception | Callable[[Q], R]) -> None:
         """Script the reply to every later message of class ``kind``: a value, a failure, or what a function returns."""
