@@ -71,7 +71,9 @@ class Mailbox(asyncio.Queue[Envelope]):
             return False
         queue.append(envelope)
         if self._getters:
-            self._wake(self._getters)
+            getter = self._getters.popleft()
+            if not getter.done():
+                getter.set_result(None)
         return True
 
     def admit(self, envelope: Envelope) -> None:
