@@ -14,14 +14,15 @@ from protocol.requests import Submit
 
 
 async def answer(router: Ref[Submit], question: str) -> None:
-    """Print an answer as it comes, and where it came from."""
+    """Follow an answer to its end, and print it with where it came from."""
     request = ChatRequest(model="default", messages=(ChatMessage(role="user", content=question),), max_tokens=64)
     handle = (await router.ask(Submit(request=request), timeout=10)).handle
+    text = ""
     async with Follower(handle.stream) as follower:
         async for item in follower:
             if isinstance(item, Entry) and isinstance(item.event, Delta):
-                print(item.event.text, end="", flush=True)
-    print(f"\n[{handle.source}: {handle.state().assistant_status}]")
+                text += item.event.text
+    print(f"{handle.source}, {handle.state().assistant_status}: {text}")
 
 
 async def main() -> None:

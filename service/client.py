@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self, TypeVar
 from urllib.parse import quote
+from weakref import WeakSet
 
 import aiohttp
 import msgspec
@@ -25,7 +26,7 @@ from protocol.events import Position
 from protocol.requests import RequestState, Status, SubmitBody
 from service.backoff import Backoff, cause_of
 from service.client_frames import failure_of_body
-from service.following import Following
+from service.following import Following, FollowingSocket
 
 PATIENCE: Final = 60.0  # seconds without any progress after which following ends
 CALL_PATIENCE: Final = 5.0  # seconds for which a call is tried, and the first connection of a follower
@@ -45,7 +46,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Client:
-    """Talks to one service. Use it as an async context manager.
+    """Talks to one service. Use it as an async context manager; leaving it leaves whatever it follows.
 
     Args:
         url: where the service is.
@@ -81,14 +82,19 @@ class Client:
         self._sleep = sleep
         self._notice = notice
         self._session: aiohttp.ClientSession | None = None
+        self._followings: WeakSet[Following] = WeakSet()
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(headers=self._headers, timeout=aiohttp.ClientTimeout(total=None))
+        self._session = aiohttp.ClientSession(
+            headers=self._headers, timeout=aiohttp.ClientTimeout(total=None), ws_response_class=FollowingSocket
+        )
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        for following in tuple(self._followings):
+            await following.aclose()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -105,7 +111,7 @@ class Client:
 
     def follow(self, request_id: str, *, after: Position | None = None) -> Following:
         """Return the request's answer, to iterate over: from its beginning, or from what comes after a position."""
-        return Following(
+        following = Following(
             self._open_session(),
             self._url,
             request_id,
@@ -113,6 +119,8 @@ class Client:
             first=self._backoff(self._call_patience),
             later=self._backoff(self._patience),
         )
+        self._followings.add(following)
+        return following
 
     async def state(self, request_id: str) -> RequestState:
         """Return what is known of a request; raises as ``submit`` does."""

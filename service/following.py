@@ -61,6 +61,17 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
 
 
+class FollowingSocket(aiohttp.ClientWebSocketResponse):
+    """A socket that gives its connection back also when the other side has reset it."""
+
+    async def close(self, *, code: int = aiohttp.WSCloseCode.OK, message: bytes = b"") -> bool:
+        """Say goodbye where somebody is left to hear it, and let go."""
+        try:
+            return await super().close(code=code, message=message)
+        finally:
+            self._response.close()
+
+
 class _LostError(Exception):
     """The connection is of no more use; ``delay`` is what the server asks to wait, in seconds."""
 
@@ -122,9 +133,9 @@ class Following:
                         return event
         except TidegateError:
             self._ended = True
-            await self.aclose()
             raise
-        await self.aclose()
+        finally:
+            await self._leave_at_end()
         raise StopAsyncIteration
 
     async def __aenter__(self) -> Self:
@@ -142,6 +153,10 @@ class Following:
             await socket.close()
 
     # -------------------------------------------------------------------------------------------------- the connection
+
+    async def _leave_at_end(self) -> None:
+        if self._ended:
+            await self.aclose()
 
     async def _pause(self, lost: _LostError) -> None:
         if self._socket is not None and time.monotonic() - self._since > STEADY:
