@@ -259,11 +259,11 @@ def ack_json(
 
 
 def error_json(error: TidegateError, *, frame_id: int | str | None = None, request_id: str = "") -> bytes:
-    """Return the JSON of a refusal, which ends nothing: it names the frame's id or, where it had none, the request."""
+    """Return the JSON of a refusal, which ends nothing; it names the frame, the request, or both."""
     frame: dict[str, object] = {"type": "error"}
     if frame_id is not None:
         frame["id"] = frame_id
-    elif request_id:
+    if request_id:
         frame["requestId"] = request_id
     problem = error.problem
     frame["error"] = _Error(

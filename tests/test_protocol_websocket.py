@@ -267,7 +267,7 @@ def test_the_frames_about_the_conversation_look_as_documented() -> None:
         "requestId": "req_1",
         "data": {"epoch": "k3", "offset": 63, "state": "running", "recovered": True},
     }
-    refusal = json.loads(error_json(UnrecoverablePosition("gone"), frame_id=3, request_id="req_1"))
+    refusal = json.loads(error_json(UnrecoverablePosition("gone"), frame_id=3))
     assert (
         refusal.pop("error").items()
         >= {

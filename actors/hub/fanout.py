@@ -188,37 +188,38 @@ class Fanout:
 
     def _advance(self, topic: Topic, outgoing: dict[Socket, bytes]) -> None:
         readers, behind, end = topic.readers, topic.behind, topic.stream.offset
-        shared: dict[tuple[int, bool], Page] = {}
+        lagging, mark = self._lagging, self._high_water
+        pages: dict[tuple[int, bool], Page] = {}
+        shared: Page | None = None
+        shared_by = end  # most readers stand at one place: for those a comparison finds the page
         ended: list[Socket] = []
         for socket, cursor in readers.items():
             if cursor == end:
                 continue
             held = outgoing.get(socket, b"")
-            if self._lags(socket, len(held)):
+            if socket in lagging or socket.buffered + len(held) > mark:
                 behind.add(socket)
+                self._lag(socket)
                 continue
-            page = topic.page(cursor, merged=socket in behind, shared=shared)
-            outgoing[socket] = held + page.frames if held else page.frames
-            readers[socket] = page.cursor
-            if page.final:
+            if shared is None or cursor != shared_by or behind:
+                shared, shared_by = topic.page(cursor, merged=socket in behind, shared=pages), cursor
+            frames, reached, final = shared
+            outgoing[socket] = held + frames if held else frames
+            readers[socket] = reached
+            if final:
                 ended.append(socket)
-            elif page.cursor == end:
-                behind.discard(socket)
-            else:
+            elif reached != end:
                 self._dirty[topic] = None
+            elif behind:
+                behind.discard(socket)
         for socket in ended:
             self._drop(socket, topic)
 
-    def _lags(self, socket: Socket, held: int) -> bool:
-        if self._lagging and socket in self._lagging:
-            return True
-        buffered = socket.buffered
-        if buffered + held <= self._high_water:
-            return False
-        self._lagging[socket] = _Lag(buffered, self._clock())
-        if len(self._lagging) == 1:
-            self._watch()
-        return True
+    def _lag(self, socket: Socket) -> None:
+        if socket not in self._lagging:
+            self._lagging[socket] = _Lag(socket.buffered, self._clock())
+            if len(self._lagging) == 1:
+                self._watch()
 
     def _drop(self, socket: Socket, topic: Topic) -> None:
         followed = self._sockets[socket]

@@ -1,6 +1,7 @@
 """``GET /ws``: the upgrade, who may have it, and how many; what is then said is in ``ws_conversation``."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
@@ -45,8 +46,10 @@ class Sockets:
 
     def farewell(self, reason: str = "shutdown", spread: float = FAREWELL_SPREAD) -> None:
         """Send away whoever is still here, each to come back at its own time."""
-        for index, socket in enumerate(tuple(self._open)):
-            socket.write(text_frame(disconnect_json(reason, spread * (index + 1) / len(self._open))))
+        sockets = tuple(self._open)
+        for index, socket in enumerate(sockets):
+            delay = spread * (index + random.random()) / len(sockets)  # noqa: S311 - jitter is no secret
+            socket.write(text_frame(disconnect_json(reason, delay)))
             socket.close(1000, reason)
 
 

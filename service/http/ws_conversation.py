@@ -104,7 +104,8 @@ class Conversation:
             with self._span(frame) as trace_id:
                 await self._obey(frame, trace_id)
         except TidegateError as error:
-            self._send(error_json(error, frame_id=frame.id, request_id=getattr(frame, "request_id", "")))
+            named = "" if frame.id is not None else getattr(frame, "request_id", "")
+            self._send(error_json(error, frame_id=frame.id, request_id=named))
         except Exception as error:  # noqa: BLE001 - the boundary at which every failure becomes an answer
             _log.error("frame_failed", frame=frame.__struct_config__.tag, exc_info=error)
             self._send(error_json(InternalError(), frame_id=frame.id))
@@ -125,7 +126,7 @@ class Conversation:
                 self._container.lifecycle.admit()
                 submit = submit_of(frame, tenant=tenant, trace_id=trace_id)
                 submitted = await self._container.router.ask(submit, timeout=SUBMIT_TIMEOUT)
-                await self._follow(submitted.handle, frame)
+                await self._follow_new(submitted.handle, frame)
             case CancelFrame():
                 cancel = CancelRequest(frame.request_id, tenant)
                 handle = await self._container.router.ask(cancel, timeout=FIND_TIMEOUT)
@@ -133,7 +134,14 @@ class Conversation:
                     state = handle.state()
                     self._send(ack_json(frame.id, frame.request_id, state.position, state.assistant_status))
             case AckFrame():
-                """Nothing is kept for it: a log is bounded by its own ring, and a client comes back at a position."""
+                pass  # a log is bounded by its own ring, and a client comes back at a position: nothing to keep
+
+    async def _follow_new(self, handle: RequestHandle, frame: SubmitFrame) -> None:
+        """Follow what was just submitted. It runs even where it can't be followed, so the refusal names it."""
+        try:
+            await self._follow(handle, frame)
+        except TidegateError as error:
+            self._send(error_json(error, frame_id=frame.id, request_id=handle.request_id))
 
     async def _follow(self, handle: RequestHandle, frame: SubscribeFrame | SubmitFrame) -> None:
         after, mode = (frame.after, frame.mode) if isinstance(frame, SubscribeFrame) else (None, None)

@@ -46,26 +46,23 @@ class SocketTransport:
         later: calls something after so many seconds; the loop's ``call_later``.
 
     Attributes:
+        write: sends ready-made frames; after the end has begun they are dropped.
         closing: whether the end has begun; from then on nothing more is written.
         heard: whether the client has sent anything since the last ping.
         paused: whether we don't read at present, so that hearing nothing means nothing.
     """
 
-    __slots__ = ("_later", "_timer", "_transport", "closing", "heard", "paused")
+    __slots__ = ("_later", "_timer", "_transport", "closing", "heard", "paused", "write")
 
     def __init__(self, transport: asyncio.Transport, later: Later) -> None:
         transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 2)
         self.closing = False
         self.heard = True
         self.paused = False
+        self.write: Callable[[bytes], None] = transport.write  # no frame of its own between the hub and the transport
         self._transport = transport
         self._later = later
         self._timer = later(PING_INTERVAL, self._ping)
-
-    def write(self, frames: bytes) -> None:
-        """Send ready-made frames; after the end has begun they are dropped."""
-        if not self.closing and not self._transport.is_closing():
-            self._transport.write(frames)
 
     @property
     def buffered(self) -> int:
@@ -81,17 +78,20 @@ class SocketTransport:
         if self.closing:
             return
         self.write(close_frame(code, reason))
-        self.closing = True
-        self._timer.cancel()
+        self._end()
         self._timer = self._later(CLOSE_TIMEOUT, self._transport.abort)
 
     def finish(self) -> None:
         """Let the connection go: what is buffered may still leave, in the time that closing takes."""
-        self.closing = True
-        self._timer.cancel()
+        self._end()
         self._transport.close()
         if self._transport.get_write_buffer_size():
             self._timer = self._later(CLOSE_TIMEOUT, self._transport.abort)
+
+    def _end(self) -> None:
+        self.closing = True
+        self.write = _drop
+        self._timer.cancel()
 
     def _ping(self) -> None:
         self.heard = False
@@ -103,3 +103,7 @@ class SocketTransport:
             self._timer = self._later(PING_INTERVAL - PONG_TIMEOUT, self._ping)
         else:
             self.close(NO_PONG, "no pong")
+
+
+def _drop(_: bytes) -> None:
+    """Send nothing: the connection has ended."""

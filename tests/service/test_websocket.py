@@ -348,7 +348,7 @@ async def test_a_message_that_is_too_large_closes_the_socket(make: MakeService) 
 
 
 async def test_a_socket_has_a_limit_of_subscriptions(make: MakeService) -> None:
-    """One too many is an error frame, and the socket stays."""
+    """One too many is an error frame that names the request, which runs none the less."""
     service = await make()
     socket = await service.connect()
     for _ in range(3):
@@ -357,6 +357,7 @@ async def test_a_socket_has_a_limit_of_subscriptions(make: MakeService) -> None:
     await socket.send_json({"type": "submit", "id": 4, **BODY, "options": {"dedupe": False}})
     refusal = await receive(socket)
     assert (refusal["id"], refusal["error"]["code"]) == (4, "connection_limit")
+    assert refusal["requestId"].startswith("req_")
 
 
 # ------------------------------------------------------------------------------------------------ before the upgrade
