@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Final, TextIO
 
 import orjson
@@ -202,10 +203,14 @@ def _hand_over(_logger: object, _method: str, event: Event) -> tuple[tuple[Event
 
 def _prepare(event: Event) -> None:
     created = event.get("timestamp") or time.time()
-    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created))
-    event["timestamp"] = f"{seconds}.{int(created % 1 * 1000):03d}Z"
-    for name in event.keys() & SECRET_NAMES:
-        event[name] = REDACTED
+    event["timestamp"] = f"{_second(int(created))}.{int(created % 1 * 1000):03d}Z"
+    if not SECRET_NAMES.isdisjoint(event):
+        event.update(dict.fromkeys(SECRET_NAMES & event.keys(), REDACTED))
+
+
+@lru_cache(maxsize=1)
+def _second(created: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(created))
 
 
 def _is_development_terminal(settings: Settings, stream: TextIO) -> bool:

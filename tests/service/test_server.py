@@ -112,6 +112,24 @@ async def test_a_second_signal_ends_it_at_once(root: Path, upstream: ScriptedUps
         assert await served.process.wait() == 1
 
 
+async def test_sockets_are_told_that_the_server_goes(root: Path, upstream: ScriptedUpstream) -> None:
+    """A client on a socket reads when to come back before it is closed, and holds nobody up."""
+    async with (
+        _serve(root, upstream, SHUTDOWN_GRACE_SECONDS="3600") as served,
+        aiohttp.ClientSession(served.address) as client,
+        client.ws_connect("/ws") as ws,
+    ):
+        await ws.send_json({"type": "ping"})
+        assert (await ws.receive_json())["type"] == "pong"
+        served.stop()
+        farewell = await ws.receive_json()
+        assert farewell["type"] == "disconnect"
+        assert farewell["data"]["reconnect"] is True
+        assert (await ws.receive()).type is aiohttp.WSMsgType.CLOSE
+        assert (await served.logged("stopped"))["whole"] is True
+        assert await served.process.wait() == 0
+
+
 async def test_a_collector_that_never_answers_does_not_hold_up_the_exit(root: Path, upstream: ScriptedUpstream) -> None:
     """Spans that nobody takes are left behind."""
     upstream.script(say("Hello"))
