@@ -3,10 +3,9 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -30,65 +29,11 @@ from service.container import open_container
 from service.following import Finished, Following
 from service.server import listening
 from service.settings import load_settings
+from tests.cutting_proxy import CuttingProxy
 
 BODY = SubmitBody(messages=(ChatMessage(role="user", content="hi"),))
 WORDS = [f"{number} шу, " for number in range(1000)]
 TEXT = "".join(WORDS)
-
-
-class CuttingProxy:
-    """Hands on bytes, and cuts each connection after the number of answered bytes that ``cuts`` gives; then no more."""
-
-    def __init__(self, address: str, cuts: Iterable[int] = ()) -> None:
-        self.target = address
-        self.connections = 0
-        self._cuts: Iterator[int] = iter(cuts)
-        self._writers: set[asyncio.StreamWriter] = set()
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._server.close()
-        self.cut()
-
-    def cut(self) -> None:
-        """Cut every connection now."""
-        for writer in self._writers:
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        place = urlsplit(self.target)
-        far_reader, far_writer = await asyncio.open_connection(place.hostname, place.port)
-        self._writers |= {writer, far_writer}
-        onward = asyncio.create_task(self._copy(reader, far_writer, None))
-        try:
-            await self._copy(far_reader, writer, next(self._cuts, None))
-        finally:
-            onward.cancel()
-            self._writers -= {writer, far_writer}
-            writer.transport.abort()
-            far_writer.transport.abort()
-
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, budget: int | None) -> None:
-        try:
-            while data := await reader.read(4096):
-                if budget is not None and len(data) >= budget:
-                    writer.write(data[:budget])
-                    await writer.drain()
-                    return
-                budget = None if budget is None else budget - len(data)
-                writer.write(data)
-                await writer.drain()
-        except ConnectionError:
-            return
 
 
 @asynccontextmanager
