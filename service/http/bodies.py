@@ -11,7 +11,6 @@ from multidict import CIMultiDictProxy
 from protocol.errors import FieldError, InvalidRequest
 from protocol.llm import ChatRequest
 from protocol.requests import Delivery, Submit, SubmitBody
-from service.context import container_of
 from service.http.rules import NATIVE, check_request, refuse, submission_faults
 
 BODY_TIMEOUT: Final = 30.0  # seconds in which a body has to arrive once its headers have
@@ -26,8 +25,8 @@ T = TypeVar("T")
 _decoder: Final = msgspec.json.Decoder(SubmitBody)
 
 
-async def read_json(request: web.Request) -> bytes:
-    """Return the body of a request that says it is JSON. Never reads beyond ``MAX_BODY_BYTES``.
+async def read_json(request: web.Request, limit: int) -> bytes:
+    """Return the body of a request that says it is JSON. Never reads beyond ``limit`` bytes.
 
     A body without a ``Content-Type`` counts as JSON, unless a web page sent it: a page can post to any address without
     asking first, as long as it names no type.
@@ -37,7 +36,6 @@ async def read_json(request: web.Request) -> bytes:
             arrive, or can't be unpacked.
     """
     _check_type(request)
-    limit = container_of(request).settings.max_body_bytes
     if (request.content_length or 0) > limit:
         raise _too_large(limit)
     content = request.content

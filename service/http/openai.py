@@ -39,8 +39,8 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     A client that leaves only stops following; ``x-tidegate-on-abandon: cancel`` asks for more. Identical calls share
     one answer where ``temperature`` is 0 or there is a ``seed``, unless ``x-tidegate-dedupe`` says otherwise.
     """
-    call = call_of(request)
-    chat = parse_chat(await read_json(request))
+    call, container = call_of(request), container_of(request)
+    chat = parse_chat(await read_json(request, container.settings.max_body_bytes))
     check_request(chat.request, OPENAI)
     headers = request.headers
     message = Submit(
@@ -50,7 +50,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         idempotency_key=idempotency_key_of(headers),
         trace_id=call.trace_id,
     )
-    submitted = await container_of(request).router.ask(message, timeout=SUBMIT_TIMEOUT)
+    submitted = await container.router.ask(message, timeout=SUBMIT_TIMEOUT)
     handle = submitted.handle
     name_call(request, call, handle)
     extra = {"Idempotent-Replayed": "true"} if submitted.replayed else {}

@@ -54,11 +54,11 @@ def add_routes(app: web.Application) -> None:
 
 async def submit(request: web.Request) -> web.Response:
     """Take a request: 202, or 200 for one that its idempotency key names already."""
-    call = call_of(request)
+    call, container = call_of(request), container_of(request)
     key = idempotency_key_of(request.headers)
-    body = decode_submit(await read_json(request))
+    body = decode_submit(await read_json(request, container.settings.max_body_bytes))
     message = submit_of(body, tenant=call.tenant, trace_id=call.trace_id, idempotency_key=key)
-    submitted = await container_of(request).router.ask(message, timeout=SUBMIT_TIMEOUT)
+    submitted = await container.router.ask(message, timeout=SUBMIT_TIMEOUT)
     handle = submitted.handle
     name_call(request, call, handle)
     headers = inference_headers(call, handle, handle.upstream_time)

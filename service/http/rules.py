@@ -118,8 +118,10 @@ def request_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]
 def submission_faults(body: SubmitBody) -> Iterator[FieldError]:
     """Give what is wrong with the part of a native submission that the model never sees."""
     options = body.options
-    yield from _within("$.options.timeoutMs", options.timeout_ms, 1, MAX_TIMEOUT_MS)
-    yield from _within("$.options.cacheTtlMs", options.cache_ttl_ms, 0, MAX_CACHE_TTL_MS)
+    if not 1 <= options.timeout_ms <= MAX_TIMEOUT_MS:
+        yield _beyond("$.options.timeoutMs", options.timeout_ms, 1, MAX_TIMEOUT_MS)
+    if not 0 <= options.cache_ttl_ms <= MAX_CACHE_TTL_MS:
+        yield _beyond("$.options.cacheTtlMs", options.cache_ttl_ms, 0, MAX_CACHE_TTL_MS)
     for path, text in (("$.options.promptVersion", options.prompt_version), ("$.sessionId", body.session_id)):
         if len(text) > MAX_NAME:
             yield FieldError(path, f"must be at most {MAX_NAME} characters")
@@ -142,20 +144,23 @@ def _check_schema(schema: dict[str, Any], path: str) -> None:
 
 def _option_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]:
     at = places.options
-    yield from _within(f"{at}temperature", request.temperature, 0, 2)
-    yield from _within(at + places.top_p, request.top_p, 0, 1)
-    yield from _within(at + places.max_tokens, request.max_tokens, 1, MAX_TOKENS)
-    yield from _within(f"{at}seed", request.seed, -MAX_INT - 1, MAX_INT)
+    for name, value, low, high in (
+        ("temperature", request.temperature, 0, 2),
+        (places.top_p, request.top_p, 0, 1),
+        (places.max_tokens, request.max_tokens, 1, MAX_TOKENS),
+        ("seed", request.seed, -MAX_INT - 1, MAX_INT),
+    ):
+        if value is not None and not low <= value <= high:
+            yield _beyond(at + name, value, low, high)
     if len(request.stop) > MAX_STOPS:
         yield FieldError(f"{at}stop", f"must be at most {MAX_STOPS} texts")
     if not all(request.stop):
         yield FieldError(f"{at}stop", "must not have an empty text")
 
 
-def _within(path: str, value: float | None, low: int, high: int) -> Iterator[FieldError]:
-    if value is not None and not low <= value <= high:
-        got = f", got {value}" if abs(value) <= MAX_INT else ""
-        yield FieldError(path, f"must be within {low}..{high}{got}")
+def _beyond(path: str, value: float, low: int, high: int) -> FieldError:
+    got = f", got {value}" if abs(value) <= MAX_INT else ""
+    return FieldError(path, f"must be within {low}..{high}{got}")
 
 
 def _tool_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]:

@@ -16,6 +16,7 @@ from protocol.websocket import frame_type, snapshot_json, update_json
 PING: Final = b": ping\n"  # one newline: after a blank line some SDKs see an empty event
 PING_INTERVAL: Final = 15.0  # seconds of silence, below the 60 of every proxy
 STALL_TIMEOUT: Final = 30.0  # seconds in which a client has to take what was written to it
+NOTHING_MORE: Final = 204  # the status at which an EventSource stops reconnecting
 HIGH_WATER: Final = 64 * 1024  # bytes, the transport's own
 
 _HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -59,12 +60,16 @@ class Opening(msgspec.Struct, frozen=True):
 async def event_stream(request: web.Request, handle: RequestHandle) -> web.StreamResponse:
     """Stream the log of ``handle`` to its end: each entry, or one snapshot and then each entry.
 
+    A client that has the end already gets 204: an ``EventSource`` that reconnects by itself then leaves it at that.
+
     Raises:
         InvalidRequest: an unknown mode, or ``invalid_position``.
         UnrecoverablePosition: the log can't be read from the position that ``after`` names.
     """
     stream = handle.stream
     opening = _opening(request, stream)
+    if stream.ended and opening.after == stream.offset:
+        return web.Response(status=NOTHING_MORE)
     response = EventResponse({"x-tidegate-source": handle.source})
     await response.prepare(request)
     after = opening.after

@@ -164,7 +164,7 @@ async def test_a_late_reader_gets_all_of_it(service: Service) -> None:
 
 
 async def test_a_reader_goes_on_after_its_position(service: Service) -> None:
-    """`after` is exclusive, and wins over `Last-Event-ID`; after the last entry there is nothing, and the end."""
+    """`after` is exclusive, and wins over `Last-Event-ID`."""
     request_id = await service.answered("a", "b", "c")
     whole = await read_events(await service.follow(request_id))
     ids = [event.id for event in whole]
@@ -174,6 +174,17 @@ async def test_a_reader_goes_on_after_its_position(service: Service) -> None:
     assert await read_events(both) == whole[1:]
     before = f"{ids[0].partition(':')[0]}:0"
     assert await read_events(await service.follow(request_id, f"?after={before}&mode=replay")) == whole
+
+
+async def test_a_reader_that_has_the_end_need_not_come_again(service: Service) -> None:
+    """204 stops a browser that reconnects by itself with the last id."""
+    request_id = await service.answered("a")
+    last = (await read_events(await service.follow(request_id)))[-1].id
+    for stream in (
+        await service.follow(request_id, Last_Event_ID=last),
+        await service.follow(request_id, f"?after={last}"),
+    ):
+        assert (stream.status, await stream.read()) == (204, b"")
 
 
 async def test_cut_anywhere_a_reader_puts_together_exactly_the_text(service: Service) -> None:
