@@ -35,13 +35,28 @@ RESOLVE_TIMEOUT: Final = 5.0  # seconds
 MAX_MODELS: Final = 1024  # names that the gateway is known to serve; more are asked for again
 
 
+class Resolved(Message[None], frozen=True):
+    """The gateway serves a submission's model; what is next is ``cache``, where there is one to look into."""
+
+    submit: Submit
+    digest: bytes
+    cache: Ref[CacheGet | CachePut] | None
+    reply: Promise[Submitted]
+
+
+class Refused(Message[None], frozen=True):
+    """A submission can't be taken."""
+
+    error: Exception
+    reply: Promise[Submitted]
+
+
 class Looked(Message[None], frozen=True):
-    """The look-ups of a submission are done: what the cache has, or why the submission can't be taken."""
+    """What the cache has for a submission."""
 
     submit: Submit
     digest: bytes
     found: CachedLog | None
-    error: Exception | None
     reply: Promise[Submitted]
 
 
@@ -76,7 +91,19 @@ class Sweep(Message[None], frozen=True):
     """Time to drop what has outlived its time."""
 
 
-RouterMessage = Submit | GetRequest | CancelRequest | Looked | RunEnded | WaiterDue | Abandoned | FollowersGone | Sweep
+RouterMessage = (
+    Submit
+    | GetRequest
+    | CancelRequest
+    | Resolved
+    | Refused
+    | Looked
+    | RunEnded
+    | WaiterDue
+    | Abandoned
+    | FollowersGone
+    | Sweep
+)
 
 
 class RequestRouter(Actor[RouterMessage]):
@@ -142,25 +169,43 @@ class RequestRouter(Actor[RouterMessage]):
         run = self._joinable(message, digest)
         if run is not None:
             return self._join(message, run)
+        served = message.request.model in self._models
+        cache = self._cache if message.delivery.dedupe and message.delivery.cache_ttl > 0 else None
+        if served and cache is None:
+            return self._begin(message, digest)
         reply = self.promise(Submit)
-        self.pipe(
-            self._look(message, digest),
-            ok=lambda found: Looked(message, digest, found, None, reply),
-            err=lambda error: Looked(message, digest, None, error, reply),
-        )
+        if served and cache is not None:
+            self._look_up(cache, message, digest, reply)
+        else:
+            self.ask_then(
+                self._gateway,
+                ResolveModel(message.request.model),
+                timeout=RESOLVE_TIMEOUT,
+                ok=lambda _: Resolved(message, digest, cache, reply),
+                err=lambda error: Refused(error, reply),
+            )
         return reply
+
+    @handles(Resolved)
+    async def resolved(self, message: Resolved) -> None:
+        """The model is there: remember that, and look into the cache."""
+        if len(self._models) >= MAX_MODELS:
+            self._models.clear()
+        self._models.add(message.submit.request.model)
+        if message.cache is None:
+            self._settle(message.reply, message.submit, message.digest, None)
+        else:
+            self._look_up(message.cache, message.submit, message.digest, message.reply)
+
+    @handles(Refused)
+    async def refused(self, message: Refused) -> None:
+        """The submission can't be taken."""
+        message.reply.reject(message.error)
 
     @handles(Looked)
     async def looked(self, message: Looked) -> None:
         """Decide, now that the cache has answered: others may have come meanwhile."""
-        reply = message.reply
-        if message.error is not None:
-            reply.reject(message.error)
-            return
-        try:
-            reply.resolve(self._decide(message.submit, message.digest, message.found))
-        except TidegateError as error:
-            reply.reject(error)
+        self._settle(message.reply, message.submit, message.digest, message.found)
 
     @handles(GetRequest)
     async def get(self, message: GetRequest) -> RequestHandle:
@@ -219,19 +264,23 @@ class RequestRouter(Actor[RouterMessage]):
             return None
         return self._in_flight.get(digest)
 
-    async def _look(self, message: Submit, digest: bytes) -> CachedLog | None:
-        model = message.request.model
-        if model not in self._models:
-            await self._gateway.ask(ResolveModel(model), timeout=RESOLVE_TIMEOUT)
-            if len(self._models) >= MAX_MODELS:
-                self._models.clear()
-            self._models.add(model)
-        if self._cache is None or not message.delivery.dedupe or message.delivery.cache_ttl <= 0:
-            return None
+    def _look_up(
+        self, cache: Ref[CacheGet | CachePut], message: Submit, digest: bytes, reply: Promise[Submitted]
+    ) -> None:
+        """Ask the cache; one that fails or is slow counts as one that has nothing."""
+        self.ask_then(
+            cache,
+            CacheGet(digest),
+            timeout=CACHE_TIMEOUT,
+            ok=lambda found: Looked(message, digest, found, reply),
+            err=lambda _: Looked(message, digest, None, reply),
+        )
+
+    def _settle(self, reply: Promise[Submitted], message: Submit, digest: bytes, found: CachedLog | None) -> None:
         try:
-            return await self._cache.ask(CacheGet(digest), timeout=CACHE_TIMEOUT)
-        except TidegateError:
-            return None
+            reply.resolve(self._decide(message, digest, found))
+        except TidegateError as error:
+            reply.reject(error)
 
     def _decide(self, message: Submit, digest: bytes, found: CachedLog | None) -> Submitted:
         if message.idempotency_key:

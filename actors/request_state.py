@@ -10,7 +10,7 @@ import msgspec
 from opentelemetry.trace import StatusCode
 
 from actors.request_record import Run
-from actors.runtime import Actor, Pipe, Ref, handles
+from actors.runtime import Actor, Errand, Ref, handles
 from protocol import spans
 from protocol.cache import CachedLog, CachePut
 from protocol.errors import ActorError, AskTimeout, DeadlineExceeded, InternalError, TidegateError
@@ -67,7 +67,7 @@ class RequestStateActor(Actor[Start | Progress | Finished | Broken | Cancel]):
         self._gateway = gateway
         self._cache = cache
         self._on_end = on_end
-        self._call: Pipe[Completion] | None = None
+        self._call: Errand[Start | Finished | Broken] | None = None
 
     async def started(self) -> None:
         """A run that had begun before is one that a fault of ours interrupted: it ends, and nothing is sent twice."""
@@ -82,8 +82,7 @@ class RequestStateActor(Actor[Start | Progress | Finished | Broken | Cancel]):
             return
         run.begun = True
         complete = Complete(request=run.request, request_id=run.key, sink=self.ref)
-        work = self._gateway.ask(complete, timeout=run.delivery.timeout)
-        self._call = self.pipe(work, ok=Finished, err=Broken)
+        self._call = self.ask_then(self._gateway, complete, timeout=run.delivery.timeout, ok=Finished, err=Broken)
 
     @handles(Progress)
     async def progress(self, message: Progress) -> None:

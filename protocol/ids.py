@@ -5,6 +5,7 @@ import time
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 PREFIX = "req_"
+_PAIRS = tuple(high + low for high in CROCKFORD for low in CROCKFORD)
 _EPOCH_BYTES = 5  # 40 random bits: 8 characters
 
 
@@ -25,8 +26,5 @@ def epoch() -> str:
 
 
 def _base32(value: int, length: int) -> str:
-    digits = [""] * length
-    for index in range(length - 1, -1, -1):
-        digits[index] = CROCKFORD[value & 31]
-        value >>= 5
-    return "".join(digits)
+    """Return ``value`` as ``length`` characters, an even number, two at a time."""
+    return "".join([_PAIRS[value >> shift & 1023] for shift in range(length * 5 - 10, -1, -10)])

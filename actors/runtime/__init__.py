@@ -10,7 +10,7 @@ from actors.runtime.promise import Promise
 from actors.runtime.ref import Ref
 from actors.runtime.system import Child, System
 from actors.runtime.timers import Timer
-from actors.runtime.work import Pipe
+from actors.runtime.work import Errand, Pipe
 
 __all__ = [
     "Actor",
@@ -19,6 +19,7 @@ __all__ = [
     "DeadLetter",
     "DeadLetters",
     "Deferred",
+    "Errand",
     "Handle",
     "Keyed",
     "Pipe",

@@ -13,9 +13,11 @@ from actors.runtime.promise import Promise
 from actors.runtime.ref import Ref
 from actors.runtime.system import System
 from actors.runtime.timers import Timer
-from actors.runtime.work import Deferral, Pipe
+from actors.runtime.work import Deferral, Errand, Inquiry, Pipe
+from protocol.errors import ActorError, ActorStopped, Overloaded
 from protocol.message import Replies
 
+Q_contra = TypeVar("Q_contra", contravariant=True)
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -74,6 +76,37 @@ class Actor(Behaviour[M_contra]):
             Overloaded: ``orders`` are outstanding already.
         """
         return Pipe(self._cell, work, ok, err)
+
+    def ask_then(
+        self,
+        ref: Ref[Q_contra],
+        message: Replies[Q_contra, R],
+        *,
+        timeout: float,
+        ok: Callable[[R], M_contra],
+        err: Callable[[Exception], M_contra],
+    ) -> Errand[Any]:
+        """Ask another actor and go on; its reply, or what ``Ref.ask`` would raise, comes back as a message.
+
+        The same as piping ``ref.ask(message)``, without a task for it. After ``cancel`` nothing comes, and the other
+        actor learns that nobody waits: work that it had deferred for this is cancelled.
+
+        Raises:
+            Overloaded: ``orders`` are outstanding already.
+        """
+        try:
+            question = ref._inquire(message, timeout)  # noqa: SLF001 - refs are the runtime's own
+        except ActorError:
+            question = None
+        if question is None:
+            return self.pipe(ref.ask(message, timeout=timeout), ok, err)
+        inquiry = Inquiry(self._cell, question, ok, err)
+        try:
+            self._cell.order(inquiry)
+        except Overloaded:
+            inquiry.abort(ActorStopped())
+            raise
+        return inquiry
 
     def defer(self, work: Coroutine[Any, Any, R]) -> Deferred[R]:
         """Reply with the result of ``work``, run beside the actor: return this from the handler.

@@ -116,6 +116,30 @@ class Ref(Generic[M_contra]):
             core.deadlines.discard(envelope)
         return answer
 
+    def _inquire(self, message: object, timeout: float) -> Envelope | None:
+        """Send an ask that blocks no actor, and return it; None where it would have to wait for room.
+
+        Raises:
+            AskTimeout: no time is left.
+            MailboxFull: the mailbox is full, and its policy is ``reject``.
+            ActorStopped: the actor takes no more messages.
+        """
+        core = self._core
+        now = core.clock.time()
+        deadline = now + timeout
+        cause, scope = None, SCOPE.get()
+        if scope is not None and scope.core is core and scope.envelope is not None:
+            cause = scope.envelope.binding()
+            if cause is not None:
+                deadline = min(deadline, cause.deadline)
+        if deadline <= now:
+            raise AskTimeout(f"no time is left to ask {self.name}")
+        envelope = Envelope(message, get_current(), now, cause, core.loop.create_future(), deadline, None, self.name)
+        if not self._mailbox.offer(envelope) and self._place(envelope) is not None:
+            return None
+        core.deadlines.add(envelope, now)
+        return envelope
+
     def _check_cycle(self, asker: object, cause: Envelope | None) -> None:
         address = self._address
         if address == asker or (cause is not None and cause.waits(address)):

@@ -1,5 +1,6 @@
 """Work beside an actor: in a task that the system owns, on behalf of the message at hand."""
 
+from abc import abstractmethod
 from asyncio import CancelledError, Future, Task
 from collections.abc import Callable, Coroutine
 from contextvars import Context
@@ -44,24 +45,21 @@ def outcome(task: Task[Any]) -> BaseException | None:
     return task.exception()
 
 
-class Pipe(Order, Generic[M]):
-    """Work whose result comes back to the actor as a message.
+class Errand(Order, Generic[M]):
+    """Something ordered whose outcome comes back to the actor as a message.
 
     Args:
         cell: the actor that ordered it.
-        work: what to do.
         ok: makes the message from the result.
-        err: makes the message from the exception; work that is cancelled from within fails with ``RequestCancelled``.
+        err: makes the message from the exception.
     """
 
-    __slots__ = ("_cell", "_envelope", "_err", "_ok", "_task")
+    __slots__ = ("_cell", "_envelope", "_err", "_ok")
     delays_drain: ClassVar[bool] = True
 
-    def __init__(
-        self, cell: Cell, work: Coroutine[Any, Any, T], ok: Callable[[T], M], err: Callable[[Exception], M]
-    ) -> None:
+    def __init__(self, cell: Cell, ok: Callable[[Any], M], err: Callable[[Exception], M]) -> None:
         self._cell = cell
-        self._ok: Callable[[Any], M] = ok
+        self._ok = ok
         self._err = err
         present = cell.scope.envelope
         self._envelope = Envelope(
@@ -70,28 +68,23 @@ class Pipe(Order, Generic[M]):
             cause=None if present is None else present.binding(),
             own=True,
         )
-        self._task = begin(cell, self, work)
-        self._task.add_done_callback(self._done)
 
     def cancel(self) -> None:
-        """Cancel the work; from here on no message arrives, even if it is in the mailbox already."""
+        """Give it up; from here on no message arrives, even if it is in the mailbox already."""
         self._stop()
         self._cell.arrived(self)
 
     def abort(self, error: Exception) -> None:  # noqa: ARG002, D102 - the contract is the base's
         self._stop()
 
+    @abstractmethod
     def _stop(self) -> None:
-        self._task.remove_done_callback(self._done)
-        self._task.add_done_callback(_heed)
-        self._task.cancel()
-        self._envelope.message = Void()
+        """Give it up, whatever state it is in."""
 
-    def _done(self, task: Task[Any]) -> None:
-        error = outcome(task)
+    def _arrive(self, source: Future[Any], error: BaseException | None) -> None:
         try:
             if error is None:
-                message = self._ok(task.result())
+                message = self._ok(source.result())
             elif isinstance(error, Exception):
                 message = self._err(error)
             else:
@@ -108,6 +101,73 @@ class Pipe(Order, Generic[M]):
             self._cell.mailbox.admit(envelope)
         finally:
             self._cell.arrived(self)
+
+
+class Pipe(Errand[M]):
+    """Work whose result comes back to the actor as a message.
+
+    Args:
+        cell: the actor that ordered it.
+        work: what to do.
+        ok: makes the message from the result.
+        err: makes the message from the exception; work that is cancelled from within fails with ``RequestCancelled``.
+    """
+
+    __slots__ = ("_task",)
+
+    def __init__(
+        self, cell: Cell, work: Coroutine[Any, Any, T], ok: Callable[[T], M], err: Callable[[Exception], M]
+    ) -> None:
+        super().__init__(cell, ok, err)
+        self._task = begin(cell, self, work)
+        self._task.add_done_callback(self._done)
+
+    def _stop(self) -> None:
+        self._task.remove_done_callback(self._done)
+        self._task.add_done_callback(_heed)
+        self._task.cancel()
+        self._envelope.message = Void()
+
+    def _done(self, task: Task[Any]) -> None:
+        self._arrive(task, outcome(task))
+
+
+class Inquiry(Errand[M]):
+    """An ask whose reply comes back to the actor as a message: a ``Pipe`` that needs no task.
+
+    Args:
+        cell: the actor that asks.
+        question: the ask, with its reply's future; it has been put into the other's mailbox.
+        ok: makes the message from the reply.
+        err: makes the message from the exception.
+    """
+
+    __slots__ = ("_question",)
+
+    def __init__(self, cell: Cell, question: Envelope, ok: Callable[[Any], M], err: Callable[[Exception], M]) -> None:
+        super().__init__(cell, ok, err)
+        self._question = question
+        reply(question).add_done_callback(self._done)
+
+    def _stop(self) -> None:
+        future = reply(self._question)
+        future.remove_done_callback(self._done)
+        self._cell.core.deadlines.discard(self._question)
+        if not future.cancel() and not future.cancelled():
+            future.exception()
+        self._envelope.message = Void()
+
+    def _done(self, future: Future[Any]) -> None:
+        self._cell.core.deadlines.discard(self._question)
+        error = RequestCancelled("the ask was cancelled") if future.cancelled() else future.exception()
+        self._arrive(future, error)
+
+
+def reply(question: Envelope) -> Future[Any]:
+    """Return where the reply to an ask comes in."""
+    if question.reply is None:
+        raise TypeError("a tell has no reply")
+    return question.reply
 
 
 class Deferral(Deferred[R]):
