@@ -106,11 +106,14 @@ def ratios(figures: Sequence[float], baseline: Sequence[float]) -> tuple[float, 
     return tuple(a / b if b else float("inf") for a, b in zip(figures, baseline, strict=True))
 
 
-async def interleave(rounds: int, sides: Mapping[str, Side]) -> dict[str, dict[str, list[float]]]:
+async def interleave(
+    rounds: int, sides: Mapping[str, Side], *, warm_up: bool = True
+) -> dict[str, dict[str, list[float]]]:
     """Let the sides take turns, once unrecorded to warm up and then ``rounds`` times; return side, metric, figures."""
     figures: dict[str, dict[str, list[float]]] = {name: {} for name in sides}
-    for side in sides.values():
-        await side()
+    if warm_up:
+        for side in sides.values():
+            await side()
     for _ in range(rounds):
         for name, side in sides.items():
             for metric, value in (await side()).items():

@@ -44,11 +44,13 @@ async def _measure(plan: Plan) -> Result:
     rounds = min(plan.rounds, 3)
     sockets = affordable_sockets(plan.scaled(SOCKETS))
     few, many = (QUICK_FEW, QUICK_MANY) if plan.quick else (FEW, MANY)
-    stored = await interleave(rounds, {"tidegate": lambda: _stored(plan.scaled(STORED))})
+    stored = await interleave(rounds, {"tidegate": lambda: _stored(plan.scaled(STORED))}, warm_up=False)
     idle = await interleave(
-        rounds, {"aiohttp": lambda: _idle("send_str", sockets), "tidegate": lambda: _idle("tidegate", sockets)}
+        rounds,
+        {"aiohttp": lambda: _idle("send_str", sockets), "tidegate": lambda: _idle("tidegate", sockets)},
+        warm_up=False,
     )
-    flying = await interleave(rounds, {"tidegate": lambda: _in_flight(few, many)})
+    flying = await interleave(rounds, {"tidegate": lambda: _in_flight(few, many)}, warm_up=False)
     comparison = Comparison(
         benchmark=NAME, case=f"idle socket, of {sockets}", metric="kib", unit="KiB", baseline="aiohttp", word="cost"
     )
