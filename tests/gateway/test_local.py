@@ -11,6 +11,7 @@ import pytest
 
 from actors.llm_gateway import GatewayConfig, build_gateway
 from actors.llm_gateway.providers.local import LocalProvider, installed_model, local_request
+from actors.llm_gateway.providers.local_process import LocalProcess
 from actors.llm_gateway.wire.client import WireClient
 from actors.runtime import Ref, System
 from protocol.errors import ProviderError
@@ -150,3 +151,24 @@ def test_a_schema_becomes_a_grammar() -> None:
     assert grammar.startswith("%llguidance {}\nstart: %json {")
     assert grammar.count("\n") == 2
     assert local_request(request, guided=False).schema == GATE
+
+
+@pytest.mark.local
+@real
+async def test_a_process_that_died_is_started_again() -> None:
+    """Its end shows in the status, and the next request has a new one; closing leaves none behind."""
+    path = installed_model()
+    assert path is not None
+    local = LocalProcess(path, "smollm2")
+    try:
+        await local.address()
+        assert local._process is not None
+        local._process.kill()
+        await local._process.wait()
+        assert local.status()[0] == "failed"
+        await local.address()
+        assert local.status() == ("ready", "")
+        process = local._process
+    finally:
+        await local.close()
+    assert process.returncode is not None

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
@@ -37,6 +37,7 @@ class WireClient:
         self._max_connections = max_connections
         self._max_event_bytes = max_event_bytes
         self._session: aiohttp.ClientSession | None = None
+        self._lingering: set[aiohttp.ClientResponse] = set()
 
     async def open(self) -> None:
         """Open the session. Idempotent."""
@@ -50,6 +51,8 @@ class WireClient:
 
     async def close(self) -> None:
         """Close the session and every connection of it. Idempotent."""
+        while self._lingering:
+            self._lingering.pop().close()
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -62,17 +65,41 @@ class WireClient:
             raise ProviderError(code="provider_unavailable")
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
         sending = self._session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False)
-        return WireStream(sending, answer, EventSplitter(self._max_event_bytes))
+        return WireStream(sending, answer, EventSplitter(self._max_event_bytes), self._linger)
+
+    def _linger(self, response: aiohttp.ClientResponse) -> None:
+        """Let a connection go back to the pool with its body's last bytes, which follow the end marker."""
+        content = response.content
+        if content.is_eof():
+            response.release()
+            return
+
+        def gone() -> None:
+            timer.cancel()
+            self._lingering.discard(response)
+
+        def late() -> None:
+            self._lingering.discard(response)
+            response.close()
+
+        timer = asyncio.get_running_loop().call_later(LINGER, late)
+        self._lingering.add(response)
+        content.on_eof(gone)
 
 
 class WireStream:
     """One answer on the wire: a context that owns the response, and an iterator over what each network read gave."""
 
-    __slots__ = ("_failure", "_response", "_sending", "_splitter", "answer")
+    __slots__ = ("_failure", "_linger", "_response", "_sending", "_splitter", "answer")
 
     def __init__(
-        self, sending: "aiohttp.client._RequestContextManager", answer: AnswerReader, splitter: EventSplitter
+        self,
+        sending: "aiohttp.client._RequestContextManager",
+        answer: AnswerReader,
+        splitter: EventSplitter,
+        linger: Callable[[aiohttp.ClientResponse], None],
     ) -> None:
+        self._linger = linger
         self._sending = sending
         self._splitter = splitter
         self._response: aiohttp.ClientResponse | None = None
@@ -99,7 +126,7 @@ class WireStream:
         if response is None or response.closed:
             return
         if kind is None and self.answer.ended:
-            _finish(response)
+            self._linger(response)
         else:
             response.close()
 
@@ -145,12 +172,3 @@ class WireStream:
                 raise
             self._failure = error
         return pieces
-
-
-def _finish(response: aiohttp.ClientResponse) -> None:
-    """Let the connection go back to the pool with the body's last bytes, which follow the end marker."""
-    if response.content.is_eof():
-        response.release()
-        return
-    linger = asyncio.get_running_loop().call_later(LINGER, response.close)
-    response.content.on_eof(linger.cancel)

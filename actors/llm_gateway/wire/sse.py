@@ -31,45 +31,38 @@ class EventSplitter:
         Raises:
             ProviderError: ``response_too_large``: an event outgrew its bound.
         """
+        lines = self._lines(chunk)
+        rest = lines.pop()
         events: list[bytes] = []
         data = self._data
-        for line in self._lines(chunk):
+        for line in lines:
             if not line:
                 if data:
                     events.append(data[0] if len(data) == 1 else b"\n".join(data))
                     data.clear()
-                    self._size = 0
             elif line.startswith(b"data:"):
                 data.append(line[6:] if line.startswith(b"data: ") else line[5:])
-                self._grow(len(line))
+        if lines:
+            self._size = sum(map(len, data))
+        if rest:
+            self._held.append(rest)
+            self._size += len(rest)
+        if self._size > self._limit:
+            raise ProviderError(code="response_too_large")
         return events
 
     def _lines(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that ``chunk`` completes; what follows the last of them is held."""
+        """Return the lines that ``chunk`` completes, and last the beginning of a line, perhaps empty."""
         held = self._held
         if held and held[-1].endswith(b"\r"):
             chunk = held.pop() + chunk
         if b"\r" in chunk:
             chunk = _unix(chunk)
-        if b"\n" not in chunk:
-            held.append(chunk)
-            self._grow(len(chunk))
-            return []
         lines = chunk.split(b"\n")
-        if held:
+        if held and len(lines) > 1:
             lines[0] = b"".join(held) + lines[0]
             held.clear()
-            self._size = sum(map(len, self._data))
-        rest = lines.pop()
-        if rest:
-            held.append(rest)
-            self._grow(len(rest))
         return lines
-
-    def _grow(self, size: int) -> None:
-        self._size += size
-        if self._size > self._limit:
-            raise ProviderError(code="response_too_large")
 
 
 def _unix(chunk: bytes) -> bytes:
