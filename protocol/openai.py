@@ -353,6 +353,8 @@ def completion_body(
         completed: the end of the log.
         structured: whether the request had a schema; where None, it is judged by the result's shape.
     """
+    if completed.finish_reason == "tool_calls":
+        structured = False
     text, calls = _content(completed.result, structured=structured)
     message: dict[str, Any] = {
         "role": "assistant",

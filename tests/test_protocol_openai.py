@@ -242,6 +242,14 @@ def test_a_structured_answer_that_looks_like_text_stays_json() -> None:
     assert json.loads(answer)["choices"][0]["message"]["content"] == '{"text":"x"}'
 
 
+def test_calls_instead_of_a_structured_answer_are_calls() -> None:
+    """A model that asks for a tool first has not answered in the schema's shape yet."""
+    result = {"text": "", "toolCalls": [{"id": "c1", "name": "look", "arguments": "{}"}]}
+    event = completed(result, finish_reason="tool_calls")
+    answer = json.loads(completion_body("req_1", 1, "m", event, structured=True))
+    assert answer["choices"][0]["message"]["tool_calls"][0]["id"] == "c1"
+
+
 def test_errors_wear_openais_envelope() -> None:
     """Each family has the vendor's name, and the code is ours."""
     assert {problem.family for problem in PROBLEMS.values()} <= set(ERROR_TYPES)
