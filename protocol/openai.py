@@ -354,7 +354,7 @@ def completion_body(
         structured: whether the request had a schema; where None, it is judged by the result's shape.
     """
     if completed.finish_reason == "tool_calls":
-        structured = False
+        structured = None
     text, calls = _content(completed.result, structured=structured)
     message: dict[str, Any] = {
         "role": "assistant",
