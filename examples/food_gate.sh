@@ -24,4 +24,13 @@ id=$(ask "$url" -H 'Content-Type: application/json' -d '{
   "options": {"temperature": 0, "maxTokens": 64, "promptVersion": "food_gate_v1"}
 }' | sed -E 's/.*"requestId":"([^"]+)".*/\1/')
 
-ask -N "$url/$id/events" | sed -nE 's/.*"coreResult":(\{[^}]*\}).*/\1/p; s/.*"error":.*"message":"([^"]*)".*/failed: \1/p'
+case $id in
+    req_*) ;;
+    *) printf '%s\n' "$id" >&2; exit 1 ;;
+esac
+
+end=$(ask -N "$url/$id/events" | sed -n '/^event: \(complete\|error\)/{n;s/^data: //p;}')
+case $end in
+    *'"coreResult":'*) printf '%s\n' "$end" | sed -E 's/.*"coreResult":(\{[^}]*\}).*/\1/' ;;
+    *) printf '%s\n' "$end" >&2; exit 1 ;;
+esac

@@ -4,12 +4,16 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from actors.testing import ScriptedUpstream, say
+from service.container import open_container
+from service.server import listening
+from service.settings import load_settings
 from tests.local_service import environment, local_service, needs_local_model
 
 
@@ -17,6 +21,15 @@ from tests.local_service import environment, local_service, needs_local_model
 def address(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service with the real local model."""
     with local_service(root, tmp_path_factory.mktemp("service")) as address:
+        yield address
+
+
+@asynccontextmanager
+async def scripted_service(upstream: ScriptedUpstream) -> AsyncIterator[str]:
+    """A service in this process, with a scripted model."""
+    settings = load_settings(None, port=0, openai_api_key="made-up", openai_base_url=upstream.openai_url)
+    async with open_container(settings) as container, listening(container) as (_, address):
+        container.lifecycle.serve()
         yield address
 
 
@@ -66,3 +79,18 @@ def test_food_gate(root: Path, address: str, text: str) -> None:
     assert isinstance(gate["isFoodRelated"], bool)
     assert gate["language"] in {"he", "en", "ru", "ar", "fr", "es", "other"}
     assert 0 <= gate["confidence"] <= 1
+
+
+async def test_food_gate_fails_when_the_answer_does(root: Path) -> None:
+    """An answer that does not match ends the script with the failure on standard error and nothing on the output."""
+    async with ScriptedUpstream(say("not JSON")) as upstream, scripted_service(upstream) as address:
+        process = await asyncio.create_subprocess_exec(
+            "./food_gate.sh",
+            cwd=root / "examples",
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=environment(root, TIDEGATE_URL=address),
+        )
+        out, notes = await process.communicate()
+    assert (process.returncode, out) == (1, b"")
+    assert b"schema_mismatch" in notes
