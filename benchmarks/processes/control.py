@@ -15,7 +15,7 @@ import msgspec
 import uvloop
 from aiohttp import web
 
-LIFETIME: Final = 1800.0  # seconds after which a child ends itself
+LIFETIME: Final = 3600.0  # seconds after which a child ends itself
 STATM: Final = Path("/proc/self/statm")
 
 Command = Callable[..., Awaitable[Any]]
