@@ -4,6 +4,7 @@ import hashlib
 
 import msgspec
 
+from protocol.errors import InvalidRequest
 from protocol.llm import ChatRequest
 from protocol.requests import Delivery, Submit
 
@@ -28,4 +29,9 @@ def body_digest(submit: Submit) -> bytes:
 
 
 def _digest(value: object) -> bytes:
-    return hashlib.blake2b(_ENCODER.encode(value), digest_size=_DIGEST_BYTES).digest()
+    try:
+        encoded = _ENCODER.encode(value)
+    except (OverflowError, RecursionError) as error:
+        message = "the request holds an integer beyond 64 bits, or is nested too deeply"
+        raise InvalidRequest(message) from error
+    return hashlib.blake2b(encoded, digest_size=_DIGEST_BYTES).digest()

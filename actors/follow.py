@@ -84,6 +84,8 @@ class Follower:
             if batch is not None:
                 self._heard = self._loop.time()
                 return batch
+            if self._stream.ended:
+                return None
             if self._idle is not None:
                 if self._loop.time() - self._heard >= self._idle:
                     self._heard = self._loop.time()

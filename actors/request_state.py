@@ -42,11 +42,34 @@ class Cancel(Message[None], frozen=True):
     reason: str = "cancelled"
 
 
-class RequestStateActor(Actor[Start | Progress | Finished | Broken | Cancel]):
+class RunSink:
+    """Takes what the gateway tells of a run, where it is told: content goes into the log without a message each.
+
+    The run's actor makes the sink and alone ends the log; after that there is nothing to take.
+    """
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    async def tell(self, message: Progress) -> None:
+        """Write what has come into the log."""
+        run = self._run
+        if message.attempt is not None:
+            run.attempts = (*run.attempts, message.attempt)
+        if run.log.ended or not message.events:
+            return
+        if message.waited:
+            run.upstream_wait = message.waited
+        run.log.extend(message.events)
+
+
+class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
     """Drives one run from its start to its terminal entry.
 
     Args:
-        run: what it drives; its log has no writer but this actor.
+        run: what it drives; nobody but this actor and its sink writes into the log.
         gateway: whom it asks.
         cache: where a whole answer is kept; None for nowhere.
         on_end: told once, after the terminal entry.
@@ -81,20 +104,8 @@ class RequestStateActor(Actor[Start | Progress | Finished | Broken | Cancel]):
         if run.begun:
             return
         run.begun = True
-        complete = Complete(request=run.request, request_id=run.key, sink=self.ref)
+        complete = Complete(request=run.request, request_id=run.key, sink=RunSink(run))
         self._call = self.ask_then(self._gateway, complete, timeout=run.delivery.timeout, ok=Finished, err=Broken)
-
-    @handles(Progress)
-    async def progress(self, message: Progress) -> None:
-        """Write what has come into the log; after the end there is nothing to write."""
-        run = self._run
-        if message.attempt is not None:
-            run.attempts = (*run.attempts, message.attempt)
-        if run.log.ended or not message.events:
-            return
-        if message.waited:
-            run.upstream_wait = message.waited
-        run.log.extend(message.events)
 
     @handles(Finished)
     async def finished(self, message: Finished) -> None:

@@ -25,7 +25,7 @@ class Progress(Message[None], frozen=True, kw_only=True):
 
 
 class ProgressSink(Protocol):
-    """Whoever is told of progress: a ``Ref[Progress]``."""
+    """Whoever is told of progress: a ``Ref[Progress]``, or what writes it down at once."""
 
     async def tell(self, message: Progress) -> None:
         """Take ``message``; waits while there is no room, which holds back the upstream."""

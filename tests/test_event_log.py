@@ -1,5 +1,6 @@
 """What a log promises its readers."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from protocol.events import AttemptFailed, Cancelled, Completed, Delta, Entry, S
 from protocol.llm import ToolCall
 
 STARTED = Started(model="m", created=1)
-DONE = Completed(result=b"{}")
+DONE = Completed(result=msgspec.Raw(b"{}"))
 
 
 def text_of(batch: list[Entry | Snapshot]) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from actors.event_log import ENTRY_BYTES, EventLog, RequestStream
@@ -10,7 +11,7 @@ from protocol.errors import UnrecoverablePosition
 from protocol.events import Completed, Delta, Entry, Position, Snapshot, Started
 
 STARTED = Started(model="m", created=1)
-DONE = Completed(result=b"{}")
+DONE = Completed(result=msgspec.Raw(b"{}"))
 
 
 def stream_of(log: EventLog) -> RequestStream:
@@ -97,3 +98,11 @@ def test_a_position_is_one_value() -> None:
         locate(stream, Position("k0", 1))
     with pytest.raises(UnrecoverablePosition, match=r"offset 3 is not within 0\.\.2"):
         locate(stream, Position("k1", 3))
+
+
+async def test_one_that_begins_at_the_end_ends_at_once() -> None:
+    """A reader that has the terminal entry already waits for nothing."""
+    log = EventLog()
+    log.append(STARTED, DONE)
+    async with Follower(stream_of(log), after=2) as follower:
+        assert await follower.next() is None

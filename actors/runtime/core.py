@@ -21,6 +21,7 @@ class Core:
         loop: the loop it runs in.
         clock: the time.
         tracer: opens the spans of traced messages.
+        tracing: whether there was anybody to take spans when the system opened.
         tasks: owns every task.
         deadlines: ends the asks that take too long.
         dead_letters: tells that could not be delivered.
@@ -41,6 +42,7 @@ class Core:
         "loop",
         "tasks",
         "tracer",
+        "tracing",
     )
 
     def __init__(
@@ -48,11 +50,13 @@ class Core:
         loop: asyncio.AbstractEventLoop,
         clock: Clock,
         tracer: Tracer,
+        tracing: bool,  # noqa: FBT001 - one caller, and it names nothing else
         escalate: Callable[[str, Exception], None] | None,
     ) -> None:
         self.loop = loop
         self.clock = clock
         self.tracer = tracer
+        self.tracing = tracing
         self.escalate = escalate
         self.tasks = Tasks(loop)
         self.deadlines = Deadlines(clock)

@@ -77,7 +77,7 @@ class Dispatcher:
         """
         core, scope, mailbox, handlers = self.core, self.scope, self.mailbox, actor._handlers  # noqa: SLF001 - its type
         system, queue, waiting = mailbox.lanes()
-        budget = BUDGET
+        tracing, budget = core.tracing, BUDGET
         while True:
             if system:
                 envelope = system.popleft()
@@ -111,7 +111,7 @@ class Dispatcher:
                 continue
             scope.envelope = envelope
             try:
-                if envelope.context or message.traced:
+                if envelope.context or (tracing and message.traced):
                     result = await self._traced(handler, actor, envelope)
                 else:
                     result = await handler(actor, message)
@@ -137,9 +137,9 @@ class Dispatcher:
 
     async def _traced(self, handler: Handler, actor: Behaviour[Any], envelope: Envelope) -> object:
         """Handle a message within the context it came with, and within a span of its own if its class wants one."""
-        message = envelope.message
-        now = self.core.clock.time()
-        span = open_span(self.core.tracer, self.identity.destination, envelope, now) if message.traced else None
+        message, core, span = envelope.message, self.core, None
+        if core.tracing and message.traced:
+            span = open_span(core.tracer, self.identity.destination, envelope, core.clock.time())
         token = attach(envelope.context)
         try:
             result = await handler(actor, message)

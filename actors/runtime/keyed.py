@@ -1,5 +1,6 @@
 """One actor a key: made at its first message, passivated when idle."""
 
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -70,7 +71,7 @@ class Keyed(Generic[M]):
         self._limit = limit
         self._cells: dict[str, Cell] = {}
         self._leaving: dict[str, Cell] = {}
-        self._resting: dict[str, float] = {}
+        self._resting: OrderedDict[str, float] = OrderedDict()
         self._sweep: Handle | None = None
         self._closed = False
         self._nowhere = Mailbox(1, "reject")
@@ -116,10 +117,10 @@ class Keyed(Generic[M]):
 
     def rest(self, key: str) -> None:
         """Note that an actor's mailbox has become empty."""
-        self._resting.pop(key, None)
-        self._resting[key] = self._core.clock.time()
+        now = self._resting[key] = self._core.clock.time()
+        self._resting.move_to_end(key)
         if self._sweep is None:
-            self._sweep = self._core.clock.call_at(self._resting[key] + self._idle, self._passivate_idle)
+            self._sweep = self._core.clock.call_at(now + self._idle, self._passivate_idle)
 
     def ended(self, key: str, cell: Cell) -> None:
         """Forget an actor that has ended."""
@@ -166,8 +167,8 @@ class Keyed(Generic[M]):
             if since + self._idle > now:
                 break
             if not self._passivate(key):
-                self._resting.pop(key)
                 self._resting[key] = now
+                self._resting.move_to_end(key)
         if self._resting and not self._closed:
             first = next(iter(self._resting.values()))
             self._sweep = self._core.clock.call_at(first + self._idle, self._passivate_idle)

@@ -8,7 +8,14 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import msgspec
-from opentelemetry.trace import Tracer, TracerProvider, get_tracer
+from opentelemetry.trace import (
+    NoOpTracerProvider,
+    ProxyTracerProvider,
+    Tracer,
+    TracerProvider,
+    get_tracer,
+    get_tracer_provider,
+)
 
 from actors.runtime.behaviour import Behaviour
 from actors.runtime.cell import Cell
@@ -52,7 +59,8 @@ class System:
         clock: where the time comes from; by default the running loop.
         name: what it is called in its ``repr``.
         on_escalate: is called with the name and the last exception of an actor that failed too often and has stopped.
-        tracer_provider: where spans go; by default the global one.
+        tracer_provider: where spans go; by default the global one, as it is when the system opens. With none set, a
+            traced message costs what any other does.
     """
 
     _core: Core
@@ -68,6 +76,7 @@ class System:
         self.name = name
         self._clock = clock
         self._on_escalate = on_escalate
+        self._tracer_provider = tracer_provider
         self._tracer = get_tracer(spans.TRACER, tracer_provider=tracer_provider)
         self._cells: dict[Cell, None] = {}
         self._names: set[str] = set()
@@ -79,7 +88,9 @@ class System:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._core = Core(loop, self._clock or loop, self._tracer, self._on_escalate)
+        provider = self._tracer_provider or get_tracer_provider()
+        tracing = not isinstance(provider, ProxyTracerProvider | NoOpTracerProvider)
+        self._core = Core(loop, self._clock or loop, self._tracer, tracing, self._on_escalate)
         self._open = True
         return self
 
