@@ -1,6 +1,7 @@
 """The server: bind, answer, and stop in order."""
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -27,6 +28,7 @@ CUT_TIMEOUT: Final = 0.5  # seconds that a handler has to end once it is cut off
 EXIT_TIMEOUT: Final = 6.0  # seconds from the end of the grace to the end of the process, whatever hangs
 READY_POLL: Final = 0.25  # seconds between looks at a provider that loads
 ASK_TIMEOUT: Final = 1.0  # seconds
+GC_THRESHOLDS: Final = (20_000, 20, 50)  # containers made and not freed, then young collections for each older one
 
 RUNNER_OPTIONS: Final[dict[str, Any]] = {
     "access_log": None,
@@ -59,6 +61,7 @@ async def serve(settings: Settings) -> int:
         with _signals(lifecycle):
             async with listening(container) as (runner, address):
                 lifecycle.serve()
+                tune_collector()
                 announcing = asyncio.create_task(_announce(container, address))
                 await lifecycle.closing.wait()
                 announcing.cancel()
@@ -126,6 +129,16 @@ def _stamp_arrival(runner: web.AppRunner) -> None:
         return request
 
     server.request_factory = stamped
+
+
+def tune_collector() -> None:
+    """Let the cyclic garbage collector run seldom: a service that keeps its requests would walk them all, in vain.
+
+    What is there at the start is never looked at again. This is the process's own business, so only ``serve`` does it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from actors.event_log import ENTRY_BYTES, EventLog, RequestStream
 from protocol.errors import InternalError, UnrecoverablePosition
-from protocol.events import AttemptFailed, Cancelled, Completed, Delta, Entry, Snapshot, Started, ToolCallDelta
+from protocol.events import AttemptFailed, Cancelled, Completed, Delta, Entry, Event, Snapshot, Started, ToolCallDelta
 from protocol.llm import ToolCall
 
 STARTED = Started(model="m", created=1)
@@ -139,7 +139,7 @@ def test_a_reader_that_leaves_and_rejoins_anywhere_has_exactly_the_text(
 ) -> None:
     """Whatever the ring's size and wherever it was cut, a reader ends with the whole text, without gap or duplicate."""
     log = EventLog(max_bytes=ring)
-    events = [STARTED, *(Delta(text=text) for text in texts), DONE]
+    events: list[Event] = [STARTED, *(Delta(text=text) for text in texts), DONE]
     seen: list[Entry | Snapshot] = []
     cursor, ends = 0, 0
     for start in range(0, len(events), batch):

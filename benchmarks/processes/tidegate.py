@@ -11,7 +11,7 @@ from typing import Final, TextIO
 from benchmarks.processes import control
 from service.container import open_container
 from service.logging import open_logging
-from service.server import listening
+from service.server import listening, tune_collector
 from service.settings import load_settings
 
 KEY: Final = "bench-key-0123456789"
@@ -42,6 +42,7 @@ async def main(sink: TextIO) -> None:
     with open_logging(settings, sink):
         async with open_container(settings) as container, listening(container) as (_, address):
             container.lifecycle.serve()
+            tune_collector()
             await control.obey({"address": address})
 
 
