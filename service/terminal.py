@@ -81,11 +81,11 @@ class Screen:
             self._notes.print(Text(f"request: {request_id}", "dim"))
         return TEMPORARY if error.problem.temporary else PERMANENT
 
-    def left(self, request_id: str) -> int:
-        """Say that the request goes on without this terminal; return the exit code."""
+    def left(self, command: str) -> int:
+        """Say that the request goes on, and the command that shows it again (empty: none is known); return the code."""
         self._break()
-        if request_id:
-            self._notes.print(Text(f"The request goes on. To see it again: tidegate watch {request_id}"))
+        if command:
+            self._notes.print(Text(f"The request goes on. To see it again: {command}"))
         else:
             self._notes.print(Text("Left before the service had answered: the request may have been submitted."))
         return INTERRUPTED

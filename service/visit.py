@@ -1,6 +1,7 @@
 """One command's conversation with the service: submit or not, follow, show, and say how it ended."""
 
 import asyncio
+import shlex
 
 from protocol.errors import TidegateError
 from protocol.requests import SubmitBody
@@ -38,10 +39,15 @@ class Visit:
         try:
             asyncio.run(self._converse(body))
         except KeyboardInterrupt:
-            return self._screen.left(self._request_id)
+            return self._screen.left(self._command())
         except TidegateError as error:
             return self._screen.failed(error, self._request_id)
         return 0
+
+    def _command(self) -> str:
+        if not self._request_id:
+            return ""
+        return f"tidegate watch {shlex.quote(self._request_id)} --url {shlex.quote(self._url)}"
 
     async def _converse(self, body: SubmitBody | None) -> None:
         async with Client(self._url, key=self._key, notice=self._note) as client:

@@ -229,10 +229,10 @@ async def test_leaving_and_coming_back(root: Path, upstream: ScriptedUpstream, s
     await terminal.until("one ")
     terminal.process.send_signal(signal.SIGINT)
     assert await terminal.end() == 130
-    hint = re.search(r"tidegate watch (req_\w+)", terminal.seen)
+    hint = re.search(r"tidegate watch (req_\w+) --url (\S+)", terminal.seen)
     assert hint is not None, terminal.seen
     rest.set()
-    assert await tidegate(root, "watch", hint[1], "--url", service.address) == (0, "one two\n", "")
+    assert await tidegate(root, "watch", hint[1], "--url", hint[2]) == (0, "one two\n", "")
     assert upstream.left == 0
 
 

@@ -109,7 +109,7 @@ def test_a_failure_says_what_to_do() -> None:
 def test_leaving_says_how_to_come_back() -> None:
     """With an id there is a command; without one the truth is that nobody knows."""
     shows, notes = screen(io.StringIO())
-    assert shows.left("req_1") == 130
+    assert shows.left("tidegate watch req_1") == 130
     assert "tidegate watch req_1" in notes.getvalue()
     shows.left("")
     assert "may have been submitted" in notes.getvalue()
