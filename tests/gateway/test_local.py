@@ -147,9 +147,7 @@ def test_a_schema_becomes_a_grammar() -> None:
     guided = local_request(request, guided=True)
     assert guided.schema is None
     assert set(guided.extra) == {"top_k", "grammar"}
-    grammar = guided.extra["grammar"]
-    assert grammar.startswith("%llguidance {}\nstart: %json {")
-    assert grammar.count("\n") == 2
+    assert guided.extra["grammar"].startswith("%llguidance")
     assert local_request(request, guided=False).schema == GATE
 
 

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from actors.llm_gateway.provider import AnswerStream, Deadlines, State
+from actors.llm_gateway.providers.grammar import grammar
 from actors.llm_gateway.providers.local_process import LocalProcess
 from actors.llm_gateway.wire.client import WireClient
 from protocol.errors import ProviderError
@@ -101,20 +102,14 @@ def _has_image(message: ChatMessage) -> bool:
 def local_request(request: ChatRequest, *, guided: bool) -> ChatRequest:
     """Return the request as the engine takes it.
 
-    A schema becomes a grammar that also keeps numbers within their bounds and allows no blank space, in which a small
-    model may otherwise get lost; the engine's own translation of a response format does neither.
+    A schema becomes a grammar: the engine's own translation of a response format keeps no number within its bounds.
     """
     extra = {name: value for name, value in request.extra.items() if name in PASSED_ON}
     if request.schema is None or not guided:
         return msgspec.structs.replace(request, extra=extra)
     extra.pop("response_format", None)
-    extra["grammar"] = _grammar(request.schema)
+    extra["grammar"] = grammar(request.schema)
     return msgspec.structs.replace(request, schema=None, extra=extra, dialect=DIALECT)
-
-
-def _grammar(schema: dict[str, Any]) -> str:
-    guided = {**schema, "x-guidance": {"whitespace_flexible": False, "lenient": True}}
-    return f"%llguidance {{}}\nstart: %json {msgspec.json.encode(guided).decode()}\n"
 
 
 def installed_model() -> Path | None:
