@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
-CODE := $(wildcard protocol actors service tests benchmarks examples)
+CODE := $(wildcard protocol actors service tests benchmarks examples docs)
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test check format bench clean
