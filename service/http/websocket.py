@@ -12,8 +12,9 @@ from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest, TidegateErro
 from protocol.hub import Goodbye, SocketClosed
 from protocol.websocket import SUBPROTOCOL, disconnect_json
 from service.context import CONTAINER, call_of, container_of
+from service.frames import text_frame
 from service.http.ws_conversation import HUB_TIMEOUT, ROUTE, Conversation
-from service.http.ws_transport import CLOSE_TIMEOUT, SocketTransport, text_frame
+from service.http.ws_transport import CLOSE_TIMEOUT, SocketTransport
 
 if TYPE_CHECKING:
     from service.container import Container

@@ -34,9 +34,10 @@ from protocol.websocket import (
     pong_json,
 )
 from service.context import Call
+from service.frames import text_frame
 from service.http.bodies import submit_of
 from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT
-from service.http.ws_transport import SocketTransport, text_frame
+from service.http.ws_transport import SocketTransport
 
 if TYPE_CHECKING:
     from service.container import Container

@@ -5,9 +5,10 @@ and only ever between ours.
 """
 
 import asyncio
-import struct
 from collections.abc import Callable
 from typing import Final
+
+from service.frames import PING, close_frame, pong_frame
 
 HIGH_WATER: Final = 64 * 1024  # bytes buffered above which we stop reading from the client
 PING_INTERVAL: Final = 25.0  # seconds, below every proxy's 60
@@ -15,27 +16,7 @@ PONG_TIMEOUT: Final = 10.0  # seconds
 CLOSE_TIMEOUT: Final = 5.0  # seconds that a client has to take what is buffered and to answer the close frame
 NO_PONG: Final = 4012
 
-_TEXT, _CLOSE, _PING, _PONG = 0x81, 0x88, 0x89, 0x8A
-_SMALL, _MEDIUM = 126, 1 << 16
-_MAX_REASON: Final = 123  # bytes: what a control frame has left beside the code
-
 Later = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
-
-
-def text_frame(payload: bytes) -> bytes:
-    """Return a whole, unmasked text message."""
-    size = len(payload)
-    if size < _SMALL:
-        return b"%c%c%b" % (_TEXT, size, payload)
-    if size < _MEDIUM:
-        return struct.pack("!BBH", _TEXT, 126, size) + payload
-    return struct.pack("!BBQ", _TEXT, 127, size) + payload
-
-
-def close_frame(code: int, reason: str) -> bytes:
-    """Return a close frame; a longer reason is cut."""
-    payload = code.to_bytes(2, "big") + reason.encode()[:_MAX_REASON].decode(errors="ignore").encode()
-    return bytes((_CLOSE, len(payload))) + payload
 
 
 class SocketTransport:
@@ -71,7 +52,7 @@ class SocketTransport:
 
     def pong(self, payload: bytes) -> None:
         """Answer the client's own ping."""
-        self.write(bytes((_PONG, len(payload))) + payload)
+        self.write(pong_frame(payload))
 
     def close(self, code: int, reason: str) -> None:
         """Send the close frame; a client that does not answer it in time is cut off."""
@@ -95,7 +76,7 @@ class SocketTransport:
 
     def _ping(self) -> None:
         self.heard = False
-        self.write(bytes((_PING, 0)))
+        self.write(PING)
         self._timer = self._later(PONG_TIMEOUT, self._check)
 
     def _check(self) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.frames import text_frame
+from service.frames import close_frame, pong_frame, text_frame
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,16 @@ from service.frames import text_frame
 def test_the_length_takes_as_few_bytes_as_it_may(size: int, head: bytes) -> None:
     """RFC 6455 allows only the shortest of the three forms."""
     assert text_frame(b"x" * size) == head + b"x" * size
+
+
+def test_a_close_frame_is_a_control_frame() -> None:
+    """A reason that is too long is cut between two characters."""
+    assert close_frame(4001, "bye") == b"\x88\x05\x0f\xa1bye"
+    long = close_frame(4001, "é" * 100)
+    assert long[1] == len(long) - 2 == 124
+    assert long[4:].decode() == "é" * 61
+
+
+def test_a_pong_brings_back_what_the_ping_brought() -> None:
+    """RFC 6455 has the client recognise its own ping."""
+    assert pong_frame(b"there?") == b"\x8a\x06there?"

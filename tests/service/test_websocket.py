@@ -24,9 +24,9 @@ from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveM
 from protocol.hub import GetHubStats, HubStats
 from service.auth import Authenticator
 from service.context import CONTAINER
+from service.frames import text_frame
 from service.http import websocket
 from service.http.ws_conversation import BAD_FRAMES
-from service.http.ws_transport import text_frame
 from service.lifecycle import Lifecycle
 from service.middleware.calls import call_layer, stamp_responses
 from service.settings import Settings, load_settings

@@ -5,14 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from service.http.ws_transport import (
-    CLOSE_TIMEOUT,
-    PING_INTERVAL,
-    PONG_TIMEOUT,
-    SocketTransport,
-    close_frame,
-    text_frame,
-)
+from service.frames import close_frame
+from service.http.ws_transport import CLOSE_TIMEOUT, PING_INTERVAL, PONG_TIMEOUT, SocketTransport
 
 PING = b"\x89\x00"
 
@@ -75,29 +69,6 @@ class Timers:
 async def timers() -> Timers:
     """Timers that never go off by themselves."""
     return Timers(asyncio.get_running_loop())
-
-
-@pytest.mark.parametrize(
-    ("size", "header"),
-    [
-        (0, b"\x81\x00"),
-        (125, b"\x81\x7d"),
-        (126, b"\x81\x7e\x00\x7e"),
-        (65_535, b"\x81\x7e\xff\xff"),
-        (65_536, b"\x81\x7f\x00\x00\x00\x00\x00\x01\x00\x00"),
-    ],
-)
-def test_a_text_frame_is_whole_and_unmasked(size: int, header: bytes) -> None:
-    """The length is written in the shortest of the three ways."""
-    assert text_frame(b"x" * size) == header + b"x" * size
-
-
-def test_a_close_frame_is_a_control_frame() -> None:
-    """A reason that is too long is cut between two characters."""
-    assert close_frame(4001, "bye") == b"\x88\x05\x0f\xa1bye"
-    long = close_frame(4001, "é" * 100)
-    assert long[1] == len(long) - 2 == 124
-    assert long[4:].decode() == "é" * 61
 
 
 def test_a_client_that_answers_stays(timers: Timers) -> None:
