@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from opentelemetry.trace import Span, SpanContext
 
+from protocol.ids import request_id as new_request_id
+
 if TYPE_CHECKING:
     from service.container import Container
 
@@ -13,8 +15,12 @@ if TYPE_CHECKING:
 class Call:
     """One HTTP request as the service sees it; made before anything else happens to it.
 
+    Args:
+        request_id: the caller's ``x-request-id``; empty for none.
+        trace_id: 32 hex digits.
+        accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
+
     Attributes:
-        request_id: the caller's ``x-request-id``, or a new id. It names the HTTP request, not the LLM request.
         trace_id: 32 hex digits.
         tenant: whose call it is; empty where no keys are configured.
         authenticated: False only on ``/ws`` without a key in its headers, where the key comes in the first frame.
@@ -26,11 +32,11 @@ class Call:
     """
 
     __slots__ = (
+        "_request_id",
         "accepted",
         "authenticated",
         "failure",
         "parent",
-        "request_id",
         "response",
         "span",
         "tenant",
@@ -38,7 +44,7 @@ class Call:
     )
 
     def __init__(self, request_id: str, trace_id: str, accepted: float) -> None:
-        self.request_id = request_id
+        self._request_id = request_id
         self.trace_id = trace_id
         self.accepted = accepted
         self.tenant = ""
@@ -47,6 +53,17 @@ class Call:
         self.response: web.StreamResponse | None = None
         self.failure = ""
         self.parent: SpanContext | None = None
+
+    @property
+    def request_id(self) -> str:
+        """The caller's name for this call, or the id of the LLM request that it asks for, or one of its own."""
+        if not self._request_id:
+            self._request_id = new_request_id()
+        return self._request_id
+
+    def name(self, request_id: str) -> None:
+        """Let the call have this name, unless it has one already."""
+        self._request_id = self._request_id or request_id
 
 
 CONTAINER: Final = web.AppKey["Container"]("container")
@@ -62,4 +79,4 @@ def call_of(request: web.Request) -> Call:
 
 def container_of(request: web.Request) -> "Container":
     """The container of the application that answers this request."""
-    return request.config_dict[CONTAINER]
+    return request.app[CONTAINER]

@@ -4,8 +4,6 @@ import asyncio
 import time
 from typing import Final
 
-from aiohttp import web
-
 from protocol.errors import InternalError, RequestCancelled, TidegateError
 from protocol.events import Cancelled, Completed, EventStream, Failed, Terminal
 from protocol.requests import RequestHandle
@@ -13,12 +11,6 @@ from service.context import Call
 
 SUBMIT_TIMEOUT: Final = 10.0  # seconds for deciding which log answers; the answer itself has the request's own time
 FIND_TIMEOUT: Final = 5.0  # seconds
-
-
-def name_call(request: web.Request, call: Call, handle: RequestHandle) -> None:
-    """Let the call's ``x-request-id`` be the request's own id, unless the caller has named the call."""
-    if request.headers.get("x-request-id") != call.request_id:
-        call.request_id = handle.request_id
 
 
 def inference_headers(call: Call, handle: RequestHandle, waited: float) -> dict[str, str]:

@@ -15,7 +15,7 @@ from protocol.requests import DEFAULT_CACHE_TTL_MS, Delivery, OnAbandon, Request
 from service.context import Call, call_of, container_of
 from service.http import sse
 from service.http.bodies import idempotency_key_of, read_json
-from service.http.inference import SUBMIT_TIMEOUT, end_of, error_of, inference_headers, name_call
+from service.http.inference import SUBMIT_TIMEOUT, end_of, error_of, inference_headers
 from service.http.rules import OPENAI, check_request
 from service.middleware.errors import error_response
 
@@ -52,7 +52,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     )
     submitted = await container.router.ask(message, timeout=SUBMIT_TIMEOUT)
     handle = submitted.handle
-    name_call(request, call, handle)
+    call.name(handle.request_id)
     extra = {"Idempotent-Replayed": "true"} if submitted.replayed else {}
     answer = _stream if chat.stream else _whole
     return await answer(request, call, chat, handle, extra)

@@ -9,7 +9,7 @@ from protocol.events import Position
 from protocol.requests import CancelRequest, GetRequest, RequestHandle, Status
 from service.context import call_of, container_of
 from service.http.bodies import decode_submit, idempotency_key_of, read_json, submit_of
-from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT, inference_headers, name_call
+from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT, inference_headers
 from service.http.sse import event_stream
 
 ACCEPTED: Final = 202
@@ -60,7 +60,7 @@ async def submit(request: web.Request) -> web.Response:
     message = submit_of(body, tenant=call.tenant, trace_id=call.trace_id, idempotency_key=key)
     submitted = await container.router.ask(message, timeout=SUBMIT_TIMEOUT)
     handle = submitted.handle
-    name_call(request, call, handle)
+    call.name(handle.request_id)
     headers = inference_headers(call, handle, handle.upstream_time)
     address = f"/api/requests/{handle.request_id}"
     headers["Location"] = address

@@ -26,6 +26,8 @@ _MODES: Final[dict[str, Mode]] = {"replay": "replay", "snapshot": "snapshot", "l
 class EventResponse(web.StreamResponse):
     """A ``text/event-stream``. A client that is gone cancels its handler; one that has stopped reading is cut off."""
 
+    _send_headers_immediately = False  # they go out with the first data, in one write
+
     def __init__(self, headers: dict[str, str]) -> None:
         super().__init__(headers=_HEADERS | headers)
 
@@ -77,6 +79,8 @@ async def event_stream(request: web.Request, handle: RequestHandle) -> web.Strea
         snapshot = stream.snapshot()
         after = snapshot.offset
         await response.send(request, _frames(handle.request_id, stream.epoch, snapshot))
+    elif stream.offset <= after:
+        await response.send(request, PING)
     async with Follower(stream, after=after, idle=PING_INTERVAL) as follower:
         while (batch := await follower.next()) is not None:
             last = not isinstance(batch, Snapshot) and bool(batch) and batch[-1].terminal

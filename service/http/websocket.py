@@ -2,18 +2,16 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest, TidegateError
+from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest
 from protocol.hub import Goodbye, SocketClosed
 from protocol.websocket import SUBPROTOCOL, disconnect_json
 from service.context import CONTAINER, call_of, container_of
 from service.frames import text_frame
-from service.http.ws_conversation import HUB_TIMEOUT, ROUTE, Conversation
+from service.http.ws_conversation import ROUTE, Conversation
 from service.http.ws_transport import CLOSE_TIMEOUT, SocketTransport
 
 if TYPE_CHECKING:
@@ -22,6 +20,8 @@ if TYPE_CHECKING:
 MAX_CONNECTIONS: Final = 20_000
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 FAREWELL_SPREAD: Final = 8.0  # seconds over which the clients come back
+FAREWELL_TIMEOUT: Final = 2.0  # seconds that the hub has to tell its sockets
+REASON: Final = "shutdown"
 
 
 class Sockets:
@@ -30,6 +30,7 @@ class Sockets:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._open: set[SocketTransport] = set()
+        self._leaving = False
 
     def __len__(self) -> int:
         return len(self._open)
@@ -39,19 +40,20 @@ class Sockets:
         if len(self._open) >= self._limit:
             return False
         self._open.add(socket)
+        if self._leaving:
+            _send_away(socket, FAREWELL_SPREAD * random.random())  # noqa: S311 - jitter
         return True
 
     def discard(self, socket: SocketTransport) -> None:
         """Count a connection off."""
         self._open.discard(socket)
 
-    def farewell(self, reason: str = "shutdown", spread: float = FAREWELL_SPREAD) -> None:
-        """Send away whoever is still here, each to come back at its own time."""
-        sockets = tuple(self._open)
+    def farewell(self) -> None:
+        """Send away whoever is still here, each to come back at its own time, and from now on whoever comes."""
+        self._leaving = True
+        sockets = [socket for socket in self._open if not socket.closing]
         for index, socket in enumerate(sockets):
-            delay = spread * (index + random.random()) / len(sockets)  # noqa: S311 - jitter is no secret
-            socket.write(text_frame(disconnect_json(reason, delay)))
-            socket.close(1000, reason)
+            _send_away(socket, FAREWELL_SPREAD * (index + random.random()) / len(sockets))  # noqa: S311 - jitter
 
 
 SOCKETS: Final = web.AppKey("sockets", Sockets)
@@ -60,8 +62,22 @@ SOCKETS: Final = web.AppKey("sockets", Sockets)
 def add_routes(app: web.Application, *, max_connections: int = MAX_CONNECTIONS) -> None:
     """Offer the socket, to so many clients at once."""
     app[SOCKETS] = Sockets(max_connections)
-    app.cleanup_ctx.append(_farewell)
     app.router.add_get(ROUTE, websocket)
+
+
+async def farewell(app: web.Application) -> None:
+    """Tell every socket that the server goes and when to come back; waits for no client.
+
+    Those that follow something are told by the hub, after their last frames; where it fails, and those that follow
+    nothing, from here. Asked for once, by whoever stops the server.
+
+    Raises:
+        ActorError: the hub did not answer; the sockets are told all the same.
+    """
+    try:
+        await app[CONTAINER].hub.ask(Goodbye(reason=REASON, spread=FAREWELL_SPREAD), timeout=FAREWELL_TIMEOUT)
+    finally:
+        app[SOCKETS].farewell()
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
@@ -113,17 +129,6 @@ def _check_origin(container: "Container", request: web.Request) -> None:
     raise AccessDenied(code="origin_not_allowed")
 
 
-async def _farewell(app: web.Application) -> AsyncIterator[None]:
-    """While the application runs, wait for its end to begin; then tell the sockets, also those that follow nothing."""
-    watching = asyncio.create_task(_tell_all(app[CONTAINER], app[SOCKETS]))
-    yield
-    watching.cancel()
-    with suppress(asyncio.CancelledError):
-        await watching
-
-
-async def _tell_all(container: "Container", sockets: Sockets) -> None:
-    await container.lifecycle.closing.wait()
-    with suppress(TidegateError):
-        await container.hub.ask(Goodbye(spread=FAREWELL_SPREAD), timeout=HUB_TIMEOUT)
-    sockets.farewell()
+def _send_away(socket: SocketTransport, delay: float) -> None:
+    socket.write(text_frame(disconnect_json(REASON, delay)))
+    socket.close(1000, REASON)

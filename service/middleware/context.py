@@ -7,7 +7,6 @@ from typing import Final
 
 from aiohttp import web
 
-from protocol.ids import request_id
 from service.context import ACCEPTED, CALL, CURRENT_CALL, Call
 from service.telemetry.spans import remote_parent, wanted_trace_id
 
@@ -22,8 +21,8 @@ def open_call(request: web.Request) -> Call:
     of ``x-trace-id``, or random.
     """
     name = request.headers.get("x-request-id", "")
-    if not SANE_REQUEST_ID.fullmatch(name):
-        name = request_id()
+    if name and not SANE_REQUEST_ID.fullmatch(name):
+        name = ""
     parent = remote_parent(request)
     trace_id = (
         f"{parent.trace_id:032x}"
