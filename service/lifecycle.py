@@ -105,12 +105,15 @@ async def wind_down(
 ) -> bool:
     """Stop in order: refuse new connections, tell the sockets, let running calls end. Returns whether all of them did.
 
-    Readiness fails from the moment that ``closing`` is set. A second ``stop`` cuts each of the steps short.
+    Readiness fails from the moment that ``closing`` is set. A second ``stop`` cuts each of the steps short. ``grace``
+    is in seconds from now on: what the first two steps take, running calls don't get.
     """
+    clock = asyncio.get_running_loop().time
+    over = clock() + grace
     lifecycle.closing.set()
     await _unless_forced(lifecycle, refuse())
     await _unless_forced(lifecycle, farewell())
-    return await lifecycle.drain(grace)
+    return await lifecycle.drain(max(0.0, over - clock()))
 
 
 async def _unless_forced(lifecycle: Lifecycle, step: Awaitable[object]) -> None:

@@ -15,15 +15,14 @@ from aiohttp import web
 
 from protocol.errors import ConfigurationError, TidegateError
 from protocol.gateway import GetProviders, ListModels
-from protocol.hub import Goodbye
 from service.app import build_app
 from service.container import Container, open_container
 from service.context import ACCEPTED
+from service.http import websocket
 from service.lifecycle import Lifecycle, wind_down
 from service.settings import Settings
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-FAREWELL_TIMEOUT: Final = 2.0  # seconds for telling every socket that the server goes
 CUT_TIMEOUT: Final = 0.5  # seconds that a handler has to end once it is cut off
 EXIT_TIMEOUT: Final = 6.0  # seconds from the end of the grace to the end of the process, whatever hangs
 READY_POLL: Final = 0.25  # seconds between looks at a provider that loads
@@ -102,7 +101,7 @@ async def _stop(container: Container, runner: web.AppRunner) -> bool:
             await site.stop()
 
     async def farewell() -> None:
-        await container.hub.ask(Goodbye(), timeout=FAREWELL_TIMEOUT)
+        await websocket.farewell(runner.app)
 
     whole = await wind_down(lifecycle, refuse=refuse, farewell=farewell, grace=settings.shutdown_grace_seconds)
     leave_for_certain()

@@ -99,3 +99,16 @@ async def test_a_step_that_fails_does_not_keep_the_others_back() -> None:
         raise ShuttingDown
 
     assert await wind_down(lifecycle, refuse=_nothing, farewell=farewell, grace=LONG)
+
+
+async def test_the_grace_begins_with_the_signal() -> None:
+    """What telling the sockets took is not given to the running calls on top."""
+    lifecycle, loop = Lifecycle(), asyncio.get_running_loop()
+    lifecycle.enter()
+    moved, clock = [0.0], loop.time
+    loop.time = lambda: clock() + moved[0]  # type: ignore[method-assign]
+
+    async def farewell() -> None:
+        moved[0] = LONG
+
+    assert not await wind_down(lifecycle, refuse=_nothing, farewell=farewell, grace=LONG)

@@ -19,6 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from actors.request_router import RequestRouter
 from actors.runtime import Actor, Deferred, System, handles
 from actors.subscription_hub import SubscriptionHub
+from protocol.errors import ActorStopped
 from protocol.events import Delta
 from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveModel
 from protocol.hub import GetHubStats, HubStats
@@ -69,6 +70,7 @@ class Service:
     def __init__(
         self, system: System, settings: Settings, exporter: InMemorySpanExporter | None, max_connections: int
     ) -> None:
+        self.system = system
         self.settings = settings
         self.auth = Authenticator(key.get_secret_value() for key in self.settings.api_keys)
         self.lifecycle = Lifecycle()
@@ -155,6 +157,16 @@ async def follow(socket: Socket, count: int | None = None) -> list[dict[str, Any
 def text_of(frames: list[dict[str, Any]]) -> str:
     """Put the text together."""
     return "".join(frame["data"].get("delta", "") for frame in frames if frame["type"] == "update")
+
+
+async def told(socket: Socket) -> None:
+    """Read the farewell and the end, and nothing else."""
+    farewell = await receive(socket)
+    delay = farewell["data"].pop("delayMs")
+    assert farewell == {"type": "disconnect", "data": {"code": 4001, "reason": "shutdown", "reconnect": True}}
+    assert 0 <= delay <= 8000
+    assert (await socket.receive()).type is WSMsgType.CLOSE
+    assert socket.close_code == 1000
 
 
 async def closed(socket: Socket) -> int | None:
@@ -432,21 +444,35 @@ async def test_the_close_code_is_echoed(make: MakeService) -> None:
 
 
 async def test_everybody_is_told_when_the_server_goes(make: MakeService) -> None:
-    """A ``disconnect`` frame and 1000, also for one who follows nothing; nobody new gets in."""
+    """A ``disconnect`` frame and 1000, once, also for one who follows nothing; nobody new gets in."""
     service = await make()
     busy, idle = await service.connect(), await service.connect()
     await submit(busy)
     await follow(busy, 1)
     service.lifecycle.stop()
+    await websocket.farewell(service.app)
     for socket in (busy, idle):
-        farewell = await receive(socket)
-        delay = farewell["data"].pop("delayMs")
-        assert farewell == {"type": "disconnect", "data": {"code": 4001, "reason": "shutdown", "reconnect": True}}
-        assert 0 <= delay <= 8000
-        assert await closed(socket) == 1000
+        await told(socket)
     with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
         await service.connect()
     assert raised.value.status == 503
+
+
+async def test_an_upgrade_under_way_is_told_too(make: MakeService) -> None:
+    """Whoever was let in just before the server began to stop is sent away as soon as it is there."""
+    service = await make()
+    await websocket.farewell(service.app)
+    await told(await service.connect())
+
+
+async def test_everybody_is_told_without_the_hub(make: MakeService) -> None:
+    """Where the hub is gone, the failure is the caller's to log, and the sockets are told all the same."""
+    service = await make()
+    socket = await service.connect()
+    await service.system.stop(service.hub)
+    with pytest.raises(ActorStopped):
+        await websocket.farewell(service.app)
+    await told(socket)
 
 
 async def test_a_frame_has_a_span_and_a_socket_has_none(make: MakeService) -> None:
