@@ -40,14 +40,15 @@ class Settings(BaseSettings):
         first_token_timeout_seconds: from sending a call to its first content.
         idle_timeout_seconds: the longest silence within a provider's stream.
         request_ttl_seconds: how long a finished request is kept after its last change.
-        max_requests: requests that are kept at once; one more is refused.
-        requests_max_bytes: what all kept requests together may hold; one more is refused.
+        max_requests: requests that are kept at once; for one more the oldest ended one goes, and where all are running
+            it is refused.
+        requests_max_bytes: what ended requests may hold together; the oldest goes first.
         log_max_bytes: the ring of entries that each request keeps for replay.
         abandon_grace_seconds: how long a request with ``onAbandon: cancel`` goes on when nobody follows it.
         cache_max_bytes: bytes of finished logs kept for replay.
         cache_max_entries: finished logs kept for replay.
         log_level: the lowest level that is logged.
-        log_format: ``auto`` is pretty on a terminal and JSON elsewhere.
+        log_format: ``auto`` is pretty on a terminal in development and JSON elsewhere.
         otel_exporter_otlp_endpoint: where spans go, over OTLP/HTTP; unset: no tracing.
         otel_service_name: ``service.name`` of every span.
     """

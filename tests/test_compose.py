@@ -6,6 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from service.server import EXIT_TIMEOUT
+from service.settings import Settings, load_settings
+
 Config = dict[str, Any]
 
 
@@ -34,6 +37,25 @@ def test_the_open_service_needs_keys(services: dict[str, Config]) -> None:
     environment = services["service"]["environment"]
     assert environment["HOST"] != "127.0.0.1"
     assert environment["API_KEYS"].startswith("${API_KEYS:?")
+
+
+def test_what_is_set_for_the_service_are_its_settings(services: dict[str, Config]) -> None:
+    """Each variable is one that the service reads, and it accepts the values that stand in the file."""
+    environment: dict[str, str] = services["service"]["environment"]
+    assert [name for name in environment if name.lower() not in Settings.model_fields] == []
+    fixed = {name.lower(): value for name, value in environment.items() if "$" not in value}
+    load_settings(None, **fixed, api_keys="key").check_exposure()
+
+
+def test_stopping_is_not_cut_off(services: dict[str, Config], root: Path) -> None:
+    """The container has as long as the service may take to stop by itself; its image is probed where it listens."""
+    patience = int(services["service"]["stop_grace_period"].removesuffix("s"))
+    assert patience > load_settings(None).shutdown_grace_seconds + EXIT_TIMEOUT
+    image = (root / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    port = load_settings(None).port
+    assert f"http://127.0.0.1:{port}/api/health/live" in image
+    assert f"EXPOSE {port}\n" in image
+    assert services["service"]["environment"]["PORT"] == str(port)
 
 
 def test_images_are_pinned(services: dict[str, Config]) -> None:

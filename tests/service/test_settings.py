@@ -1,11 +1,12 @@
 """Settings: what they read, what they refuse, and how they say it."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from protocol.errors import ConfigurationError
-from service.settings import is_loopback, load_settings
+from service.settings import Settings, is_loopback, load_settings
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,9 +19,23 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     assert settings.cache_max_entries == 5
 
 
-def test_every_documented_default_is_the_default(root: Path) -> None:
-    """The example file, read as it stands, changes nothing."""
-    assert load_settings(root / ".env.example") == load_settings(None)
+EXAMPLE = re.compile(r"^# (?P<name>[A-Z_]+)=(?P<value>\S*) +# (?P<comment>.+)$")
+
+
+def test_the_example_file_has_every_setting_with_its_default(root: Path, tmp_path: Path) -> None:
+    """As it stands it changes nothing, and neither does it with every line in force; each line says what it sets."""
+    example = root / ".env.example"
+    assert load_settings(example) == load_settings(None)
+    lines = [line for line in example.read_text(encoding="utf-8").splitlines() if "=" in line]
+    settings = [match for line in lines if (match := EXAMPLE.match(line))]
+    assert len(settings) == len(lines)
+    assert [match["name"] for match in settings] == [name.upper() for name in Settings.model_fields]
+    for match in settings:
+        default = Settings.model_fields[match["name"].lower()].default
+        assert bool(match["value"]) == (default not in {None, "", ()}), match["name"]
+    in_force = tmp_path / ".env"
+    in_force.write_text("".join(f"{line.removeprefix('# ')}\n" for line in lines), encoding="utf-8")
+    assert load_settings(in_force) == load_settings(None)
 
 
 def test_an_empty_value_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
