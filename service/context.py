@@ -23,7 +23,8 @@ class Call:
     Attributes:
         trace_id: 32 hex digits.
         tenant: whose call it is; empty where no keys are configured.
-        authenticated: False only on ``/ws`` without a key in its headers, where the key comes in the first frame.
+        authenticated: False only on ``/ws`` where a key is needed and the headers bring none: its handler, which first
+            looks at the origin, refuses the upgrade.
         accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
         span: the SERVER span, for attributes; None where the call has none.
         response: the stream that is being written; None before its headers are sent, and for an answer in one piece.

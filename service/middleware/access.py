@@ -16,8 +16,8 @@ OPEN: Final = PROBES | {"/docs", "/openapi.json", "/errors/{code}"}
 def check_access(auth: Authenticator, request: web.Request, call: Call, route: str) -> None:
     """Find out whose call it is.
 
-    A socket may come without a key in its headers, since a browser can't send one: its call is then not
-    ``authenticated``, and the first frame has to bring the key.
+    A socket that brings no key at all gets past here, but its call is not ``authenticated``: the socket's own handler
+    looks at the origin first, and then refuses the upgrade.
 
     Raises:
         AccessDenied: a key is needed, and there is none that is known.

@@ -252,7 +252,7 @@ async def test_keys_are_asked_for_everywhere_but_at_the_open_addresses(connect: 
 
 
 async def test_a_socket_may_bring_its_key_later(connect: MakeClient) -> None:
-    """Without a key the socket is let in unauthenticated; a wrong one is refused at once."""
+    """Without a key its handler is told so, and decides; a wrong one is refused at once."""
     client = await connect("one")
     assert await (await client.get("/ws")).json() == {"authenticated": False, "tenant": ""}
     good = await client.get("/ws", headers={"x-api-key": "one"})
