@@ -10,7 +10,8 @@
     ├── AccessDenied            bring other credentials
     ├── TryAgainLater           the same request may succeed later (``retry_after`` seconds)
     │   ├── Overloaded          a bounded queue or store is full
-    │   └── ShuttingDown
+    │   ├── ShuttingDown
+    │   └── Unreachable         the service does not answer its client
     ├── ProviderError           the model's side failed
     │   └── SchemaMismatch      it answered, but not in the shape asked for (``raw`` is what it said)
     ├── DeadlineExceeded        out of time
@@ -172,6 +173,13 @@ PROBLEMS: Final[dict[str, Problem]] = {
         remedy="Reconnect and resume from the last position.",
         temporary=True,
         family="overloaded",
+    ),
+    "unreachable": Problem(
+        status=503,
+        title="The service can't be reached",
+        remedy="Check that it runs (`tidegate serve`) and that the address is right (`--url`, TIDEGATE_URL).",
+        temporary=True,
+        family="server",
     ),
     "connection_limit": Problem(
         status=503,
@@ -348,6 +356,12 @@ class ShuttingDown(TryAgainLater):
     """This server takes no more work: connect to another."""
 
     code = "shutting_down"
+
+
+class Unreachable(TryAgainLater):
+    """The service could not be reached, or not for long enough: see that it runs. Only a client says so."""
+
+    code = "unreachable"
 
 
 class ProviderError(TidegateError):

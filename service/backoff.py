@@ -5,30 +5,8 @@ import os
 import random
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
 
-from protocol.errors import Problem, TryAgainLater
-
-UNREACHABLE: Final = Problem(
-    status=503,
-    title="The service can't be reached",
-    remedy="Check that it runs (`tidegate serve`) and that the address is right (`--url`, TIDEGATE_URL).",
-    temporary=True,
-)
-
-
-class Unreachable(TryAgainLater):
-    """The service could not be reached, or not for long enough: see that it runs, then try again.
-
-    Only a client says so; it is never on the wire, and so no row of ``PROBLEMS``.
-    """
-
-    code = "unreachable"
-
-    @property
-    def problem(self) -> Problem:
-        """What it means."""
-        return UNREACHABLE
+from protocol.errors import Unreachable
 
 
 class Backoff:

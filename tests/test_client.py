@@ -19,11 +19,12 @@ from protocol.errors import (
     ProviderError,
     RequestCancelled,
     ShuttingDown,
+    Unreachable,
 )
 from protocol.events import Position
 from protocol.llm import ChatMessage
 from protocol.requests import RequestOptions, SubmitBody
-from service.backoff import Backoff, Unreachable
+from service.backoff import Backoff
 from service.client import Client
 from service.container import open_container
 from service.following import Finished, Following
