@@ -14,27 +14,57 @@ from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
 from typing import Self
 
+import msgspec
+
 from protocol.errors import UnrecoverablePosition
 from protocol.events import Entry, EventStream, Position, Snapshot
+from protocol.hub import Mode
 
 Batch = Sequence[Entry] | Snapshot
 
 
-def locate(stream: EventStream, position: Position | None) -> int:
-    """Return the offset to go on from; the beginning for no position.
+class Opening(msgspec.Struct, frozen=True):
+    """How a reader begins.
+
+    Attributes:
+        after: the exclusive offset to go on from; of no meaning with a ``snapshot``.
+        snapshot: whether all content so far comes first, merged, and then what follows it.
+        recovered: whether what the reader has is part of this log; otherwise it has to forget it.
+    """
+
+    after: int = 0
+    snapshot: bool = False
+    recovered: bool = True
+
+
+def open_at(stream: EventStream, position: Position | None, mode: Mode | None = None) -> Opening:
+    """Decide where in ``stream`` a reader begins that has everything up to ``position``.
+
+    Args:
+        stream: what it reads.
+        position: None for a reader that has nothing: the beginning.
+        mode: ``replay`` each entry after the position; one ``snapshot`` and what follows it; ``live``, only what
+            follows, which for an ended stream is its end; None for a replay, or a snapshot where that can't be had.
 
     Raises:
-        UnrecoverablePosition: the position is of another epoch, beyond the end, or no longer held.
+        UnrecoverablePosition: the position lies beyond the end; or ``mode`` is ``replay``, and it is of another epoch
+            or no longer held.
     """
-    if position is None:
-        return 0
-    if position.epoch != stream.epoch:
-        message = f"epoch {position.epoch[:40]!r} is not this log's, which is {stream.epoch!r}"
-        raise UnrecoverablePosition(message)
-    if not stream.first - 1 <= position.offset <= stream.offset:
-        message = f"offset {position.offset} is not within {stream.first - 1}..{stream.offset}"
-        raise UnrecoverablePosition(message)
-    return position.offset
+    known = position is None or position.epoch == stream.epoch
+    after = 0 if position is None else position.offset
+    if known and after > stream.offset:
+        raise UnrecoverablePosition(f"offset {after} is beyond the end, {stream.offset}")
+    if mode == "live":
+        return Opening(stream.offset - stream.ended, recovered=known)
+    if mode == "snapshot":
+        return Opening(snapshot=True, recovered=known)
+    if known and after >= stream.first - 1:
+        return Opening(after)
+    if mode is None:
+        return Opening(snapshot=True, recovered=False)
+    if position is not None and not known:
+        raise UnrecoverablePosition(f"epoch {position.epoch[:40]!r} is not this log's, which is {stream.epoch!r}")
+    raise UnrecoverablePosition(f"offset {after} is not within {stream.first - 1}..{stream.offset}")
 
 
 class Follower:
@@ -42,7 +72,7 @@ class Follower:
 
     Args:
         stream: what to read.
-        after: the exclusive offset to begin at; see :func:`locate` for positions.
+        after: the exclusive offset to begin at; see :func:`open_at` for positions.
         idle: seconds without news after which :meth:`next` returns an empty batch; None for never.
     """
 

@@ -6,11 +6,13 @@ import msgspec
 import pytest
 
 from actors.event_log import ENTRY_BYTES, EventLog, RequestStream
-from actors.follow import Follower, locate
+from actors.follow import Follower, Opening, open_at
 from protocol.errors import UnrecoverablePosition
 from protocol.events import Completed, Delta, Entry, Position, Snapshot, Started
+from protocol.hub import Mode
 
 STARTED = Started(model="m", created=1)
+MODES: tuple[Mode | None, ...] = (None, "replay", "snapshot", "live")
 DONE = Completed(result=msgspec.Raw(b"{}"))
 
 
@@ -91,13 +93,34 @@ def test_a_position_is_one_value() -> None:
     log = EventLog(epoch="k1")
     log.append(STARTED, Delta(text="a"))
     stream = stream_of(log)
-    assert locate(stream, None) == 0
-    assert locate(stream, Position("k1", 0)) == 0
-    assert locate(stream, Position("k1", 2)) == 2
+    assert open_at(stream, None, "replay") == Opening(0)
+    assert open_at(stream, Position("k1", 0), "replay") == Opening(0)
+    assert open_at(stream, Position("k1", 2)) == Opening(2)
     with pytest.raises(UnrecoverablePosition, match="epoch 'k0' is not this log's"):
-        locate(stream, Position("k0", 1))
-    with pytest.raises(UnrecoverablePosition, match=r"offset 3 is not within 0\.\.2"):
-        locate(stream, Position("k1", 3))
+        open_at(stream, Position("k0", 1), "replay")
+    for mode in MODES:
+        with pytest.raises(UnrecoverablePosition, match="offset 3 is beyond the end, 2"):
+            open_at(stream, Position("k1", 3), mode)
+
+
+def test_where_a_reader_begins() -> None:
+    """The table of positions and modes: a snapshot where the entries are gone, unless each of them was asked for."""
+    lost, foreign = Position("k1", 1), Position("k0", 1)
+    log = EventLog(epoch="k1", max_bytes=4 * ENTRY_BYTES)
+    log.append(STARTED, *(Delta(text=character) for character in "abcdefgh"))
+    stream = stream_of(log)
+    assert stream.first - 1 > lost.offset
+    assert open_at(stream, Position("k1", stream.first - 1)) == Opening(stream.first - 1)
+    assert open_at(stream, lost, "live") == Opening(9)
+    assert open_at(stream, lost, "snapshot") == Opening(snapshot=True)
+    for position in (None, lost, foreign):
+        assert open_at(stream, position) == Opening(snapshot=True, recovered=False)
+        with pytest.raises(UnrecoverablePosition):
+            open_at(stream, position, "replay")
+    assert open_at(stream, foreign, "live") == Opening(9, recovered=False)
+    assert open_at(stream, foreign, "snapshot") == Opening(snapshot=True, recovered=False)
+    log.append(DONE)
+    assert open_at(stream, None, "live") == Opening(9)
 
 
 async def test_one_that_begins_at_the_end_ends_at_once() -> None:

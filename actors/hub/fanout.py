@@ -4,7 +4,8 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from actors.hub.topic import FrameEncoder, Page, Topic, locate, state_of
+from actors.follow import open_at
+from actors.hub.topic import SNAPSHOT, FrameEncoder, Page, Topic, state_of
 from protocol.errors import PROBLEMS, Overloaded, ShuttingDown
 from protocol.events import EventStream, Position
 from protocol.hub import HubStats, Socket, Subscribe
@@ -66,7 +67,7 @@ class Fanout:
         """Begin to follow: the acknowledgement and what there is go out at the end of the tick.
 
         Raises:
-            UnrecoverablePosition: see ``locate``.
+            UnrecoverablePosition: see ``open_at``.
             Overloaded: ``connection_limit``.
             ShuttingDown: everybody has been told to leave.
         """
@@ -78,11 +79,12 @@ class Fanout:
         if request_id not in followed and len(followed) >= self._max_subscriptions:
             detail = f"a socket follows {self._max_subscriptions} requests at most"
             raise Overloaded(detail, code="connection_limit")
-        cursor, recovered = locate(stream, message.after, message.mode)
+        opening = open_at(stream, message.after, message.mode)
+        cursor = SNAPSHOT if opening.snapshot else opening.after
         self.unsubscribe(socket, request_id)
         if message.ack_id is not None:
             position = Position(stream.epoch, stream.offset)
-            ack = ack_json(message.ack_id, request_id, position, state_of(stream), recovered=recovered)
+            ack = ack_json(message.ack_id, request_id, position, state_of(stream), recovered=opening.recovered)
             self._outgoing[socket] = self._outgoing.get(socket, b"") + self._encode(ack)
             self._schedule()
         if stream.ended and cursor == stream.offset:

@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from protocol.errors import UnrecoverablePosition
-from protocol.events import Cancelled, Completed, Entry, EventStream, Position
-from protocol.hub import Mode, Socket
+from protocol.events import Cancelled, Completed, Entry, EventStream
+from protocol.hub import Socket
 from protocol.requests import Status
 from protocol.websocket import DIALECT, conflated, snapshot_json, tail, update_json
 
@@ -81,27 +80,6 @@ class Topic:
         snapshot = self.stream.snapshot()
         payload = snapshot_json(self.stream.request_id, self.stream.epoch, snapshot)
         return Page(self._encode(payload), snapshot.offset, final=False)
-
-
-def locate(stream: EventStream, after: Position | None, mode: Mode | None) -> tuple[int, bool]:
-    """Return the cursor to begin at, and whether the position was recovered; see ``hub.Subscribe``.
-
-    Raises:
-        UnrecoverablePosition: the position lies beyond the end, or ``mode`` is ``replay`` and it is not in the log.
-    """
-    known = after is None or after.epoch == stream.epoch
-    offset = 0 if after is None else after.offset
-    if known and offset > stream.offset:
-        raise UnrecoverablePosition(f"offset {offset} is beyond the end, {stream.offset}")
-    if mode == "live":
-        return (stream.offset - 1 if stream.ended else stream.offset), known
-    if mode == "snapshot":
-        return SNAPSHOT, known
-    if known and offset >= stream.first - 1:
-        return offset, True
-    if mode == "replay":
-        raise UnrecoverablePosition(f"the log holds the entries after {stream.epoch}:{stream.first - 1}")
-    return SNAPSHOT, False
 
 
 def state_of(stream: EventStream) -> Status:

@@ -3,11 +3,10 @@
 import asyncio
 from typing import Final
 
-import msgspec
 from aiohttp import web
 
-from actors.follow import Batch, Follower, locate
-from protocol.errors import FieldError, InvalidRequest, UnrecoverablePosition
+from actors.follow import Batch, Follower, Opening, open_at
+from protocol.errors import FieldError, InvalidRequest
 from protocol.events import Entry, EventStream, Position, Snapshot
 from protocol.hub import Mode
 from protocol.requests import RequestHandle
@@ -52,13 +51,6 @@ class EventResponse(web.StreamResponse):
             raise ConnectionResetError("the client has stopped reading") from None
 
 
-class Opening(msgspec.Struct, frozen=True):
-    """How a stream begins: after an offset, or with a ``snapshot`` of all content."""
-
-    after: int = 0
-    snapshot: bool = False
-
-
 async def event_stream(request: web.Request, handle: RequestHandle) -> web.StreamResponse:
     """Stream the log of ``handle`` to its end: each entry, or one snapshot and then each entry.
 
@@ -88,46 +80,23 @@ async def event_stream(request: web.Request, handle: RequestHandle) -> web.Strea
     return response
 
 
-def opening_of(stream: EventStream, *, after: Position | None, mode: Mode | None, automatic: bool = False) -> Opening:
-    """Decide how a reader's stream begins.
-
-    Args:
-        stream: what it reads.
-        after: where it was; None for a new reader.
-        mode: what it asks for; None for a replay, which for a new reader may begin with a snapshot.
-        automatic: whether ``after`` comes from a reconnect that nobody can change: a snapshot is then better than a no.
-
-    Raises:
-        UnrecoverablePosition: the position lies beyond the end; or it can't be recovered, and nothing else would do.
-    """
-    if after is not None and after.epoch == stream.epoch and after.offset > stream.offset:
-        raise UnrecoverablePosition(f"offset {after.offset} is beyond the end, {stream.offset}")
-    if mode == "live":
-        return Opening(stream.offset - stream.ended)
-    if mode == "snapshot":
-        return Opening(snapshot=True)
-    if after is None and mode == "replay":
-        after = Position(stream.epoch, 0)
-    try:
-        return Opening(locate(stream, after))
-    except UnrecoverablePosition:
-        if automatic:
-            return Opening(snapshot=True)
-        raise
-
-
 def _opening(request: web.Request, stream: EventStream) -> Opening:
+    """Find out where the client wants to begin.
+
+    Who names a position gets what follows it or a no. ``Last-Event-ID`` comes from a reconnect that nobody can change:
+    a snapshot is then better than a no.
+    """
     query = request.query
     mode = _MODES.get(query.get("mode", ""))
     if mode is None and "mode" in query:
         reason = "must be `replay`, `snapshot` or `live`"
         raise InvalidRequest(f"`mode` {reason}, got {query['mode'][:40]!r}", errors=(FieldError("mode", reason),))
-    given = query.get("after")
-    automatic = given is None
-    if given is None:
-        given = request.headers.get("Last-Event-ID") or None
-    after = None if given is None else Position.parse(given)
-    return opening_of(stream, after=after, mode=mode, automatic=automatic and after is not None)
+    if "after" in query:
+        return open_at(stream, Position.parse(query["after"]), mode or "replay")
+    last = request.headers.get("Last-Event-ID")
+    if not last:
+        return open_at(stream, None, mode)
+    return open_at(stream, Position.parse(last), None if mode == "replay" else mode)
 
 
 def _frames(request_id: str, epoch: str, batch: Batch) -> bytes:

@@ -5,11 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from actors.event_log import EventLog, RequestStream
-from protocol.errors import UnrecoverablePosition
-from protocol.events import Completed, Delta, Position, Started
+from protocol.events import Delta
 from service.http import sse
-from service.http.sse import Opening, opening_of
 from tests.service.bench import Event, Service, open_service, parse_events, read_events, text_of
 
 PIECES = tuple(f"{index} " for index in range(40))
@@ -21,20 +18,6 @@ async def service() -> AsyncIterator[Service]:
     """A service whose gateway is in the test's hand."""
     async with open_service() as running:
         yield running
-
-
-def log(*texts: str, ended: bool = False) -> RequestStream:
-    """A stream with these texts, the whole of it perhaps too large for its ring."""
-    events = EventLog(epoch="k3", max_bytes=2000)
-    events.extend([Started(model="m", created=1), *(Delta(text=text) for text in texts)])
-    if ended:
-        events.append(Completed(result=b"{}"))  # type: ignore[arg-type]
-    return RequestStream("req_1", events)
-
-
-def at(offset: int, epoch: str = "k3") -> Position:
-    """A position in the log above."""
-    return Position(epoch, offset)
 
 
 async def test_a_stream_is_written_to_the_byte(service: Service) -> None:
@@ -229,6 +212,7 @@ async def test_what_no_longer_is_held_is_a_410_or_a_snapshot_that_says_so() -> N
             await service.follow(request_id),
             await service.follow(request_id, Last_Event_ID=f"{epoch}:1"),
             await service.follow(request_id, Last_Event_ID="foreign1:3"),
+            await service.follow(request_id, "?mode=replay", Last_Event_ID=f"{epoch}:1"),
             await service.follow(request_id, f"?after={epoch}:1&mode=snapshot"),
             await service.follow(request_id, "?after=foreign1:3&mode=snapshot"),
         ):
@@ -273,25 +257,3 @@ async def test_live_is_only_what_comes_from_now_on(service: Service) -> None:
     await reader.read()
     late = await read_events(await service.follow(request_id, "?mode=live"))
     assert [event.event for event in late] == ["complete"]
-
-
-async def test_where_a_reader_begins() -> None:
-    """The table of positions and modes."""
-    held = log("a", "b")
-    assert opening_of(held, after=None, mode=None) == Opening(0)
-    assert opening_of(held, after=at(2), mode=None) == Opening(2)
-    assert opening_of(held, after=at(0), mode="replay") == Opening(0)
-    assert opening_of(held, after=at(3), mode="replay") == Opening(3)
-    assert opening_of(held, after=at(2), mode="snapshot") == Opening(snapshot=True)
-    assert opening_of(held, after=at(2), mode="live") == Opening(3)
-    assert opening_of(log("a", ended=True), after=None, mode="live") == Opening(2)
-    lost = log(*PIECES)
-    assert lost.first > 1
-    assert opening_of(lost, after=None, mode=None) == Opening(0)
-    assert opening_of(lost, after=at(1), mode=None, automatic=True) == Opening(snapshot=True)
-    assert opening_of(lost, after=at(1, "other"), mode="snapshot") == Opening(snapshot=True)
-    for after, mode in ((at(1), None), (at(1), "replay"), (None, "replay"), (at(1, "other"), None)):
-        with pytest.raises(UnrecoverablePosition):
-            opening_of(lost, after=after, mode=mode)  # type: ignore[arg-type]
-    with pytest.raises(UnrecoverablePosition, match="beyond the end"):
-        opening_of(held, after=at(4), mode="snapshot", automatic=True)
