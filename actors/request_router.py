@@ -5,6 +5,7 @@ with this fingerprint, replayed from the cache; otherwise a new run. The router 
 own actor, which owns its log.
 """
 
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -16,11 +17,20 @@ from actors.event_log import RING_BYTES, EventLog, RequestStream
 from actors.fingerprint import body_digest, fingerprint
 from actors.request_record import RequestRecord, RequestStore, Run
 from actors.request_state import Cancel, RequestStateActor, Start, failure
+from actors.run_table import RunTable
 from actors.runtime import Actor, Deferred, Keyed, Promise, Ref, handles
 from protocol import ids, spans
 from protocol.cache import CachedLog, CacheGet, CachePut
-from protocol.errors import DeadlineExceeded, IdempotencyKeyReused, NotFound, ShuttingDown, TidegateError
-from protocol.events import Cancelled, Event, Started
+from protocol.errors import (
+    ActorStopped,
+    DeadlineExceeded,
+    IdempotencyKeyReused,
+    NotFound,
+    Overloaded,
+    ShuttingDown,
+    TidegateError,
+)
+from protocol.events import Cancelled, Failed, Started
 from protocol.gateway import Complete, ResolveModel
 from protocol.message import Message
 from protocol.requests import CancelRequest, GetRequest, RequestHandle, Source, Submit, Submitted
@@ -60,12 +70,6 @@ class Looked(Message[None], frozen=True):
     reply: Promise[Submitted]
 
 
-class RunEnded(Message[None], frozen=True):
-    """A run's log has its terminal entry."""
-
-    run: Run
-
-
 class WaiterDue(Message[None], frozen=True):
     """A request that joined another's run has used up its own time."""
 
@@ -80,30 +84,11 @@ class Abandoned(Message[None], frozen=True):
     tenant: str
 
 
-class FollowersGone(Message[None], frozen=True):
-    """The last follower of a request left."""
-
-    request_id: str
-    tenant: str
-
-
 class Sweep(Message[None], frozen=True):
     """Time to drop what has outlived its time."""
 
 
-RouterMessage = (
-    Submit
-    | GetRequest
-    | CancelRequest
-    | Resolved
-    | Refused
-    | Looked
-    | RunEnded
-    | WaiterDue
-    | Abandoned
-    | FollowersGone
-    | Sweep
-)
+RouterMessage = Submit | GetRequest | CancelRequest | Resolved | Refused | Looked | WaiterDue | Abandoned | Sweep
 
 
 class RequestRouter(Actor[RouterMessage]):
@@ -139,8 +124,7 @@ class RequestRouter(Actor[RouterMessage]):
         self._max_requests = max_requests
         self._grace = abandon_grace
         self._store = RequestStore(ttl=ttl, max_requests=max_requests, max_bytes=max_bytes)
-        self._in_flight: dict[bytes, Run] = {}
-        self._runs: dict[str, Run] = {}
+        self._runs = RunTable(self._store)
         self._models: set[str] = set()
 
     async def started(self) -> None:
@@ -153,10 +137,10 @@ class RequestRouter(Actor[RouterMessage]):
 
     async def stopped(self) -> None:
         """Runs that are stopped half-way still end: their readers are told, and may ask again elsewhere."""
-        for run in self._runs.values():
-            if not run.log.ended:
-                run.log.append(failure(ShuttingDown("the run was stopped before its end")))
-                run.span.end()
+        for run in self._runs:
+            run.log.append(failure(ShuttingDown("the run was stopped before its end")))
+            run.span.end()
+            self._runs.ended(run)
 
     @handles(Submit)
     async def submit(self, message: Submit) -> Submitted | Deferred[Submitted]:
@@ -219,27 +203,12 @@ class RequestRouter(Actor[RouterMessage]):
         self._leave(record, Cancelled(reason=message.reason))
         return record
 
-    @handles(RunEnded)
-    async def run_ended(self, message: RunEnded) -> None:
-        """Let the time of the run's requests begin; a later one that is the same asks the cache."""
-        run = message.run
-        self._runs.pop(run.key, None)
-        self._forget(run)
-        for record in run.waiters.values():
-            self._store.ended(record)
-        run.waiters.clear()
-
     @handles(WaiterDue)
     async def waiter_due(self, message: WaiterDue) -> None:
         """A joined request has its own deadline; the run that it joined may have a later one."""
         record = self._store.get(message.request_id, message.tenant)
         if record is not None:
             self._leave(record, failure(DeadlineExceeded()))
-
-    @handles(FollowersGone)
-    async def followers_gone(self, message: FollowersGone) -> None:
-        """Wait for the grace period before giving a request up."""
-        self.schedule(self._grace, Abandoned(message.request_id, message.tenant))
 
     @handles(Abandoned)
     async def abandoned(self, message: Abandoned) -> None:
@@ -260,9 +229,7 @@ class RequestRouter(Actor[RouterMessage]):
         return Submitted(record, replayed=True)
 
     def _joinable(self, message: Submit, digest: bytes) -> Run | None:
-        if not message.delivery.dedupe:
-            return None
-        return self._in_flight.get(digest)
+        return self._runs.joinable(digest) if message.delivery.dedupe else None
 
     def _look_up(
         self, cache: Ref[CacheGet | CachePut], message: Submit, digest: bytes, reply: Promise[Submitted]
@@ -323,12 +290,13 @@ class RequestRouter(Actor[RouterMessage]):
         record = self._record(message, run, "upstream", request_id=key)
         log.append(Started(model=message.request.model, created=int(record.created)))
         run.waiters[key] = record
-        self._runs[key] = run
-        if message.delivery.dedupe:
-            self._in_flight[digest] = run
-        if message.delivery.on_abandon == "cancel":
-            self.schedule(self._grace, Abandoned(key, record.tenant))
-        self._post_within(span, key, Start())
+        self._runs.add(run, shared=message.delivery.dedupe)
+        try:
+            self._post_within(span, key, Start())
+        except TidegateError as error:
+            log.append(failure(error))
+            self._runs.ended(run)
+            raise
         return Submitted(record)
 
     def _post_within(self, span: Span, key: str, message: Start) -> None:
@@ -346,33 +314,20 @@ class RequestRouter(Actor[RouterMessage]):
         record = RequestRecord(
             tenant=message.tenant, trace_id=message.trace_id, delivery=message.delivery, source=source, run=run
         )
-        watch = partial(self._followers_changed, message.tenant) if message.delivery.on_abandon == "cancel" else None
+        abandons = message.delivery.on_abandon == "cancel"
+        watch = partial(self._followers_changed, message.tenant) if abandons else None
         record.stream = RequestStream(request_id or ids.request_id(), run.log, on_followers=watch)
         trace.get_current_span().set_attribute(spans.SOURCE, source)
         key = message.idempotency_key
         self._store.add(record, key=key, digest=body_digest(message) if key else b"")
+        if abandons and source != "cache":
+            self._followers_changed(message.tenant, record.request_id, 0)
         return record
 
-    def _leave(self, record: RequestRecord, event: Event) -> None:
+    def _leave(self, record: RequestRecord, event: Cancelled | Failed) -> None:
         """End one request. Its run goes on for the others, and is given up where there are none."""
-        run = record.run
-        if record.stream.ended:
-            return
-        if run.waiters.keys() == {record.request_id} and isinstance(event, Cancelled):
-            self._forget(run)
-            self._actors.ref(run.key).post(Cancel(event.reason))
-            return
-        run.waiters.pop(record.request_id, None)
-        record.stream.cut(event)
-        self._store.ended(record)
-        if not run.waiters:
-            self._forget(run)
-            self._actors.ref(run.key).post(Cancel("abandoned"))
-
-    def _forget(self, run: Run) -> None:
-        """Let nobody join ``run`` any more."""
-        if self._in_flight.get(run.fingerprint) is run:
-            del self._in_flight[run.fingerprint]
+        if not record.stream.ended and self._runs.leave(record, event):
+            self._actors.ref(record.run.key).post(Cancel(event))
 
     def _find(self, request_id: str, tenant: str) -> RequestRecord:
         record = self._store.get(request_id, tenant)
@@ -382,10 +337,13 @@ class RequestRouter(Actor[RouterMessage]):
         return record
 
     def _followers_changed(self, tenant: str, request_id: str, count: int) -> None:
+        """Wait for the grace period before giving up a request that nobody follows.
+
+        A service with so many timers that there is no room for this one lets the request finish.
+        """
         if count == 0:
-            self.ref.post(FollowersGone(request_id, tenant))
+            with suppress(Overloaded, ActorStopped):
+                self.schedule(self._grace, Abandoned(request_id, tenant))
 
     def _new_actor(self, key: str) -> RequestStateActor:
-        return RequestStateActor(
-            self._runs[key], gateway=self._gateway, cache=self._cache, on_end=lambda run: self.ref.post(RunEnded(run))
-        )
+        return RequestStateActor(self._runs[key], gateway=self._gateway, cache=self._cache, on_end=self._runs.ended)

@@ -37,9 +37,9 @@ class Broken(Message[None], frozen=True):
 
 
 class Cancel(Message[None], frozen=True):
-    """Nobody wants the answer any more."""
+    """Nobody wants the answer any more: end with ``event``."""
 
-    reason: str = "cancelled"
+    event: Cancelled | Failed
 
 
 class RunSink:
@@ -138,12 +138,12 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
         if self._call is not None:
             self._call.cancel()
         if not self._run.log.ended:
-            self._end(Cancelled(reason=message.reason))
+            self._end(message.event)
 
     async def _keep(self, completed: Completed) -> None:
         run = self._run
         events = run.log.events()
-        if self._cache is None or events is None or run.delivery.cache_ttl <= 0:
+        if self._cache is None or events is None or not run.delivery.dedupe or run.delivery.cache_ttl <= 0:
             return
         log = CachedLog(
             events=(*events, completed),

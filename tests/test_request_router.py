@@ -364,3 +364,50 @@ def test_errors_of_the_runtime_do_not_show_their_inside() -> None:
     assert failure(RuntimeError("secret")).message == "Internal error"
     assert failure(ProviderError("said so", retry_after=1.5)).retry_after_ms == 1500
     assert isinstance(ProviderError(), TidegateError)
+
+
+async def test_one_who_joined_and_is_abandoned_leaves_alone(bench: Bench) -> None:
+    """`onAbandon` is each request's own: the run goes on for the one who wants it finished."""
+    first = await bench.submit()
+    second = await bench.submit(on_abandon="cancel")
+    call = await bench.call()
+    await bench.system.advance(11)
+    assert second.handle.state().assistant_status == "cancelled"
+    assert not call.cancelled.is_set()
+    await call.say("done")
+    assert (await read(first.handle.stream))[0] == "done"
+
+
+async def test_an_answer_that_was_not_to_be_shared_is_not_kept_for_others(bench: Bench) -> None:
+    """Without `dedupe` the answer does not go into the cache either."""
+    alone = await bench.submit(dedupe=False)
+    await (await bench.call()).say("mine")
+    await read(alone.handle.stream)
+    assert (await bench.submit()).source == "upstream"
+
+
+async def test_an_actor_that_fails_ends_its_run_once(bench: Bench) -> None:
+    """A fault of ours is an end like any other, nothing is asked twice, and the next request starts anew."""
+    kept = await bench.submit()
+    call = await bench.call()
+    call.outcome.set_result(Completion(tool_calls=("no call",)))  # type: ignore[arg-type]
+    await bench.system.advance(5)
+    _, end = await read(kept.handle.stream)
+    assert isinstance(end, Failed)
+    assert end.code == "internal_error"
+    assert bench.calls.empty()
+    assert (await bench.submit()).source == "upstream"
+
+
+async def test_no_end_is_lost_when_the_router_is_busy(bench: Bench) -> None:
+    """A thousand runs that end while the router has a full mailbox all end, and none can be joined any more."""
+    many = [await bench.submit(msgspec.structs.replace(HELLO, seed=number), cache_ttl=0.0) for number in range(1000)]
+    calls = [await bench.call() for _ in many]
+    asks = [asyncio.ensure_future(bench.submit(msgspec.structs.replace(HELLO, seed=5000 + n))) for n in range(900)]
+    for call in calls:
+        call.outcome.set_result(Completion(text="x"))
+    for kept in many:
+        assert isinstance((await read(kept.handle.stream))[1], Completed)
+    await asyncio.gather(*asks)
+    again = await bench.submit(msgspec.structs.replace(HELLO, seed=0), cache_ttl=0.0)
+    assert again.source == "upstream"
