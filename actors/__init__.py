@@ -1,1 +1,41 @@
-"""Who says it: the actors that own requests, logs, caches and providers. Runs without the service."""
+"""Who says it: the actors that own requests, logs, caches and providers. Runs without the service.
+
+The runtime's names are here; what is built on it is a module each: ``actors.request_router``, ``actors.llm_gateway``,
+``actors.cache``, ``actors.subscription_hub``, ``actors.follow``.
+"""
+
+from actors.runtime import (
+    Actor,
+    Child,
+    Clock,
+    DeadLetter,
+    DeadLetters,
+    Deferred,
+    Errand,
+    Handle,
+    Keyed,
+    Pipe,
+    Promise,
+    Ref,
+    System,
+    Timer,
+    handles,
+)
+
+__all__ = [
+    "Actor",
+    "Child",
+    "Clock",
+    "DeadLetter",
+    "DeadLetters",
+    "Deferred",
+    "Errand",
+    "Handle",
+    "Keyed",
+    "Pipe",
+    "Promise",
+    "Ref",
+    "System",
+    "Timer",
+    "handles",
+]

@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +132,31 @@ def test_actors_do_without_their_test_doubles(root: Path) -> None:
     """``actors.testing`` is for whoever tests; no other module of actors imports it."""
     for path, modules in modules_of_actors(root):
         assert [name for name in modules if f"{name}.".startswith("actors.testing.")] == [], path
+
+
+def test_importing_actors_loads_only_what_it_runs_on(root: Path) -> None:
+    """The names for embedders are there at once, and no server, SDK or set-up comes with them."""
+    heavy = ("aiohttp", "anthropic", "openai", "opentelemetry.sdk", "pydantic", "rich", "structlog", "typer", "uvloop")
+    program = (
+        "import sys\n"
+        "import actors\n"
+        "assert all(hasattr(actors, name) for name in actors.__all__)\n"
+        "assert set(actors.__all__) == set(sys.modules['actors.runtime'].__all__)\n"
+        f"print(*sorted(set({heavy!r}) & set(sys.modules)))\n"
+    )
+    command = [sys.executable, "-c", program]
+    run = subprocess.run(command, cwd=root, capture_output=True, check=False, timeout=30, text=True)  # noqa: S603 - ours
+    assert (run.stdout.strip(), run.stderr) == ("", "")
+
+
+def test_public_names_are_sorted(root: Path) -> None:
+    """Every ``__all__`` is in alphabetical order, and holds each name once."""
+    for layer in LAYERS:
+        for path in (root / layer).rglob("__init__.py"):
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                    names = ast.literal_eval(node.value)
+                    assert names == sorted(set(names)), path
 
 
 def test_every_ignored_lint_has_a_reason(root: Path) -> None:
