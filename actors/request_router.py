@@ -13,10 +13,12 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
 
-from actors.event_log import RING_BYTES, EventLog, RequestStream
+from actors.event_log import RING_BYTES, EventLog
 from actors.fingerprint import body_digest, fingerprint
-from actors.request_record import RequestRecord, RequestStore, Run
+from actors.request_record import RequestRecord, Run
 from actors.request_state import Cancel, RequestStateActor, Start, failure
+from actors.request_store import RequestStore
+from actors.request_stream import RequestStream
 from actors.run_table import RunTable
 from actors.runtime import Actor, Deferred, Keyed, Promise, Ref, handles
 from protocol import ids, spans

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from actors.request_record import RequestRecord, RequestStore, Run
+from actors.request_record import RequestRecord, Run
+from actors.request_store import RequestStore
 from protocol.events import Event
 
 

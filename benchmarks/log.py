@@ -15,8 +15,9 @@ from typing import Final
 import msgspec
 import uvloop
 
-from actors.event_log import EventLog, RequestStream
+from actors.event_log import EventLog
 from actors.follow import Follower
+from actors.request_stream import RequestStream
 from benchmarks.harness import Comparison, Plan, Result, Row, Sample, interleave
 from protocol.events import Completed, Delta, Entry
 

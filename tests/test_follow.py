@@ -5,8 +5,9 @@ import asyncio
 import msgspec
 import pytest
 
-from actors.event_log import ENTRY_BYTES, EventLog, RequestStream
+from actors.event_log import ENTRY_BYTES, EventLog
 from actors.follow import Follower, Opening, open_at
+from actors.request_stream import RequestStream
 from protocol.errors import UnrecoverablePosition
 from protocol.events import Completed, Delta, Entry, Position, Snapshot, Started
 from protocol.hub import Mode

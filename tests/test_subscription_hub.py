@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.event_log import EventLog, RequestStream
+from actors.event_log import EventLog
 from actors.hub.fanout import STALL_LIMIT, Fanout
 from actors.hub.topic import PAGE_BYTES
+from actors.request_stream import RequestStream
 from actors.runtime import Ref, System
 from actors.subscription_hub import SubscriptionHub
 from protocol.errors import Overloaded, ShuttingDown, UnrecoverablePosition

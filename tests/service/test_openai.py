@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from actors.event_log import EventLog, RequestStream
+from actors.event_log import EventLog
 from actors.follow import Follower
+from actors.request_stream import RequestStream
 from protocol.errors import ProviderError, TryAgainLater
 from protocol.events import Delta, Started, ToolCallDelta
 from protocol.llm import ToolCall
