@@ -121,8 +121,11 @@ class EventLog:
         self._listeners[wake] = None
 
     def unlisten(self, wake: Wake) -> None:
-        """Take ``wake`` off again; unknown ones are ignored."""
+        """Take ``wake`` off again; unknown ones are ignored. The last one of an ended log frees its wire frames."""
         self._listeners.pop(wake, None)
+        if self.ended and not self._listeners:
+            for entry in self._entries:
+                entry.frames = None
 
     def events(self) -> tuple[Event, ...] | None:
         """Return every event from the first, or None where the ring has lost some."""

@@ -128,7 +128,7 @@ _OFFSET_DIGITS = 15
 
 
 class Entry:
-    """An event at its offset. ``frames`` holds its wire forms, each built once by whoever needs it first."""
+    """An event at its offset. ``frames`` holds its wire forms, each built once by whoever needs it first, or None."""
 
     __slots__ = ("event", "frames", "offset", "terminal")
 
@@ -136,13 +136,16 @@ class Entry:
         self.offset = offset
         self.event = event
         self.terminal = isinstance(event, TERMINAL)
-        self.frames: dict[str, bytes] = {}
+        self.frames: dict[str, bytes] | None = None
 
     def frame(self, dialect: str, encode: "Callable[[Entry], bytes]") -> bytes:
         """Return this entry's form in ``dialect``; ``encode`` builds it the first time only."""
-        frame = self.frames.get(dialect)
+        frames = self.frames
+        if frames is None:
+            frames = self.frames = {}
+        frame = frames.get(dialect)
         if frame is None:
-            frame = self.frames[dialect] = encode(self)
+            frame = frames[dialect] = encode(self)
         return frame
 
     def __repr__(self) -> str:

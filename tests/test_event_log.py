@@ -128,6 +128,23 @@ def test_a_frame_is_built_once() -> None:
     assert built == [1]
 
 
+def test_wire_frames_are_kept_while_somebody_reads() -> None:
+    """A stored request is its events: the frames of an ended log go with its last reader."""
+    log = EventLog()
+    log.append(STARTED, DONE)
+
+    def one() -> None: ...
+    def two() -> None: ...
+
+    log.listen(one)
+    log.listen(two)
+    frame = log.since(0)[0].frame("native", lambda _: b"frame")
+    log.unlisten(one)
+    assert log.since(0)[0].frames == {"native": frame}
+    log.unlisten(two)
+    assert [entry.frames for entry in log.since(0)] == [None, None]
+
+
 @given(
     texts=st.lists(st.text(max_size=20), max_size=60),
     ring=st.integers(1, 8000),

@@ -182,6 +182,7 @@ def test_clients_of_one_log_share_the_tails() -> None:
     """An entry is encoded once; only the head with the client's own id differs."""
     entries = log(Delta(text="a"))
     one = ChunkEncoder("req_1", 1, "m", include_usage=False).encode(entries)
+    assert entries[0].frames is not None
     entries[0].frames["openai"] = entries[0].frames["openai"].replace(b'"a"', b'"shared"')
     two = ChunkEncoder("req_2", 1, "m", include_usage=False).encode(entries)
     assert [frames(one)[1]["id"], frames(two)[1]["id"]] == ["chatcmpl-req_1", "chatcmpl-req_2"]

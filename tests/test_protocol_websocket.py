@@ -173,6 +173,7 @@ def test_an_entry_is_encoded_once() -> None:
     """All requests and readers of a log share one tail."""
     entry = Entry(5, Delta("x"))
     update_json("req_1", entry)
+    assert entry.frames is not None
     built = entry.frames["native"]
     update_json("req_2", entry)
     assert entry.frames["native"] is built
