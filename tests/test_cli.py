@@ -50,7 +50,13 @@ class Terminal:
         """Start a command."""
         terminal = cls()
         terminal.process = await asyncio.create_subprocess_exec(
-            *COMMAND, *arguments, cwd=root, stdout=terminal._far, stderr=terminal._far, env=environment(root)
+            *COMMAND,
+            *arguments,
+            cwd=root,
+            stdout=terminal._far,
+            stderr=terminal._far,
+            env=environment(root),
+            preexec_fn=heed_interrupts,
         )
         os.close(terminal._far)
         fcntl.fcntl(terminal._near, fcntl.F_SETFL, os.O_NONBLOCK)
@@ -77,6 +83,11 @@ class Terminal:
         else:
             self.seen += data.decode().replace("\r\n", "\n")
         self._changed.set()
+
+
+def heed_interrupts() -> None:
+    """Be interruptible, as at a terminal: what runs in a shell's background inherits that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def environment(root: Path, **settings: str) -> dict[str, str]:
