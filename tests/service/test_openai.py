@@ -15,7 +15,7 @@ from protocol.errors import ProviderError, TryAgainLater
 from protocol.events import Delta, Started, ToolCallDelta
 from protocol.llm import ToolCall
 from protocol.openai import ChunkEncoder
-from service.http import openai, sse
+from service.http import dialects, sse
 from tests.service.bench import CHAT, Service, open_service
 
 PATH = "/v1/chat/completions"
@@ -344,7 +344,7 @@ async def test_a_reader_that_was_left_behind_is_told_so() -> None:
         log.extend(Delta(text="x" * 100) for _ in range(20))
         batch = await follower.next()
     assert batch is not None
-    data, last = openai._chunks(encoder, batch, begun=False)
+    data, last = dialects.encoded(encoder, batch, begun=False)
     assert (said(data.decode()), last) == ("x" * 2000, False)
-    data, last = openai._chunks(encoder, batch, begun=True)
+    data, last = dialects.encoded(encoder, batch, begun=True)
     assert (chunks(data.decode())[-1]["error"]["code"], last) == ("slow_consumer", True)

@@ -1,0 +1,174 @@
+"""What the vendors' dialects have in common over HTTP: a call becomes a request, whose answer comes whole or streamed.
+
+A dialect brings what it says differently: the canonical request, the body of a whole answer, the encoder of a stream.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeVar
+
+from aiohttp import web
+from multidict import CIMultiDictProxy
+
+from actors.follow import Batch, Follower
+from protocol.errors import FieldError, InternalError, InvalidRequest, TidegateError
+from protocol.events import Cancelled, Completed, Delta, Entry, Failed, Snapshot, ToolCallDelta
+from protocol.llm import ChatRequest
+from protocol.requests import DEFAULT_CACHE_TTL_MS, Delivery, OnAbandon, RequestHandle, Submit
+from service.context import Call, call_of, container_of
+from service.http import sse
+from service.http.bodies import idempotency_key_of
+from service.http.inference import SUBMIT_TIMEOUT, end_of, error_of, inference_headers
+from service.middleware.errors import error_response
+
+DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}
+ON_ABANDON: Final[dict[str, OnAbandon]] = {"finish": "finish", "cancel": "cancel"}
+SLOW_CONSUMER: Final = Failed(code="slow_consumer", message="the client read too slowly", temporary=True)
+
+_CONTENT: Final = (Delta, ToolCallDelta)
+
+T = TypeVar("T")
+
+
+class StreamEncoder(Protocol):
+    """One client's stream in its dialect, as SSE bytes."""
+
+    def encode(self, entries: Sequence[Entry]) -> bytes:
+        """Return the bytes of ``entries``; empty where they say nothing that this dialect shows."""
+
+    def snapshot(self, snapshot: Snapshot) -> bytes:
+        """Return the bytes of all content so far, for a client that has seen none of it."""
+
+
+class Asked:
+    """A call of a compatible dialect whose request has been submitted.
+
+    Attributes:
+        request: the HTTP request.
+        call: what the service knows of it.
+        handle: the request that answers it.
+        headers: what its answer has beside the headers of every inference.
+    """
+
+    __slots__ = ("call", "handle", "headers", "request")
+
+    def __init__(self, request: web.Request, call: Call, handle: RequestHandle, headers: dict[str, str]) -> None:
+        self.request = request
+        self.call = call
+        self.handle = handle
+        self.headers = headers
+
+
+async def ask(request: web.Request, chat: ChatRequest) -> Asked:
+    """Submit ``chat``, whose values have been checked, for the caller of ``request``.
+
+    Identical calls share one answer where ``temperature`` is 0 or there is a ``seed``, unless ``x-tidegate-dedupe``
+    says otherwise. A client that leaves only stops following; ``x-tidegate-on-abandon: cancel`` asks for more.
+
+    Raises:
+        InvalidRequest: a header is misspelt.
+        TidegateError: as ``Submit`` says.
+    """
+    call, headers = call_of(request), request.headers
+    message = Submit(
+        request=chat,
+        tenant=call.tenant,
+        delivery=_delivery(headers, chat),
+        idempotency_key=idempotency_key_of(headers),
+        trace_id=call.trace_id,
+    )
+    submitted = await container_of(request).router.ask(message, timeout=SUBMIT_TIMEOUT)
+    handle = submitted.handle
+    call.name(handle.request_id)
+    return Asked(request, call, handle, {"Idempotent-Replayed": "true"} if submitted.replayed else {})
+
+
+async def whole(asked: Asked, body: Callable[[Completed], bytes]) -> web.StreamResponse:
+    """Answer in one piece, with what ``body`` makes of the end."""
+    began = time.perf_counter()
+    event = await end_of(asked.handle.stream)
+    headers = _headers(asked, began, asked.handle.upstream_time)
+    if not isinstance(event, Completed):
+        return _failure(asked, error_of(event), headers)
+    return web.Response(body=body(event), headers=headers, content_type="application/json")
+
+
+async def stream(asked: Asked, encoder: StreamEncoder, *, ping: bytes = sse.PING) -> web.StreamResponse:
+    """Hold the headers until there is content, so that a failure before it is an HTTP error; but not for ever."""
+    began = time.perf_counter()
+    handle, request = asked.handle, asked.request
+    response: sse.EventResponse | None = None
+    begun = False
+    async with Follower(handle.stream, idle=sse.PING_INTERVAL) as follower:
+        while (batch := await follower.next()) is not None:
+            failure = failure_without_content(batch) if response is None else None
+            if failure is not None:
+                return _failure(asked, failure, _headers(asked, began, handle.upstream_time))
+            data, last = encoded(encoder, batch, begun=begun) if batch else (ping, False)
+            if not data:
+                continue
+            if response is None:
+                response = sse.EventResponse(_headers(asked, began, handle.upstream_wait))
+                await response.prepare(request)
+            begun = begun or bool(batch)
+            await response.send(request, data, last=last)
+            if last:
+                return response
+    raise InternalError("a log ended without a terminal entry")
+
+
+def encoded(encoder: StreamEncoder, batch: Batch, *, begun: bool) -> tuple[bytes, bool]:
+    """Return what to write for ``batch``, and whether it is the end.
+
+    No dialect can take back what it has sent, so a snapshot is only for a client that has nothing yet.
+    """
+    if not isinstance(batch, Snapshot):
+        return encoder.encode(batch), batch[-1].terminal
+    if begun:
+        return encoder.encode([Entry(batch.offset, SLOW_CONSUMER)]), True
+    return encoder.snapshot(batch), False
+
+
+def failure_without_content(batch: Batch) -> TidegateError | None:
+    """Return the failure that ``batch`` ends with, where it holds nothing else that a client would see."""
+    if isinstance(batch, Snapshot) or not batch or not batch[-1].terminal:
+        return None
+    event = batch[-1].event
+    if not isinstance(event, Failed | Cancelled) or any(isinstance(entry.event, _CONTENT) for entry in batch):
+        return None
+    return error_of(event)
+
+
+def _headers(asked: Asked, began: float, upstream: float) -> dict[str, str]:
+    """Return the headers of an answer; of another's call, or one without news, no time since ``began`` was ours."""
+    waited = upstream or time.perf_counter() - began
+    return inference_headers(asked.call, asked.handle, waited) | asked.headers
+
+
+def _failure(asked: Asked, error: TidegateError, headers: dict[str, str]) -> web.Response:
+    asked.call.failure = error.code
+    response = error_response(asked.request, asked.call, error, error)
+    response.headers.update(headers)
+    return response
+
+
+def _delivery(headers: CIMultiDictProxy[str], request: ChatRequest) -> Delivery:
+    shared = _choice(headers, "x-tidegate-dedupe", DEDUPE)
+    if shared is None:
+        shared = request.temperature == 0 or request.seed is not None
+    return Delivery(
+        dedupe=shared,
+        cache_ttl=DEFAULT_CACHE_TTL_MS / 1000 if shared else 0.0,
+        on_abandon=_choice(headers, "x-tidegate-on-abandon", ON_ABANDON) or "finish",
+    )
+
+
+def _choice(headers: CIMultiDictProxy[str], name: str, choices: dict[str, T]) -> T | None:
+    value = headers.get(name)
+    if value is None:
+        return None
+    chosen = choices.get(value.strip().lower())
+    if chosen is None:
+        reason = "must be " + " or ".join(f"`{choice}`" for choice in choices)
+        raise InvalidRequest(f"`{name}` {reason}, got {value[:40]!r}", errors=(FieldError(name, reason),))
+    return chosen
