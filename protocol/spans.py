@@ -46,6 +46,12 @@ SOURCE: Final = "tidegate.source"
 ATTEMPT: Final = "tidegate.attempt"
 CACHE_HIT: Final = "tidegate.cache.hit"
 JOINERS: Final = "tidegate.joiners"
+PIPELINE: Final = "tidegate.pipeline.name"
+STAGE: Final = "tidegate.pipeline.stage"
+STAGE_STATUS: Final = "tidegate.pipeline.status"
+FALLBACK: Final = "tidegate.pipeline.fallback"
+PROMPT_VERSION: Final = "tidegate.prompt.version"
+PROMPT_HASH: Final = "tidegate.prompt.hash"
 
 
 def chat(model: str) -> str:
@@ -56,3 +62,13 @@ def chat(model: str) -> str:
 def process(destination: str) -> str:
     """The name of the span in which an actor handles a domain message: ``process {actor}``."""
     return f"process {destination}"
+
+
+def pipeline(name: str) -> str:
+    """The name of the span of a run through a pipeline: ``pipeline {name}``."""
+    return f"pipeline {name}"
+
+
+def stage(name: str) -> str:
+    """The name of the span of one stage of a pipeline: ``stage {name}``."""
+    return f"stage {name}"

@@ -97,7 +97,7 @@ class LogSink:
 
 
 class SinkHandler(logging.Handler):
-    """Brings the standard library's records to the sink."""
+    """Brings the standard library's records to the sink; a dict ``fields`` that a record has goes into its line."""
 
     def __init__(self, sink: LogSink) -> None:
         super().__init__()
@@ -105,7 +105,9 @@ class SinkHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Hand the record over; rendering is the sink's business."""
+        fields = getattr(record, "fields", None)
         event: Event = {
+            **(fields if isinstance(fields, dict) else {}),
             "event": record.getMessage(),
             "level": record.levelname.lower(),
             "logger": record.name,

@@ -48,6 +48,18 @@ def test_structlog_and_the_standard_library_share_one_chain(stream: io.StringIO)
         assert str(line["timestamp"]).endswith("Z")
 
 
+def test_the_fields_of_a_record_are_in_its_line(stream: io.StringIO) -> None:
+    """What a library says in ``fields`` is part of the line, secrets hidden, and changes nothing of what is ours."""
+    with open_logging(load_settings(None, log_format="json"), stream):
+        log = logging.getLogger("theirs")
+        log.info("called", extra={"fields": {"durationMs": 1.5, "cost": None, "level": "none", "password": "p"}})
+        log.info("listed", extra={"fields": ["no", "dict"]})
+    called, listed = _lines(stream)
+    assert (called["event"], called["level"], called["durationMs"], called["cost"]) == ("called", "info", 1.5, None)
+    assert called["password"] == "[redacted]"
+    assert listed.keys() == {"event", "level", "logger", "timestamp"}
+
+
 def test_below_the_level_nothing_is_written(stream: io.StringIO) -> None:
     """``LOG_LEVEL`` counts for both."""
     with open_logging(load_settings(None, log_format="json", log_level="warning"), stream):

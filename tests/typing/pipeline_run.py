@@ -1,0 +1,43 @@
+"""What the type checker has to accept and to refuse of pipelines: each ignored error is required to be one."""
+
+from typing import assert_type
+
+from actors.pipeline import Pipeline
+from actors.runtime import Ref
+from actors.stage import PipelineRun, Stage
+from protocol.message import Message
+from protocol.pipeline import Outcome, Prompt, Route
+from protocol.requests import GetRequest, Submit
+
+PROMPT = Prompt("v1", "Say something.")
+
+
+class Foreign(Message[None], frozen=True):
+    """What a router does not take."""
+
+
+def shout(run: PipelineRun[str]) -> str:
+    """Make a turn of what came in."""
+    return run.given.upper()
+
+
+def enough(result: list[int]) -> Route:
+    """Route by the result."""
+    return Route.STOP if result else Route.CONTINUE
+
+
+NUMBERS = Stage(name="numbers", prompt=PROMPT, result=list[int], say=shout, route=enough)
+WORDS: Stage[str, str] = Stage(name="words", prompt=PROMPT, result=str, say=shout, fallback="none")
+
+
+async def through(router: Ref[Submit | GetRequest], other: Ref[Foreign]) -> None:
+    """A result has its stage's type, and a run its input's."""
+    pipeline = Pipeline(router, (NUMBERS, WORDS))
+    run = await pipeline.run("one")
+    assert_type(run.given, str)
+    assert_type(run[NUMBERS], list[int])
+    assert_type(run[WORDS], str)
+    assert_type(run.outcome, Outcome | None)
+    await pipeline.run(1)  # type: ignore[arg-type]
+    Pipeline(other, (NUMBERS,))  # type: ignore[arg-type]
+    Stage(name="n", prompt=PROMPT, result=str, say=shout, route=enough)  # type: ignore[arg-type]
