@@ -4,7 +4,6 @@ Only values and their mapping to the canonical model. Top-level fields that we d
 ``ChatRequest.extra``, for an upstream of the same dialect.
 """
 
-import re
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
@@ -23,6 +22,7 @@ from protocol.llm import (
     ToolCall,
     Usage,
 )
+from protocol.validation import misfit
 
 DIALECT: Final = "openai"
 ID_PREFIX: Final = "chatcmpl-"
@@ -130,8 +130,6 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _KNOWN: Final = frozenset(_Body.__struct_fields__)
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
-_MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
 
 
 class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +159,7 @@ def parse_chat(body: bytes) -> ChatCall:
     try:
         wire = msgspec.convert(fields, _Body)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error)) from error
+        raise misfit(str(error)) from error
     extra = {name: fields[name] for name in fields.keys() - _KNOWN}
     choice = wire.tool_choice or ""
     if isinstance(choice, dict):
@@ -196,15 +194,6 @@ def parse_chat(body: bytes) -> ChatCall:
     return ChatCall(
         request=request, stream=bool(wire.stream), include_usage=bool(options is not None and options.include_usage)
     )
-
-
-def _invalid(message: str) -> InvalidRequest:
-    found = _AT.match(message)
-    what, path = (found["what"], found["path"] or "$") if found else (message, "$")
-    missing = _MISSING.search(what)
-    if missing:
-        path = f"{path}.{missing['name']}"
-    return InvalidRequest(f"{what} at `{path}`", errors=(FieldError(path, what),))
 
 
 def _message(wire: _Message) -> ChatMessage:
