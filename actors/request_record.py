@@ -8,10 +8,10 @@ import msgspec
 from opentelemetry.trace import Span
 
 from actors.event_log import EventLog
-from actors.request_stream import RequestStream
+from actors.request_stream import RequestStream, status_of
 from protocol.events import Cancelled, Completed, Failed, Position
 from protocol.llm import Attempt, ChatRequest, Cost, Usage
-from protocol.requests import Delivery, ErrorInfo, RequestState, Source, Status
+from protocol.requests import Delivery, ErrorInfo, RequestState, Source
 
 FREE = Cost(usd=Decimal(0))
 
@@ -117,7 +117,7 @@ class RequestRecord:
             trace_id=self.trace_id,
             model=run.request.model,
             provider=run.provider,
-            assistant_status=self._status(),
+            assistant_status=status_of(stream),
             core_result=event.result if isinstance(event, Completed) else None,
             seed=run.request.seed,
             usage=run.usage,
@@ -130,14 +130,6 @@ class RequestRecord:
             expires_at=_utc(self.expires) if self.expires else None,
             error=_error(event) if isinstance(event, Failed | Cancelled) else msgspec.UNSET,
         )
-
-    def _status(self) -> Status:
-        entry = self.stream.terminal
-        if entry is None:
-            return "running" if self.stream.offset > 1 else "pending"
-        if isinstance(entry.event, Completed):
-            return "completed"
-        return "failed" if isinstance(entry.event, Failed) else "cancelled"
 
 
 def _error(event: Failed | Cancelled) -> ErrorInfo:

@@ -4,7 +4,18 @@ from collections.abc import Callable, Sequence
 
 from actors.event_log import EventLog, Wake
 from protocol.errors import UnrecoverablePosition
-from protocol.events import Entry, Event, Snapshot
+from protocol.events import Completed, Entry, Event, EventStream, Failed, Snapshot
+from protocol.requests import Status
+
+
+def status_of(stream: EventStream) -> Status:
+    """Return how far the request is whose stream this is: ``pending`` until the model's side has been heard of."""
+    if not stream.ended:
+        return "running" if stream.offset > 1 else "pending"
+    event = stream.since(stream.offset - 1)[0].event
+    if isinstance(event, Completed):
+        return "completed"
+    return "failed" if isinstance(event, Failed) else "cancelled"
 
 
 class RequestStream:

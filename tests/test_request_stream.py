@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from actors.event_log import EventLog
-from actors.request_stream import RequestStream
+from actors.request_stream import RequestStream, status_of
 from protocol.errors import UnrecoverablePosition
-from protocol.events import Cancelled, Completed, Delta, Started
+from protocol.events import Cancelled, Completed, Delta, Failed, Started
 
 STARTED = Started(model="m", created=1)
 DONE = Completed(result=msgspec.Raw(b"{}"))
@@ -57,3 +57,17 @@ def test_followers_are_counted_at_the_first_and_the_last() -> None:
     stream.unlisten(two)
     assert told == [("req_1", 1), ("req_1", 0)]
     assert stream.followers == 0
+
+
+def test_a_status_is_the_same_on_every_surface() -> None:
+    """Pending until the model's side has been heard of, running from then on, and then how it ended."""
+    log = EventLog()
+    stream, other = RequestStream("req_1", log), RequestStream("req_2", log)
+    log.append(STARTED)
+    assert status_of(stream) == "pending"
+    log.append(Delta(text="a"))
+    assert status_of(stream) == "running"
+    other.cut(Cancelled())
+    assert status_of(other) == "cancelled"
+    log.append(Failed(code="provider_error", message="x"))
+    assert status_of(stream) == "failed"

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Final
 
 from actors.follow import open_at
-from actors.hub.topic import SNAPSHOT, FrameEncoder, Page, Topic, state_of
+from actors.hub.topic import SNAPSHOT, FrameEncoder, Page, Topic
+from actors.request_stream import status_of
 from protocol.errors import PROBLEMS, Overloaded, ShuttingDown
 from protocol.events import EventStream, Position
 from protocol.hub import HubStats, Socket, Subscribe
@@ -84,7 +85,7 @@ class Fanout:
         self.unsubscribe(socket, request_id)
         if message.ack_id is not None:
             position = Position(stream.epoch, stream.offset)
-            ack = ack_json(message.ack_id, request_id, position, state_of(stream), recovered=opening.recovered)
+            ack = ack_json(message.ack_id, request_id, position, status_of(stream), recovered=opening.recovered)
             self._outgoing[socket] = self._outgoing.get(socket, b"") + self._encode(ack)
             self._schedule()
         if stream.ended and cursor == stream.offset:

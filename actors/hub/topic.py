@@ -4,9 +4,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from protocol.events import Cancelled, Completed, Entry, EventStream
+from protocol.events import Entry, EventStream
 from protocol.hub import Socket
-from protocol.requests import Status
 from protocol.websocket import DIALECT, conflated, snapshot_json, tail, update_json
 
 FrameEncoder = Callable[[bytes], bytes]
@@ -80,16 +79,6 @@ class Topic:
         snapshot = self.stream.snapshot()
         payload = snapshot_json(self.stream.request_id, self.stream.epoch, snapshot)
         return Page(self._encode(payload), snapshot.offset, final=False)
-
-
-def state_of(stream: EventStream) -> Status:
-    """Return the state of the request whose stream this is."""
-    if not stream.ended:
-        return "running" if stream.offset else "pending"
-    event = stream.since(stream.offset - 1)[0].event
-    if isinstance(event, Completed):
-        return "completed"
-    return "cancelled" if isinstance(event, Cancelled) else "failed"
 
 
 def _first_page(entries: Sequence[Entry]) -> Sequence[Entry]:
