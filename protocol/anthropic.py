@@ -49,9 +49,10 @@ def messages_body(request: ChatRequest, model: str) -> bytes:
             for tool in request.tools
         ]
     if request.tool_choice:
-        body["tool_choice"] = _tool_choice(request.tool_choice)
+        body["tool_choice"] = {**body.get("tool_choice", {}), **_tool_choice(request.tool_choice)}
     if request.schema is not None:
-        body["output_config"] = {"format": {"type": "json_schema", "schema": request.schema}}
+        form = {"type": "json_schema", "schema": request.schema}
+        body["output_config"] = {**body.get("output_config", {}), "format": form}
     return _json(body)
 
 
