@@ -63,6 +63,7 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
     Attributes:
         request: what is asked.
         request_id: whose call it is, for the spans.
+        tenant: who asks; a provider's places are shared fairly between tenants.
         sink: who is told while it comes; None for nobody.
 
     Raises (as replies):
@@ -77,6 +78,7 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
 
     request: ChatRequest
     request_id: str = ""
+    tenant: str = ""
     sink: ProgressSink | None = None
 
 

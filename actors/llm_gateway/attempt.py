@@ -6,7 +6,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from actors.llm_gateway.answer import Assembly
-from actors.llm_gateway.provider import Provider
+from actors.llm_gateway.routing import Leg
 from actors.llm_gateway.watch import Watch
 from actors.runtime import Clock
 from protocol import spans
@@ -25,8 +25,7 @@ class Call:
     """One attempt at an answer. What it brought is in its attributes, also after a failure.
 
     Args:
-        provider: who is asked.
-        model: the provider's own name of the model.
+        leg: who is asked.
         message: what is asked, and who is told.
         number: from 1.
         clock: the time.
@@ -41,6 +40,7 @@ class Call:
 
     __slots__ = (
         "_clock",
+        "_leg",
         "_message",
         "_model",
         "_number",
@@ -54,8 +54,7 @@ class Call:
 
     def __init__(
         self,
-        provider: Provider,
-        model: str,
+        leg: Leg,
         message: Complete,
         *,
         number: int,
@@ -63,8 +62,9 @@ class Call:
         tracer: Tracer,
         max_chars: int,
     ) -> None:
-        self._provider = provider
-        self._model = model
+        self._leg = leg
+        self._provider = leg.upstream.provider
+        self._model = leg.model
         self._message = message
         self._number = number
         self._clock = clock
@@ -119,7 +119,7 @@ class Call:
         deadlines = provider.deadlines
         last: Pieces = []
         async with (
-            Watch(self._clock, deadline, deadlines.first_token) as watch,
+            Watch(self._clock, deadline, self._leg.first_token) as watch,
             provider.stream(self._message.request, self._model, _headers(span)) as stream,
         ):
             answer = self._reader = stream.answer

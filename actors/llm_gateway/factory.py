@@ -1,8 +1,11 @@
 """From settings to a gateway."""
 
+import os
+import random
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -18,6 +21,10 @@ from actors.llm_gateway.provider import (
 )
 from actors.llm_gateway.retry import RetryPolicy
 from protocol.errors import ConfigurationError
+from protocol.routes import ProviderSpec, Routes
+
+if TYPE_CHECKING:
+    from actors.llm_gateway.wire.client import WireClient
 
 KNOWN: Final = ("anthropic", "local", "openai")
 
@@ -43,6 +50,9 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
         total_timeout: seconds for a request whose asker allows more.
         max_answer_chars: the most characters of an answer.
         retry: when a failed attempt is followed by another.
+        routes: what names stand for, besides ``provider/model``.
+        secrets: returns the value of an environment variable, for the keys of the routes' providers.
+        draw: gives a number in 0..1, for routes that are weighted.
     """
 
     llm_provider: str = ""
@@ -60,13 +70,17 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     total_timeout: float = TOTAL_TIMEOUT
     max_answer_chars: int = MAX_ANSWER_CHARS
     retry: RetryPolicy = RetryPolicy()
+    routes: Routes = Routes()
+    secrets: Callable[[str], str | None] = os.environ.get
+    draw: Callable[[], float] = random.random
 
 
 def build_gateway(config: GatewayConfig) -> Callable[[], LLMGateway]:
     """Return what ``System.spawn`` makes a gateway from. Every provider that could answer is in it.
 
     Raises:
-        ConfigurationError: the provider is not one of the known ones, or has no key.
+        ConfigurationError: the provider is not one of the known ones, or has no key. What is made from it raises it for
+            routes that name something that is not there.
     """
     name = default_provider(config)
     limits = Limits(
@@ -77,8 +91,19 @@ def build_gateway(config: GatewayConfig) -> Callable[[], LLMGateway]:
     )
 
     def make() -> LLMGateway:
-        providers, model = _providers(config, name)
-        return LLMGateway(providers, default_model=model, limits=limits, retry=config.retry)
+        from actors.llm_gateway.wire.client import WireClient  # noqa: PLC0415 - aiohttp takes 0.2 s to import
+
+        wire = WireClient(max_connections=0)
+        providers, model = _providers(config, name, wire)
+        return LLMGateway(
+            providers,
+            default_model=model,
+            routes=config.routes,
+            make_provider=partial(_named, config, wire),
+            limits=limits,
+            retry=config.retry,
+            draw=config.draw,
+        )
 
     return make
 
@@ -112,18 +137,12 @@ def _usable(config: GatewayConfig) -> Mapping[str, bool]:
     }
 
 
-def _providers(config: GatewayConfig, default: str) -> tuple[dict[str, Provider], str]:
+def _providers(config: GatewayConfig, default: str, wire: "WireClient") -> tuple[dict[str, Provider], str]:
     """Return the providers, and the default model as ``provider/model``."""
-    from actors.llm_gateway.providers import anthropic, local, openai  # noqa: PLC0415 - aiohttp takes 0.2 s to import
-    from actors.llm_gateway.wire.client import WireClient  # noqa: PLC0415 - the same
+    from actors.llm_gateway.providers import anthropic, local, openai  # noqa: PLC0415 - as in build_gateway
 
     usable = _usable(config)
-    wire = WireClient(max_connections=config.concurrency * len(KNOWN))
-    deadlines = Deadlines(
-        connect=config.connect_timeout,
-        first_token=config.first_token_timeout,
-        between_chunks=config.idle_timeout,
-    )
+    deadlines = _deadlines(config)
     providers: dict[str, Provider] = {}
     if usable["openai"]:
         providers["openai"] = openai.OpenAIProvider(
@@ -143,7 +162,7 @@ def _providers(config: GatewayConfig, default: str) -> tuple[dict[str, Provider]
         wire,
         path=config.local_model_path,
         eager=default == "local",
-        deadlines=Deadlines(connect=config.connect_timeout, first_token=None, between_chunks=config.idle_timeout),
+        deadlines=_patient(deadlines),
     )
     providers["local"] = own_model
     own = {
@@ -154,3 +173,47 @@ def _providers(config: GatewayConfig, default: str) -> tuple[dict[str, Provider]
     model = config.default_model or own[default]
     prefix, slash, _ = model.partition("/")
     return providers, model if slash and prefix in providers else f"{default}/{model}"
+
+
+def _named(config: GatewayConfig, wire: "WireClient", name: str, spec: ProviderSpec) -> Provider:
+    """Return a provider that the routes name."""
+    from actors.llm_gateway.providers import anthropic, local, openai  # noqa: PLC0415 - as in build_gateway
+
+    where = f"providers.{name}"
+    if not name or "/" in name:
+        raise ConfigurationError(f"{where}: a provider's name is not empty and has no slash")
+    deadlines = _deadlines(config)
+    if spec.kind == "local":
+        if spec.base_url or spec.api_key_env or spec.models:
+            raise ConfigurationError(f"{where}: a local provider has a path, and no address, key or list of models")
+        path = Path(spec.path) if spec.path else config.local_model_path
+        return local.LocalProvider(wire, path=path, eager=False, deadlines=_patient(deadlines), name=name)
+    if spec.path:
+        raise ConfigurationError(f"{where}.path: only a local provider has one")
+    key = config.secrets(spec.api_key_env) if spec.api_key_env else ""
+    if key is None:
+        raise ConfigurationError(f"{where}.api_key_env: {spec.api_key_env} is not set")
+    own = openai if spec.kind == "openai" else anthropic
+    make = openai.OpenAIProvider if spec.kind == "openai" else anthropic.AnthropicProvider
+    return make(
+        wire,
+        base_url=spec.base_url or own.BASE_URL,
+        api_key=key,
+        models=spec.models,
+        deadlines=deadlines,
+        name=name,
+        price_id=spec.price_id,
+    )
+
+
+def _deadlines(config: GatewayConfig) -> Deadlines:
+    return Deadlines(
+        connect=config.connect_timeout,
+        first_token=config.first_token_timeout,
+        between_chunks=config.idle_timeout,
+    )
+
+
+def _patient(deadlines: Deadlines) -> Deadlines:
+    """Return deadlines for a model that may have to be loaded first."""
+    return msgspec.structs.replace(deadlines, first_token=None)

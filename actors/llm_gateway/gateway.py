@@ -1,19 +1,22 @@
 """The actor that answers: it finds the provider, admits, attempts, validates and counts."""
 
-from collections.abc import Mapping
+import random
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import ClassVar, Final
 
 import msgspec
+from jsonschema_rs import Validator
 
 from actors.llm_gateway.admission import Lane
-from actors.llm_gateway.attempt import Call
+from actors.llm_gateway.fallback import Course
 from actors.llm_gateway.pricing import Prices
 from actors.llm_gateway.provider import MAX_ANSWER_CHARS, TOTAL_TIMEOUT, Provider
 from actors.llm_gateway.retry import RetryPolicy
+from actors.llm_gateway.routing import Leg, RoutingTable
 from actors.llm_gateway.schema import Schemas, validated
-from actors.llm_gateway.watch import Watch, pause
+from actors.llm_gateway.upstream import Upstream
 from actors.runtime import Actor, Deferred, handles
-from protocol.errors import ConfigurationError, NotFound, TidegateError
+from protocol.errors import ConfigurationError
 from protocol.gateway import (
     Complete,
     Completion,
@@ -23,9 +26,8 @@ from protocol.gateway import (
     ProviderStatus,
     ResolveModel,
 )
-from protocol.llm import Usage
+from protocol.routes import ProviderSpec, Routes, SetRoutes
 
-DEFAULT: Final = "default"
 MARGIN: Final = 0.02  # seconds by which our deadline precedes the asker's, so that it hears a typed error
 
 
@@ -45,19 +47,23 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_chars: int = MAX_ANSWER_CHARS
 
 
-class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders]):
-    """Answers from one of its providers.
+class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | SetRoutes]):
+    """Answers from its providers, as its routes say.
 
-    A model is named ``provider/model``, or by a name that the default provider accepts, or ``default``.
+    A model is named by an alias of the routes, or as ``provider/model``, or by a name that the provider of
+    ``default_model`` accepts, or ``default``.
 
     Args:
         providers: by their names; they are opened and closed with the actor.
-        default_model: what ``default`` means, as ``provider/model``.
+        default_model: what ``default`` means where the routes don't say, as ``provider/model``.
+        routes: what is in force until ``SetRoutes`` says otherwise.
+        make_provider: makes a provider that the routes name; None where they may name none.
         limits: what is allowed.
         retry: when a failed attempt is followed by another.
+        draw: gives a number in 0..1, for routes that are weighted.
 
     Raises:
-        ConfigurationError: ``default_model`` names no provider of these.
+        ConfigurationError: ``default_model`` or a route names a provider or a model that is not there.
     """
 
     capacity: ClassVar[int] = 4096
@@ -67,34 +73,37 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders]):
         providers: Mapping[str, Provider],
         *,
         default_model: str,
+        routes: Routes | None = None,
+        make_provider: Callable[[str, ProviderSpec], Provider] | None = None,
         limits: Limits | None = None,
         retry: RetryPolicy | None = None,
+        draw: Callable[[], float] = random.random,
     ) -> None:
-        name, _, self._default_model = default_model.partition("/")
-        if name not in providers or not self._default_model:
-            known = ", ".join(sorted(providers))
-            raise ConfigurationError(f"the default model is {default_model!r}, but the providers are: {known}")
-        self._providers = dict(providers)
-        self._default = providers[name]
+        self._default_model = default_model
+        self._make_provider = make_provider
         self._limits = limits or Limits()
         self._retry = retry or RetryPolicy()
-        self._lanes = {
-            name: Lane(name, concurrency=self._limits.concurrency, queue=self._limits.queue) for name in providers
-        }
+        self._draw = draw
         self._schemas = Schemas()
         self._prices = Prices()
+        self._builtin = {name: self._upstream(provider) for name, provider in providers.items()}
+        self._retired: set[Upstream] = set()
+        self._named: dict[str, Upstream] = {}
+        self._routes = routes or Routes()
+        self._named = self._made(self._routes)
+        self._table = self._planned(self._routes, self._named)
 
     async def started(self) -> None:
         """Open the providers; none of them waits for anything slow."""
-        for provider in self._providers.values():
-            await provider.open()
-        if any(provider.price_id for provider in self._providers.values()):
+        for upstream in (*self._builtin.values(), *self._named.values()):
+            await upstream.provider.open()
+        if any(upstream.provider.price_id for upstream in self._upstreams()):
             self._reading = self.system.background(self._prices.load(), name="prices")
 
     async def stopped(self) -> None:
-        """Close the providers."""
-        for provider in self._providers.values():
-            await provider.close()
+        """Close the providers, also those that new routes have done away with."""
+        for upstream in (*self._builtin.values(), *self._named.values(), *self._retired):
+            await upstream.provider.close()
 
     @handles(Complete)
     async def complete(self, message: Complete) -> Deferred[Completion]:
@@ -105,103 +114,115 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders]):
 
     @handles(ResolveModel)
     async def resolve(self, message: ResolveModel) -> ModelInfo:
-        """Say who would serve a model."""
-        return ModelInfo(message.model, self._route(message.model)[0].name)
+        """Say who would serve a model; of a route, its first target."""
+        return self._info(message.model)
 
     @handles(ListModels)
     async def models(self, _message: ListModels) -> tuple[ModelInfo, ...]:
-        """``default``, what it means, and then every listed model."""
-        names = [DEFAULT, f"{self._default.name}/{self._default_model}"]
-        names += [f"{provider.name}/{model}" for provider in self._providers.values() for model in provider.models]
-        return tuple(ModelInfo(name, self._route(name)[0].name) for name in dict.fromkeys(names))
+        """``default``, what it means, the aliases, and then every model that a provider lists."""
+        return tuple(map(self._info, self._table.names))
 
     @handles(GetProviders)
     async def statuses(self, _message: GetProviders) -> tuple[ProviderStatus, ...]:
         """Every provider, with what it does at the moment."""
-        return tuple(map(self._status, self._providers.values()))
+        return tuple(map(_status, self._upstreams()))
 
-    def _status(self, provider: Provider) -> ProviderStatus:
-        state, detail = provider.status()
-        lane = self._lanes[provider.name]
-        return ProviderStatus(
-            name=provider.name, state=state, detail=detail, in_flight=lane.in_flight, queued=lane.queued
-        )
+    @handles(SetRoutes)
+    async def set_routes(self, message: SetRoutes) -> None:
+        """Put other routes in force. A provider that they do away with is closed after its last request."""
+        if message.routes == self._routes:
+            return
+        named = self._made(message.routes)
+        table = self._planned(message.routes, named)
+        old = self._named
+        for upstream in named.values():
+            await upstream.provider.open()
+        self._routes, self._named, self._table = message.routes, named, table
+        for upstream in set(old.values()) - set(named.values()):
+            self._retired.add(upstream)
+            await self._let_go(upstream)
 
-    def _route(self, name: str) -> tuple[Provider, str]:
-        if name == DEFAULT:
-            return self._default, self._default_model
-        prefix, slash, model = name.partition("/")
-        provider = self._providers.get(prefix) if slash else None
-        if provider is None:
-            provider, model = self._default, name
-        elif model == DEFAULT and provider.models:
-            model = provider.models[0]
-        if not model or not provider.accepts(model):
-            raise NotFound(f"there is no model {name[:80]!r}", code="model_not_found")
-        return provider, model
+    def _upstream(self, provider: Provider, spec: ProviderSpec | None = None) -> Upstream:
+        concurrency, queue = self._limits.concurrency, self._limits.queue
+        if spec is not None:
+            concurrency = spec.concurrency or concurrency
+            queue = queue if spec.queue is None else spec.queue
+        return Upstream(provider, Lane(provider.name, concurrency=concurrency, queue=queue), spec)
+
+    def _made(self, routes: Routes) -> dict[str, Upstream]:
+        """Return the providers that ``routes`` name; those that are the same as before are the same still."""
+        named: dict[str, Upstream] = {}
+        for name, spec in routes.providers.items():
+            known = self._named.get(name)
+            if known is not None and known.spec == spec:
+                named[name] = known
+            elif self._make_provider is None:
+                raise ConfigurationError(f"providers.{name}: this gateway makes no providers")
+            else:
+                named[name] = self._upstream(self._make_provider(name, spec), spec)
+        return named
+
+    def _planned(self, routes: Routes, named: Mapping[str, Upstream]) -> RoutingTable:
+        return RoutingTable({**self._builtin, **named}, routes, self._default_model)
+
+    def _upstreams(self) -> Collection[Upstream]:
+        return {**self._builtin, **self._named}.values()
+
+    def _info(self, name: str) -> ModelInfo:
+        return ModelInfo(name, self._table.legs(name, _first)[0].upstream.provider.name)
+
+    async def _let_go(self, upstream: Upstream) -> None:
+        if upstream.idle and upstream in self._retired:
+            self._retired.discard(upstream)
+            await upstream.provider.close()
 
     async def _complete(self, message: Complete, deadline: float) -> Completion:
         request = message.request
-        provider, model = self._route(request.model)
+        legs = self._table.legs(request.model, self._draw)
         validator = None if request.schema is None else self._schemas.validator(request.schema)
-        call, usage = await self._admitted(message, provider, model, deadline)
+        for leg in legs:
+            leg.upstream.hold()
+        try:
+            return await self._answer(message, legs, deadline, validator)
+        finally:
+            for leg in legs:
+                leg.upstream.release()
+                if self._retired:
+                    await self._let_go(leg.upstream)
+
+    async def _answer(
+        self, message: Complete, legs: Sequence[Leg], deadline: float, validator: Validator | None
+    ) -> Completion:
+        course = Course(
+            message,
+            legs,
+            deadline=deadline,
+            clock=self.system.clock,
+            tracer=self.system.tracer,
+            retry=self._retry,
+            max_chars=self._limits.max_chars,
+        )
+        call, leg = await course.run()
         text = call.assembly.text
         return Completion(
             text=text,
             tool_calls=call.assembly.tool_calls,
             result=None if validator is None or call.assembly.tool_calls else validated(text, validator),
             finish_reason=call.finish_reason,
-            usage=usage,
-            cost=await self._prices.cost(provider.price_id, call.model, usage),
-            provider=provider.name,
-            model=model,
+            usage=course.usage,
+            cost=await course.cost(self._prices),
+            provider=leg.upstream.provider.name,
+            model=leg.model,
         )
 
-    async def _admitted(self, message: Complete, provider: Provider, model: str, deadline: float) -> tuple[Call, Usage]:
-        lane = self._lanes[provider.name]
-        if lane.free:
-            await lane.enter()
-        else:
-            async with Watch(self.system.clock, deadline):
-                await lane.enter()
-        try:
-            return await self._attempts(message, provider, model, deadline)
-        finally:
-            lane.leave()
 
-    async def _attempts(self, message: Complete, provider: Provider, model: str, deadline: float) -> tuple[Call, Usage]:
-        clock, tracer = self.system.clock, self.system.tracer
-        usage = Usage()
-        number = 0
-        while True:
-            number += 1
-            call = Call(
-                provider,
-                model,
-                message,
-                number=number,
-                clock=clock,
-                tracer=tracer,
-                max_chars=self._limits.max_chars,
-            )
-            try:
-                await call.run(deadline)
-            except TidegateError as error:
-                delay = None if call.sent else self._retry.delay(number, error, deadline - clock.time())
-                if delay is None:
-                    raise
-                usage = _sum(usage, call.usage)
-                await pause(clock, delay)
-            else:
-                return call, _sum(usage, call.usage)
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    if one == Usage():
-        return other
-    return Usage(
-        input_tokens=one.input_tokens + other.input_tokens,
-        output_tokens=one.output_tokens + other.output_tokens,
-        cached_input_tokens=one.cached_input_tokens + other.cached_input_tokens,
-        reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
+def _status(upstream: Upstream) -> ProviderStatus:
+    state, detail = upstream.provider.status()
+    lane = upstream.lane
+    return ProviderStatus(
+        name=upstream.provider.name, state=state, detail=detail, in_flight=lane.in_flight, queued=lane.queued
     )
+
+
+def _first() -> float:
+    return 1.0

@@ -11,13 +11,17 @@ from protocol.errors import TidegateError
 RETRIED: Final = frozenset(
     {"provider_unavailable", "provider_rate_limited", "provider_error", "provider_timeout", "provider_stream_broken"}
 )
+FAULTS: Final = frozenset(
+    {"provider_unavailable", "provider_error", "provider_timeout", "provider_stream_broken", "provider_bad_response"}
+)
+"""What says that a target is not worth asking, rather than that it is busy or that the request is at fault."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Exponential backoff with full jitter, within one budget a request.
 
     Attributes:
-        attempts: the most calls for one request, the first included.
+        attempts: the most calls for one request, the first included; a route with more targets may ask each once.
         base: the most seconds before the second attempt; doubled for each further one.
         cap: the most seconds before any attempt.
         patience: a provider that asks us to wait longer than this, in seconds, is not tried again.

@@ -65,3 +65,59 @@ def test_a_lane_of_nothing_is_a_mistake() -> None:
     """The value is said."""
     with pytest.raises(ValueError, match="got 0"):
         Lane("p", concurrency=0, queue=0)
+
+
+async def order(lane: Lane, tenants: str) -> tuple[list[str], list["asyncio.Task[None]"]]:
+    """Let a call of each of these tenants wait, in this order; the list fills with those who get in."""
+    entered: list[str] = []
+
+    async def wait(tenant: str) -> None:
+        await lane.enter(tenant)
+        entered.append(tenant)
+
+    waiting = []
+    for tenant in tenants:
+        waiting.append(asyncio.create_task(wait(tenant)))
+        await turn()
+    return entered, waiting
+
+
+async def test_tenants_take_turns() -> None:
+    """A flood of one tenant's calls is no reason for another to wait for all of them."""
+    lane = Lane("p", concurrency=1, queue=10)
+    await lane.enter("a")
+    entered, waiting = await order(lane, "aaaabcb")
+    for _ in waiting:
+        lane.leave()
+        await turn()
+    assert "".join(entered) == "abcabaa"
+    lane.leave()
+    assert (lane.in_flight, lane.queued, lane._waiting) == (0, 0, {})
+
+
+async def test_a_flood_does_not_fill_the_queue_for_others() -> None:
+    """The last call of the tenant with the most gives up its place; none with as many as the others does."""
+    lane = Lane("p", concurrency=1, queue=4)
+    await lane.enter("a")
+    entered, waiting = await order(lane, "aaaabb")
+    assert [task.done() for task in waiting] == [False, False, True, True, False, False]
+    for task in waiting[2:4]:
+        assert isinstance(task.exception(), Overloaded)
+    for tenant in "ab":
+        with pytest.raises(Overloaded):
+            await lane.enter(tenant)
+    for _ in range(4):
+        lane.leave()
+        await turn()
+    assert "".join(entered) == "abab"
+
+
+async def test_a_tenant_that_gives_up_is_forgotten() -> None:
+    """Nothing of a tenant stays behind."""
+    lane = Lane("p", concurrency=1, queue=4)
+    await lane.enter("a")
+    _, waiting = await order(lane, "bc")
+    for task in waiting:
+        task.cancel()
+    await asyncio.wait(waiting)
+    assert (lane.in_flight, lane.queued, lane._waiting) == (1, 0, {})

@@ -62,3 +62,15 @@ async def test_a_redirect_is_not_followed(upstream: ScriptedUpstream) -> None:
         await read(wire, upstream)
     await wire.close()
     assert (caught.value.code, upstream.calls) == ("provider_bad_response", 1)
+
+
+async def test_it_stays_open_until_all_have_closed_it(upstream: ScriptedUpstream) -> None:
+    """A provider that goes does not take the others' connections with it."""
+    wire = WireClient()
+    await wire.open("one")
+    await wire.open("two")
+    await wire.close("one")
+    assert len(await read(wire, upstream)) == 2
+    await wire.close("two")
+    with pytest.raises(ProviderError):
+        await read(wire, upstream)

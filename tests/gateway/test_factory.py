@@ -3,11 +3,14 @@ from typing import Any
 
 import pytest
 
-from actors.llm_gateway import GatewayConfig, build_gateway
+from actors.llm_gateway import GatewayConfig, LLMGateway, build_gateway
 from actors.llm_gateway.factory import default_provider
 from actors.runtime.testing import TestSystem
+from actors.testing import Received, ScriptedUpstream
 from protocol.errors import ConfigurationError
-from protocol.gateway import ListModels
+from protocol.gateway import Complete, GetProviders, ListModels
+from protocol.llm import ChatMessage, ChatRequest
+from protocol.routes import ProviderSpec, Routes
 
 ELSEWHERE = "http://127.0.0.1:1/v1"
 
@@ -67,3 +70,58 @@ async def test_another_file_is_another_model() -> None:
     async with TestSystem() as system:
         gateway = system.spawn(build_gateway(config), name="llm-gateway")
         assert "local/tiny-1b" in [model.name for model in await gateway.ask(ListModels(), timeout=5)]
+
+
+async def asked(spec: ProviderSpec, upstream: ScriptedUpstream, **fields: Any) -> Received:  # noqa: ANN401
+    """Ask a provider that the routes name, and return what its upstream got."""
+    config = GatewayConfig(routes=Routes(providers={"mine": spec}), **fields)
+    async with TestSystem() as system:
+        gateway = system.spawn(build_gateway(config), name="llm-gateway")
+        request = ChatRequest(model="mine/some/model", messages=(ChatMessage(role="user", content="hi"),))
+        answer = await gateway.ask(Complete(request=request), timeout=60)
+        assert (answer.provider, answer.model, answer.cost) == ("mine", "some/model", None)
+        assert "mine" in [status.name for status in await gateway.ask(GetProviders(), timeout=5)]
+    return upstream.received[0]
+
+
+async def test_a_named_provider_has_its_own_address_and_key(upstream: ScriptedUpstream) -> None:
+    """In either dialect; the key is what the named variable holds, and it has no price unless one is named."""
+    spec = ProviderSpec(kind="openai", base_url=upstream.openai_url, api_key_env="MY_KEY")
+    received = await asked(spec, upstream, secrets={"MY_KEY": "k-1"}.get)
+    assert received.headers["authorization"] == "Bearer k-1"
+    assert received.body["model"] == "some/model"
+    upstream.received.clear()
+    spec = ProviderSpec(kind="anthropic", base_url=upstream.anthropic_url)
+    assert "x-api-key" not in (await asked(spec, upstream)).headers
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "says"),
+    [
+        ("mine", ProviderSpec(kind="openai", api_key_env="NO_KEY"), r"providers\.mine\.api_key_env: NO_KEY is not set"),
+        ("mine", ProviderSpec(kind="openai", path="m.gguf"), r"providers\.mine\.path"),
+        ("mine", ProviderSpec(kind="local", base_url=ELSEWHERE), r"providers\.mine: a local provider has a path"),
+        ("a/b", ProviderSpec(kind="openai"), r"providers\.a/b: .* no slash"),
+    ],
+)
+async def test_a_named_provider_that_makes_no_sense_is_a_mistake(name: str, spec: ProviderSpec, says: str) -> None:
+    """Before anything is asked; the mistake names the key."""
+    config = GatewayConfig(routes=Routes(providers={name: spec}), secrets=lambda _: None)
+    async with TestSystem() as system:
+        with pytest.raises(ConfigurationError, match=says):
+            system.spawn(build_gateway(config), name="llm-gateway")
+
+
+async def test_a_named_local_model_is_its_file() -> None:
+    """Another local model beside the installed one."""
+    routes = Routes(providers={"tiny": ProviderSpec(kind="local", path="models/Tiny-1B.gguf")})
+    async with TestSystem() as system:
+        gateway = system.spawn(build_gateway(GatewayConfig(openai_api_key="k", routes=routes)), name="llm-gateway")
+        assert "tiny/tiny-1b" in [model.name for model in await gateway.ask(ListModels(), timeout=5)]
+
+
+def test_an_embedders_providers_are_all_there_are() -> None:
+    """A gateway that is given its providers makes none."""
+    routes = Routes(providers={"mine": ProviderSpec(kind="openai")})
+    with pytest.raises(ConfigurationError, match=r"providers\.mine"):
+        LLMGateway({}, default_model="mine/m", routes=routes)

@@ -19,9 +19,11 @@ class AnthropicProvider:
         wire: the shared client.
         base_url: without ``/v1``.
         api_key: empty for an upstream that wants none.
-        models: the only ones it accepts; None for every name.
+        models: the only ones it accepts, and lists; empty for every name with none listed; None for every name with the
+            vendor's default listed.
         deadlines: how long it may be silent.
         name: its name.
+        price_id: under which name prices are looked up; empty for none.
     """
 
     def __init__(
@@ -33,23 +35,24 @@ class AnthropicProvider:
         models: tuple[str, ...] | None = None,
         deadlines: Deadlines | None = None,
         name: str = "anthropic",
+        price_id: str = "anthropic",
     ) -> None:
         self.name = name
         self.models = (DEFAULT_MODEL,) if models is None else models
-        self._any = models is None
+        self._any = not models
         self.deadlines = deadlines or Deadlines()
-        self.price_id = "anthropic"
+        self.price_id = price_id
         self._wire = wire
         self._url = f"{base_url.rstrip('/')}/v1/messages"
         self._headers = {"anthropic-version": VERSION, **({"x-api-key": api_key} if api_key else {})}
 
     async def open(self) -> None:
         """Open the wire."""
-        await self._wire.open()
+        await self._wire.open(self)
 
     async def close(self) -> None:
         """Close the wire."""
-        await self._wire.close()
+        await self._wire.close(self)
 
     def accepts(self, model: str) -> bool:
         """Whether ``model`` may be asked for."""

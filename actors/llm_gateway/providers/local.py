@@ -58,7 +58,7 @@ class LocalProvider:
 
     async def open(self) -> None:
         """Open the wire, and begin to load the model."""
-        await self._wire.open()
+        await self._wire.open(self)
         if self._eager and self._process is not None:
             self._process.start()
 
@@ -66,7 +66,7 @@ class LocalProvider:
         """End the model's process, and close the wire."""
         if self._process is not None:
             await self._process.close()
-        await self._wire.close()
+        await self._wire.close(self)
 
     def accepts(self, model: str) -> bool:
         """Whether ``model`` is the one model."""

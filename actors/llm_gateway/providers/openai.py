@@ -19,9 +19,11 @@ class OpenAIProvider:
         wire: the shared client.
         base_url: with its ``/v1``.
         api_key: empty for an upstream that wants none.
-        models: the only ones it accepts; None for every name.
+        models: the only ones it accepts, and lists; empty for every name with none listed; None for every name with the
+            vendor's default listed.
         deadlines: how long it may be silent.
         name: its name.
+        price_id: under which name prices are looked up; empty for none.
     """
 
     def __init__(
@@ -33,12 +35,13 @@ class OpenAIProvider:
         models: tuple[str, ...] | None = None,
         deadlines: Deadlines | None = None,
         name: str = "openai",
+        price_id: str = "openai",
     ) -> None:
         self.name = name
         self.models = (DEFAULT_MODEL,) if models is None else models
-        self._any = models is None
+        self._any = not models
         self.deadlines = deadlines or Deadlines()
-        self.price_id = "openai"
+        self.price_id = price_id
         self._wire = wire
         self._url = f"{base_url.rstrip('/')}/chat/completions"
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
@@ -46,11 +49,11 @@ class OpenAIProvider:
 
     async def open(self) -> None:
         """Open the wire."""
-        await self._wire.open()
+        await self._wire.open(self)
 
     async def close(self) -> None:
         """Close the wire."""
-        await self._wire.close()
+        await self._wire.close(self)
 
     def accepts(self, model: str) -> bool:
         """Whether ``model`` may be asked for."""

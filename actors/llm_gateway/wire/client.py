@@ -29,7 +29,8 @@ class WireClient:
     """The session that all providers of one gateway share. ``open`` it in the loop in which it is used.
 
     Args:
-        max_connections: over all upstreams; a request beyond them waits for one.
+        max_connections: over all upstreams; a request beyond them waits for one. 0 leaves the bound to the providers'
+            own lanes, so that none takes another's connections.
         max_event_bytes: the most bytes of one event of an upstream's stream.
     """
 
@@ -38,9 +39,11 @@ class WireClient:
         self._max_event_bytes = max_event_bytes
         self._session: aiohttp.ClientSession | None = None
         self._lingering: set[aiohttp.ClientResponse] = set()
+        self._users: set[object] = set()
 
-    async def open(self) -> None:
-        """Open the session. Idempotent."""
+    async def open(self, user: object = None) -> None:
+        """Open the session, on behalf of ``user``. Idempotent."""
+        self._users.add(user)
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._max_connections, ttl_dns_cache=DNS_TTL),
@@ -49,8 +52,11 @@ class WireClient:
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             )
 
-    async def close(self) -> None:
-        """Close the session and every connection of it. Idempotent."""
+    async def close(self, user: object = None) -> None:
+        """Close the session and every connection of it, once all that opened it have closed it. Idempotent."""
+        self._users.discard(user)
+        if self._users:
+            return
         while self._lingering:
             self._lingering.pop().close()
         session, self._session = self._session, None

@@ -1,0 +1,221 @@
+"""One request on its way over its targets: who is asked next, when, and when it is over."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+from opentelemetry.trace import Tracer
+
+from actors.llm_gateway.attempt import Call
+from actors.llm_gateway.pricing import Prices
+from actors.llm_gateway.retry import FAULTS, RetryPolicy
+from actors.llm_gateway.routing import Leg
+from actors.llm_gateway.upstream import Health
+from actors.llm_gateway.watch import Watch, pause
+from actors.runtime import Clock
+from protocol.errors import Overloaded, ProviderError, TidegateError
+from protocol.gateway import Complete
+from protocol.llm import Usage
+
+PROBED: Final = 1.0  # seconds after which a probe that is under way has probably ended
+COOL_DOWN: Final = 5.0  # seconds for which a target that limits our rate is asked last, where it does not say how long
+
+
+class Trial:
+    """A target, and what this request knows of it."""
+
+    __slots__ = ("calls", "due", "health", "leg")
+
+    def __init__(self, leg: Leg, clock: Clock) -> None:
+        self.leg = leg
+        self.health: Health = leg.upstream.health(leg.model, clock)
+        self.calls = 0
+        self.due = 0.0
+
+    def rank(self, now: float) -> tuple[bool, bool, int, float]:
+        """Return what sorts it among others: ready, not cooling down, not yet asked, waiting least."""
+        return self.due > now, self.health.cools_until > now, self.calls, self.due
+
+
+class Course:
+    """Asks the targets, until one gives a whole answer.
+
+    A target that fails before any content is followed by the next one at once. When all have failed, those whose
+    failure may pass are asked again, each after its own delay. A target whose breaker is open is passed over; one that
+    cools down is asked after the others. Content that has been told is never told again: then a failure is the end.
+
+    Args:
+        message: what is asked.
+        legs: the targets in their order; at least one.
+        deadline: when the request is out of time.
+        clock: the time.
+        tracer: opens the attempts' spans.
+        retry: when a failed attempt is followed by another at the same target.
+        max_chars: the bound on the answer.
+
+    Attributes:
+        usage: tokens of all the attempts together.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_deadline",
+        "_left",
+        "_max_chars",
+        "_message",
+        "_number",
+        "_retry",
+        "_spent",
+        "_tracer",
+        "_trials",
+        "usage",
+    )
+
+    def __init__(
+        self,
+        message: Complete,
+        legs: Sequence[Leg],
+        *,
+        deadline: float,
+        clock: Clock,
+        tracer: Tracer,
+        retry: RetryPolicy,
+        max_chars: int,
+    ) -> None:
+        self._message = message
+        self._deadline = deadline
+        self._clock = clock
+        self._tracer = tracer
+        self._retry = retry
+        self._max_chars = max_chars
+        self._trials = [Trial(leg, clock) for leg in legs]
+        self._left = max(retry.attempts, len(legs))
+        self._number = 0
+        self._spent: list[tuple[str, str, Usage]] = []
+        self.usage = Usage()
+
+    async def run(self) -> tuple[Call, Leg]:
+        """Return the call that gave the answer, and whom it was made to.
+
+        Raises:
+            DeadlineExceeded: out of time.
+            Overloaded: the last target's queue is full.
+            ProviderError: the last target's failure, or ``provider_unavailable`` where none is worth asking.
+        """
+        error: TidegateError | None = None
+        while True:
+            trial = self._next()
+            if trial is None:
+                raise error or self._unavailable()
+            delay = trial.due - self._clock.time()
+            if delay > 0:
+                await pause(self._clock, delay)
+            try:
+                call = await self._ask(trial)
+            except (ProviderError, Overloaded) as failed:
+                error = failed
+                if not self._goes_on(trial, failed):
+                    raise
+            else:
+                if call is not None:
+                    return call, trial.leg
+
+    async def cost(self, prices: Prices) -> Decimal | None:
+        """Return what all the attempts cost, in US dollars; None where a price is unknown."""
+        total = Decimal(0)
+        for price_id, model, usage in self._spent:
+            cost = await prices.cost(price_id, model, usage)
+            if cost is None:
+                return None
+            total += cost
+        return total
+
+    def _next(self) -> Trial | None:
+        """Return whom to ask next; None where nobody is left."""
+        now = self._clock.time()
+        while worth := [trial for trial in self._trials if trial.health.breaker.wait == 0]:
+            trial = min(worth, key=lambda trial: trial.rank(now))
+            if not trial.calls or trial.leg.upstream.retries.take():
+                return trial
+            self._trials.remove(trial)
+        return None
+
+    async def _ask(self, trial: Trial) -> Call | None:
+        """Wait for a place and make the call; None where the target's breaker has opened meanwhile."""
+        lane = trial.leg.upstream.lane
+        if lane.free:
+            await lane.enter(self._message.tenant)
+        else:
+            async with Watch(self._clock, self._deadline):
+                await lane.enter(self._message.tenant)
+        try:
+            ticket = trial.health.breaker.enter()
+            return None if ticket is None else await self._call(trial, ticket)
+        finally:
+            lane.leave()
+
+    async def _call(self, trial: Trial, ticket: int) -> Call:
+        leg, good = trial.leg, None
+        self._number += 1
+        self._left -= 1
+        if not trial.calls:
+            leg.upstream.retries.called()
+        trial.calls += 1
+        request = leg.request(self._message.request)
+        message = self._message
+        if request is not message.request:
+            message = msgspec.structs.replace(message, request=request)
+        call = Call(
+            leg, message, number=self._number, clock=self._clock, tracer=self._tracer, max_chars=self._max_chars
+        )
+        try:
+            await call.run(self._deadline)
+            good = True
+        except ProviderError as error:
+            good = self._judged(trial, error)
+            if call.sent:
+                self._left = 0
+            raise
+        finally:
+            trial.health.breaker.leave(ticket, good=good)
+            if good or call.usage != Usage():
+                self._spent.append((leg.upstream.provider.price_id, call.model, call.usage))
+                self.usage = _sum(self.usage, call.usage)
+        return call
+
+    def _judged(self, trial: Trial, error: ProviderError) -> bool | None:
+        """Say what a failure tells of the target: not good, or nothing, since the request itself may be the reason."""
+        wait = error.retry_after
+        if wait is None and error.code == "provider_rate_limited":
+            wait = COOL_DOWN
+        if wait is not None:
+            trial.health.cools_until = self._clock.time() + wait
+        return False if error.code in FAULTS else None
+
+    def _goes_on(self, trial: Trial, error: TidegateError) -> bool:
+        """Say whether anybody may be asked after this failure, and when this target may."""
+        if self._left <= 0 or error.code == "response_too_large":
+            return False
+        now = self._clock.time()
+        delay = self._retry.delay(trial.calls, error, self._deadline - now) if trial.calls else None
+        if delay is None:
+            self._trials.remove(trial)
+        else:
+            trial.due = now + delay
+        return bool(self._trials)
+
+    def _unavailable(self) -> ProviderError:
+        waits = [wait for trial in self._trials if (wait := trial.health.breaker.wait) is not None]
+        return ProviderError(code="provider_unavailable", retry_after=min(waits, default=PROBED))
+
+
+def _sum(one: Usage, other: Usage) -> Usage:
+    if one == Usage():
+        return other
+    return Usage(
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        cached_input_tokens=one.cached_input_tokens + other.cached_input_tokens,
+        reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
+    )
