@@ -13,11 +13,10 @@ knows its id can follow it.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic
 
 import msgspec
 from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.trace import Span, StatusCode, Tracer
 
 from actors.follow import Follower
@@ -25,7 +24,7 @@ from actors.llm_gateway.structured import json_schema
 from actors.pipeline_log import PipelineLog
 from actors.request_state import failure
 from actors.runtime import Ref
-from actors.stage import InputT, PipelineRun, Stage
+from actors.stage import NOBODY, Caller, InputT, PipelineRun, Stage
 from protocol import spans
 from protocol.errors import RequestCancelled, SchemaMismatch, TidegateError
 from protocol.events import EventStream
@@ -36,27 +35,6 @@ from protocol.requests import Delivery, ErrorInfo, RequestHandle, Submit
 SUBMIT_TIMEOUT: Final = 10.0  # seconds for finding the log that answers a stage, unless the stage has less
 
 _STATUS: Final[dict[Route, StageStatus]] = {Route.CONTINUE: "continued", Route.STOP: "stopped"}
-
-ResultT = TypeVar("ResultT")
-
-
-class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """For whom a pipeline runs.
-
-    Attributes:
-        tenant: whose requests the stages are; nothing is ever shared across tenants.
-        session_id: the caller's own name for a row of requests.
-        trace_id: 32 hex digits, as the state of each stage's request shows it.
-        context: where the run's span belongs; None for the context that is current.
-    """
-
-    tenant: str = ""
-    session_id: str = ""
-    trace_id: str = ""
-    context: Context | None = None
-
-
-NOBODY: Final = Caller()
 
 
 class Pipeline(Generic[InputT]):
@@ -124,10 +102,11 @@ class Pipeline(Generic[InputT]):
 class _Step(Generic[InputT]):
     """A stage made ready: its schema, its decoder, and what its spans and log lines always say."""
 
-    __slots__ = ("_decode", "_log", "_schema", "attributes", "stage")
+    __slots__ = ("_decode", "_pipeline", "_schema", "attributes", "stage")
 
     def __init__(self, stage: Stage[InputT, Any], pipeline: str) -> None:
         self.stage = stage
+        self._pipeline = pipeline
         self.attributes = {
             spans.PIPELINE: pipeline,
             spans.STAGE: stage.name,
@@ -137,14 +116,14 @@ class _Step(Generic[InputT]):
         }
         self._schema = json_schema(stage.result)
         self._decode = msgspec.json.Decoder(stage.result).decode
-        self._log = PipelineLog(pipeline, stage)
 
     async def take(self, router: Ref[Submit], run: PipelineRun[InputT], caller: Caller) -> StageReport:
         """Take ``run`` through this stage, and return how that went."""
         stage, started = self.stage, time.perf_counter()
         report = StageReport(stage=stage.name, prompt_version=stage.prompt.version, prompt_hash=stage.prompt.hash)
         run.begin(report)
-        self._log.started()
+        log = PipelineLog(self._pipeline, stage, caller)
+        log.started()
         text = stage.say(run)
         result, error = stage.fallback, None
         try:
@@ -155,7 +134,7 @@ class _Step(Generic[InputT]):
             try:
                 result = await self._result(handle)
             finally:
-                self._log.calls(handle, prompt_length=len(stage.prompt.text) + len(text))
+                log.calls(handle, prompt_length=len(stage.prompt.text) + len(text))
         except TidegateError as failed:
             error = _error(failed)
             if isinstance(failed, RequestCancelled):
@@ -171,7 +150,7 @@ class _Step(Generic[InputT]):
             error=error,
             duration_ms=round((time.perf_counter() - started) * 1000, 3),
         )
-        self._log.completed(report)
+        log.completed(report)
         run.note(report)
         return report
 

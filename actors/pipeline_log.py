@@ -8,7 +8,7 @@ No line holds a prompt, a user's text or an answer.
 import logging
 from typing import Any, Final
 
-from actors.stage import Stage
+from actors.stage import Caller, Stage
 from protocol.pipeline import StageReport
 from protocol.requests import RequestHandle
 
@@ -21,14 +21,17 @@ class PipelineLog:
     Args:
         pipeline: the pipeline's name.
         stage: whose lines these are.
+        caller: for whom the stage runs; its session and its trace hold the lines of one run together.
     """
 
     __slots__ = ("_log", "_prompt", "_stage", "_where")
 
-    def __init__(self, pipeline: str, stage: Stage[Any, Any]) -> None:
+    def __init__(self, pipeline: str, stage: Stage[Any, Any], caller: Caller) -> None:
         self._log = logging.getLogger(LOGGER)
         self._stage = stage
         self._where = {"pipeline": pipeline, "stage": stage.name}
+        self._where |= {"sessionId": caller.session_id} if caller.session_id else {}
+        self._where |= {"traceId": caller.trace_id} if caller.trace_id else {}
         self._prompt = {"promptVersion": stage.prompt.version, "promptHash": stage.prompt.hash}
 
     def started(self) -> None:

@@ -1,9 +1,10 @@
-"""The parts of a pipeline: a stage, and one run through the stages."""
+"""The parts of a pipeline: a stage, for whom it runs, and one run through the stages."""
 
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
+from opentelemetry.context import Context
 
 from protocol.pipeline import Outcome, Prompt, Route, RunFinished, RunStopped, StageFailed, StageReport
 from protocol.requests import DEFAULT_CACHE_TTL_MS, OnAbandon
@@ -62,6 +63,25 @@ class Stage(msgspec.Struct, Generic[InputT, ResultT], frozen=True, kw_only=True,
             raise ValueError(f"the timeout of stage {self.name!r} must be positive, got {self.timeout}")
         if self.cache_ttl < 0:
             raise ValueError(f"the cache_ttl of stage {self.name!r} must not be negative, got {self.cache_ttl}")
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """For whom a pipeline runs.
+
+    Attributes:
+        tenant: whose requests the stages are; nothing is ever shared across tenants.
+        session_id: the caller's own name for a row of requests.
+        trace_id: 32 hex digits, as the state of each stage's request shows it.
+        context: where the run's span belongs; None for the context that is current.
+    """
+
+    tenant: str = ""
+    session_id: str = ""
+    trace_id: str = ""
+    context: Context | None = None
+
+
+NOBODY: Final = Caller()
 
 
 class PipelineRun(Generic[InputT]):

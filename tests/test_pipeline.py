@@ -13,11 +13,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from actors.cache import CacheActor
-from actors.pipeline import Caller, Pipeline
+from actors.pipeline import Pipeline
 from actors.request_router import RequestRouter
 from actors.runtime import Actor, Deferred, Ref, handles
 from actors.runtime.testing import TestSystem
-from actors.stage import PipelineRun, Stage
+from actors.stage import Caller, PipelineRun, Stage
 from protocol import spans
 from protocol.errors import NotFound, ProviderError
 from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveModel
@@ -272,7 +272,7 @@ async def test_each_stage_is_logged(bench: Bench, caplog: pytest.LogCaptureFixtu
     bench.script[:] = [YES]
     pipeline = bench.pipeline(gate_stage())
     with caplog.at_level(logging.INFO, logger=LINES):
-        await pipeline.run("a secret wish for pizza")
+        await pipeline.run("a secret wish for pizza", Caller(session_id="s1", trace_id="ab" * 16))
         await pipeline.run("a secret wish for pizza")
     lines = [(record.message, record.__dict__["fields"]) for record in caplog.records if record.name == LINES]
     assert [event for event, _ in lines] == [
@@ -287,6 +287,8 @@ async def test_each_stage_is_logged(bench: Bench, caplog: pytest.LogCaptureFixtu
         assert (fields["pipeline"], fields["stage"]) == ("food", "gate")
         assert (fields["promptVersion"], fields["promptHash"]) == ("gate_v1", digest)
         assert "secret" not in str(fields)
+    assert [fields.get("sessionId") for _, fields in lines] == ["s1"] * 3 + [None] * 2
+    assert [fields.get("traceId") for _, fields in lines] == ["ab" * 16] * 3 + [None] * 2
     call = lines[1][1]
     assert (call["provider"], call["model"], call["durationMs"]) == ("p", "m-1", 2.5)
     assert call["promptLength"] == len("Is it about food?") + len("a secret wish for pizza")

@@ -1,0 +1,92 @@
+"""The food search over HTTP, beside all that the service offers: its answers are followed on the same ``/ws``."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Final
+
+import msgspec
+from aiohttp import web
+from opentelemetry import context as otel_context
+
+from actors.stage import Caller
+from examples.food_search.searches import Searches, SearchState
+from examples.food_search.stages import FoodSettings, food_pipeline
+from protocol.errors import ConfigurationError, InvalidRequest
+from service.app import build_app
+from service.container import Container
+from service.context import call_of, container_of
+from service.http.bodies import decode, read_json
+from service.server import RUNNER_OPTIONS
+
+SEARCHES: Final = web.AppKey("searches", Searches)
+ACCEPTED: Final = 202
+
+
+class SearchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of ``POST /search``."""
+
+    text: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
+
+
+_decoder: Final = msgspec.json.Decoder(SearchBody)
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def food_app(container: Container, settings: FoodSettings) -> web.Application:
+    """Return the service's application with the search in it."""
+    app = build_app(container)
+    pipeline = food_pipeline(settings, container.router, container.system)
+    app[SEARCHES] = Searches(container.system, pipeline, settings)
+    app.router.add_post("/search", begin)
+    app.router.add_get("/search/{id}", show)
+    return app
+
+
+@asynccontextmanager
+async def serving(container: Container, settings: FoodSettings) -> AsyncIterator[tuple[web.AppRunner, str]]:
+    """Listen on the address that the container's settings name; gives the runner and the address.
+
+    Raises:
+        ConfigurationError: the address can't be bound.
+    """
+    host, port = container.settings.host, container.settings.port
+    runner = web.AppRunner(food_app(container, settings), **RUNNER_OPTIONS)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise ConfigurationError(f"HOST={host} PORT={port} can't be bound: {error.strerror}") from error
+        container.lifecycle.serve()
+        yield runner, f"http://{host}:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def begin(request: web.Request) -> web.Response:
+    """Take a search: 202 with its name. It goes on whether or not the client stays."""
+    body = decode(_decoder, await read_json(request, container_of(request).settings.max_body_bytes))
+    call = call_of(request)
+    caller = Caller(tenant=call.tenant, trace_id=call.trace_id, context=otel_context.get_current())
+    search = request.app[SEARCHES].begin(body.text, caller)
+    call.name(search.request_id)
+    return _json(search.state(), status=ACCEPTED, Location=f"/search/{search.request_id}")
+
+
+async def show(request: web.Request) -> web.Response:
+    """Return what is known of a search; ``?wait=answer`` or ``?wait=end`` answers once that is there.
+
+    Every stage has its time, so neither waits for ever.
+    """
+    search = request.app[SEARCHES].find(request.match_info["id"], call_of(request).tenant)
+    wait = request.query.get("wait", "")
+    if wait not in ("", "answer", "end"):
+        raise InvalidRequest(f"`wait` is `answer` or `end`, got {wait[:40]!r}")
+    if wait:
+        await (search.answering if wait == "answer" else search.ended).wait()
+    return _json(search.state())
+
+
+def _json(state: SearchState, *, status: int = 200, **headers: str) -> web.Response:
+    headers["Cache-Control"] = "no-store"
+    return web.Response(body=_encode(state), status=status, headers=headers, content_type="application/json")
