@@ -227,9 +227,9 @@ def count_body(tokens: int) -> bytes:
     return _json({"input_tokens": tokens})
 
 
-def error_status(error: TidegateError) -> int:
-    """Return the HTTP status that this dialect has for ``error``."""
-    return OVERLOADED_STATUS if error.problem.family == "overloaded" else error.problem.status
+def error_status(error: TidegateError, status: int) -> int:
+    """Return the HTTP status of ``error`` in this dialect; ``status`` is what it is elsewhere."""
+    return OVERLOADED_STATUS if error.problem.family == "overloaded" else status
 
 
 def error_body(error: TidegateError, call_id: str) -> bytes:

@@ -274,7 +274,7 @@ def test_a_count_satisfies_the_sdk() -> None:
 )
 def test_errors_wear_anthropics_envelope(error: TidegateError, status: int, kind: str) -> None:
     """Each family has the vendor's name and status, and the code is ours."""
-    assert error_status(error) == status
+    assert error_status(error, error.problem.status) == status
     assert json.loads(error_body(error, "call_1")) == {
         "type": "error",
         "error": {"type": kind, "message": "no", "details": {"error_code": error.code}},

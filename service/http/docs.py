@@ -35,6 +35,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     ("post", "/api/requests/{id}/cancel", "Cancel a request; idempotent.", "", {"202": "", "404": "ProblemBody"}),
     ("get", "/ws", "Submit, follow and cancel over a WebSocket.", "", {"101": "", "403": "ProblemBody"}),
     ("post", "/v1/chat/completions", "OpenAI's chat completions, whole or streamed.", "", {"200": ""}),
+    ("post", "/v1/messages", "Anthropic's messages, whole or streamed.", "", {"200": ""}),
+    ("post", "/v1/messages/count_tokens", "About how many tokens a message has.", "", {"200": ""}),
     ("get", "/v1/models", "OpenAI's list of models.", "", {"200": ""}),
     ("get", "/api/health", "How each part is.", "", {"200": "Health", "503": "Health"}),
     ("get", "/api/health/live", "Whether the loop runs.", "", {"200": "Health"}),

@@ -15,6 +15,7 @@ from protocol.requests import MAX_CACHE_TTL_MS, MAX_TIMEOUT_MS, SubmitBody
 MAX_FAULTS: Final = 20  # more than anybody reads
 MAX_NAME: Final = 256  # characters of a model's or a session's name
 MAX_STOPS: Final = 4  # OpenAI's number
+MAX_STOP_SEQUENCES: Final = 64  # Anthropic's clients may send more than OpenAI's
 MAX_TOOLS: Final = 128  # OpenAI's number
 MAX_METADATA: Final = 16  # pairs, OpenAI's number
 MAX_METADATA_KEY: Final = 64  # characters, OpenAI's number
@@ -39,6 +40,9 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
         tool_choice: its path.
         schema: its path.
         messages: whether messages are checked too; a dialect's own upstream knows its rules for them better.
+        stop: the name of that option.
+        stops: how many of them there may be.
+        parameters: the name of that field of a tool.
     """
 
     options: str
@@ -48,6 +52,9 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
     tool_choice: str
     schema: str
     messages: bool
+    stop: str = "stop"
+    stops: int = MAX_STOPS
+    parameters: str = "parameters"
 
 
 NATIVE: Final = Places(
@@ -67,6 +74,18 @@ OPENAI: Final = Places(
     tool_choice="$.tool_choice",
     schema="$.response_format.json_schema.schema",
     messages=False,
+)
+ANTHROPIC: Final = Places(
+    options="$.",
+    top_p="top_p",
+    max_tokens="max_tokens",
+    tool="",
+    tool_choice="$.tool_choice",
+    schema="$.output_config.format.schema",
+    messages=False,
+    stop="stop_sequences",
+    stops=MAX_STOP_SEQUENCES,
+    parameters="input_schema",
 )
 
 
@@ -94,7 +113,7 @@ def check_request(request: ChatRequest, places: Places) -> None:
         _check_schema(request.schema, places.schema)
     for index, tool in enumerate(request.tools):
         if tool.parameters:
-            _check_schema(tool.parameters, f"$.tools[{index}]{places.tool}.parameters")
+            _check_schema(tool.parameters, f"$.tools[{index}]{places.tool}.{places.parameters}")
 
 
 def request_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]:
@@ -152,10 +171,10 @@ def _option_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]
     ):
         if value is not None and not low <= value <= high:
             yield _beyond(at + name, value, low, high)
-    if len(request.stop) > MAX_STOPS:
-        yield FieldError(f"{at}stop", f"must be at most {MAX_STOPS} texts")
+    if len(request.stop) > places.stops:
+        yield FieldError(at + places.stop, f"must be at most {places.stops} texts")
     if not all(request.stop):
-        yield FieldError(f"{at}stop", "must not have an empty text")
+        yield FieldError(at + places.stop, "must not have an empty text")
 
 
 def _beyond(path: str, value: float, low: int, high: int) -> FieldError:
@@ -174,7 +193,7 @@ def _tool_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]:
         elif tool.name in names:
             yield FieldError(f"{path}.name", "must be different from the other tools' names")
         names.add(tool.name)
-        yield from _free_faults(tool.parameters, f"{path}.parameters")
+        yield from _free_faults(tool.parameters, f"{path}.{places.parameters}")
     if request.tool_choice not in _CHOICES and request.tool_choice not in names:
         yield FieldError(places.tool_choice, "must be `auto`, `none`, `required` or the name of one of the tools")
     elif request.tool_choice == "required" and not names:

@@ -7,12 +7,13 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from protocol import openai
+from protocol import anthropic_answer, openai
 from protocol.errors import AccessDenied, FieldError, InternalError, InvalidRequest, NotFound, TidegateError
 from service.context import Call
 
 TYPES: Final = "/errors/"  # a problem's type is an address that explains it
 COMPATIBLE: Final = "/v1/"
+ANTHROPIC: Final = "/v1/messages"
 CLIENT_CLOSED: Final = 499  # only in logs and spans: nobody is left to see it
 SERVER_ERROR: Final = 500
 BAD_REQUEST: Final = 400
@@ -87,9 +88,13 @@ def error_response(request: web.Request, call: Call, error: TidegateError, cause
     if request.path.startswith(COMPATIBLE):
         if error.code in NO_RETRY:
             headers["x-should-retry"] = "false"
-        return web.Response(
-            body=openai.error_body(error), status=status, headers=headers, content_type="application/json"
-        )
+        if request.path.startswith(ANTHROPIC):
+            headers["request-id"] = call.request_id
+            vendors = anthropic_answer.error_body(error, call.request_id)
+            status = anthropic_answer.error_status(error, status)
+        else:
+            vendors = openai.error_body(error)
+        return web.Response(body=vendors, status=status, headers=headers, content_type="application/json")
     body = ProblemBody(
         type=TYPES + error.code,
         title=problem.title,

@@ -8,14 +8,10 @@ from typing import Any
 import pytest
 from aiohttp import ClientResponse
 
-from actors.event_log import EventLog
-from actors.follow import Follower
-from actors.request_stream import RequestStream
 from protocol.errors import ProviderError, TryAgainLater
-from protocol.events import Delta, Started, ToolCallDelta
+from protocol.events import ToolCallDelta
 from protocol.llm import ToolCall
-from protocol.openai import ChunkEncoder
-from service.http import dialects, sse
+from service.http import sse
 from tests.service.bench import CHAT, Service, open_service
 
 PATH = "/v1/chat/completions"
@@ -332,19 +328,3 @@ async def test_bad_input_is_openai_s_envelope(
         assert (response.status, error["code"], error["param"]) == (status, code, param)
         assert error["type"] == "invalid_request_error"
         assert error["message"]
-
-
-async def test_a_reader_that_was_left_behind_is_told_so() -> None:
-    """This dialect can't take back what it has sent, so a snapshot is only for a reader that has nothing yet."""
-    log = EventLog(max_bytes=1000)
-    log.append(Started(model="m", created=1))
-    encoder = ChunkEncoder("req_1", 1, "m")
-    async with Follower(RequestStream("req_1", log)) as follower:
-        await follower.next()
-        log.extend(Delta(text="x" * 100) for _ in range(20))
-        batch = await follower.next()
-    assert batch is not None
-    data, last = dialects.encoded(encoder, batch, begun=False)
-    assert (said(data.decode()), last) == ("x" * 2000, False)
-    data, last = dialects.encoded(encoder, batch, begun=True)
-    assert (chunks(data.decode())[-1]["error"]["code"], last) == ("slow_consumer", True)

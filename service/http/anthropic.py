@@ -1,0 +1,53 @@
+"""``POST /v1/messages`` and its ``count_tokens``: Anthropic's dialect over the same requests and logs as all else."""
+
+from typing import Final
+
+from aiohttp import web
+
+from protocol.anthropic_answer import PING_EVENT, EventEncoder, count_body, message_body
+from protocol.anthropic_surface import parse_count, parse_messages
+from protocol.events import Completed
+from protocol.gateway import ResolveModel
+from protocol.tokens import estimate_tokens
+from service.context import call_of, container_of
+from service.http.bodies import read_json
+from service.http.dialects import ask, stream, whole
+from service.http.rules import ANTHROPIC, check_request
+
+RESOLVE_TIMEOUT: Final = 5.0  # seconds
+
+
+def add_routes(app: web.Application) -> None:
+    """Offer the two addresses."""
+    app.router.add_post("/v1/messages", messages)
+    app.router.add_post("/v1/messages/count_tokens", count_tokens)
+
+
+async def messages(request: web.Request) -> web.StreamResponse:
+    """Answer with a message, whole or as a stream."""
+    message = parse_messages(await _read(request))
+    check_request(message.request, ANTHROPIC)
+    asked = await ask(request, message.request)
+    request_id, model = asked.handle.request_id, message.request.model
+    asked.headers["request-id"] = asked.call.request_id
+    if message.stream:
+        encoder = EventEncoder(request_id, model, asked.call.request_id)
+        return await stream(asked, encoder, ping=PING_EVENT)
+
+    def body(completed: Completed) -> bytes:
+        return message_body(request_id, model, completed, structured=message.request.schema is not None)
+
+    return await whole(asked, body)
+
+
+async def count_tokens(request: web.Request) -> web.Response:
+    """Return an estimate: only the model itself could count, and it is not asked."""
+    asked = parse_count(await _read(request))
+    check_request(asked, ANTHROPIC)
+    await container_of(request).gateway.ask(ResolveModel(asked.model), timeout=RESOLVE_TIMEOUT)
+    headers = {"request-id": call_of(request).request_id}
+    return web.Response(body=count_body(estimate_tokens(asked)), headers=headers, content_type="application/json")
+
+
+async def _read(request: web.Request) -> bytes:
+    return await read_json(request, container_of(request).settings.max_body_bytes)
