@@ -22,6 +22,7 @@ class Run:
     Attributes:
         key: the id of the request that started it.
         fingerprint: what the in-flight table and the cache know it by.
+        tenant: who asks; a run is never shared across tenants.
         begun: whether the gateway has been asked.
         waiters: the requests that still want it, by id.
         span: open for as long as the run is; joiners are linked to it.
@@ -38,15 +39,25 @@ class Run:
         "provider",
         "request",
         "span",
+        "tenant",
         "upstream_wait",
         "usage",
         "waiters",
     )
 
     def __init__(
-        self, *, key: str, fingerprint: bytes, request: ChatRequest, delivery: Delivery, log: EventLog, span: Span
+        self,
+        *,
+        key: str,
+        fingerprint: bytes,
+        request: ChatRequest,
+        delivery: Delivery,
+        log: EventLog,
+        span: Span,
+        tenant: str = "",
     ) -> None:
         self.key = key
+        self.tenant = tenant
         self.fingerprint = fingerprint
         self.request = request
         self.delivery = delivery

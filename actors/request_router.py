@@ -86,11 +86,17 @@ class Abandoned(Message[None], frozen=True):
     tenant: str
 
 
+class ForgetModels(Message[None], frozen=True):
+    """What the gateway serves has changed: ask it again."""
+
+
 class Sweep(Message[None], frozen=True):
     """Time to drop what has outlived its time."""
 
 
-RouterMessage = Submit | GetRequest | CancelRequest | Resolved | Refused | Looked | WaiterDue | Abandoned | Sweep
+RouterMessage = (
+    Submit | GetRequest | CancelRequest | ForgetModels | Resolved | Refused | Looked | WaiterDue | Abandoned | Sweep
+)
 
 
 class RequestRouter(Actor[RouterMessage]):
@@ -219,6 +225,11 @@ class RequestRouter(Actor[RouterMessage]):
         if record is not None and not record.stream.followers:
             self._leave(record, Cancelled(reason="abandoned"))
 
+    @handles(ForgetModels)
+    async def forget_models(self, _message: ForgetModels) -> None:
+        """Ask the gateway again for each model's name."""
+        self._models.clear()
+
     @handles(Sweep)
     async def sweep(self, _message: Sweep) -> None:
         """Drop what has outlived its time."""
@@ -288,7 +299,15 @@ class RequestRouter(Actor[RouterMessage]):
         span = self._tracer.start_span(
             spans.process("request-state"), kind=SpanKind.CONSUMER, attributes={spans.REQUEST_ID: key}
         )
-        run = Run(key=key, fingerprint=digest, request=message.request, delivery=message.delivery, log=log, span=span)
+        run = Run(
+            key=key,
+            fingerprint=digest,
+            request=message.request,
+            delivery=message.delivery,
+            log=log,
+            span=span,
+            tenant=message.tenant,
+        )
         record = self._record(message, run, "upstream", request_id=key)
         log.append(Started(model=message.request.model, created=int(record.created)))
         run.waiters[key] = record

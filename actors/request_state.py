@@ -104,7 +104,7 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
         if run.begun:
             return
         run.begun = True
-        complete = Complete(request=run.request, request_id=run.key, sink=RunSink(run))
+        complete = Complete(request=run.request, request_id=run.key, tenant=run.tenant, sink=RunSink(run))
         self._call = self.ask_then(self._gateway, complete, timeout=run.delivery.timeout, ok=Finished, err=Broken)
 
     @handles(Finished)

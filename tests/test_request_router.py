@@ -8,7 +8,7 @@ import pytest
 
 from actors.cache import CacheActor
 from actors.follow import Follower
-from actors.request_router import RequestRouter
+from actors.request_router import ForgetModels, RequestRouter
 from actors.runtime import Actor, Deferred, Ref, handles
 from actors.runtime.testing import TestSystem
 from protocol.errors import (
@@ -411,3 +411,33 @@ async def test_no_end_is_lost_when_the_router_is_busy(bench: Bench) -> None:
     await asyncio.gather(*asks)
     again = await bench.submit(msgspec.structs.replace(HELLO, seed=0), cache_ttl=0.0)
     assert again.source == "upstream"
+
+
+async def test_the_gateway_learns_whose_run_it_is(bench: Bench) -> None:
+    """So that it can share a provider's places fairly."""
+    await bench.submit(tenant="acme")
+    call = await bench.call()
+    assert call.complete.tenant == "acme"
+    await call.say("hi")
+
+
+async def test_models_that_are_forgotten_are_asked_for_again() -> None:
+    """A name that other routes have done away with is refused where it is submitted."""
+    asked: list[str] = []
+
+    def resolve(message: ResolveModel) -> ModelInfo:
+        asked.append(message.model)
+        return ModelInfo(message.model, "p")
+
+    async with TestSystem() as system:
+        gateway = system.probe(Complete, ResolveModel, name="gateway")
+        gateway.reply(ResolveModel, resolve)
+        gateway.reply(Complete, Completion(text="hi"))
+        router = system.spawn(lambda: RequestRouter(gateway=gateway.ref), name="router")
+        for _ in range(2):
+            await router.ask(Submit(request=HELLO, delivery=Delivery(dedupe=False)), timeout=5)
+        assert asked == ["default"]
+        await router.tell(ForgetModels())
+        gateway.reply(ResolveModel, NotFound(code="model_not_found"))
+        with pytest.raises(NotFound):
+            await router.ask(Submit(request=HELLO, delivery=Delivery(dedupe=False)), timeout=5)
