@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from decimal import Decimal
 
 import msgspec
 import pytest
@@ -11,6 +12,7 @@ from actors.follow import Follower
 from actors.request_router import ForgetModels, RequestRouter
 from actors.runtime import Actor, Deferred, Ref, handles
 from actors.runtime.testing import TestSystem
+from protocol.cache import CacheGet, CachePut
 from protocol.errors import (
     DeadlineExceeded,
     IdempotencyKeyReused,
@@ -21,7 +23,7 @@ from protocol.errors import (
 )
 from protocol.events import Cancelled, Completed, Content, Delta, Entry, EventStream, Failed, Snapshot, Terminal
 from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveModel
-from protocol.llm import ChatMessage, ChatRequest, Usage
+from protocol.llm import ChatMessage, ChatRequest, Cost, Usage
 from protocol.requests import CancelRequest, Delivery, GetRequest, RequestHandle, Submit
 
 HELLO = ChatRequest(model="default", messages=(ChatMessage(role="user", content="hello"),))
@@ -441,3 +443,60 @@ async def test_models_that_are_forgotten_are_asked_for_again() -> None:
         gateway.reply(ResolveModel, NotFound(code="model_not_found"))
         with pytest.raises(NotFound):
             await router.ask(Submit(request=HELLO, delivery=Delivery(dedupe=False)), timeout=5)
+
+
+async def test_what_only_concerns_the_delivery_does_not_part_requests(bench: Bench) -> None:
+    """Deadline, time in the cache, abandonment, session and notes are each request's own; the call is one."""
+    await bench.submit()
+    other = await bench.submit(timeout=5.0, cache_ttl=1.0, on_abandon="cancel", session_id="s", metadata={"a": "b"})
+    assert other.source == "joined"
+
+
+async def test_who_joins_late_reads_the_same_log_from_its_beginning(bench: Bench) -> None:
+    """Entries, offsets, epoch and usage are shared; the cost and the attempts are the first one's."""
+    first = await bench.submit()
+    call = await bench.call()
+    await call.tell(Delta(text="early "))
+    late = await bench.submit()
+    assert late.handle.stream.since(0) == first.handle.stream.since(0)
+    assert late.handle.stream.epoch == first.handle.stream.epoch
+    await call.say("end")
+    assert (await read(late.handle.stream))[0] == "early end"
+    assert late.handle.state().usage == first.handle.state().usage == Usage(output_tokens=1)
+    assert (late.handle.state().cost, late.handle.attempts) == (Cost(usd=Decimal(0)), ())
+
+
+async def test_a_replay_is_a_log_of_its_own(bench: Bench) -> None:
+    """What was said comes again entry by entry, under a new epoch."""
+    first = await bench.submit()
+    await (await bench.call()).say("one ", "answer")
+    await read(first.handle.stream)
+    again = await bench.submit()
+    before, after = first.handle.stream.since(0), again.handle.stream.since(0)
+    assert [entry.event for entry in after] == [entry.event for entry in before]
+    assert again.handle.stream.epoch != first.handle.stream.epoch
+
+
+async def test_a_log_that_outgrew_its_ring_is_not_kept() -> None:
+    """Only a log that is there from its first entry can be replayed."""
+    async with TestSystem() as system:
+        bench = Bench(system, ring_bytes=2000)
+        first = await bench.submit()
+        await (await bench.call()).say(*["x" * 500] * 10)
+        assert (await read(first.handle.stream))[0] == "x" * 5000
+        assert (await bench.submit()).source == "upstream"
+
+
+async def test_a_slow_cache_counts_as_one_that_has_nothing() -> None:
+    """The model is asked after a second."""
+    async with TestSystem() as system:
+        gateway = system.probe(Complete, ResolveModel, name="gateway")
+        gateway.reply(ResolveModel, ModelInfo("default", "p"))
+        gateway.reply(Complete, Completion(text="hi"))
+        cache = system.probe(CacheGet, CachePut, name="cache")
+        router = system.spawn(lambda: RequestRouter(gateway=gateway.ref, cache=cache.ref), name="router")
+        asking = asyncio.ensure_future(router.ask(Submit(request=HELLO), timeout=5))
+        await cache.expect(CacheGet)
+        await system.advance(1.0)
+        assert (await asking).handle.source == "upstream"
+        await cache.expect(CachePut)
