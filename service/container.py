@@ -3,29 +3,34 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 from pydantic import SecretStr
 
 from actors.cache import CacheActor
 from actors.llm_gateway import GatewayConfig, LLMGateway, build_gateway
-from actors.request_router import RequestRouter
+from actors.request_router import ForgetModels, RequestRouter
 from actors.runtime import Ref, System
 from actors.subscription_hub import SubscriptionHub
 from protocol.cache import CacheDelete, CacheGet, CachePut, GetCacheStats
 from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
 from protocol.hub import GetHubStats, Goodbye, SocketClosed, Subscribe, Unsubscribe
 from protocol.requests import CancelRequest, GetRequest, Submit
+from protocol.routes import Routes, SetRoutes
 from service.auth import Authenticator
 from service.frames import text_frame
 from service.lifecycle import Lifecycle
-from service.settings import Settings
+from service.routes_file import RoutesFile, RoutesWatcher, open_routes
+from service.settings import Settings, variable
 from service.telemetry.setup import Telemetry, open_telemetry
 
-RouterMessage = Submit | GetRequest | CancelRequest
-GatewayMessage = Complete | ResolveModel | ListModels | GetProviders
+RouterMessage = Submit | GetRequest | CancelRequest | ForgetModels
+GatewayMessage = Complete | ResolveModel | ListModels | GetProviders | SetRoutes
 HubMessage = Subscribe | Unsubscribe | SocketClosed | Goodbye | GetHubStats
 CacheMessage = CacheGet | CachePut | CacheDelete | GetCacheStats
+
+NO_ROUTES: Final = Routes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,17 +77,18 @@ async def open_container(
     Raises:
         ConfigurationError: the settings name something that is not there.
     """
-    make_gateway = gateway or build_gateway(gateway_config(settings))
+    routes = open_routes(settings.routes_file)
+    make_gateway = gateway or build_gateway(gateway_config(settings, routes.routes))
     spans = open_telemetry(settings) if telemetry is None else telemetry
     try:
         async with System(tracer_provider=spans.provider, on_escalate=_escalated) as system:
-            yield _assemble(settings, spans, system, make_gateway)
+            yield _assemble(settings, spans, system, make_gateway, routes)
     finally:
         if telemetry is None:
             await spans.close()
 
 
-def gateway_config(settings: Settings) -> GatewayConfig:
+def gateway_config(settings: Settings, routes: Routes = NO_ROUTES) -> GatewayConfig:
     """Return what the gateway is made of."""
     return GatewayConfig(
         llm_provider=settings.provider,
@@ -97,11 +103,17 @@ def gateway_config(settings: Settings) -> GatewayConfig:
         connect_timeout=settings.connect_timeout_seconds,
         first_token_timeout=settings.first_token_timeout_seconds,
         idle_timeout=settings.idle_timeout_seconds,
+        routes=routes,
+        secrets=variable,
     )
 
 
 def _assemble(
-    settings: Settings, telemetry: Telemetry, system: System, make_gateway: Callable[[], LLMGateway]
+    settings: Settings,
+    telemetry: Telemetry,
+    system: System,
+    make_gateway: Callable[[], LLMGateway],
+    routes: RoutesFile,
 ) -> Container:
     cache = system.spawn(
         lambda: CacheActor(max_entries=settings.cache_max_entries, max_bytes=settings.cache_max_bytes), name="cache"
@@ -119,6 +131,7 @@ def _assemble(
         ),
         name="request-router",
     )
+    system.spawn(lambda: RoutesWatcher(routes, gateway=gateway, router=router), name="routes-watcher")
     return Container(
         settings=settings,
         auth=Authenticator(key.get_secret_value() for key in settings.api_keys),

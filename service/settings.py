@@ -1,11 +1,12 @@
 """Settings: from the environment and from ``.env``; the environment wins."""
 
 import ipaddress
+import os
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 from protocol.errors import ConfigurationError
 
@@ -34,6 +35,7 @@ class Settings(BaseSettings):
         anthropic_api_key: the key for ``anthropic_base_url``.
         anthropic_base_url: any Anthropic-compatible address, without ``/v1``.
         local_model_path: a GGUF file; unset: the model that is installed with the ``local`` extra.
+        routes_file: providers, aliases and their targets; unset: ``tidegate.toml``, where there is one.
         provider_concurrency: calls under way at once, for each provider.
         provider_queue: calls that may wait for a place, for each provider.
         connect_timeout_seconds: until the connection to a provider stands.
@@ -76,6 +78,7 @@ class Settings(BaseSettings):
     anthropic_api_key: SecretStr | None = None
     anthropic_base_url: str = "https://api.anthropic.com"
     local_model_path: Path | None = None
+    routes_file: Path | None = None
     provider_concurrency: int = Field(64, ge=1, le=10_000)
     provider_queue: int = Field(256, ge=0, le=100_000)
     connect_timeout_seconds: Seconds = 10.0
@@ -153,6 +156,14 @@ def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Set
     except ValidationError as error:
         faults = (f"{_name(fault['loc'])}: {_reason(fault['msg'])}" for fault in error.errors(include_input=False))
         raise ConfigurationError("; ".join(faults)) from None
+
+
+def variable(name: str, env_file: Path = Path(".env")) -> str | None:
+    """Return a variable that is no setting, such as a named provider's key: from the environment, or from the file."""
+    value = os.environ.get(name)
+    if not value:
+        value = DotEnvSettingsSource(BaseSettings, env_file=env_file, case_sensitive=True).env_vars.get(name)
+    return value or None
 
 
 def is_loopback(host: str) -> bool:
