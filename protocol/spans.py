@@ -38,6 +38,8 @@ GEN_AI_CACHED_TOKENS: Final = "gen_ai.usage.cache_read.input_tokens"
 GEN_AI_MAX_TOKENS: Final = "gen_ai.request.max_tokens"
 GEN_AI_TEMPERATURE: Final = "gen_ai.request.temperature"
 GEN_AI_SEED: Final = "gen_ai.request.seed"
+GEN_AI_DIMENSIONS: Final = "gen_ai.embeddings.dimension.count"
+GEN_AI_ENCODING_FORMATS: Final = "gen_ai.request.encoding_formats"
 GEN_AI_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 
 # ours
@@ -45,7 +47,7 @@ REQUEST_ID: Final = "tidegate.request.id"
 SOURCE: Final = "tidegate.source"
 ATTEMPT: Final = "tidegate.attempt"
 CACHE_HIT: Final = "tidegate.cache.hit"
-JOINERS: Final = "tidegate.joiners"
+INPUTS: Final = "tidegate.embeddings.inputs"
 PIPELINE: Final = "tidegate.pipeline.name"
 STAGE: Final = "tidegate.pipeline.stage"
 STAGE_STATUS: Final = "tidegate.pipeline.status"
@@ -57,6 +59,11 @@ PROMPT_HASH: Final = "tidegate.prompt.hash"
 def chat(model: str) -> str:
     """The name of a model call's span, as the GenAI conventions have it: ``chat {model}``."""
     return f"chat {model}"
+
+
+def embeddings(model: str) -> str:
+    """The name of the span of a call for vectors: ``embeddings {model}``."""
+    return f"embeddings {model}"
 
 
 def process(destination: str) -> str:

@@ -1,5 +1,6 @@
 """Test doubles that are public API: what stands in for the model's side."""
 
+from actors.testing.embeddings import scripted_vector
 from actors.testing.script import Call, Cut, End, Fault, Reply, Say, Send, Stall, Step, Wait, refuse, say
 from actors.testing.upstream import Received, ScriptedUpstream
 
@@ -18,4 +19,5 @@ __all__ = [
     "Wait",
     "refuse",
     "say",
+    "scripted_vector",
 ]

@@ -9,7 +9,10 @@ from typing import Any, Self
 import msgspec
 from aiohttp import web
 
-from actors.testing.script import AnthropicVoice, Cut, OpenAIVoice, Reply, Stall, Step, Wait
+from actors.testing.embeddings import EmbeddingsVoice
+from actors.testing.script import AnthropicVoice, Cut, OpenAIVoice, Reply, Send, Stall, Step, Wait
+
+Voice = OpenAIVoice | AnthropicVoice | EmbeddingsVoice
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -27,7 +30,7 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class ScriptedUpstream:
-    """Speaks OpenAI's chat completions and Anthropic's messages on a port of its own.
+    """Speaks OpenAI's chat completions and embeddings, and Anthropic's messages, on a port of its own.
 
     ::
 
@@ -58,6 +61,7 @@ class ScriptedUpstream:
         application = web.Application(client_max_size=64 * 1024 * 1024)
         application.router.add_post("/v1/chat/completions", self._openai)
         application.router.add_post("/v1/messages", self._anthropic)
+        application.router.add_post("/v1/embeddings", self._embeddings)
         self._runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=0)
         await self._runner.setup()
         self._site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -123,6 +127,13 @@ class ScriptedUpstream:
         body = await self._receive(request)
         return await self._reply(request, body, AnthropicVoice(str(body.get("model"))))
 
+    async def _embeddings(self, request: web.Request) -> web.StreamResponse:
+        """Answer with vectors; steps are followed only where bytes to send are among them."""
+        body = await self._receive(request)
+        coming = self._replies[0] if self._replies else self.default
+        raw = any(isinstance(step, Send) for step in coming.steps)
+        return await self._reply(request, {"stream": raw}, EmbeddingsVoice(body))
+
     async def _receive(self, request: web.Request) -> dict[str, Any]:
         body = msgspec.json.decode(await request.read(), type=dict[str, Any])
         headers = {name.lower(): value for name, value in request.headers.items()}
@@ -130,9 +141,7 @@ class ScriptedUpstream:
         self._changed.set()
         return body
 
-    async def _reply(
-        self, request: web.Request, body: dict[str, Any], voice: OpenAIVoice | AnthropicVoice
-    ) -> web.StreamResponse:
+    async def _reply(self, request: web.Request, body: dict[str, Any], voice: Voice) -> web.StreamResponse:
         reply = self._replies.popleft() if self._replies else self.default
         try:
             for step in reply.before:
@@ -151,9 +160,7 @@ class ScriptedUpstream:
             raise
 
 
-async def _stream(
-    request: web.Request, reply: Reply, headers: Mapping[str, str], voice: OpenAIVoice | AnthropicVoice
-) -> web.StreamResponse:
+async def _stream(request: web.Request, reply: Reply, headers: Mapping[str, str], voice: Voice) -> web.StreamResponse:
     response = web.StreamResponse(headers=headers)
     response.content_type = reply.content_type
     await response.prepare(request)

@@ -14,6 +14,7 @@ from protocol.errors import ProviderError
 
 SLOTS: Final = 2  # answers at once
 CONTEXT: Final = 8192  # tokens, shared by the slots
+EMBEDDING_CONTEXT: Final = 1024  # tokens of one text, computed at once: twice as many took 290 MiB more
 LOAD_TIMEOUT: Final = 120.0  # seconds
 EXIT_TIMEOUT: Final = 2.0  # seconds
 
@@ -43,11 +44,13 @@ class LocalProcess:
     Args:
         path: the GGUF file.
         name: what the model is called.
+        embeddings: whether it is to give vectors, of one text at a time, and not answers.
     """
 
-    def __init__(self, path: Path, name: str) -> None:
+    def __init__(self, path: Path, name: str, *, embeddings: bool = False) -> None:
         self._path = path
         self._name = name
+        self._embeddings = embeddings
         self._loading: asyncio.Task[Address] | None = None
         self._process: Process | None = None
         self._failure = ""
@@ -94,7 +97,14 @@ class LocalProcess:
     async def _load(self) -> Address:
         await self._end()
         key = secrets.token_urlsafe(16)
-        wanted = {"path": str(self._path), "name": self._name, "key": key, "slots": SLOTS, "context": CONTEXT}
+        wanted = {
+            "path": str(self._path),
+            "name": self._name,
+            "key": key,
+            "slots": 1 if self._embeddings else SLOTS,
+            "context": EMBEDDING_CONTEXT if self._embeddings else CONTEXT,
+            "embeddings": self._embeddings,
+        }
         program = str(Path(__file__).with_name("local_server.py"))
         try:
             async with asyncio.timeout(LOAD_TIMEOUT):

@@ -1,7 +1,8 @@
 """The local model's server: a program of its own, since loading a model holds the interpreter for seconds.
 
-Reads one JSON object from standard input, ``{"path", "name", "key", "slots", "context"}``, writes one to standard
-output (``{"address", "guided"}`` or ``{"error"}``), and serves until standard input ends: it can't outlive its starter.
+Reads one JSON object from standard input, ``{"path", "name", "key", "slots", "context", "embeddings"}``, writes one to
+standard output (``{"address", "guided"}`` or ``{"error"}``), and serves until standard input ends: it can't outlive its
+starter. With ``embeddings`` it gives vectors: the mean over a text's tokens, which has to be computed in one batch.
 ``guided`` says whether the engine takes a JSON Schema with the bounds of its numbers.
 """
 
@@ -54,6 +55,10 @@ def serve(wanted: dict[str, Any]) -> tuple[Any, bool]:
     parameters.verbosity = QUIET
     parameters.ui = False
     parameters.endpoint_slots = False
+    if wanted["embeddings"]:
+        parameters.embedding = True
+        parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        parameters.n_batch = parameters.n_ubatch = wanted["context"]
     return xllamacpp.Server(parameters), xllamacpp.json_schema_to_grammar("{}").startswith("%llguidance")
 
 

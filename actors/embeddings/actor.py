@@ -1,0 +1,259 @@
+"""The actor that embeds: it gathers texts into batches, asks for each text once, and keeps what has come."""
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import ClassVar, Final
+
+import msgspec
+
+from actors.embeddings.call import REFUSED, BatchCall, Outcome
+from actors.embeddings.embedder import Embedder, Target
+from actors.embeddings.request import Batch, EmbedRequest, Unit
+from actors.embeddings.vector_cache import DIGEST_BYTES, VectorCache, encoded, key_of, scope_of
+from actors.llm_gateway.admission import Lane
+from actors.llm_gateway.retry import RetryPolicy
+from actors.runtime import Actor, Deferred, handles
+from protocol.embeddings import Embed, Embedded
+from protocol.errors import ConfigurationError, DeadlineExceeded, NotFound, Overloaded, TidegateError
+from protocol.message import Message
+
+DEFAULT: Final = "default"
+TOTAL_TIMEOUT: Final = 120.0  # seconds
+WINDOW: Final = 0.003  # seconds: what a text may wait for company
+MARGIN: Final = 0.02  # seconds by which our deadline precedes the askers', so that they hear a typed error
+NEVER: Final = float("inf")
+RETRY_AFTER: Final = 1.0  # seconds
+ANEW: Final = frozenset({REFUSED, DeadlineExceeded.code})
+"""Failures of a call after which a text is asked for anew, for those who were not in it from the beginning."""
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What the actor allows.
+
+    Attributes:
+        window: seconds for which the first text of a batch waits for others.
+        concurrency: calls under way at once, for each embedder.
+        queue: calls that may wait for a place, for each embedder.
+        total: seconds for a batch whose askers allow more.
+        inputs: texts on their way at once, the waiting ones included.
+        bytes: their bytes.
+        cache_bytes: bytes of vectors that are kept.
+    """
+
+    window: float = WINDOW
+    concurrency: int = 16
+    queue: int = 256
+    total: float = TOTAL_TIMEOUT
+    inputs: int = 32_768
+    bytes: int = 64 * 1024 * 1024
+    cache_bytes: int = 64 * 1024 * 1024
+
+
+class Flush(Message[None], frozen=True):
+    """A batch has waited long enough."""
+
+    batch: Batch
+
+
+class Settled(Message[None], frozen=True):
+    """What became of a batch: of each of its inputs, or of the attempt to ask at all."""
+
+    batch: Batch
+    outcomes: tuple[Outcome, ...] | Exception
+
+
+class EmbeddingsActor(Actor[Embed | Flush | Settled]):
+    """Turns texts into vectors.
+
+    A text is asked for once while it is on its way or in the cache, whoever of one tenant wants it.
+
+    Args:
+        embedders: by their names; they are opened and closed with the actor.
+        default_model: what ``default`` means, as ``provider/model``; that provider also takes names without one.
+        bounds: what is allowed.
+        retry: when a failed attempt is followed by another.
+
+    Raises:
+        ConfigurationError: ``default_model`` names no embedder of these.
+    """
+
+    capacity: ClassVar[int] = 4096
+
+    def __init__(
+        self,
+        embedders: Mapping[str, Embedder],
+        *,
+        default_model: str,
+        bounds: Bounds | None = None,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        name, _, self._default_model = default_model.partition("/")
+        if name not in embedders or not self._default_model:
+            known = ", ".join(sorted(embedders))
+            raise ConfigurationError(f"the embedding model is {default_model!r}, but the providers are: {known}")
+        self._embedders = dict(embedders)
+        self._default = embedders[name]
+        self._bounds = bounds or Bounds()
+        self._retry = retry or RetryPolicy()
+        self._lanes = {
+            name: Lane(name, concurrency=self._bounds.concurrency, queue=self._bounds.queue) for name in embedders
+        }
+        self._cache = VectorCache(self._bounds.cache_bytes)
+        self._on_way: dict[bytes, Unit] = {}
+        self._size = 0
+        self._gathering: dict[Target, Batch] = {}
+
+    async def started(self) -> None:
+        """Open the embedders; none of them waits for anything slow."""
+        for embedder in self._embedders.values():
+            await embedder.open()
+
+    async def stopped(self) -> None:
+        """Close the embedders."""
+        for embedder in self._embedders.values():
+            await embedder.close()
+
+    @handles(Embed)
+    async def embed(self, message: Embed) -> Deferred[Embedded]:
+        """Take from the cache what is there, join what is on its way, and let the rest wait for company."""
+        embedder, model = self._route(message.model)
+        target = Target(
+            provider=embedder.name, model=model, dimensions=message.dimensions, extra=encoded(message.extra)
+        )
+        keys = _keys(message, target)
+        wanted = dict(zip(keys, message.inputs, strict=True))
+        self._check_room(wanted)
+        promise = self.promise(Embed)
+        request = EmbedRequest(promise, self.context, NEVER if self.deadline is None else self.deadline, keys)
+        promise.on_abandon(partial(self._left, request))
+        for key, text in wanted.items():
+            if vector := self._cache.get(key):
+                request.know(key, vector)
+            elif (unit := self._on_way.get(key)) is not None:
+                request.joined += 1
+                request.want(unit)
+            else:
+                request.asked += 1
+                unit = Unit(key, text, kept=message.dedupe)
+                request.want(unit)
+                self._add(unit, target)
+        request.settle()
+        return promise
+
+    @handles(Flush)
+    async def flush(self, message: Flush) -> None:
+        """Send a batch whose time is over, unless it has gone because it was full."""
+        batch = message.batch
+        if self._gathering.get(batch.target) is batch:
+            self._send(batch)
+
+    @handles(Settled)
+    async def settled(self, message: Settled) -> None:
+        """Give everybody the vectors, and the first who wanted a text what it has cost."""
+        batch, outcomes = message.batch, message.outcomes
+        batch.errand = None
+        taken: dict[EmbedRequest, None] = {}
+        for place, unit in enumerate(batch.units):
+            outcome = outcomes if isinstance(outcomes, Exception) else outcomes[place]
+            if isinstance(outcome, Exception):
+                self._failed(batch, unit, outcome)
+                continue
+            self._forget(unit)
+            if unit.kept:
+                self._cache.put(unit.key, outcome.vector)
+            for turn, request in enumerate(unit.waiting):
+                request.take(unit, outcome.vector, 0 if turn else outcome.tokens)
+                taken[request] = None
+            unit.waiting.clear()
+        for request in taken:
+            request.settle()
+
+    def _route(self, name: str) -> tuple[Embedder, str]:
+        if name == DEFAULT:
+            return self._default, self._default_model
+        prefix, slash, model = name.partition("/")
+        embedder = self._embedders.get(prefix) if slash else None
+        if embedder is None:
+            embedder, model = self._default, name
+        if not embedder.accepts(model):
+            raise NotFound(f"there is no embedding model {name[:80]!r}", code="model_not_found")
+        return embedder, model
+
+    def _check_room(self, wanted: Mapping[bytes, str]) -> None:
+        new = [text for key, text in wanted.items() if key not in self._on_way]
+        size = self._size + sum(len(text.encode()) for text in new)
+        if len(self._on_way) + len(new) > self._bounds.inputs or size > self._bounds.bytes:
+            raise Overloaded(f"{len(self._on_way)} texts wait to be embedded", retry_after=RETRY_AFTER)
+
+    def _add(self, unit: Unit, target: Target) -> None:
+        """Put a text into the batch for its target; one that it does not fit into goes without it."""
+        limits = self._embedders[target.provider].limits
+        batch = self._gathering.get(target)
+        if batch is not None and batch.size + unit.size > limits.bytes:
+            self._send(batch)
+            batch = None
+        if batch is None:
+            batch = Batch(target)
+            self.schedule(self._bounds.window, Flush(batch))
+            self._gathering[target] = batch
+        batch.add(unit)
+        if unit.key not in self._on_way:
+            self._on_way[unit.key] = unit
+            self._size += unit.size
+        if len(batch.units) >= limits.inputs:
+            self._send(batch)
+
+    def _send(self, batch: Batch) -> None:
+        """Ask for all of a batch that anybody still waits for."""
+        target = batch.target
+        del self._gathering[target]
+        groups = batch.close()
+        if not groups:
+            return
+        clock = self.system.clock
+        call = BatchCall(
+            embedder=self._embedders[target.provider],
+            target=target,
+            texts=tuple(unit.text for unit in batch.units),
+            groups=tuple(map(tuple, groups.values())),
+            contexts=tuple(request.context for request in groups),
+            deadline=min(clock.time() + self._bounds.total, max(request.deadline for request in groups) - MARGIN),
+            lane=self._lanes[target.provider],
+            retry=self._retry,
+            clock=clock,
+            tracer=self.system.tracer,
+        )
+        try:
+            batch.errand = self.pipe(call.run(), partial(Settled, batch), partial(Settled, batch))
+        except Overloaded as error:
+            for unit in batch.units:
+                self._failed(batch, unit, error)
+
+    def _failed(self, batch: Batch, unit: Unit, error: Exception) -> None:
+        """Fail who waits for a text; who joined it under way answers neither for the other texts nor for the time."""
+        fresh = isinstance(error, TidegateError) and error.code in ANEW
+        for request in [request for request in unit.waiting if request in batch.requests or not fresh]:
+            self._left(request)
+            request.fail(error)
+        if unit.waiting:
+            self._add(unit, batch.target)
+
+    def _left(self, request: EmbedRequest) -> None:
+        """Let a request wait for nothing any more, and drop what nobody else waits for."""
+        for unit in request.leave():
+            if not unit.waiting:
+                self._forget(unit)
+
+    def _forget(self, unit: Unit) -> None:
+        if self._on_way.get(unit.key) is unit:
+            del self._on_way[unit.key]
+            self._size -= unit.size
+
+
+def _keys(message: Embed, target: Target) -> tuple[bytes, ...]:
+    """Return what the inputs are found by: equal for equal ones of one tenant, unless nothing is to be shared."""
+    if not message.dedupe:
+        return tuple(os.urandom(DIGEST_BYTES) for _ in message.inputs)
+    scope = scope_of(message.tenant, target)
+    return tuple(key_of(scope, text) for text in message.inputs)

@@ -1,0 +1,77 @@
+"""What an embedder is to the actor: somebody who turns a batch of texts into vectors."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from protocol.embeddings import Vectors
+
+MAX_BATCH_INPUTS: Final = 512
+MAX_BATCH_BYTES: Final = 262_144  # even at a token a byte, within OpenAI's 300,000 tokens a call
+ATTEMPT_TIMEOUT: Final = 30.0  # seconds
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one call of an embedder may hold, and how long it may take.
+
+    Attributes:
+        inputs: the most texts.
+        bytes: the most bytes of UTF-8, unless one text alone has more.
+        timeout: seconds for one attempt; None for as long as the request has.
+    """
+
+    inputs: int = MAX_BATCH_INPUTS
+    bytes: int = MAX_BATCH_BYTES
+    timeout: float | None = ATTEMPT_TIMEOUT
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """What texts have to agree in to go into one call.
+
+    Attributes:
+        provider: the embedder's name.
+        model: the embedder's own name of the model.
+        dimensions: the length of each vector; None for the model's own.
+        extra: further fields for the upstream, encoded.
+    """
+
+    provider: str
+    model: str
+    dimensions: int | None = None
+    extra: bytes = b""
+
+
+class Embedder(Protocol):
+    """Somebody who turns texts into vectors. Every failure of its is a ``ProviderError``.
+
+    Attributes:
+        name: its name in ``name/model`` and in spans.
+        limits: what one call may hold.
+    """
+
+    name: str
+    limits: Limits
+
+    async def open(self) -> None:
+        """Get ready, without waiting for anything slow. Idempotent."""
+
+    async def close(self) -> None:
+        """Let go of everything, at once. Idempotent."""
+
+    def accepts(self, model: str) -> bool:
+        """Whether it serves ``model``."""
+
+    async def embed(
+        self,
+        inputs: tuple[str, ...],
+        model: str,
+        dimensions: int | None,
+        extra: Mapping[str, Any],
+        headers: Mapping[str, str],
+    ) -> Vectors:
+        """Return a vector for each input; being cancelled closes the upstream socket at once.
+
+        Raises:
+            ProviderError: the attempt failed; nothing is tried again in here.
+        """

@@ -1,0 +1,95 @@
+"""Embeddings of a model on this machine: llama.cpp in a process of its own, started at the first request for them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from actors.embeddings.embedder import Limits
+from actors.llm_gateway.providers.local import MODEL_NAME, NO_MODEL, installed_model
+from actors.llm_gateway.providers.local_process import EMBEDDING_CONTEXT, Address, LocalProcess
+from actors.llm_gateway.wire.unary import JsonWire
+from protocol.embeddings import Vectors, read_vectors, upstream_body
+from protocol.errors import ProviderError
+
+BATCH_INPUTS: Final = 16  # it computes them one after the other: more would only keep the next request waiting
+
+
+class _Tokens(msgspec.Struct, frozen=True):
+    tokens: tuple[int, ...]
+
+
+class LocalEmbedder:
+    """The mean of a GGUF model's last layer, normalised: an ``Embedder``.
+
+    Args:
+        wire: opened and closed with the embedder.
+        path: the model's file; None for the one that is installed as a package.
+        name: its name.
+    """
+
+    def __init__(
+        self,
+        wire: JsonWire,
+        *,
+        path: Path | None = None,
+        name: str = "local",
+    ) -> None:
+        found = path or installed_model()
+        self.name = name
+        self.model = MODEL_NAME if path is None else path.stem.lower()
+        self.limits = Limits(inputs=BATCH_INPUTS, timeout=None)
+        self._wire = wire
+        self._process = None if found is None else LocalProcess(found, self.model, embeddings=True)
+
+    async def open(self) -> None:
+        """Open the wire; the model is loaded when it is first asked for."""
+        await self._wire.open()
+
+    async def close(self) -> None:
+        """End the model's process, and close the wire."""
+        if self._process is not None:
+            await self._process.close()
+        await self._wire.close()
+
+    def accepts(self, model: str) -> bool:
+        """Whether ``model`` is the one model."""
+        return model == self.model
+
+    async def embed(
+        self,
+        inputs: tuple[str, ...],
+        model: str,
+        dimensions: int | None,
+        extra: Mapping[str, Any],  # noqa: ARG002 - nothing of other upstreams' fields means anything to the engine
+        headers: Mapping[str, str],
+    ) -> Vectors:
+        """Wait for the model to be loaded, see that each text fits, then send one call."""
+        if dimensions is not None:
+            raise ProviderError(
+                "The local model's vectors have one length: leave out `dimensions`", code="provider_rejected"
+            )
+        if self._process is None:
+            raise ProviderError(NO_MODEL, code="provider_unavailable")
+        server = await self._process.address()
+        await self._check_lengths(server, inputs)
+        answer = await self._post(server, "/v1/embeddings", upstream_body(inputs, model, None, {}), headers)
+        return read_vectors(answer, len(inputs))
+
+    async def _check_lengths(self, server: Address, inputs: tuple[str, ...]) -> None:
+        """Have those texts counted that could be too long: the engine would fail the whole call for one of them."""
+        for text in inputs:
+            if len(text.encode()) < EMBEDDING_CONTEXT:
+                continue
+            asked = msgspec.json.encode({"content": text, "add_special": True})
+            try:
+                counted = msgspec.json.decode(await self._post(server, "/tokenize", asked, {}), type=_Tokens)
+            except msgspec.DecodeError as error:
+                raise ProviderError(code="provider_bad_response") from error
+            if len(counted.tokens) > EMBEDDING_CONTEXT:
+                message = f"The local model takes {EMBEDDING_CONTEXT} tokens of a text, got {len(counted.tokens)}"
+                raise ProviderError(message, code="provider_rejected")
+
+    async def _post(self, server: Address, path: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+        return await self._wire.post(server.url + path, body, {"authorization": f"Bearer {server.key}", **headers})

@@ -1,0 +1,63 @@
+"""Embeddings of OpenAI, and of whatever speaks its dialect, over our own wire."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from actors.embeddings.embedder import Limits
+from actors.llm_gateway.providers.openai import BASE_URL
+from actors.llm_gateway.wire.unary import JsonWire
+from protocol.embeddings import Vectors, read_vectors, upstream_body
+
+DEFAULT_MODEL: Final = "text-embedding-3-small"
+
+
+class OpenAIEmbedder:
+    """Embeddings at any OpenAI-compatible base URL: an ``Embedder``.
+
+    Args:
+        wire: opened and closed with the embedder.
+        base_url: with its ``/v1``.
+        api_key: empty for an upstream that wants none.
+        limits: what one call may hold.
+        name: its name.
+    """
+
+    def __init__(
+        self,
+        wire: JsonWire,
+        *,
+        base_url: str = BASE_URL,
+        api_key: str = "",
+        limits: Limits | None = None,
+        name: str = "openai",
+    ) -> None:
+        self.name = name
+        self.limits = limits or Limits()
+        self._wire = wire
+        self._url = f"{base_url.rstrip('/')}/embeddings"
+        self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+
+    async def open(self) -> None:
+        """Open the wire."""
+        await self._wire.open()
+
+    async def close(self) -> None:
+        """Close the wire."""
+        await self._wire.close()
+
+    def accepts(self, model: str) -> bool:
+        """Whether ``model`` may be asked for: the upstream knows its models."""
+        return bool(model)
+
+    async def embed(
+        self,
+        inputs: tuple[str, ...],
+        model: str,
+        dimensions: int | None,
+        extra: Mapping[str, Any],
+        headers: Mapping[str, str],
+    ) -> Vectors:
+        """Send one call."""
+        body = upstream_body(inputs, model, dimensions, extra)
+        answer = await self._wire.post(self._url, body, {**self._headers, **headers})
+        return read_vectors(answer, len(inputs))

@@ -1,0 +1,170 @@
+"""Who waits for what: a request, and the inputs on their way that it shares with others."""
+
+from typing import Any
+
+from opentelemetry.context import Context
+
+from actors.embeddings.embedder import Target
+from actors.runtime import Errand, Promise
+from protocol.embeddings import Embedded
+
+
+class Unit:
+    """One input on its way, and who waits for it.
+
+    Args:
+        key: by which it is found again.
+        text: the input.
+        kept: whether its vector goes into the cache.
+
+    Attributes:
+        key: by which it is found again.
+        text: the input.
+        kept: whether its vector goes into the cache.
+        size: its bytes.
+        waiting: the requests that want it, the first one first.
+        batch: the call that it is in; None before it is in one.
+    """
+
+    __slots__ = ("batch", "kept", "key", "size", "text", "waiting")
+
+    def __init__(self, key: bytes, text: str, *, kept: bool) -> None:
+        self.key = key
+        self.text = text
+        self.kept = kept
+        self.size = len(text.encode())
+        self.waiting: list[EmbedRequest] = []
+        self.batch: Batch | None = None
+
+
+class Batch:
+    """Inputs that go upstream in one call.
+
+    Args:
+        target: who is asked.
+
+    Attributes:
+        target: who is asked.
+        units: the inputs, in the order in which they came.
+        size: their bytes.
+        requests: who waited when it was sent.
+        errand: the call, while it is under way.
+    """
+
+    __slots__ = ("errand", "requests", "size", "target", "units")
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.units: list[Unit] = []
+        self.size = 0
+        self.requests: frozenset[EmbedRequest] = frozenset()
+        self.errand: Errand[Any] | None = None
+
+    def add(self, unit: Unit) -> None:
+        """Take one more."""
+        unit.batch = self
+        self.units.append(unit)
+        self.size += unit.size
+
+    def close(self) -> "dict[EmbedRequest, list[int]]":
+        """Drop what nobody waits for, and return who waits for the inputs at which places."""
+        self.units = [unit for unit in self.units if unit.waiting]
+        groups: dict[EmbedRequest, list[int]] = {}
+        for place, unit in enumerate(self.units):
+            for request in unit.waiting:
+                groups.setdefault(request, []).append(place)
+        self.requests = frozenset(groups)
+        return groups
+
+    def give_up(self) -> None:
+        """End the call, once nobody waits for anything of it."""
+        if self.errand is not None and not any(unit.waiting for unit in self.units):
+            self.errand.cancel()
+
+
+class EmbedRequest:
+    """A request: what it has, and what it still lacks.
+
+    Args:
+        promise: its reply.
+        context: its place in the trace.
+        deadline: when its asker gives up, as a time of the system's clock.
+        keys: of its inputs, in their order; equal ones are one input.
+
+    Attributes:
+        context: its place in the trace.
+        deadline: when its asker gives up.
+        asked: how many inputs it was the first to ask for.
+        joined: how many were on their way already.
+        lacking: the inputs that it waits for.
+    """
+
+    __slots__ = (
+        "_cached",
+        "_failed",
+        "_found",
+        "_keys",
+        "_promise",
+        "_tokens",
+        "asked",
+        "context",
+        "deadline",
+        "joined",
+        "lacking",
+    )
+
+    def __init__(self, promise: Promise[Embedded], context: Context, deadline: float, keys: tuple[bytes, ...]) -> None:
+        self._promise = promise
+        self._keys = keys
+        self._found: dict[bytes, bytes] = {}
+        self._cached = 0
+        self._failed = False
+        self._tokens = 0
+        self.context = context
+        self.deadline = deadline
+        self.asked = 0
+        self.joined = 0
+        self.lacking: dict[bytes, Unit] = {}
+
+    def know(self, key: bytes, vector: bytes) -> None:
+        """Take a vector from the cache."""
+        self._found[key] = vector
+        self._cached += 1
+
+    def want(self, unit: Unit) -> None:
+        """Wait for an input on its way."""
+        unit.waiting.append(self)
+        self.lacking[unit.key] = unit
+
+    def take(self, unit: Unit, vector: bytes, tokens: int) -> None:
+        """Take a vector that has come, with the tokens that it has cost this request."""
+        del self.lacking[unit.key]
+        self._found[unit.key] = vector
+        self._tokens += tokens
+
+    def settle(self) -> None:
+        """Reply, if nothing is lacking any more, and nothing has failed."""
+        if not self.lacking and not self._failed:
+            self._promise.resolve(
+                Embedded(
+                    vectors=tuple(self._found[key] for key in self._keys),
+                    tokens=self._tokens,
+                    asked=self.asked,
+                    joined=self.joined,
+                    cached=self._cached,
+                )
+            )
+
+    def leave(self) -> list[Unit]:
+        """Wait for nothing any more; return what it lacked. A call goes on as long as another request waits for it."""
+        lacking, self.lacking = list(self.lacking.values()), {}
+        for unit in lacking:
+            unit.waiting.remove(self)
+        for batch in {unit.batch: None for unit in lacking if unit.batch is not None}:
+            batch.give_up()
+        return lacking
+
+    def fail(self, error: Exception) -> None:
+        """Reply with a failure."""
+        self._failed = True
+        self._promise.reject(error)

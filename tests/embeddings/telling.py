@@ -1,0 +1,20 @@
+"""A policy of retries in the test's view."""
+
+import asyncio
+
+import msgspec
+
+from actors.llm_gateway import RetryPolicy
+from protocol.errors import TidegateError
+
+
+class Telling(RetryPolicy, frozen=True, kw_only=True):
+    """Tells a test what it has decided; it knows no chance."""
+
+    delays: asyncio.Queue[float | None] = msgspec.field(default_factory=asyncio.Queue)
+
+    def delay(self, attempt: int, error: TidegateError, left: float) -> float | None:
+        policy = RetryPolicy(attempts=self.attempts, jitter=lambda: 1.0)
+        delay = policy.delay(attempt, error, left)
+        self.delays.put_nowait(delay)
+        return delay

@@ -1,0 +1,81 @@
+import json
+import struct
+from typing import Any
+
+import pytest
+
+from protocol.embeddings import Embedded, embeddings_body, floats, parse_embeddings, read_vectors, upstream_body
+from protocol.errors import InvalidRequest
+
+
+def parse(**fields: Any) -> Any:  # noqa: ANN401 - the parsed call
+    """Parse a body with these fields."""
+    return parse_embeddings(json.dumps({"model": "m", "input": "a", **fields}).encode())
+
+
+def test_a_text_or_a_list_of_texts() -> None:
+    """Both are inputs; ``user`` is ignored, and what we don't know is kept for the upstream."""
+    assert parse().inputs == ("a",)
+    call = parse(input=["a", "b"], encoding_format="base64", dimensions=8, user="u", task="query")
+    assert (call.inputs, call.encoding, call.dimensions) == (("a", "b"), "base64", 8)
+    assert call.extra == {"task": "query"}
+    assert parse(encoding_format=None).encoding == "float"
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "says"),
+    [
+        ({"input": [1, 2]}, "$.input", "arrays of tokens are not taken"),
+        ({"input": [[1, 2], [3]]}, "$.input", "arrays of tokens are not taken"),
+        ({"input": []}, "$.input", "must be 1 to 2048 texts, got 0"),
+        ({"input": ["a"] * 2049}, "$.input", "got 2049"),
+        ({"input": ""}, "$.input[0]", "not empty"),
+        ({"input": ["a", ""]}, "$.input[1]", "not empty"),
+        ({"input": ["a", None]}, "$.input[1]", "must be a text"),
+        ({"input": None}, "$.input", "Expected"),
+        ({"model": ""}, "$.model", "Expected"),
+        ({"model": "m" * 257}, "$.model", "Expected"),
+        ({"dimensions": 0}, "$.dimensions", "Expected"),
+        ({"encoding_format": "hex"}, "$.encoding_format", "Invalid"),
+    ],
+)
+def test_what_is_wrong_is_named(fields: dict[str, Any], path: str, says: str) -> None:
+    """The path and the reason are the client's to read."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse(**fields)
+    assert [fault.path for fault in caught.value.errors] == [path]
+    assert says in caught.value.detail
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff", b""])
+def test_what_is_no_json_is_refused(body: bytes) -> None:
+    """It has a code of its own."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse_embeddings(body)
+    assert caught.value.code == "malformed_json"
+
+
+def test_vectors_come_and_go_in_both_encodings() -> None:
+    """Numbers and base64 are the same vector, whatever the order of the list; usage is what was paid for."""
+    vector = struct.pack("<2f", 0.5, -2.0)
+    embedded = Embedded(vectors=(vector, vector[::1]), tokens=3)
+    as_numbers, as_text = (embeddings_body(embedded, "m", encoding) for encoding in ("float", "base64"))
+    body = json.loads(as_numbers)
+    assert body["data"][0] == {"object": "embedding", "index": 0, "embedding": [0.5, -2.0]}
+    assert body["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+    body["data"].reverse()
+    for answer in (as_text, as_numbers, json.dumps(body).encode()):
+        read = read_vectors(answer, 2)
+        assert (read.vectors, read.tokens, read.model) == ((vector, vector), 3, "m")
+    assert floats(vector) == (0.5, -2.0)
+
+
+def test_our_own_fields_win() -> None:
+    """Further fields go along, but they don't change what is asked."""
+    body = json.loads(upstream_body(("a",), "m", 2, {"task": "query", "input": "x"}))
+    assert body == {"task": "query", "input": ["a"], "model": "m", "encoding_format": "base64", "dimensions": 2}
+
+
+def test_an_upstream_need_not_count() -> None:
+    """Without usage the tokens are not known."""
+    assert read_vectors(b'{"data":[{"index":0,"embedding":[1]}]}', 1).tokens is None
