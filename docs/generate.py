@@ -15,7 +15,7 @@ same for every surface.
 On the native endpoints an error is `application/problem+json` with `type`, `title`, `status`, `code`, `detail`,
 `remedy`, `requestId`, `traceId`, and where they apply `retryAfterMs` and `errors` (a `path` and a `message` for each
 wrong field). On `/v1/` it is OpenAI's envelope, with the same `code`; on `/v1/messages` it is Anthropic's, with it in
-`details.error_code`, and with status 529 for overload. On the socket it is an `error` frame: with `terminal` it ends the
+`details.error_code`, and status 529 for overload. On the socket it is an `error` frame: with `terminal` it ends the
 request, otherwise it refuses one frame. Nothing of it ever holds a stack trace, a secret or an upstream's body.
 
 *Temporary* means that the same request may succeed later; where the service knows when, it says so in `Retry-After` and
