@@ -88,6 +88,16 @@ def test_all_that_it_may_say(file: Path) -> None:
     )
 
 
+async def test_the_pages_example_is_one(root: Path, file: Path) -> None:
+    """What the documentation shows is taken as it stands, but for the key."""
+    page = (root / "docs" / "routes.md").read_text(encoding="utf-8")
+    write(file, page.partition("```toml\n")[2].partition("```")[0])
+    config = GatewayConfig(openai_api_key="k", anthropic_api_key="k", routes=read_routes(file), secrets=str.lower)
+    async with TestSystem() as system:
+        gateway = system.spawn(build_gateway(config), name="llm-gateway")
+        assert (await gateway.ask(ResolveModel("default"), timeout=5)).provider == "groq"
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
