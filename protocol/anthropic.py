@@ -16,6 +16,7 @@ DIALECT: Final = "anthropic"
 VERSION: Final = "2023-06-01"
 DEFAULT_MAX_TOKENS: Final = 4096  # the dialect has no default of its own
 MAX_TEMPERATURE: Final = 1.0
+UNREADABLE: Final = "INVALID_JSON"  # the vendor's advice for arguments that are no JSON object: the text under this key
 
 _json = msgspec.json.Encoder().encode
 
@@ -85,7 +86,7 @@ def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
     parts = (TextPart(text=content),) if isinstance(content, str) else content
     blocks = [_part(part) for part in parts if not (isinstance(part, TextPart) and not part.text)]
     blocks.extend(
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": _arguments(call.arguments)}
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": tool_input(call.arguments)}
         for call in message.tool_calls
     )
     return blocks
@@ -107,11 +108,15 @@ def _text(message: ChatMessage) -> str:
     return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
 
 
-def _arguments(text: str) -> dict[str, Any]:
-    try:
-        return msgspec.json.decode(text, type=dict[str, Any])
-    except msgspec.DecodeError:
+def tool_input(arguments: str) -> msgspec.Raw | dict[str, str]:
+    """Return a call's arguments as this dialect has them, an object: word for word where the model wrote one."""
+    if not arguments.strip():
         return {}
+    try:
+        msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, RecursionError):
+        return {UNREADABLE: arguments}
+    return msgspec.Raw(arguments.encode())
 
 
 # --------------------------------------------------------------------------------------- what an upstream streams back

@@ -5,14 +5,13 @@ from typing import Any, Final
 
 import msgspec
 
-from protocol.anthropic import DIALECT
+from protocol.anthropic import DIALECT, tool_input
 from protocol.errors import PROBLEMS, Family, TidegateError
 from protocol.events import Cancelled, Completed, Delta, Entry, Failed, Snapshot, ToolCallDelta
 from protocol.llm import FinishReason, ToolCall, Usage
 
 ID_PREFIX: Final = "msg_"
 OVERLOADED_STATUS: Final = 529  # the dialect's own
-UNREADABLE: Final = "INVALID_JSON"  # the vendor's advice for arguments that are no JSON object: the text under this key
 
 ERROR_TYPES: Final[dict[Family, str]] = {
     "request": "invalid_request_error",
@@ -166,7 +165,7 @@ def message_body(request_id: str, model: str, completed: Completed, *, structure
     text, calls = _content(completed, structured=structured)
     blocks: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
     blocks += [
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": _input(call.arguments)} for call in calls
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": tool_input(call.arguments)} for call in calls
     ]
     return _json(_message(request_id, model, blocks, STOP_REASONS[completed.finish_reason], completed.usage))
 
@@ -182,16 +181,6 @@ def _content(completed: Completed, *, structured: bool) -> tuple[str, tuple[Tool
         if plain.tool_calls or not structured:
             return plain.text, plain.tool_calls
     return bytes(completed.result).decode(), ()
-
-
-def _input(arguments: str) -> object:
-    if not arguments.strip():
-        return {}
-    try:
-        msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
-        return {UNREADABLE: arguments}
-    return msgspec.Raw(arguments.encode())
 
 
 def _message(

@@ -1,9 +1,10 @@
 import json
 from typing import Any
 
+import msgspec
 import pytest
 
-from protocol.anthropic import MessagesReader, messages_body
+from protocol.anthropic import MessagesReader, messages_body, tool_input
 from protocol.errors import ProviderError
 from protocol.events import Delta, ToolCallDelta
 from protocol.llm import ChatMessage, ChatRequest, ImagePart, TextPart, Tool, ToolCall, Usage
@@ -50,10 +51,24 @@ def test_a_conversation_with_tools_and_images() -> None:
         {"type": "base64", "media_type": "image/png", "data": "AA=="},
         {"type": "url", "url": "https://x/y"},
     ]
-    assert [block["input"] for block in body["messages"][1]["content"]] == [{"a": 1}, {}]
+    assert [block["input"] for block in body["messages"][1]["content"]] == [{"a": 1}, {"INVALID_JSON": "not json"}]
     assert [block["tool_use_id"] for block in body["messages"][2]["content"]] == ["c1", "c2"]
     assert body["tool_choice"] == {"type": "any"}
     assert body["tools"][0]["input_schema"] == {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent_as"),
+    [
+        ('{"a": 1.50}', '{"a": 1.50}'),
+        (" ", "{}"),
+        ("[1]", '{"INVALID_JSON":"[1]"}'),
+        ("[" * 9000, f'{{"INVALID_JSON":"{"[" * 9000}"}}'),
+    ],
+)
+def test_arguments_are_an_object(arguments: str, sent_as: str) -> None:
+    """Word for word where the model wrote one; what it wrote instead is kept as a text, so that it sees its mistake."""
+    assert msgspec.json.encode(tool_input(arguments)).decode() == sent_as
 
 
 def test_options_have_the_dialects_names() -> None:
