@@ -9,11 +9,13 @@ import structlog
 from pydantic import SecretStr
 
 from actors.cache import CacheActor
+from actors.embeddings import Bounds, EmbeddingsConfig, build_embeddings
 from actors.llm_gateway import GatewayConfig, LLMGateway, build_gateway
 from actors.request_router import ForgetModels, RequestRouter
 from actors.runtime import Ref, System
 from actors.subscription_hub import SubscriptionHub
 from protocol.cache import CacheDelete, CacheGet, CachePut, GetCacheStats
+from protocol.embeddings import Embed
 from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
 from protocol.hub import GetHubStats, Goodbye, SocketClosed, Subscribe, Unsubscribe
 from protocol.requests import CancelRequest, GetRequest, Submit
@@ -47,6 +49,7 @@ class Container:
         gateway: the model's side.
         hub: who follows what over a socket.
         cache: finished logs.
+        embeddings: turns texts into vectors.
     """
 
     settings: Settings
@@ -58,6 +61,7 @@ class Container:
     gateway: Ref[GatewayMessage]
     hub: Ref[HubMessage]
     cache: Ref[CacheMessage]
+    embeddings: Ref[Embed]
 
 
 @asynccontextmanager
@@ -108,6 +112,20 @@ def gateway_config(settings: Settings, routes: Routes = NO_ROUTES) -> GatewayCon
     )
 
 
+def embeddings_config(settings: Settings) -> EmbeddingsConfig:
+    """Return what the actor that embeds is made of."""
+    return EmbeddingsConfig(
+        llm_provider=settings.llm_provider or "",
+        default_model=settings.default_embedding_model,
+        openai_api_key=_reveal(settings.openai_api_key),
+        openai_base_url=settings.openai_base_url,
+        local_model_path=settings.local_model_path,
+        batch_inputs=settings.embedding_batch_inputs,
+        connect_timeout=settings.connect_timeout_seconds,
+        bounds=Bounds(cache_bytes=settings.embedding_cache_max_bytes),
+    )
+
+
 def _assemble(
     settings: Settings,
     telemetry: Telemetry,
@@ -142,6 +160,7 @@ def _assemble(
         gateway=gateway,
         hub=system.spawn(lambda: SubscriptionHub(text_frame), name="subscription-hub"),
         cache=cache,
+        embeddings=system.spawn(build_embeddings(embeddings_config(settings)), name="embeddings"),
     )
 
 

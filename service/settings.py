@@ -36,6 +36,10 @@ class Settings(BaseSettings):
         anthropic_base_url: any Anthropic-compatible address, without ``/v1``.
         local_model_path: a GGUF file; unset: the model that is installed with the ``local`` extra.
         routes_file: providers, aliases and their targets; unset: ``tidegate.toml``, where there is one.
+        default_embedding_model: what ``default`` means for embeddings, as ``provider/model``; empty: the
+            own model of the provider that embeds.
+        embedding_batch_inputs: the most texts in one call for embeddings.
+        embedding_cache_max_bytes: bytes of vectors kept; 0 keeps none.
         provider_concurrency: calls under way at once, for each provider.
         provider_queue: calls that may wait for a place, for each provider.
         connect_timeout_seconds: until the connection to a provider stands.
@@ -79,6 +83,9 @@ class Settings(BaseSettings):
     anthropic_base_url: str = "https://api.anthropic.com"
     local_model_path: Path | None = None
     routes_file: Path | None = None
+    default_embedding_model: str = ""
+    embedding_batch_inputs: int = Field(512, ge=1, le=2048)
+    embedding_cache_max_bytes: int = Field(67_108_864, ge=0)
     provider_concurrency: int = Field(64, ge=1, le=10_000)
     provider_queue: int = Field(256, ge=0, le=100_000)
     connect_timeout_seconds: Seconds = 10.0

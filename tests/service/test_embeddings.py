@@ -1,0 +1,122 @@
+"""The surface of embeddings, in front of a scripted upstream; the official SDK asks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import openai
+import pytest
+from openai import AsyncOpenAI
+from openai.types import CreateEmbeddingResponse
+
+from actors.embeddings import EmbeddingsConfig
+from actors.testing import Reply, ScriptedUpstream, Stall, refuse, scripted_vector
+from service.container import embeddings_config
+from service.settings import Settings, load_settings
+
+Start = Callable[..., Awaitable[Any]]
+BAD_REQUEST = 400
+BODY = {"model": "default", "input": ["a", "b"]}
+
+
+@pytest.fixture
+async def running(start: Start) -> Any:  # noqa: ANN401 - the service of this folder's fixture
+    """A service with two keys."""
+    return await start(api_keys=load_settings(None, api_keys="one,two").api_keys)
+
+
+@pytest.fixture
+async def sdk(running: Any) -> AsyncIterator[AsyncOpenAI]:  # noqa: ANN401 - as above
+    """The SDK, pointed at the service."""
+    async with AsyncOpenAI(base_url=f"{running.address}/v1", api_key="one", max_retries=0) as client:
+        yield client
+
+
+async def test_the_sdk_reads_both_encodings(sdk: AsyncOpenAI, upstream: ScriptedUpstream) -> None:
+    """As numbers, as base64, and as the SDK asks by itself; the second and third cost nothing."""
+    create = sdk.embeddings.create
+    numbers = await create(model="m", input=["a a", "b"], encoding_format="float", dimensions=3, user="u")
+    assert isinstance(numbers, CreateEmbeddingResponse)
+    assert [item.embedding for item in numbers.data] == [[*scripted_vector("a a", 3)], [*scripted_vector("b", 3)]]
+    assert [item.index for item in numbers.data] == [0, 1]
+    assert (numbers.model, numbers.usage.prompt_tokens, numbers.usage.total_tokens) == ("m", 3, 3)
+    by_itself = await create(model="m", input=["b", "a a"], dimensions=3)
+    assert [item.embedding for item in by_itself.data] == [item.embedding for item in reversed(numbers.data)]
+    text: Any = (await create(model="m", input="b", dimensions=3, encoding_format="base64")).data[0].embedding
+    assert isinstance(text, str)
+    assert by_itself.usage.total_tokens == 0
+    (received,) = upstream.received
+    assert received.body == {"model": "m", "input": ["a a", "b"], "dimensions": 3, "encoding_format": "base64"}
+    assert received.headers["authorization"] == "Bearer upstream-key"
+
+
+async def test_it_is_said_where_vectors_are_from(running: Any, upstream: ScriptedUpstream) -> None:  # noqa: ANN401 - as above
+    """From the upstream, then from the cache; with dedupe off, from the upstream again. Tenants share nothing."""
+    said = []
+    for key, dedupe in (("one", "on"), ("one", "on"), ("one", "off"), ("two", "on")):
+        headers = {"authorization": f"Bearer {key}", "x-tidegate-dedupe": dedupe}
+        response = await running.client.post("/v1/embeddings", json=BODY, headers=headers)
+        assert response.status == 200
+        said.append((response.headers["x-tidegate-source"], (await response.json())["usage"]["total_tokens"]))
+    assert said == [("upstream", 2), ("cache", 0), ("upstream", 2), ("upstream", 2)]
+    assert upstream.calls == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "raised", "code"),
+    [
+        (400, openai.BadRequestError, "provider_rejected"),
+        (429, openai.RateLimitError, "provider_rate_limited"),
+        (500, openai.InternalServerError, "provider_error"),
+    ],
+)
+async def test_a_failure_is_the_sdk_s_own_exception(
+    sdk: AsyncOpenAI, upstream: ScriptedUpstream, status: int, raised: type[openai.APIStatusError], code: str
+) -> None:
+    """The code and how long to wait arrive, the upstream's words don't; our retries are not multiplied."""
+    upstream.script(*(refuse(status, retry_after="0") for _ in range(1 if status == BAD_REQUEST else 3)))
+    with pytest.raises(raised) as caught:
+        await sdk.embeddings.create(model="m", input="a")
+    assert caught.value.code == code
+    assert "secret" not in str(caught.value)
+    assert caught.value.response.headers.get("x-should-retry") == (None if status == BAD_REQUEST else "false")
+    assert len((await sdk.embeddings.create(model="m", input="a")).data) == 1
+
+
+async def test_refusals_are_the_sdk_s_own_exceptions(sdk: AsyncOpenAI, upstream: ScriptedUpstream) -> None:
+    """Arrays of tokens, a model that there is not, a wrong key, a misspelt header."""
+    create = sdk.embeddings.create
+    with pytest.raises(openai.BadRequestError, match="arrays of tokens are not taken") as tokens:
+        await create(model="m", input=[[1, 2]])
+    assert tokens.value.param == "input"
+    with pytest.raises(openai.NotFoundError) as unknown:
+        await create(model="local/unknown", input="a")
+    assert unknown.value.code == "model_not_found"
+    with pytest.raises(openai.AuthenticationError):
+        await sdk.with_options(api_key="wrong").embeddings.create(model="m", input="a")
+    with pytest.raises(openai.BadRequestError, match="x-tidegate-dedupe"):
+        await create(model="m", input="a", extra_headers={"x-tidegate-dedupe": "maybe"})
+    assert upstream.calls == 0
+
+
+async def test_a_client_that_leaves_ends_its_call(running: Any, upstream: ScriptedUpstream) -> None:  # noqa: ANN401 - as above
+    """Nobody else waits for it: the upstream's socket closes."""
+    upstream.script(Reply(before=(Stall(),)))
+    headers = {"authorization": "Bearer one"}
+    leaving = asyncio.ensure_future(running.client.post("/v1/embeddings", json=BODY, headers=headers))
+    await upstream.called()
+    leaving.cancel()
+    await upstream.abandoned()
+
+
+async def test_the_actor_is_made_as_the_settings_say(settings: Settings) -> None:
+    """Keys, addresses and bounds reach it, and the settings change none of its defaults."""
+    ours, own = embeddings_config(load_settings(None)), EmbeddingsConfig()
+    assert (ours.batch_inputs, ours.connect_timeout, ours.bounds) == (
+        own.batch_inputs,
+        own.connect_timeout,
+        own.bounds,
+    )
+    changed = embeddings_config(settings.model_copy(update={"default_embedding_model": "openai/m"}))
+    assert (changed.openai_api_key, changed.openai_base_url) == ("upstream-key", settings.openai_base_url)
+    assert changed.default_model == "openai/m"
