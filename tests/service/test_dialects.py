@@ -12,6 +12,7 @@ from actors.request_stream import RequestStream
 from protocol.anthropic_answer import EventEncoder
 from protocol.events import Delta, Started
 from protocol.openai import ChunkEncoder
+from service.http import sse
 from service.http.dialects import StreamEncoder, encoded
 from tests.service.bench import CHAT, Service, open_service
 
@@ -64,3 +65,21 @@ async def test_a_switch_that_is_misspelt_is_refused(service: Service, path: str)
     for header in ("x-tidegate-dedupe", "x-tidegate-on-abandon"):
         response = await service.post(path, BODY, **{header: "maybe"})
         assert (response.status, header in await response.text()) == (400, True)
+
+
+@pytest.mark.parametrize("path", PATHS)
+async def test_who_has_only_had_pings_can_still_be_told_everything(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Content that outgrows the log at once reaches a client that waits for its first content, merged."""
+    monkeypatch.setattr(sse, "PING_INTERVAL", 0.001)
+    async with open_service(log_max_bytes=65_536) as service:
+        wire = await service.connect("POST", path, BODY | {"stream": True})
+        await wire.headers()
+        call = await service.call()
+        await call.tell(*(Delta(text="x" * 10_000) for _ in range(20)))
+        await call.end()
+        said = b""
+        while chunk := await wire.chunk():
+            said += chunk
+        await wire.leave()
+    assert b'"%b"' % (b"x" * 200_000) in said
+    assert b"error" not in said
