@@ -112,7 +112,7 @@ def gateway_config(settings: Settings, routes: Routes = NO_ROUTES) -> GatewayCon
     )
 
 
-def embeddings_config(settings: Settings) -> EmbeddingsConfig:
+def embeddings_config(settings: Settings, routes: Routes = NO_ROUTES) -> EmbeddingsConfig:
     """Return what the actor that embeds is made of."""
     return EmbeddingsConfig(
         llm_provider=settings.llm_provider or "",
@@ -120,6 +120,8 @@ def embeddings_config(settings: Settings) -> EmbeddingsConfig:
         openai_api_key=_reveal(settings.openai_api_key),
         openai_base_url=settings.openai_base_url,
         local_model_path=settings.local_model_path,
+        providers=routes.providers,
+        secrets=variable,
         batch_inputs=settings.embedding_batch_inputs,
         connect_timeout=settings.connect_timeout_seconds,
         bounds=Bounds(cache_bytes=settings.embedding_cache_max_bytes),
@@ -160,7 +162,7 @@ def _assemble(
         gateway=gateway,
         hub=system.spawn(lambda: SubscriptionHub(text_frame), name="subscription-hub"),
         cache=cache,
-        embeddings=system.spawn(build_embeddings(embeddings_config(settings)), name="embeddings"),
+        embeddings=system.spawn(build_embeddings(embeddings_config(settings, routes.routes)), name="embeddings"),
     )
 
 

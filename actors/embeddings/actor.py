@@ -96,9 +96,7 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
         self._default = embedders[name]
         self._bounds = bounds or Bounds()
         self._retry = retry or RetryPolicy()
-        self._lanes = {
-            name: Lane(name, concurrency=self._bounds.concurrency, queue=self._bounds.queue) for name in embedders
-        }
+        self._lanes = {embedder.name: _lane(embedder, self._bounds) for embedder in embedders.values()}
         self._cache = VectorCache(self._bounds.cache_bytes)
         self._on_way: dict[bytes, Unit] = {}
         self._size = 0
@@ -249,6 +247,15 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
         if self._on_way.get(unit.key) is unit:
             del self._on_way[unit.key]
             self._size -= unit.size
+
+
+def _lane(embedder: Embedder, bounds: Bounds) -> Lane:
+    limits = embedder.limits
+    return Lane(
+        embedder.name,
+        concurrency=bounds.concurrency if limits.concurrency is None else limits.concurrency,
+        queue=bounds.queue if limits.queue is None else limits.queue,
+    )
 
 
 def _keys(message: Embed, target: Target) -> tuple[bytes, ...]:

@@ -13,17 +13,21 @@ ATTEMPT_TIMEOUT: Final = 30.0  # seconds
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call of an embedder may hold, and how long it may take.
+    """What one call of an embedder may hold, how long it may take, and how many there may be.
 
     Attributes:
         inputs: the most texts.
         bytes: the most bytes of UTF-8, unless one text alone has more.
         timeout: seconds for one attempt; None for as long as the request has.
+        concurrency: calls under way at once; None for what every embedder has.
+        queue: calls that may wait for a place; None for what every embedder has.
     """
 
     inputs: int = MAX_BATCH_INPUTS
     bytes: int = MAX_BATCH_BYTES
     timeout: float | None = ATTEMPT_TIMEOUT
+    concurrency: int | None = None
+    queue: int | None = None
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ class OpenAIEmbedder:
         wire: opened and closed with the embedder.
         base_url: with its ``/v1``.
         api_key: empty for an upstream that wants none.
+        models: the only ones it accepts; empty for every name.
         limits: what one call may hold.
         name: its name.
     """
@@ -28,11 +29,13 @@ class OpenAIEmbedder:
         *,
         base_url: str = BASE_URL,
         api_key: str = "",
+        models: tuple[str, ...] = (),
         limits: Limits | None = None,
         name: str = "openai",
     ) -> None:
         self.name = name
         self.limits = limits or Limits()
+        self._models = models
         self._wire = wire
         self._url = f"{base_url.rstrip('/')}/embeddings"
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
@@ -46,8 +49,8 @@ class OpenAIEmbedder:
         await self._wire.close()
 
     def accepts(self, model: str) -> bool:
-        """Whether ``model`` may be asked for: the upstream knows its models."""
-        return bool(model)
+        """Whether ``model`` may be asked for."""
+        return model in self._models if self._models else bool(model)
 
     async def embed(
         self,

@@ -21,7 +21,7 @@ class JsonWire:
     """A session for unary calls. ``open`` it in the loop in which it is used.
 
     Args:
-        max_connections: a call beyond them waits for one.
+        max_connections: a call beyond them waits for one; 0 leaves the bound to the caller.
         max_bytes: the most bytes of an answer.
         connect_timeout: seconds until a connection stands; how long an answer may take is the caller's business.
     """

@@ -1,0 +1,55 @@
+import pytest
+
+from actors.embeddings import EmbeddingsConfig, build_embeddings
+from actors.embeddings.factory import _embedders
+from actors.runtime.testing import TestSystem as HeldSystem  # by another name pytest does not collect it
+from actors.testing import ScriptedUpstream
+from protocol.embeddings import Embed
+from protocol.errors import ConfigurationError, NotFound
+from protocol.routes import ProviderSpec
+
+
+@pytest.mark.parametrize(
+    ("config", "default"),
+    [
+        (EmbeddingsConfig(), "local/smollm2"),
+        (EmbeddingsConfig(llm_provider="anthropic"), "local/smollm2"),
+        (EmbeddingsConfig(openai_api_key="k"), "openai/text-embedding-3-small"),
+        (EmbeddingsConfig(openai_api_key="k", llm_provider="anthropic"), "openai/text-embedding-3-small"),
+        (EmbeddingsConfig(openai_api_key="k", llm_provider="local"), "local/smollm2"),
+        (EmbeddingsConfig(openai_base_url="http://x/v1", default_model="BAAI/bge-m3"), "openai/BAAI/bge-m3"),
+        (EmbeddingsConfig(openai_api_key="k", default_model="local/smollm2"), "local/smollm2"),
+        (EmbeddingsConfig(providers={"o": ProviderSpec(kind="openai")}, default_model="o/m"), "o/m"),
+    ],
+)
+def test_what_default_means(config: EmbeddingsConfig, default: str) -> None:
+    """OpenAI's where it can be asked and the operator has not chosen the local model."""
+    assert _embedders(config)[1] == default
+
+
+async def test_a_named_provider_embeds(upstream: ScriptedUpstream) -> None:
+    """It has its own key, models and bounds; one of another dialect does not embed."""
+    spec = ProviderSpec(
+        kind="openai", base_url=upstream.openai_url, api_key_env="KEY", models=("m",), concurrency=1, queue=0
+    )
+    config = EmbeddingsConfig(
+        providers={"mine": spec, "other": ProviderSpec(kind="anthropic")}, secrets={"KEY": "secret"}.get
+    )
+    async with HeldSystem() as system:
+        embeddings = system.spawn(build_embeddings(config), name="embeddings")
+        for model in ("mine/other", "other/m"):
+            with pytest.raises(NotFound):
+                await embeddings.ask(Embed(model=model, inputs=("a",)), timeout=5)
+    embedder = _embedders(config)[0]["mine"]
+    assert (embedder.limits.concurrency, embedder.limits.queue) == (1, 0)
+    await embedder.open()
+    await embedder.embed(("a",), "m", None, {}, {})
+    await embedder.close()
+    assert upstream.received[0].headers["authorization"] == "Bearer secret"
+
+
+def test_a_key_that_is_not_set() -> None:
+    """The operator reads which variable it is."""
+    spec = ProviderSpec(kind="openai", api_key_env="KEY")
+    with pytest.raises(ConfigurationError, match=r"providers.mine.api_key_env: KEY is not set"):
+        build_embeddings(EmbeddingsConfig(providers={"mine": spec}, secrets=lambda _: None))()
