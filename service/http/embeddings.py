@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from actors.embeddings import TOTAL_TIMEOUT
+from actors.embeddings.actor import TOTAL_TIMEOUT
 from protocol.embeddings import Embed, Embedded, embeddings_body, parse_embeddings
 from protocol.errors import FieldError, InvalidRequest
 from service.context import call_of, container_of

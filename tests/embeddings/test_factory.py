@@ -50,6 +50,7 @@ async def test_a_named_provider_embeds(upstream: ScriptedUpstream) -> None:
 
 def test_a_key_that_is_not_set() -> None:
     """The operator reads which variable it is."""
-    spec = ProviderSpec(kind="openai", api_key_env="KEY")
+    nothing: dict[str, str] = {}
+    config = EmbeddingsConfig(providers={"mine": ProviderSpec(kind="openai", api_key_env="KEY")}, secrets=nothing.get)
     with pytest.raises(ConfigurationError, match=r"providers.mine.api_key_env: KEY is not set"):
-        build_embeddings(EmbeddingsConfig(providers={"mine": spec}, secrets=lambda _: None))()
+        build_embeddings(config)()
