@@ -157,7 +157,12 @@ class RequestRouter(Actor[RouterMessage]):
             known = self._store.by_key(message.tenant, message.idempotency_key)
             if known is not None:
                 return self._repeat(message, *known)
-        digest = fingerprint(message.tenant, message.request, message.delivery.prompt_version)
+        digest = fingerprint(
+            message.tenant,
+            message.request,
+            message.delivery.prompt_version,
+            restart=message.delivery.on_attempt_failed == "restart",
+        )
         run = self._joinable(message, digest)
         if run is not None:
             return self._join(message, run)

@@ -104,7 +104,13 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
         if run.begun:
             return
         run.begun = True
-        complete = Complete(request=run.request, request_id=run.key, tenant=run.tenant, sink=RunSink(run))
+        complete = Complete(
+            request=run.request,
+            request_id=run.key,
+            tenant=run.tenant,
+            sink=RunSink(run),
+            restart=run.delivery.on_attempt_failed == "restart",
+        )
         self._call = self.ask_then(self._gateway, complete, timeout=run.delivery.timeout, ok=Finished, err=Broken)
 
     @handles(Finished)

@@ -65,6 +65,8 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
         request_id: whose call it is, for the spans.
         tenant: who asks; a provider's places are shared fairly between tenants.
         sink: who is told while it comes; None for nobody.
+        restart: whether the answer may begin anew after a call that has brought content broke off; the sink is told so
+            by an ``AttemptFailed`` with ``restart``.
 
     Raises (as replies):
         NotFound: ``model_not_found``.
@@ -80,6 +82,7 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
     request_id: str = ""
     tenant: str = ""
     sink: ProgressSink | None = None
+    restart: bool = False
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

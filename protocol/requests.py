@@ -13,6 +13,7 @@ from protocol.message import Message
 Source = Literal["upstream", "cache", "joined"]
 Status = Literal["pending", "running", "completed", "failed", "cancelled"]
 OnAbandon = Literal["finish", "cancel"]
+OnAttemptFailed = Literal["fail", "restart"]
 
 DEFAULT_TIMEOUT_MS = 120_000
 DEFAULT_CACHE_TTL_MS = 300_000
@@ -37,6 +38,8 @@ class RequestOptions(_Wire, frozen=True, forbid_unknown_fields=True):
         dedupe: whether identical requests of one tenant may share one call.
         cache_ttl_ms: how long the finished log may answer later identical requests, in milliseconds; 0 for not at all.
         on_abandon: what happens when nobody follows the request: ``finish``, or ``cancel`` after a grace period.
+        on_attempt_failed: what happens when a call breaks off after content: ``fail``, or ``restart``, by which the
+            answer begins anew and the content so far is void.
         prompt_version: part of the fingerprint, so that a new prompt version never meets an old answer.
     """
 
@@ -49,6 +52,7 @@ class RequestOptions(_Wire, frozen=True, forbid_unknown_fields=True):
     dedupe: bool = True
     cache_ttl_ms: int = DEFAULT_CACHE_TTL_MS
     on_abandon: OnAbandon = "finish"
+    on_attempt_failed: OnAttemptFailed = "fail"
     prompt_version: str = ""
 
 
@@ -73,6 +77,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         dedupe: whether identical requests of one tenant may share one call.
         cache_ttl: seconds for which the finished log may answer later identical requests; 0 for not at all.
         on_abandon: what happens when nobody follows the request.
+        on_attempt_failed: what happens when a call breaks off after content. Part of the fingerprint where it is
+            ``restart``: only readers that can take content back may share such a log.
         prompt_version: part of the fingerprint.
         session_id: the caller's own name for a row of requests.
         metadata: the caller's own notes.
@@ -82,6 +88,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     dedupe: bool = True
     cache_ttl: float = DEFAULT_CACHE_TTL_MS / 1000
     on_abandon: OnAbandon = "finish"
+    on_attempt_failed: OnAttemptFailed = "fail"
     prompt_version: str = ""
     session_id: str = ""
     metadata: dict[str, str] = {}

@@ -23,6 +23,11 @@ def test_two_dialects_that_ask_the_same_share() -> None:
     assert fingerprint("t", openai) != fingerprint("t", replace(openai, dialect="anthropic"))
 
 
+def test_only_those_who_can_take_content_back_share_an_answer_that_may_begin_anew() -> None:
+    """A stream of a compatible dialect never joins or replays such a log."""
+    assert fingerprint("t", HELLO, restart=True) == fingerprint("t", HELLO, restart=True) != fingerprint("t", HELLO)
+
+
 @pytest.mark.parametrize(
     "other",
     [replace(HELLO, seed=1), replace(HELLO, model="n"), replace(HELLO, temperature=0.0), replace(HELLO, stop=("x",))],

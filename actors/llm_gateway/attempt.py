@@ -1,5 +1,6 @@
 """One call to a provider: its span, its deadlines, and what is told of it."""
 
+from collections.abc import Callable
 from typing import Final
 
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
@@ -31,6 +32,7 @@ class Call:
         clock: the time.
         tracer: opens the attempt's span.
         max_chars: the bound on the answer.
+        restarts: is asked, when the call has failed after content, whether the answer begins anew.
 
     Attributes:
         assembly: the answer so far.
@@ -46,6 +48,7 @@ class Call:
         "_number",
         "_provider",
         "_reader",
+        "_restarts",
         "_started",
         "_tracer",
         "assembly",
@@ -61,6 +64,7 @@ class Call:
         clock: Clock,
         tracer: Tracer,
         max_chars: int,
+        restarts: Callable[[TidegateError], bool],
     ) -> None:
         self._leg = leg
         self._provider = leg.upstream.provider
@@ -69,6 +73,7 @@ class Call:
         self._number = number
         self._clock = clock
         self._tracer = tracer
+        self._restarts = restarts
         self._reader: AnswerReader | None = None
         self._started = 0.0
         self.assembly = Assembly(max_chars)
@@ -105,7 +110,7 @@ class Call:
             await self._tell(Progress(events=tuple(last), waited=self._waited(last, span), attempt=self._attempt()))
         except TidegateError as error:
             code = error.code
-            await self._tell(Progress(events=self._boundary(code), attempt=self._attempt(code)))
+            await self._tell(Progress(events=self._boundary(error), attempt=self._attempt(code)))
             raise
         except Exception:
             code = "internal_error"
@@ -156,8 +161,11 @@ class Call:
         duration = (self._clock.time() - self._started) * 1000
         return Attempt(provider=self._provider.name, model=self._model, error=code, duration_ms=round(duration, 3))
 
-    def _boundary(self, code: str) -> tuple[AttemptFailed, ...]:
-        return (AttemptFailed(provider=self._provider.name, model=self._model, code=code),) if self.sent else ()
+    def _boundary(self, error: TidegateError) -> tuple[AttemptFailed, ...]:
+        if not self.sent:
+            return ()
+        restart = self._restarts(error)
+        return (AttemptFailed(provider=self._provider.name, model=self._model, code=error.code, restart=restart),)
 
     def _span(self) -> Span:
         request = self._message.request

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -43,7 +44,8 @@ class Course:
 
     A target that fails before any content is followed by the next one at once. When all have failed, those whose
     failure may pass are asked again, each after its own delay. A target whose breaker is open is passed over; one that
-    cools down is asked after the others. Content that has been told is never told again: then a failure is the end.
+    cools down is asked after the others. Content that has been told is never told again: then a failure is the end,
+    unless the request is one that may begin anew.
 
     Args:
         message: what is asked.
@@ -60,6 +62,7 @@ class Course:
 
     __slots__ = (
         "_clock",
+        "_continues",
         "_deadline",
         "_left",
         "_max_chars",
@@ -92,6 +95,7 @@ class Course:
         self._trials = [Trial(leg, clock) for leg in legs]
         self._left = max(retry.attempts, len(legs))
         self._number = 0
+        self._continues: bool | None = None
         self._spent: list[tuple[str, str, Usage]] = []
         self.usage = Usage()
 
@@ -115,7 +119,7 @@ class Course:
                 call = await self._ask(trial)
             except (ProviderError, Overloaded) as failed:
                 error = failed
-                if not self._goes_on(trial, failed):
+                if not (self._goes_on(trial, failed) if self._continues is None else self._continues):
                     raise
             else:
                 if call is not None:
@@ -133,6 +137,7 @@ class Course:
 
     def _next(self) -> Trial | None:
         """Return whom to ask next; None where nobody is left."""
+        self._continues = None
         now = self._clock.time()
         while worth := [trial for trial in self._trials if trial.health.breaker.wait == 0]:
             trial = min(worth, key=lambda trial: trial.rank(now))
@@ -167,15 +172,19 @@ class Course:
         if request is not message.request:
             message = msgspec.structs.replace(message, request=request)
         call = Call(
-            leg, message, number=self._number, clock=self._clock, tracer=self._tracer, max_chars=self._max_chars
+            leg,
+            message,
+            number=self._number,
+            clock=self._clock,
+            tracer=self._tracer,
+            max_chars=self._max_chars,
+            restarts=partial(self._restarts, trial),
         )
         try:
             await call.run(self._deadline)
             good = True
         except ProviderError as error:
             good = self._judged(trial, error)
-            if call.sent:
-                self._left = 0
             raise
         finally:
             trial.health.breaker.leave(ticket, good=good)
@@ -192,6 +201,11 @@ class Course:
         if wait is not None:
             trial.health.cools_until = self._clock.time() + wait
         return False if error.code in FAULTS else None
+
+    def _restarts(self, trial: Trial, error: TidegateError) -> bool:
+        """Decide, after a failure with content, whether the answer begins anew."""
+        self._continues = self._message.restart and isinstance(error, ProviderError) and self._goes_on(trial, error)
+        return self._continues
 
     def _goes_on(self, trial: Trial, error: TidegateError) -> bool:
         """Say whether anybody may be asked after this failure, and when this target may."""

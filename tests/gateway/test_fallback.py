@@ -115,6 +115,58 @@ async def test_after_content_nobody_else_is_asked(
     assert second.calls == 0
 
 
+async def test_a_request_may_begin_anew(
+    gateway: Ref[Any], system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """The boundary says that what came before it is void, and the answer is the second one alone."""
+    probe, gate = system.probe(Progress), asyncio.Event()
+    upstream.script(Reply(steps=(Say("Hel"), Wait(gate), Cut())))
+    complete = Complete(request=ChatRequest(model="both", messages=MESSAGES), sink=probe.ref, restart=True)
+    waiting = asyncio.ensure_future(gateway.ask(complete, timeout=300))
+    await probe.expect(Progress)
+    gate.set()
+    assert (await waiting).text == "from the second"
+    boundary = (await probe.expect(Progress)).events[0]
+    assert boundary == AttemptFailed(provider="openai", model="a", code="provider_stream_broken", restart=True)
+
+
+async def test_an_answer_begins_anew_only_as_long_as_there_are_calls_left(
+    gateway: Ref[Any], system: TestSystem, upstream: ScriptedUpstream
+) -> None:
+    """The last boundary makes nothing void: the request fails with what had come."""
+    probe = system.probe(Progress)
+    upstream.default = Reply(steps=(Say("Hel"), Cut()))
+    complete = Complete(request=ChatRequest(model="openai/a", messages=MESSAGES), sink=probe.ref, restart=True)
+    waiting = asyncio.ensure_future(gateway.ask(complete, timeout=300))
+    while not waiting.done():
+        await system.advance(1)
+    assert await code(waiting) == "provider_stream_broken"
+    events = [event for progress in probe.received for event in progress.events]
+    assert [event.restart for event in events if isinstance(event, AttemptFailed)] == [True, True, False]
+
+
+async def test_when_no_other_target_has_room_the_request_that_began_anew_fails(
+    gateway: Ref[Any], system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """It ends, rather than ask a full queue for ever."""
+    gate, cut = asyncio.Event(), asyncio.Event()
+    second.default = Reply(steps=(Wait(gate), Say("Hi"), End()))
+    request = ChatRequest(model="set", messages=MESSAGES)
+    filling = [asyncio.ensure_future(gateway.ask(Complete(request=request), timeout=300)) for _ in range(2)]
+    await second.called(2)
+    upstream.script(Reply(steps=(Say("Hel"), Wait(cut), Cut())), refuse(400))
+    probe = system.probe(Progress)
+    complete = Complete(request=ChatRequest(model="both", messages=MESSAGES), sink=probe.ref, restart=True)
+    waiting = asyncio.ensure_future(gateway.ask(complete, timeout=300))
+    await probe.expect(Progress)
+    cut.set()
+    await probe.expect(Progress)
+    await system.advance(1)
+    assert await code(waiting) == "provider_rejected"
+    gate.set()
+    await asyncio.gather(*filling)
+
+
 async def test_when_all_have_failed_those_that_may_pass_are_asked_again(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:

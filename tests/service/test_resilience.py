@@ -1,0 +1,54 @@
+"""What a client sees of a provider that fails."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actors.testing import Fault, Reply, Say, ScriptedUpstream, refuse, say
+
+ROUTES = '[routes.both]\ntargets = ["openai/a", "openai/b"]\n'
+BODY: dict[str, Any] = {"model": "both", "messages": [{"role": "user", "content": "hi"}]}
+
+Start = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file with a route of two targets."""
+    file = tmp_path / "routes.toml"
+    file.write_text(ROUTES, encoding="utf-8")
+    return file
+
+
+async def test_the_client_sees_one_answer(start: Start, upstream: ScriptedUpstream, file: Path) -> None:
+    """The attempts are in the headers, and nothing of the failure in the body."""
+    upstream.script(refuse(503), say("Hello"))
+    running = await start(routes_file=file)
+    response = await running.client.post("/v1/chat/completions", json=BODY)
+    assert response.status == 200
+    assert (await response.json())["choices"][0]["message"]["content"] == "Hello"
+    assert response.headers["x-tidegate-attempts"] == "2"
+    assert [call.body["model"] for call in upstream.received] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("choice", "status"), [("restart", "completed"), ("fail", "failed")])
+async def test_an_answer_that_broke_off(
+    start: Start, upstream: ScriptedUpstream, file: Path, choice: str, status: str
+) -> None:
+    """It begins anew where the request says so, and nobody gets its text twice; otherwise it fails."""
+    upstream.script(Reply(steps=(Say("Hel"), Fault())), say("Hello"))
+    running = await start(routes_file=file)
+    body = {**BODY, "options": {"onAttemptFailed": choice}}
+    submitted = await (await running.client.post("/api/requests", json=body)).json()
+    address = f"/api/requests/{submitted['requestId']}"
+    events = await (await running.client.get(f"{address}/events")).text()
+    assert "event: complete" in events if choice == "restart" else "event: error" in events
+    assert ('"restart":true' in events) is (choice == "restart")
+    state = await (await running.client.get(address)).json()
+    assert state["assistantStatus"] == status
+    assert (state["coreResult"] or {"text": ""})["text"] == ("Hello" if choice == "restart" else "")
+    late = await (await running.client.get(f"{address}/events?mode=snapshot")).text()
+    assert ('"text":"Hello"' if choice == "restart" else '"text":"Hel"') in late
+    assert upstream.calls == (2 if choice == "restart" else 1)
