@@ -1,7 +1,7 @@
 """Test doubles that are public API: what stands in for the model's side."""
 
 from actors.testing.embeddings import scripted_vector
-from actors.testing.script import Call, Cut, End, Fault, Reply, Say, Send, Stall, Step, Wait, refuse, say
+from actors.testing.script import Call, Cut, End, Fault, Reply, Reset, Say, Send, Stall, Step, Wait, refuse, say
 from actors.testing.upstream import Received, ScriptedUpstream
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Fault",
     "Received",
     "Reply",
+    "Reset",
     "Say",
     "ScriptedUpstream",
     "Send",

@@ -61,10 +61,14 @@ class Stall(msgspec.Struct, frozen=True):
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """The connection is reset."""
+    """The connection is closed, in the middle of whatever was being said."""
 
 
-Step = Say | Call | End | Fault | Send | Wait | Stall | Cut
+class Reset(msgspec.Struct, frozen=True):
+    """The connection is reset: the client's next read or write fails."""
+
+
+Step = Say | Call | End | Fault | Send | Wait | Stall | Cut | Reset
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +80,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         headers: of the response.
         content_type: of a streamed response.
         body: of a refusal.
-        before: what is done before the headers: ``Wait``, ``Stall`` or ``Cut``.
+        before: what is done before the headers; what is sent there stands in their place, as it is.
         split: the most bytes of one write; 0 for a write a step.
     """
 
@@ -85,7 +89,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = {}
     content_type: str = STREAM
     body: bytes = b'{"error": {"message": "a secret of the upstream\'s"}}'
-    before: tuple[Wait | Stall | Cut, ...] = ()
+    before: tuple[Send | Wait | Stall | Cut | Reset, ...] = ()
     split: int = 0
 
 
@@ -159,7 +163,7 @@ class AnthropicVoice:
         """Return the bytes of one step."""
         if isinstance(step, Send):
             return step.data
-        if isinstance(step, Wait | Stall | Cut):
+        if isinstance(step, Wait | Stall | Cut | Reset):
             return b""
         start = b"" if self._begun else self._start()
         if isinstance(step, Say):

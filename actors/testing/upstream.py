@@ -1,18 +1,22 @@
 """A model's side that does what it is told: a real server on loopback, for tests of whatever stands in front of it."""
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 from aiohttp import web
 
 from actors.testing.embeddings import EmbeddingsVoice
-from actors.testing.script import AnthropicVoice, Cut, OpenAIVoice, Reply, Send, Stall, Step, Wait
+from actors.testing.script import AnthropicVoice, Cut, OpenAIVoice, Reply, Reset, Send, Stall, Step, Wait
 
 Voice = OpenAIVoice | AnthropicVoice | EmbeddingsVoice
+
+NO_LINGER: Final = struct.pack("ii", 1, 0)  # closing a socket with this resets its connection
 
 
 class Received(msgspec.Struct, frozen=True):
@@ -44,12 +48,16 @@ class ScriptedUpstream:
     Attributes:
         default: for requests that nothing is scripted for.
         received: every request so far.
+        answered: each reply whose last step was done, with the request that it answered.
+        busy: how many requests are being answered now.
         left: how many connections have ended before their answer's end: the client has gone, or we have cut it off.
     """
 
     def __init__(self, *replies: Reply) -> None:
         self.default = Reply()
         self.received: list[Received] = []
+        self.answered: list[tuple[Received, Reply]] = []
+        self.busy = 0
         self.left = 0
         self._replies = deque(replies)
         self._changed = asyncio.Event()
@@ -105,6 +113,19 @@ class ScriptedUpstream:
         if self._site is not None:
             await self._site.stop()
 
+    async def listen_again(self) -> None:
+        """Take connections again, on the same port."""
+        if self._runner is not None:
+            self._site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+            await self._site.start()
+
+    def hang_up(self) -> None:
+        """Close every connection, those without a request too."""
+        server = self._runner.server if self._runner is not None else None
+        for connection in server.connections if server is not None else ():
+            if connection.transport is not None:
+                connection.transport.close()
+
     async def called(self, count: int = 1) -> None:
         """Wait until ``count`` requests have come."""
         while self.calls < count:
@@ -142,7 +163,9 @@ class ScriptedUpstream:
         return body
 
     async def _reply(self, request: web.Request, body: dict[str, Any], voice: Voice) -> web.StreamResponse:
+        received = self.received[-1]
         reply = self._replies.popleft() if self._replies else self.default
+        self.busy += 1
         try:
             for step in reply.before:
                 await _do(request, step)
@@ -151,13 +174,20 @@ class ScriptedUpstream:
                 return web.Response(
                     status=reply.status, body=reply.body, headers=headers, content_type="application/json"
                 )
-            if not body.get("stream"):
-                return web.Response(body=voice.whole(reply.steps), headers=headers, content_type="application/json")
-            return await _stream(request, reply, headers, voice)
+            response: web.StreamResponse
+            if body.get("stream"):
+                response = await _stream(request, reply, headers, voice)
+            else:
+                response = web.Response(body=voice.whole(reply.steps), headers=headers, content_type="application/json")
+            self.answered.append((received, reply))
         except (asyncio.CancelledError, ConnectionResetError):
             self.left += 1
             self._changed.set()
             raise
+        else:
+            return response
+        finally:
+            self.busy -= 1
 
 
 async def _stream(request: web.Request, reply: Reply, headers: Mapping[str, str], voice: Voice) -> web.StreamResponse:
@@ -165,8 +195,9 @@ async def _stream(request: web.Request, reply: Reply, headers: Mapping[str, str]
     response.content_type = reply.content_type
     await response.prepare(request)
     for step in reply.steps:
-        await _do(request, step)
         said = voice.encode(step)
+        if not said:
+            await _do(request, step)
         size = reply.split or len(said) or 1
         for start in range(0, len(said), size):
             await response.write(said[start : start + size])
@@ -178,7 +209,12 @@ async def _do(request: web.Request, step: Step) -> None:
         await step.event.wait()
     elif isinstance(step, Stall):
         await asyncio.Event().wait()
-    elif isinstance(step, Cut):
+    elif isinstance(step, Send):
         if request.transport is not None:
+            request.transport.write(step.data)
+    elif isinstance(step, Cut | Reset):
+        if request.transport is not None:
+            if isinstance(step, Reset):
+                request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
             request.transport.abort()
         await asyncio.Event().wait()

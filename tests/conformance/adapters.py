@@ -1,0 +1,77 @@
+"""The provider adapters that the kit runs, each in front of the scripted upstream. A new adapter is a new row."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from actors.llm_gateway.provider import Deadlines, Provider, State
+from actors.llm_gateway.providers.anthropic import AnthropicProvider
+from actors.llm_gateway.providers.local import LocalProvider
+from actors.llm_gateway.providers.local_process import Address, LocalProcess
+from actors.llm_gateway.providers.openai import OpenAIProvider
+from actors.llm_gateway.wire.client import WireClient
+from actors.testing import ScriptedUpstream
+
+KEY = "upstream-key"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A provider adapter.
+
+    Attributes:
+        name: the provider's.
+        model: one that it accepts; where it has prices, one whose price is known.
+        make: makes it, with these deadlines, in front of this upstream.
+    """
+
+    name: str
+    model: str
+    make: Callable[[WireClient, ScriptedUpstream, Deadlines], Provider]
+
+    @property
+    def target(self) -> str:
+        """What a client asks for."""
+        return f"{self.name}/{self.model}"
+
+
+class Elsewhere(LocalProcess):
+    """A model's process that has been loaded, and is really the scripted upstream."""
+
+    def __init__(self, path: Path, name: str, url: str) -> None:
+        super().__init__(path, name)
+        self._where = Address(url=url, key=KEY, guided=True)
+
+    def status(self) -> tuple[State, str]:
+        return "ready", ""
+
+    def start(self) -> None:
+        """There is nothing to load."""
+
+    async def address(self) -> Address:
+        return self._where
+
+
+def openai(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) -> Provider:
+    """OpenAI's dialect over our own wire."""
+    return OpenAIProvider(wire, base_url=upstream.openai_url, api_key=KEY, deadlines=deadlines)
+
+
+def anthropic(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) -> Provider:
+    """Anthropic's dialect over our own wire."""
+    return AnthropicProvider(wire, base_url=upstream.anthropic_url, api_key=KEY, deadlines=deadlines)
+
+
+def local(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) -> Provider:
+    """The local model, whose engine speaks OpenAI's dialect."""
+    path = Path("scripted.gguf")
+    provider = LocalProvider(wire, path=path, eager=False, deadlines=deadlines)
+    provider._process = Elsewhere(path, path.stem, upstream.anthropic_url)
+    return provider
+
+
+ADAPTERS = (
+    Adapter("openai", "gpt-4o-mini", openai),
+    Adapter("anthropic", "claude-haiku-4-5", anthropic),
+    Adapter("local", "scripted", local),
+)

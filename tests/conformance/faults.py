@@ -1,0 +1,134 @@
+"""The table: what the upstream does, and how a request ends by it."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from actors.llm_gateway.provider import Deadlines
+from actors.testing import Cut, End, Fault, Reply, Reset, Say, Send, Stall, Step, Wait, refuse
+
+Script = Callable[[asyncio.Event], tuple[Reply, ...]]
+
+ATTEMPTS = 2
+PATIENT = Deadlines(connect=5, first_token=20, between_chunks=20)
+HASTY = Deadlines(connect=5, first_token=0.1, between_chunks=0.1)
+HELLO = "Hello world"
+BEGUN = "Hel"
+TOTAL = 20.0  # seconds
+SHORT = 0.2  # seconds
+
+
+@dataclass(frozen=True)
+class Case:
+    """A fault.
+
+    Attributes:
+        name: what it is called.
+        script: the upstream's replies to this one request's calls, in order. What waits for the event goes on when the
+            last of the calls has come, and where content is said, when it is in the request's log.
+        code: what the request fails with; empty for an answer.
+        text: the content that is told, whether or not the request then fails.
+        deadlines: how long the provider may be silent.
+        total: seconds that a request may take.
+        retry_after: seconds, rounded up, after which the client is asked to come back.
+        deaf: nobody listens: no call arrives.
+    """
+
+    name: str
+    script: Script
+    code: str = ""
+    text: str = ""
+    deadlines: Deadlines = PATIENT
+    total: float = TOTAL
+    retry_after: int | None = None
+    deaf: bool = False
+
+    @property
+    def begun(self) -> bool:
+        """Whether it comes after content."""
+        return bool(self.code and self.text)
+
+
+def twice(reply: Reply) -> Script:
+    """The same at every attempt."""
+    return lambda _: (reply,) * ATTEMPTS
+
+
+def once(*replies: Reply) -> Script:
+    """These, one an attempt."""
+    return lambda _: replies
+
+
+def begun(*last: Step) -> Script:
+    """Content, and when it is in the log what is ``last``."""
+    return lambda seen: (Reply(steps=(Say(BEGUN), Wait(seen), *last)),)
+
+
+def late(reply: Reply) -> Script:
+    """Headers that take their time."""
+    return lambda seen: (Reply(before=(Wait(seen),), steps=reply.steps),)
+
+
+HALF_A_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-st"
+NONSENSE = Send(b"event: nonsense\ndata: {nonsense\n\n")
+NO_TEXT = Send(b"data: \xff\xfe\n\n")
+HUGE = Send(b"data: " + b"x" * (2 * 1024 * 1024))
+PING = Send(b": ping\n\n")
+LONG = "x" * 100_000
+GREETING = "Grüße 🌊 ŉ\u2028."
+
+CASES = (
+    # the connection
+    Case("refused", once(), "provider_unavailable", deaf=True),
+    Case("reset", twice(Reply(before=(Reset(),))), "provider_unavailable"),
+    Case("closed_without_a_word", twice(Reply(before=(Cut(),))), "provider_unavailable"),
+    Case("no_http", once(Reply(before=(Send(b"nonsense\r\n\r\n"), Stall()))), "provider_bad_response"),
+    # refusals
+    Case("408", twice(refuse(408)), "provider_timeout"),
+    Case("429", twice(refuse(429)), "provider_rate_limited"),
+    Case("429_for_long", once(refuse(429, retry_after="600")), "provider_rate_limited", retry_after=600),
+    Case("429_for_a_moment", twice(refuse(429, retry_after_ms="5")), "provider_rate_limited", retry_after=1),
+    Case("500", twice(refuse(500)), "provider_error"),
+    Case("500_for_long", once(refuse(500, retry_after="600")), "provider_error", retry_after=600),
+    Case("503", twice(refuse(503)), "provider_unavailable"),
+    Case("503_for_a_moment", twice(refuse(503, retry_after_ms="5")), "provider_unavailable", retry_after=1),
+    Case("529", twice(refuse(529)), "provider_unavailable"),
+    Case("529_for_long", once(refuse(529, retry_after="600")), "provider_unavailable", retry_after=600),
+    # silence
+    Case("no_headers", twice(Reply(before=(Stall(),))), "provider_timeout", deadlines=HASTY),
+    Case("half_a_head", twice(Reply(before=(Send(HALF_A_HEAD), Stall()))), "provider_timeout", deadlines=HASTY),
+    Case("slow_headers", late(Reply()), text=HELLO),
+    Case("no_token", twice(Reply(steps=(Stall(),))), "provider_timeout", deadlines=HASTY),
+    Case("pings_and_no_token", twice(Reply(steps=(PING, Stall()))), "provider_timeout", deadlines=HASTY),
+    Case("stall_in_mid_stream", begun(Stall()), "provider_timeout", BEGUN, deadlines=HASTY),
+    Case("out_of_time", once(Reply(steps=(Stall(),))), "deadline_exceeded", total=SHORT),
+    Case("out_of_time_in_mid_stream", begun(Stall()), "deadline_exceeded", BEGUN, total=SHORT),
+    # streams that break off
+    Case("nothing", twice(Reply(steps=())), "provider_stream_broken"),
+    Case("cut_before_content", twice(Reply(steps=(PING, Cut()))), "provider_stream_broken"),
+    Case("cut_in_mid_stream", begun(Cut()), "provider_stream_broken", BEGUN),
+    Case("reset_in_mid_stream", begun(Reset()), "provider_stream_broken", BEGUN),
+    Case("no_end", begun(), "provider_stream_broken", BEGUN),
+    # what is said
+    Case("in_band_error", twice(Reply(steps=(Fault(kind="api_error"),))), "provider_error"),
+    Case("in_band_limit", twice(Reply(steps=(Fault(kind="rate_limit_error"),))), "provider_rate_limited"),
+    Case("in_band_error_in_mid_stream", begun(Fault(kind="api_error")), "provider_error", BEGUN),
+    Case("malformed_json", once(Reply(steps=(NONSENSE,))), "provider_bad_response"),
+    Case("malformed_json_in_mid_stream", begun(NONSENSE), "provider_bad_response", BEGUN),
+    Case("no_utf8", once(Reply(steps=(NO_TEXT,))), "provider_bad_response"),
+    Case("huge_chunk", once(Reply(steps=(HUGE, End()))), "response_too_large"),
+    Case("huge_chunk_in_mid_stream", begun(HUGE, End()), "response_too_large", BEGUN),
+    Case("wrong_content_type", once(Reply(content_type="text/html")), "provider_bad_response"),
+    # what is no fault
+    Case("large_chunk", once(Reply(steps=(Say(LONG), End()))), text=LONG),
+    Case("split_bytes", once(Reply(steps=(Say(GREETING), End()), split=1)), text=GREETING),
+    Case("split_characters", once(Reply(steps=(Say(GREETING), End()), split=7)), text=GREETING),
+    Case("repeated_end", once(Reply(steps=(Say(HELLO), End(marker=False), End(), End(), Say("more")))), text=HELLO),
+    Case("no_end_marker", once(Reply(steps=(Say(HELLO), End(marker=False)))), text=HELLO),
+    # flapping
+    Case("503_then_an_answer", once(refuse(503), Reply()), text=HELLO),
+    Case("429_then_an_answer", once(refuse(429, retry_after_ms="5"), Reply()), text=HELLO),
+    Case("reset_then_an_answer", once(Reply(before=(Reset(),)), Reply()), text=HELLO),
+    Case("silence_then_an_answer", once(Reply(steps=(Stall(),)), Reply()), text=HELLO, deadlines=HASTY),
+    Case("in_band_error_then_an_answer", once(Reply(steps=(Fault(kind="api_error"),)), Reply()), text=HELLO),
+)

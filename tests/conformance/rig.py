@@ -1,0 +1,161 @@
+"""A service in front of the scripted upstream, and what it holds at a moment."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, ClientTimeout, TCPConnector
+
+from actors.event_log import EventLog
+from actors.llm_gateway.gateway import Limits, LLMGateway
+from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.retry import RetryPolicy
+from actors.llm_gateway.wire.client import WireClient
+from actors.request_record import RequestRecord
+from actors.request_router import RequestRouter
+from actors.run_table import RunTable
+from actors.testing import ScriptedUpstream
+from protocol.gateway import GetProviders
+from protocol.hub import GetHubStats
+from protocol.requests import GetRequest
+from service.container import Container, open_container
+from service.server import listening
+from service.settings import load_settings
+from service.telemetry.setup import Telemetry
+from tests.conformance.adapters import Adapter
+from tests.conformance.faults import ATTEMPTS
+
+SOON = 15.0  # seconds, the bound of every wait
+CONNECTION = "RequestHandler.start"  # serves one connection, at the service and at the upstream
+PRICES = "Prices.load"  # once, at the start
+LEFT_OUT = (CONNECTION, PRICES)
+RESTING = "request-state"
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """What there is at a moment.
+
+    Attributes:
+        tasks: the names of the coroutines that run, but for what serves a connection.
+        clients: connections of clients to the service.
+        calls: connections to the upstream that are in use, as the gateway has it and as the upstream has it.
+        runs: requests under way.
+        hub: sockets, subscriptions and requests that are followed.
+        lanes: calls under way and waiting, of all providers together.
+        serving: calls that the service answers.
+    """
+
+    tasks: tuple[str, ...]
+    clients: int
+    calls: tuple[int, int]
+    runs: int
+    hub: tuple[int, int, int]
+    lanes: tuple[int, int]
+    serving: int
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A running service, its model's side, and a client that keeps no connection."""
+
+    upstream: ScriptedUpstream
+    container: Container
+    client: ClientSession
+    runs: RunTable
+    wire: "CountedWire"
+
+    async def footprint(self) -> Footprint:
+        """What there is now, but for the actors of ended requests, which rest for a second before they end."""
+        hub = await self.container.hub.ask(GetHubStats(), timeout=SOON)
+        providers = await self.container.gateway.ask(GetProviders(), timeout=SOON)
+        tasks = [_title(task) for task in asyncio.all_tasks() if not task.get_name().startswith(RESTING)]
+        return Footprint(
+            tasks=tuple(sorted(title for title in tasks if title not in LEFT_OUT)),
+            clients=tasks.count(CONNECTION) - self.upstream.connections,
+            calls=(self.wire.busy, self.upstream.busy),
+            runs=len(self.runs),
+            hub=(hub.sockets, hub.subscriptions, hub.requests),
+            lanes=(sum(one.in_flight for one in providers), sum(one.queued for one in providers)),
+            serving=self.container.lifecycle.running,
+        )
+
+    async def becomes(self, expected: Footprint) -> None:
+        """Wait until there is again what there was."""
+        found = await self.footprint()
+        try:
+            async with asyncio.timeout(SOON):
+                while found != expected:
+                    await asyncio.sleep(0)
+                    found = await self.footprint()
+        except TimeoutError:
+            pytest.fail(f"left over: {found}, where there was: {expected}")
+
+    async def log_of(self, request_id: str) -> EventLog:
+        """A request's log."""
+        record = await self.container.router.ask(GetRequest(request_id), timeout=SOON)
+        assert isinstance(record, RequestRecord)
+        return record.run.log
+
+    async def state_of(self, request_id: str) -> Any:  # noqa: ANN401 - JSON
+        """A request's state, as a client sees it."""
+        async with self.client.get(f"/api/requests/{request_id}") as response:
+            assert response.status == 200
+            return await response.json()
+
+    async def told(self, text: str, count: int) -> None:
+        """Wait until ``text`` is in the logs of ``count`` requests under way."""
+        while True:
+            if sum(run.log.snapshot().text == text for run in self.runs) == count:
+                return
+            await asyncio.sleep(0)
+
+
+class CountedWire(WireClient):
+    """A wire that says how many of its connections are in use."""
+
+    @property
+    def busy(self) -> int:
+        connector = None if self._session is None else self._session.connector
+        return 0 if connector is None else len(connector._acquired)
+
+
+@asynccontextmanager
+async def open_rig(adapters: Sequence[Adapter], *, deadlines: Deadlines, total: float) -> AsyncIterator[Rig]:
+    """Serve these adapters, with a retry that does not wait."""
+    routers: list[RequestRouter] = []
+    wire = CountedWire(max_connections=0)
+
+    def keep(**options: Any) -> RequestRouter:  # noqa: ANN401 - the router's own
+        routers.append(RequestRouter(**options))
+        return routers[-1]
+
+    async with ScriptedUpstream() as upstream:
+
+        def gateway() -> LLMGateway:
+            return LLMGateway(
+                {adapter.name: adapter.make(wire, upstream, deadlines) for adapter in adapters},
+                default_model=adapters[0].target,
+                limits=Limits(total=total),
+                retry=RetryPolicy(attempts=ATTEMPTS, base=0.0),
+            )
+
+        settings = load_settings(None, port=0, openai_base_url=upstream.openai_url)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("service.container.RequestRouter", keep)
+            async with (
+                open_container(settings, telemetry=Telemetry(), gateway=gateway) as container,
+                listening(container) as (_, address),
+                ClientSession(
+                    address, connector=TCPConnector(limit=0, force_close=True), timeout=ClientTimeout(total=SOON)
+                ) as client,
+            ):
+                container.lifecycle.serve()
+                yield Rig(upstream, container, client, routers[0]._runs, wire)
+
+
+def _title(task: "asyncio.Task[Any]") -> str:
+    return getattr(task.get_coro(), "__qualname__", "") or task.get_name()

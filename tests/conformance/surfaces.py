@@ -1,0 +1,298 @@
+"""The surfaces that the kit runs: how a client asks there, and what it may see. A new surface is a new row."""
+
+import json
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import ClientResponse, ClientSession, WSMsgType
+
+from tests.service.bench import parse_events, text_of
+
+Ask = Callable[[ClientSession, str, str], Awaitable["Seen"]]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a failure is at a surface: the HTTP status, and the name of its kind in the vendor's words."""
+
+    status: int
+    kind: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a client saw of one request.
+
+    Attributes:
+        request_id: the request's.
+        status: the HTTP status of what held the answer.
+        text: all content.
+        ends: how many ends came.
+        kind: of the failure, in the surface's words; empty for an answer.
+        code: of the failure, in our words.
+        retry_after: seconds after which to come back, rounded up.
+        raw: every byte of the answer.
+        usage: tokens in and out, as the surface says them; None where it doesn't.
+    """
+
+    request_id: str
+    status: int
+    text: str
+    ends: int
+    kind: str = ""
+    code: str = ""
+    retry_after: int | None = None
+    raw: str = ""
+    usage: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Surface:
+    """A surface.
+
+    Attributes:
+        name: what it is called.
+        ask: asks a model for an answer to a text, over a client of the service, and returns what came.
+        failures: what each code is there, where it comes before any content.
+        streams: whether content comes before the end, so that a failure after it can't have a status of its own.
+        status: of an answer, and of a failure that comes after content.
+    """
+
+    name: str
+    ask: Ask
+    failures: dict[str, Failure]
+    streams: bool = True
+    status: int = 200
+
+    def failure(self, code: str, *, begun: bool) -> Failure:
+        """What a client sees of a failure."""
+        failure = self.failures[code]
+        return Failure(self.status, failure.kind) if begun and self.streams else failure
+
+
+# -------------------------------------------------------------------------------------------------------------- native
+
+
+def submission(model: str, text: str) -> dict[str, Any]:
+    """The native body; nothing that it asks for may be shared."""
+    return {"model": model, "messages": [{"role": "user", "content": text}], "options": {"dedupe": False}}
+
+
+async def native(client: ClientSession, model: str, text: str) -> Seen:
+    """Submit, and follow over server-sent events."""
+    async with client.post("/api/requests", json=submission(model, text)) as response:
+        assert response.status == 202, await response.text()
+        place = response.headers["Location"]
+    async with client.get(f"{place}/events") as stream:
+        raw = await stream.text()
+    events = parse_events(raw)
+    ends = [event for event in events if event.event in ("complete", "error")]
+    request_id = place.rpartition("/")[2]
+    return _native(request_id, stream.status, text_of(events), [end.data for end in ends], raw)
+
+
+async def websocket(client: ClientSession, model: str, text: str) -> Seen:
+    """Submit over the socket, and follow there; what comes up to the answer to a ping is all that comes."""
+    frames: list[Any] = []
+    ends: list[Any] = []
+    said = ""
+    async with client.ws_connect("/ws") as ws:
+        await ws.send_json({"type": "submit", "id": 1, **submission(model, text)})
+        while True:
+            message = await ws.receive()
+            assert message.type is WSMsgType.TEXT, message
+            frame = json.loads(message.data)
+            if frame["type"] == "pong":
+                break
+            frames.append(frame)
+            if frame["type"] == "update":
+                data = frame["data"]
+                said = data["text"] if frame.get("snapshot") else said + data.get("delta", "")
+            elif frame["type"] in ("complete", "error"):
+                ends.append(frame)
+                await ws.send_json({"type": "ping"})
+    assert frames[0]["type"] == "ack"
+    return _native(frames[0]["requestId"], 101, said, ends, json.dumps(frames))
+
+
+def _native(request_id: str, status: int, text: str, ends: list[Any], raw: str) -> Seen:
+    last = ends[-1] if ends else {}
+    error = last.get("error", {})
+    assert not error or last["terminal"] is True
+    wait = error.get("retryAfterMs")
+    used = last.get("data", {}).get("usage")
+    return Seen(
+        request_id,
+        status,
+        text,
+        len(ends),
+        kind="error" if error else "",
+        code=error.get("code", ""),
+        retry_after=None if wait is None else math.ceil(wait / 1000),
+        raw=raw,
+        usage=None if used is None else (used["inputTokens"], used["outputTokens"]),
+    )
+
+
+# -------------------------------------------------------------------------------------------------------------- OpenAI
+
+
+def chat(model: str, text: str, **more: object) -> dict[str, Any]:
+    """OpenAI's body."""
+    return {"model": model, "messages": [{"role": "user", "content": text}], **more}
+
+
+async def openai_whole(client: ClientSession, model: str, text: str) -> Seen:
+    """Ask for the answer in one piece."""
+    async with client.post("/v1/chat/completions", json=chat(model, text)) as response:
+        raw = await response.text()
+    return _openai_refusal(response, raw) if response.status != 200 else _openai_answer(response, raw)
+
+
+async def openai_streamed(client: ClientSession, model: str, text: str) -> Seen:
+    """Ask for a stream."""
+    body = chat(model, text, stream=True, stream_options={"include_usage": True})
+    async with client.post("/v1/chat/completions", json=body) as response:
+        raw = await response.text()
+    if response.status != 200:
+        return _openai_refusal(response, raw)
+    events = [line.removeprefix("data: ") for line in raw.split("\n") if line.startswith("data: ")]
+    chunks = [json.loads(event) for event in events if event != "[DONE]"]
+    errors = [chunk["error"] for chunk in chunks if "error" in chunk]
+    choices = [choice for chunk in chunks for choice in chunk.get("choices", ())]
+    used = [chunk["usage"] for chunk in chunks if chunk.get("usage")]
+    assert events[-1] == "[DONE]" or "error" in chunks[-1], raw
+    assert len(used) == (not errors)
+    return Seen(
+        response.headers["x-request-id"],
+        response.status,
+        "".join(choice["delta"].get("content") or "" for choice in choices),
+        events.count("[DONE]") + len(errors),
+        kind=errors[0]["type"] if errors else "",
+        code=errors[0]["code"] if errors else "",
+        raw=raw,
+        usage=(used[0]["prompt_tokens"], used[0]["completion_tokens"]) if used else None,
+    )
+
+
+def _openai_answer(response: ClientResponse, raw: str) -> Seen:
+    body = json.loads(raw)
+    used = body["usage"]["prompt_tokens"], body["usage"]["completion_tokens"]
+    text = body["choices"][0]["message"]["content"]
+    return Seen(response.headers["x-request-id"], response.status, text, 1, raw=raw, usage=used)
+
+
+def _openai_refusal(response: ClientResponse, raw: str) -> Seen:
+    body = json.loads(raw)
+    assert list(body) == ["error"]
+    return _refusal(response, raw, body["error"]["type"], body["error"]["code"])
+
+
+def _refusal(response: ClientResponse, raw: str, kind: str, code: str) -> Seen:
+    wait = response.headers.get("Retry-After")
+    assert response.content_type == "application/json"
+    assert response.headers["x-should-retry"] == "false"
+    return Seen(
+        response.headers["x-request-id"],
+        response.status,
+        "",
+        1,
+        kind=kind,
+        code=code,
+        retry_after=None if wait is None else int(wait),
+        raw=raw,
+    )
+
+
+# ----------------------------------------------------------------------------------------------------------- Anthropic
+
+
+async def anthropic_whole(client: ClientSession, model: str, text: str) -> Seen:
+    """Ask for the message in one piece."""
+    async with client.post("/v1/messages", json=chat(model, text, max_tokens=100)) as response:
+        raw = await response.text()
+    if response.status != 200:
+        return _anthropic_refusal(response, raw)
+    body = json.loads(raw)
+    used = body["usage"]["input_tokens"], body["usage"]["output_tokens"]
+    text = "".join(block["text"] for block in body["content"])
+    return Seen(response.headers["x-request-id"], response.status, text, 1, raw=raw, usage=used)
+
+
+async def anthropic_streamed(client: ClientSession, model: str, text: str) -> Seen:
+    """Ask for a stream of events."""
+    async with client.post("/v1/messages", json=chat(model, text, max_tokens=100, stream=True)) as response:
+        raw = await response.text()
+    if response.status != 200:
+        return _anthropic_refusal(response, raw)
+    events = [json.loads(line[6:]) for line in raw.split("\n") if line.startswith("data: ")]
+    ends = [event for event in events if event["type"] in ("message_stop", "error")]
+    used = [event["usage"] for event in events if event["type"] == "message_delta"]
+    deltas = (event["delta"] for event in events if event["type"] == "content_block_delta")
+    assert events[-1] is ends[-1], raw
+    error = ends[-1].get("error", {})
+    return Seen(
+        response.headers["x-request-id"],
+        response.status,
+        "".join(delta["text"] for delta in deltas),
+        len(ends),
+        kind=error.get("type", ""),
+        code=error.get("details", {}).get("error_code", ""),
+        raw=raw,
+        usage=(used[0]["input_tokens"], used[0]["output_tokens"]) if used else None,
+    )
+
+
+def _anthropic_refusal(response: ClientResponse, raw: str) -> Seen:
+    body = json.loads(raw)
+    assert body["type"] == "error"
+    assert body["request_id"] == response.headers["request-id"]
+    return _refusal(response, raw, body["error"]["type"], body["error"]["details"]["error_code"])
+
+
+# ------------------------------------------------------------------------------------------------------------ the rows
+
+NATIVE = dict.fromkeys(
+    (
+        "deadline_exceeded",
+        "provider_bad_response",
+        "provider_error",
+        "provider_rate_limited",
+        "provider_stream_broken",
+        "provider_timeout",
+        "provider_unavailable",
+        "response_too_large",
+    ),
+    Failure(200, "error"),
+)
+OPENAI = {
+    "deadline_exceeded": Failure(504, "timeout_error"),
+    "provider_bad_response": Failure(502, "server_error"),
+    "provider_error": Failure(502, "server_error"),
+    "provider_rate_limited": Failure(429, "rate_limit_error"),
+    "provider_stream_broken": Failure(502, "server_error"),
+    "provider_timeout": Failure(504, "timeout_error"),
+    "provider_unavailable": Failure(503, "server_error"),
+    "response_too_large": Failure(502, "server_error"),
+}
+ANTHROPIC = {
+    "deadline_exceeded": Failure(504, "timeout_error"),
+    "provider_bad_response": Failure(502, "api_error"),
+    "provider_error": Failure(502, "api_error"),
+    "provider_rate_limited": Failure(429, "rate_limit_error"),
+    "provider_stream_broken": Failure(502, "api_error"),
+    "provider_timeout": Failure(504, "timeout_error"),
+    "provider_unavailable": Failure(503, "api_error"),
+    "response_too_large": Failure(502, "api_error"),
+}
+
+SURFACES = (
+    Surface("native", native, NATIVE),
+    Surface("websocket", websocket, {code: Failure(101, "error") for code in NATIVE}, status=101),
+    Surface("openai_whole", openai_whole, OPENAI, streams=False),
+    Surface("openai_streamed", openai_streamed, OPENAI),
+    Surface("anthropic_whole", anthropic_whole, ANTHROPIC, streams=False),
+    Surface("anthropic_streamed", anthropic_streamed, ANTHROPIC),
+)
