@@ -97,6 +97,11 @@ class RequestRecord:
         return self.stream.request_id
 
     @property
+    def request(self) -> ChatRequest:
+        """What the model was asked; whoever shares the run asked the same."""
+        return self.run.request
+
+    @property
     def upstream_wait(self) -> float:
         """Seconds spent waiting for the model's side until its first event."""
         return self.run.upstream_wait if self.source == "upstream" else 0.0

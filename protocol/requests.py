@@ -82,6 +82,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         prompt_version: part of the fingerprint.
         session_id: the caller's own name for a row of requests.
         metadata: the caller's own notes.
+        echo: what the call's dialect says again whenever it is asked for the request; no part of the fingerprint.
     """
 
     timeout: float = DEFAULT_TIMEOUT_MS / 1000
@@ -92,6 +93,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     prompt_version: str = ""
     session_id: str = ""
     metadata: dict[str, str] = {}
+    echo: dict[str, Any] = {}
 
 
 class ErrorInfo(_Wire, frozen=True, omit_defaults=True):
@@ -136,6 +138,14 @@ class RequestHandle(Protocol):
     @property
     def source(self) -> Source:
         """Where its answer comes from."""
+
+    @property
+    def request(self) -> ChatRequest:
+        """What the model was asked."""
+
+    @property
+    def delivery(self) -> Delivery:
+        """How it is run and shared."""
 
     @property
     def stream(self) -> EventStream:

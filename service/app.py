@@ -4,7 +4,7 @@ from aiohttp import web
 
 from service.container import Container
 from service.context import CONTAINER
-from service.http import anthropic, docs, embeddings, health, models, openai, requests, websocket
+from service.http import anthropic, docs, embeddings, health, models, openai, requests, responses, websocket
 from service.middleware.calls import call_layer, stamp_responses
 
 
@@ -16,6 +16,6 @@ def build_app(container: Container) -> web.Application:
     )
     app[CONTAINER] = container
     app.on_response_prepare.append(stamp_responses(container.lifecycle))
-    for surface in (health, docs, requests, openai, anthropic, embeddings, models, websocket):
+    for surface in (health, docs, requests, openai, responses, anthropic, embeddings, models, websocket):
         surface.add_routes(app)
     return app

@@ -5,7 +5,7 @@ A dialect brings what it says differently: the canonical request, the body of a 
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from aiohttp import web
 from multidict import CIMultiDictProxy
@@ -59,8 +59,14 @@ class Asked:
         self.headers = headers
 
 
-async def ask(request: web.Request, chat: ChatRequest) -> Asked:
-    """Submit ``chat``, whose values have been checked, for the caller of ``request``.
+async def ask(
+    request: web.Request,
+    chat: ChatRequest,
+    *,
+    metadata: dict[str, str] | None = None,
+    echo: dict[str, Any] | None = None,
+) -> Asked:
+    """Submit ``chat``, whose values have been checked, for the caller of ``request``, with its notes and its echo.
 
     Identical calls share one answer where ``temperature`` is 0 or there is a ``seed``, unless ``x-tidegate-dedupe``
     says otherwise. A client that leaves only stops following; ``x-tidegate-on-abandon: cancel`` asks for more.
@@ -73,7 +79,7 @@ async def ask(request: web.Request, chat: ChatRequest) -> Asked:
     message = Submit(
         request=chat,
         tenant=call.tenant,
-        delivery=_delivery(headers, chat),
+        delivery=_delivery(headers, chat, metadata or {}, echo or {}),
         idempotency_key=idempotency_key_of(headers),
         trace_id=call.trace_id,
     )
@@ -152,7 +158,9 @@ def _failure(asked: Asked, error: TidegateError, headers: dict[str, str]) -> web
     return response
 
 
-def _delivery(headers: CIMultiDictProxy[str], request: ChatRequest) -> Delivery:
+def _delivery(
+    headers: CIMultiDictProxy[str], request: ChatRequest, metadata: dict[str, str], echo: dict[str, Any]
+) -> Delivery:
     shared = _choice(headers, "x-tidegate-dedupe", DEDUPE)
     if shared is None:
         shared = request.temperature == 0 or request.seed is not None
@@ -160,6 +168,8 @@ def _delivery(headers: CIMultiDictProxy[str], request: ChatRequest) -> Delivery:
         dedupe=shared,
         cache_ttl=DEFAULT_CACHE_TTL_MS / 1000 if shared else 0.0,
         on_abandon=_choice(headers, "x-tidegate-on-abandon", ON_ABANDON) or "finish",
+        metadata=metadata,
+        echo=echo,
     )
 
 

@@ -75,6 +75,15 @@ OPENAI: Final = Places(
     schema="$.response_format.json_schema.schema",
     messages=False,
 )
+RESPONSES: Final = Places(
+    options="$.",
+    top_p="top_p",
+    max_tokens="max_output_tokens",
+    tool="",
+    tool_choice="$.tool_choice",
+    schema="$.text.format.schema",
+    messages=False,
+)
 ANTHROPIC: Final = Places(
     options="$.",
     top_p="top_p",
@@ -144,9 +153,14 @@ def submission_faults(body: SubmitBody) -> Iterator[FieldError]:
     for path, text in (("$.options.promptVersion", options.prompt_version), ("$.sessionId", body.session_id)):
         if len(text) > MAX_NAME:
             yield FieldError(path, f"must be at most {MAX_NAME} characters")
-    if len(body.metadata) > MAX_METADATA:
+    yield from metadata_faults(body.metadata)
+
+
+def metadata_faults(metadata: dict[str, str]) -> Iterator[FieldError]:
+    """Give what is wrong with a caller's notes."""
+    if len(metadata) > MAX_METADATA:
         yield FieldError("$.metadata", f"must have at most {MAX_METADATA} entries")
-    for key, value in body.metadata.items():
+    for key, value in metadata.items():
         if not 0 < len(key) <= MAX_METADATA_KEY or len(value) > MAX_METADATA_VALUE:
             limits = f"must have keys of 1 to {MAX_METADATA_KEY} and values of at most {MAX_METADATA_VALUE} characters"
             yield FieldError("$.metadata", limits)

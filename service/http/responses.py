@@ -1,0 +1,158 @@
+"""``/v1/responses``: OpenAI's newer dialect; a response is a request that can be retrieved, resumed and cancelled."""
+
+import re
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from actors.follow import Follower
+from protocol.errors import FieldError, InvalidRequest, NotFound, UnrecoverablePosition
+from protocol.llm import ChatRequest
+from protocol.requests import CancelRequest, GetRequest, RequestHandle
+from protocol.responses import ID_PREFIX, ResponseCall, parse_response, request_id_of
+from protocol.responses_answer import history_of, response_body
+from protocol.responses_events import NOTHING, EventEncoder
+from service.context import call_of, container_of
+from service.http import sse
+from service.http.bodies import read_json
+from service.http.dialects import ask, encoded, stream, whole
+from service.http.inference import FIND_TIMEOUT, inference_headers
+from service.http.rules import RESPONSES, check_request, metadata_faults, refuse
+
+_NUMBER = re.compile(r"[0-9]{1,15}")
+_FLAGS: Final = {"": False, "false": False, "true": True}
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def add_routes(app: web.Application) -> None:
+    """Offer the three addresses."""
+    router = app.router
+    router.add_post("/v1/responses", create)
+    router.add_get("/v1/responses/{id}", retrieve, allow_head=False)
+    router.add_post("/v1/responses/{id}/cancel", cancel)
+
+
+async def create(request: web.Request) -> web.StreamResponse:
+    """Ask for a response: whole, as a stream, or in the background, to be retrieved later."""
+    limit = container_of(request).settings.max_body_bytes
+    call = parse_response(await read_json(request, limit))
+    check_request(call.request, RESPONSES)
+    refuse(metadata_faults(call.metadata))
+    chat = await _continued(request, call, limit) if call.previous else call.request
+    asked = await ask(request, chat, metadata=call.metadata, echo=call.echo)
+    handle = asked.handle
+    if call.stream:
+        return await stream(asked, EventEncoder(handle, held=not call.background))
+    if call.background:
+        return _json(handle, inference_headers(asked.call, handle, handle.upstream_time) | asked.headers)
+    return await whole(asked, lambda _: response_body(handle))
+
+
+async def retrieve(request: web.Request) -> web.StreamResponse:
+    """Return a response as of now, or with ``stream=true`` its events after ``starting_after``."""
+    streamed, after = _opening(request)
+    handle = await _find(request, request.match_info["id"])
+    if not streamed:
+        return _json(handle, {"Cache-Control": "no-store", "x-tidegate-source": handle.source})
+    return await _resume(request, handle, after)
+
+
+async def cancel(request: web.Request) -> web.StreamResponse:
+    """Cancel a response; one that has ended stays as it is."""
+    handle = await _find(request, request.match_info["id"])
+    message = CancelRequest(handle.request_id, call_of(request).tenant)
+    return _json(await container_of(request).router.ask(message, timeout=FIND_TIMEOUT), {"Cache-Control": "no-store"})
+
+
+async def _continued(request: web.Request, call: ResponseCall, limit: int) -> ChatRequest:
+    """Return what is asked, after the conversation that it goes on from; no longer than a body may be.
+
+    Raises:
+        NotFound: the previous response is not here any more.
+        InvalidRequest: it has no answer; or ``body_too_large``.
+    """
+    try:
+        handle = await _find(request, call.previous)
+    except NotFound as error:
+        raise NotFound(error.detail, code=error.code, errors=(FieldError("$.previous_response_id", ""),)) from error
+    chat = call.after(history_of(handle))
+    if len(_encode(chat.messages)) > limit:
+        raise InvalidRequest(f"the conversation is larger than {limit} bytes", code="body_too_large")
+    return chat
+
+
+async def _resume(request: web.Request, handle: RequestHandle, after: int) -> web.StreamResponse:
+    """Stream the events after ``after`` to the end; a client that has the end already gets 204.
+
+    Raises:
+        InvalidRequest: the answer may begin anew, which this dialect can't say.
+        UnrecoverablePosition: they are not held any more, or ``after`` has not happened yet.
+    """
+    if handle.delivery.on_attempt_failed == "restart":
+        raise InvalidRequest(f"this answer may begin anew: follow it at /api/requests/{handle.request_id}/events")
+    log = handle.stream
+    encoder = EventEncoder(handle, after=after)
+    entries = log.since(encoder.seek())
+    data = encoder.encode(entries)
+    if after >= encoder.sequence:
+        raise UnrecoverablePosition(f"event {after} is beyond the last, {encoder.sequence - 1}")
+    if log.ended and not data:
+        return web.Response(status=sse.NOTHING_MORE)
+    cursor, ended = log.offset, log.ended
+    response = sse.EventResponse({"x-tidegate-source": handle.source})
+    await response.prepare(request)
+    await response.send(request, data or sse.PING, last=ended)
+    if ended:
+        return response
+    async with Follower(log, after=cursor, idle=sse.PING_INTERVAL) as follower:
+        while (batch := await follower.next()) is not None:
+            data, last = encoded(encoder, batch, begun=True) if batch else (sse.PING, False)
+            await response.send(request, data, last=last)
+            if last:
+                break
+    return response
+
+
+async def _find(request: web.Request, response_id: str) -> RequestHandle:
+    """Return a response that may be retrieved: a request of this tenant, however it came in.
+
+    Raises:
+        NotFound: there is none, or it was not to be stored.
+    """
+    message = GetRequest(request_id_of(response_id), call_of(request).tenant)
+    try:
+        handle = await container_of(request).router.ask(message, timeout=FIND_TIMEOUT)
+    except NotFound as error:
+        raise _absent(response_id) from error
+    if handle.delivery.echo.get("store") is False:
+        raise _absent(response_id)
+    return handle
+
+
+def _absent(response_id: str) -> NotFound:
+    named = ID_PREFIX + request_id_of(response_id)[:64]
+    return NotFound(f"there is no response {named!r}", code="request_not_found")
+
+
+def _opening(request: web.Request) -> tuple[bool, int]:
+    """Return whether a stream is wanted, and the number of the last event that the client has."""
+    query = request.query
+    streamed = _FLAGS.get(query.get("stream", ""))
+    if streamed is None:
+        raise _misspelt("stream", "must be `true` or `false`", query["stream"])
+    after = query.get("starting_after")
+    if after is None:
+        return streamed, NOTHING
+    if not streamed or not _NUMBER.fullmatch(after):
+        raise _misspelt("starting_after", "must be an event's `sequence_number`, with `stream=true`", after)
+    return True, int(after)
+
+
+def _misspelt(name: str, reason: str, value: str) -> InvalidRequest:
+    return InvalidRequest(f"`{name}` {reason}, got {value[:40]!r}", errors=(FieldError(name, reason),))
+
+
+def _json(handle: RequestHandle, headers: dict[str, str]) -> web.Response:
+    return web.Response(body=response_body(handle), headers=headers, content_type="application/json")
