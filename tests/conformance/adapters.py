@@ -23,11 +23,13 @@ class Adapter:
         name: the provider's.
         model: one that it accepts; where it has prices, one whose price is known.
         make: makes it, with these deadlines, in front of this upstream.
+        price_id: under which name its prices are; empty for none.
     """
 
     name: str
     model: str
     make: Callable[[WireClient, ScriptedUpstream, Deadlines], Provider]
+    price_id: str = ""
 
     @property
     def target(self) -> str:
@@ -71,7 +73,7 @@ def local(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) ->
 
 
 ADAPTERS = (
-    Adapter("openai", "gpt-4o-mini", openai),
-    Adapter("anthropic", "claude-haiku-4-5", anthropic),
+    Adapter("openai", "gpt-4o-mini", openai, "openai"),
+    Adapter("anthropic", "claude-haiku-4-5", anthropic, "anthropic"),
     Adapter("local", "scripted", local),
 )

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
-from actors.event_log import EventLog
 from actors.llm_gateway.gateway import Limits, LLMGateway
 from actors.llm_gateway.provider import Deadlines
 from actors.llm_gateway.retry import RetryPolicy
@@ -28,7 +27,8 @@ from service.telemetry.setup import Telemetry
 from tests.conformance.adapters import Adapter
 from tests.conformance.faults import ATTEMPTS
 
-SOON = 15.0  # seconds, the bound of every wait
+SOON = 15.0  # seconds, the bound of every request
+SETTLED = 5.0  # seconds, the bound of what may still go on after its end
 CONNECTION = "RequestHandler.start"  # serves one connection, at the service and at the upstream
 PRICES = "Prices.load"  # once, at the start
 LEFT_OUT = (CONNECTION, PRICES)
@@ -87,18 +87,27 @@ class Rig:
         """Wait until there is again what there was."""
         found = await self.footprint()
         try:
-            async with asyncio.timeout(SOON):
+            async with asyncio.timeout(SETTLED):
                 while found != expected:
                     await asyncio.sleep(0)
                     found = await self.footprint()
         except TimeoutError:
             pytest.fail(f"left over: {found}, where there was: {expected}")
 
-    async def log_of(self, request_id: str) -> EventLog:
-        """A request's log."""
+    async def rested(self) -> None:
+        """Wait until the actors of ended requests have ended."""
+        resting = [task for task in asyncio.all_tasks() if task.get_name().startswith(RESTING)]
+        if resting:
+            _, late = await asyncio.wait(resting, timeout=SETTLED)
+            assert not late
+
+    async def record_of(self, request_id: str) -> RequestRecord:
+        """A request, as it is kept; its log has exactly one end, as its last entry."""
         record = await self.container.router.ask(GetRequest(request_id), timeout=SOON)
         assert isinstance(record, RequestRecord)
-        return record.run.log
+        entries = record.run.log.since(0)
+        assert [entry.terminal for entry in entries] == [False] * (len(entries) - 1) + [True]
+        return record
 
     async def state_of(self, request_id: str) -> Any:  # noqa: ANN401 - JSON
         """A request's state, as a client sees it."""

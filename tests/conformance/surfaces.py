@@ -8,6 +8,7 @@ from typing import Any
 
 from aiohttp import ClientResponse, ClientSession, WSMsgType
 
+from protocol.llm import Usage
 from tests.service.bench import parse_events, text_of
 
 Ask = Callable[[ClientSession, str, str], Awaitable["Seen"]]
@@ -58,6 +59,7 @@ class Surface:
         failures: what each code is there, where it comes before any content.
         streams: whether content comes before the end, so that a failure after it can't have a status of its own.
         status: of an answer, and of a failure that comes after content.
+        cached: whether its count of input tokens includes those from the provider's cache.
     """
 
     name: str
@@ -65,6 +67,11 @@ class Surface:
     failures: dict[str, Failure]
     streams: bool = True
     status: int = 200
+    cached: bool = True
+
+    def usage(self, usage: Usage) -> tuple[int, int]:
+        """Tokens in and out, as a client sees them here."""
+        return usage.input_tokens - (0 if self.cached else usage.cached_input_tokens), usage.output_tokens
 
     def failure(self, code: str, *, begun: bool) -> Failure:
         """What a client sees of a failure."""
@@ -293,6 +300,6 @@ SURFACES = (
     Surface("websocket", websocket, {code: Failure(101, "error") for code in NATIVE}, status=101),
     Surface("openai_whole", openai_whole, OPENAI, streams=False),
     Surface("openai_streamed", openai_streamed, OPENAI),
-    Surface("anthropic_whole", anthropic_whole, ANTHROPIC, streams=False),
-    Surface("anthropic_streamed", anthropic_streamed, ANTHROPIC),
+    Surface("anthropic_whole", anthropic_whole, ANTHROPIC, streams=False, cached=False),
+    Surface("anthropic_streamed", anthropic_streamed, ANTHROPIC, cached=False),
 )

@@ -82,9 +82,8 @@ async def check_end(rig: Rig, case: Case, surface: Surface, seen: Seen) -> None:
     assert seen.text == (case.text if surface.streams or not case.code else ""), where
     assert (seen.ends, "secret" in seen.raw) == (1, False), where
     assert seen.retry_after == case.retry_after, where
-    entries = (await rig.log_of(seen.request_id)).since(0)
-    assert [entry.terminal for entry in entries] == [False] * (len(entries) - 1) + [True], where
-    last = entries[-1].event
+    record = await rig.record_of(seen.request_id)
+    last = record.run.log.since(0)[-1].event
     assert last.code == case.code if isinstance(last, Failed) else isinstance(last, Completed) and not case.code, where
 
 

@@ -1,0 +1,106 @@
+"""Many requests at once, of which many fail: each ends, what was used adds up, and nothing is left."""
+
+import asyncio
+import os
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+import msgspec
+import pytest
+
+from actors.llm_gateway.pricing import Prices
+from actors.llm_gateway.provider import Deadlines
+from actors.testing import End, Reply, Say
+from protocol.llm import Usage
+from protocol.requests import RequestState
+from tests.conformance.adapters import ADAPTERS, Adapter
+from tests.conformance.faults import ATTEMPTS, CASES, TOTAL
+from tests.conformance.rig import Rig, open_rig
+from tests.conformance.surfaces import SURFACES, Surface
+
+REQUESTS = int(os.environ.get("CONFORMANCE_REQUESTS", "1000"))
+BOUND = 50 + REQUESTS // 20  # seconds
+TOGETHER = 32
+FAULTY = 0.3  # of the upstream's replies
+SEED = 20
+DEADLINES = Deadlines(connect=5, first_token=1, between_chunks=1)
+
+Asked = Iterator[tuple[Adapter, Surface, str]]
+
+
+@pytest.mark.timeout(BOUND)
+async def test_every_request_ends_and_the_tokens_add_up() -> None:
+    """Any surface, provider and fault: each ends once, and the states say what the upstream has served and no more."""
+    dice = random.Random(SEED)
+    async with open_rig(ADAPTERS, deadlines=DEADLINES, total=TOTAL) as rig:
+        before = await rig.footprint()
+        good = replies(rig, dice)
+        asked = iter([(dice.choice(ADAPTERS), dice.choice(SURFACES), f"question {n}") for n in range(REQUESTS)])
+        states: list[RequestState] = []
+        async with asyncio.TaskGroup() as group:
+            for _ in range(TOGETHER):
+                group.create_task(ask_on(rig, asked, states))
+        ends = Counter(state.assistant_status for state in states)
+        assert ends["completed"] + ends["failed"] == REQUESTS
+        assert min(ends.values()) > REQUESTS // 20
+        await check_accounts(rig, good, states)
+        await rig.becomes(before)
+        await rig.rested()
+
+
+def replies(rig: Rig, dice: random.Random) -> set[int]:
+    """Let the upstream give more replies than there can be calls, and return which of them are good, by identity."""
+    seen = asyncio.Event()
+    seen.set()
+    faults = [case.script(seen)[0] for case in CASES if case.code and not case.deaf]
+    script = [dice.choice(faults) if dice.random() < FAULTY else answer(dice) for _ in range(REQUESTS * ATTEMPTS)]
+    rig.upstream.script(*script)
+    return {id(reply) for reply in script} - {id(reply) for reply in faults}
+
+
+def answer(dice: random.Random) -> Reply:
+    """A good answer of some size, cut anywhere, which perhaps says its end twice."""
+    tokens = dice.randrange(1, 4000)
+    usage = Usage(input_tokens=tokens, cached_input_tokens=dice.randrange(tokens), output_tokens=dice.randrange(1, 500))
+    ends = (End(usage=usage),) * dice.choice((1, 1, 2))
+    return Reply(steps=(*map(Say, "Many words." * dice.randrange(1, 4)), *ends), split=dice.choice((0, 0, 0, 150)))
+
+
+async def ask_on(rig: Rig, asked: Asked, states: list[RequestState]) -> None:
+    """Take one question after the other, and keep the state that its request ends in."""
+    for adapter, surface, text in asked:
+        seen = await surface.ask(rig.client, adapter.target, text)
+        where = surface.name, seen.raw
+        assert (seen.ends, "secret" in seen.raw) == (1, False), where
+        state = (await rig.record_of(seen.request_id)).state()
+        assert seen.code == (state.error.code if state.error is not msgspec.UNSET else ""), where
+        if seen.usage is not None:
+            assert seen.usage == surface.usage(state.usage), where
+        states.append(state)
+
+
+async def check_accounts(rig: Rig, good: set[int], states: list[RequestState]) -> None:
+    """By provider: as many answers, tokens and dollars in the states as the upstream has served."""
+    prices = Prices()
+    for adapter in ADAPTERS:
+        served = [
+            reply.steps[-1].usage or Usage()
+            for received, reply in rig.upstream.answered
+            if id(reply) in good and received.body["model"] == adapter.model and isinstance(reply.steps[-1], End)
+        ]
+        mine = [state for state in states if state.provider == adapter.name]
+        done = [state for state in mine if state.assistant_status == "completed"]
+        assert len(done) == len(served)
+        assert _sum(state.usage for state in mine) == _sum(served)
+        costs = [await prices.cost(adapter.price_id, adapter.model, usage) for usage in served]
+        told = [None if state.cost is None else state.cost.usd for state in done]
+        assert sorted(map(str, told)) == sorted(map(str, costs))
+        assert (None in told) == (not adapter.price_id)
+
+
+def _sum(usages: Iterable[Usage]) -> Usage:
+    total = Counter[str]()
+    for usage in usages:
+        total.update(msgspec.structs.asdict(usage))
+    return Usage(**total)
