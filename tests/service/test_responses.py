@@ -10,6 +10,7 @@ from aiohttp import ClientResponse
 
 from actors.event_log import ENTRY_BYTES
 from protocol.errors import ProviderError, TryAgainLater
+from protocol.events import Delta
 from service.http import sse
 from tests.service.bench import Call, Service, open_service
 
@@ -247,6 +248,41 @@ async def test_events_that_are_no_longer_held_are_refused() -> None:
         rest = await resumed(service, response_id, f"&starting_after={total - 8}")
         assert [event["sequence_number"] for event in rest] == list(range(total - 7, total + 1))
         assert ("".join(event.get("delta", "") for event in rest), rest[-1]) == ("wxyz", said[-1])
+
+
+async def test_a_reader_that_is_overtaken_is_told_where_it_was() -> None:
+    """By an event of its own: the response goes on, and its answer is there in the end."""
+    async with open_service(log_max_bytes=ENTRY_BYTES * 20) as service:
+        body = await (await service.post(PATH, BACKGROUND)).json()
+        call = await service.call()
+        wire = await service.connect("GET", f"{PATH}/{body['id']}?stream=true")
+        await wire.headers()
+        seen = events((await wire.chunk()).decode())
+        await call.tell(*[Delta(text="x")] * 100)
+        error = events((await wire.chunk()).decode())[0]
+        assert (error["type"], error["code"]) == ("error", "slow_consumer")
+        assert error["sequence_number"] == seen[-1]["sequence_number"]
+        assert await wire.chunk() == b""
+        await wire.leave()
+        body = await (await service.get(f"{PATH}/{body['id']}")).json()
+        assert body["output"][0]["content"][0]["text"] == "x" * 100
+
+
+async def test_a_response_that_somebody_else_shares_is_cancelled_alone(service: Service) -> None:
+    """Its events end with it, under the same numbers for whoever comes later; the other one goes on."""
+    same = BACKGROUND | {"temperature": 0}
+    first = await (await service.post(PATH, same)).json()
+    call = await service.call()
+    second = await (await service.post(PATH, same)).json()
+    await call.say("a", "b")
+    await service.post(f"{PATH}/{second['id']}/cancel", None)
+    await call.say("c")
+    await call.end()
+    whole, cut = await resumed(service, first["id"]), await resumed(service, second["id"])
+    assert "".join(event.get("delta", "") for event in whole) == "abc"
+    assert (cut[-1]["response"]["status"], cut[-1]["response"]["output"][0]["content"][0]["text"]) == ("cancelled", "ab")
+    assert [event["sequence_number"] for event in cut] == list(range(7))
+    assert [event.get("delta") for event in cut[:-1]] == [event.get("delta") for event in whole[: len(cut) - 1]]
 
 
 async def test_an_answer_that_may_begin_anew_is_not_streamed_here(service: Service) -> None:
