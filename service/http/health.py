@@ -11,7 +11,7 @@ from aiohttp import web
 
 from protocol.cache import GetCacheStats
 from protocol.errors import TidegateError
-from protocol.gateway import GetProviders
+from protocol.gateway import GetProviders, ResolveModel
 from protocol.hub import GetHubStats
 from service.container import Container
 from service.context import container_of
@@ -108,12 +108,12 @@ async def _timed(ask: Callable[[], Awaitable[object]], *, worst: CheckStatus) ->
 
 
 async def _provider(container: Container) -> tuple[CheckStatus, str]:
-    """Say how the provider of the default model is; another one that failed only degrades the service.
+    """Say how the provider is that is asked first for the default model; another that failed only degrades the service.
 
     Another one that is still to be loaded is none of our concern: nobody has asked for it.
     """
     providers = await container.gateway.ask(GetProviders(), timeout=ASK_TIMEOUT)
-    default = container.settings.provider
+    default = (await container.gateway.ask(ResolveModel("default"), timeout=ASK_TIMEOUT)).provider
     state = next((provider.state for provider in providers if provider.name == default), "ready")
     failed = [provider for provider in providers if provider.state == "failed"]
     detail = ", ".join(f"{provider.name}: {provider.detail or provider.state}" for provider in failed)

@@ -6,21 +6,26 @@ from typing import Any
 import pytest
 
 from actors.runtime import Actor, handles
-from protocol.gateway import GetProviders, ProviderStatus
+from protocol.gateway import GetProviders, ModelInfo, ProviderStatus, ResolveModel
 from service.container import open_container
 from service.http.health import Check, overall
 from service.settings import Settings
 
 
-class Model(Actor[GetProviders]):
+class Model(Actor[GetProviders | ResolveModel]):
     """Only says how its providers are."""
 
-    def __init__(self, *states: tuple[str, str]) -> None:
+    def __init__(self, *states: tuple[str, str], default: str) -> None:
         self._states = states
+        self._default = default
 
     @handles(GetProviders)
     async def providers(self, message: GetProviders) -> tuple[ProviderStatus, ...]:
         return tuple(ProviderStatus(name=name, state=state) for name, state in self._states)
+
+    @handles(ResolveModel)
+    async def resolve(self, message: ResolveModel) -> ModelInfo:
+        return ModelInfo(message.model, self._default)
 
 
 async def _ask(start: Callable[..., Awaitable[Any]], path: str = "/api/health") -> tuple[int, dict[str, Any]]:
@@ -42,19 +47,20 @@ async def test_all_is_well(start: Callable[..., Awaitable[Any]]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("states", "health", "status", "ready"),
+    ("default", "states", "health", "status", "ready"),
     [
-        ([("openai", "ready"), ("local", "loading")], "healthy", 200, 200),
-        ([("openai", "loading")], "degraded", 200, 503),
-        ([("openai", "ready"), ("local", "failed")], "degraded", 200, 200),
-        ([("openai", "failed"), ("local", "ready")], "unhealthy", 503, 503),
+        ("openai", [("openai", "ready"), ("local", "loading")], "healthy", 200, 200),
+        ("openai", [("openai", "loading")], "degraded", 200, 503),
+        ("openai", [("openai", "ready"), ("local", "failed")], "degraded", 200, 200),
+        ("openai", [("openai", "failed"), ("local", "ready")], "unhealthy", 503, 503),
+        ("a-route's", [("openai", "failed"), ("a-route's", "ready")], "degraded", 200, 200),
     ],
 )
 async def test_the_default_provider_decides(
-    settings: Settings, states: list[tuple[str, str]], health: str, status: int, ready: int
+    settings: Settings, default: str, states: list[tuple[str, str]], health: str, status: int, ready: int
 ) -> None:
     """While its model loads the service lives but is not ready; when it failed the service can't do its work."""
-    make: Any = lambda: Model(*states)  # noqa: E731 - it only has to look like a gateway
+    make: Any = lambda: Model(*states, default=default)  # noqa: E731 - it only has to look like a gateway
     async with open_container(settings, gateway=make) as container:
         from aiohttp.test_utils import TestClient, TestServer  # noqa: PLC0415
 
