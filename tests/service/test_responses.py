@@ -280,7 +280,8 @@ async def test_a_response_that_somebody_else_shares_is_cancelled_alone(service: 
     await call.end()
     whole, cut = await resumed(service, first["id"]), await resumed(service, second["id"])
     assert "".join(event.get("delta", "") for event in whole) == "abc"
-    assert (cut[-1]["response"]["status"], cut[-1]["response"]["output"][0]["content"][0]["text"]) == ("cancelled", "ab")
+    last = cut[-1]["response"]
+    assert (last["status"], last["output"][0]["content"][0]["text"]) == ("cancelled", "ab")
     assert [event["sequence_number"] for event in cut] == list(range(7))
     assert [event.get("delta") for event in cut[:-1]] == [event.get("delta") for event in whole[: len(cut) - 1]]
 
