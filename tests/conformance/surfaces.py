@@ -59,6 +59,7 @@ class Surface:
         failures: what each code is there, where it comes before any content.
         streams: whether content comes before the end, so that a failure after it can't have a status of its own.
         status: of an answer, and of a failure that comes after content.
+        begun: the kind of every failure that comes after content; empty for the same as before it.
         cached: whether its count of input tokens includes those from the provider's cache.
     """
 
@@ -67,6 +68,7 @@ class Surface:
     failures: dict[str, Failure]
     streams: bool = True
     status: int = 200
+    begun: str = ""
     cached: bool = True
 
     def usage(self, usage: Usage) -> tuple[int, int]:
@@ -76,7 +78,7 @@ class Surface:
     def failure(self, code: str, *, begun: bool) -> Failure:
         """What a client sees of a failure."""
         failure = self.failures[code]
-        return Failure(self.status, failure.kind) if begun and self.streams else failure
+        return Failure(self.status, self.begun or failure.kind) if begun and self.streams else failure
 
 
 # -------------------------------------------------------------------------------------------------------------- native
@@ -181,6 +183,46 @@ async def openai_streamed(client: ClientSession, model: str, text: str) -> Seen:
         code=errors[0]["code"] if errors else "",
         raw=raw,
         usage=(used[0]["prompt_tokens"], used[0]["completion_tokens"]) if used else None,
+    )
+
+
+async def responses_whole(client: ClientSession, model: str, text: str) -> Seen:
+    """Ask for a response in one piece."""
+    async with client.post("/v1/responses", json={"model": model, "input": text}) as response:
+        raw = await response.text()
+    if response.status != 200:
+        return _openai_refusal(response, raw)
+    return _response(response, json.loads(raw), 1, raw)
+
+
+async def responses_streamed(client: ClientSession, model: str, text: str) -> Seen:
+    """Ask for a response as a stream of numbered events; the text is what its pieces are together."""
+    async with client.post("/v1/responses", json={"model": model, "input": text, "stream": True}) as response:
+        raw = await response.text()
+    if response.status != 200:
+        return _openai_refusal(response, raw)
+    events = [json.loads(line[6:]) for line in raw.split("\n") if line.startswith("data: ")]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    ends = [event for event in events if event["type"] in ("response.completed", "response.failed")]
+    assert events[-1] is ends[-1], raw
+    pieces = [event["delta"] for event in events if event["type"] == "response.output_text.delta"]
+    seen = _response(response, ends[-1]["response"], len(ends), raw)
+    assert seen.text == "".join(pieces)
+    return seen
+
+
+def _response(response: ClientResponse, body: Any, ends: int, raw: str) -> Seen:  # noqa: ANN401 - JSON
+    used, error = body["usage"], body["error"] or {}
+    assert body["status"] == ("failed" if error else "completed")
+    return Seen(
+        response.headers["x-request-id"],
+        response.status,
+        "".join(part["text"] for item in body["output"] for part in item["content"]),
+        ends,
+        kind=error.get("code", ""),
+        code=error.get("type", ""),
+        raw=raw,
+        usage=None if used is None else (used["input_tokens"], used["output_tokens"]),
     )
 
 
@@ -300,6 +342,8 @@ SURFACES = (
     Surface("websocket", websocket, {code: Failure(101, "error") for code in NATIVE}, status=101),
     Surface("openai_whole", openai_whole, OPENAI, streams=False),
     Surface("openai_streamed", openai_streamed, OPENAI),
+    Surface("responses_whole", responses_whole, OPENAI, streams=False),
+    Surface("responses_streamed", responses_streamed, OPENAI, begun="server_error"),
     Surface("anthropic_whole", anthropic_whole, ANTHROPIC, streams=False, cached=False),
     Surface("anthropic_streamed", anthropic_streamed, ANTHROPIC, cached=False),
 )

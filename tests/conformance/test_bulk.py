@@ -11,7 +11,7 @@ import pytest
 
 from actors.llm_gateway.pricing import Prices
 from actors.llm_gateway.provider import Deadlines
-from actors.testing import End, Reply, Say
+from actors.testing import End, Received, Reply, Say
 from protocol.llm import Usage
 from protocol.requests import RequestState
 from tests.conformance.adapters import ADAPTERS, Adapter
@@ -37,11 +37,11 @@ async def test_every_request_ends_and_the_tokens_add_up() -> None:
         before = await rig.footprint()
         good = replies(rig, dice)
         asked = iter([(dice.choice(ADAPTERS), dice.choice(SURFACES), f"question {n}") for n in range(REQUESTS)])
-        states: list[RequestState] = []
+        states: dict[str, RequestState] = {}
         async with asyncio.TaskGroup() as group:
             for _ in range(TOGETHER):
                 group.create_task(ask_on(rig, asked, states))
-        ends = Counter(state.assistant_status for state in states)
+        ends = Counter(state.assistant_status for state in states.values())
         assert ends["completed"] + ends["failed"] == REQUESTS
         assert min(ends.values()) > REQUESTS // 20
         await check_accounts(rig, good, states)
@@ -67,7 +67,7 @@ def answer(dice: random.Random) -> Reply:
     return Reply(steps=(*map(Say, "Many words." * dice.randrange(1, 4)), *ends), split=dice.choice((0, 0, 0, 150)))
 
 
-async def ask_on(rig: Rig, asked: Asked, states: list[RequestState]) -> None:
+async def ask_on(rig: Rig, asked: Asked, states: dict[str, RequestState]) -> None:
     """Take one question after the other, and keep the state that its request ends in."""
     for adapter, surface, text in asked:
         seen = await surface.ask(rig.client, adapter.target, text)
@@ -77,26 +77,35 @@ async def ask_on(rig: Rig, asked: Asked, states: list[RequestState]) -> None:
         assert seen.code == (state.error.code if state.error is not msgspec.UNSET else ""), where
         if seen.usage is not None:
             assert seen.usage == surface.usage(state.usage), where
-        states.append(state)
+        states[text] = state
 
 
-async def check_accounts(rig: Rig, good: set[int], states: list[RequestState]) -> None:
+async def check_accounts(rig: Rig, good: set[int], states: dict[str, RequestState]) -> None:
     """By provider: as many answers, tokens and dollars in the states as the upstream has served."""
     prices = Prices()
+    answered = [(question(received), reply) for received, reply in rig.upstream.answered if id(reply) in good]
+    done = {text for text, state in states.items() if state.assistant_status == "completed"}
+    lost = {text: states[text].attempts for text, _ in answered if text not in done}
+    assert (lost, len(answered)) == ({}, len(done))
     for adapter in ADAPTERS:
-        served = [
-            reply.steps[-1].usage or Usage()
-            for received, reply in rig.upstream.answered
-            if id(reply) in good and received.body["model"] == adapter.model and isinstance(reply.steps[-1], End)
-        ]
-        mine = [state for state in states if state.provider == adapter.name]
-        done = [state for state in mine if state.assistant_status == "completed"]
-        assert len(done) == len(served)
+        mine = [state for state in states.values() if state.provider == adapter.name]
+        served = [_usage(reply) for text, reply in answered if states[text].provider == adapter.name]
         assert _sum(state.usage for state in mine) == _sum(served)
         costs = [await prices.cost(adapter.price_id, adapter.model, usage) for usage in served]
-        told = [None if state.cost is None else state.cost.usd for state in done]
+        told = [state.cost and state.cost.usd for state in mine if state.assistant_status == "completed"]
         assert sorted(map(str, told)) == sorted(map(str, costs))
         assert (None in told) == (not adapter.price_id)
+
+
+def question(received: Received) -> str:
+    """What the upstream was asked."""
+    content = received.body["messages"][-1]["content"]
+    return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
+def _usage(reply: Reply) -> Usage:
+    last = reply.steps[-1]
+    return (last.usage if isinstance(last, End) else None) or Usage()
 
 
 def _sum(usages: Iterable[Usage]) -> Usage:

@@ -12,7 +12,7 @@ from tests.conformance.faults import ATTEMPTS, CASES, HELLO, Case
 from tests.conformance.rig import SOON, Rig, open_rig
 from tests.conformance.surfaces import SURFACES, Failure, Seen, Surface
 
-TOGETHER = 3  # surfaces
+TOGETHER = 4  # surfaces
 
 
 @pytest.fixture(autouse=True)
