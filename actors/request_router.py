@@ -149,6 +149,7 @@ class RequestRouter(Actor[RouterMessage]):
             run.log.append(failure(ShuttingDown("the run was stopped before its end")))
             run.span.end()
             self._runs.ended(run)
+        await self._actors.kill()
 
     @handles(Submit)
     async def submit(self, message: Submit) -> Submitted | Deferred[Submitted]:

@@ -14,6 +14,7 @@ from actors.runtime import Actor, Deferred, Ref, handles
 from actors.runtime.testing import TestSystem
 from protocol.cache import CacheGet, CachePut
 from protocol.errors import (
+    ActorFailed,
     DeadlineExceeded,
     IdempotencyKeyReused,
     NotFound,
@@ -500,3 +501,19 @@ async def test_a_slow_cache_counts_as_one_that_has_nothing() -> None:
         await system.advance(1.0)
         assert (await asking).handle.source == "upstream"
         await cache.expect(CachePut)
+
+
+async def test_a_router_that_fails_ends_its_runs_and_serves_again(bench: Bench) -> None:
+    """A fault of ours in the router costs what it kept, not the service: readers are told, new requests are taken."""
+    kept = await bench.submit()
+    call = await bench.call()
+    with pytest.raises(ActorFailed):
+        await bench.router.ask(GetRequest(["no", "id"]), timeout=5)  # type: ignore[arg-type]
+    await bench.system.advance(5)
+    _, end = await read(kept.handle.stream)
+    assert isinstance(end, Failed)
+    assert end.code == "shutting_down"
+    await call.cancelled.wait()
+    again = await bench.submit()
+    await (await bench.call()).say("here again")
+    assert (await read(again.handle.stream))[0] == "here again"

@@ -49,6 +49,7 @@ class Keyed(Generic[M]):
         core: the system's collaborators.
         name: the name of the family, and of its actors' spans.
         spawn: makes the body of the actor for a key, which begins when the one given has ended.
+        closed: is called once, when the family takes no new keys any more.
         idle: seconds.
         limit: how many actors there may be; as many again may be on their way out.
     """
@@ -59,6 +60,7 @@ class Keyed(Generic[M]):
         name: str,
         spawn: Callable[[str, Cell | None], Cell],
         *,
+        closed: "Callable[[Keyed[M]], object]",
         idle: float,
         limit: int,
     ) -> None:
@@ -67,13 +69,14 @@ class Keyed(Generic[M]):
         self.name = name
         self._core = core
         self._spawn = spawn
+        self._on_close = closed
         self._idle = idle
         self._limit = limit
         self._cells: dict[str, Cell] = {}
         self._leaving: dict[str, Cell] = {}
         self._resting: OrderedDict[str, float] = OrderedDict()
         self._sweep: Handle | None = None
-        self._closed = False
+        self._closed = self._released = False
         self._nowhere = Mailbox(1, "reject")
         self._nowhere.close()
 
@@ -146,11 +149,22 @@ class Keyed(Generic[M]):
         self.close()
 
     def close(self) -> None:
-        """Take no new keys, and let nothing of the family's own remain on the clock."""
-        self._closed = True
+        """Take no new keys, and let nothing of the family's own remain on the clock. The name is free again."""
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
+        if not self._released:
+            self._closed = self._released = True
+            self._on_close(self)
+
+    async def kill(self) -> None:
+        """Take no new keys, end every actor now, and wait for that."""
+        cells = [*self._cells.values(), *self._leaving.values()]
+        self.close()
+        for cell in cells:
+            cell.kill()
+        for cell in cells:
+            await cell.end()
 
     def _leave(self, key: str, cell: Cell) -> None:
         if len(self._leaving) >= self._limit:

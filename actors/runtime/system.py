@@ -98,7 +98,7 @@ class System:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open = False
-        for family in self._families:
+        for family in tuple(self._families):
             family.close()
         for cell in reversed(list(self._cells)):
             cell.kill()
@@ -184,7 +184,11 @@ class System:
             self._cells[cell] = None
             return cell
 
-        family = Keyed[M](self._core, name, spawn, idle=idle, limit=limit)
+        def closed(family: Keyed[M]) -> None:
+            self._families.remove(family)
+            self._names.discard(name)
+
+        family = Keyed[M](self._core, name, spawn, closed=closed, idle=idle, limit=limit)
         self._families.append(family)
         self._names.add(name)
         return family

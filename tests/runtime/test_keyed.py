@@ -253,3 +253,17 @@ async def test_figures_are_checked(idle: float, limit: int) -> None:
     async with TestSystem() as system:
         with pytest.raises(ValueError, match="must be positive"):
             system.keyed(lambda key: Account(key, []), name="account", idle=idle, limit=limit)
+
+
+async def test_a_family_that_is_killed_gives_its_name_back() -> None:
+    """Whoever owns a family may end it with itself, and set up another of the same name after a restart."""
+    seen = list[str]()
+    async with TestSystem() as system:
+        accounts = system.keyed(lambda key: Account(key, seen), name="account", idle=60, limit=8)
+        assert await accounts.ref("a").ask(Add(2), timeout=1) == 2
+        await accounts.kill()
+        assert seen == ["a started", "a stopped"]
+        with pytest.raises(ActorStopped):
+            await accounts.ref("a").ask(Add(1), timeout=1)
+        again = system.keyed(lambda key: Account(key, seen), name="account", idle=60, limit=8)
+        assert await again.ref("a").ask(Add(1), timeout=1) == 1
