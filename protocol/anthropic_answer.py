@@ -5,10 +5,11 @@ from typing import Any, Final
 
 import msgspec
 
+from protocol.answer import content_of
 from protocol.anthropic import DIALECT, tool_input
 from protocol.errors import PROBLEMS, Family, TidegateError
 from protocol.events import Cancelled, Completed, Delta, Entry, Failed, Snapshot, ToolCallDelta
-from protocol.llm import FinishReason, ToolCall, Usage
+from protocol.llm import FinishReason, Usage
 
 ID_PREFIX: Final = "msg_"
 OVERLOADED_STATUS: Final = 529  # the dialect's own
@@ -148,11 +149,6 @@ def _tail(entry: Entry) -> bytes:
     return _ARGUMENTS % _json(event.arguments) if isinstance(event, ToolCallDelta) else b""
 
 
-class _Plain(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    text: str
-    tool_calls: tuple[ToolCall, ...] = ()
-
-
 def message_body(request_id: str, model: str, completed: Completed, *, structured: bool) -> bytes:
     """Return the body of a whole ``message``.
 
@@ -162,25 +158,12 @@ def message_body(request_id: str, model: str, completed: Completed, *, structure
         completed: the end of the log.
         structured: whether the request had a schema.
     """
-    text, calls = _content(completed, structured=structured)
+    text, calls = content_of(completed, structured=structured)
     blocks: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
     blocks += [
         {"type": "tool_use", "id": call.id, "name": call.name, "input": tool_input(call.arguments)} for call in calls
     ]
     return _json(_message(request_id, model, blocks, STOP_REASONS[completed.finish_reason], completed.usage))
-
-
-def _content(completed: Completed, *, structured: bool) -> tuple[str, tuple[ToolCall, ...]]:
-    """Return the text and the calls; a model that asks for a tool first has not answered in the schema's shape yet."""
-    try:
-        plain = msgspec.json.decode(completed.result, type=_Plain)
-    except msgspec.ValidationError:
-        if not structured:
-            raise
-    else:
-        if plain.tool_calls or not structured:
-            return plain.text, plain.tool_calls
-    return bytes(completed.result).decode(), ()
 
 
 def _message(

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from protocol.answer import content_of
 from protocol.errors import PROBLEMS, FieldError, InvalidRequest, TidegateError
 from protocol.events import Cancelled, Completed, Delta, Entry, Failed, Snapshot, ToolCallDelta
 from protocol.gateway import ModelInfo
@@ -325,14 +326,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
     }
 
 
-class _Text(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    text: str
-    tool_calls: tuple[ToolCall, ...] = ()
-
-
-def completion_body(
-    request_id: str, created: int, model: str, completed: Completed, *, structured: bool | None = None
-) -> bytes:
+def completion_body(request_id: str, created: int, model: str, completed: Completed, *, structured: bool) -> bytes:
     """Return the body of a whole ``chat.completion``.
 
     Args:
@@ -340,11 +334,9 @@ def completion_body(
         created: Unix time in seconds.
         model: the model as the client named it.
         completed: the end of the log.
-        structured: whether the request had a schema; where None, it is judged by the result's shape.
+        structured: whether the request had a schema.
     """
-    if completed.finish_reason == "tool_calls":
-        structured = None
-    text, calls = _content(completed.result, structured=structured)
+    text, calls = content_of(completed, structured=structured)
     message: dict[str, Any] = {
         "role": "assistant",
         "content": text if text or not calls else None,
@@ -361,18 +353,6 @@ def completion_body(
         "usage": _usage(completed.usage),
     }
     return _json(body)
-
-
-def _content(result: msgspec.Raw, *, structured: bool | None) -> tuple[str, tuple[ToolCall, ...]]:
-    if not structured:
-        try:
-            plain = msgspec.json.decode(result, type=_Text)
-        except msgspec.ValidationError:
-            if structured is not None:
-                raise
-        else:
-            return plain.text, plain.tool_calls
-    return bytes(result).decode(), ()
 
 
 def wire_call(call: ToolCall) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from protocol.answer import content_of
 from protocol.errors import PROBLEMS, Family, InternalError
 from protocol.events import Cancelled, Completed, Failed
 from protocol.llm import ChatMessage, ChatRequest, FinishReason, Tool, ToolCall, Usage
@@ -19,11 +20,6 @@ REASONS: Final[dict[FinishReason, str]] = {"length": "max_output_tokens", "conte
 ERROR_CODES: Final[dict[Family, str]] = {"request": "invalid_prompt", "rate_limit": "rate_limit_exceeded"}
 
 _json = msgspec.json.Encoder(decimal_format="string").encode
-
-
-class _Plain(msgspec.Struct, frozen=True, rename="camel"):
-    text: str
-    tool_calls: tuple[ToolCall, ...] = ()
 
 
 def response_body(handle: RequestHandle) -> bytes:
@@ -130,19 +126,6 @@ def call_item(call: ToolCall, status: str) -> dict[str, Any]:
         "arguments": call.arguments,
         "status": status,
     }
-
-
-def content_of(event: Completed, *, structured: bool) -> tuple[str, tuple[ToolCall, ...]]:
-    """Return the text and the calls of an answer; ``structured`` says whether the request had a schema."""
-    if not structured or event.finish_reason == "tool_calls":
-        try:
-            plain = msgspec.json.decode(event.result, type=_Plain)
-        except msgspec.ValidationError:
-            if not structured:
-                raise
-        else:
-            return plain.text, plain.tool_calls
-    return bytes(event.result).decode(), ()
 
 
 def history_of(handle: RequestHandle) -> tuple[ChatMessage, ...]:

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from protocol.answer import content_of
 from protocol.errors import UnrecoverablePosition
 from protocol.events import Cancelled, Completed, Delta, Entry, Failed, Snapshot, Started, ToolCallDelta
 from protocol.llm import ToolCall
@@ -21,7 +22,6 @@ from protocol.responses_answer import (
     REASONS,
     call_item,
     completed,
-    content_of,
     failed,
     frame,
     message_item,
