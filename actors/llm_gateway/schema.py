@@ -2,12 +2,14 @@
 
 from collections import OrderedDict
 from itertools import islice
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import jsonschema_rs
 import msgspec
 
 from protocol.errors import FieldError, InvalidRequest, SchemaMismatch
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Validator
 
 MAX_ERRORS: Final = 20
 COMPILED: Final = 128
@@ -18,12 +20,14 @@ def check_schema(schema: dict[str, Any]) -> None:
     compile_schema(schema)
 
 
-def compile_schema(schema: dict[str, Any]) -> jsonschema_rs.Validator:
+def compile_schema(schema: dict[str, Any]) -> "Validator":
     """Return a validator. References to other documents are refused, not fetched.
 
     Raises:
         InvalidRequest: ``invalid_schema``, with the place of the fault.
     """
+    import jsonschema_rs  # noqa: PLC0415 - an embedder without schemas does not pay for it
+
     try:
         return jsonschema_rs.validator_for(schema, offline=True)
     except jsonschema_rs.ValidationError as error:
@@ -43,9 +47,9 @@ class Schemas:
 
     def __init__(self, limit: int = COMPILED) -> None:
         self._limit = limit
-        self._compiled: OrderedDict[bytes, jsonschema_rs.Validator] = OrderedDict()
+        self._compiled: OrderedDict[bytes, Validator] = OrderedDict()
 
-    def validator(self, schema: dict[str, Any]) -> jsonschema_rs.Validator:
+    def validator(self, schema: dict[str, Any]) -> "Validator":
         """Return the validator of ``schema``. Raises ``InvalidRequest`` as ``compile_schema`` does."""
         key = msgspec.json.encode(schema)
         found = self._compiled.get(key)
@@ -58,7 +62,7 @@ class Schemas:
         return found
 
 
-def validated(text: str, validator: jsonschema_rs.Validator) -> msgspec.Raw:
+def validated(text: str, validator: "Validator") -> msgspec.Raw:
     """Return ``text`` as the JSON that it is.
 
     Raises:
