@@ -2,10 +2,9 @@
 
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
-from jsonschema_rs import Validator
 
 from actors.llm_gateway.admission import Lane
 from actors.llm_gateway.fallback import Course
@@ -27,6 +26,9 @@ from protocol.gateway import (
     ResolveModel,
 )
 from protocol.routes import ProviderSpec, Routes, SetRoutes
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Validator
 
 MARGIN: Final = 0.02  # seconds by which our deadline precedes the asker's, so that it hears a typed error
 
@@ -191,7 +193,7 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
                     await self._let_go(leg.upstream)
 
     async def _answer(
-        self, message: Complete, legs: Sequence[Leg], deadline: float, validator: Validator | None
+        self, message: Complete, legs: Sequence[Leg], deadline: float, validator: "Validator | None"
     ) -> Completion:
         course = Course(
             message,
