@@ -117,6 +117,7 @@ def test_every_operation_is_listed() -> None:
     """The table of endpoints has each address that the service describes."""
     section = README.partition("## Endpoints")[2].partition("\n## ")[0]
     said = section.replace("…/live`", "/api/health/live`").replace("…/ready`", "/api/health/ready`")
+    said = said.replace("`GET …/{id}`, `POST …/{id}/cancel`", "`/v1/responses/{id}` `/v1/responses/{id}/cancel`")
     for method, path, *_ in OPERATIONS:
         assert f"{path}`" in said, (method, path)
 

@@ -84,6 +84,18 @@ class Watch:
             self._timer = self._clock.call_at(self._due, self._check)
 
     def _check(self) -> None:
+        """Look whether time is up; where it seems so, once more in the next turn of the loop.
+
+        After a pause of the whole process the timer comes before the bytes that were waiting at the socket all along.
+        """
+        if self._clock.time() < self._moment():
+            self._arm()
+        elif self._timer is not None:
+            asyncio.get_running_loop().call_soon(self._end)
+
+    def _end(self) -> None:
+        if self._timer is None:
+            return
         if self._clock.time() < self._moment():
             self._arm()
         else:

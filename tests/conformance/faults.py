@@ -11,11 +11,11 @@ Script = Callable[[asyncio.Event], tuple[Reply, ...]]
 
 ATTEMPTS = 2
 PATIENT = Deadlines(connect=5, first_token=20, between_chunks=20)
-HASTY = Deadlines(connect=5, first_token=0.1, between_chunks=0.1)
+HASTY = Deadlines(connect=5, first_token=0.3, between_chunks=0.3)
 HELLO = "Hello world"
 BEGUN = "Hel"
 TOTAL = 20.0  # seconds
-SHORT = 0.2  # seconds
+SHORT = 0.4  # seconds
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,10 @@ async def suffer(rig: Rig, case: Case, adapter: Adapter, surfaces: Sequence[Surf
         upstream.hang_up()
     calls = upstream.calls + len(replies)
     asking = asyncio.gather(*(surface.ask(rig.client, adapter.target, "hi") for surface in surfaces))
-    await upstream.called(calls)
+    called = asyncio.ensure_future(upstream.called(calls))
+    await asyncio.wait((called, asking), return_when=asyncio.FIRST_COMPLETED)
+    called.cancel()
+    assert upstream.calls == calls, f"{upstream.calls} of {calls} calls came before the answers"
     if case.begun:
         await rig.told(case.text, len(surfaces))
     seen.set()

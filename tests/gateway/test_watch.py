@@ -101,3 +101,24 @@ async def test_a_pause_is_as_long_as_it_says() -> None:
     assert not clock.step(2.9)
     assert clock.step(3)
     await task
+
+
+async def test_what_had_come_during_a_pause_counts() -> None:
+    """A process that was held up finds its timer due and the answer at the socket: the answer is a sign of life."""
+    clock = ManualClock()
+    watch = Watch(clock, 100, silence=5)
+    socket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def read() -> str:
+        async with watch:
+            await socket
+            watch.heard()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            return "an answer"
+
+    task = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    socket.set_result(None)
+    move(clock, 6)
+    assert await task == "an answer"
