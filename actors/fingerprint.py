@@ -12,16 +12,20 @@ _ENCODER = msgspec.msgpack.Encoder(order="deterministic", decimal_format="string
 _DIGEST_BYTES = 20
 
 
-def fingerprint(tenant: str, request: ChatRequest, prompt_version: str = "", *, restart: bool = False) -> bytes:
+def fingerprint(
+    tenant: str, request: ChatRequest, prompt_version: str = "", *, restart: bool = False, repair: bool = False
+) -> bytes:
     """Return a digest of everything that shapes the answer, scoped to the tenant.
 
-    With ``restart`` it is another one: a log in which the answer begins anew is not for readers who can't take that.
+    With ``restart`` it is another one, and with ``repair`` where there is a schema: a log in which the answer begins
+    anew is not for readers who can't take that.
 
     Two dialects that ask the same have the same fingerprint, unless one of them passes fields through to its upstream.
     """
     if request.dialect != "native" and not request.extra:
         request = msgspec.structs.replace(request, dialect="native")
-    return _digest((tenant, prompt_version, request, "restart") if restart else (tenant, prompt_version, request))
+    marks = (("restart",) if restart else ()) + (("repair",) if repair and request.schema is not None else ())
+    return _digest((tenant, prompt_version, request, *marks))
 
 
 def body_digest(submit: Submit) -> bytes:

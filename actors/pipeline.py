@@ -167,6 +167,7 @@ class _Step(Generic[InputT]):
             timeout=stage.timeout,
             cache_ttl=stage.cache_ttl,
             on_abandon=stage.on_abandon,
+            repair=True,
             prompt_version=stage.prompt.version,
             session_id=caller.session_id,
         )

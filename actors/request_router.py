@@ -163,6 +163,7 @@ class RequestRouter(Actor[RouterMessage]):
             message.request,
             message.delivery.prompt_version,
             restart=message.delivery.on_attempt_failed == "restart",
+            repair=message.delivery.repair,
         )
         run = self._joinable(message, digest)
         if run is not None:

@@ -110,6 +110,7 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
             tenant=run.tenant,
             sink=RunSink(run),
             restart=run.delivery.on_attempt_failed == "restart",
+            repair=run.delivery.repair,
         )
         self._call = self.ask_then(self._gateway, complete, timeout=run.delivery.timeout, ok=Finished, err=Broken)
 

@@ -45,7 +45,7 @@ class ToolCallDelta(_Event, frozen=True, tag="tool_call"):
 
 
 class AttemptFailed(_Event, frozen=True, tag="attempt_failed"):
-    """A boundary: the call that gave the content so far broke off.
+    """A boundary: the call that gave the content so far broke off, or its whole answer did not match the schema.
 
     Attributes:
         provider: whose call it was.

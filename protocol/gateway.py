@@ -67,12 +67,14 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
         sink: who is told while it comes; None for nobody.
         restart: whether the answer may begin anew after a call that has brought content broke off; the sink is told so
             by an ``AttemptFailed`` with ``restart``.
+        repair: whether a whole answer that does not match the schema is given back to the model, once and with what is
+            wrong with it; where content has been told, the sink is told that it is void as with ``restart``.
 
     Raises (as replies):
         NotFound: ``model_not_found``.
         Overloaded: ``provider_overloaded``: the provider's queue is full.
         ProviderError: the model's side failed, and the retries are spent.
-        SchemaMismatch: the answer is whole but does not match the schema.
+        SchemaMismatch: the answer is whole but does not match the schema, also after its repair.
         DeadlineExceeded: out of time.
     """
 
@@ -83,6 +85,7 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
     tenant: str = ""
     sink: ProgressSink | None = None
     restart: bool = False
+    repair: bool = False
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

@@ -40,6 +40,8 @@ class RequestOptions(_Wire, frozen=True, forbid_unknown_fields=True):
         on_abandon: what happens when nobody follows the request: ``finish``, or ``cancel`` after a grace period.
         on_attempt_failed: what happens when a call breaks off after content: ``fail``, or ``restart``, by which the
             answer begins anew and the content so far is void.
+        repair: whether an answer that does not match the schema is given back to the model once, to be corrected; the
+            answer then begins anew and the content so far is void. Without a schema it means nothing.
         prompt_version: part of the fingerprint, so that a new prompt version never meets an old answer.
     """
 
@@ -53,6 +55,7 @@ class RequestOptions(_Wire, frozen=True, forbid_unknown_fields=True):
     cache_ttl_ms: int = DEFAULT_CACHE_TTL_MS
     on_abandon: OnAbandon = "finish"
     on_attempt_failed: OnAttemptFailed = "fail"
+    repair: bool = True
     prompt_version: str = ""
 
 
@@ -79,6 +82,8 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         on_abandon: what happens when nobody follows the request.
         on_attempt_failed: what happens when a call breaks off after content. Part of the fingerprint where it is
             ``restart``: only readers that can take content back may share such a log.
+        repair: whether an answer that does not match the schema is given back to the model once. Part of the
+            fingerprint where there is a schema, for the same reason.
         prompt_version: part of the fingerprint.
         session_id: the caller's own name for a row of requests.
         metadata: the caller's own notes.
@@ -90,6 +95,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     cache_ttl: float = DEFAULT_CACHE_TTL_MS / 1000
     on_abandon: OnAbandon = "finish"
     on_attempt_failed: OnAttemptFailed = "fail"
+    repair: bool = False
     prompt_version: str = ""
     session_id: str = ""
     metadata: dict[str, str] = {}

@@ -26,6 +26,14 @@ def test_two_dialects_that_ask_the_same_share() -> None:
 def test_only_those_who_can_take_content_back_share_an_answer_that_may_begin_anew() -> None:
     """A stream of a compatible dialect never joins or replays such a log."""
     assert fingerprint("t", HELLO, restart=True) == fingerprint("t", HELLO, restart=True) != fingerprint("t", HELLO)
+    kinds = [(restart, repair) for restart in (False, True) for repair in (False, True)]
+    assert len({fingerprint("t", HELLO, restart=restart, repair=repair) for restart, repair in kinds}) == len(kinds)
+
+
+def test_without_a_schema_there_is_nothing_to_repair() -> None:
+    """So whoever could have an answer repaired shares it with everybody."""
+    text = replace(HELLO, schema=None)
+    assert fingerprint("t", text, repair=True) == fingerprint("t", text)
 
 
 @pytest.mark.parametrize(

@@ -417,10 +417,10 @@ async def test_no_end_is_lost_when_the_router_is_busy(bench: Bench) -> None:
 
 
 async def test_the_gateway_learns_whose_run_it_is(bench: Bench) -> None:
-    """So that it can share a provider's places fairly."""
-    await bench.submit(tenant="acme", on_attempt_failed="restart")
+    """So that it can share a provider's places fairly, and knows whether content may be taken back."""
+    await bench.submit(tenant="acme", on_attempt_failed="restart", repair=True)
     call = await bench.call()
-    assert (call.complete.tenant, call.complete.restart) == ("acme", True)
+    assert (call.complete.tenant, call.complete.restart, call.complete.repair) == ("acme", True, True)
     await call.say("hi")
 
 

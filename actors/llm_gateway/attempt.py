@@ -1,21 +1,26 @@
 """One call to a provider: its span, its deadlines, and what is told of it."""
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from actors.llm_gateway.answer import Assembly
 from actors.llm_gateway.routing import Leg
+from actors.llm_gateway.schema import validated
 from actors.llm_gateway.watch import Watch
 from actors.runtime import Clock
 from protocol import spans
-from protocol.errors import TidegateError
+from protocol.errors import SchemaMismatch, TidegateError
 from protocol.events import AttemptFailed
 from protocol.gateway import Complete, Progress
 from protocol.llm import Attempt, FinishReason, Usage
 from protocol.upstream import AnswerReader, Pieces
+
+if TYPE_CHECKING:
+    from jsonschema_rs import Validator
 
 CANCELLED: Final = "cancelled"
 
@@ -32,10 +37,13 @@ class Call:
         clock: the time.
         tracer: opens the attempt's span.
         max_chars: the bound on the answer.
-        restarts: is asked, when the call has failed after content, whether the answer begins anew.
+        validator: what the answer has to match, unless it asks for tools; None for anything.
+        restarts: is asked, when the call has failed after content, or when its whole answer does not match, whether the
+            answer begins anew.
 
     Attributes:
         assembly: the answer so far.
+        result: the validated JSON of a whole answer; None without a validator, and for calls of tools.
         usage: its tokens, as far as the provider has reported them.
         sent: whether content has been told.
     """
@@ -51,7 +59,9 @@ class Call:
         "_restarts",
         "_started",
         "_tracer",
+        "_validator",
         "assembly",
+        "result",
         "sent",
     )
 
@@ -64,6 +74,7 @@ class Call:
         clock: Clock,
         tracer: Tracer,
         max_chars: int,
+        validator: "Validator | None",
         restarts: Callable[[TidegateError], bool],
     ) -> None:
         self._leg = leg
@@ -73,10 +84,12 @@ class Call:
         self._number = number
         self._clock = clock
         self._tracer = tracer
+        self._validator = validator
         self._restarts = restarts
         self._reader: AnswerReader | None = None
         self._started = 0.0
         self.assembly = Assembly(max_chars)
+        self.result: msgspec.Raw | None = None
         self.sent = False
 
     @property
@@ -99,18 +112,27 @@ class Call:
 
         Raises:
             DeadlineExceeded: at ``deadline``.
+            SchemaMismatch: the answer is whole but does not match; it has been told, unless another takes its place.
             TidegateError: the attempt failed; with ``sent``, the failure has been told as a boundary in the log.
         """
         self._started = self._clock.time()
         span = self._span()
         code = CANCELLED
+        last: Pieces = []
         try:
             last = await self._ask(deadline, span)
+            if self._validator is not None and not self.assembly.tool_calls:
+                self.result = validated(self.assembly.text, self._validator)
             code = ""
             await self._tell(Progress(events=tuple(last), waited=self._waited(last, span), attempt=self._attempt()))
+        except SchemaMismatch as error:
+            code = error.code
+            await self._tell(self._mismatched(error, last, span))
+            raise
         except TidegateError as error:
             code = error.code
-            await self._tell(Progress(events=self._boundary(error), attempt=self._attempt(code)))
+            events = self._boundary(code, restart=self._restarts(error)) if self.sent else ()
+            await self._tell(Progress(events=events, attempt=self._attempt(code)))
             raise
         except Exception:
             code = "internal_error"
@@ -161,11 +183,16 @@ class Call:
         duration = (self._clock.time() - self._started) * 1000
         return Attempt(provider=self._provider.name, model=self._model, error=code, duration_ms=round(duration, 3))
 
-    def _boundary(self, error: TidegateError) -> tuple[AttemptFailed, ...]:
-        if not self.sent:
-            return ()
-        restart = self._restarts(error)
-        return (AttemptFailed(provider=self._provider.name, model=self._model, code=error.code, restart=restart),)
+    def _boundary(self, code: str, *, restart: bool) -> tuple[AttemptFailed, ...]:
+        return (AttemptFailed(provider=self._provider.name, model=self._model, code=code, restart=restart),)
+
+    def _mismatched(self, error: SchemaMismatch, last: Pieces, span: Span) -> Progress:
+        """Say what becomes of a wrong answer: it stays, or what has been told of it is void."""
+        waited = self._waited(last, span)
+        attempt = self._attempt(error.code)
+        if self.finish_reason == "stop" and self._restarts(error):
+            return Progress(events=self._boundary(error.code, restart=True) if self.sent else (), attempt=attempt)
+        return Progress(events=tuple(last), waited=waited, attempt=attempt)
 
     def _span(self) -> Span:
         request = self._message.request

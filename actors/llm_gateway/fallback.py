@@ -3,23 +3,28 @@
 from collections.abc import Sequence
 from decimal import Decimal
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from opentelemetry.trace import Tracer
 
 from actors.llm_gateway.attempt import Call
 from actors.llm_gateway.pricing import Prices
+from actors.llm_gateway.repair import repairing
 from actors.llm_gateway.retry import FAULTS, RetryPolicy
 from actors.llm_gateway.routing import Leg
 from actors.llm_gateway.upstream import Health
 from actors.llm_gateway.watch import Watch, pause
 from actors.runtime import Clock
-from protocol.errors import Overloaded, ProviderError, TidegateError
+from protocol.errors import Overloaded, ProviderError, SchemaMismatch, TidegateError
 from protocol.gateway import Complete
 from protocol.llm import Usage
 
+if TYPE_CHECKING:
+    from jsonschema_rs import Validator
+
 PROBED: Final = 1.0  # seconds after which a probe that is under way has probably ended
+FINAL: Final = frozenset({"response_too_large", "schema_mismatch"})  # failures after which nobody else is asked
 COOL_DOWN: Final = 5.0  # seconds for which a target that limits our rate is asked last, where it does not say how long
 
 
@@ -47,6 +52,9 @@ class Course:
     cools down is asked after the others. Content that has been told is never told again: then a failure is the end,
     unless the request is one that may begin anew.
 
+    A whole answer that does not match is given back to the target that gave it, once, where the request allows it: the
+    calls from then on have the wrong answer and its faults in the conversation.
+
     Args:
         message: what is asked.
         legs: the targets in their order; at least one.
@@ -55,12 +63,14 @@ class Course:
         tracer: opens the attempts' spans.
         retry: when a failed attempt is followed by another at the same target.
         max_chars: the bound on the answer.
+        validator: what the answer has to match; None for anything.
 
     Attributes:
         usage: tokens of all the attempts together.
     """
 
     __slots__ = (
+        "_again",
         "_clock",
         "_continues",
         "_deadline",
@@ -72,6 +82,7 @@ class Course:
         "_spent",
         "_tracer",
         "_trials",
+        "_validator",
         "usage",
     )
 
@@ -85,6 +96,7 @@ class Course:
         tracer: Tracer,
         retry: RetryPolicy,
         max_chars: int,
+        validator: "Validator | None",
     ) -> None:
         self._message = message
         self._deadline = deadline
@@ -92,10 +104,12 @@ class Course:
         self._tracer = tracer
         self._retry = retry
         self._max_chars = max_chars
+        self._validator = validator
         self._trials = [Trial(leg, clock) for leg in legs]
         self._left = max(retry.attempts, len(legs))
         self._number = 0
         self._continues: bool | None = None
+        self._again: Trial | None = None
         self._spent: list[tuple[str, str, Usage]] = []
         self.usage = Usage()
 
@@ -106,6 +120,7 @@ class Course:
             DeadlineExceeded: out of time.
             Overloaded: the last target's queue is full.
             ProviderError: the last target's failure, or ``provider_unavailable`` where none is worth asking.
+            SchemaMismatch: the answer is whole but does not match, and is not to be repaired, or no more.
         """
         error: TidegateError | None = None
         while True:
@@ -138,6 +153,9 @@ class Course:
     def _next(self) -> Trial | None:
         """Return whom to ask next; None where nobody is left."""
         self._continues = None
+        again, self._again = self._again, None
+        if again is not None:
+            return again
         now = self._clock.time()
         while worth := [trial for trial in self._trials if trial.health.breaker.wait == 0]:
             trial = min(worth, key=lambda trial: trial.rank(now))
@@ -178,6 +196,7 @@ class Course:
             clock=self._clock,
             tracer=self._tracer,
             max_chars=self._max_chars,
+            validator=self._validator,
             restarts=partial(self._restarts, trial),
         )
         try:
@@ -194,7 +213,12 @@ class Course:
         return call
 
     def _judged(self, trial: Trial, error: ProviderError) -> bool | None:
-        """Say what a failure tells of the target: not good, or nothing, since the request itself may be the reason."""
+        """Say what a failure tells of the target: not good, or nothing, since the request itself may be the reason.
+
+        A whole answer is a good call, also where it does not match.
+        """
+        if isinstance(error, SchemaMismatch):
+            return True
         wait = error.retry_after
         if wait is None and error.code == "provider_rate_limited":
             wait = COOL_DOWN
@@ -203,13 +227,25 @@ class Course:
         return False if error.code in FAULTS else None
 
     def _restarts(self, trial: Trial, error: TidegateError) -> bool:
-        """Decide, after a failure with content, whether the answer begins anew."""
+        """Decide, after a failure with content or a wrong answer, whether the answer begins anew."""
+        if isinstance(error, SchemaMismatch):
+            self._continues = self._repairs(trial, error)
+            return self._continues
         self._continues = self._message.restart and isinstance(error, ProviderError) and self._goes_on(trial, error)
         return self._continues
 
+    def _repairs(self, trial: Trial, error: SchemaMismatch) -> bool:
+        """Decide whether the target gets its wrong answer back; then it is asked next."""
+        message = self._message
+        if not message.repair or not error.raw.strip() or self._left <= 0 or self._clock.time() >= self._deadline:
+            return False
+        self._message = msgspec.structs.replace(message, request=repairing(message.request, error), repair=False)
+        self._again = trial
+        return True
+
     def _goes_on(self, trial: Trial, error: TidegateError) -> bool:
         """Say whether anybody may be asked after this failure, and when this target may."""
-        if self._left <= 0 or error.code == "response_too_large":
+        if self._left <= 0 or error.code in FINAL:
             return False
         now = self._clock.time()
         delay = self._retry.delay(trial.calls, error, self._deadline - now) if trial.calls else None

@@ -12,7 +12,7 @@ from actors.llm_gateway.pricing import Prices
 from actors.llm_gateway.provider import MAX_ANSWER_CHARS, TOTAL_TIMEOUT, Provider
 from actors.llm_gateway.retry import RetryPolicy
 from actors.llm_gateway.routing import Leg, RoutingTable
-from actors.llm_gateway.schema import Schemas, validated
+from actors.llm_gateway.schema import Schemas
 from actors.llm_gateway.upstream import Upstream
 from actors.runtime import Actor, Deferred, handles
 from protocol.errors import ConfigurationError
@@ -203,13 +203,13 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
             tracer=self.system.tracer,
             retry=self._retry,
             max_chars=self._limits.max_chars,
+            validator=validator,
         )
         call, leg = await course.run()
-        text = call.assembly.text
         return Completion(
-            text=text,
+            text=call.assembly.text,
             tool_calls=call.assembly.tool_calls,
-            result=None if validator is None or call.assembly.tool_calls else validated(text, validator),
+            result=call.result,
             finish_reason=call.finish_reason,
             usage=course.usage,
             cost=await course.cost(self._prices),

@@ -27,6 +27,8 @@ async def complete_json(
 ) -> T:
     """Ask for an answer of type ``kind``: anything that msgspec decodes, most often a ``Struct``.
 
+    A wrong answer is given back to the model once, as ``Complete.repair`` says.
+
     Raises:
         SchemaMismatch: the answer is no ``kind``; ``raw`` is what the model said.
         TidegateError: as ``Complete`` says.
@@ -38,7 +40,7 @@ async def complete_json(
         max_tokens=max_tokens,
         temperature=temperature,
     )
-    answer = await gateway.ask(Complete(request=request), timeout=timeout)
+    answer = await gateway.ask(Complete(request=request, repair=True), timeout=timeout)
     try:
         return msgspec.json.decode(answer.result or b"", type=kind)
     except msgspec.DecodeError as error:

@@ -107,6 +107,7 @@ def submit_of(body: SubmitBody, *, tenant: str, trace_id: str, idempotency_key: 
         cache_ttl=options.cache_ttl_ms / 1000,
         on_abandon=options.on_abandon,
         on_attempt_failed=options.on_attempt_failed,
+        repair=options.repair,
         prompt_version=options.prompt_version,
         session_id=body.session_id,
         metadata=body.metadata,

@@ -90,7 +90,8 @@ async def _resume(request: web.Request, handle: RequestHandle, after: int) -> we
         InvalidRequest: the answer may begin anew, which this dialect can't say.
         UnrecoverablePosition: they are not held any more, or ``after`` has not happened yet.
     """
-    if handle.delivery.on_attempt_failed == "restart":
+    delivery = handle.delivery
+    if delivery.on_attempt_failed == "restart" or (delivery.repair and handle.request.schema is not None):
         raise InvalidRequest(f"this answer may begin anew: follow it at /api/requests/{handle.request_id}/events")
     log = handle.stream
     encoder = EventEncoder(handle, after=after)

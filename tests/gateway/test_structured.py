@@ -51,8 +51,8 @@ async def test_an_answer_is_a_struct(spawn: Spawn, upstream: ScriptedUpstream) -
 
 
 async def test_an_answer_of_another_shape_is_a_mismatch(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """The raw text is kept."""
-    upstream.script(say('{"is_food": 3}'))
+    """The raw text is kept, that of the second answer where there are two."""
+    upstream.script(say('{"is_food": 2}'), say('{"is_food": 3}'))
     with pytest.raises(SchemaMismatch) as caught:
         await complete_json(spawn(), MESSAGES, Gate)
     assert caught.value.raw == '{"is_food": 3}'

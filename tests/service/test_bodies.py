@@ -71,6 +71,7 @@ def test_a_whole_body_becomes_a_submission() -> None:
                 "cacheTtlMs": 0,
                 "onAbandon": "cancel",
                 "onAttemptFailed": "restart",
+                "repair": False,
                 "promptVersion": "v4",
             },
         }
@@ -82,7 +83,7 @@ def test_a_whole_body_becomes_a_submission() -> None:
     assert (request.temperature, request.top_p, request.max_tokens, request.seed) == (0, 1, 256, 7)
     assert (request.stop, request.tools[0].name, request.dialect) == (("\n\n",), "look", "native")
     assert (delivery.timeout, delivery.dedupe, delivery.cache_ttl, delivery.on_abandon) == (30, False, 0, "cancel")
-    assert delivery.on_attempt_failed == "restart"
+    assert (delivery.on_attempt_failed, delivery.repair) == ("restart", False)
     assert (delivery.prompt_version, delivery.session_id, delivery.metadata) == ("v4", "s1", {"stage": "gate2"})
 
 
