@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from actors.llm_gateway.provider import Deadlines, State
+from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.providers.wired import WiredProvider
 from actors.llm_gateway.wire.client import WireClient, WireStream
 from protocol.anthropic import VERSION, MessagesReader, messages_body
 from protocol.llm import ChatRequest
@@ -12,18 +13,14 @@ BASE_URL: Final = "https://api.anthropic.com"
 DEFAULT_MODEL: Final = "claude-haiku-4-5"
 
 
-class AnthropicProvider:
+class AnthropicProvider(WiredProvider):
     """Messages at any Anthropic-compatible base URL: a ``Provider``.
 
     Args:
         wire: the shared client.
         base_url: without ``/v1``.
         api_key: empty for an upstream that wants none.
-        models: the only ones it accepts, and lists; empty for every name with none listed; None for every name with the
-            vendor's default listed.
-        deadlines: how long it may be silent.
-        name: its name.
-        price_id: under which name prices are looked up; empty for none.
+        models: as for every ``WiredProvider``; so are ``deadlines``, ``name`` and ``price_id``.
     """
 
     def __init__(
@@ -37,37 +34,17 @@ class AnthropicProvider:
         name: str = "anthropic",
         price_id: str = "anthropic",
     ) -> None:
-        self.name = name
-        self.models = (DEFAULT_MODEL,) if models is None else models
-        self._any = not models
-        self.deadlines = deadlines or Deadlines()
-        self.price_id = price_id
-        self._wire = wire
-        self._url = f"{base_url.rstrip('/')}/v1/messages"
-        self._headers = {"anthropic-version": VERSION, **({"x-api-key": api_key} if api_key else {})}
-
-    async def open(self) -> None:
-        """Open the wire."""
-        await self._wire.open(self)
-
-    async def close(self) -> None:
-        """Close the wire."""
-        await self._wire.close(self)
-
-    def accepts(self, model: str) -> bool:
-        """Whether ``model`` may be asked for."""
-        return self._any or model in self.models
-
-    def status(self) -> tuple[State, str]:
-        """Always ready: how the upstream is shows in its answers."""
-        return "ready", ""
+        super().__init__(
+            wire,
+            url=f"{base_url.rstrip('/')}/v1/messages",
+            credentials={"anthropic-version": VERSION, **({"x-api-key": api_key} if api_key else {})},
+            models=models,
+            default_model=DEFAULT_MODEL,
+            deadlines=deadlines,
+            name=name,
+            price_id=price_id,
+        )
 
     def stream(self, request: ChatRequest, model: str, headers: Mapping[str, str]) -> WireStream:
         """Send ``request`` as a streamed message."""
-        return self._wire.stream(
-            self._url,
-            messages_body(request, model),
-            {**self._headers, **headers},
-            MessagesReader(),
-            connect_timeout=self.deadlines.connect,
-        )
+        return self._send(messages_body(request, model), headers, MessagesReader())

@@ -1,0 +1,64 @@
+"""What the providers on our own wire have in common."""
+
+from collections.abc import Mapping
+
+from actors.llm_gateway.provider import Deadlines, State
+from actors.llm_gateway.wire.client import WireClient, WireStream
+from protocol.upstream import AnswerReader
+
+
+class WiredProvider:
+    """All of a ``Provider`` but its dialect: a subclass adds ``stream``.
+
+    Args:
+        wire: the shared client.
+        url: where requests are posted to.
+        credentials: the headers that every request carries.
+        models: the only ones it accepts, and lists; empty for every name with none listed; None for every name with
+            ``default_model`` listed.
+        default_model: the vendor's own.
+        deadlines: how long it may be silent.
+        name: its name.
+        price_id: under which name prices are looked up; empty for none.
+    """
+
+    def __init__(
+        self,
+        wire: WireClient,
+        *,
+        url: str,
+        credentials: Mapping[str, str],
+        models: tuple[str, ...] | None,
+        default_model: str,
+        deadlines: Deadlines | None,
+        name: str,
+        price_id: str,
+    ) -> None:
+        self.name = name
+        self.models = (default_model,) if models is None else models
+        self.deadlines = deadlines or Deadlines()
+        self.price_id = price_id
+        self._any = not models
+        self._wire = wire
+        self._url = url
+        self._credentials = credentials
+
+    async def open(self) -> None:
+        """Open the wire."""
+        await self._wire.open(self)
+
+    async def close(self) -> None:
+        """Close the wire."""
+        await self._wire.close(self)
+
+    def accepts(self, model: str) -> bool:
+        """Whether ``model`` may be asked for."""
+        return self._any or model in self.models
+
+    def status(self) -> tuple[State, str]:
+        """Always ready: how the upstream is shows in its answers."""
+        return "ready", ""
+
+    def _send(self, body: bytes, headers: Mapping[str, str], answer: AnswerReader) -> WireStream:
+        headers = {**self._credentials, **headers}
+        return self._wire.stream(self._url, body, headers, answer, connect_timeout=self.deadlines.connect)
