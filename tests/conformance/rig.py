@@ -117,10 +117,20 @@ class Rig:
 
     async def told(self, text: str, count: int) -> None:
         """Wait until ``text`` is in the logs of ``count`` requests under way."""
-        while True:
-            if sum(run.log.snapshot().text == text for run in self.runs) == count:
-                return
-            await asyncio.sleep(0)
+        changed = asyncio.Event()
+        runs = tuple(self.runs)
+        for run in runs:
+            run.log.listen(changed.set)
+        try:
+            async with asyncio.timeout(SETTLED):
+                while (found := sum(run.log.snapshot().text == text for run in runs)) != count:
+                    changed.clear()
+                    await changed.wait()
+        except TimeoutError:
+            pytest.fail(f"{text!r} came into the logs of {found} requests, not of {count}")
+        finally:
+            for run in runs:
+                run.log.unlisten(changed.set)
 
 
 class CountedWire(WireClient):

@@ -3,10 +3,10 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from aiohttp import ClientResponse, ClientSession, TCPConnector
@@ -35,6 +35,8 @@ from service.telemetry.setup import Telemetry
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 MODELS = (ModelInfo("default", "p"), ModelInfo("m", "p"))
+
+T = TypeVar("T")
 
 
 class Call:
@@ -287,3 +289,12 @@ async def open_service(**settings: Any) -> AsyncIterator[Service]:  # noqa: ANN4
     ):
         container.lifecycle.serve()
         yield Service(address, client, container, calls)
+
+
+async def answered(service: Service, asked: Awaitable[T], *texts: str, **end: Any) -> tuple[T, Call]:  # noqa: ANN401
+    """Answer what a client asks, and return what it got, and the call."""
+    waiting = asyncio.ensure_future(asked)
+    call = await service.call()
+    await call.say(*texts)
+    await call.end(**end)
+    return await waiting, call

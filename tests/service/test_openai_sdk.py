@@ -1,8 +1,8 @@
 """The official SDK talks to us, and its typed models accept all that we say."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any
 
 import openai
 import pytest
@@ -13,11 +13,10 @@ from pydantic import BaseModel
 from protocol.errors import Overloaded, ProviderError, TidegateError
 from protocol.events import ToolCallDelta
 from protocol.llm import ToolCall
-from tests.service.bench import Call, Service, open_service
+from tests.service.bench import Service, answered, open_service
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
 TOOLS: Any = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
-T = TypeVar("T")
 
 
 class Gate(BaseModel):
@@ -39,15 +38,6 @@ async def sdk(service: Service) -> AsyncIterator[AsyncOpenAI]:
     """The SDK, pointed at the service."""
     async with AsyncOpenAI(base_url=f"{service.base}/v1", api_key="secret", max_retries=0) as client:
         yield client
-
-
-async def answered(service: Service, asked: Awaitable[T], *texts: str, **end: Any) -> tuple[T, Call]:  # noqa: ANN401
-    """Answer what the SDK asks."""
-    waiting = asyncio.ensure_future(asked)
-    call = await service.call()
-    await call.say(*texts)
-    await call.end(**end)
-    return await waiting, call
 
 
 async def test_a_whole_answer(service: Service, sdk: AsyncOpenAI) -> None:
