@@ -1,0 +1,34 @@
+"""Limits of spend: what an account may use up in a day or a month."""
+
+from decimal import Decimal
+from typing import Annotated, Literal
+
+import msgspec
+
+Period = Literal["day", "month"]
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A limit of spend within a period of the calendar, in UTC.
+
+    Attributes:
+        per: the period.
+        usd: US dollars; None for any.
+        tokens: tokens of input and output together; None for any.
+    """
+
+    per: Period
+    usd: Annotated[Decimal, msgspec.Meta(ge=0)] | None = None
+    tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class Account(msgspec.Struct, frozen=True):
+    """Who pays for a call, and what it may spend. All the budgets have to have room.
+
+    Attributes:
+        name: what its spending is kept under; never empty.
+        budgets: its limits; none for an account whose spending is only counted.
+    """
+
+    name: str
+    budgets: tuple[Budget, ...] = ()
