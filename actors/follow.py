@@ -2,11 +2,11 @@
 
 ::
 
-    async with Follower(handle.stream) as follower:
-        async for item in follower:            # Entry, or Snapshot for a reader that was left behind
-            ...
+    async for item in handle.follow():         # Entry, or Snapshot for a reader that was left behind
+        ...
 
-A follower holds a cursor. It never holds back the writer; leaving it unsubscribes and nothing more.
+A follower holds a cursor. It never holds back the writer; leaving it unsubscribes and nothing more. The loop above
+leaves at the end; one that may break off before is best within ``async with handle.follow() as items``.
 """
 
 import asyncio
@@ -67,18 +67,31 @@ def open_at(stream: EventStream, position: Position | None, mode: Mode | None = 
     raise UnrecoverablePosition(f"offset {after} is not within {stream.first - 1}..{stream.offset}")
 
 
+def follow(
+    stream: EventStream, after: Position | None = None, mode: Mode | None = None, *, idle: float | None = None
+) -> "Follower":
+    """Return a reader of ``stream`` that begins where :func:`open_at` says; raises as it does."""
+    opening = open_at(stream, after, mode)
+    return Follower(stream, after=opening.after, snapshot=opening.snapshot, idle=idle)
+
+
 class Follower:
-    """A cursor on a stream, with waiting.
+    """A cursor on a stream, with waiting. It follows from the first step on, or from entering it.
 
     Args:
         stream: what to read.
         after: the exclusive offset to begin at; see :func:`open_at` for positions.
+        snapshot: whether all content so far comes first, merged; ``after`` then has no meaning.
         idle: seconds without news after which :meth:`next` returns an empty batch; None for never.
     """
 
-    def __init__(self, stream: EventStream, *, after: int = 0, idle: float | None = None) -> None:
+    def __init__(
+        self, stream: EventStream, *, after: int = 0, snapshot: bool = False, idle: float | None = None
+    ) -> None:
         self.cursor = after
         self._stream = stream
+        self._snapshot = snapshot
+        self._listening = False
         self._idle = idle
         self._ended = False
         self._waiter: asyncio.Future[None] | None = None
@@ -87,7 +100,7 @@ class Follower:
         self._heard = self._loop.time()
 
     async def __aenter__(self) -> Self:
-        self._stream.listen(self._wake)
+        self._listen()
         return self
 
     async def __aexit__(
@@ -109,6 +122,7 @@ class Follower:
         A batch is every entry since the last call, in order. It is a ``Snapshot`` where the log no longer has them one
         by one, and empty where nothing came for ``idle`` seconds.
         """
+        self._listen()
         while not self._ended:
             batch = self._take()
             if batch is not None:
@@ -127,27 +141,43 @@ class Follower:
         return None
 
     async def __aiter__(self) -> AsyncIterator[Entry | Snapshot]:
-        """Give one entry after the other, to the end."""
-        while (batch := await self.next()) is not None:
-            if isinstance(batch, Snapshot):
-                yield batch
-            else:
-                for entry in batch:
-                    yield entry
+        """Give one entry after the other, to the end; a loop outside ``async with`` leaves when it is over."""
+        entered = self._listening
+        try:
+            while (batch := await self.next()) is not None:
+                if isinstance(batch, Snapshot):
+                    yield batch
+                else:
+                    for entry in batch:
+                        yield entry
+        finally:
+            if not entered:
+                self.close()
+
+    def _listen(self) -> None:
+        if not self._listening and not self._ended:
+            self._listening = True
+            self._stream.listen(self._wake)
 
     def _take(self) -> Batch | None:
         stream = self._stream
+        if self._snapshot:
+            return self._merged()
         if stream.offset <= self.cursor:
             return None
         try:
             entries = stream.since(self.cursor)
         except UnrecoverablePosition:
-            snapshot = stream.snapshot()
-            self.cursor = snapshot.offset
-            return snapshot
+            return self._merged()
         self.cursor = entries[-1].offset
         self._ended = entries[-1].terminal
         return entries
+
+    def _merged(self) -> Snapshot:
+        self._snapshot = False
+        snapshot = self._stream.snapshot()
+        self.cursor = snapshot.offset
+        return snapshot
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -8,8 +8,10 @@ import msgspec
 from opentelemetry.trace import Span
 
 from actors.event_log import EventLog
+from actors.follow import Follower, follow
 from actors.request_stream import RequestStream, status_of
 from protocol.events import Cancelled, Completed, Failed, Position
+from protocol.hub import Mode
 from protocol.llm import Attempt, ChatRequest, Cost, Usage
 from protocol.requests import Delivery, ErrorInfo, RequestState, Source
 
@@ -120,6 +122,10 @@ class RequestRecord:
     def cost(self) -> Cost | None:
         """What its calls cost: nothing for one that was joined or replayed, None where a price is unknown."""
         return self.run.cost if self.source == "upstream" else FREE
+
+    def follow(self, after: Position | None = None, mode: Mode | None = None) -> Follower:
+        """Follow it, as ``RequestHandle`` says."""
+        return follow(self.stream, after, mode)
 
     def state(self) -> RequestState:
         """Return its state as of now."""

@@ -4,7 +4,6 @@ import asyncio
 import os
 
 from actors.cache import CacheActor
-from actors.follow import Follower
 from actors.llm_gateway import GatewayConfig, build_gateway
 from actors.request_router import RequestRouter
 from actors.runtime import Ref, System
@@ -18,10 +17,9 @@ async def answer(router: Ref[Submit], question: str) -> None:
     request = ChatRequest(model="default", messages=(ChatMessage(role="user", content=question),), max_tokens=64)
     handle = (await router.ask(Submit(request=request), timeout=10)).handle
     text = ""
-    async with Follower(handle.stream) as follower:
-        async for item in follower:
-            if isinstance(item, Entry) and isinstance(item.event, Delta):
-                text += item.event.text
+    async for item in handle.follow():
+        if isinstance(item, Entry) and isinstance(item.event, Delta):
+            text += item.event.text
     print(f"{handle.source}, {handle.state().assistant_status}: {text}")
 
 

@@ -1,12 +1,15 @@
 """The conversation about a request: submit it, look at it, follow it, cancel it."""
 
 import datetime as dt
-from typing import Any, Literal, Protocol
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
 from protocol.errors import FieldError
-from protocol.events import EventStream, Position
+from protocol.events import Entry, EventStream, Position, Snapshot
+from protocol.hub import Mode
 from protocol.llm import Attempt, ChatMessage, ChatRequest, Cost, Tool, Usage
 from protocol.message import Message
 
@@ -134,6 +137,22 @@ class RequestState(_Wire, frozen=True):
     error: ErrorInfo | msgspec.UnsetType = msgspec.UNSET
 
 
+class Reader(Protocol):
+    """Somebody who follows a log in this process: ``async for`` gives one entry after the other, to the end.
+
+    A ``Snapshot`` takes the place of what can't be had one by one: it has all the content so far. Within ``async with``
+    a loop that breaks off leaves at once, otherwise when its iterator is let go.
+    """
+
+    def __aiter__(self) -> AsyncIterator[Entry | Snapshot]: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
 class RequestHandle(Protocol):
     """A request in this process: its stream to follow, and its state to look at."""
 
@@ -175,6 +194,17 @@ class RequestHandle(Protocol):
 
     def state(self) -> RequestState:
         """Return its state as of now."""
+
+    def follow(self, after: Position | None = None, mode: Mode | None = None) -> Reader:
+        """Follow it from ``after`` on, which is exclusive; from the beginning with None.
+
+        Args:
+            after: up to where the reader has everything.
+            mode: as for ``hub.Subscribe``; None gives a snapshot where the position is no longer held.
+
+        Raises:
+            UnrecoverablePosition: ``mode`` is ``replay`` and the position is not held; or it lies beyond the end.
+        """
 
 
 class Submitted(msgspec.Struct, frozen=True):

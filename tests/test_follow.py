@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from actors.event_log import ENTRY_BYTES, EventLog
-from actors.follow import Follower, Opening, open_at
+from actors.follow import Follower, Opening, follow, open_at
 from actors.request_stream import RequestStream
 from protocol.errors import UnrecoverablePosition
 from protocol.events import Completed, Delta, Entry, Position, Snapshot, Started
@@ -130,3 +130,46 @@ async def test_one_that_begins_at_the_end_ends_at_once() -> None:
     log.append(STARTED, DONE)
     async with Follower(stream_of(log), after=2) as follower:
         assert await follower.next() is None
+
+
+async def test_a_handle_is_followed_like_any_iterator() -> None:
+    """Without ``async with`` the reader listens from its first step, and has left when the loop is over."""
+    log = EventLog()
+    stream = stream_of(log)
+    log.append(STARTED, Delta(text="a"), Delta(text="b"))
+    reader = follow(stream, Position(log.epoch, 2))
+    assert stream.followers == 0
+    seen: list[int] = []
+    async for item in reader:
+        assert stream.followers == 1
+        seen.append(item.offset)
+        if item.offset == 3:
+            log.append(DONE)
+    assert seen == [3, 4]
+    assert stream.followers == 0
+
+
+async def test_a_snapshot_comes_first_where_it_is_asked_for() -> None:
+    """All content so far comes merged, then each entry after it."""
+    log = EventLog()
+    log.append(STARTED, Delta(text="a"), Delta(text="b"))
+    async with follow(stream_of(log), mode="snapshot") as reader:
+        first = await reader.next()
+        assert isinstance(first, Snapshot)
+        assert (first.offset, first.text) == (3, "ab")
+        log.append(DONE)
+        batch = await reader.next()
+        assert isinstance(batch, list)
+        assert [entry.offset for entry in batch] == [4]
+
+
+async def test_a_loop_that_breaks_off_can_be_taken_up_again() -> None:
+    """Within ``async with`` the cursor stays where the last batch ended."""
+    log = EventLog()
+    log.append(STARTED)
+    async with follow(stream_of(log)) as reader:
+        async for item in reader:
+            assert item.offset == 1
+            break
+        log.append(Delta(text="a"), DONE)
+        assert [item.offset async for item in reader] == [2, 3]

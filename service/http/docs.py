@@ -28,7 +28,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     (
         "get",
         "/api/requests/{id}/events",
-        "Follow a request as server-sent events, from the start or after a position.",
+        "Follow a request as server-sent events, or by long polling, from the start or after a position.",
         "",
         {"200": "", "400": "ProblemBody", "404": "ProblemBody", "410": "ProblemBody"},
     ),

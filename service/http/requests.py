@@ -8,6 +8,7 @@ from aiohttp import web
 from protocol.events import Position
 from protocol.requests import CancelRequest, GetRequest, RequestHandle, Status
 from service.context import call_of, container_of
+from service.http import long_poll
 from service.http.bodies import decode_submit, idempotency_key_of, read_json, submit_of
 from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT, inference_headers
 from service.http.sse import event_stream
@@ -82,8 +83,9 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def follow(request: web.Request) -> web.StreamResponse:
-    """Stream a request's log, from wherever the client wants to go on."""
-    return await event_stream(request, await _find(request))
+    """Stream a request's log from wherever the client wants to go on, or answer with what is new of it."""
+    handle = await _find(request)
+    return await (long_poll.news(request, handle) if long_poll.wanted(request) else event_stream(request, handle))
 
 
 async def cancel(request: web.Request) -> web.Response:

@@ -61,26 +61,21 @@ async def event_stream(request: web.Request, handle: RequestHandle) -> web.Strea
         UnrecoverablePosition: the log can't be read from the position that ``after`` names.
     """
     stream = handle.stream
-    opening = _opening(request, stream)
+    opening = opening_of(request, stream)
     if stream.ended and opening.after == stream.offset:
         return web.Response(status=NOTHING_MORE)
     response = EventResponse({"x-tidegate-source": handle.source})
     await response.prepare(request)
-    after = opening.after
-    if opening.snapshot:
-        snapshot = stream.snapshot()
-        after = snapshot.offset
-        await response.send(request, _frames(handle.request_id, stream.epoch, snapshot))
-    elif stream.offset <= after:
+    if stream.offset <= opening.after and not opening.snapshot:
         await response.send(request, PING)
-    async with Follower(stream, after=after, idle=PING_INTERVAL) as follower:
+    async with Follower(stream, after=opening.after, snapshot=opening.snapshot, idle=PING_INTERVAL) as follower:
         while (batch := await follower.next()) is not None:
             last = not isinstance(batch, Snapshot) and bool(batch) and batch[-1].terminal
             await response.send(request, _frames(handle.request_id, stream.epoch, batch), last=last)
     return response
 
 
-def _opening(request: web.Request, stream: EventStream) -> Opening:
+def opening_of(request: web.Request, stream: EventStream) -> Opening:
     """Find out where the client wants to begin.
 
     Who names a position gets what follows it or a no. ``Last-Event-ID`` comes from a reconnect that nobody can change:
