@@ -114,6 +114,9 @@ PROBLEMS: Final[dict[str, Problem]] = {
         title="The position can't be recovered",
         remedy="Subscribe with `mode=snapshot`, or without a position.",
     ),
+    "publication_too_large": Problem(
+        status=413, title="The publication is too large", remedy="Publish a reference to where the data is."
+    ),
     # who asks
     "unauthenticated": Problem(
         status=401,
@@ -137,6 +140,25 @@ PROBLEMS: Final[dict[str, Problem]] = {
         close=4507,
         title="Not allowed",
         remedy="Use a key with the right to do this.",
+        family="permission",
+    ),
+    "channel_denied": Problem(
+        status=403,
+        title="Not allowed in this channel",
+        remedy="Use a key or a token whose `channels` grant this.",
+        family="permission",
+    ),
+    "unsubscribed": Problem(
+        status=403,
+        title="The subscription was ended by an administrator",
+        remedy="Subscribe again if that is allowed.",
+        family="permission",
+    ),
+    "disconnected": Problem(
+        status=403,
+        close=4503,
+        title="The user was disconnected by an administrator",
+        remedy="Do not reconnect by yourself: ask the user.",
         family="permission",
     ),
     # later
