@@ -261,9 +261,10 @@ class MessagesReader:
             value = getattr(usage, name)
             if value is not None:
                 setattr(tokens, name, value)
-        cached = tokens.cache_read_input_tokens or 0
+        cached, written = tokens.cache_read_input_tokens or 0, tokens.cache_creation_input_tokens or 0
         self.usage = Usage(
-            input_tokens=(tokens.input_tokens or 0) + (tokens.cache_creation_input_tokens or 0) + cached,
+            input_tokens=(tokens.input_tokens or 0) + written + cached,
             output_tokens=tokens.output_tokens or 0,
             cached_input_tokens=cached,
+            cache_write_input_tokens=written,
         )

@@ -20,6 +20,7 @@ ERROR_TYPES: Final[dict[Family, str]] = {
     "permission": "permission_error",
     "not_found": "not_found_error",
     "rate_limit": "rate_limit_error",
+    "quota": "billing_error",
     "overloaded": "overloaded_error",
     "timeout": "timeout_error",
     "server": "api_error",
@@ -182,10 +183,11 @@ def _message(
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
-    """Return the tokens as the vendor counts them: those from its cache apart from the others."""
+    """Return the tokens as the vendor counts them: those from and into its cache apart from the others."""
+    written = usage.cache_write_input_tokens
     wire: dict[str, Any] = {
-        "input_tokens": usage.input_tokens - usage.cached_input_tokens,
-        "cache_creation_input_tokens": None,
+        "input_tokens": usage.input_tokens - usage.cached_input_tokens - written,
+        "cache_creation_input_tokens": written or None,
         "cache_read_input_tokens": usage.cached_input_tokens,
         "output_tokens": usage.output_tokens,
     }

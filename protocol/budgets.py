@@ -15,11 +15,18 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         per: the period.
         usd: US dollars; None for any.
         tokens: tokens of input and output together; None for any.
+
+    Raises:
+        ValueError: a limit is negative, or no number.
     """
 
     per: Period
-    usd: Annotated[Decimal, msgspec.Meta(ge=0)] | None = None
+    usd: Decimal | None = None
     tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+    def __post_init__(self) -> None:
+        if self.usd is not None and not (self.usd.is_finite() and self.usd >= 0):
+            raise ValueError("usd must be a number and not negative")
 
 
 class Account(msgspec.Struct, frozen=True):

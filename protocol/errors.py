@@ -12,6 +12,7 @@
     │   ├── Overloaded          a bounded queue or store is full
     │   ├── ShuttingDown
     │   └── Unreachable         the service does not answer its client
+    ├── BudgetExceeded          what the account may spend is spent, until the window ends
     ├── ProviderError           the model's side failed
     │   └── SchemaMismatch      it answered, but not in the shape asked for (``raw`` is what it said)
     ├── DeadlineExceeded        out of time
@@ -35,7 +36,7 @@ from typing import ClassVar, Final, Literal
 import msgspec
 
 Family = Literal[
-    "request", "authentication", "permission", "not_found", "rate_limit", "overloaded", "timeout", "server"
+    "request", "authentication", "permission", "not_found", "rate_limit", "quota", "overloaded", "timeout", "server"
 ]
 
 
@@ -169,6 +170,12 @@ PROBLEMS: Final[dict[str, Problem]] = {
         remedy="Wait for `retryAfterMs`, then try again.",
         temporary=True,
         family="rate_limit",
+    ),
+    "budget_exceeded": Problem(
+        status=429,
+        title="The account's budget has no room for this call",
+        remedy="Wait for the end of the budget's window, ask for fewer tokens (`maxTokens`), or raise the budget.",
+        family="quota",
     ),
     "overloaded": Problem(
         status=503, title="The service is full", remedy="Wait, then try again.", temporary=True, family="overloaded"
@@ -384,6 +391,12 @@ class Unreachable(TryAgainLater):
     """The service could not be reached, or not for long enough: see that it runs. Only a client says so."""
 
     code = "unreachable"
+
+
+class BudgetExceeded(TidegateError):
+    """The account has no room for the call in one of its budgets: the detail says in which, and until when."""
+
+    code = "budget_exceeded"
 
 
 class ProviderError(TidegateError):

@@ -96,17 +96,35 @@ class ChatRequest(_Wire, frozen=True):
     dialect: Literal["native", "openai", "anthropic"] = "native"
 
 
-class Usage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Tokens by class; ``input_tokens`` includes the cached ones, ``output_tokens`` the reasoning ones."""
+class Usage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
+    """Tokens by class; the first four are always said, also where they are 0.
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cached_input_tokens: int = 0
-    reasoning_tokens: int = 0
+    Attributes:
+        input_tokens: all of the input, those from and into the provider's cache included.
+        output_tokens: all of the output, the reasoning included.
+        cached_input_tokens: input that the provider had in its cache.
+        reasoning_tokens: output that nobody sees.
+        cache_write_input_tokens: input that the provider has put into its cache, at a rate of its own.
+    """
+
+    input_tokens: int = msgspec.field(default_factory=int)
+    output_tokens: int = msgspec.field(default_factory=int)
+    cached_input_tokens: int = msgspec.field(default_factory=int)
+    reasoning_tokens: int = msgspec.field(default_factory=int)
+    cache_write_input_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cached_input_tokens=self.cached_input_tokens + other.cached_input_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            cache_write_input_tokens=self.cache_write_input_tokens + other.cache_write_input_tokens,
+        )
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What a request cost, in US dollars. An unknown price is no ``Cost`` at all, never 0."""
+    """What something cost, in US dollars. An unknown price is no ``Cost`` at all, never 0."""
 
     usd: Decimal
 
@@ -119,9 +137,15 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
         model: the provider's own name of the model.
         error: the code of the failure; empty for success.
         duration_ms: from sending to the end, in milliseconds.
+        usage: its tokens, whatever its end; None where it brought nothing, or while they are still being read.
+        cost: what they cost; None where the price is unknown, too.
+        estimated: whether ``usage`` is our estimate, because the provider had not counted when the call broke off.
     """
 
     provider: str
     model: str
     error: str = ""
     duration_ms: float = 0.0
+    usage: Usage | None = None
+    cost: Cost | None = None
+    estimated: bool = False

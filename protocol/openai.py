@@ -35,6 +35,7 @@ ERROR_TYPES: Final = {
     "permission": "permission_error",
     "not_found": "invalid_request_error",
     "rate_limit": "rate_limit_error",
+    "quota": "insufficient_quota",
     "overloaded": "overloaded_error",
     "timeout": "timeout_error",
     "server": "server_error",

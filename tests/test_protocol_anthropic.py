@@ -122,7 +122,9 @@ def test_a_stream_becomes_canonical() -> None:
     ]
     assert (reader.finish_reason, reader.ended, reader.whole) == ("tool_calls", True, True)
     assert (reader.response_id, reader.model) == ("msg_1", "claude-x")
-    assert reader.usage == Usage(input_tokens=10, output_tokens=9, cached_input_tokens=2)
+    assert reader.usage == Usage(
+        input_tokens=10, output_tokens=9, cached_input_tokens=2, cache_write_input_tokens=3
+    )
 
 
 @pytest.mark.parametrize(

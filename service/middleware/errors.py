@@ -30,9 +30,10 @@ NO_RETRY: Final = frozenset(
         "response_too_large",
         "schema_mismatch",
         "deadline_exceeded",
+        "budget_exceeded",
     }
 )
-"""Failures that come after our own retries: an SDK that retried them too would multiply the two."""
+"""Failures that come after our own retries, or stay as they are for long: an SDK is not to repeat them."""
 
 _CODES: Final = {
     401: "unauthenticated",
