@@ -18,7 +18,11 @@ MAX_INPUTS: Final = 2048  # in one request, OpenAI's number
 MAX_MODEL: Final = 256  # characters of a model's name
 FLOAT_BYTES: Final = 4
 
+TOKEN_BYTES: Final = 4  # of text that a token stands for, about
+
 Encoding = Literal["float", "base64"]
+Input = str | tuple[int, ...]
+"""What one vector is for: a text, or the tokens of one, by the upstream's own numbers of them."""
 
 
 class Embedded(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +49,7 @@ class Embed(Message[Embedded], frozen=True, kw_only=True):
 
     Attributes:
         model: ``provider/model``, or a model of the default provider, or ``default``.
-        inputs: the texts.
+        inputs: all of them texts, or all of them tokens.
         dimensions: the length of each vector; None for the model's own.
         tenant: whose request it is: nothing is shared between tenants.
         dedupe: whether to take part in the cache, and share with identical inputs in flight.
@@ -61,7 +65,7 @@ class Embed(Message[Embedded], frozen=True, kw_only=True):
     traced = True
 
     model: str
-    inputs: tuple[str, ...]
+    inputs: tuple[Input, ...]
     dimensions: int | None = None
     tenant: str = ""
     dedupe: bool = True
@@ -89,7 +93,7 @@ class EmbeddingsCall(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed body of ``POST /v1/embeddings``: as in ``Embed``, and how the client wants the vectors."""
 
     model: str
-    inputs: tuple[str, ...]
+    inputs: tuple[Input, ...]
     encoding: Encoding
     dimensions: int | None
     extra: dict[str, Any]
@@ -123,23 +127,36 @@ def parse_embeddings(body: bytes) -> EmbeddingsCall:
         raise _refused(path.removesuffix("`") or "$", what) from error
     return EmbeddingsCall(
         model=wire.model,
-        inputs=_texts(wire.input),
+        inputs=_inputs(wire.input),
         encoding=wire.encoding_format or "float",
         dimensions=wire.dimensions,
         extra={name: fields[name] for name in fields.keys() - _KNOWN},
     )
 
 
-def _texts(given: str | list[Any]) -> tuple[str, ...]:
-    if not isinstance(given, list):
+def size_of(given: Input) -> int:
+    """Return the bytes that an input takes as text, for tokens about."""
+    return len(given.encode()) if isinstance(given, str) else len(given) * TOKEN_BYTES
+
+
+def _inputs(given: str | list[Any]) -> tuple[Input, ...]:
+    if isinstance(given, str) or (given and type(given[0]) is int):
         given = [given]
     elif not 1 <= len(given) <= MAX_INPUTS:
-        raise _refused("$.input", f"must be 1 to {MAX_INPUTS} texts, got {len(given)}")
-    for index, text in enumerate(given):
-        if isinstance(text, int | list):
-            raise _refused("$.input", "must be text, as a string or a list of strings: arrays of tokens are not taken")
-        if not isinstance(text, str) or not text:
-            raise _refused(f"$.input[{index}]", "must be a text that is not empty")
+        raise _refused("$.input", f"must be 1 to {MAX_INPUTS} texts, or arrays of tokens, got {len(given)}")
+    read = _tokens if isinstance(given[0], list) else _text
+    return tuple(read(one, f"$.input[{index}]") for index, one in enumerate(given))
+
+
+def _text(given: object, path: str) -> Input:
+    if not isinstance(given, str) or not given:
+        raise _refused(path, "must be a text that is not empty")
+    return given
+
+
+def _tokens(given: object, path: str) -> Input:
+    if not isinstance(given, list) or not given or not all(type(one) is int and one >= 0 for one in given):
+        raise _refused(path, "must be an array of tokens that is not empty")
     return tuple(given)
 
 
@@ -196,7 +213,7 @@ class _Answer(msgspec.Struct, frozen=True):
 _decoder: Final = msgspec.json.Decoder(_Answer)
 
 
-def upstream_body(inputs: tuple[str, ...], model: str, dimensions: int | None, extra: Mapping[str, Any]) -> bytes:
+def upstream_body(inputs: tuple[Input, ...], model: str, dimensions: int | None, extra: Mapping[str, Any]) -> bytes:
     """Return what an OpenAI-compatible upstream is asked; base64, which is a tenth of the work of reading numbers."""
     fields: dict[str, Any] = {**extra, "model": model, "input": inputs, "encoding_format": "base64"}
     if dimensions is not None:

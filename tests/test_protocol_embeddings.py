@@ -22,12 +22,25 @@ def test_a_text_or_a_list_of_texts() -> None:
     assert parse(encoding_format=None).encoding == "float"
 
 
+def test_the_tokens_of_a_text_or_of_several() -> None:
+    """A flat array is one input; of each an upstream is asked as it came."""
+    assert parse(input=[1, 2]).inputs == ((1, 2),)
+    call = parse(input=[[1, 2], [3]])
+    assert call.inputs == ((1, 2), (3,))
+    assert json.loads(upstream_body(call.inputs, "m", None, {}))["input"] == [[1, 2], [3]]
+
+
 @pytest.mark.parametrize(
     ("fields", "path", "says"),
     [
-        ({"input": [1, 2]}, "$.input", "arrays of tokens are not taken"),
-        ({"input": [[1, 2], [3]]}, "$.input", "arrays of tokens are not taken"),
-        ({"input": []}, "$.input", "must be 1 to 2048 texts, got 0"),
+        ({"input": [1, "a"]}, "$.input[0]", "must be an array of tokens"),
+        ({"input": [1, -2]}, "$.input[0]", "must be an array of tokens"),
+        ({"input": [[1, 2], []]}, "$.input[1]", "must be an array of tokens"),
+        ({"input": [[1, 2], "a"]}, "$.input[1]", "must be an array of tokens"),
+        ({"input": [[1, True]]}, "$.input[0]", "must be an array of tokens"),
+        ({"input": [[2.5]]}, "$.input[0]", "must be an array of tokens"),
+        ({"input": ["a", [1]]}, "$.input[1]", "must be a text"),
+        ({"input": []}, "$.input", "must be 1 to 2048 texts, or arrays of tokens, got 0"),
         ({"input": ["a"] * 2049}, "$.input", "got 2049"),
         ({"input": ""}, "$.input[0]", "not empty"),
         ({"input": ["a", ""]}, "$.input[1]", "not empty"),

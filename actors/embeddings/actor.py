@@ -14,7 +14,7 @@ from actors.embeddings.vector_cache import DIGEST_BYTES, VectorCache, encoded, k
 from actors.llm_gateway.admission import Lane
 from actors.llm_gateway.retry import RetryPolicy
 from actors.runtime import Actor, Deferred, handles
-from protocol.embeddings import Embed, Embedded
+from protocol.embeddings import Embed, Embedded, Input, size_of
 from protocol.errors import ConfigurationError, DeadlineExceeded, NotFound, Overloaded, TidegateError
 from protocol.message import Message
 
@@ -117,7 +117,11 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
         """Take from the cache what is there, join what is on its way, and let the rest wait for company."""
         embedder, model = self._route(message.model)
         target = Target(
-            provider=embedder.name, model=model, dimensions=message.dimensions, extra=encoded(message.extra)
+            provider=embedder.name,
+            model=model,
+            dimensions=message.dimensions,
+            extra=encoded(message.extra),
+            tokens=not all(isinstance(given, str) for given in message.inputs),
         )
         keys = _keys(message, target)
         wanted = dict(zip(keys, message.inputs, strict=True))
@@ -125,7 +129,7 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
         promise = self.promise(Embed)
         request = EmbedRequest(promise, self.context, NEVER if self.deadline is None else self.deadline, keys)
         promise.on_abandon(partial(self._left, request))
-        for key, text in wanted.items():
+        for key, given in wanted.items():
             if vector := self._cache.get(key):
                 request.know(key, vector)
             elif (unit := self._on_way.get(key)) is not None:
@@ -133,7 +137,7 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
                 request.want(unit)
             else:
                 request.asked += 1
-                unit = Unit(key, text, kept=message.dedupe)
+                unit = Unit(key, given, kept=message.dedupe)
                 request.want(unit)
                 self._add(unit, target)
         request.settle()
@@ -178,9 +182,9 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
             raise NotFound(f"there is no embedding model {name[:80]!r}", code="model_not_found")
         return embedder, model
 
-    def _check_room(self, wanted: Mapping[bytes, str]) -> None:
-        new = [text for key, text in wanted.items() if key not in self._on_way]
-        size = self._size + sum(len(text.encode()) for text in new)
+    def _check_room(self, wanted: Mapping[bytes, Input]) -> None:
+        new = [given for key, given in wanted.items() if key not in self._on_way]
+        size = self._size + sum(map(size_of, new))
         if len(self._on_way) + len(new) > self._bounds.inputs or size > self._bounds.bytes:
             raise Overloaded(f"{len(self._on_way)} texts wait to be embedded", retry_after=RETRY_AFTER)
 
@@ -213,7 +217,7 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
         call = BatchCall(
             embedder=self._embedders[target.provider],
             target=target,
-            texts=tuple(unit.text for unit in batch.units),
+            inputs=tuple(unit.given for unit in batch.units),
             groups=tuple(map(tuple, groups.values())),
             contexts=tuple(request.context for request in groups),
             deadline=min(clock.time() + self._bounds.total, max(request.deadline for request in groups) - MARGIN),
@@ -263,4 +267,4 @@ def _keys(message: Embed, target: Target) -> tuple[bytes, ...]:
     if not message.dedupe:
         return tuple(os.urandom(DIGEST_BYTES) for _ in message.inputs)
     scope = scope_of(message.tenant, target)
-    return tuple(key_of(scope, text) for text in message.inputs)
+    return tuple(key_of(scope, given) for given in message.inputs)

@@ -14,7 +14,7 @@ from actors.llm_gateway.retry import RetryPolicy
 from actors.llm_gateway.watch import Watch, pause
 from actors.runtime import Clock
 from protocol import spans
-from protocol.embeddings import Vectors
+from protocol.embeddings import Input, Vectors, size_of
 from protocol.errors import TidegateError
 
 CANCELLED: Final = "cancelled"
@@ -39,8 +39,8 @@ class BatchCall(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         embedder: who is asked.
         target: for which model, and how.
-        texts: the inputs.
-        groups: the inputs of each request that waits, by their places among ``texts``.
+        inputs: what is asked for.
+        groups: the inputs of each request that waits, by their places among ``inputs``.
         contexts: the requests' places in the trace; the first one's is the parent, the others' are linked to.
         deadline: when all of them are out of time.
         lane: the embedder's concurrency.
@@ -51,7 +51,7 @@ class BatchCall(msgspec.Struct, frozen=True, kw_only=True):
 
     embedder: Embedder
     target: Target
-    texts: tuple[str, ...]
+    inputs: tuple[Input, ...]
     groups: tuple[tuple[int, ...], ...]
     contexts: tuple[Context, ...]
     deadline: float
@@ -66,7 +66,7 @@ class BatchCall(msgspec.Struct, frozen=True, kw_only=True):
         Where the provider refuses a batch of several requests, each of them is sent by itself: the fault of one is not
         the others', and these are no more calls than there would have been without batches.
         """
-        outcomes = await self._outcomes(range(len(self.texts)))
+        outcomes = await self._outcomes(range(len(self.inputs)))
         if len(self.groups) > 1 and _refused(outcomes[0]):
             for group in self.groups:
                 lacking = [place for place in group if not isinstance(outcomes[place], Found)]
@@ -75,46 +75,46 @@ class BatchCall(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(outcomes)
 
     async def _outcomes(self, places: Sequence[int]) -> list[Outcome]:
-        texts = tuple(self.texts[place] for place in places)
-        if not texts:
+        inputs = tuple(self.inputs[place] for place in places)
+        if not inputs:
             return []
         try:
-            answer = await self._admitted(texts)
+            answer = await self._admitted(inputs)
         except TidegateError as error:
-            return [error] * len(texts)
-        return list(map(Found, answer.vectors, shares(answer.tokens or 0, [len(text.encode()) for text in texts])))
+            return [error] * len(inputs)
+        return list(map(Found, answer.vectors, shares(answer.tokens or 0, list(map(size_of, inputs)))))
 
-    async def _admitted(self, texts: tuple[str, ...]) -> Vectors:
+    async def _admitted(self, inputs: tuple[Input, ...]) -> Vectors:
         if self.lane.free:
             await self.lane.enter()
         else:
             async with Watch(self.clock, self.deadline):
                 await self.lane.enter()
         try:
-            return await self._attempts(texts)
+            return await self._attempts(inputs)
         finally:
             self.lane.leave()
 
-    async def _attempts(self, texts: tuple[str, ...]) -> Vectors:
+    async def _attempts(self, inputs: tuple[Input, ...]) -> Vectors:
         number = 0
         while True:
             number += 1
             try:
-                return await self._attempt(texts, number)
+                return await self._attempt(inputs, number)
             except TidegateError as error:
                 delay = self.retry.delay(number, error, self.deadline - self.clock.time())
                 if delay is None:
                     raise
             await pause(self.clock, delay)
 
-    async def _attempt(self, texts: tuple[str, ...], number: int) -> Vectors:
+    async def _attempt(self, inputs: tuple[Input, ...], number: int) -> Vectors:
         target = self.target
-        span = self._span(len(texts), number)
+        span = self._span(len(inputs), number)
         code = CANCELLED
         try:
             async with Watch(self.clock, self.deadline, self.embedder.limits.timeout):
                 answer = await self.embedder.embed(
-                    texts, target.model, target.dimensions, _extra(target), _headers(span)
+                    inputs, target.model, target.dimensions, _extra(target), _headers(span)
                 )
             code = ""
             span.set_attribute(spans.GEN_AI_RESPONSE_MODEL, answer.model or target.model)

@@ -5,7 +5,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from protocol.embeddings import Vectors
+from protocol.embeddings import Input, Vectors
 
 MAX_BATCH_INPUTS: Final = 512
 MAX_BATCH_BYTES: Final = 262_144  # even at a token a byte, within OpenAI's 300,000 tokens a call
@@ -16,8 +16,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """What one call of an embedder may hold, how long it may take, and how many there may be.
 
     Attributes:
-        inputs: the most texts.
-        bytes: the most bytes of UTF-8, unless one text alone has more.
+        inputs: the most inputs.
+        bytes: the most bytes of UTF-8, unless one input alone has more; four for a token.
         timeout: seconds for one attempt; None for as long as the request has.
         concurrency: calls under way at once; None for what every embedder has.
         queue: calls that may wait for a place; None for what every embedder has.
@@ -31,19 +31,21 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """What texts have to agree in to go into one call.
+    """What inputs have to agree in to go into one call.
 
     Attributes:
         provider: the embedder's name.
         model: the embedder's own name of the model.
         dimensions: the length of each vector; None for the model's own.
         extra: further fields for the upstream, encoded.
+        tokens: whether the inputs are tokens: an upstream takes no texts beside them.
     """
 
     provider: str
     model: str
     dimensions: int | None = None
     extra: bytes = b""
+    tokens: bool = False
 
 
 class Embedder(Protocol):
@@ -68,7 +70,7 @@ class Embedder(Protocol):
 
     async def embed(
         self,
-        inputs: tuple[str, ...],
+        inputs: tuple[Input, ...],
         model: str,
         dimensions: int | None,
         extra: Mapping[str, Any],

@@ -10,7 +10,7 @@ from actors.embeddings.embedder import Limits
 from actors.llm_gateway.providers.local import MODEL_NAME, NO_MODEL, installed_model
 from actors.llm_gateway.providers.local_process import EMBEDDING_CONTEXT, Address, LocalProcess
 from actors.llm_gateway.wire.unary import JsonWire
-from protocol.embeddings import Vectors, read_vectors, upstream_body
+from protocol.embeddings import Input, Vectors, read_vectors, upstream_body
 from protocol.errors import ProviderError
 
 BATCH_INPUTS: Final = 16  # it computes them one after the other: more would only keep the next request waiting
@@ -59,7 +59,7 @@ class LocalEmbedder:
 
     async def embed(
         self,
-        inputs: tuple[str, ...],
+        inputs: tuple[Input, ...],
         model: str,
         dimensions: int | None,
         extra: Mapping[str, Any],  # noqa: ARG002 - nothing of other upstreams' fields means anything to the engine
@@ -70,11 +70,15 @@ class LocalEmbedder:
             raise ProviderError(
                 "The local model's vectors have one length: leave out `dimensions`", code="provider_rejected"
             )
+        texts = tuple(given for given in inputs if isinstance(given, str))
+        if len(texts) < len(inputs):
+            message = "The local model numbers its tokens in its own way: send the texts"
+            raise ProviderError(message, code="provider_rejected")
         if self._process is None:
             raise ProviderError(NO_MODEL, code="provider_unavailable")
         server = await self._process.address()
-        await self._check_lengths(server, inputs)
-        answer = await self._post(server, "/v1/embeddings", upstream_body(inputs, model, None, {}), headers)
+        await self._check_lengths(server, texts)
+        answer = await self._post(server, "/v1/embeddings", upstream_body(texts, model, None, {}), headers)
         return read_vectors(answer, len(inputs))
 
     async def _check_lengths(self, server: Address, inputs: tuple[str, ...]) -> None:

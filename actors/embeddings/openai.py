@@ -6,7 +6,7 @@ from typing import Any, Final
 from actors.embeddings.embedder import Limits
 from actors.llm_gateway.providers.openai import BASE_URL
 from actors.llm_gateway.wire.unary import JsonWire
-from protocol.embeddings import Vectors, read_vectors, upstream_body
+from protocol.embeddings import Input, Vectors, read_vectors, upstream_body
 
 DEFAULT_MODEL: Final = "text-embedding-3-small"
 
@@ -54,7 +54,7 @@ class OpenAIEmbedder:
 
     async def embed(
         self,
-        inputs: tuple[str, ...],
+        inputs: tuple[Input, ...],
         model: str,
         dimensions: int | None,
         extra: Mapping[str, Any],

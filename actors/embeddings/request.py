@@ -6,7 +6,7 @@ from opentelemetry.context import Context
 
 from actors.embeddings.embedder import Target
 from actors.runtime import Errand, Promise
-from protocol.embeddings import Embedded
+from protocol.embeddings import Embedded, Input, size_of
 
 
 class Unit:
@@ -14,25 +14,25 @@ class Unit:
 
     Args:
         key: by which it is found again.
-        text: the input.
+        given: the input.
         kept: whether its vector goes into the cache.
 
     Attributes:
         key: by which it is found again.
-        text: the input.
+        given: the input.
         kept: whether its vector goes into the cache.
         size: its bytes.
         waiting: the requests that want it, the first one first.
         batch: the call that it is in; None before it is in one.
     """
 
-    __slots__ = ("batch", "kept", "key", "size", "text", "waiting")
+    __slots__ = ("batch", "given", "kept", "key", "size", "waiting")
 
-    def __init__(self, key: bytes, text: str, *, kept: bool) -> None:
+    def __init__(self, key: bytes, given: Input, *, kept: bool) -> None:
         self.key = key
-        self.text = text
+        self.given = given
         self.kept = kept
-        self.size = len(text.encode())
+        self.size = size_of(given)
         self.waiting: list[EmbedRequest] = []
         self.batch: Batch | None = None
 

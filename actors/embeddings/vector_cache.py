@@ -7,6 +7,7 @@ import msgspec
 from cachebox import LRUCache
 
 from actors.embeddings.embedder import Target
+from protocol.embeddings import Input
 from protocol.errors import InvalidRequest
 
 DIGEST_BYTES: Final = 20
@@ -66,10 +67,11 @@ def encoded(extra: dict[str, Any]) -> bytes:
 
 
 def scope_of(tenant: str, target: Target) -> bytes:
-    """Return a digest of all but the text that shapes a vector, and of whose it is."""
+    """Return a digest of all but the input that shapes a vector, and of whose it is."""
     return hashlib.blake2b(_encoder.encode((tenant, target)), digest_size=DIGEST_BYTES).digest()
 
 
-def key_of(scope: bytes, text: str) -> bytes:
-    """Return the key of a text within a scope; the text can't be had back from it."""
-    return hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES, key=scope).digest()
+def key_of(scope: bytes, given: Input) -> bytes:
+    """Return the key of an input within a scope; the input can't be had back from it."""
+    data = given.encode() if isinstance(given, str) else _encoder.encode(given)
+    return hashlib.blake2b(data, digest_size=DIGEST_BYTES, key=scope).digest()

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from actors.testing.script import Send, Step
+from protocol.embeddings import Input
 
 DIMENSIONS: Final = 4
 
@@ -22,17 +23,17 @@ class EmbeddingsVoice:
     def __init__(self, body: dict[str, Any]) -> None:
         given = body["input"]
         self._body = body
-        self._inputs: list[str] = [given] if isinstance(given, str) else given
+        self._inputs = _inputs(given)
 
     def encode(self, step: Step) -> bytes:
         """Return the bytes of one step: only those that are given as they are."""
         return step.data if isinstance(step, Send) else b""
 
     def whole(self, _steps: tuple[Step, ...]) -> bytes:
-        """Return the body of the answer; a token is a word."""
+        """Return the body of the answer; in a text a token is a word."""
         as_text = self._body.get("encoding_format") == "base64"
         size = self._body.get("dimensions", DIMENSIONS)
-        vectors = [scripted_vector(text, size) for text in self._inputs]
+        vectors = [scripted_vector(given, size) for given in self._inputs]
         data = [
             {
                 "object": "embedding",
@@ -41,7 +42,7 @@ class EmbeddingsVoice:
             }
             for index, vector in enumerate(vectors)
         ]
-        tokens = sum(len(text.split()) for text in self._inputs)
+        tokens = sum(len(given.split() if isinstance(given, str) else given) for given in self._inputs)
         body = {
             "object": "list",
             "data": data[::-1],
@@ -51,7 +52,15 @@ class EmbeddingsVoice:
         return msgspec.json.encode(body)
 
 
-def scripted_vector(text: str, size: int = DIMENSIONS) -> tuple[float, ...]:
-    """Return the vector that stands for ``text``: numbers from 0 up to 1 that a 32-bit float holds exactly."""
-    digest = hashlib.shake_128(text.encode()).digest(size)
+def scripted_vector(given: Input, size: int = DIMENSIONS) -> tuple[float, ...]:
+    """Return the vector that stands for an input: numbers from 0 up to 1 that a 32-bit float holds exactly."""
+    digest = hashlib.shake_128(str(given).encode()).digest(size)
     return tuple(byte / 256 for byte in digest)
+
+
+def _inputs(given: str | list[Any]) -> list[Input]:
+    if isinstance(given, str):
+        return [given]
+    if isinstance(given[0], int):
+        return [tuple(given)]
+    return [one if isinstance(one, str) else tuple(one) for one in given]

@@ -10,7 +10,7 @@ from actors.embeddings import EmbeddingsConfig, build_embeddings
 from actors.embeddings.local import LocalEmbedder
 from actors.llm_gateway.wire.unary import JsonWire
 from actors.runtime import Ref, System
-from protocol.embeddings import Embed, floats
+from protocol.embeddings import Embed, Input, floats
 from protocol.errors import ProviderError
 
 PATIENCE = 50.0  # seconds
@@ -50,9 +50,10 @@ async def test_the_model_embeds(embeddings: Ref[Embed]) -> None:
     assert "1024 tokens" in caught.value.detail
 
 
-async def test_another_length_is_refused() -> None:
-    """The model has one length of vectors, and says so before it is loaded."""
+@pytest.mark.parametrize(("given", "dimensions", "says"), [("a", 64, "one length"), ((1, 2), None, "send the texts")])
+async def test_what_it_can_t_do_is_refused(given: Input, dimensions: int | None, says: str) -> None:
+    """The model has one length of vectors, and tokens of its own; it says so before it is loaded."""
     embedder = LocalEmbedder(JsonWire(connect_timeout=5))
-    with pytest.raises(ProviderError) as caught:
-        await embedder.embed(("a",), embedder.model, 64, {}, {})
+    with pytest.raises(ProviderError, match=says) as caught:
+        await embedder.embed((given,), embedder.model, dimensions, {}, {})
     assert caught.value.code == "provider_rejected"

@@ -84,11 +84,12 @@ async def test_a_failure_is_the_sdk_s_own_exception(
 
 
 async def test_refusals_are_the_sdk_s_own_exceptions(sdk: AsyncOpenAI, upstream: ScriptedUpstream) -> None:
-    """Arrays of tokens, a model that there is not, a wrong key, a misspelt header."""
+    """Texts beside tokens, a model that there is not, a wrong key, a misspelt header."""
     create = sdk.embeddings.create
-    with pytest.raises(openai.BadRequestError, match="arrays of tokens are not taken") as tokens:
-        await create(model="m", input=[[1, 2]])
-    assert tokens.value.param == "input"
+    mixed: Any = [[1, 2], "a"]
+    with pytest.raises(openai.BadRequestError, match="must be an array of tokens") as tokens:
+        await create(model="m", input=mixed)
+    assert tokens.value.param == "input[1]"
     with pytest.raises(openai.NotFoundError) as unknown:
         await create(model="local/unknown", input="a")
     assert unknown.value.code == "model_not_found"
@@ -97,6 +98,17 @@ async def test_refusals_are_the_sdk_s_own_exceptions(sdk: AsyncOpenAI, upstream:
     with pytest.raises(openai.BadRequestError, match="x-tidegate-dedupe"):
         await create(model="m", input="a", extra_headers={"x-tidegate-dedupe": "maybe"})
     assert upstream.calls == 0
+
+
+async def test_tokens_are_inputs_too(sdk: AsyncOpenAI, upstream: ScriptedUpstream) -> None:
+    """They reach the upstream as they came, in a call without texts; the same ones again come from the cache."""
+    create = sdk.embeddings.create
+    answer, _ = await asyncio.gather(create(model="m", input=[[1, 2], [3]]), create(model="m", input="a"))
+    assert [item.embedding for item in answer.data] == [[*scripted_vector((1, 2))], [*scripted_vector((3,))]]
+    assert answer.usage.total_tokens == 3
+    assert sorted(str(received.body["input"]) for received in upstream.received) == ["['a']", "[[1, 2], [3]]"]
+    again = await create(model="m", input=[1, 2])
+    assert (again.data[0].embedding, again.usage.total_tokens) == (answer.data[0].embedding, 0)
 
 
 async def test_a_client_that_leaves_ends_its_call(running: Any, upstream: ScriptedUpstream) -> None:  # noqa: ANN401 - as above
