@@ -7,9 +7,10 @@ from types import TracebackType
 from typing import Final, Self
 
 import aiohttp
+from yarl import URL
 
 from actors.llm_gateway.wire.failures import connecting, refusal
-from actors.llm_gateway.wire.sse import MAX_EVENT_BYTES, EventSplitter
+from actors.llm_gateway.wire.sse import MAX_EVENT_BYTES, EventSplitter, Splitter
 from protocol.errors import ProviderError
 from protocol.upstream import AnswerReader, Pieces
 
@@ -64,14 +65,24 @@ class WireClient:
             await session.close()
 
     def stream(
-        self, url: str, body: bytes, headers: Mapping[str, str], answer: AnswerReader, *, connect_timeout: float
+        self,
+        url: str | URL,
+        body: bytes,
+        headers: Mapping[str, str],
+        answer: AnswerReader,
+        *,
+        connect_timeout: float,
+        framing: Callable[[int], Splitter] = EventSplitter,
     ) -> "WireStream":
-        """Return the answer to ``body``, posted to ``url`` when the stream is entered."""
+        """Return the answer to ``body``, posted to ``url`` when the stream is entered.
+
+        ``framing`` takes the stream apart, and is given the most bytes of an event.
+        """
         if self._session is None:
             raise ProviderError(code="provider_unavailable")
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
         sending = self._session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False)
-        return WireStream(sending, answer, EventSplitter(self._max_event_bytes), self._linger)
+        return WireStream(sending, answer, framing(self._max_event_bytes), self._linger)
 
     def _linger(self, response: aiohttp.ClientResponse) -> None:
         """Let a connection go back to the pool with its body's last bytes, which follow the end marker."""
@@ -102,7 +113,7 @@ class WireStream:
         self,
         sending: "aiohttp.client._RequestContextManager",
         answer: AnswerReader,
-        splitter: EventSplitter,
+        splitter: Splitter,
         linger: Callable[[aiohttp.ClientResponse], None],
     ) -> None:
         self._linger = linger
@@ -120,7 +131,7 @@ class WireStream:
         if response.status != OK:
             response.close()
             raise refusal(response.status, response.headers, time.time())
-        if response.content_type != "text/event-stream":
+        if response.content_type != self._splitter.content_type:
             response.close()
             raise ProviderError(code="provider_bad_response")
         return self

@@ -1,10 +1,28 @@
 """Server-sent events, split on bytes."""
 
-from typing import Final
+from typing import ClassVar, Final, Protocol
 
 from protocol.errors import ProviderError
 
 MAX_EVENT_BYTES: Final = 1024 * 1024
+
+
+class Splitter(Protocol):
+    """Turns what the network gives into the data of whole events.
+
+    Attributes:
+        content_type: of the streams that it takes apart.
+    """
+
+    content_type: ClassVar[str]
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the data of every event that ``chunk`` completes, in order.
+
+        Raises:
+            ProviderError: ``response_too_large``: an event outgrew its bound; ``provider_bad_response``: this is no
+                such stream.
+        """
 
 
 class EventSplitter:
@@ -18,6 +36,7 @@ class EventSplitter:
     """
 
     __slots__ = ("_data", "_held", "_limit", "_size")
+    content_type: ClassVar[str] = "text/event-stream"
 
     def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
         self._limit = limit
