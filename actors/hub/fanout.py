@@ -1,11 +1,11 @@
 """From many logs to many sockets: one write a socket and tick, and an integer for a reader that is slow."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Final
 
 from actors.follow import open_at
-from actors.hub.topic import SNAPSHOT, FrameEncoder, Page, Topic
+from actors.hub.topic import LOST, SNAPSHOT, FrameEncoder, Page, RequestTopic, Topic
 from actors.request_stream import status_of
 from protocol.errors import PROBLEMS, Overloaded, ShuttingDown
 from protocol.events import EventStream, Position
@@ -54,8 +54,8 @@ class Fanout:
         self._clock = clock
         self._soon = soon
         self._watch = watch
-        self._topics: dict[tuple[str, str], Topic] = {}  # by request id and epoch
-        self._sockets: dict[Socket, dict[str, Topic]] = {}
+        self._requests: dict[tuple[str, str], RequestTopic] = {}  # by request id and epoch
+        self._sockets: dict[Socket, dict[Hashable, Topic]] = {}
         self._dirty: dict[Topic, None] = {}
         self._outgoing: dict[Socket, bytes] = {}
         self._lagging: dict[Socket, _Lag] = {}
@@ -65,39 +65,55 @@ class Fanout:
     # ------------------------------------------------------------------------------------------------- who follows what
 
     def subscribe(self, message: Subscribe) -> None:
-        """Begin to follow: the acknowledgement and what there is go out at the end of the tick.
+        """Begin to follow a request: the acknowledgement and what there is go out at the end of the tick.
 
         Raises:
             UnrecoverablePosition: see ``open_at``.
             Overloaded: ``connection_limit``.
             ShuttingDown: everybody has been told to leave.
         """
-        if self._leaving:
-            raise ShuttingDown
         socket, stream = message.socket, message.stream
         request_id = stream.request_id
-        followed = self._sockets.get(socket, {})
-        if request_id not in followed and len(followed) >= self._max_subscriptions:
-            detail = f"a socket follows {self._max_subscriptions} requests at most"
-            raise Overloaded(detail, code="connection_limit")
+        self.admit(socket, (request_id,))
         opening = open_at(stream, message.after, message.mode)
         cursor = SNAPSHOT if opening.snapshot else opening.after
         self.unsubscribe(socket, request_id)
         if message.ack_id is not None:
             position = Position(stream.epoch, stream.offset)
-            ack = ack_json(message.ack_id, request_id, position, status_of(stream), recovered=opening.recovered)
-            self._outgoing[socket] = self._outgoing.get(socket, b"") + self._encode(ack)
-            self._schedule()
-        if stream.ended and cursor == stream.offset:
-            return
-        topic = self._topic(stream)
-        topic.readers[socket] = cursor
-        self._sockets.setdefault(socket, {})[request_id] = topic
-        self._changed(topic)
+            self.say(
+                socket, ack_json(message.ack_id, request_id, position, status_of(stream), recovered=opening.recovered)
+            )
+        if not stream.ended or cursor != stream.offset:
+            self.follow(socket, self._topic(stream), cursor)
 
-    def unsubscribe(self, socket: Socket, request_id: str) -> bool:
-        """Stop following a request and say whether it was followed."""
-        topic = self._sockets.get(socket, {}).get(request_id)
+    def admit(self, socket: Socket, names: Iterable[Hashable]) -> None:
+        """See whether ``socket`` may follow these, too.
+
+        Raises:
+            Overloaded: ``connection_limit``.
+            ShuttingDown: everybody has been told to leave.
+        """
+        if self._leaving:
+            raise ShuttingDown
+        followed = self._sockets.get(socket, {})
+        if len(followed) + sum(name not in followed for name in names) > self._max_subscriptions:
+            detail = f"a socket has {self._max_subscriptions} subscriptions at most"
+            raise Overloaded(detail, code="connection_limit")
+
+    def follow(self, socket: Socket, topic: Topic, cursor: int) -> None:
+        """Let ``socket``, which follows nothing of that name, have what comes in ``topic`` after ``cursor``."""
+        topic.readers[socket] = cursor
+        self._sockets.setdefault(socket, {})[topic.name] = topic
+        self.changed(topic)
+
+    def say(self, socket: Socket, payload: bytes) -> None:
+        """Give one socket a frame of its own, at the end of the tick and before whatever comes of its topics."""
+        self._outgoing[socket] = self._outgoing.get(socket, b"") + self._encode(payload)
+        self._schedule()
+
+    def unsubscribe(self, socket: Socket, name: Hashable) -> bool:
+        """Stop following what has this name (a request's is its id), and say whether it was followed."""
+        topic = self._sockets.get(socket, {}).get(name)
         if topic is not None:
             self._drop(socket, topic)
         return topic is not None
@@ -113,14 +129,23 @@ class Fanout:
         return HubStats(
             sockets=len(self._sockets),
             subscriptions=sum(len(topics) for topics in self._sockets.values()),
-            requests=len(self._topics),
+            requests=len(self._requests),
         )
 
     # -------------------------------------------------------------------------------------------------------- delivery
 
+    def changed(self, topic: Topic) -> None:
+        """Deliver what is new in ``topic`` at the end of the tick."""
+        self._dirty[topic] = None
+        self._schedule()
+
     def flush(self) -> None:
         """Give each reader of each changed topic what it has room for: one write a socket."""
         self._scheduled = False
+        self.deliver()
+
+    def deliver(self) -> None:
+        """Do so at once, as something is about to be held no more."""
         changed, self._dirty = self._dirty, {}
         outgoing, self._outgoing = self._outgoing, {}
         try:
@@ -144,12 +169,11 @@ class Fanout:
             if buffered <= self._high_water // 2:
                 del self._lagging[socket]
                 for topic in self._sockets.get(socket, {}).values():
-                    self._changed(topic)
+                    self.changed(topic)
             elif buffered < lag.buffered:
                 lag.buffered, lag.since = buffered, now
             elif now - lag.since >= STALL_LIMIT:
-                self.leave(socket)
-                socket.close(PROBLEMS[SLOW].close, SLOW)
+                self._expel(socket)
         return bool(self._lagging)
 
     def goodbye(self, reason: str, spread: float) -> int:
@@ -173,16 +197,16 @@ class Fanout:
 
     # ---------------------------------------------------------------------------------------------------------- inside
 
-    def _topic(self, stream: EventStream) -> Topic:
+    def _topic(self, stream: EventStream) -> RequestTopic:
         key = (stream.request_id, stream.epoch)
-        topic = self._topics.get(key)
+        topic = self._requests.get(key)
         if topic is None:
-            topic = self._topics[key] = Topic(stream, self._encode, self._changed)
+            topic = RequestTopic(stream, self._encode, changed=self.changed, closed=self._forget)
+            self._requests[key] = topic
         return topic
 
-    def _changed(self, topic: Topic) -> None:
-        self._dirty[topic] = None
-        self._schedule()
+    def _forget(self, topic: RequestTopic) -> None:
+        del self._requests[topic.stream.request_id, topic.stream.epoch]
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -190,7 +214,7 @@ class Fanout:
             self._soon(self.flush)
 
     def _advance(self, topic: Topic, outgoing: dict[Socket, bytes]) -> None:
-        readers, behind, end = topic.readers, topic.behind, topic.stream.offset
+        readers, behind, end = topic.readers, topic.behind, topic.end
         lagging, mark = self._lagging, self._high_water
         pages: dict[tuple[int, bool], Page] = {}
         shared: Page | None = None
@@ -216,7 +240,11 @@ class Fanout:
             elif behind:
                 behind.discard(socket)
         for socket in ended:
-            self._drop(socket, topic)
+            if readers[socket] == LOST:
+                del outgoing[socket]
+                self._expel(socket)
+            else:
+                self._drop(socket, topic)
 
     def _lag(self, socket: Socket) -> None:
         if socket not in self._lagging:
@@ -224,15 +252,19 @@ class Fanout:
             if len(self._lagging) == 1:
                 self._watch()
 
+    def _expel(self, socket: Socket) -> None:
+        """Close a socket that was too slow; it comes back at its positions."""
+        self.leave(socket)
+        socket.close(PROBLEMS[SLOW].close, SLOW)
+
     def _drop(self, socket: Socket, topic: Topic) -> None:
         followed = self._sockets[socket]
-        del followed[topic.stream.request_id]
+        del followed[topic.name]
         if not followed:
             del self._sockets[socket]
             self._lagging.pop(socket, None)
         del topic.readers[socket]
         topic.behind.discard(socket)
         if not topic.readers:
-            topic.close()
             self._dirty.pop(topic, None)
-            del self._topics[topic.stream.request_id, topic.stream.epoch]
+            topic.close()

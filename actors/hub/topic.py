@@ -1,6 +1,7 @@
-"""A request that is followed: where each of its readers is, and the bytes that come next for it."""
+"""What is followed: where each of its readers is, and the bytes that come next for it."""
 
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -12,6 +13,7 @@ FrameEncoder = Callable[[bytes], bytes]
 
 PAGE_BYTES: Final = 64 * 1024  # of entries' JSON in one write, but for a single entry or a snapshot that is larger
 SNAPSHOT: Final = -1  # the cursor of a reader whose next frame is a snapshot: it lies before every log
+LOST: Final = -2  # the cursor of a reader that can't go on: what it has missed is gone, and nothing stands for it
 
 
 class Page(NamedTuple):
@@ -20,7 +22,7 @@ class Page(NamedTuple):
     Attributes:
         frames: ready for its socket.
         cursor: where it is then.
-        final: whether the terminal entry is among them.
+        final: whether the reader leaves with it: the terminal entry is among the frames, or it is lost.
     """
 
     frames: bytes
@@ -28,35 +30,78 @@ class Page(NamedTuple):
     final: bool
 
 
-class Topic:
-    """A followed stream. Readers that stand at one place share the bytes that they get.
+class Topic(ABC):
+    """Something that sockets follow. Readers that stand at one place share the bytes that they get.
+
+    Args:
+        name: what it is called among all that one socket follows: another topic of that name replaces it.
+
+    Attributes:
+        name: as given.
+        readers: each socket's cursor, the place up to which it has everything.
+        behind: the sockets that were left alone for a while, and get what they have missed in as few bytes as can be.
+    """
+
+    __slots__ = ("behind", "name", "readers")
+
+    def __init__(self, name: Hashable) -> None:
+        self.name = name
+        self.readers: dict[Socket, int] = {}
+        self.behind: set[Socket] = set()
+
+    @property
+    @abstractmethod
+    def end(self) -> int:
+        """The cursor of a reader that has everything."""
+
+    @abstractmethod
+    def page(self, cursor: int, *, merged: bool, shared: dict[tuple[int, bool], Page]) -> Page:
+        """Return what follows ``cursor``, built once for all who ask with the same ``shared``; there is something."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """The last reader has left."""
+
+
+class RequestTopic(Topic):
+    """A followed request.
 
     Args:
         stream: what is followed; the topic listens to it until ``close``.
         encode: turns a frame's JSON into what goes over the wire.
         changed: is called with this topic after every change of the stream.
-
-    Attributes:
-        readers: each socket's cursor, the offset up to which it has everything.
-        behind: the sockets that get what they have missed as one merged update.
+        closed: is called with it when it has been closed.
     """
 
-    __slots__ = ("_encode", "_wake", "behind", "readers", "stream")
+    __slots__ = ("_closed", "_encode", "_wake", "stream")
 
-    def __init__(self, stream: EventStream, encode: FrameEncoder, changed: "Callable[[Topic], None]") -> None:
+    def __init__(
+        self,
+        stream: EventStream,
+        encode: FrameEncoder,
+        *,
+        changed: Callable[[Topic], None],
+        closed: "Callable[[RequestTopic], None]",
+    ) -> None:
+        super().__init__(stream.request_id)
         self.stream = stream
-        self.readers: dict[Socket, int] = {}
-        self.behind: set[Socket] = set()
         self._encode = encode
+        self._closed = closed
         self._wake = partial(changed, self)
         stream.listen(self._wake)
+
+    @property
+    def end(self) -> int:
+        """The stream's last offset."""
+        return self.stream.offset
 
     def close(self) -> None:
         """Stop listening."""
         self.stream.unlisten(self._wake)
+        self._closed(self)
 
     def page(self, cursor: int, *, merged: bool, shared: dict[tuple[int, bool], Page]) -> Page:
-        """Return what follows ``cursor``, built once for all who ask with the same ``shared``; there is something."""
+        """Return the entries after ``cursor``, or a snapshot where they are not held one by one any more."""
         if cursor < self.stream.first - 1:
             cursor = SNAPSHOT
         key = (cursor, merged)
