@@ -1,14 +1,33 @@
 """Test doubles that are public API: what stands in for the model's side."""
 
 from actors.testing.embeddings import scripted_vector
-from actors.testing.script import Call, Cut, End, Fault, Reply, Reset, Say, Send, Stall, Step, Wait, refuse, say
+from actors.testing.script import (
+    Call,
+    Cut,
+    Data,
+    End,
+    Fault,
+    Ping,
+    Reply,
+    Reset,
+    Say,
+    Send,
+    Stall,
+    Step,
+    Think,
+    Wait,
+    refuse,
+    say,
+)
 from actors.testing.upstream import Received, ScriptedUpstream
 
 __all__ = [
     "Call",
     "Cut",
+    "Data",
     "End",
     "Fault",
+    "Ping",
     "Received",
     "Reply",
     "Reset",
@@ -17,6 +36,7 @@ __all__ = [
     "Send",
     "Stall",
     "Step",
+    "Think",
     "Wait",
     "refuse",
     "say",

@@ -1,11 +1,13 @@
 """What a scripted upstream does with one request, step by step, and how each dialect says it."""
 
 import asyncio
+import base64
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
+from actors.testing.eventstream import event_message
 from protocol.llm import FinishReason, Usage
 
 CREATED: Final = 1_700_000_000
@@ -18,6 +20,14 @@ class Say(msgspec.Struct, frozen=True):
     """One chunk of text."""
 
     text: str
+
+
+class Think(msgspec.Struct, frozen=True):
+    """One chunk of reasoning; a signature ends the thought, and of a redacted one it is all that Anthropic says."""
+
+    text: str = ""
+    signature: str = ""
+    redacted: bool = False
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +54,16 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
     message: str = "a secret of the upstream's"
 
 
+class Data(msgspec.Struct, frozen=True):
+    """One event of the stream, with this for its data, whatever that is."""
+
+    data: bytes
+
+
+class Ping(msgspec.Struct, frozen=True):
+    """A sign of life without content."""
+
+
 class Send(msgspec.Struct, frozen=True):
     """Bytes as they are, in one write."""
 
@@ -68,7 +88,7 @@ class Reset(msgspec.Struct, frozen=True):
     """The connection is reset: the client's next read or write fails."""
 
 
-Step = Say | Call | End | Fault | Send | Wait | Stall | Cut | Reset
+Step = Say | Think | Call | End | Fault | Data | Ping | Send | Wait | Stall | Cut | Reset
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +98,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         steps: in order; they begin once the response's headers are sent.
         status: of the response; any other than 200 has ``body``, and no steps.
         headers: of the response.
-        content_type: of a streamed response.
+        content_type: of a streamed response; empty for that of its framing.
         body: of a refusal.
         before: what is done before the headers; what is sent there stands in their place, as it is.
         split: the most bytes of one write; 0 for a write a step.
@@ -87,7 +107,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...] = (Say("Hello"), Say(" world"), End())
     status: int = 200
     headers: Mapping[str, str] = {}
-    content_type: str = STREAM
+    content_type: str = ""
     body: bytes = b'{"error": {"message": "a secret of the upstream\'s"}}'
     before: tuple[Send | Wait | Stall | Cut | Reset, ...] = ()
     split: int = 0
@@ -112,16 +132,23 @@ class OpenAIVoice:
 
     def encode(self, step: Step) -> bytes:
         """Return the bytes of one step."""
-        if isinstance(step, Say):
-            return self._delta({"content": step.text})
-        if isinstance(step, Call):
-            function = {"name": step.name or None, "arguments": step.arguments}
-            return self._delta({"tool_calls": [{"index": step.index, "id": step.id or None, "function": function}]})
-        if isinstance(step, End):
-            return self._end(step)
-        if isinstance(step, Fault):
-            return _data({"error": {"message": step.message, "type": step.kind, "code": None}})
-        return step.data if isinstance(step, Send) else b""
+        match step:
+            case Say():
+                said = self._delta({"content": step.text})
+            case Call():
+                function = {"name": step.name or None, "arguments": step.arguments}
+                said = self._delta({"tool_calls": [{"index": step.index, "id": step.id or None, "function": function}]})
+            case End():
+                said = self._end(step)
+            case Fault():
+                said = _data({"error": {"message": step.message, "type": step.kind, "code": None}})
+            case Data():
+                said = b"data: %b\n\n" % step.data
+            case Ping():
+                said = b": ping\n\n"
+            case _:
+                said = step.data if isinstance(step, Send) else b""
+        return said
 
     def whole(self, steps: tuple[Step, ...]) -> bytes:
         """Return the body of an answer that is not streamed."""
@@ -157,23 +184,28 @@ class AnthropicVoice:
     def __init__(self, model: str) -> None:
         self._model = model
         self._blocks: list[object] = []
+        self._thoughts = 0
         self._begun = False
 
     def encode(self, step: Step) -> bytes:
         """Return the bytes of one step."""
-        if isinstance(step, Send):
-            return step.data
-        if isinstance(step, Wait | Stall | Cut | Reset):
-            return b""
-        start = b"" if self._begun else self._start()
+        if isinstance(step, Say | Call | End | Fault):
+            return (b"" if self._begun else self._start()) + self._content(step)
+        if isinstance(step, Ping):
+            return self._event({"type": "ping"})
+        if isinstance(step, Data):
+            return self._framed("nonsense", step.data)
+        return step.data if isinstance(step, Send) else b""
+
+    def _content(self, step: Say | Call | End | Fault) -> bytes:
         if isinstance(step, Say):
-            return start + self._block("text", {"type": "text", "text": ""}, {"type": "text_delta", "text": step.text})
+            return self._block("text", {"type": "text", "text": ""}, {"type": "text_delta", "text": step.text})
         if isinstance(step, Call):
             block = {"type": "tool_use", "id": step.id, "name": step.name, "input": {}}
-            return start + self._block(step.index, block, {"type": "input_json_delta", "partial_json": step.arguments})
+            return self._block(step.index, block, {"type": "input_json_delta", "partial_json": step.arguments})
         if isinstance(step, Fault):
-            return start + _event({"type": "error", "error": {"type": step.kind, "message": step.message}})
-        return start + self._end(step)
+            return self._event({"type": "error", "error": {"type": step.kind, "message": step.message}})
+        return self._end(step)
 
     def whole(self, steps: tuple[Step, ...]) -> bytes:
         """Return the body of an answer that is not streamed."""
@@ -191,6 +223,12 @@ class AnthropicVoice:
         }
         return msgspec.json.encode(body)
 
+    def _event(self, body: dict[str, Any]) -> bytes:
+        return self._framed(body["type"], msgspec.json.encode(body))
+
+    def _framed(self, kind: str, data: bytes) -> bytes:
+        return b"event: %b\ndata: %b\n\n" % (kind.encode(), data)
+
     def _start(self) -> bytes:
         self._begun = True
         message: dict[str, Any] = {
@@ -203,16 +241,33 @@ class AnthropicVoice:
             "stop_sequence": None,
             "usage": {"input_tokens": 0, "output_tokens": 0},
         }
-        return _event({"type": "message_start", "message": message})
+        return self._event({"type": "message_start", "message": message})
 
-    def _block(self, key: object, block: dict[str, Any], delta: dict[str, Any]) -> bytes:
+    def _say(self, step: Say) -> bytes:
+        return self._block("text", {"type": "text", "text": ""}, {"type": "text_delta", "text": step.text})
+
+    def _think(self, step: Think) -> bytes:
+        key = ("thought", self._thoughts)
+        if step.redacted:
+            self._thoughts += 1
+            return self._block(key, {"type": "redacted_thinking", "data": step.signature}, None)
+        block = {"type": "thinking", "thinking": "", "signature": ""}
+        said = self._block(key, block, {"type": "thinking_delta", "thinking": step.text})
+        if step.signature:
+            self._thoughts += 1
+            said += self._block(key, block, {"type": "signature_delta", "signature": step.signature})
+        return said
+
+    def _block(self, key: object, block: dict[str, Any], delta: dict[str, Any] | None) -> bytes:
         start = b""
         if key not in self._blocks:
             self._blocks.append(key)
             index = len(self._blocks) - 1
-            start = _event({"type": "content_block_start", "index": index, "content_block": block})
+            start = self._event({"type": "content_block_start", "index": index, "content_block": block})
+        if delta is None:
+            return start
         index = self._blocks.index(key)
-        return start + _event({"type": "content_block_delta", "index": index, "delta": delta})
+        return start + self._event({"type": "content_block_delta", "index": index, "delta": delta})
 
     def _end(self, step: End) -> bytes:
         delta = {"stop_reason": self.REASONS[step.finish_reason], "stop_sequence": None}
@@ -224,16 +279,37 @@ class AnthropicVoice:
                 "cache_read_input_tokens": cached,
                 "output_tokens": step.usage.output_tokens,
             }
-        said = _event(event)
-        return said + _event({"type": "message_stop"}) if step.marker else said
+        said = self._event(event)
+        return said + self._event({"type": "message_stop"}) if step.marker else said
+
+
+class BedrockVoice(AnthropicVoice):
+    """Says steps as Anthropic's messages, in AWS's event stream."""
+
+    EXCEPTIONS: Final[dict[str, str]] = {
+        "invalid_request_error": "validationException",
+        "overloaded_error": "serviceUnavailableException",
+        "rate_limit_error": "throttlingException",
+        "timeout_error": "modelTimeoutException",
+    }
+
+    def _event(self, body: dict[str, Any]) -> bytes:
+        if body["type"] != "error":
+            return super()._event(body)
+        headers = {
+            ":exception-type": self.EXCEPTIONS.get(body["error"]["type"], "internalServerException"),
+            ":content-type": "application/json",
+            ":message-type": "exception",
+        }
+        return event_message(headers, msgspec.json.encode({"message": body["error"]["message"]}))
+
+    def _framed(self, _kind: str, data: bytes) -> bytes:
+        headers = {":event-type": "chunk", ":content-type": "application/json", ":message-type": "event"}
+        return event_message(headers, msgspec.json.encode({"bytes": base64.b64encode(data).decode(), "p": "abc"}))
 
 
 def _data(body: dict[str, Any]) -> bytes:
     return b"data: %b\n\n" % msgspec.json.encode(body)
-
-
-def _event(body: dict[str, Any]) -> bytes:
-    return b"event: %b\n%b" % (str(body["type"]).encode(), _data(body))
 
 
 def _merged(steps: tuple[Step, ...]) -> tuple[str, End]:

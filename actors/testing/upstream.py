@@ -12,10 +12,24 @@ import msgspec
 from aiohttp import web
 
 from actors.testing.embeddings import EmbeddingsVoice
-from actors.testing.script import AnthropicVoice, Cut, OpenAIVoice, Reply, Reset, Send, Stall, Step, Wait
+from actors.testing.eventstream import CONTENT_TYPE as EVENT_STREAM
+from actors.testing.script import (
+    STREAM,
+    AnthropicVoice,
+    BedrockVoice,
+    Cut,
+    OpenAIVoice,
+    Reply,
+    Reset,
+    Send,
+    Stall,
+    Step,
+    Wait,
+)
 
 Voice = OpenAIVoice | AnthropicVoice | EmbeddingsVoice
 
+VERTEX: Final = "/v1/projects/{project}/locations/{region}/publishers/anthropic/models/{model}:{verb}"
 NO_LINGER: Final = struct.pack("ii", 1, 0)  # closing a socket with this resets its connection
 
 
@@ -26,15 +40,19 @@ class Received(msgspec.Struct, frozen=True):
         path: of its URL.
         body: its JSON.
         headers: by lower-case names.
+        query: of its URL.
     """
 
     path: str
     body: dict[str, Any]
     headers: Mapping[str, str]
+    query: Mapping[str, str] = {}
 
 
 class ScriptedUpstream:
     """Speaks OpenAI's chat completions and embeddings, and Anthropic's messages, on a port of its own.
+
+    The first at Azure's paths too, the last at Vertex's and, in AWS's framing, at Bedrock's.
 
     ::
 
@@ -70,6 +88,9 @@ class ScriptedUpstream:
         application.router.add_post("/v1/chat/completions", self._openai)
         application.router.add_post("/v1/messages", self._anthropic)
         application.router.add_post("/v1/embeddings", self._embeddings)
+        application.router.add_post("/openai/deployments/{model}/chat/completions", self._openai)
+        application.router.add_post("/model/{model}/{verb:invoke(-with-response-stream)?}", self._bedrock)
+        application.router.add_post(VERTEX, self._anthropic)
         self._runner = web.AppRunner(application, handler_cancellation=True, access_log=None, shutdown_timeout=0)
         await self._runner.setup()
         self._site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -91,6 +112,11 @@ class ScriptedUpstream:
     @property
     def anthropic_url(self) -> str:
         """The base URL for Anthropic's dialect."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def cloud_url(self) -> str:
+        """The endpoint for Azure's and for Bedrock's paths; Vertex's begin with ``/v1`` here."""
         return f"http://127.0.0.1:{self._port}"
 
     @property
@@ -142,11 +168,16 @@ class ScriptedUpstream:
 
     async def _openai(self, request: web.Request) -> web.StreamResponse:
         body = await self._receive(request)
-        return await self._reply(request, body, OpenAIVoice(str(body.get("model"))))
+        return await self._reply(request, body, OpenAIVoice(_model(request, body)))
 
     async def _anthropic(self, request: web.Request) -> web.StreamResponse:
         body = await self._receive(request)
-        return await self._reply(request, body, AnthropicVoice(str(body.get("model"))))
+        return await self._reply(request, body, AnthropicVoice(_model(request, body)))
+
+    async def _bedrock(self, request: web.Request) -> web.StreamResponse:
+        body = await self._receive(request)
+        streamed = {"stream": request.match_info["verb"] != "invoke"}
+        return await self._reply(request, streamed, BedrockVoice(_model(request, body)), EVENT_STREAM)
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
         """Answer with vectors; steps are followed only where bytes to send are among them."""
@@ -158,11 +189,13 @@ class ScriptedUpstream:
     async def _receive(self, request: web.Request) -> dict[str, Any]:
         body = msgspec.json.decode(await request.read(), type=dict[str, Any])
         headers = {name.lower(): value for name, value in request.headers.items()}
-        self.received.append(Received(request.path, body, headers))
+        self.received.append(Received(request.path, body, headers, dict(request.query)))
         self._changed.set()
         return body
 
-    async def _reply(self, request: web.Request, body: dict[str, Any], voice: Voice) -> web.StreamResponse:
+    async def _reply(
+        self, request: web.Request, body: dict[str, Any], voice: Voice, content_type: str = STREAM
+    ) -> web.StreamResponse:
         received = self.received[-1]
         reply = self._replies.popleft() if self._replies else self.default
         self.busy += 1
@@ -176,7 +209,8 @@ class ScriptedUpstream:
                 )
             response: web.StreamResponse
             if body.get("stream"):
-                response = await _stream(request, reply, headers, voice)
+                kind = reply.content_type or content_type
+                response = await _stream(request, reply, {"content-type": kind, **headers}, voice)
             else:
                 response = web.Response(body=voice.whole(reply.steps), headers=headers, content_type="application/json")
             self.answered.append((received, reply))
@@ -190,9 +224,12 @@ class ScriptedUpstream:
             self.busy -= 1
 
 
+def _model(request: web.Request, body: dict[str, Any]) -> str:
+    return request.match_info.get("model") or str(body.get("model"))
+
+
 async def _stream(request: web.Request, reply: Reply, headers: Mapping[str, str], voice: Voice) -> web.StreamResponse:
     response = web.StreamResponse(headers=headers)
-    response.content_type = reply.content_type
     await response.prepare(request)
     for step in reply.steps:
         said = voice.encode(step)

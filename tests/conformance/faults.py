@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from actors.llm_gateway.provider import Deadlines
-from actors.testing import Cut, End, Fault, Reply, Reset, Say, Send, Stall, Step, Wait, refuse
+from actors.testing import Cut, Data, End, Fault, Ping, Reply, Reset, Say, Send, Stall, Step, Wait, refuse
 
 Script = Callable[[asyncio.Event], tuple[Reply, ...]]
 
@@ -70,10 +70,10 @@ def late(reply: Reply) -> Script:
 
 
 HALF_A_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-st"
-NONSENSE = Send(b"event: nonsense\ndata: {nonsense\n\n")
-NO_TEXT = Send(b"data: \xff\xfe\n\n")
-HUGE = Send(b"data: " + b"x" * (2 * 1024 * 1024))
-PING = Send(b": ping\n\n")
+NONSENSE = Data(b"{nonsense")
+NO_TEXT = Data(b"\xff\xfe")
+HUGE = Data(b"x" * (2 * 1024 * 1024))
+PING = Ping()
 LONG = "x" * 100_000
 GREETING = "Grüße 🌊 ŉ\u2028."
 

@@ -1,0 +1,107 @@
+"""AWS's event streams, split on bytes: messages of binary headers and a payload, each with two checksums."""
+
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from protocol.errors import ProviderError
+
+CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
+
+_PRELUDE: Final = struct.Struct(">III")  # the length of the whole, that of the headers, the checksum of these two
+_CHECKED: Final = 8  # bytes of the prelude that its checksum is of
+_CHECKSUM: Final = struct.Struct(">I")
+_LENGTH: Final = struct.Struct(">H")
+_BYTES: Final = 6
+_TEXT: Final = 7
+_SIZES: Final = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}  # of a header's value, by its type
+
+
+class EventMessage(msgspec.Struct, frozen=True):
+    """A message.
+
+    Attributes:
+        headers: those whose values are texts.
+        payload: what it says.
+    """
+
+    headers: Mapping[str, str]
+    payload: bytes
+
+
+class MessageSplitter:
+    """Turns what the network gives into whole messages; one that the end of the stream cuts off is never given.
+
+    Args:
+        limit: the most bytes of one message.
+    """
+
+    __slots__ = ("_buffer", "_failure", "_limit")
+
+    def __init__(self, limit: int = MAX_MESSAGE_BYTES) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+        self._failure: ProviderError | None = None
+
+    def feed(self, chunk: bytes) -> list[EventMessage]:
+        """Return every message that ``chunk`` completes, in order. What came before a failure is given first.
+
+        Raises:
+            ProviderError: ``response_too_large``: a message is larger than it may be; ``provider_bad_response``: this
+                is no such stream.
+        """
+        self._buffer += chunk
+        messages: list[EventMessage] = []
+        try:
+            while self._failure is None and (message := self._next()) is not None:
+                messages.append(message)
+        except ProviderError as error:
+            self._failure = error
+        if self._failure is not None and not messages:
+            raise self._failure
+        return messages
+
+    def _next(self) -> EventMessage | None:
+        buffer = self._buffer
+        if len(buffer) < _PRELUDE.size:
+            return None
+        total, headers, checksum = _PRELUDE.unpack_from(buffer)
+        body = _PRELUDE.size + headers
+        end = total - _CHECKSUM.size
+        if zlib.crc32(buffer[:_CHECKED]) != checksum or body > end:
+            raise ProviderError(code="provider_bad_response")
+        if total > self._limit:
+            raise ProviderError(code="response_too_large")
+        if len(buffer) < total:
+            return None
+        message = bytes(buffer[:end])
+        if zlib.crc32(message) != _CHECKSUM.unpack_from(buffer, end)[0]:
+            raise ProviderError(code="provider_bad_response")
+        del buffer[:total]
+        return EventMessage(_texts(message[_PRELUDE.size : body]), message[body:])
+
+
+def _texts(block: bytes) -> dict[str, str]:
+    """Return the headers whose values are texts."""
+    headers: dict[str, str] = {}
+    at = 0
+    try:
+        while at < len(block):
+            start = at + 1 + block[at]
+            name, kind = block[at + 1 : start].decode(), block[start]
+            start += 1
+            if kind in (_BYTES, _TEXT):
+                size = _LENGTH.unpack_from(block, start)[0]
+                start += _LENGTH.size
+            else:
+                size = _SIZES[kind]
+            at = start + size
+            if kind == _TEXT:
+                headers[name] = block[start:at].decode()
+    except (IndexError, KeyError, UnicodeDecodeError, struct.error) as error:
+        raise ProviderError(code="provider_bad_response") from error
+    return headers
