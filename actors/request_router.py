@@ -344,7 +344,9 @@ class RequestRouter(Actor[RouterMessage]):
         )
         abandons = message.delivery.on_abandon == "cancel"
         watch = partial(self._followers_changed, message.tenant) if abandons else None
-        record.stream = RequestStream(request_id or ids.request_id(), run.log, on_followers=watch)
+        record.stream = RequestStream(
+            request_id or ids.request_id(), run.log, on_followers=watch, partial=message.delivery.partial
+        )
         trace.get_current_span().set_attribute(spans.SOURCE, source)
         key = message.idempotency_key
         self._store.add(record, key=key, digest=body_digest(message) if key else b"")

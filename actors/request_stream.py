@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from actors.event_log import EventLog, Wake
+from actors.partial_text import PartialText
 from protocol.errors import UnrecoverablePosition
 from protocol.events import Completed, Entry, Event, EventStream, Failed, Snapshot
 from protocol.requests import Status
@@ -27,12 +28,18 @@ class RequestStream:
         request_id: whose view it is.
         log: what it shows.
         on_followers: told of the number of followers whenever the first one comes or the last one goes.
+        partial: whether its native readers get the JSON value so far.
     """
 
-    __slots__ = ("_cut", "_cut_snapshot", "_listeners", "_on_followers", "log", "request_id")
+    __slots__ = ("_cut", "_cut_snapshot", "_listeners", "_on_followers", "_partial", "log", "request_id")
 
     def __init__(
-        self, request_id: str, log: EventLog, *, on_followers: Callable[[str, int], None] | None = None
+        self,
+        request_id: str,
+        log: EventLog,
+        *,
+        on_followers: Callable[[str, int], None] | None = None,
+        partial: bool = False,
     ) -> None:
         self.request_id = request_id
         self.log = log
@@ -40,6 +47,7 @@ class RequestStream:
         self._listeners: dict[Wake, None] = {}
         self._cut: Entry | None = None
         self._cut_snapshot: Snapshot | None = None
+        self._partial = PartialText() if partial else None
 
     @property
     def epoch(self) -> str:
@@ -88,6 +96,10 @@ class RequestStream:
         """Return all content of this view so far, merged."""
         return self._cut_snapshot or self.log.snapshot()
 
+    def partial(self, new: int | None = None) -> bytes | None:
+        """Return the JSON value that all the text so far has; see ``EventStream``."""
+        return None if self._partial is None else self._partial.value(self.snapshot().text, new)
+
     def cut(self, event: Event) -> None:
         """End this view with ``event`` and leave the log as it is. An ended view stays as it is."""
         if self.ended:
@@ -109,6 +121,8 @@ class RequestStream:
         if self._listeners.pop(wake, self) is self or self._listeners:
             return
         self.log.unlisten(self._wake)
+        if self._partial is not None and self.ended:
+            self._partial = PartialText()
         if self._on_followers:
             self._on_followers(self.request_id, 0)
 

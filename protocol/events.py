@@ -203,6 +203,13 @@ class EventStream(Protocol):
     def snapshot(self) -> Snapshot:
         """Return all content so far, merged. Where the stream has ended, its terminal entry still follows it."""
 
+    def partial(self, new: int | None = None) -> bytes | None:
+        """Return the JSON value that all the text so far has, on one line; None where the request does not ask for it.
+
+        None also while there is no value, and where it is not worth its size: ``new`` is the number of characters that
+        the reader gets now, None for one to whom all of it is new.
+        """
+
     def listen(self, wake: Callable[[], None]) -> None:
         """Call ``wake`` after every change, once a batch. It must not raise, block or append. Counts as a follower."""
 

@@ -45,6 +45,7 @@ class RequestOptions(_Wire, frozen=True, forbid_unknown_fields=True):
             answer begins anew and the content so far is void.
         repair: whether an answer that does not match the schema is given back to the model once, to be corrected; the
             answer then begins anew and the content so far is void. Without a schema it means nothing.
+        partial: whether updates also have the JSON value so far, always whole; only with a schema.
         prompt_version: part of the fingerprint, so that a new prompt version never meets an old answer.
     """
 
@@ -59,6 +60,7 @@ class RequestOptions(_Wire, frozen=True, forbid_unknown_fields=True):
     on_abandon: OnAbandon = "finish"
     on_attempt_failed: OnAttemptFailed = "fail"
     repair: bool = True
+    partial: bool = False
     prompt_version: str = ""
 
 
@@ -87,6 +89,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
             ``restart``: only readers that can take content back may share such a log.
         repair: whether an answer that does not match the schema is given back to the model once. Part of the
             fingerprint where there is a schema, for the same reason.
+        partial: whether native readers also get the JSON value so far; no part of the fingerprint.
         prompt_version: part of the fingerprint.
         session_id: the caller's own name for a row of requests.
         metadata: the caller's own notes.
@@ -99,6 +102,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     on_abandon: OnAbandon = "finish"
     on_attempt_failed: OnAttemptFailed = "fail"
     repair: bool = False
+    partial: bool = False
     prompt_version: str = ""
     session_id: str = ""
     metadata: dict[str, str] = {}

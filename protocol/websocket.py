@@ -235,6 +235,11 @@ def snapshot_json(request_id: str, epoch: str, snapshot: Snapshot) -> bytes:
     )
 
 
+def with_partial(frame: bytes, partial: bytes) -> bytes:
+    """Return the JSON of an ``update`` with the value that the text has so far beside what it holds."""
+    return b'%b,"partial":%b}}' % (frame[:-2], partial)
+
+
 def ack_json(
     frame_id: int | str,
     request_id: str,

@@ -5,13 +5,14 @@ from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
+from actors.updates import snapshot_frame, update_frames
 from protocol.events import Entry, EventStream
 from protocol.hub import Socket
-from protocol.websocket import DIALECT, conflated, snapshot_json, tail, update_json
+from protocol.websocket import DIALECT, tail
 
 FrameEncoder = Callable[[bytes], bytes]
 
-PAGE_BYTES: Final = 64 * 1024  # of entries' JSON in one write, but for a single entry or a snapshot that is larger
+PAGE_BYTES: Final = 64 * 1024  # of entries' JSON in one write, but for one that is larger, a snapshot and a value
 SNAPSHOT: Final = -1  # the cursor of a reader whose next frame is a snapshot: it lies before every log
 LOST: Final = -2  # the cursor of a reader that can't go on: what it has missed is gone, and nothing stands for it
 
@@ -111,19 +112,14 @@ class RequestTopic(Topic):
         return page
 
     def _entries(self, cursor: int, *, merged: bool) -> Page:
-        request_id, encode = self.stream.request_id, self._encode
         entries = _first_page(self.stream.since(cursor))
-        if merged:
-            frames = [encode(payload) for payload in conflated(request_id, entries)]
-        else:
-            frames = [encode(update_json(request_id, entry)) for entry in entries]
+        frames = [self._encode(payload) for payload in update_frames(self.stream, entries, merged=merged)]
         last = entries[-1]
         return Page(frames[0] if len(frames) == 1 else b"".join(frames), last.offset, last.terminal)
 
     def _snapshot(self) -> Page:
         snapshot = self.stream.snapshot()
-        payload = snapshot_json(self.stream.request_id, self.stream.epoch, snapshot)
-        return Page(self._encode(payload), snapshot.offset, final=False)
+        return Page(self._encode(snapshot_frame(self.stream, snapshot)), snapshot.offset, final=False)
 
 
 def _first_page(entries: Sequence[Entry]) -> Sequence[Entry]:

@@ -108,6 +108,7 @@ def submit_of(body: SubmitBody, *, tenant: str, trace_id: str, idempotency_key: 
         on_abandon=options.on_abandon,
         on_attempt_failed=options.on_attempt_failed,
         repair=options.repair,
+        partial=options.partial,
         prompt_version=options.prompt_version,
         session_id=body.session_id,
         metadata=body.metadata,

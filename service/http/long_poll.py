@@ -7,10 +7,10 @@ import msgspec
 from aiohttp import web
 
 from actors.follow import Batch, Follower
+from actors.updates import snapshot_frame, update_frames
 from protocol.errors import FieldError, InvalidRequest
-from protocol.events import Position, Snapshot
+from protocol.events import EventStream, Position, Snapshot
 from protocol.requests import RequestHandle
-from protocol.websocket import snapshot_json, update_json
 from service.http.sse import opening_of
 
 MAX_WAIT: Final = 55.0  # seconds, below the 60 at which proxies cut a silent call
@@ -60,15 +60,15 @@ async def news(request: web.Request, handle: RequestHandle) -> web.Response:
                 batch = ()
         position = Position(stream.epoch, follower.cursor)
     ended = stream.ended and position.offset == stream.offset
-    answer = News(handle.request_id, position, ended, _events(handle.request_id, stream.epoch, batch or ()))
+    answer = News(handle.request_id, position, ended, _events(stream, batch or ()))
     headers = {"Cache-Control": "no-store", "x-tidegate-source": handle.source}
     return web.Response(body=_encode(answer), headers=headers, content_type="application/json")
 
 
-def _events(request_id: str, epoch: str, batch: Batch) -> tuple[msgspec.Raw, ...]:
+def _events(stream: EventStream, batch: Batch) -> tuple[msgspec.Raw, ...]:
     if isinstance(batch, Snapshot):
-        return (msgspec.Raw(snapshot_json(request_id, epoch, batch)),)
-    return tuple(msgspec.Raw(update_json(request_id, entry)) for entry in batch)
+        return (msgspec.Raw(snapshot_frame(stream, batch)),)
+    return tuple(map(msgspec.Raw, update_frames(stream, batch))) if batch else ()
 
 
 def _wait_of(request: web.Request) -> float:

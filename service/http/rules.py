@@ -150,6 +150,8 @@ def submission_faults(body: SubmitBody) -> Iterator[FieldError]:
         yield _beyond("$.options.timeoutMs", options.timeout_ms, 1, MAX_TIMEOUT_MS)
     if not 0 <= options.cache_ttl_ms <= MAX_CACHE_TTL_MS:
         yield _beyond("$.options.cacheTtlMs", options.cache_ttl_ms, 0, MAX_CACHE_TTL_MS)
+    if options.partial and body.schema is None:
+        yield FieldError("$.options.partial", "must not be true without a `schema`: there is no JSON to be partial")
     for path, text in (("$.options.promptVersion", options.prompt_version), ("$.sessionId", body.session_id)):
         if len(text) > MAX_NAME:
             yield FieldError(path, f"must be at most {MAX_NAME} characters")

@@ -6,11 +6,12 @@ from typing import Final
 from aiohttp import web
 
 from actors.follow import Batch, Follower, Opening, open_at
+from actors.updates import snapshot_frame, update_frames
 from protocol.errors import FieldError, InvalidRequest
 from protocol.events import Entry, EventStream, Position, Snapshot
 from protocol.hub import Mode
 from protocol.requests import RequestHandle
-from protocol.websocket import frame_type, snapshot_json, update_json
+from protocol.websocket import frame_type
 
 PING: Final = b": ping\n"  # one newline: after a blank line some SDKs see an empty event
 PING_INTERVAL: Final = 15.0  # seconds of silence, below the 60 of every proxy
@@ -71,7 +72,7 @@ async def event_stream(request: web.Request, handle: RequestHandle) -> web.Strea
     async with Follower(stream, after=opening.after, snapshot=opening.snapshot, idle=PING_INTERVAL) as follower:
         while (batch := await follower.next()) is not None:
             last = not isinstance(batch, Snapshot) and bool(batch) and batch[-1].terminal
-            await response.send(request, _frames(handle.request_id, stream.epoch, batch), last=last)
+            await response.send(request, _frames(stream, batch), last=last)
     return response
 
 
@@ -94,16 +95,16 @@ def opening_of(request: web.Request, stream: EventStream) -> Opening:
     return open_at(stream, Position.parse(last), None if mode == "replay" else mode)
 
 
-def _frames(request_id: str, epoch: str, batch: Batch) -> bytes:
+def _frames(stream: EventStream, batch: Batch) -> bytes:
     if isinstance(batch, Snapshot):
-        return _frame(epoch, batch.offset, "update", snapshot_json(request_id, epoch, batch))
+        return _frame(stream.epoch, batch.offset, "update", snapshot_frame(stream, batch))
     if not batch:
         return PING
-    return b"".join([_entry_frame(request_id, epoch, entry) for entry in batch])
+    frames = zip(batch, update_frames(stream, batch), strict=True)
+    return b"".join([_entry_frame(stream.epoch, entry, data) for entry, data in frames])
 
 
-def _entry_frame(request_id: str, epoch: str, entry: Entry) -> bytes:
-    data = update_json(request_id, entry)
+def _entry_frame(epoch: str, entry: Entry, data: bytes) -> bytes:
     if entry.terminal and (b"\n" in data or b"\r" in data):
         data = data.replace(b"\r", b" ").replace(b"\n", b" ")
     return _frame(epoch, entry.offset, frame_type(entry.event), data)
