@@ -1,7 +1,7 @@
 """The conversation with the model's side: complete this request, and tell me as it comes."""
 
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -105,14 +105,39 @@ class ListModels(Message[tuple[ModelInfo, ...]], frozen=True):
     """Which models there are."""
 
 
+BreakerState = Literal["closed", "open", "half-open"]
+
+
+class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a model of a provider has done lately; times are seconds from now.
+
+    Attributes:
+        model: the provider's own name of it.
+        state: of its breaker: ``open`` while it is left alone after failures, ``half-open`` while one call may try it.
+        retry: until that call is let through.
+        cools: for how long others are asked first, as it has asked for.
+        limited: until its rate limit has room for a call.
+    """
+
+    model: str
+    state: BreakerState = "closed"
+    retry: float = 0.0
+    cools: float = 0.0
+    limited: float = 0.0
+
+
 class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a provider is: ``state`` is ``ready``, ``loading``, or ``failed`` with ``detail`` safe to show."""
+    """How a provider is: ``state`` is ``ready``, ``loading``, or ``failed`` with ``detail`` safe to show.
+
+    ``targets`` are those of its models that are not simply asked now.
+    """
 
     name: str
     state: str
     detail: str = ""
     in_flight: int = 0
     queued: int = 0
+    targets: tuple[TargetStatus, ...] = ()
 
 
 class GetProviders(Message[tuple[ProviderStatus, ...]], frozen=True):

@@ -1,9 +1,8 @@
 """Who may call a provider now, who waits, and who is turned away."""
 
-import asyncio
-from collections import deque
 from typing import Final
 
+from actors.llm_gateway.turns import Line
 from protocol.errors import Overloaded
 
 RETRY_AFTER: Final = 1.0  # seconds
@@ -12,8 +11,7 @@ RETRY_AFTER: Final = 1.0  # seconds
 class Lane:
     """A provider's bounded concurrency with its bounded queue, shared fairly between tenants.
 
-    A place that gets free goes to the next tenant in turn, and of a tenant's calls to the first that came. Where the
-    queue is full, a tenant with fewer calls in it takes the place of the last one of the tenant with the most.
+    A place that gets free goes to the next in turn, as ``Line`` says.
 
     Args:
         name: the provider's.
@@ -21,22 +19,26 @@ class Lane:
         queue: calls that may wait for a place.
     """
 
-    __slots__ = ("_concurrency", "_name", "_queue", "_waiting", "in_flight", "queued")
+    __slots__ = ("_concurrency", "_line", "_name", "in_flight", "queue")
 
     def __init__(self, name: str, *, concurrency: int, queue: int) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be positive, got {concurrency}")
         self._name = name
         self._concurrency = concurrency
-        self._queue = queue
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._line: Line[None] = Line(queue, self._full)
+        self.queue = queue
         self.in_flight = 0
-        self.queued = 0
+
+    @property
+    def queued(self) -> int:
+        """How many calls wait."""
+        return self._line.queued
 
     @property
     def free(self) -> bool:
         """Whether entering would not wait."""
-        return self.in_flight < self._concurrency and not self.queued
+        return self.in_flight < self._concurrency and not self._line.queued
 
     async def enter(self, tenant: str = "") -> None:
         """Wait for a place; whoever got one has to ``leave``.
@@ -46,51 +48,16 @@ class Lane:
         """
         if self.free:
             self.in_flight += 1
-            return
-        if self.queued >= self._queue:
-            self._make_room(tenant)
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(tenant, deque()).append(turn)
-        self.queued += 1
-        try:
-            await turn
-        except asyncio.CancelledError:
-            if turn.cancelled():
-                self._forget(tenant, turn)
-            elif turn.exception() is None:
-                self.leave()
-            raise
+        else:
+            await self._line.wait(tenant, self._back)
 
     def leave(self) -> None:
         """Hand the place on to the next in turn, or give it back."""
-        while self._waiting:
-            tenant = next(iter(self._waiting))
-            turns = self._waiting.pop(tenant)
-            turn = turns.popleft()
-            self.queued -= 1
-            if turns:
-                self._waiting[tenant] = turns
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self.in_flight -= 1
+        if not self._line.hand(None):
+            self.in_flight -= 1
 
-    def _make_room(self, tenant: str) -> None:
-        most = max(self._waiting, key=lambda other: len(self._waiting[other]), default=tenant)
-        if len(self._waiting.get(most, ())) <= len(self._waiting.get(tenant, ())) + 1:
-            raise self._full()
-        turn = self._waiting[most].pop()
-        self.queued -= 1
-        if not turn.done():
-            turn.set_exception(self._full())
-
-    def _forget(self, tenant: str, turn: asyncio.Future[None]) -> None:
-        turns = self._waiting.get(tenant, ())
-        if turn in turns:
-            self._waiting[tenant].remove(turn)
-            self.queued -= 1
-            if not self._waiting[tenant]:
-                del self._waiting[tenant]
+    def _back(self, _place: None) -> None:
+        self.leave()
 
     def _full(self) -> Overloaded:
         message = f"{self._name} has {self.in_flight} calls under way and {self.queued} waiting"

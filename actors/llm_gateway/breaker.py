@@ -5,6 +5,7 @@ from collections import deque
 from typing import Final
 
 from actors.runtime import Clock
+from protocol.gateway import BreakerState
 
 IN_A_ROW: Final = 10  # failures
 WINDOW: Final = 50  # calls that are remembered
@@ -46,6 +47,13 @@ class Breaker:
         if self._probing:
             return None
         return 0.0 if self._until is None else max(0.0, self._until - self._clock.time())
+
+    @property
+    def state(self) -> BreakerState:
+        """``open`` while nobody is let through, ``half-open`` once a probe may be, or is under way."""
+        if self._until is None:
+            return "closed"
+        return "open" if self.wait else "half-open"
 
     def enter(self) -> int | None:
         """Let a call through, and return its ticket; None for one that is kept back."""

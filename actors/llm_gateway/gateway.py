@@ -127,7 +127,8 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
     @handles(GetProviders)
     async def statuses(self, _message: GetProviders) -> tuple[ProviderStatus, ...]:
         """Every provider, with what it does at the moment."""
-        return tuple(map(_status, self._upstreams()))
+        now = self.system.clock.time()
+        return tuple(_status(upstream, now) for upstream in self._upstreams())
 
     @handles(SetRoutes)
     async def set_routes(self, message: SetRoutes) -> None:
@@ -218,11 +219,15 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
         )
 
 
-def _status(upstream: Upstream) -> ProviderStatus:
+def _status(upstream: Upstream, now: float) -> ProviderStatus:
     state, detail = upstream.provider.status()
-    lane = upstream.lane
     return ProviderStatus(
-        name=upstream.provider.name, state=state, detail=detail, in_flight=lane.in_flight, queued=lane.queued
+        name=upstream.provider.name,
+        state=state,
+        detail=detail,
+        in_flight=upstream.lane.in_flight,
+        queued=upstream.queued,
+        targets=upstream.targets(now),
     )
 
 

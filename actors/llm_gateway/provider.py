@@ -10,6 +10,7 @@ from protocol.llm import ChatRequest
 from protocol.upstream import AnswerReader, Pieces
 
 State = Literal["ready", "loading", "failed"]
+Unit = Literal["calls", "tokens", "output"]
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 FIRST_TOKEN_TIMEOUT: Final = 120.0  # seconds: a reasoning model thinks before it speaks
@@ -32,14 +33,32 @@ class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
     between_chunks: float | None = BETWEEN_CHUNKS_TIMEOUT
 
 
+class Allowance(msgspec.Struct, frozen=True):
+    """One of an upstream's limits, as its answer says it.
+
+    Attributes:
+        unit: what is counted: ``calls``, ``tokens`` that are sent, or tokens of ``output``.
+        remaining: how many there may still be.
+        limit: how many there may be when nothing has been used; 0 where it does not say.
+        reset: seconds until then.
+    """
+
+    unit: Unit
+    remaining: int
+    limit: int
+    reset: float
+
+
 class AnswerStream(Protocol):
     """An answer as it comes: each step is what one network read gave, perhaps only a sign of life without content.
 
     Attributes:
         answer: what is known of the answer so far.
+        limits: what the upstream says of its rate limits; empty where it says nothing.
     """
 
     answer: AnswerReader
+    limits: tuple[Allowance, ...]
 
     def __aiter__(self) -> AsyncIterator[Pieces]: ...
 

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from protocol.cache import GetCacheStats
 from protocol.errors import TidegateError
-from protocol.gateway import GetProviders, ResolveModel
+from protocol.gateway import GetProviders, ProviderStatus, ResolveModel, TargetStatus
 from protocol.hub import GetHubStats
 from service.container import Container
 from service.context import container_of
@@ -19,6 +19,8 @@ from service.context import container_of
 ASK_TIMEOUT: Final = 1.0  # seconds; a probe has to answer before the prober gives up
 SLOW_LOOP_MS: Final = 250.0  # a turn of the loop that takes longer holds up every stream
 UNHEALTHY: Final = 503
+SHOWN: Final = 10  # targets of one provider that are named
+MAX_NAME: Final = 80  # characters of a target's name
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 CheckStatus = Literal["ok", "loading", "degraded", "failed"]
@@ -110,16 +112,31 @@ async def _timed(ask: Callable[[], Awaitable[object]], *, worst: CheckStatus) ->
 async def _provider(container: Container) -> tuple[CheckStatus, str]:
     """Say how the provider is that is asked first for the default model; another that failed only degrades the service.
 
-    Another one that is still to be loaded is none of our concern: nobody has asked for it.
+    So does a target that is left alone after failures. Another provider that is still to be loaded is none of our
+    concern: nobody has asked for it.
     """
     providers = await container.gateway.ask(GetProviders(), timeout=ASK_TIMEOUT)
     default = (await container.gateway.ask(ResolveModel("default"), timeout=ASK_TIMEOUT)).provider
     state = next((provider.state for provider in providers if provider.name == default), "ready")
     failed = [provider for provider in providers if provider.state == "failed"]
-    detail = ", ".join(f"{provider.name}: {provider.detail or provider.state}" for provider in failed)
+    said = [f"{provider.name}: {provider.detail or provider.state}" for provider in failed]
+    said += [_described(provider, target) for provider in providers for target in provider.targets[:SHOWN]]
+    detail = ", ".join(said)
     if state != "ready":
         return ("loading" if state == "loading" else "failed"), detail or default
-    return ("degraded" if failed else "ok"), detail
+    lost = any(target.state != "closed" for provider in providers for target in provider.targets)
+    return ("degraded" if failed or lost else "ok"), detail
+
+
+def _described(provider: ProviderStatus, target: TargetStatus) -> str:
+    name = f"{provider.name}/{target.model[:MAX_NAME]}"
+    if target.state == "half-open":
+        return f"{name}: half-open"
+    if target.state == "open":
+        return f"{name}: open for {target.retry:.0f} s"
+    if target.limited:
+        return f"{name}: at its rate limit for {target.limited:.0f} s"
+    return f"{name}: cools down for {target.cools:.0f} s"
 
 
 def _actors(container: Container) -> Check:

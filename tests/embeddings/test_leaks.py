@@ -4,6 +4,7 @@ from typing import TypeGuard
 
 from actors.embeddings import Bounds, EmbeddingsActor, EmbeddingsConfig, build_embeddings
 from actors.llm_gateway import RetryPolicy
+from actors.llm_gateway.wire.failures import Refusal
 from actors.runtime import System
 from actors.testing import Cut, Reply, ScriptedUpstream, Send, refuse, scripted_vector
 from protocol.embeddings import Embed, Embedded, floats
@@ -60,7 +61,7 @@ async def test_whatever_happens_nothing_is_left_behind(upstream: ScriptedUpstrea
     vectors = [(texts, outcome.vectors) for (texts, _), outcome in zip(asked, outcomes, strict=True) if good(outcome)]
     assert all([floats(vector) for vector in found] == [*map(scripted_vector, texts)] for texts, found in vectors)
     failures = {type(outcome) for outcome in outcomes} - {Embedded}
-    assert failures == {ProviderError, asyncio.CancelledError}
+    assert failures == {Refusal, ProviderError, asyncio.CancelledError}
     assert len(vectors) > REQUESTS / 4
 
 

@@ -92,7 +92,7 @@ async def test_tenants_take_turns() -> None:
         await turn()
     assert "".join(entered) == "abcabaa"
     lane.leave()
-    assert (lane.in_flight, lane.queued, lane._waiting) == (0, 0, {})
+    assert (lane.in_flight, lane.queued, lane._line._waiting) == (0, 0, {})
 
 
 async def test_a_flood_does_not_fill_the_queue_for_others() -> None:
@@ -120,4 +120,4 @@ async def test_a_tenant_that_gives_up_is_forgotten() -> None:
     for task in waiting:
         task.cancel()
     await asyncio.wait(waiting)
-    assert (lane.in_flight, lane.queued, lane._waiting) == (1, 0, {})
+    assert (lane.in_flight, lane.queued, lane._line._waiting) == (1, 0, {})

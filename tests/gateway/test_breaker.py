@@ -72,6 +72,19 @@ def test_one_probe_decides(breaker: Breaker, clock: ManualClock) -> None:
     assert breaker.wait == 0
 
 
+def test_its_state_can_be_seen(breaker: Breaker, clock: ManualClock) -> None:
+    """Open until a probe may be made, half-open until that has ended."""
+    seen = [breaker.state]
+    calls(breaker, *[False] * IN_A_ROW)
+    seen.append(breaker.state)
+    clock.step(REST)
+    seen.append(breaker.state)
+    probe = breaker.enter()
+    seen.append(breaker.state)
+    breaker.leave(probe or 0, good=True)
+    assert [*seen, breaker.state] == ["closed", "open", "half-open", "half-open", "closed"]
+
+
 def test_a_bad_probe_opens_again(breaker: Breaker, clock: ManualClock) -> None:
     """The next one has to wait as long."""
     breaker.leave(opened(breaker, clock), good=False)

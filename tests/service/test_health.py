@@ -6,22 +6,23 @@ from typing import Any
 import pytest
 
 from actors.runtime import Actor, handles
-from protocol.gateway import GetProviders, ModelInfo, ProviderStatus, ResolveModel
+from protocol.gateway import GetProviders, ModelInfo, ProviderStatus, ResolveModel, TargetStatus
 from service.container import open_container
-from service.http.health import Check, overall
+from service.http.health import Check, _checks, overall
 from service.settings import Settings
 
 
 class Model(Actor[GetProviders | ResolveModel]):
     """Only says how its providers are."""
 
-    def __init__(self, *states: tuple[str, str], default: str) -> None:
+    def __init__(self, *states: tuple[str, str], default: str, targets: tuple[TargetStatus, ...] = ()) -> None:
         self._states = states
         self._default = default
+        self._targets = targets
 
     @handles(GetProviders)
     async def providers(self, message: GetProviders) -> tuple[ProviderStatus, ...]:
-        return tuple(ProviderStatus(name=name, state=state) for name, state in self._states)
+        return tuple(ProviderStatus(name=name, state=state, targets=self._targets) for name, state in self._states)
 
     @handles(ResolveModel)
     async def resolve(self, message: ResolveModel) -> ModelInfo:
@@ -73,6 +74,25 @@ async def test_the_default_provider_decides(
             assert (await response.json())["status"] == health
             assert (await client.get("/api/health/ready")).status == ready
             assert (await client.get("/api/health/live")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "detail"),
+    [
+        (TargetStatus(model="m", state="open", retry=8.4), "degraded", "p/m: open for 8 s"),
+        (TargetStatus(model="m" * 100, state="half-open"), "degraded", f"p/{'m' * 80}: half-open"),
+        (TargetStatus(model="m", cools=5.0), "ok", "p/m: cools down for 5 s"),
+        (TargetStatus(model="m", cools=5.0, limited=3.0), "ok", "p/m: at its rate limit for 3 s"),
+    ],
+)
+async def test_targets_that_are_not_simply_asked_are_named(
+    settings: Settings, target: TargetStatus, status: str, detail: str
+) -> None:
+    """One that is left alone after failures degrades the service; one that is only to be spared does not."""
+    make: Any = lambda: Model(("p", "ready"), default="p", targets=(target,))  # noqa: E731 - as above
+    async with open_container(settings, gateway=make) as container:
+        check = (await _checks(container))["provider"]
+        assert (check.status, check.detail) == (status, detail)
 
 
 async def test_a_part_that_has_stopped_makes_it_unhealthy(start: Callable[..., Awaitable[Any]]) -> None:

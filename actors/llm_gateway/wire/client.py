@@ -9,7 +9,9 @@ from typing import Final, Self
 import aiohttp
 from yarl import URL
 
-from actors.llm_gateway.wire.failures import connecting, refusal
+from actors.llm_gateway.provider import Allowance
+from actors.llm_gateway.wire.failures import Refusal, connecting
+from actors.llm_gateway.wire.limits import allowances
 from actors.llm_gateway.wire.sse import MAX_EVENT_BYTES, EventSplitter, Splitter
 from protocol.errors import ProviderError
 from protocol.upstream import AnswerReader, Pieces
@@ -105,9 +107,14 @@ class WireClient:
 
 
 class WireStream:
-    """One answer on the wire: a context that owns the response, and an iterator over what each network read gave."""
+    """One answer on the wire: a context that owns the response, and an iterator over what each network read gave.
 
-    __slots__ = ("_failure", "_linger", "_response", "_sending", "_splitter", "answer")
+    Attributes:
+        answer: what is known of the answer so far.
+        limits: what the upstream says of its rate limits, from entering on.
+    """
+
+    __slots__ = ("_failure", "_linger", "_response", "_sending", "_splitter", "answer", "limits")
 
     def __init__(
         self,
@@ -122,6 +129,7 @@ class WireStream:
         self._response: aiohttp.ClientResponse | None = None
         self._failure: ProviderError | None = None
         self.answer = answer
+        self.limits: tuple[Allowance, ...] = ()
 
     async def __aenter__(self) -> Self:
         try:
@@ -130,10 +138,11 @@ class WireStream:
             raise connecting(error) from error
         if response.status != OK:
             response.close()
-            raise refusal(response.status, response.headers, time.time())
+            raise Refusal(response.status, response.headers, time.time())
         if response.content_type != self._splitter.content_type:
             response.close()
             raise ProviderError(code="provider_bad_response")
+        self.limits = allowances(response.headers, time.time())
         return self
 
     async def __aexit__(

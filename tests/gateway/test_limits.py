@@ -1,0 +1,91 @@
+import pytest
+
+from actors.llm_gateway.provider import Allowance
+from actors.llm_gateway.wire.limits import allowances, duration, moment
+
+OPENAI = {
+    "x-ratelimit-limit-requests": "60",
+    "x-ratelimit-remaining-requests": "59",
+    "x-ratelimit-reset-requests": "1s",
+    "x-ratelimit-limit-tokens": "150000",
+    "x-ratelimit-remaining-tokens": "149984",
+    "x-ratelimit-reset-tokens": "6m0s",
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1s", 1.0),
+        ("120ms", 0.12),
+        ("6m0s", 360.0),
+        ("2m59.56s", 179.56),
+        ("1h2m3.5s", 3723.5),
+        ("1d", 86_400.0),
+        ("8.64s", 8.64),
+        ("", None),
+        ("soon", None),
+        ("1", None),
+        ("-1s", None),
+        ("1s1s", None),
+        ("9" * 40 + "s", None),
+    ],
+)
+def test_durations(text: str, seconds: float | None) -> None:
+    """As OpenAI writes them; nonsense is none."""
+    assert duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1970-01-01T00:01:40Z", 90.0),
+        ("1970-01-01T01:00:11+01:00", 1.0),
+        ("1970-01-01T00:00:01Z", -9.0),
+        ("1970-01-01T00:01:40", None),
+        ("soon", None),
+        ("", None),
+    ],
+)
+def test_moments(text: str, seconds: float | None) -> None:
+    """As Anthropic writes them; one without a time zone is no moment."""
+    assert moment(text, 10.0) == seconds
+
+
+def test_what_openai_says() -> None:
+    """Calls and tokens, each with its limit and the time until that is whole again."""
+    assert allowances(OPENAI, 0.0) == (Allowance("calls", 59, 60, 1.0), Allowance("tokens", 149_984, 150_000, 360.0))
+
+
+def test_what_anthropic_says() -> None:
+    """Calls, and tokens of input and of output by themselves."""
+    headers = {
+        f"anthropic-ratelimit-{counted}-{field}": value
+        for counted in ("requests", "tokens", "input-tokens", "output-tokens")
+        for field, value in (("limit", "50"), ("remaining", "49"), ("reset", "1970-01-01T00:00:12Z"))
+    }
+    units = ("calls", "tokens", "tokens", "output")
+    assert allowances(headers, 10.0) == tuple(Allowance(unit, 49, 50, 2.0) for unit in units)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"x-ratelimit-remaining-requests": "many"},
+        {"x-ratelimit-remaining-requests": "-1"},
+        {"x-ratelimit-remaining-requests": "9" * 5000},
+        {"x-ratelimit-reset-requests": "0s"},
+        {"x-ratelimit-reset-requests": "tomorrow"},
+        {"x-ratelimit-reset-requests": ""},
+    ],
+)
+def test_nonsense_is_ignored(changed: dict[str, str]) -> None:
+    """It is as if the answer said nothing of that limit, and the other one holds."""
+    assert [one.unit for one in allowances({**OPENAI, **changed}, 0.0)] == ["tokens"]
+
+
+def test_a_limit_that_is_not_said_is_unknown() -> None:
+    """What remains and when it is whole again is enough."""
+    headers = {name: value for name, value in OPENAI.items() if "limit-" not in name.removeprefix("x-ratelimit-")}
+    assert [one.limit for one in allowances(headers, 0.0)] == [0, 0]
+    assert allowances({}, 0.0) == ()
