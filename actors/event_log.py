@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from protocol import ids
+from protocol.answer import Thoughts
 from protocol.errors import InternalError, UnrecoverablePosition
 from protocol.events import (
     AttemptFailed,
@@ -18,6 +19,7 @@ from protocol.events import (
     Entry,
     Event,
     Failed,
+    ReasoningDelta,
     Snapshot,
     Started,
     ToolCallDelta,
@@ -142,13 +144,14 @@ class EventLog:
 class _Merged:
     """All content so far, joined as late as possible: appending costs one list append."""
 
-    __slots__ = ("_parts", "_snapshot", "_tools", "offset", "size")
+    __slots__ = ("_parts", "_snapshot", "_thoughts", "_tools", "offset", "size")
 
     def __init__(self) -> None:
         self.offset = 0
         self.size = 0
         self._parts: list[str] = []
         self._tools: dict[int, list[str]] = {}  # index: [id, name, *arguments]
+        self._thoughts: Thoughts | None = None
         self._snapshot: Snapshot | None = None
 
     def take(self, event: Event) -> int:
@@ -162,8 +165,13 @@ class _Merged:
             tool = self._tools.setdefault(event.index, [event.id, event.name])
             tool.append(event.arguments)
             self.size += size
+        elif isinstance(event, ReasoningDelta):
+            if self._thoughts is None:
+                self._thoughts = Thoughts()
+            self._thoughts.add(event)
+            self.size += size
         elif isinstance(event, AttemptFailed) and event.restart:
-            self._parts, self._tools, self.size = [], {}, 0
+            self._parts, self._tools, self._thoughts, self.size = [], {}, None, 0
         return size
 
     def snapshot(self) -> Snapshot:
@@ -174,7 +182,8 @@ class _Merged:
                 ToolCall(id=parts[0], name=parts[1], arguments="".join(parts[2:]))
                 for _, parts in sorted(self._tools.items())
             )
-            self._snapshot = Snapshot(offset=self.offset, text=text, tool_calls=tools)
+            thoughts = () if self._thoughts is None else self._thoughts.parts
+            self._snapshot = Snapshot(offset=self.offset, text=text, tool_calls=tools, thoughts=thoughts)
         return self._snapshot
 
 
@@ -183,8 +192,11 @@ def _size(event: Event) -> int:
         return _length(event.text)
     if isinstance(event, ToolCallDelta):
         return _length(event.arguments) + _length(event.name) + _length(event.id)
+    if isinstance(event, ReasoningDelta):
+        return _length(event.text) + _length(event.signature)
     if isinstance(event, Completed):
-        return len(memoryview(event.result))
+        thoughts = sum(_length(thought.text) + _length(thought.signature) for thought in event.reasoning)
+        return len(memoryview(event.result)) + thoughts
     if isinstance(event, Failed):
         return _length(event.message)
     return _length(event.model) if isinstance(event, Started) else 0

@@ -129,6 +129,7 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
             usage=completion.usage,
             provider=completion.provider,
             model=completion.model,
+            reasoning=completion.reasoning,
         )
         await self._keep(completed)
         self._end(completed)

@@ -1,9 +1,37 @@
-"""A whole answer, as the dialects take it apart again: its text and its tool calls."""
+"""A whole answer: how its reasoning is put together, and how the dialects take it apart again."""
 
 import msgspec
 
-from protocol.events import Completed
-from protocol.llm import ToolCall
+from protocol.events import Completed, ReasoningDelta
+from protocol.llm import ReasoningPart, ToolCall
+
+
+class Thoughts:
+    """Puts reasoning together from its pieces; adding one costs a list append."""
+
+    __slots__ = ("_done", "_open")
+
+    def __init__(self) -> None:
+        self._done: list[ReasoningPart] = []
+        self._open: list[str] = []
+
+    @property
+    def parts(self) -> tuple[ReasoningPart, ...]:
+        """The thoughts so far; the last one may be unfinished."""
+        if not self._open:
+            return tuple(self._done)
+        text = "".join(self._open)
+        self._open = [text]
+        return (*self._done, ReasoningPart(text=text))
+
+    def add(self, piece: ReasoningDelta) -> None:
+        """Add a piece."""
+        if piece.text:
+            self._open.append(piece.text)
+        if piece.signature:
+            text = "".join(self._open)
+            self._done.append(ReasoningPart(text=text, signature=piece.signature, redacted=piece.redacted))
+            self._open = []
 
 
 class _Plain(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):

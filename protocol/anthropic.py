@@ -8,8 +8,8 @@ from typing import Any, Final
 import msgspec
 
 from protocol.errors import ProviderError
-from protocol.events import Delta, ToolCallDelta
-from protocol.llm import ChatMessage, ChatRequest, ContentPart, FinishReason, TextPart, Usage
+from protocol.events import Delta, ReasoningDelta, ToolCallDelta
+from protocol.llm import ChatMessage, ChatRequest, ContentPart, FinishReason, ReasoningPart, TextPart, Usage
 from protocol.upstream import Pieces
 
 DIALECT: Final = "anthropic"
@@ -75,16 +75,18 @@ def _turns(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
             results.append({"type": "tool_result", "tool_use_id": message.tool_call_id, "content": _content(message)})
             continue
         results = []
-        turns.append({"role": message.role, "content": _content(message)})
+        content = _content(message)
+        if content or not message.content:
+            turns.append({"role": message.role, "content": content})
     return turns
 
 
 def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
     content = message.content
     if not message.tool_calls:
-        return content if isinstance(content, str) else [_part(part) for part in content]
+        return content if isinstance(content, str) else [_part(part) for part in content if _said(part)]
     parts = (TextPart(text=content),) if isinstance(content, str) else content
-    blocks = [_part(part) for part in parts if not (isinstance(part, TextPart) and not part.text)]
+    blocks = [_part(part) for part in parts if _said(part) and not (isinstance(part, TextPart) and not part.text)]
     blocks.extend(
         {"type": "tool_use", "id": call.id, "name": call.name, "input": tool_input(call.arguments)}
         for call in message.tool_calls
@@ -92,9 +94,23 @@ def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
     return blocks
 
 
+def _said(part: ContentPart) -> bool:
+    """Whether an upstream gets ``part``: it takes back only the thoughts that it has signed."""
+    return not isinstance(part, ReasoningPart) or bool(part.signature)
+
+
+def thinking(part: ReasoningPart) -> dict[str, Any]:
+    """Return a thought as both sides of this dialect write it."""
+    if part.redacted:
+        return {"type": "redacted_thinking", "data": part.signature}
+    return {"type": "thinking", "thinking": part.text, "signature": part.signature}
+
+
 def _part(part: ContentPart) -> dict[str, Any]:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
+    if isinstance(part, ReasoningPart):
+        return thinking(part)
     head, comma, encoded = part.url.partition(",")
     if comma and head.startswith("data:") and head.endswith(";base64"):
         media_type = head.removeprefix("data:").removesuffix(";base64")
@@ -140,12 +156,17 @@ class _Block(msgspec.Struct):
     id: str = ""
     name: str = ""
     text: str = ""
+    thinking: str = ""
+    signature: str = ""
+    data: str = ""
 
 
 class _Delta(msgspec.Struct):
     type: str = ""
     text: str = ""
     partial_json: str = ""
+    thinking: str = ""
+    signature: str = ""
     stop_reason: str | None = None
 
 
@@ -241,6 +262,8 @@ class MessagesReader:
             into.append(Delta(text=delta.text))
         elif delta.partial_json and event.index in self._calls:
             into.append(ToolCallDelta(index=self._calls[event.index], arguments=delta.partial_json))
+        elif delta.thinking or delta.signature:
+            into.append(ReasoningDelta(text=delta.thinking, signature=delta.signature))
 
     def _block(self, event: _Event, into: Pieces) -> None:
         block = event.content_block
@@ -251,6 +274,10 @@ class MessagesReader:
             into.append(ToolCallDelta(index=index, id=block.id, name=block.name))
         elif block.type == "text" and block.text:
             into.append(Delta(text=block.text))
+        elif block.type == "thinking" and (block.thinking or block.signature):
+            into.append(ReasoningDelta(text=block.thinking, signature=block.signature))
+        elif block.type == "redacted_thinking":
+            into.append(ReasoningDelta(signature=block.data, redacted=True))
 
     def _count(self, usage: _Usage | None) -> None:
         """Take over what ``usage`` says; the counts of a later event replace those of an earlier one."""

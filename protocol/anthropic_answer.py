@@ -6,10 +6,19 @@ from typing import Any, Final
 import msgspec
 
 from protocol.answer import content_of
-from protocol.anthropic import DIALECT, tool_input
+from protocol.anthropic import DIALECT, thinking, tool_input
 from protocol.errors import PROBLEMS, Family, TidegateError
-from protocol.events import Cancelled, Completed, Delta, Entry, Failed, Snapshot, ToolCallDelta
-from protocol.llm import FinishReason, Usage
+from protocol.events import (
+    Cancelled,
+    Completed,
+    Delta,
+    Entry,
+    Failed,
+    ReasoningDelta,
+    Snapshot,
+    ToolCallDelta,
+)
+from protocol.llm import FinishReason, ReasoningPart, Usage
 
 ID_PREFIX: Final = "msg_"
 OVERLOADED_STATUS: Final = 529  # the dialect's own
@@ -43,6 +52,8 @@ PING_EVENT: Final = _event("ping", {})
 
 _DELTA: Final = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":'
 _TEXT: Final = b'{"type":"text_delta","text":%b}}\n\n'
+_THOUGHT: Final = b'{"type":"thinking_delta","thinking":%b}}\n\n'
+_SIGNATURE: Final = b'{"type":"signature_delta","signature":%b}}\n\n'
 _ARGUMENTS: Final = b'{"type":"input_json_delta","partial_json":%b}}\n\n'
 
 
@@ -62,7 +73,18 @@ class EventEncoder:
         call_id: what an error names as ``request_id``.
     """
 
-    __slots__ = ("_call_id", "_calls", "_count", "_model", "_open", "_prefix", "_request_id", "_started", "_text")
+    __slots__ = (
+        "_call_id",
+        "_calls",
+        "_count",
+        "_model",
+        "_open",
+        "_prefix",
+        "_request_id",
+        "_started",
+        "_text",
+        "_thinks",
+    )
 
     def __init__(self, request_id: str, model: str, call_id: str) -> None:
         self._request_id = request_id
@@ -72,7 +94,8 @@ class EventEncoder:
         self._count = 0  # blocks so far: the next one's index
         self._open = False  # the last of them
         self._text = False  # the open one is a text
-        self._prefix = b""  # of a delta of the text
+        self._thinks = False  # the open one is a thought
+        self._prefix = b""  # of a delta of the text, or of the thought
         self._calls: dict[int, int] = {}  # a call's index among the calls: its block's
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
@@ -88,6 +111,8 @@ class EventEncoder:
                 self._begin_call(event, into)
                 if event.arguments:
                     into += (_DELTA % self._calls[event.index], entry.frame(DIALECT, _tail))
+            elif isinstance(event, ReasoningDelta):
+                self._think(event, entry, into)
             elif isinstance(event, Completed):
                 self._complete(event, into)
             elif isinstance(event, Failed):
@@ -98,7 +123,11 @@ class EventEncoder:
 
     def snapshot(self, snapshot: Snapshot) -> bytes:
         """Return the SSE bytes of all content so far, for a client that has seen none of it."""
-        entries = [Entry(0, Delta(text=snapshot.text))] if snapshot.text else []
+        entries = [
+            Entry(0, ReasoningDelta(text=thought.text, signature=thought.signature, redacted=thought.redacted))
+            for thought in snapshot.thoughts
+        ]
+        entries += [Entry(0, Delta(text=snapshot.text))] if snapshot.text else []
         entries += [
             Entry(0, ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments))
             for index, call in enumerate(snapshot.tool_calls)
@@ -109,6 +138,20 @@ class EventEncoder:
         index = self._begin({"type": "text", "text": ""}, into)
         self._text = True
         self._prefix = _DELTA % index
+
+    def _think(self, event: ReasoningDelta, entry: Entry, into: list[bytes]) -> None:
+        if event.redacted:
+            self._begin(thinking(ReasoningPart(signature=event.signature, redacted=True)), into)
+            return
+        if not self._thinks:
+            index = self._begin(thinking(ReasoningPart()), into)
+            self._thinks = True
+            self._prefix = _DELTA % index
+        if event.text:
+            into += (self._prefix, entry.frame(DIALECT, _tail))
+        if event.signature:
+            into += (self._prefix, _SIGNATURE % _json(event.signature))
+            self._thinks = False
 
     def _begin_call(self, event: ToolCallDelta, into: list[bytes]) -> None:
         if event.index not in self._calls:
@@ -133,7 +176,7 @@ class EventEncoder:
     def _end(self, into: list[bytes]) -> None:
         if self._open:
             into.append(_event("content_block_stop", {"index": self._count - 1}))
-        self._open = self._text = False
+        self._open = self._text = self._thinks = False
 
     def _complete(self, event: Completed, into: list[bytes]) -> None:
         self._start(into)
@@ -147,6 +190,8 @@ def _tail(entry: Entry) -> bytes:
     event = entry.event
     if isinstance(event, Delta):
         return _TEXT % _json(event.text)
+    if isinstance(event, ReasoningDelta):
+        return _THOUGHT % _json(event.text)
     return _ARGUMENTS % _json(event.arguments) if isinstance(event, ToolCallDelta) else b""
 
 
@@ -160,7 +205,9 @@ def message_body(request_id: str, model: str, completed: Completed, *, structure
         structured: whether the request had a schema.
     """
     text, calls = content_of(completed, structured=structured)
-    blocks: list[dict[str, Any]] = [{"type": "text", "text": text}] if text else []
+    blocks = list(map(thinking, completed.reasoning))
+    if text:
+        blocks.append({"type": "text", "text": text})
     blocks += [
         {"type": "tool_use", "id": call.id, "name": call.name, "input": tool_input(call.arguments)} for call in calls
     ]

@@ -11,7 +11,7 @@ import msgspec
 
 from protocol.anthropic import DIALECT
 from protocol.errors import InvalidRequest
-from protocol.llm import ChatMessage, ChatRequest, ContentPart, ImagePart, TextPart, Tool, ToolCall
+from protocol.llm import ChatMessage, ChatRequest, ContentPart, ImagePart, ReasoningPart, TextPart, Tool, ToolCall
 from protocol.validation import at, misfit
 
 CHOICES: Final = {"auto": "auto", "none": "none", "any": "required"}
@@ -46,11 +46,12 @@ class _ToolResult(msgspec.Struct, frozen=True, tag_field="type", tag="tool_resul
 
 
 class _Thinking(msgspec.Struct, frozen=True, tag_field="type", tag="thinking"):
-    pass
+    thinking: str
+    signature: str = ""
 
 
 class _RedactedThinking(msgspec.Struct, frozen=True, tag_field="type", tag="redacted_thinking"):
-    pass
+    data: str
 
 
 _Block = _Text | _Image | _ToolUse | _ToolResult | _Thinking | _RedactedThinking
@@ -223,8 +224,21 @@ def _messages(wire: _Message, index: int) -> Iterator[ChatMessage]:
             if wire.role != "assistant":
                 raise at(path, "a `tool_use` belongs into a turn of the assistant's")
             calls.append(_call(block, path))
+        else:
+            if wire.role != "assistant":
+                raise at(path, "thinking belongs into a turn of the assistant's")
+            parts.extend(_thought(block))
     if parts or calls or not others:
         yield ChatMessage(role=wire.role, content=_content(parts, wire.role), tool_calls=tuple(calls))
+
+
+def _thought(block: _Thinking | _RedactedThinking) -> Iterator[ReasoningPart]:
+    """Give the thought, where it can be continued: what nobody has signed, no upstream would take back."""
+    if isinstance(block, _RedactedThinking):
+        if block.data:
+            yield ReasoningPart(signature=block.data, redacted=True)
+    elif block.signature:
+        yield ReasoningPart(text=block.thinking, signature=block.signature)
 
 
 def _call(block: _ToolUse, path: str) -> ToolCall:

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import msgspec
 
 from protocol.errors import FieldError, InvalidRequest
-from protocol.llm import FinishReason, ToolCall, Usage
+from protocol.llm import FinishReason, ReasoningPart, ToolCall, Usage
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", omit_defaults=True):
@@ -33,6 +33,20 @@ class Delta(_Event, frozen=True, tag="delta"):
     """A piece of the answer's text."""
 
     text: str
+
+
+class ReasoningDelta(_Event, frozen=True, tag="reasoning"):
+    """A piece of the model's reasoning; one with a ``signature`` is the last piece of its thought.
+
+    Attributes:
+        text: the piece.
+        signature: as ``llm.ReasoningPart`` has it.
+        redacted: as ``llm.ReasoningPart`` has it; such a thought has this one piece.
+    """
+
+    text: str = ""
+    signature: str = ""
+    redacted: bool = False
 
 
 class ToolCallDelta(_Event, frozen=True, tag="tool_call"):
@@ -69,6 +83,7 @@ class Completed(_Event, frozen=True, tag="completed"):
         usage: tokens of all the request's attempts.
         provider: who answered.
         model: the provider's own name of the model.
+        reasoning: what the model thought, thought by thought.
     """
 
     result: msgspec.Raw
@@ -76,6 +91,7 @@ class Completed(_Event, frozen=True, tag="completed"):
     usage: Usage = Usage()
     provider: str = ""
     model: str = ""
+    reasoning: tuple[ReasoningPart, ...] = ()
 
 
 class Failed(_Event, frozen=True, tag="failed"):
@@ -94,7 +110,7 @@ class Cancelled(_Event, frozen=True, tag="cancelled"):
     reason: str = "cancelled"
 
 
-Content = Delta | ToolCallDelta | AttemptFailed
+Content = Delta | ReasoningDelta | ToolCallDelta | AttemptFailed
 Terminal = Completed | Failed | Cancelled
 Event = Started | Content | Terminal
 
@@ -159,11 +175,18 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         offset: of the last entry that is merged in; 0 where there is none.
         text: the answer's text so far.
         tool_calls: the tool calls so far, their arguments perhaps unfinished.
+        thoughts: the reasoning so far, the last one perhaps unfinished.
     """
 
     offset: int
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
+    thoughts: tuple[ReasoningPart, ...] = ()
+
+    @property
+    def reasoning(self) -> str:
+        """The text of all the thoughts."""
+        return "".join(thought.text for thought in self.thoughts)
 
 
 class EventStream(Protocol):

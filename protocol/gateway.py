@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from protocol.events import Content
-from protocol.llm import Attempt, ChatRequest, FinishReason, ToolCall, Usage
+from protocol.llm import Attempt, ChatRequest, FinishReason, ReasoningPart, ToolCall, Usage
 from protocol.message import Message
 
 
@@ -43,6 +43,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
         cost: US dollars for all the attempts together; None where a price is unknown.
         provider: who answered.
         model: the provider's own name of the model.
+        reasoning: what the model thought, thought by thought.
     """
 
     text: str = ""
@@ -53,6 +54,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     cost: Decimal | None = None
     provider: str = ""
     model: str = ""
+    reasoning: tuple[ReasoningPart, ...] = ()
 
 
 class Complete(Message[Completion], frozen=True, kw_only=True):

@@ -29,7 +29,23 @@ class ImagePart(_Wire, frozen=True, tag_field="type", tag="image"):
     url: str
 
 
-ContentPart = TextPart | ImagePart
+class ReasoningPart(_Wire, frozen=True, tag_field="type", tag="reasoning"):
+    """What the model thought before it answered, to be given back to it word for word.
+
+    An Anthropic upstream gets those that are signed, one that speaks OpenAI's dialect the others.
+
+    Attributes:
+        text: the thought; empty where the vendor keeps it to itself.
+        signature: what Anthropic knows it by again; of a redacted one, all that there is of it.
+        redacted: whether it can't be read.
+    """
+
+    text: str = ""
+    signature: str = ""
+    redacted: bool = False
+
+
+ContentPart = TextPart | ImagePart | ReasoningPart
 
 
 class ToolCall(_Wire, frozen=True):

@@ -11,13 +11,24 @@ import msgspec
 
 from protocol.answer import content_of
 from protocol.errors import PROBLEMS, FieldError, InvalidRequest, TidegateError
-from protocol.events import Cancelled, Completed, Delta, Entry, Failed, Snapshot, ToolCallDelta
+from protocol.events import (
+    Cancelled,
+    Completed,
+    Delta,
+    Entry,
+    Event,
+    Failed,
+    ReasoningDelta,
+    Snapshot,
+    ToolCallDelta,
+)
 from protocol.gateway import ModelInfo
 from protocol.llm import (
     ChatMessage,
     ChatRequest,
     ContentPart,
     ImagePart,
+    ReasoningPart,
     TextPart,
     Tool,
     ToolCall,
@@ -78,6 +89,7 @@ class _Message(msgspec.Struct, frozen=True):
     content: str | tuple[_TextPart | _ImagePart | _RefusalPart, ...] | None = None
     tool_calls: tuple[_ToolCall, ...] | None = None
     tool_call_id: str | None = None
+    reasoning_content: str | None = None
 
 
 class _FunctionTool(msgspec.Struct, frozen=True):
@@ -200,9 +212,13 @@ def parse_chat(body: bytes) -> ChatCall:
 
 def _message(wire: _Message) -> ChatMessage:
     content = wire.content or ""
+    parts = content if isinstance(content, str) else tuple(map(_part, content))
+    if wire.reasoning_content and wire.role == "assistant":
+        said = ((TextPart(text=parts),) if parts else ()) if isinstance(parts, str) else parts
+        parts = (ReasoningPart(text=wire.reasoning_content), *said)
     return ChatMessage(
         role="system" if wire.role == "developer" else wire.role,
-        content=content if isinstance(content, str) else tuple(map(_part, content)),
+        content=parts,
         tool_calls=tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in wire.tool_calls)
         if wire.tool_calls
         else (),
@@ -271,6 +287,8 @@ class ChunkEncoder:
     def snapshot(self, snapshot: Snapshot) -> bytes:
         """Return the SSE bytes of all content so far, for a client that has seen none of it."""
         tails = [_ROLE]
+        if snapshot.reasoning:
+            tails.append(_delta_tail(_REASONING + _json(snapshot.reasoning)))
         if snapshot.text:
             tails.append(_delta_tail(b'"content":' + _json(snapshot.text)))
         for index, call in enumerate(snapshot.tool_calls):
@@ -284,6 +302,7 @@ _CHOICE = b'"choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":%
 _ROLE = _CHOICE % (b'"role":"assistant","content":"","refusal":null', b"null")
 _DELTA_START, _DELTA_END = (_CHOICE % (b"|", b"null")).split(b"|")
 _TEXT_START = _DELTA_START + b'"content":'
+_REASONING = b'"reasoning_content":'
 
 
 def _delta_tail(delta: bytes) -> bytes:
@@ -294,8 +313,14 @@ def _tail(entry: Entry) -> bytes:
     event = entry.event
     if isinstance(event, Delta):
         return _TEXT_START + _json(event.text) + _DELTA_END
+    if isinstance(event, ReasoningDelta):
+        return _delta_tail(_REASONING + _json(event.text)) if event.text else b""
     if isinstance(event, ToolCallDelta):
         return _delta_tail(b'"tool_calls":[%b]' % _json(_call_delta(event)))
+    return _last_tail(event)
+
+
+def _last_tail(event: Event) -> bytes:
     if isinstance(event, Completed):
         return _CHOICE % (b"", _json(event.finish_reason))
     if isinstance(event, Failed):
@@ -343,6 +368,9 @@ def completion_body(request_id: str, created: int, model: str, completed: Comple
         "content": text if text or not calls else None,
         "refusal": None,
     }
+    reasoning = "".join(thought.text for thought in completed.reasoning)
+    if reasoning:
+        message["reasoning_content"] = reasoning
     if calls:
         message["tool_calls"] = [wire_call(call) for call in calls]
     body = {

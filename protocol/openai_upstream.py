@@ -8,8 +8,18 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from protocol.errors import ProviderError
-from protocol.events import Delta, ToolCallDelta
-from protocol.llm import ChatMessage, ChatRequest, ContentPart, FinishReason, TextPart, Tool, Usage
+from protocol.events import Delta, ReasoningDelta, ToolCallDelta
+from protocol.llm import (
+    ChatMessage,
+    ChatRequest,
+    ContentPart,
+    FinishReason,
+    ImagePart,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    Usage,
+)
 from protocol.openai import DIALECT, wire_call
 from protocol.upstream import Pieces, code_of
 
@@ -31,7 +41,7 @@ def chat_body(
     """
     body: dict[str, Any] = dict(request.extra) if request.dialect == DIALECT else {}
     body["model"] = model
-    body["messages"] = [_wire_message(message) for message in request.messages]
+    body["messages"] = [_wire_message(message) for message in request.messages if not _only_thought(message)]
     body["stream"] = True
     body["stream_options"] = {"include_usage": True}
     if request.temperature is not None:
@@ -78,10 +88,18 @@ def is_strict(schema: Any) -> bool:  # noqa: ANN401
 
 def _wire_message(message: ChatMessage) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": message.role}
-    if isinstance(message.content, str):
-        wire["content"] = message.content if message.content or not message.tool_calls else None
+    content = message.content
+    if not isinstance(content, str):
+        thoughts = [part for part in content if isinstance(part, ReasoningPart)]
+        if thoughts:
+            content = _unthought(content)
+            reasoning = "".join(thought.text for thought in thoughts if not thought.signature)
+            if reasoning:
+                wire["reasoning_content"] = reasoning
+    if isinstance(content, str):
+        wire["content"] = content if content or not message.tool_calls else None
     else:
-        wire["content"] = [_wire_part(part) for part in message.content]
+        wire["content"] = [_wire_part(part) for part in content]
     if message.tool_calls:
         wire["tool_calls"] = [wire_call(call) for call in message.tool_calls]
     if message.tool_call_id:
@@ -89,10 +107,25 @@ def _wire_message(message: ChatMessage) -> dict[str, Any]:
     return wire
 
 
+def _only_thought(message: ChatMessage) -> bool:
+    """Whether a message says nothing but what another vendor has signed."""
+    content = message.content
+    if isinstance(content, str) or not content or message.tool_calls:
+        return False
+    return all(isinstance(part, ReasoningPart) and part.signature for part in content)
+
+
+def _unthought(content: tuple[ContentPart, ...]) -> str | tuple[ContentPart, ...]:
+    """Return the content without its reasoning; where texts are left, as one."""
+    rest = tuple(part for part in content if not isinstance(part, ReasoningPart))
+    texts = [part.text for part in rest if isinstance(part, TextPart)]
+    return "".join(texts) if len(texts) == len(rest) else rest
+
+
 def _wire_part(part: ContentPart) -> dict[str, Any]:
-    if isinstance(part, TextPart):
-        return {"type": "text", "text": part.text}
-    return {"type": "image_url", "image_url": {"url": part.url}}
+    if isinstance(part, ImagePart):
+        return {"type": "image_url", "image_url": {"url": part.url}}
+    return {"type": "text", "text": part.text}
 
 
 def _wire_tool(tool: Tool) -> dict[str, Any]:
@@ -116,6 +149,8 @@ class _CallDelta(msgspec.Struct):
 
 class _Delta(msgspec.Struct):
     content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: Any = None
     refusal: str | None = None
     tool_calls: tuple[_CallDelta, ...] | None = None
 
@@ -221,6 +256,9 @@ class ChatReader:
     def _choice(self, choice: _Choice, into: Pieces) -> None:
         delta = choice.delta
         if delta is not None:
+            thought = delta.reasoning_content or delta.reasoning
+            if thought and isinstance(thought, str):
+                into.append(ReasoningDelta(text=thought))
             text = delta.content or delta.refusal
             if text:
                 into.append(Delta(text=text))

@@ -8,12 +8,13 @@ import msgspec
 from protocol.answer import content_of
 from protocol.errors import PROBLEMS, Family, InternalError
 from protocol.events import Cancelled, Completed, Failed
-from protocol.llm import ChatMessage, ChatRequest, FinishReason, Tool, ToolCall, Usage
+from protocol.llm import ChatMessage, ChatRequest, FinishReason, TextPart, Tool, ToolCall, Usage
 from protocol.requests import RequestHandle
 from protocol.responses import ID_PREFIX
 from protocol.validation import at
 
 MESSAGE_PREFIX: Final = "msg_"
+REASONING_PREFIX: Final = "rs_"
 CALL_PREFIX: Final = "fc_"
 
 REASONS: Final[dict[FinishReason, str]] = {"length": "max_output_tokens", "content_filter": "content_filter"}
@@ -41,7 +42,9 @@ def response_of(handle: RequestHandle) -> dict[str, Any]:
     if isinstance(event, Completed):
         text, calls = content_of(event, structured=handle.request.schema is not None)
         status = "incomplete" if event.finish_reason in REASONS else "completed"
-        output = [message_item(handle.request_id, text, status)] if text else []
+        reasoning = "".join(thought.text for thought in event.reasoning)
+        output = [reasoning_item(handle.request_id, reasoning, status)] if reasoning else []
+        output += [message_item(handle.request_id, text, status)] if text else []
         return completed(handle, event, [*output, *(call_item(call, status) for call in calls)])
     if isinstance(event, Failed | Cancelled):
         return failed(handle, event)
@@ -115,6 +118,22 @@ def message_item(request_id: str, text: str | None, status: str) -> dict[str, An
     }
 
 
+def reasoning_item(request_id: str, text: str | None, status: str) -> dict[str, Any]:
+    """Return the item of what the model thought; without a content yet where ``text`` is None."""
+    return {
+        "id": REASONING_PREFIX + request_id,
+        "type": "reasoning",
+        "summary": [],
+        "content": [] if text is None else [reasoning_part(text)],
+        "status": status,
+    }
+
+
+def reasoning_part(text: str) -> dict[str, Any]:
+    """Return the one part of the reasoning."""
+    return {"type": "reasoning_text", "text": text}
+
+
 def text_part(text: str) -> dict[str, Any]:
     """Return the one part of a message."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
@@ -145,15 +164,18 @@ def history_of(handle: RequestHandle) -> tuple[ChatMessage, ...]:
         raise at("$.previous_response_id", f"must be of a response with an answer, this one is {status}")
     text, calls = content_of(event, structured=handle.request.schema is not None)
     own = 1 if handle.delivery.echo.get("instructions") else 0
-    turn = ChatMessage(role="assistant", content=text, tool_calls=calls)
-    return (*handle.request.messages[own:], *((turn,) if text or calls else ()))
+    signed = tuple(thought for thought in event.reasoning if thought.signature)
+    content = (*signed, *((TextPart(text=text),) if text else ())) if signed else text
+    turn = ChatMessage(role="assistant", content=content, tool_calls=calls)
+    return (*handle.request.messages[own:], *((turn,) if content or calls else ()))
 
 
 def _partial(handle: RequestHandle) -> list[dict[str, Any]]:
     stream = handle.stream
     status = "incomplete" if stream.ended else "in_progress"
     snapshot = stream.snapshot()
-    output = [message_item(handle.request_id, snapshot.text, status)] if snapshot.text else []
+    output = [reasoning_item(handle.request_id, snapshot.reasoning, status)] if snapshot.reasoning else []
+    output += [message_item(handle.request_id, snapshot.text, status)] if snapshot.text else []
     return [*output, *(call_item(call, status) for call in snapshot.tool_calls)]
 
 

@@ -1,9 +1,10 @@
 """OpenAI's responses dialect as its clients speak it: the events of a stream, and the numbers they are resumed by.
 
 A ``sequence_number`` is a function of the log alone, so that every reader sees the same event under the same number.
-The first entry gives two events, every later one before the end gives one; where an item begins, a message has two more
-in front of it and a call has one. What ends the items comes with the last entry. So the number after any entry follows
-from its offset and from the items that have begun, also where earlier entries are no longer held.
+The first entry gives two events, every later one before the end gives one; where an item begins, a message or the
+reasoning has two more in front of it and a call has one. What ends the items comes with the last entry. So the number
+after any entry follows from its offset and from the items that have begun, also where earlier entries are no longer
+held.
 """
 
 from collections.abc import Sequence
@@ -13,28 +14,45 @@ import msgspec
 
 from protocol.answer import content_of
 from protocol.errors import UnrecoverablePosition
-from protocol.events import Cancelled, Completed, Delta, Entry, Failed, Snapshot, Started, ToolCallDelta
+from protocol.events import (
+    Cancelled,
+    Completed,
+    Delta,
+    Entry,
+    Failed,
+    ReasoningDelta,
+    Snapshot,
+    Started,
+    ToolCallDelta,
+)
 from protocol.llm import ToolCall
 from protocol.requests import RequestHandle
 from protocol.responses_answer import (
     CALL_PREFIX,
     MESSAGE_PREFIX,
+    REASONING_PREFIX,
     REASONS,
     call_item,
     completed,
     failed,
     frame,
     message_item,
+    reasoning_item,
+    reasoning_part,
     text_part,
 )
 
 NOTHING: Final = -1  # the number of a reader that has no event yet
 SLOW: Final = "slow_consumer"  # a reader's failure, not the response's
 
-_MESSAGE_EVENTS: Final = 2  # before a message's first text: the item and its part
+_ITEM_EVENTS: Final = 2  # before the first text of a message, or of the reasoning: the item and its part
 _TEXT: Final = (
     b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","item_id":%b,"output_index":%d,'
     b'"content_index":0,"logprobs":[],"delta":'
+)
+_THOUGHT: Final = (
+    b'event: response.reasoning_text.delta\ndata: {"type":"response.reasoning_text.delta","item_id":%b,'
+    b'"output_index":%d,"content_index":0,"delta":'
 )
 _NUMBER: Final = b',"sequence_number":%d}\n\n'
 
@@ -54,7 +72,19 @@ class EventEncoder:
         sequence: the number of the next event.
     """
 
-    __slots__ = ("_after", "_calls", "_handle", "_held", "_items", "_message", "_pending", "_text", "sequence")
+    __slots__ = (
+        "_after",
+        "_calls",
+        "_handle",
+        "_held",
+        "_items",
+        "_message",
+        "_pending",
+        "_reasoning",
+        "_text",
+        "_thought",
+        "sequence",
+    )
 
     def __init__(self, handle: RequestHandle, *, after: int = NOTHING, held: bool = False) -> None:
         self.sequence = 0
@@ -64,11 +94,15 @@ class EventEncoder:
         self._pending: list[bytes] = []
         self._items = 0  # so far: the next one's output index
         self._message: int | None = None  # the message's output index
+        self._reasoning: int | None = None  # the reasoning's output index
         self._text = b""  # what a delta of the message begins with
+        self._thought = b""  # what a delta of the reasoning begins with
         self._calls: dict[int, tuple[int, ToolCall]] = {}  # a call's index: its output index, and its id and name
 
     def seek(self) -> int:
         """Go to where the log is still held entry by entry, and return the offset to read on from.
+
+        Of what is not held, the reasoning came before the text, as models have it.
 
         Raises:
             UnrecoverablePosition: what follows ``after`` is not held any more.
@@ -82,10 +116,13 @@ class EventEncoder:
             raise UnrecoverablePosition("the response is too long to be resumed; retrieve it without `stream`")
         held = sum(len(entry.event.text) for entry in entries if isinstance(entry.event, Delta))
         begun = len(snapshot.text) > held
-        self.sequence = first + _MESSAGE_EVENTS * begun
+        thought = _thought_before(snapshot, entries)
+        self.sequence = first + _ITEM_EVENTS * (begun + thought)
         if self._after + 1 < self.sequence:
             message = f"events up to {self.sequence - 1} are no longer held; retrieve the response without `stream`"
             raise UnrecoverablePosition(message)
+        if thought:
+            self._name_reasoning()
         if begun:
             self._name_message()
         return first - 1
@@ -106,13 +143,16 @@ class EventEncoder:
         What was said in many pieces is said in one, so numbers are left out: those that follow are everybody's.
         """
         entries = [] if self.sequence else [Entry(0, Started(model="", created=0))]
+        if snapshot.thoughts:
+            entries.append(Entry(0, ReasoningDelta(text=snapshot.reasoning)))
         if snapshot.text:
             entries.append(Entry(0, Delta(text=snapshot.text)))
         for index, call in enumerate(snapshot.tool_calls):
             piece = ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments)
             entries.append(Entry(0, piece))
         data = self.encode(entries)
-        self.sequence = snapshot.offset + 1 + _MESSAGE_EVENTS * bool(snapshot.text) + len(snapshot.tool_calls)
+        begun = bool(snapshot.text) + bool(snapshot.thoughts)
+        self.sequence = snapshot.offset + 1 + _ITEM_EVENTS * begun + len(snapshot.tool_calls)
         return data
 
     def _entry(self, entry: Entry, into: list[bytes]) -> None:
@@ -121,6 +161,8 @@ class EventEncoder:
             self._say(event.text, into)
         elif isinstance(event, ToolCallDelta):
             self._call(event, into)
+        elif isinstance(event, ReasoningDelta):
+            self._think(event.text, into)
         elif isinstance(event, Completed):
             self._complete(event, into)
         elif isinstance(event, Failed) and event.code == SLOW:
@@ -153,6 +195,23 @@ class EventEncoder:
         self._text = _TEXT % (_json(MESSAGE_PREFIX + self._handle.request_id), index)
         return index
 
+    def _think(self, text: str, into: list[bytes]) -> None:
+        if self._reasoning is None:
+            index = self._name_reasoning()
+            item = reasoning_item(self._handle.request_id, None, "in_progress")
+            self._emit("response.output_item.added", {"output_index": index, "item": item}, into)
+            place = {"item_id": item["id"], "output_index": index, "content_index": 0}
+            self._emit("response.content_part.added", {**place, "part": reasoning_part("")}, into)
+        if self.sequence > self._after:
+            into += (self._thought, _json(text), _NUMBER % self.sequence)
+        self.sequence += 1
+
+    def _name_reasoning(self) -> int:
+        index = self._reasoning = self._items
+        self._items += 1
+        self._thought = _THOUGHT % (_json(REASONING_PREFIX + self._handle.request_id), index)
+        return index
+
     def _call(self, event: ToolCallDelta, into: list[bytes]) -> None:
         if event.index not in self._calls:
             call = ToolCall(id=event.id, name=event.name, arguments="")
@@ -174,6 +233,9 @@ class EventEncoder:
         for index, call in enumerate(calls[len(self._calls) :], len(self._calls)):
             self._call(ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments), into)
         output: dict[int, dict[str, Any]] = {}
+        if self._reasoning is not None:
+            reasoning = "".join(thought.text for thought in event.reasoning)
+            output[self._reasoning] = reasoning_item(handle.request_id, reasoning, status)
         if self._message is not None:
             output[self._message] = message_item(handle.request_id, text, status)
         for (_, (index, begun)), call in zip(sorted(self._calls.items()), calls, strict=False):
@@ -186,10 +248,11 @@ class EventEncoder:
 
     def _end(self, index: int, item: dict[str, Any], into: list[bytes]) -> None:
         place = {"item_id": item["id"], "output_index": index}
-        if item["type"] == "message":
+        if item["type"] in ("message", "reasoning"):
             part = item["content"][0]
             said = {**place, "content_index": 0}
-            self._emit("response.output_text.done", {**said, "text": part["text"], "logprobs": []}, into)
+            whole = {"text": part["text"]} if item["type"] == "reasoning" else {"text": part["text"], "logprobs": []}
+            self._emit(f"response.{part['type']}.done", {**said, **whole}, into)
             self._emit("response.content_part.done", {**said, "part": part}, into)
         else:
             done = {**place, "name": item["name"], "arguments": item["arguments"]}
@@ -207,6 +270,16 @@ class EventEncoder:
         if number > self._after:
             data = _json({"type": kind, **fields, "sequence_number": number})
             into.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
+
+
+def _thought_before(snapshot: Snapshot, entries: Sequence[Entry]) -> bool:
+    """Whether the reasoning of ``snapshot`` had begun before ``entries``."""
+    held = 0
+    for entry in entries:
+        event = entry.event
+        if isinstance(event, ReasoningDelta):
+            held += len(event.text) + len(event.signature)
+    return sum(len(thought.text) + len(thought.signature) for thought in snapshot.thoughts) > held
 
 
 def _calls_held(snapshot: Snapshot, entries: Sequence[Entry]) -> bool:

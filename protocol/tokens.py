@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from protocol.llm import ChatRequest, TextPart
+from protocol.llm import ChatRequest, ImagePart, TextPart
 
 CHARS_PER_TOKEN: Final = 4  # of English prose; code and other languages have fewer
 IMAGE_TOKENS: Final = 1600  # about what the vendors count for a picture of a megapixel
@@ -19,10 +19,10 @@ def estimate_tokens(request: ChatRequest) -> int:
     for message in request.messages:
         content = message.content
         for part in (TextPart(text=content),) if isinstance(content, str) else content:
-            if isinstance(part, TextPart):
-                chars += len(part.text)
-            else:
+            if isinstance(part, ImagePart):
                 images += 1
+            else:
+                chars += len(part.text)
         chars += sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
     if request.tools:
         chars += len(msgspec.json.encode(request.tools))

@@ -2,10 +2,10 @@
 
 from typing import Final, Protocol
 
-from protocol.events import Delta, ToolCallDelta
+from protocol.events import Delta, ReasoningDelta, ToolCallDelta
 from protocol.llm import FinishReason, Usage
 
-Pieces = list[Delta | ToolCallDelta]
+Pieces = list[Delta | ReasoningDelta | ToolCallDelta]
 
 _CODES: Final = {
     401: "provider_credentials",

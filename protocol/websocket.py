@@ -14,11 +14,13 @@ from protocol.events import (
     AttemptFailed,
     Cancelled,
     Completed,
+    Content,
     Delta,
     Entry,
     Event,
     Failed,
     Position,
+    ReasoningDelta,
     Snapshot,
     Started,
     ToolCallDelta,
@@ -164,6 +166,7 @@ class _ToolCall(_Wire, frozen=True):
 
 
 class _Merged(_Wire, frozen=True):
+    reasoning: str | msgspec.UnsetType = msgspec.UNSET
     delta: str | msgspec.UnsetType = msgspec.UNSET
     text: str | msgspec.UnsetType = msgspec.UNSET
     tool_calls: tuple[_ToolCall, ...] | msgspec.UnsetType = msgspec.UNSET
@@ -208,7 +211,7 @@ def conflated(request_id: str, entries: Iterable[Entry]) -> list[bytes]:
     run: list[Entry] = []
     for entry in entries:
         event = entry.event
-        if isinstance(event, Delta | ToolCallDelta):
+        if isinstance(event, Delta | ToolCallDelta | ReasoningDelta):
             run.append(entry)
         elif run and isinstance(event, AttemptFailed) and event.restart:
             frames.append(_spanning(request_id, run[0].offset, entry.offset, _content(event)))
@@ -231,7 +234,11 @@ def snapshot_json(request_id: str, epoch: str, snapshot: Snapshot) -> bytes:
         _head("update", request_id),
         snapshot.offset,
         _encode(epoch),
-        _encode(_Merged(text=snapshot.text, tool_calls=calls or msgspec.UNSET)),
+        _encode(
+            _Merged(
+                reasoning=snapshot.reasoning or msgspec.UNSET, text=snapshot.text, tool_calls=calls or msgspec.UNSET
+            )
+        ),
     )
 
 
@@ -297,13 +304,16 @@ def _head(kind: FrameType, request_id: str) -> bytes:
     return b'{"type":"%b","requestId":%b,' % (kind.encode(), _encode(request_id))
 
 
-def _content(event: Started | Delta | ToolCallDelta | AttemptFailed | Completed) -> bytes:
+def _content(event: Started | Content | Completed) -> bytes:
     if isinstance(event, Delta):
         return b'{"delta":%b}' % _encode(event.text)
     if isinstance(event, ToolCallDelta):
         return _encode({"toolCall": _tool_call(event.index, [event])})
+    if isinstance(event, ReasoningDelta):
+        return b'{"reasoning":%b}' % _encode(event.text)
     if isinstance(event, Completed):
-        return _encode({"coreResult": event.result, "finishReason": event.finish_reason, "usage": event.usage})
+        end = {"coreResult": event.result, "finishReason": event.finish_reason, "usage": event.usage}
+        return _encode({**end, "reasoning": event.reasoning} if event.reasoning else end)
     if isinstance(event, AttemptFailed):
         failed = {"provider": event.provider, "model": event.model, "code": event.code, "restart": event.restart}
         return _encode({"attemptFailed": failed})
@@ -343,12 +353,17 @@ def _merge_into(frames: list[bytes], request_id: str, run: Sequence[Entry]) -> N
 
 def _merged(run: Sequence[Entry]) -> _Merged:
     texts = [entry.event.text for entry in run if isinstance(entry.event, Delta)]
+    thoughts = [entry.event.text for entry in run if isinstance(entry.event, ReasoningDelta)]
     pieces: dict[int, list[ToolCallDelta]] = {}
     for entry in run:
         if isinstance(entry.event, ToolCallDelta):
             pieces.setdefault(entry.event.index, []).append(entry.event)
     calls = tuple(_tool_call(index, of_call) for index, of_call in pieces.items())
-    return _Merged(delta="".join(texts) if texts else msgspec.UNSET, tool_calls=calls or msgspec.UNSET)
+    return _Merged(
+        reasoning="".join(thoughts) if thoughts else msgspec.UNSET,
+        delta="".join(texts) if texts else msgspec.UNSET,
+        tool_calls=calls or msgspec.UNSET,
+    )
 
 
 def _spanning(request_id: str, first: int, last: int, content: bytes) -> bytes:

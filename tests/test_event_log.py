@@ -7,8 +7,19 @@ from hypothesis import strategies as st
 
 from actors.event_log import ENTRY_BYTES, EventLog
 from protocol.errors import InternalError, UnrecoverablePosition
-from protocol.events import AttemptFailed, Cancelled, Completed, Delta, Entry, Event, Snapshot, Started, ToolCallDelta
-from protocol.llm import ToolCall
+from protocol.events import (
+    AttemptFailed,
+    Cancelled,
+    Completed,
+    Delta,
+    Entry,
+    Event,
+    ReasoningDelta,
+    Snapshot,
+    Started,
+    ToolCallDelta,
+)
+from protocol.llm import ReasoningPart, ToolCall
 
 STARTED = Started(model="m", created=1)
 DONE = Completed(result=msgspec.Raw(b"{}"))
@@ -104,6 +115,21 @@ def test_tool_calls_are_merged_by_their_index() -> None:
         ToolCall(id="a", name="f", arguments='{"x":1}'),
         ToolCall(id="b", name="g", arguments="{}"),
     )
+
+
+def test_reasoning_is_merged_thought_by_thought() -> None:
+    """A signature ends a thought; the last one may be unfinished, and a restart voids them all."""
+    log = EventLog(max_bytes=600)
+    log.append(ReasoningDelta(text="h"), ReasoningDelta(text="m"), ReasoningDelta(signature="s"), Delta(text="Hi"))
+    log.append(ReasoningDelta(text="so"))
+    assert log.first > 1
+    snapshot = log.snapshot()
+    assert (snapshot.text, snapshot.reasoning) == ("Hi", "hmso")
+    assert snapshot.thoughts == (ReasoningPart(text="hm", signature="s"), ReasoningPart(text="so"))
+    log.append(ReasoningDelta(text="!"))
+    assert log.snapshot().reasoning == "hmso!"
+    log.append(AttemptFailed(provider="p", model="m", code="provider_error", restart=True))
+    assert log.snapshot().thoughts == ()
 
 
 def test_a_restart_voids_the_text_before_it_and_a_plain_boundary_does_not() -> None:

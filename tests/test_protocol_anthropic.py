@@ -4,10 +4,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from protocol.answer import Thoughts
 from protocol.anthropic import MessagesReader, messages_body, tool_input
 from protocol.errors import ProviderError
-from protocol.events import Delta, ToolCallDelta
-from protocol.llm import ChatMessage, ChatRequest, ImagePart, TextPart, Tool, ToolCall, Usage
+from protocol.events import Delta, ReasoningDelta, ToolCallDelta
+from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
 from protocol.upstream import Pieces
 
 
@@ -89,7 +90,7 @@ def test_extra_goes_only_to_its_own_dialect() -> None:
 
 
 def test_a_stream_becomes_canonical() -> None:
-    """Text, tool calls, the stop reason and all classes of tokens are read; pings and thinking are not content."""
+    """Text, reasoning, tool calls, the stop reason and all classes of tokens are read; pings are not content."""
     reader, pieces = read(
         {
             "type": "message_start",
@@ -107,6 +108,7 @@ def test_a_stream_becomes_canonical() -> None:
         {"type": "ping"},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "hm"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "s"}},
         {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},
         {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "Hi"}},
         {"type": "content_block_stop", "index": 1},
@@ -116,15 +118,57 @@ def test_a_stream_becomes_canonical() -> None:
         {"type": "message_stop"},
     )
     assert pieces == [
+        ReasoningDelta(text="hm"),
+        ReasoningDelta(signature="s"),
         Delta(text="Hi"),
         ToolCallDelta(index=0, id="t1", name="look"),
         ToolCallDelta(index=0, arguments="{}"),
     ]
     assert (reader.finish_reason, reader.ended, reader.whole) == ("tool_calls", True, True)
     assert (reader.response_id, reader.model) == ("msg_1", "claude-x")
-    assert reader.usage == Usage(
-        input_tokens=10, output_tokens=9, cached_input_tokens=2, cache_write_input_tokens=3
+    assert reader.usage == Usage(input_tokens=10, output_tokens=9, cached_input_tokens=2, cache_write_input_tokens=3)
+
+
+def test_thoughts_are_read_as_they_are_written() -> None:
+    """One that comes whole, one that its vendor keeps to itself, and one that can't be read."""
+    _, pieces = read(
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "hm"}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "s1"}},
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "thinking", "thinking": ""}},
+        {"type": "content_block_delta", "index": 1, "delta": {"type": "signature_delta", "signature": "s2"}},
+        {"type": "content_block_start", "index": 2, "content_block": {"type": "redacted_thinking", "data": "x"}},
     )
+    thoughts = Thoughts()
+    for piece in pieces:
+        assert isinstance(piece, ReasoningDelta)
+        thoughts.add(piece)
+    assert thoughts.parts == (
+        ReasoningPart(text="hm", signature="s1"),
+        ReasoningPart(signature="s2"),
+        ReasoningPart(signature="x", redacted=True),
+    )
+
+
+def test_only_signed_thoughts_go_back() -> None:
+    """Word for word, in front of the calls; one that nobody has signed, and a turn of such ones, is left out."""
+    body = sent(
+        ChatMessage(
+            role="assistant",
+            content=(
+                ReasoningPart(text="hm", signature="s"),
+                ReasoningPart(signature="x", redacted=True),
+                ReasoningPart(text="another vendor's"),
+            ),
+            tool_calls=(ToolCall("c1", "look"),),
+        ),
+        ChatMessage(role="assistant", content=(ReasoningPart(text="another vendor's"),)),
+    )
+    (turn,) = body["messages"]
+    assert turn["content"] == [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "redacted_thinking", "data": "x"},
+        {"type": "tool_use", "id": "c1", "name": "look", "input": {}},
+    ]
 
 
 @pytest.mark.parametrize(

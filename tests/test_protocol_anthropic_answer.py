@@ -25,11 +25,12 @@ from protocol.events import (
     Entry,
     Event,
     Failed,
+    ReasoningDelta,
     Snapshot,
     Started,
     ToolCallDelta,
 )
-from protocol.llm import FinishReason, ToolCall, Usage
+from protocol.llm import FinishReason, ReasoningPart, ToolCall, Usage
 from protocol.upstream import Pieces
 
 USAGE = Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2, reasoning_tokens=1)
@@ -116,6 +117,11 @@ def test_a_streams_events_satisfy_the_sdk() -> None:
 def test_our_own_reader_understands_it() -> None:
     """What this side of the dialect writes, the other side reads: a gateway behind a gateway loses nothing."""
     content: Pieces = [
+        ReasoningDelta(text="h"),
+        ReasoningDelta(text="m"),
+        ReasoningDelta(signature="s"),
+        ReasoningDelta(signature="x", redacted=True),
+        ReasoningDelta(signature="s2"),
         Delta(text="Hé"),
         ToolCallDelta(index=0, id="c1", name="look"),
         ToolCallDelta(index=0, arguments="{}"),
@@ -127,6 +133,32 @@ def test_our_own_reader_understands_it() -> None:
     assert pieces == content
     assert (reader.finish_reason, reader.ended, reader.response_id) == ("length", True, "msg_req_1")
     assert reader.usage == Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2)
+
+
+def test_thoughts_are_blocks_with_their_signatures() -> None:
+    """Streamed, merged and whole, the SDK sees the same thoughts before the text."""
+    stream = encoder().encode(
+        log(
+            STARTED,
+            ReasoningDelta(text="hm"),
+            ReasoningDelta(signature="s"),
+            ReasoningDelta(signature="x", redacted=True),
+            Delta(text="Hello"),
+            completed(),
+        )
+    )
+    thoughts = (ReasoningPart(text="hm", signature="s"), ReasoningPart(signature="x", redacted=True))
+    merged = encoder().snapshot(Snapshot(offset=5, text="Hello", thoughts=thoughts))
+    assert kinds(stream)[: len(kinds(merged))] == kinds(merged)
+    for event in events(stream):
+        STREAM_EVENT.validate_python(event, strict=True)
+    starts = [event["content_block"]["type"] for event in events(stream) if event["type"] == "content_block_start"]
+    assert starts == ["thinking", "redacted_thinking", "text"]
+    message = whole(msgspec.structs.replace(completed(), reasoning=thoughts))
+    assert [block.model_dump() for block in message.content][:2] == [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "redacted_thinking", "data": "x"},
+    ]
 
 
 def test_calls_whose_pieces_are_mixed_are_put_together_by_their_index() -> None:

@@ -6,7 +6,7 @@ import pytest
 from protocol.anthropic import messages_body
 from protocol.anthropic_surface import parse_count, parse_messages
 from protocol.errors import InvalidRequest
-from protocol.llm import ChatMessage, ChatRequest, ImagePart, TextPart, Tool, ToolCall
+from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall
 from protocol.openai import parse_chat
 from protocol.openai_upstream import chat_body
 
@@ -127,10 +127,15 @@ def test_a_conversation_with_tools_and_images() -> None:
                 ImagePart(url="https://x/y"),
             ),
         ),
-        ChatMessage(role="assistant", content="let me see", tool_calls=(ToolCall("t1", "look", '{"at": 100.0}'),)),
+        ChatMessage(
+            role="assistant",
+            content=(ReasoningPart(text="hm", signature="s"), TextPart(text="let me "), TextPart(text="see")),
+            tool_calls=(ToolCall("t1", "look", '{"at": 100.0}'),),
+        ),
         ChatMessage(role="tool", tool_call_id="t1", content="a cat"),
         ChatMessage(role="tool", tool_call_id="t2"),
         ChatMessage(role="user", content="here"),
+        ChatMessage(role="assistant", content=(ReasoningPart(signature="x", redacted=True),)),
     )
 
 

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 
 from protocol.errors import ProviderError
-from protocol.events import Delta, ToolCallDelta
-from protocol.llm import ChatMessage, ChatRequest, ImagePart, TextPart, Tool, ToolCall, Usage
+from protocol.events import Delta, ReasoningDelta, ToolCallDelta
+from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
 from protocol.openai import parse_chat
 from protocol.openai_upstream import ChatReader, chat_body, is_strict
 from protocol.upstream import Pieces
@@ -151,6 +151,45 @@ def test_a_stream_becomes_canonical() -> None:
     assert (reader.response_id, reader.model, reader.finish_reason) == ("c-1", "m-2", "tool_calls")
     assert (reader.whole, reader.ended) == (True, True)
     assert reader.usage == Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2, reasoning_tokens=1)
+
+
+@pytest.mark.parametrize(
+    "delta",
+    [
+        {"reasoning_content": "hm"},
+        {"reasoning": "hm"},
+        {"reasoning": "hm", "reasoning_content": "hm", "content": None},
+        {"reasoning": {"a": 1}, "reasoning_content": "hm"},
+    ],
+)
+def test_reasoning_is_read_under_either_name(delta: dict[str, Any]) -> None:
+    """Once, whatever else the upstream says of it."""
+    _, pieces = read({"choices": [{"delta": delta}]}, {"choices": [{"delta": {"reasoning": {"a": 1}}}]})
+    assert pieces == [ReasoningDelta(text="hm")]
+
+
+def test_reasoning_goes_back_unless_another_vendor_has_signed_it() -> None:
+    """What is left of a message stays as it is; of one that says nothing else, nothing is left."""
+    signed = ReasoningPart(text="hm", signature="s")
+    own = ReasoningPart(text="so")
+    call = ToolCall("c", "look")
+    body = sent(
+        ChatRequest(
+            model="m",
+            messages=(
+                ChatMessage(role="assistant", content=(own, TextPart(text="Hi"))),
+                ChatMessage(role="assistant", content=(own, signed), tool_calls=(call,)),
+                ChatMessage(role="assistant", content=(signed,)),
+                ChatMessage(role="assistant", content=(signed, TextPart(text="He"), TextPart(text="y"))),
+            ),
+        )
+    )
+    calls = [{"id": "c", "type": "function", "function": {"name": "look", "arguments": "{}"}}]
+    assert body["messages"] == [
+        {"role": "assistant", "reasoning_content": "so", "content": "Hi"},
+        {"role": "assistant", "reasoning_content": "so", "content": None, "tool_calls": calls},
+        {"role": "assistant", "content": "Hey"},
+    ]
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b'{"choices": 1}', b"[" * 5000])

@@ -22,10 +22,11 @@ from protocol.events import (
     Delta,
     Event,
     Failed,
+    ReasoningDelta,
     Started,
     ToolCallDelta,
 )
-from protocol.llm import ChatMessage, ChatRequest, ImagePart, TextPart, Tool, ToolCall, Usage
+from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
 from protocol.requests import Delivery
 from protocol.responses import parse_response
 from protocol.responses_answer import history_of, response_of
@@ -324,10 +325,41 @@ LOG: tuple[Event, ...] = (
 
 CALLED = 22  # the offset of the call's first piece
 
+THOUGHT: tuple[Event, ...] = (
+    STARTED,
+    *(ReasoningDelta(text=f"{number} ") for number in range(7)),
+    ReasoningDelta(signature="s"),
+    *(Delta(text=f"{number} ") for number in range(7)),
+    ended(
+        "".join(f"{number} " for number in range(7)),
+        reasoning=(ReasoningPart(text="".join(f"{number} " for number in range(7)), signature="s"),),
+    ),
+)
 
-def test_every_reader_gets_the_same_events_wherever_it_begins() -> None:
+
+def test_the_events_of_a_thought() -> None:
+    """It is an item of its own, before the message."""
+    events = events_of(record(STARTED, *THOUGHT[1:3], *THOUGHT[-2:]))
+    assert [event["type"].removeprefix("response.") for event in events if event.get("output_index") == 0] == [
+        "output_item.added",
+        "content_part.added",
+        "reasoning_text.delta",
+        "reasoning_text.delta",
+        "reasoning_text.done",
+        "content_part.done",
+        "output_item.done",
+    ]
+    reasoning, message = events[-1]["response"]["output"]
+    assert (reasoning["id"], reasoning["summary"], message["type"]) == ("rs_req_1", [], "message")
+    assert reasoning["content"] == [{"type": "reasoning_text", "text": "0 1 2 3 4 5 6 "}]
+    assert response_of(record(*THOUGHT))["output"][0] == reasoning
+    assert response_of(record(*THOUGHT[:4]))["output"][0]["content"][0]["text"] == "0 1 2 "
+
+
+@pytest.mark.parametrize("log", [LOG, THOUGHT])
+def test_every_reader_gets_the_same_events_wherever_it_begins(log: tuple[Event, ...]) -> None:
     """A late reader, one that resumes after any event, and one that gets entry by entry."""
-    handle = record(*LOG)
+    handle = record(*log)
     everything = events_of(handle)
     encoder = EventEncoder(handle)
     piecemeal = b"".join(encoder.encode([entry]) for entry in handle.stream.since(0))
@@ -342,6 +374,16 @@ def held(handle: RequestRecord, after: int) -> list[Any] | None:
         return events_of(handle, after)
     except UnrecoverablePosition:
         return None
+
+
+@pytest.mark.parametrize("max_bytes", range(300, 4500, 230))
+def test_numbers_stay_when_entries_of_a_thought_go(max_bytes: int) -> None:
+    """Whatever of the reasoning and of the text the ring has lost."""
+    everything = events_of(record(*THOUGHT))
+    handle = record(*THOUGHT, max_bytes=max_bytes)
+    served = [after for after in range(NOTHING, len(everything)) if held(handle, after) is not None]
+    assert served == list(range(served[0], len(everything)))
+    assert all(held(handle, after) == everything[after + 1 :] for after in served)
 
 
 @pytest.mark.parametrize("max_bytes", range(300, 7500, 230))
@@ -409,6 +451,13 @@ def test_a_conversation_goes_on_without_the_instructions() -> None:
     assert (history[1].content, history[1].tool_calls) == ("Hello", (CALL,))
     following = parse_response(body(instructions="be long", input="and now?")).after(history)
     assert [message.content for message in following.messages] == ["be long", "hi", "Hello", "and now?"]
+
+
+def test_a_signed_thought_goes_on_with_the_conversation() -> None:
+    """Its vendor wants it back before the results of the calls."""
+    end = ended("", [CALL], reasoning=(ReasoningPart(text="hm", signature="s"), ReasoningPart(text="so")))
+    turn = history_of(record(STARTED, end))[-1]
+    assert turn == ChatMessage(role="assistant", content=(ReasoningPart(text="hm", signature="s"),), tool_calls=(CALL,))
 
 
 @pytest.mark.parametrize("events", [(STARTED,), (STARTED, Cancelled())])

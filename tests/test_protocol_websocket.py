@@ -14,11 +14,12 @@ from protocol.events import (
     Event,
     Failed,
     Position,
+    ReasoningDelta,
     Snapshot,
     Started,
     ToolCallDelta,
 )
-from protocol.llm import ToolCall, Usage
+from protocol.llm import ReasoningPart, ToolCall, Usage
 from protocol.websocket import (
     AckFrame,
     CancelFrame,
@@ -138,6 +139,19 @@ def test_updates_look_as_documented() -> None:
     assert shown(45, AttemptFailed(provider="p", model="m", code="provider_error", restart=True))["data"] == {
         "attemptFailed": {"provider": "p", "model": "m", "code": "provider_error", "restart": True}
     }
+
+
+def test_reasoning_looks_as_documented() -> None:
+    """It has updates of its own, and the end has it thought by thought, as a message takes it back."""
+    assert shown(2, ReasoningDelta(text="hm"))["data"] == {"reasoning": "hm"}
+    entries = [Entry(2, ReasoningDelta(text="h")), Entry(3, ReasoningDelta(text="m")), Entry(4, Delta("Hi"))]
+    (frame,) = conflated("req_1", entries)
+    assert json.loads(frame)["data"] == {"reasoning": "hm", "delta": "Hi"}
+    thought = ReasoningPart(text="hm", signature="s")
+    merged = json.loads(snapshot_json("req_1", "k4", Snapshot(offset=4, text="Hi", thoughts=(thought,))))
+    assert merged["data"] == {"reasoning": "hm", "text": "Hi"}
+    end = shown(5, Completed(result=msgspec.Raw(b'{"text":"Hi"}'), reasoning=(thought,)))
+    assert end["data"]["reasoning"] == [{"type": "reasoning", "text": "hm", "signature": "s"}]
 
 
 def test_ends_look_as_documented() -> None:

@@ -2,27 +2,34 @@
 
 from typing import Final
 
+from protocol.answer import Thoughts
 from protocol.errors import ProviderError
-from protocol.events import Delta, ToolCallDelta
-from protocol.llm import ToolCall
+from protocol.events import Delta, ReasoningDelta, ToolCallDelta
+from protocol.llm import ReasoningPart, ToolCall
 from protocol.upstream import Pieces
 
 MAX_CALLS: Final = 128
 
 
 class Assembly:
-    """The text and the tool calls so far, within a bound.
+    """The text, the reasoning and the tool calls so far, within a bound.
 
     Args:
-        limit: the most characters of text and arguments together.
+        limit: the most characters of text, reasoning and arguments together.
     """
 
-    __slots__ = ("_calls", "_left", "_text")
+    __slots__ = ("_calls", "_left", "_text", "_thoughts")
 
     def __init__(self, limit: int) -> None:
         self._left = limit
         self._text: list[str] = []
         self._calls: dict[int, list[str]] = {}
+        self._thoughts: Thoughts | None = None
+
+    @property
+    def reasoning(self) -> tuple[ReasoningPart, ...]:
+        """The reasoning so far, thought by thought."""
+        return () if self._thoughts is None else self._thoughts.parts
 
     @property
     def text(self) -> str:
@@ -44,11 +51,19 @@ class Assembly:
             if isinstance(piece, Delta):
                 self._text.append(piece.text)
                 self._left -= len(piece.text)
-            else:
+            elif isinstance(piece, ToolCallDelta):
                 self._call(piece)
                 self._left -= len(piece.arguments)
+            else:
+                self._think(piece)
+                self._left -= len(piece.text) + len(piece.signature)
         if self._left < 0 or len(self._calls) > MAX_CALLS:
             raise ProviderError(code="response_too_large")
+
+    def _think(self, piece: ReasoningDelta) -> None:
+        if self._thoughts is None:
+            self._thoughts = Thoughts()
+        self._thoughts.add(piece)
 
     def _call(self, piece: ToolCallDelta) -> None:
         call = self._calls.setdefault(piece.index, ["", ""])

@@ -210,6 +210,7 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
         return Completion(
             text=call.assembly.text,
             tool_calls=call.assembly.tool_calls,
+            reasoning=call.assembly.reasoning,
             result=call.result,
             finish_reason=call.finish_reason,
             usage=course.usage,

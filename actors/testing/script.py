@@ -135,6 +135,8 @@ class OpenAIVoice:
         match step:
             case Say():
                 said = self._delta({"content": step.text})
+            case Think():
+                said = self._delta({"reasoning_content": step.text})
             case Call():
                 function = {"name": step.name or None, "arguments": step.arguments}
                 said = self._delta({"tool_calls": [{"index": step.index, "id": step.id or None, "function": function}]})
@@ -189,7 +191,7 @@ class AnthropicVoice:
 
     def encode(self, step: Step) -> bytes:
         """Return the bytes of one step."""
-        if isinstance(step, Say | Call | End | Fault):
+        if isinstance(step, Say | Think | Call | End | Fault):
             return (b"" if self._begun else self._start()) + self._content(step)
         if isinstance(step, Ping):
             return self._event({"type": "ping"})
@@ -197,7 +199,9 @@ class AnthropicVoice:
             return self._framed("nonsense", step.data)
         return step.data if isinstance(step, Send) else b""
 
-    def _content(self, step: Say | Call | End | Fault) -> bytes:
+    def _content(self, step: Say | Think | Call | End | Fault) -> bytes:
+        if isinstance(step, Think):
+            return self._think(step)
         if isinstance(step, Say):
             return self._block("text", {"type": "text", "text": ""}, {"type": "text_delta", "text": step.text})
         if isinstance(step, Call):
@@ -242,9 +246,6 @@ class AnthropicVoice:
             "usage": {"input_tokens": 0, "output_tokens": 0},
         }
         return self._event({"type": "message_start", "message": message})
-
-    def _say(self, step: Say) -> bytes:
-        return self._block("text", {"type": "text", "text": ""}, {"type": "text_delta", "text": step.text})
 
     def _think(self, step: Think) -> bytes:
         key = ("thought", self._thoughts)

@@ -12,7 +12,7 @@ from multidict import CIMultiDictProxy
 
 from actors.follow import Batch, Follower
 from protocol.errors import FieldError, InternalError, InvalidRequest, TidegateError
-from protocol.events import Cancelled, Completed, Delta, Entry, Failed, Snapshot, ToolCallDelta
+from protocol.events import Cancelled, Completed, Delta, Entry, Failed, ReasoningDelta, Snapshot, ToolCallDelta
 from protocol.llm import ChatRequest
 from protocol.requests import DEFAULT_CACHE_TTL_MS, Delivery, OnAbandon, RequestHandle, Submit
 from service.context import Call, call_of, container_of
@@ -25,7 +25,7 @@ DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}
 ON_ABANDON: Final[dict[str, OnAbandon]] = {"finish": "finish", "cancel": "cancel"}
 SLOW_CONSUMER: Final = Failed(code="slow_consumer", message="the client read too slowly", temporary=True)
 
-_CONTENT: Final = (Delta, ToolCallDelta)
+_CONTENT: Final = (Delta, ReasoningDelta, ToolCallDelta)
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ import msgspec
 
 from actors.llm_gateway.schema import check_schema
 from protocol.errors import FieldError, InvalidRequest
-from protocol.llm import ChatMessage, ChatRequest, ImagePart, TextPart
+from protocol.llm import ChatMessage, ChatRequest, ContentPart, ImagePart, ReasoningPart
 from protocol.requests import MAX_CACHE_TTL_MS, MAX_TIMEOUT_MS, SubmitBody
 
 MAX_FAULTS: Final = 20  # more than anybody reads
@@ -256,7 +256,9 @@ def _message_faults(message: ChatMessage, path: str) -> Iterator[FieldError]:
             yield FieldError(f"{path}.toolCalls[{index}].name", "must be 1 to 64 letters, digits, `_` and `-`")
 
 
-def _part_faults(part: TextPart | ImagePart, role: str, path: str) -> Iterator[FieldError]:
+def _part_faults(part: ContentPart, role: str, path: str) -> Iterator[FieldError]:
+    if isinstance(part, ReasoningPart) and role != "assistant":
+        yield FieldError(path, "must only be in an assistant's message")
     if not isinstance(part, ImagePart):
         return
     if role not in {"user", "tool"}:

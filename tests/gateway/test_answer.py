@@ -2,22 +2,37 @@ import pytest
 
 from actors.llm_gateway.answer import Assembly
 from protocol.errors import ProviderError
-from protocol.events import Delta, ToolCallDelta
-from protocol.llm import ToolCall
+from protocol.events import Delta, ReasoningDelta, ToolCallDelta
+from protocol.llm import ReasoningPart, ToolCall
 
 
 def test_pieces_become_a_whole() -> None:
-    """Texts are joined; calls are put together by their index."""
+    """Texts are joined; calls are put together by their index, and thoughts end with their signatures."""
     assembly = Assembly(100)
     assembly.add([Delta(text="a"), ToolCallDelta(index=1, id="c2", name="two")])
     assembly.add([ToolCallDelta(index=0, id="c1", name="one", arguments='{"a"'), Delta(text="b")])
     assembly.add([ToolCallDelta(index=0, arguments=":1}")])
+    assembly.add([ReasoningDelta(text="h"), ReasoningDelta(text="m"), ReasoningDelta(signature="s")])
+    assembly.add([ReasoningDelta(signature="x", redacted=True), ReasoningDelta(text="so")])
+    assert assembly.reasoning == (
+        ReasoningPart(text="hm", signature="s"),
+        ReasoningPart(signature="x", redacted=True),
+        ReasoningPart(text="so"),
+    )
     assert assembly.text == "ab"
     assert assembly.tool_calls == (ToolCall("c1", "one", '{"a":1}'), ToolCall("c2", "two", "{}"))
 
 
-@pytest.mark.parametrize("piece", [Delta(text="x" * 11), ToolCallDelta(index=0, arguments="x" * 11)])
-def test_an_answer_is_bounded(piece: Delta | ToolCallDelta) -> None:
+@pytest.mark.parametrize(
+    "piece",
+    [
+        Delta(text="x" * 11),
+        ToolCallDelta(index=0, arguments="x" * 11),
+        ReasoningDelta(text="x" * 11),
+        ReasoningDelta(signature="x" * 11),
+    ],
+)
+def test_an_answer_is_bounded(piece: Delta | ReasoningDelta | ToolCallDelta) -> None:
     """Beyond the bound it is a failure."""
     with pytest.raises(ProviderError) as caught:
         Assembly(10).add([piece])

@@ -25,7 +25,7 @@ from protocol.gateway import (
     ProviderStatus,
     ResolveModel,
 )
-from protocol.llm import Attempt, ToolCall, Usage
+from protocol.llm import Attempt, ReasoningPart, ToolCall, Usage
 from protocol.requests import GetRequest
 from service.container import Container, open_container
 from service.server import listening
@@ -59,7 +59,13 @@ class Call:
             await self.tell(Delta(text=text))
             self._texts.append(text)
 
-    async def end(self, *, tool_calls: tuple[ToolCall, ...] = (), result: object = None) -> None:
+    async def end(
+        self,
+        *,
+        tool_calls: tuple[ToolCall, ...] = (),
+        result: object = None,
+        reasoning: tuple[ReasoningPart, ...] = (),
+    ) -> None:
         """End well, with all that was said."""
         await self._attempt()
         raw = None if result is None else msgspec.Raw(json.dumps(result, indent=1).encode())
@@ -71,6 +77,7 @@ class Call:
             usage=Usage(input_tokens=3, output_tokens=len(self._texts)),
             provider="p",
             model="m-1",
+            reasoning=reasoning,
         )
         if not self._outcome.done():
             self._outcome.set_result(completion)

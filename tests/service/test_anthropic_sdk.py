@@ -12,7 +12,7 @@ from anthropic.types import Message, MessageParam, ToolParam
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
-from actors.testing import Call, Cut, End, Reply, Say, ScriptedUpstream, Wait, say
+from actors.testing import Call, Cut, End, Reply, Say, ScriptedUpstream, Think, Wait, say
 from protocol.errors import Overloaded, ProviderError, RequestCancelled, TidegateError
 from service.container import open_container
 from service.server import listening
@@ -137,6 +137,31 @@ async def test_tools_whole_and_streamed(upstream: ScriptedUpstream, sdk: AsyncAn
     assert first["tool_choice"] in ("required", {"type": "any"})
     assert [turn["role"] for turn in last["messages"]][:2] == ["user", "assistant"]
     assert str(last["messages"]).count("a cat") == 2
+
+
+async def test_a_turn_with_thoughts_is_continued(upstream: ScriptedUpstream, sdk: AsyncAnthropic, dialect: str) -> None:
+    """Whole and streamed the thoughts come before the rest; their own vendor gets them back word for word."""
+    thoughts = (Think("h"), Think("m", signature="s"), Think(signature="x", redacted=True))
+    steps = (*thoughts, Call(id="c1", name="look", arguments="{}"), End(finish_reason="tool_calls"))
+    upstream.script(Reply(steps=steps), Reply(steps=steps), say("a cat"))
+    whole = await create(sdk, tools=TOOLS)
+    message, _ = await streamed(sdk, tools=TOOLS)
+    assert message.to_param() == whole.to_param()
+    (thought, *_) = message.content
+    assert thought.type == "thinking"
+    assert thought.thinking == "hm"
+    results: Any = [{"type": "tool_result", "tool_use_id": "c1", "content": "a cat"}]
+    turns: list[MessageParam] = [*MESSAGES, message.to_param(), {"role": "user", "content": results}]
+    await create(sdk, tools=TOOLS, messages=turns)
+    turn = upstream.received[-1].body["messages"][1]
+    if dialect == "anthropic":
+        assert [block["type"] for block in turn["content"]] == ["thinking", "redacted_thinking", "tool_use"]
+        assert turn["content"][:2] == [
+            {"type": "thinking", "thinking": "hm", "signature": "s"},
+            {"type": "redacted_thinking", "data": "x"},
+        ]
+    else:
+        assert "hm" not in str(turn)
 
 
 async def test_a_structured_answer(upstream: ScriptedUpstream, sdk: AsyncAnthropic) -> None:

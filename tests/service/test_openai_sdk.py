@@ -11,8 +11,8 @@ from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from pydantic import BaseModel
 
 from protocol.errors import Overloaded, ProviderError, TidegateError
-from protocol.events import ToolCallDelta
-from protocol.llm import ToolCall
+from protocol.events import ReasoningDelta, ToolCallDelta
+from protocol.llm import ReasoningPart, ToolCall
 from tests.service.bench import Service, answered, open_service
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
@@ -96,6 +96,26 @@ async def test_tools_whole_and_streamed(service: Service, sdk: AsyncOpenAI) -> N
     assert streamed.type == "function"
     assert (streamed.id, streamed.function.arguments) == ("c1", '{"at": 1}')
     assert final.choices[0].finish_reason == "tool_calls"
+
+
+async def test_reasoning_is_where_others_show_it(service: Service, sdk: AsyncOpenAI) -> None:
+    """Under `reasoning_content`, which the SDK's models keep, whole and streamed."""
+
+    async def ask(*, stream: bool) -> Any:  # noqa: ANN401
+        waiting = asyncio.ensure_future(sdk.chat.completions.create(model="m", messages=MESSAGES, stream=stream))
+        call = await service.call()
+        await call.tell(ReasoningDelta(text="h"))
+        await call.tell(ReasoningDelta(text="m", signature="s"))
+        await call.say("Hi")
+        await call.end(reasoning=(ReasoningPart(text="hm", signature="s"),))
+        return await waiting
+
+    whole = await ask(stream=False)
+    assert whole.choices[0].message.reasoning_content == "hm"
+    async with await ask(stream=True) as stream:
+        deltas = [part.choices[0].delta async for part in stream if part.choices]
+    assert "".join(getattr(delta, "reasoning_content", "") for delta in deltas) == "hm"
+    assert "".join(delta.content or "" for delta in deltas) == "Hi"
 
 
 async def test_a_structured_answer(service: Service, sdk: AsyncOpenAI) -> None:

@@ -13,7 +13,7 @@ from actors.llm_gateway.providers.grammar import grammar
 from actors.llm_gateway.providers.local_process import LocalProcess
 from actors.llm_gateway.wire.client import WireClient
 from protocol.errors import ProviderError
-from protocol.llm import ChatMessage, ChatRequest, ImagePart
+from protocol.llm import ChatMessage, ChatRequest, ReasoningPart, TextPart
 from protocol.openai import DIALECT
 from protocol.openai_upstream import ChatReader, chat_body
 
@@ -81,7 +81,7 @@ class LocalProvider:
         """Wait for the model to be loaded, then send ``request`` as a streamed chat completion."""
         if self._process is None:
             raise ProviderError(NO_MODEL, code="provider_unavailable")
-        if any(map(_has_image, request.messages)):
+        if any(map(_has_more_than_text, request.messages)):
             raise ProviderError("The local model reads text only", code="provider_rejected")
         server = await self._process.address()
         body = chat_body(local_request(request, guided=server.guided), model, max_tokens=DEFAULT_MAX_TOKENS)
@@ -95,8 +95,9 @@ class LocalProvider:
             yield stream
 
 
-def _has_image(message: ChatMessage) -> bool:
-    return not isinstance(message.content, str) and any(isinstance(part, ImagePart) for part in message.content)
+def _has_more_than_text(message: ChatMessage) -> bool:
+    content = message.content
+    return not isinstance(content, str) and not all(isinstance(part, TextPart | ReasoningPart) for part in content)
 
 
 def local_request(request: ChatRequest, *, guided: bool) -> ChatRequest:
