@@ -19,6 +19,7 @@ MAX_KEY: Final = 255  # characters
 MAX_DATA_BYTES: Final = 32 * 1024  # of a publication's JSON
 MAX_INFO_BYTES: Final = 1024  # of what a member says of itself, as JSON
 MAX_PAGE: Final = 1000  # publications of a history at once
+MAX_WAIT: Final = 60.0  # seconds for acknowledgements
 
 NULL: Final = msgspec.Raw(b"null")
 
@@ -290,6 +291,21 @@ class GetPresence(Message[tuple[Member, ...]], frozen=True, kw_only=True):
     channel: str
 
 
+ChannelMessage = (
+    SocketOpened
+    | DisconnectUser
+    | GetStatus
+    | SubscribeChannel
+    | UnsubscribeChannel
+    | UnsubscribeUser
+    | Publish
+    | AckChannel
+    | GetHistory
+    | Join
+    | Leave
+    | GetPresence
+)
+
 # -------------------------------------------------------------------------------------------------------------- values
 
 
@@ -314,6 +330,9 @@ def check_publication(message: Publish) -> None:
     check_name(message.event, "$.event", MAX_EVENT)
     if message.key:
         check_name(message.key, "$.key", MAX_KEY)
+    if not 0 <= message.wait <= MAX_WAIT:
+        reason = f"must be within 0..{MAX_WAIT:g} s, got {message.wait:g}"
+        raise InvalidRequest(f"`wait` {reason}", errors=(FieldError("$.wait", reason),))
     size = len(memoryview(message.data))
     if size > MAX_DATA_BYTES:
         detail = f"`data` is {size} bytes of JSON, and {MAX_DATA_BYTES} is the most"

@@ -71,11 +71,19 @@ class Goodbye(Message[int], frozen=True, kw_only=True):
 
 
 class HubStats(msgspec.Struct, frozen=True, kw_only=True):
-    """What the hub holds now."""
+    """What the hub holds now.
+
+    Attributes:
+        sockets: those that follow something.
+        subscriptions: all that they follow.
+        requests: those that are followed.
+        channels: those that are known.
+    """
 
     sockets: int
     subscriptions: int
     requests: int
+    channels: int = 0
 
 
 class GetHubStats(Message[HubStats], frozen=True):

@@ -1,0 +1,77 @@
+"""The idempotency keys with which something was published."""
+
+from collections import OrderedDict
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from protocol.errors import IdempotencyKeyReused
+
+MAX_KEYS: Final = 1000  # of a channel; for one more the oldest goes
+KEY_TTL: Final = 300.0  # seconds
+KEY_BYTES: Final = 400  # a key's record, without the key
+
+
+class _Used(NamedTuple):
+    digest: bytes
+    offset: int
+    expires: float
+
+
+class PublicationKeys:
+    """Where in a channel each key was used, for ``KEY_TTL`` seconds.
+
+    Attributes:
+        size: bytes held, estimated.
+    """
+
+    __slots__ = ("_used", "size")
+
+    def __init__(self) -> None:
+        self._used: OrderedDict[str, _Used] = OrderedDict()
+        self.size = 0
+
+    def __len__(self) -> int:
+        return len(self._used)
+
+    def find(self, key: str, event: str, data: bytes, now: float) -> int | None:
+        """Return the offset of what was published with ``key``; None for nothing.
+
+        Raises:
+            IdempotencyKeyReused: it was something else.
+        """
+        self.expire(now)
+        used = self._used.get(key)
+        if used is None:
+            return None
+        if used.digest != _digest(event, data):
+            raise IdempotencyKeyReused("the key was used for another publication in this channel")
+        return used.offset
+
+    def put(self, key: str, event: str, data: bytes, offset: int, now: float) -> None:
+        """Note what was published with ``key``."""
+        if len(self._used) >= MAX_KEYS:
+            self._drop()
+        self._used[key] = _Used(_digest(event, data), offset, now + KEY_TTL)
+        self.size += _size(key)
+
+    def expire(self, now: float) -> None:
+        """Drop what has outlived its time."""
+        while self._used and next(iter(self._used.values())).expires <= now:
+            self._drop()
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._used.clear()
+        self.size = 0
+
+    def _drop(self) -> None:
+        key, _ = self._used.popitem(last=False)
+        self.size -= _size(key)
+
+
+def _digest(event: str, data: bytes) -> bytes:
+    return blake2b(event.encode("utf-8", "surrogatepass") + b"\0" + data, digest_size=16).digest()
+
+
+def _size(key: str) -> int:
+    return KEY_BYTES + 4 * len(key)
