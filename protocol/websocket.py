@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from protocol.channels import MAX_NAME
 from protocol.errors import PROBLEMS, FieldError, InvalidRequest, TidegateError
 from protocol.events import (
     AttemptFailed,
@@ -26,6 +27,7 @@ from protocol.events import (
     ToolCallDelta,
 )
 from protocol.hub import Mode
+from protocol.identity import Principal
 from protocol.requests import Status, SubmitBody
 
 SUBPROTOCOL: Final = "tidegate.v1"
@@ -53,24 +55,62 @@ class After(Position, frozen=True, forbid_unknown_fields=True):
     offset: Annotated[int, msgspec.Meta(ge=0, le=_SAFE_INTEGER)]
 
 
-class SubscribeFrame(_Frame, frozen=True, tag="subscribe"):
-    """Follow a request; the fields mean what ``hub.Subscribe`` says."""
+class _Named(_Frame, frozen=True):
+    """A frame about a request or a channel: one of them is named.
 
-    request_id: str
+    Attributes:
+        request_id: the request's id; empty for a channel.
+        channel: the channel's name; empty for a request.
+    """
+
+    request_id: str = ""
+    channel: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.request_id) == bool(self.channel):
+            raise ValueError("name one thing: either `requestId` or `channel`")
+
+
+class AuthenticateFrame(_Frame, frozen=True, tag="authenticate"):
+    """Show who is calling: first thing on a socket that was opened without, and again before the token expires.
+
+    Attributes:
+        token: an API key or a JWT.
+        batch: as for ``subscribe``.
+    """
+
+    token: str
+    batch: bool = False
+
+
+class SubscribeFrame(_Named, frozen=True, tag="subscribe"):
+    """Follow a request or a channel; ``after`` and ``mode`` mean what ``hub.Subscribe`` and ``SubscribeChannel`` say.
+
+    Attributes:
+        batch: whether this socket takes several frames in one message, a line each; once said, it stays said.
+        presence: of a channel: whether to be told who joins and leaves.
+        member: of a channel: what the others see of this member, who then is present; None to be none.
+        client: of a channel: which of its user's clients this is, by a name that stays when it reconnects; empty for
+            one made up for this socket.
+    """
+
     after: After | None = None
     mode: Mode | None = None
+    batch: bool = False
+    presence: bool = False
+    member: msgspec.Raw | None = None
+    client: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
 
 
-class UnsubscribeFrame(_Frame, frozen=True, tag="unsubscribe"):
-    """Stop following a request. The request goes on."""
-
-    request_id: str
+class UnsubscribeFrame(_Named, frozen=True, tag="unsubscribe"):
+    """Stop following. What is followed goes on; who was present in a channel leaves it."""
 
 
 class SubmitFrame(SubmitBody, frozen=True, kw_only=True, tag_field="type", tag="submit"):
-    """Submit a request, with the body of ``POST /api/requests``, and follow it."""
+    """Submit a request, with the body of ``POST /api/requests``, and follow it; ``batch`` is as for ``subscribe``."""
 
     id: FrameId | None = None
+    batch: bool = False
 
 
 class CancelFrame(_Frame, frozen=True, tag="cancel"):
@@ -79,10 +119,24 @@ class CancelFrame(_Frame, frozen=True, tag="cancel"):
     request_id: str
 
 
-class AckFrame(_Frame, frozen=True, tag="ack"):
-    """The client has everything of a request up to ``offset``. Never answered."""
+class PublishFrame(_Frame, frozen=True, tag="publish"):
+    """Publish to a channel; ``key`` names the publication, so that sending it again publishes nothing."""
 
-    request_id: str
+    channel: str
+    event: str
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    key: str = ""
+
+
+class PresenceFrame(_Frame, frozen=True, tag="presence"):
+    """Ask who is in a channel."""
+
+    channel: str
+
+
+class AckFrame(_Named, frozen=True, kw_only=True, tag="ack"):
+    """The client has everything of a request or a channel up to ``offset``. Never answered."""
+
     offset: Annotated[int, msgspec.Meta(ge=0, le=_SAFE_INTEGER)]
 
 
@@ -90,8 +144,28 @@ class PingFrame(_Frame, frozen=True, tag="ping"):
     """Is anybody there?"""
 
 
-ClientFrame = SubscribeFrame | UnsubscribeFrame | SubmitFrame | CancelFrame | AckFrame | PingFrame
-FRAME_TYPES: Final = ("subscribe", "unsubscribe", "submit", "cancel", "ack", "ping")
+ClientFrame = (
+    AuthenticateFrame
+    | SubscribeFrame
+    | UnsubscribeFrame
+    | SubmitFrame
+    | CancelFrame
+    | PublishFrame
+    | PresenceFrame
+    | AckFrame
+    | PingFrame
+)
+FRAME_TYPES: Final = (
+    "authenticate",
+    "subscribe",
+    "unsubscribe",
+    "submit",
+    "cancel",
+    "publish",
+    "presence",
+    "ack",
+    "ping",
+)
 
 
 class FrameError(InvalidRequest):
@@ -268,6 +342,14 @@ def ack_json(
             "recovered": recovered,
         }
     return _encode(frame)
+
+
+def authenticated_json(frame_id: int | str, principal: Principal) -> bytes:
+    """Return the JSON of the acknowledgement of ``authenticate``: who it is, and until when in Unix milliseconds."""
+    data: dict[str, object] = {"user": principal.subject}
+    if principal.expires is not None:
+        data["expiresAt"] = round(principal.expires * 1000)
+    return _encode({"type": "ack", "id": frame_id, "data": data})
 
 
 def error_json(error: TidegateError, *, frame_id: int | str | None = None, request_id: str = "") -> bytes:

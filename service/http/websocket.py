@@ -2,22 +2,26 @@
 
 import asyncio
 import random
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest
 from protocol.hub import Goodbye, SocketClosed
+from protocol.identity import Principal
 from protocol.websocket import SUBPROTOCOL, disconnect_json
-from service.context import CONTAINER, call_of, container_of
+from service.context import CONTAINER, Call, call_of, container_of
 from service.frames import text_frame
 from service.http.ws_conversation import ROUTE, Conversation
+from service.http.ws_guard import Guard
 from service.http.ws_transport import CLOSE_TIMEOUT, SocketTransport
 
 if TYPE_CHECKING:
     from service.container import Container
 
 MAX_CONNECTIONS: Final = 20_000
+MAX_STRANGERS: Final = 1000  # connections that have not shown yet who they are
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 FAREWELL_SPREAD: Final = 8.0  # seconds over which the clients come back
 FAREWELL_TIMEOUT: Final = 2.0  # seconds that the hub has to tell its sockets
@@ -25,28 +29,36 @@ REASON: Final = "shutdown"
 
 
 class Sockets:
-    """The connections that are open now, bounded."""
+    """The connections that are open now, bounded; those of strangers more narrowly."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._open: set[SocketTransport] = set()
+        self._strangers: set[SocketTransport] = set()
         self._leaving = False
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, socket: SocketTransport) -> bool:
+    def add(self, socket: SocketTransport, *, stranger: bool) -> bool:
         """Count a connection in, and say whether there was room for it."""
-        if len(self._open) >= self._limit:
+        if len(self._open) >= self._limit or (stranger and len(self._strangers) >= MAX_STRANGERS):
             return False
         self._open.add(socket)
+        if stranger:
+            self._strangers.add(socket)
         if self._leaving:
             _send_away(socket, FAREWELL_SPREAD * random.random())  # noqa: S311 - jitter
         return True
 
+    def arrived(self, socket: SocketTransport) -> None:
+        """Know from now on who is there."""
+        self._strangers.discard(socket)
+
     def discard(self, socket: SocketTransport) -> None:
         """Count a connection off."""
         self._open.discard(socket)
+        self._strangers.discard(socket)
 
     def farewell(self) -> None:
         """Send away whoever is still here, each to come back at its own time, and from now on whoever comes."""
@@ -81,11 +93,11 @@ async def farewell(app: web.Application) -> None:
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
-    """Upgrade, and talk until either side leaves.
+    """Upgrade, and talk until either side leaves. Who brings nothing that says who it is, has to authenticate there.
 
     Raises:
         InvalidRequest: ``upgrade_required``.
-        AccessDenied: the origin may not connect, or there is no valid key.
+        AccessDenied: the origin may not connect, or ``invalid_ticket``.
     """
     container, call = container_of(request), call_of(request)
     response = web.WebSocketResponse(
@@ -99,22 +111,37 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     if not response.can_prepare(request).ok:
         raise InvalidRequest(code="upgrade_required")
     _check_origin(container, request)
-    if not call.authenticated:
-        raise AccessDenied
+    principal = _principal(container, request, call)
     writer = await response.prepare(request)
     if request.transport is None:
         return response
-    socket = SocketTransport(request.transport, asyncio.get_running_loop().call_later)
+    later = asyncio.get_running_loop().call_later
+    socket = SocketTransport(request.transport, later)
+    guard = Guard(container.auth, socket, principal, later)
     sockets = request.config_dict[SOCKETS]
     try:
-        if not sockets.add(socket):
+        if not sockets.add(socket, stranger=principal is None):
             socket.close(PROBLEMS["connection_limit"].close, "connection_limit")
-        await Conversation(container, call, socket).run(request, response, writer.drain)
+        conversation = Conversation(container, call, socket, guard, partial(sockets.arrived, socket))
+        await conversation.run(request, response, writer.drain)
     finally:
+        guard.leave()
         sockets.discard(socket)
         socket.finish()
         await container.hub.tell(SocketClosed(socket))
     return response
+
+
+def _principal(container: "Container", request: web.Request, call: Call) -> Principal | None:
+    """Return who the upgrade shows to be there, by a header or a ticket; None where it says nothing.
+
+    Raises:
+        AccessDenied: ``invalid_ticket``.
+    """
+    if call.authenticated:
+        return call.principal
+    ticket = request.query.get("ticket")
+    return None if ticket is None else container.auth.authenticate_ticket(ticket)
 
 
 def _check_origin(container: "Container", request: web.Request) -> None:

@@ -1,11 +1,10 @@
-"""What is said over a socket: submit, follow, leave, come back and cancel.
+"""What is said over a socket: who is there; submit, follow, leave, come back and cancel; and the talk about channels.
 
 Frames are read here and the actors asked; what is delivered goes from the hub straight to the transport. Losing the
 socket unsubscribes and nothing more.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -16,11 +15,14 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, format_trace_id
 
 from protocol import spans
-from protocol.errors import PROBLEMS, InternalError, TidegateError
+from protocol.channel_frames import channel_error_json
+from protocol.channels import SocketOpened
+from protocol.errors import PROBLEMS, AccessDenied, InternalError, TidegateError
 from protocol.hub import Subscribe, Unsubscribe
 from protocol.requests import CancelRequest, GetRequest, RequestHandle
 from protocol.websocket import (
     AckFrame,
+    AuthenticateFrame,
     CancelFrame,
     ClientFrame,
     FrameError,
@@ -29,6 +31,7 @@ from protocol.websocket import (
     SubscribeFrame,
     UnsubscribeFrame,
     ack_json,
+    authenticated_json,
     decode,
     error_json,
     pong_json,
@@ -37,7 +40,10 @@ from service.context import Call
 from service.frames import text_frame
 from service.http.bodies import submit_of
 from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT
+from service.http.ws_channels import ChannelTalk, about_channel
+from service.http.ws_guard import Guard
 from service.http.ws_transport import SocketTransport
+from service.permissions import check_scope
 
 if TYPE_CHECKING:
     from service.container import Container
@@ -45,8 +51,6 @@ if TYPE_CHECKING:
 ROUTE: Final = "/ws"
 HUB_TIMEOUT: Final = 5.0  # seconds
 STALL_TIMEOUT: Final = 30.0  # seconds that a client may leave our answers unread before it is closed
-BAD_FRAMES: Final = 20  # in BAD_FRAMES_WINDOW; then the socket is closed
-BAD_FRAMES_WINDOW: Final = 60.0  # seconds
 GOING: Final = 1001
 
 Drain = Callable[[], Awaitable[object]]
@@ -62,24 +66,40 @@ class Conversation:
 
     Args:
         container: whom to ask.
-        call: the upgrade, which says whose socket it is.
+        call: the upgrade.
         socket: where answers go.
+        guard: who is there.
+        arrived: is called once it is known who is there.
     """
 
-    def __init__(self, container: "Container", call: Call, socket: SocketTransport) -> None:
+    def __init__(
+        self,
+        container: "Container",
+        call: Call,
+        socket: SocketTransport,
+        guard: Guard,
+        arrived: Callable[[], None],
+    ) -> None:
         self._container = container
         self._call = call
         self._socket = socket
-        self._bad: deque[float] = deque(maxlen=BAD_FRAMES)
+        self._guard = guard
+        self._arrived = arrived
+        self._channels = ChannelTalk(container.hub, socket, guard)
 
     async def run(self, request: web.Request, response: web.WebSocketResponse, drain: Drain) -> None:
         """Answer frames until either side leaves. What a client does not read, it may not ask for either."""
-        socket, protocol = self._socket, request.protocol
+        socket, guard, protocol = self._socket, self._guard, request.protocol
+        time = asyncio.get_running_loop().time
+        if guard.known:
+            await self._welcome()
         while (message := await response.receive()).type not in _ENDS:
             socket.heard = True
+            if socket.closing or not guard.admits(len(message.data), time()):
+                continue
             if message.type is WSMsgType.PING:
                 socket.pong(message.data)
-            elif message.type is not WSMsgType.PONG and not socket.closing:
+            elif message.type is not WSMsgType.PONG:
                 await self._hear(message.data)
             if protocol.writing_paused:
                 await self._drained(drain)
@@ -99,43 +119,81 @@ class Conversation:
         try:
             frame = decode(text)
         except FrameError as error:
-            self._refuse(error)
+            self._send(error_json(error, frame_id=error.frame_id))
+            self._guard.misheard(asyncio.get_running_loop().time())
             return
+        if getattr(frame, "batch", False):
+            self._socket.batch = True
         try:
+            if isinstance(frame, AuthenticateFrame):
+                await self._authenticate(frame)
+                return
             with self._span(frame) as trace_id:
                 await self._obey(frame, trace_id)
         except TidegateError as error:
-            named = "" if frame.id is not None else getattr(frame, "request_id", "")
-            self._send(error_json(error, frame_id=frame.id, request_id=named))
+            self._refuse(frame, error)
         except Exception as error:  # noqa: BLE001 - the boundary at which every failure becomes an answer
             _log.error("frame_failed", frame=frame.__struct_config__.tag, exc_info=error)
-            self._send(error_json(InternalError(), frame_id=frame.id))
+            self._refuse(frame, InternalError())
+
+    async def _authenticate(self, frame: AuthenticateFrame) -> None:
+        stranger = not self._guard.known
+        try:
+            principal = await self._guard.authenticate(frame.token)
+        except AccessDenied as error:
+            self._refuse(frame, error)
+            if stranger:
+                self._socket.close(error.problem.close, error.code)
+            return
+        if frame.id is not None:
+            self._send(authenticated_json(frame.id, principal))
+        if stranger:
+            await self._welcome()
+
+    async def _welcome(self) -> None:
+        """Let everybody know that a user is there, where it is somebody in particular."""
+        self._arrived()
+        principal = self._guard.principal
+        if principal.subject:
+            opened = SocketOpened(socket=self._socket, tenant=principal.tenant, user=principal.subject)
+            await self._container.hub.tell(opened)
 
     async def _obey(self, frame: ClientFrame, trace_id: str) -> None:
-        hub, tenant = self._container.hub, self._call.tenant
+        if isinstance(frame, PingFrame):
+            self._send(pong_json(frame.id))
+            return
+        principal = self._guard.principal
+        if about_channel(frame):
+            await self._channels.obey(frame)
+            return
         match frame:
-            case PingFrame():
-                self._send(pong_json(frame.id))
-            case SubscribeFrame():
-                handle = await self._container.router.ask(GetRequest(frame.request_id, tenant), timeout=FIND_TIMEOUT)
-                await self._follow(handle, frame)
-            case UnsubscribeFrame():
-                await hub.ask(Unsubscribe(socket=self._socket, request_id=frame.request_id), timeout=HUB_TIMEOUT)
-                if frame.id is not None:
-                    self._send(ack_json(frame.id, frame.request_id))
             case SubmitFrame():
-                self._container.lifecycle.admit()
-                submit = submit_of(frame, tenant=tenant, trace_id=trace_id)
-                submitted = await self._container.router.ask(submit, timeout=SUBMIT_TIMEOUT)
-                await self._follow_new(submitted.handle, frame)
+                await self._submit(frame, trace_id)
             case CancelFrame():
-                cancel = CancelRequest(frame.request_id, tenant)
+                cancel = CancelRequest(frame.request_id, principal.tenant)
                 handle = await self._container.router.ask(cancel, timeout=FIND_TIMEOUT)
                 if frame.id is not None:
                     state = handle.state()
                     self._send(ack_json(frame.id, frame.request_id, state.position, state.assistant_status))
+            case SubscribeFrame():
+                find = GetRequest(frame.request_id, principal.tenant)
+                handle = await self._container.router.ask(find, timeout=FIND_TIMEOUT)
+                await self._follow(handle, frame)
+            case UnsubscribeFrame():
+                message = Unsubscribe(socket=self._socket, request_id=frame.request_id)
+                await self._container.hub.ask(message, timeout=HUB_TIMEOUT)
+                if frame.id is not None:
+                    self._send(ack_json(frame.id, frame.request_id))
             case AckFrame():
                 pass  # a log is bounded by its own ring, and a client comes back at a position: nothing to keep
+
+    async def _submit(self, frame: SubmitFrame, trace_id: str) -> None:
+        principal = self._guard.principal
+        check_scope(principal, "inference")
+        self._container.lifecycle.admit()
+        submit = submit_of(frame, principal=principal, trace_id=trace_id)
+        submitted = await self._container.router.ask(submit, timeout=SUBMIT_TIMEOUT)
+        await self._follow_new(submitted.handle, frame)
 
     async def _follow_new(self, handle: RequestHandle, frame: SubmitFrame) -> None:
         """Follow what was just submitted. It runs even where it can't be followed, so the refusal names it."""
@@ -152,12 +210,15 @@ class Conversation:
     def _send(self, payload: bytes) -> None:
         self._socket.write(text_frame(payload))
 
-    def _refuse(self, error: FrameError) -> None:
-        self._send(error_json(error, frame_id=error.frame_id))
-        now = asyncio.get_running_loop().time()
-        self._bad.append(now)
-        if len(self._bad) == BAD_FRAMES and now - self._bad[0] < BAD_FRAMES_WINDOW:
-            self._socket.close(error.problem.close, "bad request")
+    def _refuse(self, frame: ClientFrame, error: TidegateError) -> None:
+        channel = getattr(frame, "channel", "")
+        if channel:
+            self._send(channel_error_json(error, channel, frame_id=frame.id))
+        else:
+            named = "" if frame.id is not None else getattr(frame, "request_id", "")
+            self._send(error_json(error, frame_id=frame.id, request_id=named))
+        if not self._guard.known:
+            self._guard.misheard(asyncio.get_running_loop().time())
 
     @contextmanager
     def _span(self, frame: ClientFrame) -> Iterator[str]:

@@ -29,14 +29,16 @@ class SocketTransport:
     Attributes:
         write: sends ready-made frames; after the end has begun they are dropped.
         closing: whether the end has begun; from then on nothing more is written.
+        batch: whether the client takes several frames in one message, a line each.
         heard: whether the client has sent anything since the last ping.
         paused: whether we don't read at present, so that hearing nothing means nothing.
     """
 
-    __slots__ = ("_later", "_timer", "_transport", "closing", "heard", "paused", "write")
+    __slots__ = ("_later", "_timer", "_transport", "batch", "closing", "heard", "paused", "write")
 
     def __init__(self, transport: asyncio.Transport, later: Later) -> None:
         transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 2)
+        self.batch = False
         self.closing = False
         self.heard = True
         self.paused = False

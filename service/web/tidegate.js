@@ -1,0 +1,721 @@
+// @ts-check
+/**
+ * Tidegate's client for browsers: no build step, no dependencies.
+ *
+ *     import { Tidegate } from "/client.js";
+ *
+ *     const tidegate = new Tidegate();
+ *     const request = await tidegate.submit({ messages: [{ role: "user", content: "hello" }] });
+ *     for await (const update of request) output.textContent = request.text;
+ *     console.log(request.result, request.usage);
+ *
+ * A request outlives its connection. However often the socket is lost, the client comes back by itself and goes on after
+ * the last offset that it has: nothing is missing, nothing comes twice. What fails raises a `TidegateError`.
+ */
+
+/** @typedef {{ epoch: string, offset: number }} Position */
+/** @typedef {{ id: string, name: string, arguments: string }} ToolCall */
+/** @typedef {"idle" | "connecting" | "open" | "waiting" | "closed"} Status */
+/** @typedef {{ text: string, replaces: boolean }} Update `text` is what is new; with `replaces` it is all there is. */
+/** @typedef {{ event: string, data: any, offset: number }} Message */
+/** @typedef {{ id: string, user?: string, data?: any }} Member */
+
+const FIRST_WAIT_MS = 250; // the longest first wait before trying again; it doubles up to
+const LONGEST_WAIT_MS = 8000;
+const CONNECT_MS = 10_000; // in which a connection has to stand
+const QUIET_MS = 20_000; // of silence before a ping
+const PONG_MS = 10_000; // of silence after a ping before the connection counts as lost
+const CALL_MS = 30_000; // for one HTTP call
+const CALL_TRIES = 6;
+const NO_RETURN = 4500; // close codes from here on mean: don't come back
+const AWAY = new Set([502, 503, 504]); // statuses of a service that may be back in a moment
+const OVER = new Set(["completed", "failed", "cancelled"]);
+
+/** A failure, as the service named it: decide by `code`, show `message`, and offer `remedy`. */
+export class TidegateError extends Error {
+  /** @param {{ code?: string, message?: string, detail?: string, temporary?: boolean, remedy?: string, retryAfterMs?: number, errors?: any[] }} problem */
+  constructor(problem) {
+    super(problem.detail || problem.message || problem.code || "the request failed");
+    this.name = "TidegateError";
+    this.code = problem.code || "internal_error";
+    this.temporary = problem.temporary ?? false;
+    this.remedy = problem.remedy || "";
+    this.retryAfterMs = problem.retryAfterMs;
+    this.errors = problem.errors ?? [];
+  }
+}
+
+/**
+ * One service, over one socket, which is opened when the first request or channel is followed.
+ *
+ * It is an `EventTarget`: `status` says that `client.status` has changed.
+ */
+export class Tidegate extends EventTarget {
+  /** @type {WebSocket | null} */ #socket = null;
+  /** @type {Map<string, Followed>} */ #followed = new Map();
+  /** @type {Map<number, Call>} */ #calls = new Map();
+  /** @type {string | (() => string | Promise<string>)} */ #token;
+  #url;
+  #cut = false;
+  #ready = false;
+  #failures = 0;
+  #nextId = 0;
+  #heard = 0;
+  #delayMs = -1;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
+  /** @type {Status} */ #status = "idle";
+  #wake = () => this.#soon();
+
+  /**
+   * @param {string} [url] where the service is; by default where the page is from.
+   * @param {{ token?: string | (() => string | Promise<string>) }} [options] `token` is an API key or a JWT, or returns
+   *   one; it is asked for at each connection, so that an expired one is replaced.
+   */
+  constructor(url = globalThis.location?.origin ?? "", { token = "" } = {}) {
+    super();
+    this.#url = url.replace(/\/$/, "");
+    this.#token = token;
+    globalThis.addEventListener?.("online", this.#wake);
+    globalThis.document?.addEventListener("visibilitychange", this.#wake);
+  }
+
+  /** How the connection is: `waiting` is the time until it is tried again. */
+  get status() {
+    return this.#status;
+  }
+
+  /**
+   * Submit a request and follow it. It is tried again where the connection fails, and is one request all the same.
+   *
+   * @param {Record<string, any>} body as for `POST /api/requests`.
+   * @param {{ idempotencyKey?: string, signal?: AbortSignal }} [options]
+   * @returns {Promise<Following>}
+   */
+  async submit(body, { idempotencyKey = crypto.randomUUID(), signal } = {}) {
+    const headers = { "Content-Type": "application/json", "Idempotency-Key": idempotencyKey };
+    const response = await this.#fetch("/api/requests", { method: "POST", headers, body: JSON.stringify(body), signal });
+    const { requestId, position } = await response.json();
+    const following = this.follow(requestId, { after: position });
+    following.traceId = response.headers.get("x-trace-id") ?? "";
+    following.source = response.headers.get("x-tidegate-source") ?? "";
+    return following;
+  }
+
+  /**
+   * Follow a request from its beginning, or from after a position. One that is followed already is returned as it is.
+   *
+   * @param {string} requestId
+   * @param {{ after?: Position }} [options]
+   * @returns {Following}
+   */
+  follow(requestId, { after } = {}) {
+    const key = `request ${requestId}`;
+    const known = this.#followed.get(key);
+    if (known instanceof Following) return known;
+    const following = new Following(this.#link, requestId, after ?? null);
+    this.#add(key, following);
+    return following;
+  }
+
+  /**
+   * Follow a channel. One that is followed already is returned as it is.
+   *
+   * @param {string} name
+   * @param {{ after?: Position }} [options] from where on; without it, only what is published from now on.
+   * @returns {Channel}
+   */
+  channel(name, { after } = {}) {
+    const key = `channel ${name}`;
+    const known = this.#followed.get(key);
+    if (known instanceof Channel) return known;
+    const channel = new Channel(this.#link, name, after ?? null);
+    this.#add(key, channel);
+    return channel;
+  }
+
+  /**
+   * Return what the service knows of a request: its `RequestState`.
+   *
+   * @param {string} requestId
+   * @returns {Promise<any>}
+   */
+  async state(requestId) {
+    return (await this.#fetch(`/api/requests/${encodeURIComponent(requestId)}`)).json();
+  }
+
+  /**
+   * Cancel a request: the model is stopped, and everybody who follows it sees its end.
+   *
+   * @param {string} requestId
+   * @returns {Promise<any>}
+   */
+  async cancel(requestId) {
+    return (await this.#fetch(`/api/requests/${encodeURIComponent(requestId)}/cancel`, { method: "POST" })).json();
+  }
+
+  /** Cut the socket, and stay away until `plug`. Requests go on without us. */
+  unplug() {
+    this.#cut = true;
+    this.#lose(0);
+    this.#say("waiting");
+  }
+
+  /** Come back after `unplug`. */
+  plug() {
+    this.#cut = false;
+    this.#soon();
+  }
+
+  /** Leave everything, for good. Requests go on. */
+  close() {
+    globalThis.removeEventListener?.("online", this.#wake);
+    globalThis.document?.removeEventListener("visibilitychange", this.#wake);
+    const error = new TidegateError({ code: "client_closed", message: "the client was closed" });
+    this.#end(error);
+  }
+
+  // ------------------------------------------------------------------------------------------------- the connection
+
+  /** What a followed thing may do with its client. */
+  #link = {
+    /** @param {Record<string, any>} frame @param {boolean} [again] @returns {Promise<any>} */
+    call: (frame, again = false) => this.#call(frame, again),
+    /** @param {string} key */
+    leave: (key) => this.#leave(key),
+    /** @param {Followed} followed */
+    restart: (followed) => this.#ready && this.#subscribe(followed),
+    /** @param {string} requestId */
+    cancel: (requestId) => this.cancel(requestId),
+  };
+
+  /** @param {string} key @param {Followed} followed */
+  #add(key, followed) {
+    this.#followed.set(key, followed);
+    if (this.#ready) this.#subscribe(followed);
+    else this.#soon();
+  }
+
+  /** @param {string} key */
+  #leave(key) {
+    const followed = this.#followed.get(key);
+    if (!followed || !this.#followed.delete(key) || !this.#ready || followed.ended) return;
+    this.#send({ type: "unsubscribe", ...followed.name });
+  }
+
+  /** Connect at once, where there is a reason to; where a connection stands, see whether it still does. */
+  #soon() {
+    if (this.#cut || this.#status === "closed") return;
+    if (this.#socket) {
+      if (this.#ready && performance.now() - this.#heard > 1000) this.#ping();
+    } else if (this.#followed.size || this.#calls.size) {
+      clearTimeout(this.#timer);
+      this.#connect();
+    }
+  }
+
+  async #connect() {
+    if (this.#socket || this.#cut) return;
+    const socket = new WebSocket(`${this.#url.replace(/^http/, "ws")}/ws`, "tidegate.v1");
+    this.#socket = socket;
+    this.#say("connecting");
+    this.#delayMs = -1;
+    this.#timer = setTimeout(() => this.#lose(0), CONNECT_MS);
+    socket.onmessage = ({ data }) => this.#socket === socket && this.#hear(data);
+    socket.onclose = ({ code }) => this.#socket === socket && this.#lose(code);
+    socket.onopen = () => this.#opened(socket);
+  }
+
+  /** @param {WebSocket} socket */
+  async #opened(socket) {
+    try {
+      const token = typeof this.#token === "function" ? await this.#token() : this.#token;
+      if (this.#socket !== socket) return;
+      if (token) await this.#call({ type: "authenticate", token });
+    } catch (error) {
+      if (this.#socket !== socket) return;
+      if (error instanceof TidegateError && error.code === "connection_lost") return;
+      if (error instanceof TidegateError && !error.temporary) this.#end(error);
+      else this.#lose(0);
+      return;
+    }
+    if (this.#socket !== socket) return;
+    this.#ready = true;
+    this.#say("open");
+    this.#listen();
+    for (const followed of this.#followed.values()) this.#subscribe(followed);
+    for (const [id, call] of this.#calls) if (call.again) this.#send({ ...call.frame, id });
+  }
+
+  /** @param {Followed} followed */
+  #subscribe(followed) {
+    const turn = followed.begin();
+    const frame = { type: "subscribe", batch: true, ...followed.name, ...followed.from() };
+    const acknowledged = (/** @type {any} */ ack) => {
+      if (!followed.current(turn)) return;
+      followed.acknowledge(ack.data);
+      this.#settle(followed);
+    };
+    const refused = (/** @type {TidegateError} */ error) => {
+      if (!followed.current(turn) || error.code === "connection_lost") return;
+      if (error.code === "unrecoverable_position" && followed.forget()) this.#subscribe(followed);
+      else if (error.temporary) this.#lose(0, error.retryAfterMs);
+      else {
+        followed.fail(error);
+        this.#settle(followed);
+      }
+    };
+    this.#post({ frame, again: false, resolve: acknowledged, reject: refused });
+  }
+
+  /** @param {Followed} followed */
+  #settle(followed) {
+    if (followed.ended) this.#followed.delete(followed.key);
+  }
+
+  /** @param {Record<string, any>} frame @param {boolean} [again] whether it outlives the connection. */
+  #call(frame, again = false) {
+    return new Promise((resolve, reject) => this.#post({ frame, again, resolve, reject }));
+  }
+
+  /** Its functions are called while the answer is read: what follows it in the same message finds its work done. @param {Call} call */
+  #post(call) {
+    const id = ++this.#nextId;
+    this.#calls.set(id, call);
+    if (this.#socket?.readyState === WebSocket.OPEN && (this.#ready || !call.again)) this.#send({ ...call.frame, id });
+    else this.#soon();
+  }
+
+  /** @param {Record<string, any>} frame */
+  #send(frame) {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(frame));
+  }
+
+  #listen() {
+    this.#heard = performance.now();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#ping(), QUIET_MS);
+  }
+
+  /** Ask whether anybody is there. What came in the meantime is an answer as well. */
+  #ping() {
+    const asked = performance.now();
+    this.#send({ type: "ping" });
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => (this.#heard < asked ? this.#lose(0) : this.#listen()), PONG_MS);
+  }
+
+  /** @param {number} code @param {number} [waitMs] */
+  #lose(code, waitMs) {
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#ready = false;
+    clearTimeout(this.#timer);
+    socket?.close();
+    const lost = new TidegateError({ code: "connection_lost", message: "the connection was lost", temporary: true });
+    for (const [id, call] of this.#calls) {
+      if (call.again) continue;
+      this.#calls.delete(id);
+      call.reject(lost);
+    }
+    if (code >= NO_RETURN && code < NO_RETURN + 100) {
+      this.#end(new TidegateError({ code: CLOSED[code] ?? "forbidden", message: `the service closed the socket (${code})` }));
+    } else if (!this.#cut && this.#status !== "closed") {
+      this.#retry(waitMs);
+    }
+  }
+
+  /** @param {number} [waitMs] */
+  #retry(waitMs) {
+    if (!this.#followed.size && !this.#calls.size) return this.#say("idle");
+    const longest = Math.min(LONGEST_WAIT_MS, FIRST_WAIT_MS * 2 ** Math.min(this.#failures++, 10));
+    const wait = waitMs ?? (this.#delayMs >= 0 ? this.#delayMs : Math.random() * longest);
+    this.#say("waiting");
+    this.#timer = setTimeout(() => this.#connect(), wait);
+  }
+
+  /** @param {TidegateError} error */
+  #end(error) {
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#ready = false;
+    clearTimeout(this.#timer);
+    this.#say("closed");
+    socket?.close();
+    for (const call of this.#calls.values()) call.reject(error);
+    this.#calls.clear();
+    for (const followed of this.#followed.values()) followed.fail(error);
+    this.#followed.clear();
+  }
+
+  /** @param {Status} status */
+  #say(status) {
+    if (this.#status === status || this.#status === "closed") return;
+    this.#status = status;
+    this.dispatchEvent(new Event("status"));
+  }
+
+  // -------------------------------------------------------------------------------------------------- what is heard
+
+  /** @param {string} data one frame, or several, a line each. */
+  #hear(data) {
+    this.#heard = performance.now();
+    for (const line of data.split("\n")) if (line) this.#take(JSON.parse(line));
+  }
+
+  /** @param {any} frame */
+  #take(frame) {
+    if (frame.type === "disconnect") {
+      const { reconnect, delayMs, reason } = frame.data;
+      this.#delayMs = delayMs ?? -1;
+      if (reconnect === false) this.#end(new TidegateError({ code: "shutting_down", message: reason }));
+      return;
+    }
+    const call = this.#calls.get(frame.id);
+    if (call && (frame.type === "error" ? !frame.terminal : true)) {
+      this.#calls.delete(frame.id);
+      if (frame.type === "error") call.reject(new TidegateError(frame.error));
+      else call.resolve(frame);
+      return;
+    }
+    const key = frame.channel === undefined ? `request ${frame.requestId}` : `channel ${frame.channel}`;
+    const followed = this.#followed.get(key);
+    if (!followed) return;
+    if (!followed.take(frame)) this.#subscribe(followed);
+    else this.#failures = 0;
+    this.#settle(followed);
+  }
+
+  // ------------------------------------------------------------------------------------------------------ over HTTP
+
+  /** @param {string} path @param {RequestInit & { headers?: Record<string, string> }} [init] */
+  async #fetch(path, init = {}) {
+    const token = typeof this.#token === "function" ? await this.#token() : this.#token;
+    const headers = { ...init.headers, ...(token ? { Authorization: `Bearer ${token}` } : {}) };
+    for (let attempt = 1; ; attempt++) {
+      const timeout = AbortSignal.timeout(CALL_MS);
+      const signal = init.signal ? AbortSignal.any([init.signal, timeout]) : timeout;
+      let wait = Math.random() * FIRST_WAIT_MS * 2 ** attempt;
+      try {
+        const response = await fetch(this.#url + path, { ...init, headers, signal });
+        if (response.ok) return response;
+        const problem = await response.json().catch(() => ({ code: "", detail: `the service answered ${response.status}` }));
+        const error = new TidegateError({ temporary: AWAY.has(response.status), ...problem });
+        if (!AWAY.has(response.status) || attempt >= CALL_TRIES) throw error;
+        wait = problem.retryAfterMs ?? wait;
+      } catch (error) {
+        if (error instanceof TidegateError || init.signal?.aborted) throw error;
+        if (attempt >= CALL_TRIES) {
+          throw new TidegateError({ code: "unreachable", message: "the service does not answer", temporary: true });
+        }
+      }
+      await new Promise((resolve) => setTimeout(resolve, wait));
+    }
+  }
+}
+
+/** @typedef {{ frame: Record<string, any>, again: boolean, resolve: (frame: any) => void, reject: (error: any) => void }} Call */
+/** @typedef {{ call: (frame: Record<string, any>, again?: boolean) => Promise<any>, leave: (key: string) => void, restart: (followed: Followed) => void, cancel: (requestId: string) => Promise<any> }} Link */
+
+/** @type {Record<number, string>} */
+const CLOSED = { 4500: "unauthenticated", 4501: "invalid_request", 4502: "unauthenticated", 4503: "forced", 4504: "connection_limit" };
+
+/** Something that has offsets: up to where we have it, and whether the subscription is still the last one. */
+class Followed extends EventTarget {
+  #turn = 0;
+
+  /** @param {Link} link @param {string} key @param {Record<string, string>} name @param {Position | null} position */
+  constructor(link, key, name, position) {
+    super();
+    /** @protected */ this.link = link;
+    this.key = key;
+    this.name = name;
+    /** Up to where everything has been given. @type {Position | null} */
+    this.position = position;
+    this.ended = false;
+  }
+
+  /** A new subscription begins: answers to earlier ones no longer count. */
+  begin() {
+    return ++this.#turn;
+  }
+
+  /** @param {number} turn */
+  current(turn) {
+    return turn === this.#turn && !this.ended;
+  }
+
+  from() {
+    return this.position ? { after: this.position } : {};
+  }
+
+  /** Stop following. What is followed goes on. */
+  leave() {
+    this.link.leave(this.key);
+  }
+
+  /** @param {any} _data @returns {void} */
+  acknowledge(_data) {}
+
+  /** Forget the position; false where there is none. @returns {boolean} */
+  forget() {
+    return false;
+  }
+
+  /** @param {any} _frame @returns {boolean} whether it was what comes next. */
+  take(_frame) {
+    return true;
+  }
+
+  /** @param {TidegateError} _error @returns {void} */
+  fail(_error) {}
+}
+
+/**
+ * A request's answer as it comes. Iterate over it, or listen to `change`; `text` and the rest are always up to date.
+ *
+ * A loop that is slow misses nothing: it gets all that is new in one piece.
+ */
+export class Following extends Followed {
+  #void = false;
+  #generation = 0;
+  /** @type {((value: void) => void)[]} */ #waiting = [];
+  /** @type {PromiseWithResolvers<any>} */ #outcome = withResolvers();
+
+  /** @param {Link} link @param {string} id @param {Position | null} position */
+  constructor(link, id, position) {
+    super(link, `request ${id}`, { requestId: id }, position);
+    this.#outcome.promise.catch(() => {});
+    this.id = id;
+    this.traceId = "";
+    /** `upstream`, `joined` or `cache`, where this client has submitted it. */
+    this.source = "";
+    this.state = "pending";
+    this.model = "";
+    /** The answer's text so far. */
+    this.text = "";
+    /** The model's reasoning so far, where it shows any. */
+    this.reasoning = "";
+    /** With `options.partial`: the JSON value so far. @type {any} */
+    this.partial = undefined;
+    /** @type {ToolCall[]} */
+    this.toolCalls = [];
+    /** Once it is complete: the validated JSON, or `{ text, toolCalls }`. @type {any} */
+    this.result = undefined;
+    /** @type {any} */
+    this.usage = undefined;
+    this.finishReason = "";
+    /** @type {TidegateError | undefined} */
+    this.error = undefined;
+  }
+
+  /** Resolves with the result, or rejects with what ended the request. @returns {Promise<any>} */
+  get done() {
+    return this.#outcome.promise;
+  }
+
+  /** Cancel the request, for everybody who follows it. @returns {Promise<any>} */
+  cancel() {
+    return this.link.cancel(this.id);
+  }
+
+  /** @returns {AsyncGenerator<Update, void, void>} */
+  async *[Symbol.asyncIterator]() {
+    let given = 0;
+    let generation = this.#generation;
+    for (;;) {
+      const replaces = generation !== this.#generation;
+      if (replaces || this.text.length > given) {
+        const text = replaces ? this.text : this.text.slice(given);
+        generation = this.#generation;
+        given = this.text.length;
+        yield { text, replaces };
+      } else if (this.error) {
+        throw this.error;
+      } else if (this.ended) {
+        return;
+      } else {
+        await new Promise((resolve) => this.#waiting.push(resolve));
+      }
+    }
+  }
+
+  /** @param {{ epoch: string, offset: number, state: string, recovered: boolean }} data */
+  acknowledge(data) {
+    this.state = data.state;
+    if (!this.position) {
+      this.position = { epoch: data.epoch, offset: 0 };
+    } else if (!data.recovered || this.position.epoch !== data.epoch) {
+      this.position = { epoch: data.epoch, offset: 0 };
+      this.#void = true;
+    } else if (OVER.has(data.state) && data.offset <= this.position.offset) {
+      this.#finish();
+    }
+    this.#changed();
+  }
+
+  forget() {
+    if (!this.position) return false;
+    this.position = null;
+    this.#void = true;
+    return true;
+  }
+
+  /** @param {any} frame */
+  take(frame) {
+    if (!this.position) return true;
+    const { offset } = frame;
+    if (frame.snapshot) {
+      this.#replace();
+      this.position = { epoch: frame.epoch ?? this.position.epoch, offset };
+      this.text = frame.data.text;
+      this.reasoning = frame.data.reasoning ?? "";
+      this.partial = frame.data.partial;
+      this.toolCalls = (frame.data.toolCalls ?? []).map(plain);
+      this.#changed();
+      return true;
+    }
+    if (offset <= this.position.offset) return true;
+    if ((frame.from ?? offset) !== this.position.offset + 1) return false;
+    this.position = { epoch: this.position.epoch, offset };
+    if (frame.type === "error") this.#broken(new TidegateError(frame.error));
+    else if (frame.type === "complete") this.#complete(frame.data);
+    else this.#update(frame.data);
+    this.#changed();
+    return true;
+  }
+
+  /** @param {TidegateError} error */
+  fail(error) {
+    if (this.ended) return;
+    this.#broken(error);
+    this.#changed();
+  }
+
+  /** @param {any} data */
+  #update(data) {
+    if (this.#void || data.attemptFailed?.restart) this.#replace();
+    if (data.state) this.state = data.state;
+    if (data.model) this.model = data.model;
+    if (data.delta) this.text += data.delta;
+    if (data.reasoning) this.reasoning += data.reasoning;
+    if ("partial" in data) this.partial = data.partial;
+    for (const piece of data.toolCalls ?? (data.toolCall ? [data.toolCall] : [])) {
+      const call = (this.toolCalls[piece.index] ??= { id: "", name: "", arguments: "" });
+      call.id ||= piece.id ?? "";
+      call.name ||= piece.name ?? "";
+      call.arguments += piece.arguments ?? "";
+    }
+  }
+
+  #replace() {
+    this.#void = false;
+    this.#generation++;
+    this.text = "";
+    this.reasoning = "";
+    this.partial = undefined;
+    this.toolCalls = [];
+  }
+
+  /** @param {any} data */
+  #complete(data) {
+    this.state = "completed";
+    this.result = data.coreResult;
+    this.usage = data.usage;
+    this.finishReason = data.finishReason;
+    this.#finish();
+  }
+
+  /** @param {TidegateError} error */
+  #broken(error) {
+    this.state = error.code === "cancelled" ? "cancelled" : "failed";
+    this.error = error;
+    this.#finish();
+  }
+
+  #finish() {
+    this.ended = true;
+    if (this.error) this.#outcome.reject(this.error);
+    else this.#outcome.resolve(this.result);
+  }
+
+  #changed() {
+    for (const wake of this.#waiting.splice(0)) wake();
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+/**
+ * A channel. `message` events have a `Message` as their `detail`, `presence` events `{ action, member }`; `gap` says that
+ * messages were missed which the channel no longer has.
+ */
+export class Channel extends Followed {
+  /** @param {Link} link @param {string} name @param {Position | null} position */
+  constructor(link, name, position) {
+    super(link, `channel ${name}`, { channel: name }, position);
+    this.channel = name;
+  }
+
+  /**
+   * Publish to the channel. Tried again where the connection fails; it is one message all the same.
+   *
+   * @param {string} event
+   * @param {any} data
+   * @param {{ key?: string }} [options]
+   * @returns {Promise<Position>} where it is in the channel.
+   */
+  async publish(event, data, { key = crypto.randomUUID() } = {}) {
+    const ack = await this.link.call({ type: "publish", channel: this.channel, event, data, key }, true);
+    return { epoch: ack.data.epoch, offset: ack.data.offset };
+  }
+
+  /** Who is in the channel. @returns {Promise<Member[]>} */
+  async presence() {
+    return (await this.link.call({ type: "presence", channel: this.channel }, true)).data.members;
+  }
+
+  /** @param {{ epoch: string, offset: number, recovered?: boolean }} data */
+  acknowledge(data) {
+    const lost = this.position && (data.recovered === false || this.position.epoch !== data.epoch);
+    if (!this.position || lost) this.position = { epoch: data.epoch, offset: data.offset };
+    if (lost) this.dispatchEvent(new Event("gap"));
+  }
+
+  forget() {
+    if (!this.position) return false;
+    this.position = null;
+    this.dispatchEvent(new Event("gap"));
+    return true;
+  }
+
+  /** @param {any} frame */
+  take(frame) {
+    if (frame.type === "presence") {
+      this.dispatchEvent(new CustomEvent("presence", { detail: frame.data }));
+      return true;
+    }
+    if (frame.type !== "update" || !this.position || frame.offset <= this.position.offset) return true;
+    if (frame.offset !== this.position.offset + 1) return false;
+    this.position = { epoch: this.position.epoch, offset: frame.offset };
+    const { event, data, offset } = frame;
+    this.dispatchEvent(new CustomEvent("message", { detail: { event, data, offset } }));
+    return true;
+  }
+
+  /** @param {TidegateError} error */
+  fail(error) {
+    this.ended = true;
+    this.dispatchEvent(new CustomEvent("failure", { detail: error }));
+  }
+}
+
+/** @param {ToolCall} call @returns {ToolCall} */
+function plain({ id, name, arguments: text }) {
+  return { id, name, arguments: text };
+}
+
+/** @returns {PromiseWithResolvers<any>} */
+function withResolvers() {
+  /** @type {any} */ const made = {};
+  made.promise = new Promise((resolve, reject) => Object.assign(made, { resolve, reject }));
+  return made;
+}
