@@ -9,12 +9,15 @@ import structlog
 from pydantic import SecretStr
 
 from actors.cache import CacheActor
+from actors.channels.channels import ChannelLimits
+from actors.channels.log import Bounds as HistoryBounds
 from actors.embeddings import Bounds, EmbeddingsConfig, build_embeddings
 from actors.llm_gateway import GatewayConfig, LLMGateway, build_gateway
 from actors.request_router import ForgetModels, RequestRouter
 from actors.runtime import Ref, System
 from actors.subscription_hub import SubscriptionHub
 from protocol.cache import CacheDelete, CacheGet, CachePut, GetCacheStats
+from protocol.channels import ChannelMessage
 from protocol.embeddings import Embed
 from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
 from protocol.hub import GetHubStats, Goodbye, SocketClosed, Subscribe, Unsubscribe
@@ -29,7 +32,7 @@ from service.telemetry.setup import Telemetry, open_telemetry
 
 RouterMessage = Submit | GetRequest | CancelRequest | ForgetModels
 GatewayMessage = Complete | ResolveModel | ListModels | GetProviders | SetRoutes
-HubMessage = Subscribe | Unsubscribe | SocketClosed | Goodbye | GetHubStats
+HubMessage = Subscribe | Unsubscribe | SocketClosed | Goodbye | GetHubStats | ChannelMessage
 CacheMessage = CacheGet | CachePut | CacheDelete | GetCacheStats
 
 NO_ROUTES: Final = Routes()
@@ -47,7 +50,7 @@ class Container:
         system: whose actors these are.
         router: submits, finds and cancels requests.
         gateway: the model's side.
-        hub: who follows what over a socket.
+        hub: who follows what over a socket; channels.
         cache: finished logs.
         embeddings: turns texts into vectors.
     """
@@ -128,6 +131,14 @@ def embeddings_config(settings: Settings, routes: Routes = NO_ROUTES) -> Embeddi
     )
 
 
+def channel_limits(settings: Settings) -> ChannelLimits:
+    """Return how much there may be of channels."""
+    history = HistoryBounds(
+        settings.channel_history_entries, settings.channel_history_bytes, settings.channel_history_ttl_seconds
+    )
+    return ChannelLimits(history=history, channels=settings.max_channels, size=settings.channels_max_bytes)
+
+
 def _assemble(
     settings: Settings,
     telemetry: Telemetry,
@@ -160,7 +171,9 @@ def _assemble(
         system=system,
         router=router,
         gateway=gateway,
-        hub=system.spawn(lambda: SubscriptionHub(text_frame), name="subscription-hub"),
+        hub=system.spawn(
+            lambda: SubscriptionHub(text_frame, channels=channel_limits(settings)), name="subscription-hub"
+        ),
         cache=cache,
         embeddings=system.spawn(build_embeddings(embeddings_config(settings, routes.routes)), name="embeddings"),
     )

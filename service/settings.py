@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         abandon_grace_seconds: how long a request with ``onAbandon: cancel`` goes on when nobody follows it.
         cache_max_bytes: bytes of finished logs kept for replay.
         cache_max_entries: finished logs kept for replay.
+        channel_history_entries: publications that each channel keeps for those who come back.
+        channel_history_bytes: what they may take.
+        channel_history_ttl_seconds: how long each is kept.
+        channels_max_bytes: what the histories of all channels may take; that of the channel that has been silent for
+            longest goes first.
+        max_channels: channels that are known at once; for one more than that, a new one is refused.
         log_level: the lowest level that is logged.
         log_format: ``auto`` is pretty on a terminal in development and JSON elsewhere.
         otel_exporter_otlp_endpoint: where spans go, over OTLP/HTTP; unset: no tracing.
@@ -99,6 +105,11 @@ class Settings(BaseSettings):
     abandon_grace_seconds: float = Field(10.0, ge=0, le=3600)
     cache_max_bytes: Bytes = 67_108_864
     cache_max_entries: int = Field(10_000, ge=1)
+    channel_history_entries: int = Field(1000, ge=1, le=100_000)
+    channel_history_bytes: Bytes = 262_144
+    channel_history_ttl_seconds: float = Field(300.0, ge=1, le=86_400)
+    channels_max_bytes: Bytes = 67_108_864
+    max_channels: int = Field(10_000, ge=1)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "pretty"] = "auto"
