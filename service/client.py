@@ -45,6 +45,12 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     position: Position
 
 
+class _State(RequestState, frozen=True):
+    """The state as it is read: msgspec decodes no ``Raw | None``."""
+
+    core_result: msgspec.Raw
+
+
 class Client:
     """Talks to one service. Use it as an async context manager; leaving it leaves whatever it follows.
 
@@ -124,12 +130,12 @@ class Client:
 
     async def state(self, request_id: str) -> RequestState:
         """Return what is known of a request; raises as ``submit`` does."""
-        return self._decode(await self._call("GET", f"/api/requests/{quote(request_id, safe='')}"), RequestState)
+        return self._state(await self._call("GET", f"/api/requests/{quote(request_id, safe='')}"))
 
     async def cancel(self, request_id: str) -> RequestState:
         """Cancel a request, and return its state; raises as ``submit`` does."""
         path = f"/api/requests/{quote(request_id, safe='')}/cancel"
-        return self._decode(await self._call("POST", path), RequestState)
+        return self._state(await self._call("POST", path))
 
     async def _call(
         self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None
@@ -152,6 +158,10 @@ class Client:
             if status not in BEHIND_A_PROXY or not failure.problem.temporary:
                 raise failure
             await backoff.wait(f"{self._url}: {failure.detail}", failure.retry_after)
+
+    def _state(self, answer: bytes) -> RequestState:
+        state = self._decode(answer, _State)
+        return msgspec.structs.replace(state, core_result=None) if state.assistant_status != "completed" else state
 
     def _decode(self, answer: bytes, kind: type[T]) -> T:
         try:

@@ -53,6 +53,7 @@ class FrameData(_Wire, frozen=True):
 
     delta: str = ""
     text: str = ""
+    partial: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     attempt_failed: AttemptFailedData | None = None
     core_result: msgspec.Raw = msgspec.Raw(b"null")
     finish_reason: str = "stop"

@@ -38,11 +38,13 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
         position: where this leads to: ``follow(…, after=position)`` goes on from here.
         text: the text that is new.
         replaces: whether ``text`` takes the place of all the text so far.
+        partial: the JSON value so far, where the request asks for it and this update has it.
     """
 
     position: Position
     text: str = ""
     replaces: bool = False
+    partial: msgspec.Raw | None = None
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
@@ -257,7 +259,7 @@ class Following:
         if frame.snapshot:
             self._void = False
             self.position = Position(frame.epoch or position.epoch, frame.offset)
-            return Update(position=self.position, text=data.text, replaces=True)
+            return Update(position=self.position, text=data.text, replaces=True, partial=data.partial or None)
         if frame.offset <= position.offset:
             return None
         first = frame.offset if frame.first is None else frame.first
@@ -274,7 +276,7 @@ class Following:
             )
         replaces = self._void or (data.attempt_failed is not None and data.attempt_failed.restart)
         self._void = False
-        return Update(position=self.position, text=data.delta, replaces=replaces)
+        return Update(position=self.position, text=data.delta, replaces=replaces, partial=data.partial or None)
 
 
 def _ended_by(frame: Frame) -> TidegateError:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
@@ -27,7 +28,7 @@ from protocol.requests import RequestOptions, SubmitBody
 from service.backoff import Backoff
 from service.client import Client
 from service.container import open_container
-from service.following import Finished, Following
+from service.following import Finished, Following, Update
 from service.server import listening
 from service.settings import load_settings
 from tests.cutting_proxy import CuttingProxy
@@ -96,6 +97,28 @@ async def test_cut_anywhere_the_text_is_whole(upstream: ScriptedUpstream, seed: 
         assert json.loads(bytes(finished.result)) == {"text": TEXT, "toolCalls": []}
         assert proxy.connections > (20 if ring < len(TEXT) else 80)
         assert upstream.calls == 1
+
+
+async def test_the_json_value_so_far_comes_with_the_text(upstream: ScriptedUpstream) -> None:
+    """Where the request asks for it; a client that is cut off has it again after it has come back."""
+    half = asyncio.Event()
+    upstream.script(Reply(steps=(Say('{"name": "Piz'), Wait(half), Say('za"}'), End())))
+    body = msgspec.structs.replace(BODY, schema={"type": "object"}, options=RequestOptions(partial=True))
+    partials: list[Any] = []
+    async with serving(upstream) as address, Client(address) as client:
+        receipt = await client.submit(body)
+        position = receipt.position
+        while position.offset < 3:
+            async with client.follow(receipt.request_id, after=position) as events:
+                update = await anext(events)
+            assert isinstance(update, Update)
+            position = update.position
+            partials.append(update.partial and json.loads(bytes(update.partial)))
+            if update.partial:
+                half.set()
+        state = await client.state(receipt.request_id)
+        assert json.loads(bytes(state.core_result or b"")) == {"name": "Pizza"}
+    assert partials == [None, {"name": "Piz"}, {"name": "Pizza"}]
 
 
 async def test_two_clients_one_position_each(upstream: ScriptedUpstream) -> None:
