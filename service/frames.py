@@ -29,3 +29,37 @@ def close_frame(code: int, reason: str) -> bytes:
 def pong_frame(payload: bytes) -> bytes:
     """Return the answer to a ping that brought ``payload``."""
     return bytes((_PONG, len(payload))) + payload
+
+
+class Joiner:
+    """Makes one text message of several: a line each, for clients that take them so.
+
+    The hub writes the same bytes to one socket after the other, so what was joined last is kept.
+    """
+
+    __slots__ = ("_joined", "_last")
+
+    def __init__(self) -> None:
+        self._last = b""
+        self._joined = b""
+
+    def __call__(self, frames: bytes) -> bytes:
+        """Return ``frames``, which are whole text messages, as one message; control frames are left as they are."""
+        if frames is not self._last:
+            self._last, self._joined = frames, _joined(frames)
+        return self._joined
+
+
+def _joined(frames: bytes) -> bytes:
+    lines: list[bytes] = []
+    place = 0
+    while place < len(frames):
+        if frames[place] != _TEXT:
+            return frames
+        size, place = frames[place + 1], place + 2
+        if size >= _SMALL:
+            width = 2 if size == _SMALL else 8
+            size, place = int.from_bytes(frames[place : place + width], "big"), place + width
+        lines.append(frames[place : place + size].replace(b"\r", b" ").replace(b"\n", b" "))
+        place += size
+    return text_frame(b"\n".join(lines)) if len(lines) > 1 or b"\n" in frames else frames

@@ -12,7 +12,7 @@ from protocol.hub import Goodbye, SocketClosed
 from protocol.identity import Principal
 from protocol.websocket import SUBPROTOCOL, disconnect_json
 from service.context import CONTAINER, Call, call_of, container_of
-from service.frames import text_frame
+from service.frames import Joiner, text_frame
 from service.http.ws_conversation import ROUTE, Conversation
 from service.http.ws_guard import Guard
 from service.http.ws_transport import CLOSE_TIMEOUT, SocketTransport
@@ -29,13 +29,18 @@ REASON: Final = "shutdown"
 
 
 class Sockets:
-    """The connections that are open now, bounded; those of strangers more narrowly."""
+    """The connections that are open now, bounded; those of strangers more narrowly.
+
+    Attributes:
+        join: what they share to make one message of several.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._open: set[SocketTransport] = set()
         self._strangers: set[SocketTransport] = set()
         self._leaving = False
+        self.join = Joiner()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -122,7 +127,8 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     try:
         if not sockets.add(socket, stranger=principal is None):
             socket.close(PROBLEMS["connection_limit"].close, "connection_limit")
-        conversation = Conversation(container, call, socket, guard, partial(sockets.arrived, socket))
+        arrived = partial(sockets.arrived, socket)
+        conversation = Conversation(container, call, socket, guard, arrived=arrived, join=sockets.join)
         await conversation.run(request, response, writer.drain)
     finally:
         guard.leave()

@@ -37,7 +37,7 @@ from protocol.websocket import (
     pong_json,
 )
 from service.context import Call
-from service.frames import text_frame
+from service.frames import Joiner, text_frame
 from service.http.bodies import submit_of
 from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT
 from service.http.ws_channels import ChannelTalk, about_channel
@@ -70,6 +70,7 @@ class Conversation:
         socket: where answers go.
         guard: who is there.
         arrived: is called once it is known who is there.
+        join: makes one message of several, for clients that ask for that.
     """
 
     def __init__(
@@ -78,13 +79,16 @@ class Conversation:
         call: Call,
         socket: SocketTransport,
         guard: Guard,
+        *,
         arrived: Callable[[], None],
+        join: Joiner,
     ) -> None:
         self._container = container
         self._call = call
         self._socket = socket
         self._guard = guard
         self._arrived = arrived
+        self._join = join
         self._channels = ChannelTalk(container.hub, socket, guard)
 
     async def run(self, request: web.Request, response: web.WebSocketResponse, drain: Drain) -> None:
@@ -123,7 +127,7 @@ class Conversation:
             self._guard.misheard(asyncio.get_running_loop().time())
             return
         if getattr(frame, "batch", False):
-            self._socket.batch = True
+            self._socket.batch(self._join)
         try:
             if isinstance(frame, AuthenticateFrame):
                 await self._authenticate(frame)

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from service.frames import PING, close_frame, pong_frame
+from service.frames import PING, Joiner, close_frame, pong_frame
 
 HIGH_WATER: Final = 64 * 1024  # bytes buffered above which we stop reading from the client
 PING_INTERVAL: Final = 25.0  # seconds, below every proxy's 60
@@ -34,11 +34,10 @@ class SocketTransport:
         paused: whether we don't read at present, so that hearing nothing means nothing.
     """
 
-    __slots__ = ("_later", "_timer", "_transport", "batch", "closing", "heard", "paused", "write")
+    __slots__ = ("_later", "_timer", "_transport", "closing", "heard", "paused", "write")
 
     def __init__(self, transport: asyncio.Transport, later: Later) -> None:
         transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 2)
-        self.batch = False
         self.closing = False
         self.heard = True
         self.paused = False
@@ -51,6 +50,13 @@ class SocketTransport:
     def buffered(self) -> int:
         """Bytes that the kernel has not taken yet."""
         return self._transport.get_write_buffer_size()
+
+    def batch(self, join: Joiner) -> None:
+        """From now on what is written together is one message, a line each."""
+        if self.closing:
+            return
+        write = self._transport.write
+        self.write = lambda frames: write(join(frames))
 
     def pong(self, payload: bytes) -> None:
         """Answer the client's own ping."""

@@ -435,6 +435,21 @@ async def test_a_ping_of_the_protocol_is_answered(make: MakeService) -> None:
     assert (message.type, message.data) == (WSMsgType.PONG, b"there?")
 
 
+async def test_a_batch_is_one_message(make: MakeService) -> None:
+    """Who asks for it gets all frames of a tick in one message, a line each; others get a message for each."""
+    service = await make()
+    first, second = await service.connect(), await service.connect()
+    request_id = await submit(first)
+    service.say("a", "b", None)
+    plain = await follow(first)
+    assert text_of(plain) == "ab"
+    await second.send_json({"type": "subscribe", "id": 1, "requestId": request_id, "batch": True})
+    lines = (await second.receive_str()).split("\n")
+    frames = [json.loads(line) for line in lines]
+    assert [frame["type"] for frame in frames] == ["ack", *(frame["type"] for frame in plain)]
+    assert frames[1:] == plain
+
+
 async def test_the_close_code_is_echoed(make: MakeService) -> None:
     """A client that closes gets its own code back, at once."""
     service = await make()
