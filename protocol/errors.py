@@ -122,8 +122,29 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "unauthenticated": Problem(
         status=401,
         close=4500,
-        title="No valid API key was sent",
+        title="No valid key or token was sent",
         remedy="Send `Authorization: Bearer <key>` (or `x-api-key`).",
+        family="authentication",
+    ),
+    "invalid_token": Problem(
+        status=401,
+        close=4500,
+        title="The token is not valid",
+        remedy="Get a token from the issuer that this service trusts.",
+        family="authentication",
+    ),
+    "token_expired": Problem(
+        status=401,
+        close=4005,
+        title="The token has expired",
+        remedy="Get a new token, and connect or send again with it.",
+        family="authentication",
+    ),
+    "invalid_ticket": Problem(
+        status=401,
+        close=4500,
+        title="The ticket is not known, was used, or has expired",
+        remedy="Get another one with `POST /api/tickets`, and use it once and at once.",
         family="authentication",
     ),
     "authentication_timeout": Problem(
@@ -162,7 +183,20 @@ PROBLEMS: Final[dict[str, Problem]] = {
         remedy="Do not reconnect by yourself: ask the user.",
         family="permission",
     ),
+    "model_not_allowed": Problem(
+        status=403,
+        title="You may not ask for this model",
+        remedy="Use a model that GET /v1/models lists for your key.",
+        family="permission",
+    ),
     # later
+    "auth_unavailable": Problem(
+        status=503,
+        title="Who you are can't be found out now",
+        remedy="Try again: nothing is wrong with the key or the token.",
+        temporary=True,
+        family="server",
+    ),
     "rate_limited": Problem(
         status=429,
         close=4013,

@@ -35,6 +35,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         scopes: the parts of the service that they may use; ``admin`` also that of others in the tenant.
         models: patterns of the models that they may ask for, under the names by which they ask.
         channels: what they may do in which channels.
+        default: what the model ``default`` means for them; empty: what it means for everybody.
         account: who pays; None for nobody.
         expires: when they have to show who they are again, in Unix seconds; None for never.
     """
@@ -44,12 +45,13 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[Scope, ...] = ALL_SCOPES
     models: tuple[str, ...] = ("*",)
     channels: tuple[ChannelGrant, ...] = (ChannelGrant("*"),)
+    default: str = ""
     account: Account | None = None
     expires: float | None = None
 
     def may_ask(self, model: str) -> bool:
         """Whether they may ask for ``model``."""
-        return any(fnmatchcase(model, pattern) for pattern in self.models)
+        return "*" in self.models or any(fnmatchcase(model, pattern) for pattern in self.models)
 
     def may(self, right: ChannelRight, channel: str) -> bool:
         """Whether they have ``right`` in ``channel``."""

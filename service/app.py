@@ -4,7 +4,19 @@ from aiohttp import web
 
 from service.container import Container
 from service.context import CONTAINER
-from service.http import anthropic, docs, embeddings, health, models, openai, requests, responses, websocket
+from service.http import (
+    anthropic,
+    docs,
+    embeddings,
+    health,
+    models,
+    openai,
+    pages,
+    requests,
+    responses,
+    tickets,
+    websocket,
+)
 from service.middleware.calls import call_layer, stamp_responses
 
 
@@ -16,6 +28,18 @@ def build_app(container: Container) -> web.Application:
     )
     app[CONTAINER] = container
     app.on_response_prepare.append(stamp_responses(container.lifecycle))
-    for surface in (health, docs, requests, openai, responses, anthropic, embeddings, models, websocket):
+    for surface in (
+        health,
+        docs,
+        pages,
+        requests,
+        openai,
+        responses,
+        anthropic,
+        embeddings,
+        models,
+        tickets,
+        websocket,
+    ):
         surface.add_routes(app)
     return app

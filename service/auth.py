@@ -1,67 +1,102 @@
-"""Who may call: API keys, held only as keyed digests, in memory."""
+"""Who calls: by a key, by a signed token, or by a ticket."""
 
-import hashlib
-import hmac
-import os
-from collections.abc import Iterable
+import asyncio
 from typing import Final
 
+import structlog
 from aiohttp import web
 
-from protocol.errors import AccessDenied
+from protocol.errors import AccessDenied, TidegateError, TryAgainLater
+from protocol.identity import ANYBODY, Principal
+from service.identity.keys import Keys
+from service.identity.tokens import Tokens
+from service.tickets import Tickets
 
-DIGEST_BYTES: Final = 32
-TENANT_BYTES: Final = 8  # 16 hex digits: short in a cache key, and no two of a few thousand keys share one
-LONGEST_KEY: Final = 512  # characters; a longer one is refused without being hashed
+LONGEST_CREDENTIAL: Final = 8192  # characters; a longer one is refused without being hashed
+TOKEN_DOTS: Final = 2
+FIND_TIMEOUT: Final = 5.0  # seconds
+RETRY_AFTER: Final = 1.0  # seconds
+
+_log = structlog.get_logger("service")
 
 
 class Authenticator:
-    """Knows the keys and whose they are. With no keys everybody is the anonymous tenant ``""``.
+    """Finds out who somebody is by what they bring. Where neither keys nor tokens are configured, it is anybody.
 
-    A key is looked up by its digest under a secret of this process, so the time it takes says nothing about how much of
-    a guess was right. The tenant is a digest of the key alone: the same in every process, and for every restart.
+    Args:
+        keys: whose keys there are.
+        tokens: verifies tokens; None where there are none.
+        tickets: those that nobody has used yet.
     """
 
-    __slots__ = ("_secret", "_tenants")
+    __slots__ = ("_keys", "_tickets", "_tokens")
 
-    def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._secret = os.urandom(DIGEST_BYTES)
-        self._tenants: dict[bytes, tuple[bytes, str]] = {}
-        for key in keys:
-            digest = self._digest(key)
-            self._tenants[digest] = (digest, tenant_of(key))
+    def __init__(self, keys: Keys, tokens: Tokens | None = None, tickets: Tickets | None = None) -> None:
+        self._keys = keys
+        self._tokens = tokens
+        self._tickets = Tickets() if tickets is None else tickets
 
     @property
     def required(self) -> bool:
-        """Whether callers need a key at all."""
-        return bool(self._tenants)
+        """Whether callers have to show who they are at all."""
+        return self._tokens is not None or self._keys.required
 
-    def authenticate(self, key: str) -> str:
-        """Return the tenant whose key this is; where none is required, the anonymous one.
+    async def authenticate(self, credential: str) -> Principal:
+        """Return whose key or token this is. One that was seen of late is known without waiting.
 
         Raises:
-            AccessDenied: no key that is known.
+            AccessDenied: ``unauthenticated``, ``invalid_token`` or ``token_expired``.
+            TryAgainLater: ``auth_unavailable``: there is no knowing now.
         """
-        if not self._tenants:
-            return ""
-        if 0 < len(key) <= LONGEST_KEY:
-            digest = self._digest(key)
-            known, tenant = self._tenants.get(digest, (b"", ""))
-            if hmac.compare_digest(known, digest):
-                return tenant
-        raise AccessDenied
+        if not self.required:
+            return ANYBODY
+        if not 0 < len(credential) <= LONGEST_CREDENTIAL:
+            raise AccessDenied
+        digest = self._keys.digest(credential)
+        principal = self._keys.known(digest)
+        if principal is not None:
+            return principal
+        if self._tokens is None or credential.count(".") != TOKEN_DOTS:
+            return await self._find(digest)
+        return self._tokens.known(digest) or await self._tokens.verify(credential, digest)
 
-    def _digest(self, key: str) -> bytes:
-        return hashlib.blake2b(key.encode(), digest_size=DIGEST_BYTES, key=self._secret).digest()
+    def issue_ticket(self, principal: Principal) -> tuple[str, float]:
+        """Return a ticket for ``principal``, and when it ends in Unix seconds.
 
+        Raises:
+            Overloaded: too many are unused.
+        """
+        return self._tickets.issue(principal)
 
-def tenant_of(key: str) -> str:
-    """Return the stable name of whoever holds ``key``; the key can't be had back from it."""
-    return hashlib.blake2b(key.encode(), digest_size=TENANT_BYTES, person=b"tidegate-tenant").hexdigest()
+    def authenticate_ticket(self, ticket: str) -> Principal:
+        """Return whose ticket it is, for the first and last time.
+
+        Raises:
+            AccessDenied: ``invalid_ticket``: it is not known, was used, or has ended.
+        """
+        return self._tickets.redeem(ticket)
+
+    async def close(self) -> None:
+        """Give up what is under way."""
+        if self._tokens is not None:
+            await self._tokens.close()
+
+    async def _find(self, digest: bytes) -> Principal:
+        try:
+            async with asyncio.timeout(FIND_TIMEOUT):
+                principal = await self._keys.find(digest)
+        except TidegateError:
+            raise
+        except Exception as error:
+            _log.exception("auth_unavailable")
+            raise TryAgainLater(code="auth_unavailable", retry_after=RETRY_AFTER) from error
+        if principal is None:
+            raise AccessDenied
+        return principal
 
 
 def credential(request: web.BaseRequest) -> str:
-    """Return the key that a request brings, by ``Authorization: Bearer`` or ``x-api-key``; empty for none."""
+    """Return what a request brings by ``Authorization: Bearer`` or ``x-api-key``; empty for nothing."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key:
         return key.strip()

@@ -23,6 +23,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+keys = typer.Typer(help="Keys of the service.", add_completion=False, no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(keys, name="key")
+
 Url = Annotated[str, typer.Option(envvar="TIDEGATE_URL", help="Where the service is.")]
 Key = Annotated[str, typer.Option(envvar="TIDEGATE_API_KEY", help="An API key of the service.", show_default=False)]
 
@@ -40,7 +43,10 @@ def serve(
     given: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     try:
         settings = load_settings(**given)
-        settings.check_exposure()
+        if settings.exposed:
+            from service.routes_file import open_routes  # noqa: PLC0415 - most services are guarded by other keys
+
+            settings.check_exposure(keys=bool(open_routes(settings.routes_file).keys))
         from service.server import run  # noqa: PLC0415 - a mistake in the settings is told before the server is imported
 
         with open_logging(settings):
@@ -82,6 +88,37 @@ def watch(
 ) -> None:
     """Show a request's answer from its beginning, and go on until its end. Ctrl-C leaves it running."""
     raise typer.Exit(_visit(url, key).watch(request_id))
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="What to call it: letters, digits, - and _.", metavar="NAME")],
+    *,
+    tenant: Annotated[str, typer.Option(help="Whose requests its holder sees; its own by default.")] = "",
+    model: Annotated[
+        list[str] | None, typer.Option(help="A pattern of models that it may ask for; all by default.")
+    ] = None,
+) -> None:
+    """Make a key: it goes to standard error, this once, and its table for the routes' file to standard output."""
+    from protocol.errors import ConfigurationError  # noqa: PLC0415 - only where it is needed
+    from service.identity.keys import digest_of, new_key  # noqa: PLC0415
+    from service.routes_file import parse_keys  # noqa: PLC0415
+    from service.settings import load_settings  # noqa: PLC0415
+
+    key = new_key()
+    try:
+        pepper = load_settings().key_pepper
+        table: dict[str, Any] = {"hash": digest_of(key, pepper.get_secret_value().encode() if pepper else b"").hex()}
+        table |= {"tenant": tenant} if tenant else {}
+        table |= {"models": model} if model else {}
+        parse_keys({"keys": {name: table}})
+    except ConfigurationError as error:
+        typer.echo(f"tidegate: {error.detail}", err=True)
+        raise typer.Exit(MISCONFIGURED) from None
+    typer.echo(f"The key, which is shown only now: {key}", err=True)
+    typer.echo(f"[keys.{name}]")
+    for field, value in table.items():
+        typer.echo(f"{field} = {json.dumps(value)}")
 
 
 @app.command()

@@ -19,12 +19,16 @@ from actors.subscription_hub import SubscriptionHub
 from protocol.cache import CacheDelete, CacheGet, CachePut, GetCacheStats
 from protocol.channels import ChannelMessage
 from protocol.embeddings import Embed
+from protocol.errors import ConfigurationError
 from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
 from protocol.hub import GetHubStats, Goodbye, SocketClosed, Subscribe, Unsubscribe
 from protocol.requests import CancelRequest, GetRequest, Submit
 from protocol.routes import Routes, SetRoutes
 from service.auth import Authenticator
 from service.frames import text_frame
+from service.identity.jwks import PublishedKeys
+from service.identity.keys import KeyRing
+from service.identity.tokens import Tokens
 from service.lifecycle import Lifecycle
 from service.routes_file import RoutesFile, RoutesWatcher, open_routes
 from service.settings import Settings, variable
@@ -85,12 +89,15 @@ async def open_container(
         ConfigurationError: the settings name something that is not there.
     """
     routes = open_routes(settings.routes_file)
+    keys = open_keys(settings, routes)
+    auth = Authenticator(keys, open_tokens(settings))
     make_gateway = gateway or build_gateway(gateway_config(settings, routes.routes))
     spans = open_telemetry(settings) if telemetry is None else telemetry
     try:
         async with System(tracer_provider=spans.provider, on_escalate=_escalated) as system:
-            yield _assemble(settings, spans, system, make_gateway, routes)
+            yield _assemble(settings, spans, system, make_gateway, routes, keys, auth)
     finally:
+        await auth.close()
         if telemetry is None:
             await spans.close()
 
@@ -112,6 +119,34 @@ def gateway_config(settings: Settings, routes: Routes = NO_ROUTES) -> GatewayCon
         idle_timeout=settings.idle_timeout_seconds,
         routes=routes,
         secrets=variable,
+    )
+
+
+def open_keys(settings: Settings, file: RoutesFile) -> KeyRing:
+    """Return the keys of the settings and of the file.
+
+    Raises:
+        ConfigurationError: one of them can't be held; the message names it.
+    """
+    pepper = _reveal(settings.key_pepper).encode()
+    keys = KeyRing((key.get_secret_value() for key in settings.api_keys), pepper=pepper, variable=variable)
+    try:
+        keys.replace(file.keys)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{file.path}: {error.detail}") from error
+    return keys
+
+
+def open_tokens(settings: Settings) -> Tokens | None:
+    """Return what verifies tokens; None where none are accepted."""
+    if not settings.tokens:
+        return None
+    return Tokens(
+        secret=_reveal(settings.jwt_secret).encode(),
+        published=PublishedKeys(settings.jwt_jwks_url) if settings.jwt_jwks_url else None,
+        issuer=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        leeway=settings.jwt_leeway_seconds,
     )
 
 
@@ -145,6 +180,8 @@ def _assemble(
     system: System,
     make_gateway: Callable[[], LLMGateway],
     routes: RoutesFile,
+    keys: KeyRing,
+    auth: Authenticator,
 ) -> Container:
     cache = system.spawn(
         lambda: CacheActor(max_entries=settings.cache_max_entries, max_bytes=settings.cache_max_bytes), name="cache"
@@ -162,10 +199,10 @@ def _assemble(
         ),
         name="request-router",
     )
-    system.spawn(lambda: RoutesWatcher(routes, gateway=gateway, router=router), name="routes-watcher")
+    system.spawn(lambda: RoutesWatcher(routes, gateway=gateway, router=router, keys=keys), name="routes-watcher")
     return Container(
         settings=settings,
-        auth=Authenticator(key.get_secret_value() for key in settings.api_keys),
+        auth=auth,
         lifecycle=Lifecycle(),
         telemetry=telemetry,
         system=system,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from opentelemetry.trace import Span, SpanContext
 
+from protocol.identity import ANYBODY
 from protocol.ids import request_id as new_request_id
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Call:
 
     Attributes:
         trace_id: 32 hex digits.
-        tenant: whose call it is; empty where no keys are configured.
+        principal: who calls; anybody where neither keys nor tokens are configured.
         authenticated: False only on ``/ws`` where a key is needed and the headers bring none: its handler, which first
             looks at the origin, refuses the upgrade.
         accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
@@ -38,9 +39,9 @@ class Call:
         "authenticated",
         "failure",
         "parent",
+        "principal",
         "response",
         "span",
-        "tenant",
         "trace_id",
     )
 
@@ -48,12 +49,17 @@ class Call:
         self._request_id = request_id
         self.trace_id = trace_id
         self.accepted = accepted
-        self.tenant = ""
+        self.principal = ANYBODY
         self.authenticated = True
         self.span: Span | None = None
         self.response: web.StreamResponse | None = None
         self.failure = ""
         self.parent: SpanContext | None = None
+
+    @property
+    def tenant(self) -> str:
+        """Whose requests and channels this call may see."""
+        return self.principal.tenant
 
     @property
     def request_id(self) -> str:

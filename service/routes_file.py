@@ -1,8 +1,9 @@
-"""The routes' file: read at the start, looked at every few seconds, and put in force when it has changed."""
+"""The file of routes and keys: read at the start, looked at every few seconds, put in force when it has changed."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 import structlog
@@ -12,6 +13,7 @@ from actors.runtime import Actor, Ref, handles
 from protocol.errors import ConfigurationError
 from protocol.message import Message
 from protocol.routes import ProviderSpec, Route, Routes, SetRoutes
+from service.identity.keys import KeySpec, check_keys
 
 T = TypeVar("T")
 
@@ -19,7 +21,7 @@ DEFAULT_NAME: Final = "tidegate.toml"
 LOOK_INTERVAL: Final = 2.0  # seconds
 ASK_TIMEOUT: Final = 1.0  # seconds
 MAX_BYTES: Final = 1_048_576
-KEYS: Final = frozenset({"default", "providers", "routes"})
+TABLES: Final = frozenset({"default", "keys", "providers", "routes"})
 
 Stamp = tuple[int, int, int] | None
 """What tells one version of a file from another: its time, size and identity; None where there is no file."""
@@ -33,12 +35,21 @@ class RoutesFile(msgspec.Struct, frozen=True):
     Attributes:
         path: where it is.
         stamp: which version of it was read.
-        routes: what it says; nothing where there is no file.
+        routes: what it says of models; nothing where there is no file.
+        keys: what it says of keys, by their names.
     """
 
     path: Path
     stamp: Stamp
     routes: Routes
+    keys: dict[str, KeySpec] = {}
+
+
+class KeyHolder(Protocol):
+    """Whoever is told of the file's keys."""
+
+    def replace(self, specs: Mapping[str, KeySpec]) -> None:
+        """Hold these from now on, and no others of the file's. Raises ``ConfigurationError``: nothing has changed."""
 
 
 def open_routes(path: Path | None) -> RoutesFile:
@@ -51,7 +62,8 @@ def open_routes(path: Path | None) -> RoutesFile:
     stamp = stamp_of(file)
     if stamp is None and path is None:
         return RoutesFile(file, None, Routes())
-    return RoutesFile(file, stamp, read_routes(file))
+    routes, keys = read_file(file)
+    return RoutesFile(file, stamp, routes, keys)
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -63,8 +75,8 @@ def stamp_of(path: Path) -> Stamp:
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def read_routes(path: Path) -> Routes:
-    """Read the file.
+def read_file(path: Path) -> tuple[Routes, dict[str, KeySpec]]:
+    """Read the file: its routes and its keys.
 
     Raises:
         ConfigurationError: it can't be read, or is not what it may be; the message names the key.
@@ -80,20 +92,18 @@ def read_routes(path: Path) -> Routes:
     except ValueError as error:
         raise ConfigurationError(f"{path}: {error}") from error
     try:
-        return parse_routes(table)
+        _check_names(table)
+        return parse_routes(table), parse_keys(table)
     except ConfigurationError as error:
         raise ConfigurationError(f"{path}: {error.detail}") from error
 
 
 def parse_routes(table: dict[str, Any]) -> Routes:
-    """Return what a table of TOML says.
+    """Return what a table of TOML says of models.
 
     Raises:
-        ConfigurationError: a key is unknown, missing or not what it may be; the message names it.
+        ConfigurationError: a key is missing or not what it may be; the message names it.
     """
-    unknown = sorted(table.keys() - KEYS)
-    if unknown:
-        raise ConfigurationError(f"{unknown[0]}: there is no such key; there are: {', '.join(sorted(KEYS))}")
     providers = _convert("providers", table.get("providers", {}), dict[str, Any])
     routes = _convert("routes", table.get("routes", {}), dict[str, Any])
     return Routes(
@@ -101,6 +111,24 @@ def parse_routes(table: dict[str, Any]) -> Routes:
         providers={name: _convert(f"providers.{name}", spec, ProviderSpec) for name, spec in providers.items()},
         routes={alias: _convert(f"routes.{alias}", route, Route) for alias, route in routes.items()},
     )
+
+
+def parse_keys(table: dict[str, Any]) -> dict[str, KeySpec]:
+    """Return what a table of TOML says of keys.
+
+    Raises:
+        ConfigurationError: a key is missing or not what it may be; the message names it.
+    """
+    described = _convert("keys", table.get("keys", {}), dict[str, Any])
+    keys = {name: _convert(f"keys.{name}", spec, KeySpec) for name, spec in described.items()}
+    check_keys(keys)
+    return keys
+
+
+def _check_names(table: dict[str, Any]) -> None:
+    unknown = sorted(table.keys() - TABLES)
+    if unknown:
+        raise ConfigurationError(f"{unknown[0]}: there is no such key; there are: {', '.join(sorted(TABLES))}")
 
 
 def _convert(key: str, value: object, kind: type[T]) -> T:
@@ -129,23 +157,30 @@ class Refused(Message[None], frozen=True):
 
 
 class RoutesWatcher(Actor[Look | InForce | Refused]):
-    """Puts the file's routes in force when it changes. A bad file is reported once, and what was in force stays.
+    """Puts the file in force when it changes. A bad file is reported once, and what was in force stays.
 
-    The gateway is told at every look, so that one that was restarted learns them again; equal ones change nothing.
+    Keys are in force as soon as the file has been read, also where the gateway then refuses its routes: a key that was
+    taken away opens nothing any more. The gateway is told of the routes at every look, so that one that was restarted
+    learns them again; equal ones change nothing.
 
     Args:
-        file: as it was read at the start.
-        gateway: who is told.
+        file: as it was read at the start; its keys are in force already.
+        gateway: who is told of the routes.
         router: who knows models by their names.
+        keys: who is told of the keys.
     """
 
-    def __init__(self, file: RoutesFile, *, gateway: Ref[SetRoutes], router: Ref[ForgetModels]) -> None:
+    def __init__(
+        self, file: RoutesFile, *, gateway: Ref[SetRoutes], router: Ref[ForgetModels], keys: KeyHolder
+    ) -> None:
         self._path = file.path
         self._stamp = file.stamp
         self._wanted = file.routes
         self._in_force = file.routes
         self._gateway = gateway
         self._router = router
+        self._keys = keys
+        self._held = file.keys
 
     async def started(self) -> None:
         """Look regularly."""
@@ -187,10 +222,19 @@ class RoutesWatcher(Actor[Look | InForce | Refused]):
             return
         self._stamp = stamp
         try:
-            self._wanted = read_routes(self._path)
+            routes, keys = read_file(self._path)
+            self._hold(keys)
         except ConfigurationError as error:
             self._wanted = self._in_force
             self._report(error)
+        else:
+            self._wanted = routes
+
+    def _hold(self, keys: dict[str, KeySpec]) -> None:
+        self._keys.replace(keys)
+        if keys != self._held:
+            self._held = keys
+            _log.info("keys_changed", path=str(self._path), keys=sorted(keys))
 
     def _report(self, error: ConfigurationError) -> None:
         _log.warning("routes_rejected", path=str(self._path), reason=error.detail, kept=sorted(self._in_force.routes))

@@ -54,8 +54,8 @@ async def serve(settings: Settings) -> int:
     Raises:
         ConfigurationError: the settings don't allow it, or the address can't be bound.
     """
-    settings.check_exposure()
     async with open_container(settings) as container:
+        settings.check_exposure(keys=container.auth.required)
         lifecycle = container.lifecycle
         with _signals(lifecycle):
             async with listening(container) as (runner, address):

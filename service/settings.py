@@ -16,15 +16,25 @@ SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1024)]
 
+MAX_PEPPER: Final = 64  # bytes, those of a key of BLAKE2b
+
 
 class Settings(BaseSettings):
     """What the operator decides. Each field is the environment variable of the same name in capitals.
 
     Attributes:
-        host: the address to listen on; anything but loopback needs ``api_keys``.
+        host: the address to listen on; anything but loopback needs keys or tokens.
         port: the TCP port; 0 takes a free one.
         environment: ``production`` checks the origins of WebSockets.
-        api_keys: who may call; empty: everybody who reaches the address.
+        api_keys: who may call, without limits; with no other keys and no tokens, empty: everybody who reaches the
+            address.
+        key_pepper: goes into the digests of keys, at most 64 bytes; with another one the digests in the routes' file
+            are void.
+        jwt_secret: verifies tokens signed with HS256, at least 32 bytes.
+        jwt_jwks_url: where the public keys are that verify tokens signed with RS256, ES256 or EdDSA.
+        jwt_issuer: the ``iss`` that a token must have; empty: any.
+        jwt_audience: the ``aud`` that a token must have; empty: only tokens without one.
+        jwt_leeway_seconds: by which the clocks of a token's issuer and of the service may differ.
         ws_allowed_origins: origins that may open a socket in production.
         max_body_bytes: the largest body that is read.
         shutdown_grace_seconds: how long running requests may go on after the signal to stop.
@@ -35,7 +45,7 @@ class Settings(BaseSettings):
         anthropic_api_key: the key for ``anthropic_base_url``.
         anthropic_base_url: any Anthropic-compatible address, without ``/v1``.
         local_model_path: a GGUF file; unset: the model that is installed with the ``local`` extra.
-        routes_file: providers, aliases and their targets; unset: ``tidegate.toml``, where there is one.
+        routes_file: providers, aliases and their targets, and keys; unset: ``tidegate.toml``, where there is one.
         default_embedding_model: what ``default`` means for embeddings, as ``provider/model``; empty: the
             own model of the provider that embeds.
         embedding_batch_inputs: the most texts in one call for embeddings.
@@ -77,6 +87,12 @@ class Settings(BaseSettings):
     port: int = Field(3000, ge=0, le=65_535)
     environment: Literal["development", "production"] = "development"
     api_keys: SecretList = ()
+    key_pepper: SecretStr | None = None
+    jwt_secret: SecretStr | None = Field(None, min_length=32)
+    jwt_jwks_url: str = ""
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    jwt_leeway_seconds: float = Field(30.0, ge=0, le=300)
     ws_allowed_origins: CommaList = ()
     max_body_bytes: Bytes = 1_048_576
     shutdown_grace_seconds: float = Field(10.0, ge=0, le=3600)
@@ -131,12 +147,19 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("openai_base_url", "anthropic_base_url", "otel_exporter_otlp_endpoint")
+    @field_validator("openai_base_url", "anthropic_base_url", "otel_exporter_otlp_endpoint", "jwt_jwks_url")
     @classmethod
     def _address(cls, value: str) -> str:
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("should be an address that begins with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("key_pepper")
+    @classmethod
+    def _pepper(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value().encode()) > MAX_PEPPER:
+            raise ValueError(f"should have at most {MAX_PEPPER} bytes")
+        return value
 
     @property
     def provider(self) -> ProviderName:
@@ -147,18 +170,29 @@ class Settings(BaseSettings):
             return "openai"
         return "anthropic" if self.anthropic_api_key is not None else "local"
 
-    def check_exposure(self) -> None:
-        """Refuse to offer the service to a network without authentication.
+    @property
+    def tokens(self) -> bool:
+        """Whether signed tokens are accepted."""
+        return self.jwt_secret is not None or bool(self.jwt_jwks_url)
+
+    @property
+    def exposed(self) -> bool:
+        """Whether the service can be reached from elsewhere, and neither keys of the settings nor tokens guard it."""
+        return not (self.api_keys or self.tokens or is_loopback(self.host))
+
+    def check_exposure(self, *, keys: bool = False) -> None:
+        """Refuse to offer the service to a network without authentication; ``keys`` says that there are more of them.
 
         Raises:
             ConfigurationError: the address is not loopback, and no key is set.
         """
-        if self.api_keys or is_loopback(self.host):
+        if keys or not self.exposed:
             return
         message = (
             f"HOST={self.host} can be reached from other machines, but API_KEYS is not set, so anybody could use the "
             "model. Set API_KEYS to one or more secret keys, separated by commas (callers send one as "
-            "`Authorization: Bearer <key>`), or set HOST=127.0.0.1."
+            "`Authorization: Bearer <key>`), put keys into the routes' file (`tidegate key create`), or set "
+            "HOST=127.0.0.1."
         )
         raise ConfigurationError(message)
 

@@ -13,6 +13,7 @@ from service.context import call_of, container_of
 from service.http.bodies import read_json
 from service.http.dialects import ask, stream, whole
 from service.http.rules import ANTHROPIC, check_request
+from service.permissions import model_for
 
 RESOLVE_TIMEOUT: Final = 5.0  # seconds
 
@@ -44,7 +45,8 @@ async def count_tokens(request: web.Request) -> web.Response:
     """Return an estimate: only the model itself could count, and it is not asked."""
     asked = parse_count(await _read(request))
     check_request(asked, ANTHROPIC)
-    await container_of(request).gateway.ask(ResolveModel(asked.model), timeout=RESOLVE_TIMEOUT)
+    model = model_for(call_of(request).principal, asked.model)
+    await container_of(request).gateway.ask(ResolveModel(model), timeout=RESOLVE_TIMEOUT)
     headers = {"request-id": call_of(request).request_id}
     return web.Response(body=count_body(estimate_tokens(asked)), headers=headers, content_type="application/json")
 

@@ -9,9 +9,11 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from protocol.errors import FieldError, InvalidRequest
+from protocol.identity import Principal
 from protocol.llm import ChatRequest
 from protocol.requests import Delivery, Submit, SubmitBody
 from service.http.rules import NATIVE, check_request, refuse, submission_faults
+from service.permissions import model_for
 
 BODY_TIMEOUT: Final = 30.0  # seconds in which a body has to arrive once its headers have
 
@@ -80,15 +82,16 @@ def decode_submit(body: bytes) -> SubmitBody:
     return decode(_decoder, body)
 
 
-def submit_of(body: SubmitBody, *, tenant: str, trace_id: str, idempotency_key: str = "") -> Submit:
-    """Return the submission that a decoded body asks for, its values checked.
+def submit_of(body: SubmitBody, *, principal: Principal, trace_id: str, idempotency_key: str = "") -> Submit:
+    """Return the submission that a decoded body asks for in a caller's name, its values checked.
 
     Raises:
         InvalidRequest: ``invalid_request`` with a path for each value that can't be; or ``invalid_schema``.
+        AccessDenied: ``model_not_allowed``.
     """
     options = body.options
     request = ChatRequest(
-        model=body.model,
+        model=model_for(principal, body.model),
         messages=body.messages,
         schema=body.schema,
         tools=body.tools,
@@ -113,7 +116,13 @@ def submit_of(body: SubmitBody, *, tenant: str, trace_id: str, idempotency_key: 
         session_id=body.session_id,
         metadata=body.metadata,
     )
-    return Submit(request=request, tenant=tenant, delivery=delivery, idempotency_key=idempotency_key, trace_id=trace_id)
+    return Submit(
+        request=request,
+        tenant=principal.tenant,
+        delivery=delivery,
+        idempotency_key=idempotency_key,
+        trace_id=trace_id,
+    )
 
 
 def idempotency_key_of(headers: CIMultiDictProxy[str]) -> str:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
+import msgspec
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
@@ -20,6 +21,7 @@ from service.http import sse
 from service.http.bodies import idempotency_key_of
 from service.http.inference import SUBMIT_TIMEOUT, end_of, error_of, inference_headers
 from service.middleware.errors import error_response
+from service.permissions import model_for
 
 DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}
 ON_ABANDON: Final[dict[str, OnAbandon]] = {"finish": "finish", "cancel": "cancel"}
@@ -73,11 +75,13 @@ async def ask(
 
     Raises:
         InvalidRequest: a header is misspelt.
+        AccessDenied: ``model_not_allowed``.
         TidegateError: as ``Submit`` says.
     """
     call, headers = call_of(request), request.headers
+    model = model_for(call.principal, chat.model)
     message = Submit(
-        request=chat,
+        request=chat if model == chat.model else msgspec.structs.replace(chat, model=model),
         tenant=call.tenant,
         delivery=_delivery(headers, chat, metadata or {}, echo or {}),
         idempotency_key=idempotency_key_of(headers),

@@ -9,6 +9,7 @@ from aiohttp import web
 from protocol.errors import PROBLEMS, NotFound
 from protocol.requests import RequestState, SubmitBody
 from service.http.health import Health
+from service.http.tickets import Ticket
 from service.middleware.errors import ProblemBody
 
 REFERENCE: Final = "#/components/schemas/{name}"
@@ -33,6 +34,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         {"200": "", "400": "ProblemBody", "404": "ProblemBody", "410": "ProblemBody"},
     ),
     ("post", "/api/requests/{id}/cancel", "Cancel a request; idempotent.", "", {"202": "", "404": "ProblemBody"}),
+    ("post", "/api/tickets", "A ticket that opens one socket.", "", {"200": "Ticket", "503": "ProblemBody"}),
     ("get", "/ws", "Submit, follow and cancel over a WebSocket.", "", {"101": "", "403": "ProblemBody"}),
     ("post", "/v1/chat/completions", "OpenAI's chat completions, whole or streamed.", "", {"200": ""}),
     ("post", "/v1/responses", "OpenAI's responses, whole, streamed or in the background.", "", {"200": ""}),
@@ -61,7 +63,8 @@ def add_routes(app: web.Application) -> None:
 
 def openapi() -> dict[str, Any]:
     """Build the OpenAPI 3.1 document."""
-    _, schemas = msgspec.json.schema_components([SubmitBody, RequestState, Health, ProblemBody], ref_template=REFERENCE)
+    described = [SubmitBody, RequestState, Ticket, Health, ProblemBody]
+    _, schemas = msgspec.json.schema_components(described, ref_template=REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for method, path, summary, body, answers in OPERATIONS:
         operation: dict[str, Any] = {"summary": summary, "responses": {}}

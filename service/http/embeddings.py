@@ -9,6 +9,7 @@ from protocol.embeddings import Embed, Embedded, embeddings_body, parse_embeddin
 from protocol.errors import FieldError, InvalidRequest
 from service.context import call_of, container_of
 from service.http.bodies import read_json
+from service.permissions import check_model
 
 ASK_TIMEOUT: Final = TOTAL_TIMEOUT + 1.0  # seconds, so that the actor's own failure comes first
 DEDUPE: Final = "x-tidegate-dedupe"
@@ -27,6 +28,7 @@ async def embeddings(request: web.Request) -> web.Response:
     """
     call, container = call_of(request), container_of(request)
     asked = parse_embeddings(await read_json(request, container.settings.max_body_bytes))
+    check_model(call.principal, asked.model)
     message = Embed(
         model=asked.model,
         inputs=asked.inputs,

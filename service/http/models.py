@@ -7,7 +7,8 @@ from aiohttp import web
 
 from protocol.gateway import ListModels
 from protocol.openai import models_body
-from service.context import container_of
+from service.context import call_of, container_of
+from service.permissions import listed
 
 ASK_TIMEOUT: Final = 5.0  # seconds
 CREATED: Final = web.AppKey("models_created", int)
@@ -20,7 +21,8 @@ def add_routes(app: web.Application) -> None:
 
 
 async def models(request: web.Request) -> web.Response:
-    """Return every model, with the time at which the service started as the time of its making."""
+    """Return every model that the caller may ask for; each was made when the service started."""
     known = await container_of(request).gateway.ask(ListModels(), timeout=ASK_TIMEOUT)
-    body = models_body(known, request.config_dict[CREATED])
+    principal = call_of(request).principal
+    body = models_body([model for model in known if listed(principal, model.name)], request.config_dict[CREATED])
     return web.Response(body=body, content_type="application/json")

@@ -58,7 +58,7 @@ async def submit(request: web.Request) -> web.Response:
     call, container = call_of(request), container_of(request)
     key = idempotency_key_of(request.headers)
     body = decode_submit(await read_json(request, container.settings.max_body_bytes))
-    message = submit_of(body, tenant=call.tenant, trace_id=call.trace_id, idempotency_key=key)
+    message = submit_of(body, principal=call.principal, trace_id=call.trace_id, idempotency_key=key)
     submitted = await container.router.ask(message, timeout=SUBMIT_TIMEOUT)
     handle = submitted.handle
     call.name(handle.request_id)

@@ -7,20 +7,23 @@ from aiohttp import web
 from service.auth import Authenticator, credential
 from service.context import Call
 from service.lifecycle import Lifecycle
+from service.permissions import check_route
 
 SOCKET: Final = "/ws"
 PROBES: Final = frozenset({"/api/health", "/api/health/live", "/api/health/ready"})
-OPEN: Final = PROBES | {"/docs", "/openapi.json", "/errors/{code}"}
+PAGES: Final = frozenset({"/", "/client.js", "/playground.js", "/playground.css"})
+OPEN: Final = PROBES | PAGES | {"/docs", "/openapi.json", "/errors/{code}"}
 
 
-def check_access(auth: Authenticator, request: web.Request, call: Call, route: str) -> None:
-    """Find out whose call it is.
+async def check_access(auth: Authenticator, request: web.Request, call: Call, route: str) -> None:
+    """Find out who calls, and whether they may use this part of the service.
 
-    A socket that brings no key at all gets past here, but its call is not ``authenticated``: the socket's own handler
-    looks at the origin first, and then refuses the upgrade.
+    A socket that brings nothing at all gets past here, but its call is not ``authenticated``: the socket's own handler
+    looks at the origin first, and then decides.
 
     Raises:
-        AccessDenied: a key is needed, and there is none that is known.
+        AccessDenied: nobody who is known, or ``forbidden``.
+        TryAgainLater: ``auth_unavailable``.
     """
     if not auth.required or route in OPEN:
         return
@@ -28,7 +31,8 @@ def check_access(auth: Authenticator, request: web.Request, call: Call, route: s
     if not key and route == SOCKET:
         call.authenticated = False
         return
-    call.tenant = auth.authenticate(key)
+    call.principal = await auth.authenticate(key)
+    check_route(call.principal, route)
 
 
 def check_open(lifecycle: Lifecycle, request: web.Request, route: str) -> None:

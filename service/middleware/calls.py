@@ -47,7 +47,7 @@ def call_layer(auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None)
             lifecycle.enter()
         status = CLIENT_CLOSED
         try:
-            check_access(auth, request, call, route)
+            await check_access(auth, request, call, route)
             check_open(lifecycle, request, route)
             response = await handler(request)
             status = response.status

@@ -17,6 +17,7 @@ ANTHROPIC: Final = "/v1/messages"
 CLIENT_CLOSED: Final = 499  # only in logs and spans: nobody is left to see it
 SERVER_ERROR: Final = 500
 BAD_REQUEST: Final = 400
+UNAUTHENTICATED: Final = 401
 
 NO_RETRY: Final = frozenset(
     {
@@ -84,7 +85,7 @@ def error_response(request: web.Request, call: Call, error: TidegateError, cause
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(cause, web.HTTPMethodNotAllowed):
         headers["Allow"] = cause.headers["Allow"]
-    if isinstance(error, AccessDenied) and error.code == AccessDenied.code:
+    if status == UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"
     if request.path.startswith(COMPATIBLE):
         if error.code in NO_RETRY:

@@ -10,6 +10,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from protocol.errors import InvalidRequest
+from protocol.identity import Principal
 from protocol.llm import ImagePart, TextPart
 from protocol.openai import parse_chat
 from protocol.requests import Submit
@@ -30,7 +31,8 @@ async def service() -> AsyncIterator[Service]:
 
 def submit(body: object) -> Submit:
     """The submission that a body asks for."""
-    return submit_of(decode_submit(json.dumps(body).encode()), tenant="t", trace_id="1" * 32, idempotency_key="k")
+    caller = Principal(tenant="t")
+    return submit_of(decode_submit(json.dumps(body).encode()), principal=caller, trace_id="1" * 32, idempotency_key="k")
 
 
 def nested(levels: int) -> Any:  # noqa: ANN401 - JSON

@@ -11,8 +11,9 @@ from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
 from protocol.errors import FieldError, InvalidRequest, Overloaded, ProviderError
-from service.auth import Authenticator, tenant_of
+from service.auth import Authenticator
 from service.context import call_of
+from service.identity.keys import KeyRing, tenant_of
 from service.lifecycle import Lifecycle
 from service.middleware.calls import call_layer, stamp_responses
 
@@ -74,7 +75,9 @@ async def connect(lifecycle: Lifecycle) -> AsyncIterator[MakeClient]:
     clients: list[Client] = []
 
     async def make(*keys: str) -> Client:
-        app = web.Application(middlewares=[call_layer(Authenticator(keys), lifecycle, None)], client_max_size=1024)
+        app = web.Application(
+            middlewares=[call_layer(Authenticator(KeyRing(keys)), lifecycle, None)], client_max_size=1024
+        )
         app.on_response_prepare.append(stamp_responses(lifecycle))
         app.router.add_get("/echo/{name}", _echo)
         app.router.add_get("/invalid", _invalid)

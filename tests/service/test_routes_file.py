@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,19 @@ from actors.llm_gateway import GatewayConfig, build_gateway
 from actors.request_router import ForgetModels
 from actors.runtime.testing import Probe, TestSystem
 from actors.testing import End, Reply, Say, ScriptedUpstream, Wait
+from protocol.budgets import Budget
 from protocol.errors import ConfigurationError, NotFound, Overloaded
 from protocol.gateway import Complete, ListModels, ResolveModel
+from protocol.identity import ChannelGrant
 from protocol.llm import ChatMessage, ChatRequest
 from protocol.routes import ProviderSpec, Route, Routes, SetRoutes, Target
 from service.container import open_container
-from service.routes_file import LOOK_INTERVAL, RoutesWatcher, open_routes, read_routes
+from service.identity.keys import KeyRing, KeySpec, digest_of
+from service.routes_file import LOOK_INTERVAL, RoutesWatcher, open_routes, read_file
 from service.settings import load_settings, variable
 
-WHOLE = """
+HASH = digest_of("k").hex()
+WHOLE = f"""
 default = "fast"
 
 [providers.groq]
@@ -35,13 +40,24 @@ concurrency = 8
 order = "weighted"
 targets = [
     "groq/llama",
-    { model = "anthropic/claude", weight = 3, temperature = 0, max_tokens = 100, first_token_timeout = 2.5 },
+    {{ model = "anthropic/claude", weight = 3, temperature = 0, max_tokens = 100, first_token_timeout = 2.5 }},
 ]
 
 [routes."vendor/model"]
 targets = ["groq/llama"]
+
+[keys.web]
+hash = "{HASH}"
+tenant = "acme"
+scopes = ["inference", "admin"]
+models = ["fast", "groq/*"]
+channels = [{{ pattern = "room:*", rights = ["subscribe"] }}]
+budgets = [{{ per = "day", usd = 2.5, tokens = 100_000 }}]
+default = "vendor/model"
+disabled = true
 """
 ONE = '[routes.one]\ntargets = ["openai/a"]\n'
+KEY = '[keys.web]\nenv = "K"\n'
 TWO = '[routes.two]\ntargets = ["openai/b"]\n'
 
 
@@ -62,9 +78,22 @@ def write(file: Path, text: str | None) -> None:
 
 
 def test_all_that_it_may_say(file: Path) -> None:
-    """Providers, aliases with targets in short and in full, and the default."""
+    """Providers, aliases with targets in short and in full, the default, and keys."""
     write(file, WHOLE)
-    assert read_routes(file) == Routes(
+    routes, keys = read_file(file)
+    assert keys == {
+        "web": KeySpec(
+            hash=HASH,
+            tenant="acme",
+            scopes=("inference", "admin"),
+            models=("fast", "groq/*"),
+            channels=(ChannelGrant("room:*", ("subscribe",)),),
+            budgets=(Budget(per="day", usd=Decimal("2.5"), tokens=100_000),),
+            default="vendor/model",
+            disabled=True,
+        )
+    }
+    assert routes == Routes(
         default="fast",
         providers={
             "groq": ProviderSpec(
@@ -92,7 +121,7 @@ async def test_the_pages_example_is_one(root: Path, file: Path) -> None:
     """What the documentation shows is taken as it stands, but for the key."""
     page = (root / "docs" / "routes.md").read_text(encoding="utf-8")
     write(file, page.partition("```toml\n")[2].partition("```")[0])
-    config = GatewayConfig(openai_api_key="k", anthropic_api_key="k", routes=read_routes(file), secrets=str.lower)
+    config = GatewayConfig(openai_api_key="k", anthropic_api_key="k", routes=read_file(file)[0], secrets=str.lower)
     async with TestSystem() as system:
         gateway = system.spawn(build_gateway(config), name="llm-gateway")
         assert (await gateway.ask(ResolveModel("default"), timeout=5)).provider == "groq"
@@ -104,6 +133,8 @@ async def test_the_pages_example_is_one(root: Path, file: Path) -> None:
         ("fallback = 1", "fallback: there is no such key"),
         ("default = 1", "default: Expected `str`"),
         ("routes = 1", "routes: Expected `object`"),
+        ("keys = 1", "keys: Expected `object`"),
+        ("[keys.a]\nenv = 'K'\nmodel = 'x'", "keys.a: Object contains unknown field `model`"),
         ("[routes.a]\ntargets = []", "routes.a.targets: Expected `array` of length >= 1"),
         ("[routes.a]\norder = 'listed'", "routes.a: Object missing required field `targets`"),
         ("[routes.a]\ntargets = ['a/b', 1]", "routes.a.targets[1]: Expected `str | object`"),
@@ -120,7 +151,7 @@ def test_a_mistake_names_its_key(file: Path, text: str, says: str) -> None:
     """The operator reads the file, the key, and what it may be."""
     write(file, text)
     with pytest.raises(ConfigurationError) as caught:
-        read_routes(file)
+        read_file(file)
     assert caught.value.detail.startswith(f"{file}: ")
     assert says in caught.value.detail
 
@@ -141,10 +172,10 @@ def test_what_is_no_text_or_too_long_is_a_mistake(file: Path) -> None:
     """Not a failure of ours."""
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match="utf-8"):
-        read_routes(file)
+        read_file(file)
     file.write_bytes(b"#" * 2_000_000)
     with pytest.raises(ConfigurationError, match="larger than"):
-        read_routes(file)
+        read_file(file)
 
 
 def test_a_key_is_in_the_environment_or_in_the_settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,10 +195,17 @@ class Watched:
         self.system = system
         self.gateway: Probe[SetRoutes] = system.probe(SetRoutes, name="gateway")
         self.router: Probe[ForgetModels] = system.probe(ForgetModels, name="router")
+        self.keys = KeyRing(variable={"K": "k"}.get)
         opened = open_routes(file)
+        self.keys.replace(opened.keys)
         system.spawn(
-            lambda: RoutesWatcher(opened, gateway=self.gateway.ref, router=self.router.ref), name="routes-watcher"
+            lambda: RoutesWatcher(opened, gateway=self.gateway.ref, router=self.router.ref, keys=self.keys),
+            name="routes-watcher",
         )
+
+    def opens(self) -> bool:
+        """Whether the key that the tests use is in force."""
+        return self.keys.known(self.keys.digest("k")) is not None
 
     async def look(self, reply: Exception | None = None) -> list[str]:
         """Let it look once; return the aliases that the gateway was told of."""
@@ -222,6 +260,46 @@ async def test_what_the_gateway_refuses_is_reported_once_and_the_old_one_stays(f
         assert [(line["event"], line["reason"]) for line in logs] == [("routes_rejected", "routes.two.targets[0]: no")]
 
 
+async def test_a_change_of_keys_is_put_in_force(file: Path) -> None:
+    """One that was added opens, one that is gone does not; the log says so once, and the router is left alone."""
+    write(file, ONE)
+    async with TestSystem() as system:
+        watched = Watched(system, file)
+        with capture_logs() as logs:
+            write(file, ONE + KEY)
+            await watched.look()
+            assert watched.opens()
+            await watched.look()
+            write(file, ONE)
+            await watched.look()
+            assert not watched.opens()
+            await watched.router.expect_nothing()
+    assert [(line["event"], line["keys"]) for line in logs] == [("keys_changed", ["web"]), ("keys_changed", [])]
+
+
+@pytest.mark.parametrize("bad", ["[routes", '[keys.web]\nenv = "K"\nrights = 1', '[keys.web]\nenv = "NONE"', None])
+async def test_a_bad_file_leaves_the_keys_as_they_are(file: Path, bad: str | None) -> None:
+    """Also where the mistake is in a key, or in the environment; its good routes wait too."""
+    write(file, ONE + KEY)
+    async with TestSystem() as system:
+        watched = Watched(system, file)
+        with capture_logs() as logs:
+            write(file, bad if bad is None else TWO + bad)
+            assert await watched.look() == ["one"]
+            assert watched.opens()
+    assert [line["event"] for line in logs] == ["routes_rejected"]
+
+
+async def test_a_key_is_gone_at_once_whatever_the_gateway_says(file: Path) -> None:
+    """Taking a key away does not wait for routes that lead somewhere."""
+    write(file, ONE + KEY)
+    async with TestSystem() as system:
+        watched = Watched(system, file)
+        write(file, TWO)
+        await watched.look(ConfigurationError("routes.two.targets[0]: no"))
+        assert not watched.opens()
+
+
 async def test_a_gateway_that_is_busy_is_told_again(file: Path) -> None:
     """Nothing is lost, and nothing is said."""
     write(file, ONE)
@@ -246,7 +324,9 @@ async def test_a_reload_drops_no_request(upstream: ScriptedUpstream, file: Path)
         config = GatewayConfig(openai_base_url=upstream.openai_url, llm_provider="openai", routes=opened.routes)
         gateway = system.spawn(build_gateway(config), name="llm-gateway")
         router = system.probe(ForgetModels, name="router")
-        system.spawn(lambda: RoutesWatcher(opened, gateway=gateway, router=router.ref), name="routes-watcher")
+        system.spawn(
+            lambda: RoutesWatcher(opened, gateway=gateway, router=router.ref, keys=KeyRing()), name="routes-watcher"
+        )
         request = ChatRequest(model="one", messages=(ChatMessage(role="user", content="hi"),))
         waiting = asyncio.ensure_future(gateway.ask(Complete(request=request), timeout=60))
         await upstream.called()

@@ -88,8 +88,8 @@ def test_a_bad_value_is_never_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_secrets_do_not_show() -> None:
     """Printing the settings shows no key."""
-    settings = load_settings(None, openai_api_key="sk-very-secret", api_keys="tide-secret")
-    assert "secret" not in repr(settings)
+    settings = load_settings(None, openai_api_key="sk-hidden", api_keys="tide-hidden", jwt_secret="hidden" * 6)
+    assert "hidden" not in repr(settings)
 
 
 @pytest.mark.parametrize(
