@@ -13,7 +13,7 @@ import msgspec
 from benchmarks.harness import Plan, Result
 from benchmarks.table import document, render
 
-NAMES: Final = ("imports", "runtime", "tracing", "log", "proxying", "fanout", "memory")
+NAMES: Final = ("imports", "runtime", "tracing", "log", "proxying", "fanout", "isolation", "memory")
 ROUNDS: Final = 5
 QUICK_ROUNDS: Final = 2
 

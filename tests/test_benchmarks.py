@@ -2,15 +2,20 @@ import asyncio
 import json
 from pathlib import Path
 
+import aiohttp
+import msgspec
 import pytest
 
 import benchmarks.__main__ as command
-from benchmarks import runtime
+from actors.testing import Reply, ScriptedUpstream, Stall, refuse
+from benchmarks import isolation, runtime
 from benchmarks.harness import Comparison, Goal, Plan, Result, Row, Sample, Spread, Word, interleave, ratios, spread
 from benchmarks.limits import affordable_sockets
+from benchmarks.processes.asking import Asking
 from benchmarks.processes.load import Caller, Calls
 from benchmarks.processes.sockets import Client, masked
 from benchmarks.table import number, render
+from protocol.routes import Routes
 
 
 def test_sides_take_turns_after_a_round_that_is_not_recorded() -> None:
@@ -223,6 +228,27 @@ def frame(payload: bytes) -> bytes:
     if size < 126:
         return bytes((0x81, size)) + payload
     return (b"\x81\x7e" + size.to_bytes(2) if size < 65_536 else b"\x81\x7f" + size.to_bytes(8)) + payload
+
+
+def test_every_kind_of_trouble_is_a_provider() -> None:
+    """What the service reads is a routes file that names each of them, and the one that is timed."""
+    routes = msgspec.toml.decode(isolation._routes("http://upstream", "http://trouble"), type=Routes)
+    assert set(routes.providers) == {"other", *isolation.SIDES.values()}
+    assert routes.providers["limiting"].base_url == "http://trouble/limiting/v1"
+    assert all(provider.queue == isolation.QUEUE for provider in routes.providers.values())
+
+
+async def test_a_caller_is_timed_and_another_leaves_when_it_is_told_to() -> None:
+    """Percentiles of what was asked for, and how the rest were answered."""
+    async with ScriptedUpstream() as upstream, aiohttp.ClientSession() as session:
+        asking = Asking(session, f"{upstream.openai_url}/chat/completions")
+        timed = await asking.measure("m", count=8, connections=2, pause=0.0)
+        assert 0 < timed["p50"] <= timed["p99"]
+        upstream.default = Reply(before=(Stall(),))
+        upstream.script(refuse(429))
+        await asking.press("m", callers=2, pause=0.0)
+        await upstream.called(8 + 3)
+        assert await asking.release() == {"429": 1}
 
 
 def test_no_more_sockets_are_wanted_than_there_may_be() -> None:

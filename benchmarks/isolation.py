@@ -1,0 +1,104 @@
+"""What a provider's trouble costs the requests to another one.
+
+The whole service with two providers. ``CALLERS`` callers ask the one, each again ``PAUSE`` seconds after its answer;
+they are more than its places and its queue hold. While they do, requests to the other one are timed, from the client's
+side, at a pace that leaves the service time to spare. The sides take turns:
+
+* **alone**: nobody asks the first provider.
+* **answers**: it answers well: what sharing the process and the machine costs by itself.
+* **429**: it limits the rate, and says for how long.
+* **stalls**: it takes requests and never answers.
+* **refuses**: nobody listens at its address.
+
+The provider in trouble, both kinds of callers and the service are processes of their own. ``cost`` is a figure over
+that of the side that is alone; what it is more for a provider in trouble than for one that answers is the trouble's.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.children import Child, child
+from benchmarks.harness import Comparison, Plan, Result, Sample, Side, interleave
+
+NAME: Final = "isolation"
+KEY: Final = "bench-key-0123456789"
+ALONE: Final = "alone"
+SIDES: Final = {"answers": "well", "429": "limiting", "stalls": "stalling", "refuses": "refusing"}
+CALLERS: Final = 64
+PLACES: Final = 16
+QUEUE: Final = 32
+PAUSE: Final = 1.0  # seconds
+SETTLED: Final = 1.5  # seconds until the pressure is what it will be
+COUNT: Final = 1000
+LEAST: Final = 200  # with fewer, a 99th percentile is one request
+CONNECTIONS: Final = 4
+PACE: Final = 0.02  # seconds from an answer to the next request on its connection
+NOBODY: Final = "http://127.0.0.1:9"  # the discard port
+NOTE: Final = f"isolation: {CALLERS} callers on the provider in trouble, {CONNECTIONS} connections on the other one"
+
+
+def run(plan: Plan) -> Result:
+    """Measure every kind of trouble."""
+    return asyncio.run(_measure(plan))
+
+
+async def _measure(plan: Plan) -> Result:
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        upstream = await enter(child("upstream"))
+        trouble = await enter(child("trouble"))
+        routes = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "routes.toml"
+        routes.write_text(_routes(upstream.hello["address"], trouble.hello["address"]), encoding="utf-8")
+        service = await enter(child("tidegate", upstream=upstream.hello["address"] + "/v1", routes_file=str(routes)))
+        address = service.hello["address"]
+        clients = await enter(child("asking", address=address, key=KEY))
+        pressure = await enter(child("asking", address=address, key=KEY))
+        sides = {side: _side(clients, pressure, provider, plan) for side, provider in SIDES.items()}
+        figures = await interleave(plan.rounds, {ALONE: _side(clients, pressure, "", plan), **sides})
+    return Result(tuple(row for metric in ("p50", "p99") for row in _comparison(metric).rows(figures)), (NOTE,))
+
+
+def _side(clients: Child, pressure: Child, provider: str, plan: Plan) -> Side:
+    async def measure() -> Sample:
+        if not provider:
+            return await _timed(clients, plan)
+        await pressure.call("press", model=f"{provider}/m", callers=CALLERS, pause=PAUSE)
+        await asyncio.sleep(SETTLED)
+        timed = await _timed(clients, plan)
+        await pressure.call("release")
+        return timed
+
+    return measure
+
+
+async def _timed(clients: Child, plan: Plan) -> Sample:
+    asked: dict[str, Any] = {
+        "model": "other/m",
+        "count": max(LEAST, plan.scaled(COUNT)),
+        "connections": CONNECTIONS,
+        "pause": PACE,
+    }
+    timed: Mapping[str, float] = await clients.call("measure", **asked)
+    return timed
+
+
+def _routes(upstream: str, trouble: str) -> str:
+    addresses = {"other": upstream, **{name: f"{trouble}/{name}" for name in ("well", "limiting", "stalling")}}
+    addresses["refusing"] = NOBODY
+    table = '[providers.{}]\nkind = "openai"\nbase_url = "{}/v1"\nconcurrency = {}\nqueue = {}\n'
+    return "\n".join(table.format(name, address, PLACES, QUEUE) for name, address in addresses.items())
+
+
+def _comparison(metric: str) -> Comparison:
+    return Comparison(
+        benchmark=NAME,
+        case=f"another provider's requests, {metric}",
+        metric=metric,
+        unit="ms",
+        baseline=ALONE,
+        word="cost",
+    )

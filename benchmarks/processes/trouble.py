@@ -1,0 +1,51 @@
+"""A provider in trouble: an OpenAI-compatible server that answers by its address.
+
+* ``/well/v1``: a short streamed answer.
+* ``/limiting/v1``: 429, as a vendor says it, with a second to wait.
+* ``/stalling/v1``: nothing, until the caller leaves.
+"""
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+
+from benchmarks.processes import control
+from benchmarks.processes.upstream import CONTENT, END, ROLE, SSE
+
+CHAT: Final = "/v1/chat/completions"
+LIMITED: Final = {
+    "retry-after": "1",
+    "x-ratelimit-limit-requests": "60",
+    "x-ratelimit-remaining-requests": "0",
+    "x-ratelimit-reset-requests": "1s",
+}
+
+
+async def well(_request: web.Request) -> web.Response:
+    """Answer at once."""
+    return web.Response(body=ROLE + CONTENT + END, headers=SSE)
+
+
+async def limiting(_request: web.Request) -> web.Response:
+    """Refuse."""
+    return web.Response(status=429, headers=LIMITED)
+
+
+async def stalling(_request: web.Request) -> web.Response:
+    """Never answer."""
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def main() -> None:
+    """Serve until the parent is done."""
+    app = web.Application()
+    app.router.add_post(f"/well{CHAT}", well)
+    app.router.add_post(f"/limiting{CHAT}", limiting)
+    app.router.add_post(f"/stalling{CHAT}", stalling)
+    await control.obey({"address": await control.listen(app)})
+
+
+if __name__ == "__main__":
+    control.run(main())
