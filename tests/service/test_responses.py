@@ -310,6 +310,23 @@ async def test_a_reader_that_waits_is_pinged(service: Service, monkeypatch: pyte
     await wire.leave()
 
 
+async def test_a_stream_is_pinged_before_the_upstream_has_answered(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After long silence the headers are sent, and proxies on the way see life until there is content."""
+    monkeypatch.setattr(sse, "PING_INTERVAL", 0.001)
+    wire = await service.connect("POST", PATH, STREAM)
+    assert (await wire.headers()).startswith("HTTP/1.1 200 ")
+    assert [await wire.chunk() for _ in range(2)] == [b": ping\n"] * 2
+    call = await service.call()
+    await call.say("Hello")
+    await call.end()
+    while (chunk := await wire.chunk()) == b": ping\n":
+        pass
+    assert chunk.startswith(b"event: response.created\n")
+    await wire.leave()
+
+
 async def test_identical_calls_share_an_answer_but_no_names(service: Service) -> None:
     """Each has its own id and notes."""
     same = ASK | {"temperature": 0}
