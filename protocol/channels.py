@@ -4,7 +4,8 @@ A channel is a name within a tenant. It begins to exist with the first word abou
 subscribes, nobody is a member and its history has expired; whoever comes back then meets another epoch.
 """
 
-from typing import Final, Literal, Protocol
+from collections.abc import Iterable
+from typing import Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -20,6 +21,7 @@ MAX_DATA_BYTES: Final = 32 * 1024  # of a publication's JSON
 MAX_INFO_BYTES: Final = 1024  # of what a member says of itself, as JSON
 MAX_PAGE: Final = 1000  # publications of a history at once
 MAX_WAIT: Final = 60.0  # seconds for acknowledgements
+MAX_DEPTH: Final = 64  # levels of free JSON, far from any reader's limit of recursion
 
 NULL: Final = msgspec.Raw(b"null")
 
@@ -316,8 +318,7 @@ def check_name(name: str, path: str, most: int = MAX_NAME) -> None:
         InvalidRequest: it is not 1 to ``most`` printable characters.
     """
     if not 0 < len(name) <= most or not name.isprintable():
-        reason = f"must be 1 to {most} printable characters"
-        raise InvalidRequest(f"`{path}` {reason}", errors=(FieldError(path, reason),))
+        raise _refused(path, f"must be 1 to {most} printable characters")
 
 
 def check_publication(message: Publish) -> None:
@@ -331,12 +332,12 @@ def check_publication(message: Publish) -> None:
     if message.key:
         check_name(message.key, "$.key", MAX_KEY)
     if not 0 <= message.wait <= MAX_WAIT:
-        reason = f"must be within 0..{MAX_WAIT:g} s, got {message.wait:g}"
-        raise InvalidRequest(f"`wait` {reason}", errors=(FieldError("$.wait", reason),))
+        raise _refused("$.wait", f"must be within 0..{MAX_WAIT:g} s, got {message.wait:g}")
     size = len(memoryview(message.data))
     if size > MAX_DATA_BYTES:
         detail = f"`data` is {size} bytes of JSON, and {MAX_DATA_BYTES} is the most"
         raise InvalidRequest(detail, code="publication_too_large", errors=(FieldError("$.data", detail),))
+    _check_json(message.data, "$.data")
 
 
 def check_joining(message: Join) -> None:
@@ -350,5 +351,26 @@ def check_joining(message: Join) -> None:
     if message.peer.user:
         check_name(message.peer.user, "$.user")
     if len(memoryview(message.info)) > MAX_INFO_BYTES:
-        reason = f"must be at most {MAX_INFO_BYTES} bytes of JSON"
-        raise InvalidRequest(f"`info` {reason}", errors=(FieldError("$.info", reason),))
+        raise _refused("$.info", f"must be at most {MAX_INFO_BYTES} bytes of JSON")
+    _check_json(message.info, "$.info")
+
+
+def _check_json(raw: msgspec.Raw, path: str) -> None:
+    """Refuse what could not be read by everybody who gets it."""
+    try:
+        level, depth = [msgspec.json.decode(raw)], 0
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise _refused(path, "must be JSON in UTF-8") from None
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise _refused(path, f"must not be nested deeper than {MAX_DEPTH} levels")
+        level = [below for item in level if isinstance(item, dict | list) for below in _inside(item)]
+
+
+def _inside(item: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return item.values() if isinstance(item, dict) else item
+
+
+def _refused(path: str, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"`{path}` {reason}", errors=(FieldError(path, reason),))

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from actors.channels.channels import ChannelLimits
-from protocol.channels import MAX_DATA_BYTES, GetHistory, Peer, Publish, SubscribeChannel
+from protocol.channels import MAX_DATA_BYTES, GetHistory, Peer, SubscribeChannel
 from protocol.errors import IdempotencyKeyReused, InvalidRequest, Overloaded, UnrecoverablePosition
 from protocol.events import Position
 from protocol.hub import Mode
@@ -346,7 +346,8 @@ def test_who_comes_back_with_it_has_it() -> None:
     assert house.channels.settle(message, receipt) == (Peer("ada", "c1"),)
 
 
-def test_publish_is_a_message() -> None:
-    """Its defaults are those of a plain publication."""
-    message = Publish(tenant=TENANT, channel=ROOM, event="said")
-    assert (bytes(message.data), message.key, message.wait) == (b"null", "", 0.0)
+@pytest.mark.parametrize("data", [b'"\xff"', b"[" * 65 + b"]" * 65, b"{", b"", b"[" * 10_000 + b"]" * 10_000])
+def test_what_not_everybody_could_read_is_refused(data: bytes) -> None:
+    """Not UTF-8, not JSON, or too deep for a client: one publisher can't break the readers."""
+    with pytest.raises(InvalidRequest):
+        House().channels.publish(msgspec.structs.replace(publication(), data=msgspec.Raw(data)))
