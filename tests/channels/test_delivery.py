@@ -6,10 +6,12 @@ import msgspec
 import pytest
 
 from actors.channels.channels import ChannelLimits
+from actors.event_log import EventLog
+from actors.request_stream import RequestStream
 from protocol.channels import MAX_DATA_BYTES, GetHistory, Peer, SubscribeChannel
 from protocol.errors import IdempotencyKeyReused, InvalidRequest, Overloaded, UnrecoverablePosition
-from protocol.events import Position
-from protocol.hub import Mode
+from protocol.events import Position, Started
+from protocol.hub import Mode, Subscribe
 from tests.channels.room import ROOM, TENANT, House, Link, holding, publication
 
 
@@ -127,6 +129,18 @@ def test_readers_share_bytes_and_get_one_write_a_tick() -> None:
     house.publish()
     house.tick()
     assert links[0].writes[-1] is links[1].writes[-1] is links[2].writes[-1]
+
+
+def test_one_write_a_tick_holds_across_requests_and_channels() -> None:
+    """A socket that follows both gets what a tick brings of both in one write."""
+    house, link, log = House(), Link(), EventLog(epoch="k3")
+    house.fanout.subscribe(Subscribe(socket=link, stream=RequestStream("req_1", log)))
+    house.subscribe(link)
+    house.publish()
+    log.append(Started(model="m", created=0))
+    house.tick()
+    assert len(link.writes) == 1
+    assert {frame.get("channel") or frame["requestId"] for frame in link.frames} == {ROOM, "req_1"}
 
 
 def test_a_slow_reader_is_a_cursor_and_catches_up() -> None:

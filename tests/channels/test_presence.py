@@ -163,9 +163,9 @@ def test_a_reader_that_lags_is_told_who_is_there() -> None:
 )
 def test_a_member_that_can_not_be(changes: dict[str, Any]) -> None:
     """A client needs a name, and what it says is bounded and can be read by everybody."""
-    fields = {"socket": Link(), "tenant": TENANT, "channel": ROOM, "peer": Peer("ada", "c1")} | changes
+    join = Join(socket=Link(), tenant=TENANT, channel=ROOM, peer=Peer("ada", "c1"))
     with pytest.raises(InvalidRequest):
-        House().channels.join(Join(**fields))
+        House().channels.join(msgspec.structs.replace(join, **changes))
 
 
 def test_members_and_their_sockets_are_limited() -> None:
