@@ -6,7 +6,7 @@ import msgspec
 
 from protocol.message import Message
 
-Kind = Literal["openai", "anthropic", "local"]
+Kind = Literal["openai", "anthropic", "local", "azure", "bedrock", "vertex"]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -18,12 +18,20 @@ class ProviderSpec(_Table, frozen=True):
     """A provider with a name of its own.
 
     Attributes:
-        kind: the dialect that it speaks; ``local`` is a model on this machine.
-        base_url: its address, for ``openai`` with its ``/v1``; empty for the vendor's own.
-        api_key_env: the environment variable that holds its key; empty for an upstream that wants none.
+        kind: the dialect that it speaks; ``local`` is a model on this machine; ``azure``, ``bedrock`` and ``vertex``
+            are the clouds' own forms of the two dialects.
+        base_url: its address, for ``openai`` and ``vertex`` with its ``/v1``, for ``azure`` the resource's endpoint;
+            empty for the vendor's own.
+        api_key_env: the environment variable that holds its key; empty for an upstream that wants none, and for the
+            credentials that a cloud's own chain finds.
         models: the only models that it accepts, and lists; empty for every name, with none listed.
         path: for ``local`` only: a GGUF file; empty for the installed model.
-        price_id: under which provider's name prices are looked up; empty for none, so that its answers have no cost.
+        api_version: for ``azure`` only: its API's, a date.
+        region: for ``bedrock`` and ``vertex`` only: the cloud's.
+        project: for ``vertex`` only: Google Cloud's.
+        profile: for ``bedrock`` only: of AWS's configuration; empty for the default one.
+        price_id: under which provider's name prices are looked up; empty for a cloud's own, and else for none, so that
+            its answers have no cost.
         concurrency: calls under way at once; None for what every provider has.
         queue: calls that may wait for a place; None for what every provider has.
     """
@@ -33,6 +41,10 @@ class ProviderSpec(_Table, frozen=True):
     api_key_env: str = ""
     models: tuple[str, ...] = ()
     path: str = ""
+    api_version: str = ""
+    region: str = ""
+    project: str = ""
+    profile: str = ""
     price_id: str = ""
     concurrency: Annotated[int, msgspec.Meta(ge=1)] | None = None
     queue: Annotated[int, msgspec.Meta(ge=0)] | None = None
@@ -75,6 +87,31 @@ class Route(_Table, frozen=True):
     order: Literal["listed", "weighted"] = "listed"
 
 
+class EmbeddingRoute(_Table, frozen=True):
+    """What an alias stands for where texts are embedded.
+
+    Vectors of different models can't be compared. So the targets are one model, by the names that they have for it.
+
+    Attributes:
+        targets: as ``provider/model``; the first one is asked, and the next one where it fails.
+        same_space: says that models of different names are one and the same.
+
+    Raises:
+        ValueError: the models have different names, and nobody says that they are the same.
+    """
+
+    targets: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    same_space: bool = False
+
+    def __post_init__(self) -> None:
+        models = sorted({target.partition("/")[2] for target in self.targets})
+        if len(models) > 1 and not self.same_space:
+            raise ValueError(
+                f"{' and '.join(models)}: vectors of different models can't be compared; "
+                "`same_space = true` says that these are one model"
+            )
+
+
 class Routes(_Table, frozen=True):
     """Everything that can be asked for by a name of the operator's.
 
@@ -82,11 +119,13 @@ class Routes(_Table, frozen=True):
         default: what the model name ``default`` means: an alias or ``provider/model``; empty for the gateway's own.
         providers: by name; one of a built-in provider's name takes its place.
         routes: by alias.
+        embeddings: by alias, for texts that are to be embedded.
     """
 
     default: str = ""
     providers: dict[str, ProviderSpec] = {}
     routes: dict[str, Route] = {}
+    embeddings: dict[str, EmbeddingRoute] = {}
 
 
 class SetRoutes(Message[None], frozen=True):

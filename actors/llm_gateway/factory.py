@@ -3,13 +3,13 @@
 import os
 import random
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from actors.llm_gateway.gateway import Limits, LLMGateway
+from actors.llm_gateway.named import NamedProviders, patient
 from actors.llm_gateway.provider import (
     BETWEEN_CHUNKS_TIMEOUT,
     CONNECT_TIMEOUT,
@@ -21,7 +21,7 @@ from actors.llm_gateway.provider import (
 )
 from actors.llm_gateway.retry import RetryPolicy
 from protocol.errors import ConfigurationError
-from protocol.routes import ProviderSpec, Routes
+from protocol.routes import Routes
 
 if TYPE_CHECKING:
     from actors.llm_gateway.wire.client import WireClient
@@ -95,11 +95,14 @@ def build_gateway(config: GatewayConfig) -> Callable[[], LLMGateway]:
 
         wire = WireClient(max_connections=0)
         providers, model = _providers(config, name, wire)
+        named = NamedProviders(
+            wire, deadlines=_deadlines(config), secrets=config.secrets, local_model_path=config.local_model_path
+        )
         return LLMGateway(
             providers,
             default_model=model,
             routes=config.routes,
-            make_provider=partial(_named, config, wire),
+            make_provider=named,
             limits=limits,
             retry=config.retry,
             draw=config.draw,
@@ -162,7 +165,7 @@ def _providers(config: GatewayConfig, default: str, wire: "WireClient") -> tuple
         wire,
         path=config.local_model_path,
         eager=default == "local",
-        deadlines=_patient(deadlines),
+        deadlines=patient(deadlines),
     )
     providers["local"] = own_model
     own = {
@@ -175,45 +178,9 @@ def _providers(config: GatewayConfig, default: str, wire: "WireClient") -> tuple
     return providers, model if slash and prefix in providers else f"{default}/{model}"
 
 
-def _named(config: GatewayConfig, wire: "WireClient", name: str, spec: ProviderSpec) -> Provider:
-    """Return a provider that the routes name."""
-    from actors.llm_gateway.providers import anthropic, local, openai  # noqa: PLC0415 - as in build_gateway
-
-    where = f"providers.{name}"
-    if not name or "/" in name:
-        raise ConfigurationError(f"{where}: a provider's name is not empty and has no slash")
-    deadlines = _deadlines(config)
-    if spec.kind == "local":
-        if spec.base_url or spec.api_key_env or spec.models:
-            raise ConfigurationError(f"{where}: a local provider has a path, and no address, key or list of models")
-        path = Path(spec.path) if spec.path else config.local_model_path
-        return local.LocalProvider(wire, path=path, eager=False, deadlines=_patient(deadlines), name=name)
-    if spec.path:
-        raise ConfigurationError(f"{where}.path: only a local provider has one")
-    key = config.secrets(spec.api_key_env) if spec.api_key_env else ""
-    if key is None:
-        raise ConfigurationError(f"{where}.api_key_env: {spec.api_key_env} is not set")
-    own = openai if spec.kind == "openai" else anthropic
-    make = openai.OpenAIProvider if spec.kind == "openai" else anthropic.AnthropicProvider
-    return make(
-        wire,
-        base_url=spec.base_url or own.BASE_URL,
-        api_key=key,
-        models=spec.models,
-        deadlines=deadlines,
-        name=name,
-        price_id=spec.price_id,
-    )
-
-
 def _deadlines(config: GatewayConfig) -> Deadlines:
     return Deadlines(
         connect=config.connect_timeout,
         first_token=config.first_token_timeout,
         between_chunks=config.idle_timeout,
     )
-
-
-def _patient(deadlines: Deadlines) -> Deadlines:
-    """Return deadlines for a model that may have to be loaded first."""
-    return msgspec.structs.replace(deadlines, first_token=None)

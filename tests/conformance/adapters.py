@@ -6,11 +6,15 @@ from pathlib import Path
 
 from actors.llm_gateway.provider import Deadlines, Provider, State
 from actors.llm_gateway.providers.anthropic import AnthropicProvider
+from actors.llm_gateway.providers.azure import AzureProvider
+from actors.llm_gateway.providers.bedrock import BedrockProvider
 from actors.llm_gateway.providers.local import LocalProvider
 from actors.llm_gateway.providers.local_process import Address, LocalProcess
 from actors.llm_gateway.providers.openai import OpenAIProvider
+from actors.llm_gateway.providers.vertex import VertexProvider
 from actors.llm_gateway.wire.client import WireClient
 from actors.testing import ScriptedUpstream
+from protocol.routes import ProviderSpec
 
 KEY = "upstream-key"
 
@@ -24,12 +28,15 @@ class Adapter:
         model: one that it accepts; where it has prices, one whose price is known.
         make: makes it, with these deadlines, in front of this upstream.
         price_id: under which name its prices are; empty for none.
+        surfaces: those at which it goes through every fault; empty for all. Whatever is on our own wire and has a known
+            reader needs one of each vendor only.
     """
 
     name: str
     model: str
     make: Callable[[WireClient, ScriptedUpstream, Deadlines], Provider]
     price_id: str = ""
+    surfaces: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:
@@ -72,8 +79,31 @@ def local(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) ->
     return provider
 
 
+def azure(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) -> Provider:
+    """OpenAI's dialect at Azure's addresses."""
+    spec = ProviderSpec(kind="azure", base_url=upstream.cloud_url, api_version="2024-10-21")
+    return AzureProvider(wire, spec, api_key=KEY, deadlines=deadlines)
+
+
+def bedrock(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) -> Provider:
+    """Anthropic's dialect in AWS's event stream."""
+    spec = ProviderSpec(kind="bedrock", base_url=upstream.cloud_url, region="us-east-1")
+    return BedrockProvider(wire, spec, api_key=KEY, deadlines=deadlines)
+
+
+def vertex(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) -> Provider:
+    """Anthropic's dialect at Google's addresses."""
+    spec = ProviderSpec(kind="vertex", base_url=f"{upstream.cloud_url}/v1", project="p", region="us-east5")
+    return VertexProvider(wire, spec, api_key=KEY, deadlines=deadlines)
+
+
+ONE_OF_EACH = ("native", "openai_streamed", "anthropic_whole")
+
 ADAPTERS = (
     Adapter("openai", "gpt-4o-mini", openai, "openai"),
     Adapter("anthropic", "claude-haiku-4-5", anthropic, "anthropic"),
     Adapter("local", "scripted", local),
+    Adapter("azure", "gpt-4o-mini", azure, "azure", ONE_OF_EACH),
+    Adapter("bedrock", "anthropic.claude-haiku-4-5-20251001-v1:0", bedrock, "aws", ONE_OF_EACH),
+    Adapter("vertex", "claude-haiku-4-5@20251001", vertex, "google", ONE_OF_EACH),
 )

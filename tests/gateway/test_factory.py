@@ -1,10 +1,13 @@
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from actors.llm_gateway import GatewayConfig, LLMGateway, build_gateway
+from actors.llm_gateway import Deadlines, GatewayConfig, LLMGateway, build_gateway
 from actors.llm_gateway.factory import default_provider
+from actors.llm_gateway.named import NamedProviders
+from actors.llm_gateway.wire.client import WireClient
 from actors.runtime.testing import TestSystem
 from actors.testing import Received, ScriptedUpstream
 from protocol.errors import ConfigurationError
@@ -99,7 +102,18 @@ async def test_a_named_provider_has_its_own_address_and_key(upstream: ScriptedUp
     ("name", "spec", "says"),
     [
         ("mine", ProviderSpec(kind="openai", api_key_env="NO_KEY"), r"providers\.mine\.api_key_env: NO_KEY is not set"),
-        ("mine", ProviderSpec(kind="openai", path="m.gguf"), r"providers\.mine\.path"),
+        ("mine", ProviderSpec(kind="openai", path="m.gguf"), r"providers\.mine\.path: it is for local, not for openai"),
+        (
+            "mine",
+            ProviderSpec(kind="openai", region="eu"),
+            r"mine\.region: it is for bedrock and vertex, not for openai",
+        ),
+        ("mine", ProviderSpec(kind="vertex", profile="p"), r"mine\.profile: it is for bedrock, not for vertex"),
+        ("mine", ProviderSpec(kind="azure", base_url=ELSEWHERE), r"mine\.api_version: azure needs one"),
+        ("mine", ProviderSpec(kind="azure", api_version="v"), r"mine\.base_url: azure needs one"),
+        ("mine", ProviderSpec(kind="bedrock"), r"mine\.region: bedrock needs one"),
+        ("mine", ProviderSpec(kind="vertex", region="eu"), r"mine\.project: vertex needs one"),
+        ("mine", ProviderSpec(kind="bedrock", region="r", profile="p", api_key_env="K"), r"mine: a profile is for"),
         ("mine", ProviderSpec(kind="local", base_url=ELSEWHERE), r"providers\.mine: a local provider has a path"),
         ("a/b", ProviderSpec(kind="openai"), r"providers\.a/b: .* no slash"),
     ],
@@ -110,6 +124,33 @@ async def test_a_named_provider_that_makes_no_sense_is_a_mistake(name: str, spec
     async with TestSystem() as system:
         with pytest.raises(ConfigurationError, match=says):
             system.spawn(build_gateway(config), name="llm-gateway")
+
+
+async def test_a_cloud_has_its_own_address_key_and_price(upstream: ScriptedUpstream) -> None:
+    """Its prices are looked up under the cloud's name, unless another is named."""
+    spec = ProviderSpec(kind="azure", base_url=upstream.cloud_url, api_version="2024-10-21", api_key_env="MY_KEY")
+    received = await asked(spec, upstream, secrets={"MY_KEY": "k-1"}.get)
+    assert received.headers["api-key"] == "k-1"
+    assert received.path == "/openai/deployments/some/model/chat/completions"
+
+
+@pytest.mark.parametrize(
+    ("spec", "price_id"),
+    [
+        (ProviderSpec(kind="azure", base_url=ELSEWHERE, api_version="v"), "azure"),
+        (ProviderSpec(kind="bedrock", region="eu-west-3"), "aws"),
+        (ProviderSpec(kind="vertex", region="global", project="p"), "google"),
+        (ProviderSpec(kind="vertex", region="global", project="p", price_id="anthropic"), "anthropic"),
+    ],
+)
+def test_a_cloud_whose_package_is_missing(spec: ProviderSpec, price_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It names the extra, before anything is asked; a key needs no such package."""
+    make = NamedProviders(WireClient(), deadlines=Deadlines(), secrets={"KEY": "k"}.get, local_model_path=None)
+    assert make("mine", spec).price_id == price_id
+    monkeypatch.setattr("actors.llm_gateway.named.find_spec", lambda _: None)
+    assert make("mine", msgspec.structs.replace(spec, api_key_env="KEY")).name == "mine"
+    with pytest.raises(ConfigurationError, match=rf"providers\.mine: .*pip install 'tidegate\[{spec.kind}\]'"):
+        make("mine", spec)
 
 
 async def test_a_named_local_model_is_its_file() -> None:

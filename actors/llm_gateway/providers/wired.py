@@ -7,13 +7,11 @@ from actors.llm_gateway.wire.client import WireClient, WireStream
 from protocol.upstream import AnswerReader
 
 
-class WiredProvider:
-    """All of a ``Provider`` but its dialect: a subclass adds ``stream``.
+class OnWire:
+    """All of a ``Provider`` but how it asks.
 
     Args:
         wire: the shared client.
-        url: where requests are posted to.
-        credentials: the headers that every request carries.
         models: the only ones it accepts, and lists; empty for every name with none listed; None for every name with
             ``default_model`` listed.
         default_model: the vendor's own.
@@ -26,10 +24,8 @@ class WiredProvider:
         self,
         wire: WireClient,
         *,
-        url: str,
-        credentials: Mapping[str, str],
         models: tuple[str, ...] | None,
-        default_model: str,
+        default_model: str = "",
         deadlines: Deadlines | None,
         name: str,
         price_id: str,
@@ -40,8 +36,6 @@ class WiredProvider:
         self.price_id = price_id
         self._any = not models
         self._wire = wire
-        self._url = url
-        self._credentials = credentials
 
     async def open(self) -> None:
         """Open the wire."""
@@ -58,6 +52,35 @@ class WiredProvider:
     def status(self) -> tuple[State, str]:
         """Always ready: how the upstream is shows in its answers."""
         return "ready", ""
+
+
+class WiredProvider(OnWire):
+    """All of a ``Provider`` but its dialect: a subclass adds ``stream``.
+
+    Args:
+        wire: the shared client.
+        url: where requests are posted to.
+        credentials: the headers that every request carries.
+        models: as for ``OnWire``; so are ``default_model``, ``deadlines``, ``name`` and ``price_id``.
+    """
+
+    def __init__(
+        self,
+        wire: WireClient,
+        *,
+        url: str,
+        credentials: Mapping[str, str],
+        models: tuple[str, ...] | None,
+        default_model: str,
+        deadlines: Deadlines | None,
+        name: str,
+        price_id: str,
+    ) -> None:
+        super().__init__(
+            wire, models=models, default_model=default_model, deadlines=deadlines, name=name, price_id=price_id
+        )
+        self._url = url
+        self._credentials = credentials
 
     def _send(self, body: bytes, headers: Mapping[str, str], answer: AnswerReader) -> WireStream:
         headers = {**self._credentials, **headers}

@@ -1,0 +1,61 @@
+"""Azure OpenAI: deployments at an endpoint of one's own, by key or by Entra ID, through the ``openai`` package."""
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import ClassVar, Final
+
+import msgspec
+
+from actors.llm_gateway.providers.sdk import NO_RETRIES, Connected, SdkProvider
+from actors.llm_gateway.wire.client import WireStream
+from protocol.llm import ChatRequest
+from protocol.openai_upstream import ChatReader, chat_body
+
+SCOPE: Final = "https://cognitiveservices.azure.com/.default"
+TOKENS_FIELD: Final = "max_completion_tokens"
+
+
+class AzureProvider(SdkProvider):
+    """Chat completions of the deployments of an Azure resource: a ``Provider``. A model is a deployment's name.
+
+    Of the spec it takes ``base_url``, the resource's endpoint, and ``api_version``. Without a key it asks for tokens as
+    ``azure-identity`` does by default: by the environment, a workload or managed identity, or the command line's login.
+    """
+
+    path: ClassVar[str] = "/chat/completions"
+    priced_as: ClassVar[str] = "azure"
+
+    def stream(
+        self, request: ChatRequest, model: str, headers: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[WireStream]:
+        """Send ``request`` as a streamed chat completion."""
+        body = msgspec.json.decode(chat_body(request, model, tokens_field=TOKENS_FIELD))
+        return self._send(body, headers, ChatReader())
+
+    def _connect(self) -> Connected:
+        from openai import AsyncAzureOpenAI  # noqa: PLC0415 - a second
+
+        from actors.llm_gateway.providers.unsent import Response, UnsentClient  # noqa: PLC0415 - the same
+
+        spec = self._spec
+        if self._api_key:
+            client = AsyncAzureOpenAI(
+                azure_endpoint=spec.base_url,
+                api_version=spec.api_version,
+                api_key=self._api_key,
+                max_retries=NO_RETRIES,
+                http_client=UnsentClient(),
+            )
+            return Connected(client, Response)
+        from azure.core.exceptions import ServiceRequestError, ServiceResponseError  # noqa: PLC0415 - an extra
+        from azure.identity.aio import DefaultAzureCredential, get_bearer_token_provider  # noqa: PLC0415 - the same
+
+        credential = DefaultAzureCredential()
+        client = AsyncAzureOpenAI(
+            azure_endpoint=spec.base_url,
+            api_version=spec.api_version,
+            azure_ad_token_provider=get_bearer_token_provider(credential, SCOPE),
+            max_retries=NO_RETRIES,
+            http_client=UnsentClient(),
+        )
+        return Connected(client, Response, (ServiceRequestError, ServiceResponseError), credential.close)

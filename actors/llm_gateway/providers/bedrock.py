@@ -1,0 +1,104 @@
+"""Anthropic's models on Amazon Bedrock, by AWS's credentials or a key, through the ``anthropic`` package."""
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import ClassVar, Final
+
+import msgspec
+
+from actors.llm_gateway.providers.sdk import NO_RETRIES, Connected, SdkProvider
+from actors.llm_gateway.wire.client import WireStream
+from actors.llm_gateway.wire.eventstream import CONTENT_TYPE, EventMessage, MessageSplitter
+from actors.llm_gateway.wire.sse import Splitter
+from protocol.anthropic import MessagesReader, messages_body
+from protocol.llm import ChatRequest
+
+VERSION: Final = "bedrock-2023-05-31"
+
+_ERRORS: Final = {
+    "modeltimeoutexception": "timeout_error",
+    "serviceunavailableexception": "overloaded_error",
+    "throttlingexception": "rate_limit_error",
+    "validationexception": "invalid_request_error",
+}
+
+
+class _Chunk(msgspec.Struct):
+    bytes: bytes
+
+
+_chunk = msgspec.json.Decoder(_Chunk).decode
+
+
+class BedrockSplitter:
+    """Turns AWS's event stream into the data of Anthropic's events; an exception becomes the event of an error.
+
+    Args:
+        limit: the most bytes of one message.
+    """
+
+    __slots__ = ("_messages",)
+    content_type: ClassVar[str] = CONTENT_TYPE
+
+    def __init__(self, limit: int) -> None:
+        self._messages = MessageSplitter(limit)
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the data of every event that ``chunk`` completes, in order.
+
+        Raises:
+            ProviderError: as ``MessageSplitter``.
+        """
+        return [_data(message) for message in self._messages.feed(chunk)]
+
+
+def _data(message: EventMessage) -> bytes:
+    headers = message.headers
+    if headers.get(":message-type") == "event":
+        try:
+            return _chunk(message.payload).bytes
+        except msgspec.DecodeError:
+            return message.payload  # no event: whoever reads it says so
+    name = headers.get(":exception-type") or headers.get(":error-code", "")
+    error = {"type": _ERRORS.get(name.lower(), "api_error")}
+    return msgspec.json.encode({"type": "error", "error": error})
+
+
+class BedrockProvider(SdkProvider):
+    """Messages of Anthropic's models on Bedrock: a ``Provider``. A model is a model's id, or an inference profile's.
+
+    Of the spec it takes ``region``, ``profile``, and ``base_url`` in the place of the region's. Without a key it signs
+    with what AWS's chain of credentials finds: the environment, the profile, a container's or an instance's role.
+    """
+
+    path: ClassVar[str] = "/v1/messages"
+    priced_as: ClassVar[str] = "aws"
+    framing: ClassVar[type[Splitter]] = BedrockSplitter
+
+    def stream(
+        self, request: ChatRequest, model: str, headers: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[WireStream]:
+        """Send ``request`` as a streamed message."""
+        body = msgspec.json.decode(messages_body(request, model))
+        return self._send({**body, "anthropic_version": VERSION}, headers, MessagesReader())
+
+    def _connect(self) -> Connected:
+        from anthropic import AsyncAnthropicBedrock  # noqa: PLC0415 - two seconds
+
+        from actors.llm_gateway.providers.unsent import Response, UnsentClient  # noqa: PLC0415 - the same
+
+        spec = self._spec
+        client = AsyncAnthropicBedrock(
+            aws_region=spec.region,
+            aws_profile=spec.profile or None,
+            api_key=self._api_key or None,
+            base_url=spec.base_url or f"https://bedrock-runtime.{spec.region}.amazonaws.com",
+            max_retries=NO_RETRIES,
+            http_client=UnsentClient(),
+            open_telemetry=False,
+        )
+        if self._api_key:
+            return Connected(client, Response)
+        from botocore.exceptions import HTTPClientError  # noqa: PLC0415 - an extra
+
+        return Connected(client, Response, (HTTPClientError,))

@@ -1,0 +1,171 @@
+"""What the providers have in common whose requests a vendor's package writes: credentials, signature, address."""
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import msgspec
+from yarl import URL
+
+from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.providers.wired import OnWire
+from actors.llm_gateway.wire.client import WireClient, WireStream
+from actors.llm_gateway.wire.sse import EventSplitter, Splitter
+from protocol.errors import ProviderError
+from protocol.routes import ProviderSpec
+from protocol.upstream import AnswerReader
+
+if TYPE_CHECKING:
+    import httpx2
+    from anthropic import AsyncAnthropicBedrock, AsyncAnthropicVertex
+    from openai import AsyncAzureOpenAI
+
+    SdkClient = AsyncAzureOpenAI | AsyncAnthropicBedrock | AsyncAnthropicVertex
+
+NO_RETRIES: Final = 0
+NO_SEGMENT: Final = ("", ".", "..")  # a model's name becomes a part of the address
+HOP: Final = frozenset({"connection", "keep-alive"})  # of one connection, which is ours
+
+_log = logging.getLogger("tidegate.gateway")
+
+
+class Connected(msgspec.Struct, frozen=True):
+    """A vendor's client, ready for use.
+
+    Attributes:
+        client: it sends nothing itself: its HTTP client is an ``UnsentClient``.
+        response: what it then returns.
+        unreachable: what is raised when credentials can't be got, for now, because their source can't be reached.
+        close: lets go of what is kept beside the client.
+    """
+
+    client: "SdkClient"
+    response: "type[httpx2.Response]"
+    unreachable: tuple[type[Exception], ...] = ()
+    close: Callable[[], Any] | None = None
+
+
+class SdkProvider(OnWire, ABC):
+    """All of a ``Provider`` but its dialect and its client: a subclass adds ``stream`` and ``_connect``.
+
+    The vendor's package is imported with the first request, in a thread, for that takes seconds. It makes of our body
+    the request that its service wants, address, credentials and signature included; that request goes out, and its
+    answer is read, on our own wire, so that deadlines, failures, closing and retries are what they are everywhere.
+
+    Args:
+        wire: the shared client.
+        spec: what the routes' file says of it; fields without a meaning for its kind are not looked at.
+        api_key: empty for the credentials that its vendor's own chain finds.
+        deadlines: how long it may be silent; until the first token, with the first import and the credentials.
+        name: its name; empty for that of its kind.
+
+    Attributes:
+        path: what the vendor's client calls the endpoint.
+        priced_as: under which name its prices are looked up where the spec says nothing.
+        framing: takes an answer's stream apart.
+    """
+
+    path: ClassVar[str]
+    priced_as: ClassVar[str]
+    framing: ClassVar[type[Splitter]] = EventSplitter
+
+    def __init__(
+        self,
+        wire: WireClient,
+        spec: ProviderSpec,
+        *,
+        api_key: str = "",
+        deadlines: Deadlines | None = None,
+        name: str = "",
+    ) -> None:
+        super().__init__(
+            wire,
+            models=spec.models,
+            deadlines=deadlines,
+            name=name or spec.kind,
+            price_id=spec.price_id or self.priced_as,
+        )
+        self._spec = spec
+        self._api_key = api_key
+        self._connected: Connected | None = None
+        self._opened = False
+        self._refused = False
+        self._turn = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Open the wire; nothing is imported yet."""
+        self._opened = True
+        await super().open()
+
+    async def close(self) -> None:
+        """Close the vendor's client, and the wire."""
+        self._opened = False
+        connected, self._connected = self._connected, None
+        if connected is not None:
+            await connected.client.close()
+            if connected.close is not None:
+                await connected.close()
+        await super().close()
+
+    def accepts(self, model: str) -> bool:
+        """Whether ``model`` may be asked for, and can be a part of an address."""
+        return super().accepts(model) and model.partition(";")[0] not in NO_SEGMENT
+
+    @abstractmethod
+    def _connect(self) -> Connected:
+        """Import the package and make its client; called in a thread."""
+
+    @asynccontextmanager
+    async def _send(
+        self, body: Mapping[str, Any], headers: Mapping[str, str], answer: AnswerReader
+    ) -> AsyncIterator[WireStream]:
+        request = await self._written(body, headers)
+        sent = {name: value for name, value in request.headers.items() if name not in HOP}
+        async with self._wire.stream(
+            URL(str(request.url), encoded=True),
+            request.content,
+            sent,
+            answer,
+            connect_timeout=self.deadlines.connect,
+            framing=self.framing,
+        ) as stream:
+            yield stream
+
+    async def _written(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> "httpx2.Request":
+        """Return the request as it has to go out. One is written at a time, so that credentials are renewed once.
+
+        Raises:
+            ProviderError: ``provider_credentials``: there are none; ``provider_unavailable``: their source can't be
+                reached.
+        """
+        headers = {"accept-encoding": "identity", "accept": self.framing.content_type, **headers}
+        async with self._turn:
+            try:
+                connected = await self._ready()
+                response = await connected.client.post(
+                    self.path, cast_to=connected.response, body=body, options={"headers": headers}
+                )
+            except ProviderError:
+                raise
+            except Exception as error:
+                raise self._failure(error) from error
+        self._refused = False
+        return response.request
+
+    async def _ready(self) -> Connected:
+        if not self._opened:
+            raise ProviderError(code="provider_unavailable")
+        if self._connected is None:
+            self._connected = await asyncio.to_thread(self._connect)
+        return self._connected
+
+    def _failure(self, error: Exception) -> ProviderError:
+        """Return what a failure to write a request is: nothing but getting credentials can fail."""
+        unreachable = self._connected is not None and isinstance(error, self._connected.unreachable)
+        if not self._refused:
+            self._refused = True
+            _log.warning("%s has no credentials: %s: %s", self.name, type(error).__name__, error)
+        return ProviderError(code="provider_unavailable" if unreachable else "provider_credentials")
