@@ -3,19 +3,33 @@
 In what an upstream says, fields that we don't know are ignored; nothing of an upstream's error text is passed on.
 """
 
+import base64
 from typing import Any, Final
 
 import msgspec
 
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta
-from protocol.llm import ChatMessage, ChatRequest, ContentPart, FinishReason, ReasoningPart, TextPart, Usage
-from protocol.upstream import Pieces
+from protocol.llm import (
+    ChatMessage,
+    ChatRequest,
+    ContentPart,
+    FilePart,
+    FinishReason,
+    ImagePart,
+    ReasoningPart,
+    TextPart,
+    Usage,
+    Vendor,
+    VendorPart,
+)
+from protocol.upstream import Pieces, unsaid
 
-DIALECT: Final = "anthropic"
+DIALECT: Final[Vendor] = "anthropic"
 VERSION: Final = "2023-06-01"
 DEFAULT_MAX_TOKENS: Final = 4096  # the dialect has no default of its own
 MAX_TEMPERATURE: Final = 1.0
+BETAS: Final = "anthropic_beta"  # in ``ChatRequest.extra``, the features that a client has asked for in a header
 UNREADABLE: Final = "INVALID_JSON"  # the vendor's advice for arguments that are no JSON object: the text under this key
 
 _json = msgspec.json.Encoder().encode
@@ -25,13 +39,17 @@ _json = msgspec.json.Encoder().encode
 
 
 def messages_body(request: ChatRequest, model: str) -> bytes:
-    """Return the body of a streamed ``POST /v1/messages``. A seed has no place in this dialect and is left out."""
+    """Return the body of a streamed ``POST /v1/messages``, without what :func:`betas_of` is for.
+
+    A seed has no place in this dialect and is left out.
+    """
     body: dict[str, Any] = dict(request.extra) if request.dialect == DIALECT else {}
+    body.pop(BETAS, None)
     body["model"] = model
     body["max_tokens"] = request.max_tokens or DEFAULT_MAX_TOKENS
     body["messages"] = _turns(request.messages)
     body["stream"] = True
-    system = "\n\n".join(_text(message) for message in request.messages if message.role == "system")
+    system = _system(request.messages)
     if system:
         body["system"] = system
     if request.temperature is not None:
@@ -46,6 +64,7 @@ def messages_body(request: ChatRequest, model: str) -> bytes:
                 "name": tool.name,
                 "description": tool.description,
                 "input_schema": tool.parameters or {"type": "object"},
+                **tool.extra.get(DIALECT, {}),
             }
             for tool in request.tools
         ]
@@ -55,6 +74,11 @@ def messages_body(request: ChatRequest, model: str) -> bytes:
         form = {"type": "json_schema", "schema": request.schema}
         body["output_config"] = {**body.get("output_config", {}), "format": form}
     return _json(body)
+
+
+def betas_of(request: ChatRequest) -> tuple[str, ...]:
+    """Return the vendor's features that a client of this dialect has asked for beside the body."""
+    return tuple(request.extra.get(BETAS, ())) if request.dialect == DIALECT else ()
 
 
 def _tool_choice(choice: str) -> dict[str, str]:
@@ -72,13 +96,32 @@ def _turns(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
         if message.role == "tool":
             if not results:
                 turns.append({"role": "user", "content": results})
-            results.append({"type": "tool_result", "tool_use_id": message.tool_call_id, "content": _content(message)})
+            results.append(_result(message))
             continue
         results = []
         content = _content(message)
         if content or not message.content:
             turns.append({"role": message.role, "content": content})
     return turns
+
+
+def _result(message: ChatMessage) -> dict[str, Any]:
+    result = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": _content(message)}
+    failed = {"is_error": True} if message.is_error else {}
+    return {**result, **failed, **message.extra.get(DIALECT, {})}
+
+
+def _system(messages: tuple[ChatMessage, ...]) -> str | list[dict[str, Any]]:
+    """Return what the system's messages say: a text, or blocks where one of them is marked."""
+    said = [message for message in messages if message.role == "system"]
+    parts = [part for message in said if not isinstance(message.content, str) for part in message.content]
+    if not any(isinstance(part, TextPart) and DIALECT in part.extra for part in parts):
+        return "\n\n".join(map(_text, said))
+    blocks: list[dict[str, Any]] = []
+    for message in said:
+        content = message.content
+        blocks += [_part(part) for part in ((TextPart(text=content),) if isinstance(content, str) else content)]
+    return blocks
 
 
 def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
@@ -88,7 +131,13 @@ def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
     parts = (TextPart(text=content),) if isinstance(content, str) else content
     blocks = [_part(part) for part in parts if _said(part) and not (isinstance(part, TextPart) and not part.text)]
     blocks.extend(
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": tool_input(call.arguments)}
+        {
+            "type": "tool_use",
+            "id": call.id,
+            "name": call.name,
+            "input": tool_input(call.arguments),
+            **call.extra.get(DIALECT, {}),
+        }
         for call in message.tool_calls
     )
     return blocks
@@ -107,15 +156,42 @@ def thinking(part: ReasoningPart) -> dict[str, Any]:
 
 
 def _part(part: ContentPart) -> dict[str, Any]:
-    if isinstance(part, TextPart):
-        return {"type": "text", "text": part.text}
     if isinstance(part, ReasoningPart):
         return thinking(part)
-    head, comma, encoded = part.url.partition(",")
+    if isinstance(part, VendorPart):
+        if part.dialect != DIALECT:
+            raise unsaid(part, DIALECT)
+        return part.value
+    if isinstance(part, TextPart):
+        block: dict[str, Any] = {"type": "text", "text": part.text}
+    elif isinstance(part, ImagePart):
+        block = {"type": "image", "source": _source(part.url)}
+    else:
+        block = _document(part)
+    return {**block, **part.extra.get(DIALECT, {})}
+
+
+def _source(url: str) -> dict[str, str]:
+    head, comma, encoded = url.partition(",")
     if comma and head.startswith("data:") and head.endswith(";base64"):
         media_type = head.removeprefix("data:").removesuffix(";base64")
-        return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": encoded}}
-    return {"type": "image", "source": {"type": "url", "url": part.url}}
+        return {"type": "base64", "media_type": media_type, "data": encoded}
+    return {"type": "url", "url": url}
+
+
+def _document(part: FilePart) -> dict[str, Any]:
+    """Return a document: what is said to be text becomes text, since the dialect takes only PDFs as data."""
+    source = _source(part.url)
+    text = part.text
+    if not text and source.get("media_type", "").startswith("text/"):
+        try:
+            text = base64.b64decode(source["data"], validate=True).decode()
+        except ValueError as error:
+            raise unsaid(part, DIALECT) from error
+    if text:
+        source = {"type": "text", "media_type": "text/plain", "data": text}
+    title = {"title": part.filename} if part.filename else {}
+    return {"type": "document", "source": source, **title}
 
 
 def _text(message: ChatMessage) -> str:

@@ -1,17 +1,31 @@
 """Anthropic's messages dialect as its clients speak it: what they send us. ``anthropic_answer`` has what they read.
 
 Only values and their mapping to the canonical model. Top-level fields that we don't know are kept in
-``ChatRequest.extra``, for an upstream of the same dialect; what blocks have beside their content is not looked at.
+``ChatRequest.extra``, for an upstream of the same dialect, and so is what a block or a tool is marked with.
 """
 
+import re
 from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
-from protocol.anthropic import DIALECT
+from protocol.anthropic import BETAS, DIALECT
 from protocol.errors import InvalidRequest
-from protocol.llm import ChatMessage, ChatRequest, ContentPart, ImagePart, ReasoningPart, TextPart, Tool, ToolCall
+from protocol.llm import (
+    ChatMessage,
+    ChatRequest,
+    ContentPart,
+    Extra,
+    FilePart,
+    ImagePart,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    VendorPart,
+)
+from protocol.marks import marks_of
 from protocol.validation import at, misfit
 
 CHOICES: Final = {"auto": "auto", "none": "none", "any": "required"}
@@ -26,23 +40,57 @@ class _Url(msgspec.Struct, frozen=True, tag_field="type", tag="url"):
     url: str
 
 
-class _Text(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+class _PlainText(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+    data: str
+
+
+class _Content(msgspec.Struct, frozen=True, tag_field="type", tag="content"):
+    content: Any
+
+
+class _Uploaded(msgspec.Struct, frozen=True, tag_field="type", tag="file"):
+    file_id: str
+
+
+class _Marked(msgspec.Struct, frozen=True, kw_only=True):
+    """A block that may have marks for the vendor beside its content."""
+
+    cache_control: dict[str, Any] | None = None
+
+
+class _Text(_Marked, frozen=True, tag_field="type", tag="text"):
     text: str
+    citations: list[Any] | None = None
 
 
-class _Image(msgspec.Struct, frozen=True, tag_field="type", tag="image"):
-    source: _Base64 | _Url
+class _Image(_Marked, frozen=True, tag_field="type", tag="image"):
+    source: _Base64 | _Url | _Uploaded
 
 
-class _ToolUse(msgspec.Struct, frozen=True, tag_field="type", tag="tool_use"):
+class _Document(_Marked, frozen=True, tag_field="type", tag="document"):
+    source: _Base64 | _Url | _PlainText | _Content | _Uploaded
+    title: str | None = None
+    context: str | None = None
+    citations: dict[str, Any] | None = None
+
+
+class _SearchResult(_Marked, frozen=True, tag_field="type", tag="search_result"):
+    source: str
+    title: str
+    content: list[Any]
+    citations: dict[str, Any] | None = None
+
+
+class _ToolUse(_Marked, frozen=True, tag_field="type", tag="tool_use"):
     id: str
     name: str
     input: msgspec.Raw
 
 
-class _ToolResult(msgspec.Struct, frozen=True, tag_field="type", tag="tool_result"):
+class _ToolResult(_Marked, frozen=True, tag_field="type", tag="tool_result"):
     tool_use_id: str
-    content: str | tuple[_Text | _Image, ...] | None = None
+    content: str | tuple[_Text | _Image | _Document | _SearchResult, ...] | None = None
+    is_error: bool | None = None
 
 
 class _Thinking(msgspec.Struct, frozen=True, tag_field="type", tag="thinking"):
@@ -54,7 +102,8 @@ class _RedactedThinking(msgspec.Struct, frozen=True, tag_field="type", tag="reda
     data: str
 
 
-_Block = _Text | _Image | _ToolUse | _ToolResult | _Thinking | _RedactedThinking
+_Part = _Text | _Image | _Document | _SearchResult
+_Block = _Part | _ToolUse | _ToolResult | _Thinking | _RedactedThinking
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -67,6 +116,12 @@ class _Tool(msgspec.Struct, frozen=True):
     input_schema: dict[str, Any]
     description: str | None = None
     type: Literal["custom"] | None = None
+    cache_control: dict[str, Any] | None = None
+    strict: bool | None = None
+    defer_loading: bool | None = None
+    eager_input_streaming: bool | None = None
+    input_examples: list[dict[str, Any]] | None = None
+    allowed_callers: list[str] | None = None
 
 
 class _Choice(msgspec.Struct, frozen=True):
@@ -100,7 +155,24 @@ class _Body(_Counted, frozen=True, kw_only=True):
     stop_sequences: tuple[str, ...] | None = None
 
 
-_KNOWN: Final = frozenset(_Body.__struct_fields__)
+MARKS: Final = {
+    _Text: ("cache_control", "citations"),
+    _Image: ("cache_control",),
+    _Document: ("cache_control", "citations", "context"),
+    _ToolUse: ("cache_control",),
+    _ToolResult: ("cache_control",),
+    _Tool: (
+        "cache_control",
+        "strict",
+        "defer_loading",
+        "eager_input_streaming",
+        "input_examples",
+        "allowed_callers",
+    ),
+}
+_KNOWN: Final = frozenset({*_Body.__struct_fields__, BETAS})
+MAX_BETAS: Final = 32
+_BETA: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BESIDE: Final = {"output_config": {"format"}, "tool_choice": {"type", "name"}}
 
 W = TypeVar("W", bound=_Counted)
@@ -117,15 +189,29 @@ class MessageCall(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool = False
 
 
-def parse_messages(body: bytes) -> MessageCall:
-    """Read the body of ``POST /v1/messages``.
+def parse_betas(header: str) -> tuple[str, ...]:
+    """Read the header ``anthropic-beta``: names of the vendor's features, with commas between them.
+
+    Raises:
+        InvalidRequest: there are too many, or one is no name.
+    """
+    names = tuple(dict.fromkeys(name for part in header.split(",") if (name := part.strip())))
+    if len(names) > MAX_BETAS or not all(map(_BETA.fullmatch, names)):
+        raise at("anthropic-beta", f"must be at most {MAX_BETAS} names of features, with commas between them")
+    return names
+
+
+def parse_messages(body: bytes, betas: str = "") -> MessageCall:
+    """Read the body of ``POST /v1/messages``, and the header ``anthropic-beta``.
 
     Raises:
         InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of what is wrong in ``errors``.
     """
     wire, request = _parse(_body, body)
+    names = parse_betas(betas) if betas else ()
     request = msgspec.structs.replace(
         request,
+        extra={**request.extra, BETAS: [*names]} if names else request.extra,
         temperature=wire.temperature,
         top_p=wire.top_p,
         max_tokens=wire.max_tokens,
@@ -162,7 +248,9 @@ def _refused(body: bytes, error: msgspec.ValidationError) -> InvalidRequest:
 
 
 def _request(wire: _Counted, extra: dict[str, Any]) -> ChatRequest:
-    system = wire.system if isinstance(wire.system, str) else "\n\n".join(text.text for text in wire.system or ())
+    system = (
+        wire.system or "" if not isinstance(wire.system, tuple) else _content(list(map(_part, wire.system)), "system")
+    )
     messages = [message for index, turn in enumerate(wire.messages) for message in _messages(turn, index)]
     if system:
         messages.insert(0, ChatMessage(role="system", content=system))
@@ -171,7 +259,12 @@ def _request(wire: _Counted, extra: dict[str, Any]) -> ChatRequest:
         messages=tuple(messages),
         schema=wire.output_config.format.schema if wire.output_config and wire.output_config.format else None,
         tools=tuple(
-            Tool(name=tool.name, description=tool.description or "", parameters=tool.input_schema)
+            Tool(
+                name=tool.name,
+                description=tool.description or "",
+                parameters=tool.input_schema,
+                extra=_marks(tool),
+            )
             for tool in wire.tools or ()
         ),
         tool_choice=_tool_choice(wire.tool_choice),
@@ -211,7 +304,7 @@ def _messages(wire: _Message, index: int) -> Iterator[ChatMessage]:
     calls: list[ToolCall] = []
     others = False
     for place, block in enumerate(wire.content):
-        if isinstance(block, _Text | _Image):
+        if isinstance(block, _Part):
             parts.append(_part(block))
             continue
         others = True
@@ -219,7 +312,13 @@ def _messages(wire: _Message, index: int) -> Iterator[ChatMessage]:
         if isinstance(block, _ToolResult):
             if wire.role != "user":
                 raise at(path, "a `tool_result` belongs into a turn of the user's")
-            yield ChatMessage(role="tool", tool_call_id=block.tool_use_id, content=_result(block))
+            yield ChatMessage(
+                role="tool",
+                tool_call_id=block.tool_use_id,
+                content=_result(block),
+                is_error=bool(block.is_error),
+                extra=_marks(block),
+            )
         elif isinstance(block, _ToolUse):
             if wire.role != "assistant":
                 raise at(path, "a `tool_use` belongs into a turn of the assistant's")
@@ -245,11 +344,11 @@ def _call(block: _ToolUse, path: str) -> ToolCall:
     arguments = bytes(block.input).decode()
     if not arguments.startswith("{"):
         raise at(f"{path}.input", "Expected `object`")
-    return ToolCall(id=block.id, name=block.name, arguments=arguments)
+    return ToolCall(id=block.id, name=block.name, arguments=arguments, extra=_marks(block))
 
 
 def _content(parts: list[ContentPart], role: str) -> str | tuple[ContentPart, ...]:
-    texts = [part.text for part in parts if isinstance(part, TextPart)]
+    texts = [part.text for part in parts if isinstance(part, TextPart) and not part.extra]
     if len(texts) != len(parts) or (role == "user" and len(parts) > 1):
         return tuple(parts)
     return ("" if role == "assistant" else "\n\n").join(texts)
@@ -261,8 +360,31 @@ def _result(block: _ToolResult) -> str | tuple[ContentPart, ...]:
     return _content([_part(part) for part in block.content or ()], "tool")
 
 
-def _part(wire: _Text | _Image) -> ContentPart:
+def _part(wire: _Part) -> ContentPart:
     if isinstance(wire, _Text):
-        return TextPart(text=wire.text)
+        return TextPart(text=wire.text, extra=_marks(wire))
+    if isinstance(wire, _SearchResult):
+        return _own(wire)
     source = wire.source
-    return ImagePart(url=source.url if isinstance(source, _Url) else f"data:{source.media_type};base64,{source.data}")
+    if isinstance(source, _Uploaded | _Content):
+        return _own(wire)
+    if isinstance(source, _PlainText):
+        title = "" if isinstance(wire, _Image) else wire.title or ""
+        return FilePart(text=source.data, filename=title, extra=_marks(wire))
+    if isinstance(wire, _Image):
+        return ImagePart(url=_address(source), extra=_marks(wire))
+    return FilePart(url=_address(source), filename=wire.title or "", extra=_marks(wire))
+
+
+def _address(source: _Base64 | _Url) -> str:
+    return source.url if isinstance(source, _Url) else f"data:{source.media_type};base64,{source.data}"
+
+
+def _own(wire: msgspec.Struct) -> VendorPart:
+    """Return what only this dialect has, in its own words."""
+    fields = msgspec.to_builtins(wire)
+    return VendorPart(dialect=DIALECT, value={name: value for name, value in fields.items() if value is not None})
+
+
+def _marks(wire: msgspec.Struct) -> Extra:
+    return marks_of(wire, DIALECT, MARKS[type(wire)])

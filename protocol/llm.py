@@ -13,20 +13,50 @@ Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
+Vendor = Literal["openai", "anthropic"]
+Extra = dict[Vendor, dict[str, Any]]
+
+
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
     """Frozen camelCase JSON in which an unknown field is an error."""
 
 
 class TextPart(_Wire, frozen=True, tag_field="type", tag="text"):
-    """A piece of text."""
+    """A piece of text; ``extra`` has fields beside its own that only upstreams of a dialect get."""
 
     text: str
+    extra: Extra = {}
 
 
 class ImagePart(_Wire, frozen=True, tag_field="type", tag="image"):
-    """An image by ``https:`` or ``data:`` URL."""
+    """An image by ``https:`` or ``data:`` URL; ``detail`` is how closely OpenAI's models are to look at it."""
 
     url: str
+    detail: str = ""
+    extra: Extra = {}
+
+
+class FilePart(_Wire, frozen=True, tag_field="type", tag="file"):
+    """A document: either at a URL, or a text.
+
+    Attributes:
+        url: an ``https:`` URL, or a ``data:`` URL in base64 that names the media type.
+        text: what it says, where it is a plain text.
+        filename: what it is called; empty for nothing.
+        extra: as of a text.
+    """
+
+    url: str = ""
+    text: str = ""
+    filename: str = ""
+    extra: Extra = {}
+
+
+class VendorPart(_Wire, frozen=True, tag_field="type", tag="vendor"):
+    """A part that one dialect alone has, in its own words: an upstream of another one can't be asked with it."""
+
+    dialect: Vendor
+    value: dict[str, Any]
 
 
 class ReasoningPart(_Wire, frozen=True, tag_field="type", tag="reasoning"):
@@ -45,7 +75,7 @@ class ReasoningPart(_Wire, frozen=True, tag_field="type", tag="reasoning"):
     redacted: bool = False
 
 
-ContentPart = TextPart | ImagePart | ReasoningPart
+ContentPart = TextPart | ImagePart | FilePart | ReasoningPart | VendorPart
 
 
 class ToolCall(_Wire, frozen=True):
@@ -54,6 +84,7 @@ class ToolCall(_Wire, frozen=True):
     id: str
     name: str
     arguments: str = "{}"
+    extra: Extra = {}
 
 
 class ChatMessage(_Wire, frozen=True):
@@ -64,20 +95,27 @@ class ChatMessage(_Wire, frozen=True):
         content: a text, or parts.
         tool_calls: the calls of an assistant's turn.
         tool_call_id: the call that a tool's turn answers.
+        name: who speaks, among several of the same role.
+        is_error: whether a tool's turn says that the call has failed.
+        extra: of a tool's turn, as of a text.
     """
 
     role: Role
     content: str | tuple[ContentPart, ...] = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
+    name: str = ""
+    is_error: bool = False
+    extra: Extra = {}
 
 
 class Tool(_Wire, frozen=True):
-    """A function that the model may call: ``parameters`` is a JSON Schema object."""
+    """A function that the model may call: ``parameters`` is a JSON Schema object, ``extra`` as of a text."""
 
     name: str
     description: str = ""
     parameters: dict[str, Any] = {}
+    extra: Extra = {}
 
 
 class ChatRequest(_Wire, frozen=True):

@@ -27,16 +27,20 @@ from protocol.llm import (
     ChatMessage,
     ChatRequest,
     ContentPart,
+    FilePart,
     ImagePart,
     ReasoningPart,
     TextPart,
     Tool,
     ToolCall,
     Usage,
+    Vendor,
+    VendorPart,
 )
-from protocol.validation import misfit
+from protocol.marks import marks_of
+from protocol.validation import at, misfit
 
-DIALECT: Final = "openai"
+DIALECT: Final[Vendor] = "openai"
 ID_PREFIX: Final = "chatcmpl-"
 DONE_FRAME: Final = b"data: [DONE]\n\n"
 
@@ -59,9 +63,17 @@ _json = msgspec.json.Encoder(decimal_format="string").encode
 
 class _Url(msgspec.Struct, frozen=True):
     url: str
+    detail: str | None = None
 
 
-class _TextPart(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+class _Marked(msgspec.Struct, frozen=True, kw_only=True):
+    """A part that may have marks for the vendor beside its content."""
+
+    prompt_cache_breakpoint: dict[str, Any] | None = None
+    cache_control: dict[str, Any] | None = None
+
+
+class _TextPart(_Marked, frozen=True, tag_field="type", tag="text"):
     text: str
 
 
@@ -69,8 +81,25 @@ class _RefusalPart(msgspec.Struct, frozen=True, tag_field="type", tag="refusal")
     refusal: str
 
 
-class _ImagePart(msgspec.Struct, frozen=True, tag_field="type", tag="image_url"):
+class _ImagePart(_Marked, frozen=True, tag_field="type", tag="image_url"):
     image_url: _Url
+
+
+class _File(msgspec.Struct, frozen=True):
+    file_data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+class _FilePart(_Marked, frozen=True, tag_field="type", tag="file"):
+    file: _File
+
+
+class _AudioPart(_Marked, frozen=True, tag_field="type", tag="input_audio"):
+    input_audio: dict[str, Any]
+
+
+_Part = _TextPart | _ImagePart | _RefusalPart | _FilePart | _AudioPart
 
 
 class _Function(msgspec.Struct, frozen=True):
@@ -86,7 +115,8 @@ class _ToolCall(msgspec.Struct, frozen=True):
 
 class _Message(msgspec.Struct, frozen=True):
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | tuple[_TextPart | _ImagePart | _RefusalPart, ...] | None = None
+    content: str | tuple[_Part, ...] | None = None
+    name: str | None = None
     tool_calls: tuple[_ToolCall, ...] | None = None
     tool_call_id: str | None = None
     reasoning_content: str | None = None
@@ -96,6 +126,7 @@ class _FunctionTool(msgspec.Struct, frozen=True):
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class _Tool(msgspec.Struct, frozen=True):
@@ -223,18 +254,42 @@ def _message(wire: _Message) -> ChatMessage:
         if wire.tool_calls
         else (),
         tool_call_id=wire.tool_call_id or "",
+        name=wire.name or "" if wire.role != "tool" else "",
     )
 
 
-def _part(wire: _TextPart | _ImagePart | _RefusalPart) -> ContentPart:
+def _part(wire: _Part) -> ContentPart:
+    if isinstance(wire, _RefusalPart):
+        return TextPart(text=wire.refusal)
+    marks = marks_of(wire, DIALECT, ("prompt_cache_breakpoint", "cache_control"))
+    if isinstance(wire, _TextPart):
+        return TextPart(text=wire.text, extra=marks)
     if isinstance(wire, _ImagePart):
-        return ImagePart(url=wire.image_url.url)
-    return TextPart(text=wire.text if isinstance(wire, _TextPart) else wire.refusal)
+        return ImagePart(url=wire.image_url.url, detail=wire.image_url.detail or "", extra=marks)
+    if isinstance(wire, _FilePart) and wire.file.file_data:
+        return FilePart(url=data_url(wire.file.file_data), filename=wire.file.filename or "", extra=marks)
+    if isinstance(wire, _FilePart) and not wire.file.file_id:
+        raise at("$.messages", "a `file` needs `file_data` or `file_id`")
+    value = msgspec.to_builtins(wire)
+    if isinstance(wire, _FilePart):
+        value["file"] = {name: field for name, field in value["file"].items() if field is not None}
+    value = {name: field for name, field in value.items() if field is not None}
+    return VendorPart(dialect=DIALECT, value=value)
+
+
+def data_url(data: str) -> str:
+    """Return a file's data as a URL; what does not say what it is is a PDF, which is what the vendor takes first."""
+    return data if data.startswith("data:") else f"data:application/pdf;base64,{data}"
 
 
 def _tool(wire: _Tool) -> Tool:
     function = wire.function
-    return Tool(name=function.name, description=function.description or "", parameters=function.parameters or {})
+    return Tool(
+        name=function.name,
+        description=function.description or "",
+        parameters=function.parameters or {},
+        extra=marks_of(function, DIALECT, ("strict",)),
+    )
 
 
 # --------------------------------------------------------------------------------------------- what a client reads

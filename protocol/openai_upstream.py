@@ -13,17 +13,20 @@ from protocol.llm import (
     ChatMessage,
     ChatRequest,
     ContentPart,
+    FilePart,
     FinishReason,
     ImagePart,
     ReasoningPart,
     TextPart,
     Tool,
     Usage,
+    VendorPart,
 )
 from protocol.openai import DIALECT, wire_call
-from protocol.upstream import Pieces, code_of
+from protocol.upstream import Pieces, code_of, unsaid
 
 DONE: Final = b"[DONE]"
+ERROR: Final = "Error: "  # stands before the text of a call that has failed: the dialect has no other place for it
 
 _json = msgspec.json.Encoder().encode
 
@@ -41,7 +44,7 @@ def chat_body(
     """
     body: dict[str, Any] = dict(request.extra) if request.dialect == DIALECT else {}
     body["model"] = model
-    body["messages"] = [_wire_message(message) for message in request.messages if not _only_thought(message)]
+    body["messages"] = _wire_messages(request.messages)
     body["stream"] = True
     body["stream_options"] = {"include_usage": True}
     if request.temperature is not None:
@@ -86,6 +89,37 @@ def is_strict(schema: Any) -> bool:  # noqa: ANN401
     return all(is_strict(value) for key, value in schema.items() if key not in ("properties", "enum", "const"))
 
 
+def _wire_messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
+    """Return the messages. A tool's can only be text here: the images that it shows come after the tools' last one."""
+    wire: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
+    for message in messages:
+        if message.role == "tool":
+            wire.append(_wire_result(message, shown))
+            continue
+        if shown:
+            wire.append({"role": "user", "content": shown})
+            shown = []
+        if not _only_thought(message):
+            wire.append(_wire_message(message))
+    return [*wire, {"role": "user", "content": shown}] if shown else wire
+
+
+def _wire_result(message: ChatMessage, shown: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a tool's message, and add what can't be in it to ``shown``."""
+    content = message.content
+    others: list[dict[str, Any]] = []
+    if not isinstance(content, str):
+        parts = [_wire_part(part) for part in content]
+        others = [part for part in parts if part["type"] != "text"]
+        content = "\n".join(part["text"] for part in parts if part["type"] == "text")
+    if others:
+        shown += [{"type": "text", "text": f"What the call {message.tool_call_id} has shown:"}, *others]
+    if message.is_error:
+        content = f"{ERROR}{content}"
+    return {"role": "tool", "content": content, "tool_call_id": message.tool_call_id}
+
+
 def _wire_message(message: ChatMessage) -> dict[str, Any]:
     wire: dict[str, Any] = {"role": message.role}
     content = message.content
@@ -102,8 +136,8 @@ def _wire_message(message: ChatMessage) -> dict[str, Any]:
         wire["content"] = [_wire_part(part) for part in content]
     if message.tool_calls:
         wire["tool_calls"] = [wire_call(call) for call in message.tool_calls]
-    if message.tool_call_id:
-        wire["tool_call_id"] = message.tool_call_id
+    if message.name:
+        wire["name"] = message.name
     return wire
 
 
@@ -123,13 +157,30 @@ def _unthought(content: tuple[ContentPart, ...]) -> str | tuple[ContentPart, ...
 
 
 def _wire_part(part: ContentPart) -> dict[str, Any]:
+    if isinstance(part, VendorPart):
+        if part.dialect != DIALECT:
+            raise unsaid(part, DIALECT)
+        return part.value
+    return {**_own_part(part), **part.extra.get(DIALECT, {})} if not isinstance(part, ReasoningPart) else {}
+
+
+def _own_part(part: TextPart | ImagePart | FilePart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
     if isinstance(part, ImagePart):
-        return {"type": "image_url", "image_url": {"url": part.url}}
-    return {"type": "text", "text": part.text}
+        detail = {"detail": part.detail} if part.detail else {}
+        return {"type": "image_url", "image_url": {"url": part.url, **detail}}
+    if part.text:
+        return {"type": "text", "text": f"{part.filename}\n\n{part.text}" if part.filename else part.text}
+    if not part.url.startswith("data:"):
+        raise unsaid(part, DIALECT)
+    name = {"filename": part.filename} if part.filename else {}
+    return {"type": "file", "file": {"file_data": part.url, **name}}
 
 
 def _wire_tool(tool: Tool) -> dict[str, Any]:
     function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    function |= tool.extra.get(DIALECT, {})
     return {"type": "function", "function": function}
 
 

@@ -9,14 +9,31 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from protocol.errors import InvalidRequest
-from protocol.llm import ChatMessage, ChatRequest, ContentPart, ImagePart, TextPart, Tool, ToolCall
-from protocol.openai import DIALECT
+from protocol.llm import (
+    ChatMessage,
+    ChatRequest,
+    ContentPart,
+    FilePart,
+    ImagePart,
+    TextPart,
+    Tool,
+    ToolCall,
+    VendorPart,
+)
+from protocol.marks import marks_of
+from protocol.openai import DIALECT, data_url
 from protocol.validation import at, misfit
 
 ID_PREFIX: Final = "resp_"
 
 
-class _TextItem(msgspec.Struct, frozen=True, tag_field="type", tag="input_text"):
+class _Marked(msgspec.Struct, frozen=True, kw_only=True):
+    """A part that may have a mark for the vendor beside its content."""
+
+    prompt_cache_breakpoint: dict[str, Any] | None = None
+
+
+class _TextItem(_Marked, frozen=True, tag_field="type", tag="input_text"):
     text: str
 
 
@@ -28,11 +45,19 @@ class _Refusal(msgspec.Struct, frozen=True, tag_field="type", tag="refusal"):
     refusal: str
 
 
-class _Image(msgspec.Struct, frozen=True, tag_field="type", tag="input_image"):
+class _Image(_Marked, frozen=True, tag_field="type", tag="input_image"):
     image_url: str
+    detail: str | None = None
 
 
-_Part = _TextItem | _OutputText | _Refusal | _Image
+class _File(_Marked, frozen=True, tag_field="type", tag="input_file"):
+    file_data: str | None = None
+    file_id: str | None = None
+    file_url: str | None = None
+    filename: str | None = None
+
+
+_Part = _TextItem | _OutputText | _Refusal | _Image | _File
 
 
 class _Message(msgspec.Struct, frozen=True, tag_field="type", tag="message"):
@@ -48,7 +73,7 @@ class _Call(msgspec.Struct, frozen=True, tag_field="type", tag="function_call"):
 
 class _CallOutput(msgspec.Struct, frozen=True, tag_field="type", tag="function_call_output"):
     call_id: Annotated[str, msgspec.Meta(min_length=1)]
-    output: str | tuple[_TextItem | _Image, ...]
+    output: str | tuple[_TextItem | _Image | _File, ...]
 
 
 class _Thought(msgspec.Struct, frozen=True, tag_field="type", tag="reasoning"):
@@ -62,6 +87,7 @@ class _Tool(msgspec.Struct, frozen=True, tag_field="type", tag="function"):
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class _SchemaFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_schema", omit_defaults=True):
@@ -221,7 +247,12 @@ def _request(wire: _Body, fields: dict[str, Any], messages: tuple[ChatMessage, .
         messages=messages,
         schema=schema,
         tools=tuple(
-            Tool(name=tool.name, description=tool.description or "", parameters=tool.parameters or {})
+            Tool(
+                name=tool.name,
+                description=tool.description or "",
+                parameters=tool.parameters or {},
+                extra=marks_of(tool, DIALECT, ("strict",)),
+            )
             for tool in wire.tools or ()
         ),
         tool_choice=_choice(wire.tool_choice),
@@ -265,10 +296,23 @@ def _content(content: str | tuple[_Part, ...]) -> str | tuple[ContentPart, ...]:
     if isinstance(content, str):
         return content
     parts = tuple(map(_part, content))
-    return parts[0].text if len(parts) == 1 and isinstance(parts[0], TextPart) else parts
+    first = parts[0] if len(parts) == 1 else None
+    return first.text if isinstance(first, TextPart) and not first.extra else parts
 
 
 def _part(part: _Part) -> ContentPart:
+    if isinstance(part, _Refusal):
+        return TextPart(text=part.refusal)
+    if isinstance(part, _OutputText):
+        return TextPart(text=part.text)
+    marks = marks_of(part, DIALECT, ("prompt_cache_breakpoint",))
+    if isinstance(part, _TextItem):
+        return TextPart(text=part.text, extra=marks)
     if isinstance(part, _Image):
-        return ImagePart(url=part.image_url)
-    return TextPart(text=part.refusal if isinstance(part, _Refusal) else part.text)
+        return ImagePart(url=part.image_url, detail=part.detail or "", extra=marks)
+    url = data_url(part.file_data) if part.file_data else part.file_url
+    if url:
+        return FilePart(url=url, filename=part.filename or "", extra=marks)
+    if not part.file_id:
+        raise at("$.input", "an `input_file` needs `file_data`, `file_url` or `file_id`")
+    return VendorPart(dialect=DIALECT, value={"type": "file", "file": {"file_id": part.file_id}})

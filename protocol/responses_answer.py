@@ -9,6 +9,7 @@ from protocol.answer import content_of
 from protocol.errors import PROBLEMS, Family, InternalError
 from protocol.events import Cancelled, Completed, Failed
 from protocol.llm import ChatMessage, ChatRequest, FinishReason, TextPart, Tool, ToolCall, Usage
+from protocol.openai import DIALECT
 from protocol.requests import RequestHandle
 from protocol.responses import ID_PREFIX
 from protocol.validation import at
@@ -197,7 +198,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
         "name": tool.name,
         "description": tool.description,
         "parameters": tool.parameters,
-        "strict": None,
+        "strict": tool.extra.get(DIALECT, {}).get("strict"),
     }
 
 

@@ -2,8 +2,9 @@
 
 from typing import Final, Protocol
 
+from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta
-from protocol.llm import FinishReason, Usage
+from protocol.llm import ContentPart, FinishReason, Usage, VendorPart
 
 Pieces = list[Delta | ReasoningDelta | ToolCallDelta]
 
@@ -30,6 +31,13 @@ def code_of(status: int) -> str:
             return "provider_unavailable"
         return "provider_rejected" if status >= _CLIENT_SIDE else "provider_bad_response"
     return code
+
+
+def unsaid(part: ContentPart, dialect: str) -> ProviderError:
+    """Return the failure of a request with a part that ``dialect`` has no words for."""
+    kind = part.value.get("type") if isinstance(part, VendorPart) else "file"
+    message = f"A model behind {dialect}'s dialect can't be given this part: {str(kind)[:40]!r}"
+    return ProviderError(message, code="provider_rejected")
 
 
 class AnswerReader(Protocol):

@@ -65,10 +65,7 @@ def test_options_become_canonical() -> None:
     ("system", "text"),
     [
         ([{"type": "text", "text": "be brief"}], "be brief"),
-        (
-            [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "b"}],
-            "a\n\nb",
-        ),
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b", "cache_control": None}], "a\n\nb"),
     ],
 )
 def test_a_system_text_may_come_in_blocks(system: object, text: str) -> None:
@@ -202,7 +199,8 @@ def test_a_count_needs_no_bound() -> None:
         ({"messages": []}, "$.messages"),
         ({"messages": [{"role": "king", "content": "x"}]}, "$.messages[0].role"),
         ({"messages": [{"role": "user"}]}, "$.messages[0].content"),
-        ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "$.messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "$.messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "$.messages[0].content[0].source"),
         ({"model": 7}, "$.model"),
         ({"max_tokens": 0}, "$.max_tokens"),
         ({"temperature": 1.5}, "$.temperature"),

@@ -76,7 +76,7 @@ def test_a_whole_request_becomes_canonical() -> None:
     assert [message.role for message in request.messages] == ["system", "user", "assistant", "tool"]
     assert request.messages[1].content == (
         TextPart(text="what is this"),
-        ImagePart(url="data:image/png;base64,AA=="),
+        ImagePart(url="data:image/png;base64,AA==", detail="low"),
     )
     assert request.messages[2].tool_calls == (ToolCall("c1", "look", "{}"),)
     assert request.messages[3].tool_call_id == "c1"

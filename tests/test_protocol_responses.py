@@ -119,7 +119,7 @@ def test_a_whole_call_becomes_canonical() -> None:
     assert [message.role for message in request.messages] == ["system", "user", "assistant", "tool"]
     assert request.messages[1].content == (
         TextPart(text="what is this"),
-        ImagePart(url="data:image/png;base64,AA=="),
+        ImagePart(url="data:image/png;base64,AA==", detail="low"),
     )
     assert request.messages[2] == ChatMessage(
         role="assistant",
@@ -168,7 +168,8 @@ def test_one_text_is_the_same_question_however_it_is_written() -> None:
     [
         ({"input": []}, "$.input"),
         ({"input": [{"role": "king", "content": "x"}]}, "$.input[0].role"),
-        ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "$.input[0].content[0].type"),
+        ({"input": [{"role": "user", "content": [{"type": "input_video"}]}]}, "$.input[0].content[0].type"),
+        ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "$.input"),
         ({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]}, "image_url"),
         ({"input": [{"type": "item_reference", "id": "x"}]}, "$.input[0].type"),
         ({"model": 7}, "$.model"),

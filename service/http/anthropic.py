@@ -26,7 +26,8 @@ def add_routes(app: web.Application) -> None:
 
 async def messages(request: web.Request) -> web.StreamResponse:
     """Answer with a message, whole or as a stream."""
-    message = parse_messages(await _read(request))
+    betas = ",".join(request.headers.getall("anthropic-beta", ()))
+    message = parse_messages(await _read(request), betas)
     check_request(message.request, ANTHROPIC)
     asked = await ask(request, message.request)
     request_id, model = asked.handle.request_id, message.request.model

@@ -9,11 +9,12 @@ import msgspec
 
 from actors.llm_gateway.schema import check_schema
 from protocol.errors import FieldError, InvalidRequest
-from protocol.llm import ChatMessage, ChatRequest, ContentPart, ImagePart, ReasoningPart
+from protocol.llm import ChatMessage, ChatRequest, ContentPart, FilePart, ImagePart, ReasoningPart, VendorPart
 from protocol.requests import MAX_CACHE_TTL_MS, MAX_TIMEOUT_MS, SubmitBody
 
 MAX_FAULTS: Final = 20  # more than anybody reads
 MAX_NAME: Final = 256  # characters of a model's or a session's name
+MAX_SPEAKER: Final = 64  # characters of the name of who speaks in a message, OpenAI's number
 MAX_STOPS: Final = 4  # OpenAI's number
 MAX_STOP_SEQUENCES: Final = 64  # Anthropic's clients may send more than OpenAI's
 MAX_TOOLS: Final = 128  # OpenAI's number
@@ -26,6 +27,7 @@ MAX_INT: Final = 2**63 - 1
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CHOICES = frozenset({"", "auto", "none", "required"})
+_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,")
 _IMAGE_SCHEMES = ("https://", "data:image/")
 
 
@@ -138,6 +140,9 @@ def request_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]
         yield from _free_faults(request.schema, places.schema)
     for name, value in request.extra.items():
         yield from _free_faults(value, f"$.{name}")
+    for index, message in enumerate(request.messages):
+        if message.extra or message.tool_calls or not isinstance(message.content, str):
+            yield from _mark_faults(message, f"$.messages[{index}]")
     if places.messages:
         for index, message in enumerate(request.messages):
             yield from _message_faults(message, f"$.messages[{index}]")
@@ -210,6 +215,7 @@ def _tool_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]:
             yield FieldError(f"{path}.name", "must be different from the other tools' names")
         names.add(tool.name)
         yield from _free_faults(tool.parameters, f"{path}.{places.parameters}")
+        yield from _free_faults(tool.extra, path)
     if request.tool_choice not in _CHOICES and request.tool_choice not in names:
         yield FieldError(places.tool_choice, "must be `auto`, `none`, `required` or the name of one of the tools")
     elif request.tool_choice == "required" and not names:
@@ -236,6 +242,18 @@ def _free_faults(value: Any, path: str) -> Iterator[FieldError]:  # noqa: ANN401
         level = below
 
 
+def _mark_faults(message: ChatMessage, path: str) -> Iterator[FieldError]:
+    """Give what is wrong with the free JSON that a message has for one vendor."""
+    content = () if isinstance(message.content, str) else message.content
+    marked = [
+        part.extra for part in (*content, *message.tool_calls) if not isinstance(part, ReasoningPart | VendorPart)
+    ]
+    foreign = [part.value for part in content if isinstance(part, VendorPart)]
+    for value in (message.extra, *marked, *foreign):
+        if value:
+            yield from _free_faults(value, path)
+
+
 def _message_faults(message: ChatMessage, path: str) -> Iterator[FieldError]:
     role = message.role
     if message.tool_calls and role != "assistant":
@@ -245,6 +263,10 @@ def _message_faults(message: ChatMessage, path: str) -> Iterator[FieldError]:
         yield FieldError(f"{path}.toolCallId", reason)
     if not message.content and role != "tool" and not message.tool_calls:
         yield FieldError(f"{path}.content", "must not be empty")
+    if len(message.name) > MAX_SPEAKER:
+        yield FieldError(f"{path}.name", f"must be at most {MAX_SPEAKER} characters")
+    if message.is_error and role != "tool":
+        yield FieldError(f"{path}.isError", "must only be in a tool's message")
     if not isinstance(message.content, str):
         yield from chain.from_iterable(
             _part_faults(part, role, f"{path}.content[{index}]") for index, part in enumerate(message.content)
@@ -259,9 +281,14 @@ def _message_faults(message: ChatMessage, path: str) -> Iterator[FieldError]:
 def _part_faults(part: ContentPart, role: str, path: str) -> Iterator[FieldError]:
     if isinstance(part, ReasoningPart) and role != "assistant":
         yield FieldError(path, "must only be in an assistant's message")
-    if not isinstance(part, ImagePart):
+    if not isinstance(part, ImagePart | FilePart):
         return
     if role not in {"user", "tool"}:
         yield FieldError(path, "must be a text in this role's message")
-    elif not part.url.startswith(_IMAGE_SCHEMES):
-        yield FieldError(f"{path}.url", "must begin with https:// or data:image/")
+    elif isinstance(part, ImagePart):
+        if not part.url.startswith(_IMAGE_SCHEMES):
+            yield FieldError(f"{path}.url", "must begin with https:// or data:image/")
+    elif bool(part.url) == bool(part.text):
+        yield FieldError(path, "must have either a `url` or a `text`")
+    elif part.url and not part.url.startswith("https://") and not _DATA_URL.match(part.url):
+        yield FieldError(f"{path}.url", "must begin with https:// or data:<media type>;base64,")

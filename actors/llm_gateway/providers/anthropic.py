@@ -6,7 +6,7 @@ from typing import Final
 from actors.llm_gateway.provider import Deadlines
 from actors.llm_gateway.providers.wired import WiredProvider
 from actors.llm_gateway.wire.client import WireClient, WireStream
-from protocol.anthropic import VERSION, MessagesReader, messages_body
+from protocol.anthropic import VERSION, MessagesReader, betas_of, messages_body
 from protocol.llm import ChatRequest
 
 BASE_URL: Final = "https://api.anthropic.com"
@@ -47,4 +47,7 @@ class AnthropicProvider(WiredProvider):
 
     def stream(self, request: ChatRequest, model: str, headers: Mapping[str, str]) -> WireStream:
         """Send ``request`` as a streamed message."""
+        betas = betas_of(request)
+        if betas:
+            headers = {**headers, "anthropic-beta": ",".join(betas)}
         return self._send(messages_body(request, model), headers, MessagesReader())

@@ -13,7 +13,7 @@ from actors.llm_gateway.providers.grammar import grammar
 from actors.llm_gateway.providers.local_process import LocalProcess
 from actors.llm_gateway.wire.client import WireClient
 from protocol.errors import ProviderError
-from protocol.llm import ChatMessage, ChatRequest, ReasoningPart, TextPart
+from protocol.llm import ChatMessage, ChatRequest, FilePart, ImagePart, VendorPart
 from protocol.openai import DIALECT
 from protocol.openai_upstream import ChatReader, chat_body
 
@@ -97,7 +97,9 @@ class LocalProvider:
 
 def _has_more_than_text(message: ChatMessage) -> bool:
     content = message.content
-    return not isinstance(content, str) and not all(isinstance(part, TextPart | ReasoningPart) for part in content)
+    if isinstance(content, str):
+        return False
+    return any(isinstance(part, ImagePart | FilePart | VendorPart) for part in content)
 
 
 def local_request(request: ChatRequest, *, guided: bool) -> ChatRequest:
