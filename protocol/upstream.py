@@ -14,6 +14,7 @@ _CODES: Final = {
     408: "provider_timeout",
     409: "provider_error",
     413: "provider_rejected",
+    424: "provider_error",
     429: "provider_rate_limited",
     500: "provider_error",
     502: "provider_error",

@@ -314,6 +314,35 @@ async def test_bedrocks_exceptions(upstream: ScriptedUpstream, kind: str, code: 
         assert await failure(provider) == code
 
 
+async def test_the_vendors_own_clients_read_what_the_upstream_writes(upstream: ScriptedUpstream) -> None:
+    """Streamed and whole, at each cloud's address, with nothing of ours between."""
+    from anthropic import AsyncAnthropicBedrock, AsyncAnthropicVertex  # noqa: PLC0415 - as in the providers
+    from openai import AsyncAzureOpenAI  # noqa: PLC0415 - the same
+
+    url = upstream.cloud_url
+    async with (
+        AsyncAzureOpenAI(azure_endpoint=url, api_version="2024-10-21", api_key=KEY) as azure,
+        AsyncAnthropicBedrock(base_url=url, aws_region="us-east-1", api_key=KEY) as bedrock,
+        AsyncAnthropicVertex(base_url=f"{url}/v1", region="global", project_id="p", access_token=KEY) as vertex,
+    ):
+        whole = await azure.chat.completions.create(model="d", messages=[{"role": "user", "content": "hi"}])
+        chunks = await azure.chat.completions.create(
+            model="d", messages=[{"role": "user", "content": "hi"}], stream=True
+        )
+        texts = [whole.choices[0].message.content]
+        texts.append("".join([c.choices[0].delta.content or "" async for c in chunks if c.choices]))
+        for messages in (bedrock.messages, vertex.messages):
+            message = await messages.create(model=CLAUDE, max_tokens=9, messages=[{"role": "user", "content": "hi"}])
+            assert (message.model, message.usage.output_tokens) == (CLAUDE, 3)
+            texts.append("".join(block.text for block in message.content if block.type == "text"))
+            events = await messages.create(
+                model=CLAUDE, max_tokens=9, messages=[{"role": "user", "content": "hi"}], stream=True
+            )
+            deltas = [event.delta async for event in events if event.type == "content_block_delta"]
+            texts.append("".join(delta.text for delta in deltas if delta.type == "text_delta"))
+    assert texts == ["Hello world"] * 6
+
+
 @pytest.mark.parametrize("make", [azure, vertex])
 def test_a_model_is_a_part_of_an_address(make: Callable[[ScriptedUpstream], SdkProvider]) -> None:
     """What would lead elsewhere is no model."""
