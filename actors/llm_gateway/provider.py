@@ -6,6 +6,7 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
+from protocol.errors import ProviderError
 from protocol.llm import ChatRequest
 from protocol.upstream import AnswerReader, Pieces
 
@@ -47,6 +48,18 @@ class Allowance(msgspec.Struct, frozen=True):
     remaining: int
     limit: int
     reset: float
+
+
+class Refusal(ProviderError):
+    """The upstream has refused a call.
+
+    Attributes:
+        limits: what it says of its rate limits; empty where it says nothing.
+    """
+
+    def __init__(self, *, code: str, retry_after: float | None = None, limits: tuple[Allowance, ...] = ()) -> None:
+        super().__init__(code=code, retry_after=retry_after)
+        self.limits = limits
 
 
 class AnswerStream(Protocol):

@@ -72,6 +72,11 @@ class RateWindow:
         return self._line.queued
 
     @property
+    def unlimited(self) -> bool:
+        """Whether nothing is known of any limit, so that entering would not wait."""
+        return not self._known
+
+    @property
     def wait(self) -> float:
         """Seconds until there is room for one more call; 0 for now."""
         return self._wait(0) if self._known else 0.0

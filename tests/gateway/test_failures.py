@@ -1,7 +1,7 @@
 import aiohttp
 import pytest
 
-from actors.llm_gateway.wire.failures import MAX_RETRY_AFTER, Refusal, connecting, retry_after
+from actors.llm_gateway.wire.failures import MAX_RETRY_AFTER, connecting, refusal, retry_after
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from actors.llm_gateway.wire.failures import MAX_RETRY_AFTER, Refusal, connectin
 )
 def test_each_status_has_a_code(status: int, code: str) -> None:
     """What an upstream's status means to our caller."""
-    assert Refusal(status, {}, 0).code == code
+    assert refusal(status, {}, 0).code == code
 
 
 @pytest.mark.parametrize(

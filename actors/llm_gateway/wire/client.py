@@ -10,7 +10,7 @@ import aiohttp
 from yarl import URL
 
 from actors.llm_gateway.provider import Allowance
-from actors.llm_gateway.wire.failures import Refusal, connecting
+from actors.llm_gateway.wire.failures import connecting, refusal
 from actors.llm_gateway.wire.limits import allowances
 from actors.llm_gateway.wire.sse import MAX_EVENT_BYTES, EventSplitter, Splitter
 from protocol.errors import ProviderError
@@ -138,7 +138,7 @@ class WireStream:
             raise connecting(error) from error
         if response.status != OK:
             response.close()
-            raise Refusal(response.status, response.headers, time.time())
+            raise refusal(response.status, response.headers, time.time())
         if response.content_type != self._splitter.content_type:
             response.close()
             raise ProviderError(code="provider_bad_response")

@@ -6,7 +6,7 @@ from typing import Final
 
 import aiohttp
 
-from actors.llm_gateway.provider import Allowance
+from actors.llm_gateway.provider import Refusal
 from actors.llm_gateway.wire.limits import allowances
 from protocol.errors import ProviderError
 from protocol.upstream import code_of
@@ -14,21 +14,9 @@ from protocol.upstream import code_of
 MAX_RETRY_AFTER: Final = 3600.0  # seconds
 
 
-class Refusal(ProviderError):
-    """The upstream's answer has a status other than 200.
-
-    Args:
-        status: that status.
-        headers: of the answer.
-        now: Unix time, for the moments in the headers.
-
-    Attributes:
-        limits: what it says of its rate limits.
-    """
-
-    def __init__(self, status: int, headers: Mapping[str, str], now: float) -> None:
-        super().__init__(code=code_of(status), retry_after=retry_after(headers, now))
-        self.limits: tuple[Allowance, ...] = allowances(headers, now)
+def refusal(status: int, headers: Mapping[str, str], now: float) -> Refusal:
+    """Return the error for an HTTP status other than 200; ``now`` is Unix time, for the moments in the headers."""
+    return Refusal(code=code_of(status), retry_after=retry_after(headers, now), limits=allowances(headers, now))
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

@@ -6,7 +6,7 @@ from typing import Final
 
 import aiohttp
 
-from actors.llm_gateway.wire.failures import Refusal, connecting
+from actors.llm_gateway.wire.failures import connecting, refusal
 from protocol.errors import ProviderError
 
 MAX_CONNECTIONS: Final = 64
@@ -75,7 +75,7 @@ class JsonWire:
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         if response.status != OK:
-            raise Refusal(response.status, response.headers, time.time())
+            raise refusal(response.status, response.headers, time.time())
         if response.content_type != JSON:
             raise ProviderError(code="provider_bad_response")
         chunks: list[bytes] = []
