@@ -138,16 +138,23 @@ def open_keys(settings: Settings, file: RoutesFile) -> KeyRing:
 
 
 def open_tokens(settings: Settings) -> Tokens | None:
-    """Return what verifies tokens; None where none are accepted."""
+    """Return what verifies tokens; None where none are accepted.
+
+    Raises:
+        ConfigurationError: the secret is none.
+    """
     if not settings.tokens:
         return None
-    return Tokens(
-        secret=_reveal(settings.jwt_secret).encode(),
-        published=PublishedKeys(settings.jwt_jwks_url) if settings.jwt_jwks_url else None,
-        issuer=settings.jwt_issuer,
-        audience=settings.jwt_audience,
-        leeway=settings.jwt_leeway_seconds,
-    )
+    try:
+        return Tokens(
+            secret=_reveal(settings.jwt_secret).encode(),
+            published=PublishedKeys(settings.jwt_jwks_url) if settings.jwt_jwks_url else None,
+            issuer=settings.jwt_issuer,
+            audience=settings.jwt_audience,
+            leeway=settings.jwt_leeway_seconds,
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"JWT_SECRET: {error}") from None
 
 
 def embeddings_config(settings: Settings, routes: Routes = NO_ROUTES) -> EmbeddingsConfig:

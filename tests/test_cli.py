@@ -271,6 +271,32 @@ async def test_a_stranger_is_refused(root: Path, upstream: ScriptedUpstream) -> 
         assert asked == (0, "Hello world\n", "")
 
 
+async def test_a_key_is_made_once(root: Path, tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """The key goes to the terminal and its table, without it, into the file, which then guards every address."""
+    made = await tidegate(root, "key", "create", "web", "--tenant", "acme", "--model", "gpt-*", "--model", "fast")
+    code, table, notes = made
+    key = re.findall(r"tg_[\w-]{43}", notes)[0]
+    assert (code, key in table) == (0, False)
+    lines = table.splitlines()
+    assert (lines[0], lines[2:]) == ("[keys.web]", ['tenant = "acme"', 'models = ["gpt-*", "fast"]'])
+    file = tmp_path / "tidegate.toml"
+    await asyncio.to_thread(file.write_text, table, encoding="utf-8")
+    async with serving(root, upstream, ROUTES_FILE=str(file), HOST="0.0.0.0") as service:  # noqa: S104 - it is guarded
+        for sent, code in (("wrong", 1), (key, 0)):
+            said = await tidegate(
+                root, "ask", "hi", "--model", "gpt-5", "--url", service.address, TIDEGATE_API_KEY=sent
+            )
+            assert said[0] == code
+
+
+async def test_a_key_needs_a_plain_name(root: Path) -> None:
+    """What the file would not take is not printed."""
+    for arguments, said in (("we b",), "a name is"), (("web", "--tenant", "~x"), "keys.web.tenant"):
+        code, out, notes = await tidegate(root, "key", "create", *arguments)
+        assert (code, out) == (2, "")
+        assert said in notes
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [

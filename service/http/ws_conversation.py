@@ -170,6 +170,7 @@ class Conversation:
         if about_channel(frame):
             await self._channels.obey(frame)
             return
+        check_scope(principal, "inference")
         match frame:
             case SubmitFrame():
                 await self._submit(frame, trace_id)
@@ -192,10 +193,8 @@ class Conversation:
                 pass  # a log is bounded by its own ring, and a client comes back at a position: nothing to keep
 
     async def _submit(self, frame: SubmitFrame, trace_id: str) -> None:
-        principal = self._guard.principal
-        check_scope(principal, "inference")
         self._container.lifecycle.admit()
-        submit = submit_of(frame, principal=principal, trace_id=trace_id)
+        submit = submit_of(frame, principal=self._guard.principal, trace_id=trace_id)
         submitted = await self._container.router.ask(submit, timeout=SUBMIT_TIMEOUT)
         await self._follow_new(submitted.handle, frame)
 
