@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 import pytest
 from aiohttp import web
 from botocore.auth import SigV4Auth
@@ -24,6 +25,7 @@ from actors.llm_gateway.providers.sdk import Connected, SdkProvider
 from actors.llm_gateway.providers.vertex import VertexProvider
 from actors.llm_gateway.wire.client import WireClient
 from actors.testing import Fault, Received, Reply, Say, ScriptedUpstream, Stall
+from protocol.anthropic import BETAS
 from protocol.errors import ProviderError
 from protocol.events import Delta
 from protocol.llm import ChatMessage, ChatRequest
@@ -268,6 +270,16 @@ async def test_nobody_waits_for_credentials_after_having_left(
         monkeypatch.setattr(provider, "_connect", connect)
         assert await answer(provider, "d") == "Hello world"
         hold.set()
+
+
+async def test_features_that_a_client_asks_for_beside_the_body(upstream: ScriptedUpstream) -> None:
+    """Vertex gets them in a header, Bedrock in the body."""
+    request = msgspec.structs.replace(REQUEST, dialect="anthropic", extra={BETAS: ["one", "two"]})
+    for provider in (vertex(upstream), bedrock(upstream, "us-east-1", KEY)):
+        async with opened(provider), provider.stream(request, CLAUDE, {}) as stream:
+            assert [pieces async for pieces in stream]
+    first, second = upstream.received
+    assert (first.headers["anthropic-beta"], second.body["anthropic_beta"]) == ("one,two", ["one", "two"])
 
 
 @pytest.mark.parametrize("make", [azure, lambda upstream: bedrock(upstream, "us-east-1", KEY), vertex])

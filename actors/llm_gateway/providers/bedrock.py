@@ -1,19 +1,13 @@
 """Anthropic's models on Amazon Bedrock, by AWS's credentials or a key, through the ``anthropic`` package."""
 
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Final
 
 import msgspec
 
-from actors.llm_gateway.providers.sdk import NO_RETRIES, Connected, SdkProvider
-from actors.llm_gateway.wire.client import WireStream
+from actors.llm_gateway.providers.claude import CloudClaude
+from actors.llm_gateway.providers.sdk import NO_RETRIES, Connected
 from actors.llm_gateway.wire.eventstream import CONTENT_TYPE, EventMessage, MessageSplitter
 from actors.llm_gateway.wire.sse import Splitter
-from protocol.anthropic import MessagesReader, messages_body
-from protocol.llm import ChatRequest
-
-VERSION: Final = "bedrock-2023-05-31"
 
 _ERRORS: Final = {
     "modeltimeoutexception": "timeout_error",
@@ -64,23 +58,16 @@ def _data(message: EventMessage) -> bytes:
     return msgspec.json.encode({"type": "error", "error": error})
 
 
-class BedrockProvider(SdkProvider):
+class BedrockProvider(CloudClaude):
     """Messages of Anthropic's models on Bedrock: a ``Provider``. A model is a model's id, or an inference profile's.
 
     Of the spec it takes ``region``, ``profile``, and ``base_url`` in the place of the region's. Without a key it signs
     with what AWS's chain of credentials finds: the environment, the profile, a container's or an instance's role.
     """
 
-    path: ClassVar[str] = "/v1/messages"
+    version: ClassVar[str] = "bedrock-2023-05-31"
     priced_as: ClassVar[str] = "aws"
     framing: ClassVar[type[Splitter]] = BedrockSplitter
-
-    def stream(
-        self, request: ChatRequest, model: str, headers: Mapping[str, str]
-    ) -> AbstractAsyncContextManager[WireStream]:
-        """Send ``request`` as a streamed message."""
-        body = msgspec.json.decode(messages_body(request, model))
-        return self._send({**body, "anthropic_version": VERSION}, headers, MessagesReader())
 
     def _connect(self) -> Connected:
         from anthropic import AsyncAnthropicBedrock  # noqa: PLC0415 - two seconds
