@@ -189,14 +189,14 @@ class _Merged:
 
 def _size(event: Event) -> int:
     if isinstance(event, Delta):
-        return _length(event.text)
+        return _length(event.text) + len(event.logprobs)
     if isinstance(event, ToolCallDelta):
         return _length(event.arguments) + _length(event.name) + _length(event.id)
     if isinstance(event, ReasoningDelta):
         return _length(event.text) + _length(event.signature)
     if isinstance(event, Completed):
         thoughts = sum(_length(thought.text) + _length(thought.signature) for thought in event.reasoning)
-        return len(memoryview(event.result)) + thoughts
+        return len(memoryview(event.result)) + thoughts + len(event.logprobs)
     if isinstance(event, Failed):
         return _length(event.message)
     return _length(event.model) if isinstance(event, Started) else 0

@@ -130,6 +130,8 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
             provider=completion.provider,
             model=completion.model,
             reasoning=completion.reasoning,
+            logprobs=completion.logprobs,
+            stop_sequence=completion.stop_sequence,
         )
         await self._keep(completed)
         self._end(completed)

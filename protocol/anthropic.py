@@ -244,6 +244,7 @@ class _Delta(msgspec.Struct):
     thinking: str = ""
     signature: str = ""
     stop_reason: str | None = None
+    stop_sequence: str | None = None
 
 
 class _Error(msgspec.Struct):
@@ -287,10 +288,11 @@ _CODES: Final = {
 class MessagesReader:
     """Reads one streamed answer, event by event: a ``protocol.upstream.AnswerReader``."""
 
-    __slots__ = ("_calls", "_tokens", "ended", "finish_reason", "model", "response_id", "usage")
+    __slots__ = ("_calls", "_tokens", "ended", "finish_reason", "model", "response_id", "stop_sequence", "usage")
 
     def __init__(self) -> None:
         self.finish_reason: FinishReason | None = None
+        self.stop_sequence = ""
         self.usage: Usage | None = None
         self.model = ""
         self.response_id = ""
@@ -324,6 +326,7 @@ class MessagesReader:
         elif kind == "message_delta":
             if event.delta is not None and event.delta.stop_reason:
                 self.finish_reason = _FINISH.get(event.delta.stop_reason, "stop")
+                self.stop_sequence = event.delta.stop_sequence or ""
             self._count(event.usage)
         elif kind == "message_stop":
             self.ended = True

@@ -170,7 +170,7 @@ class EventEncoder:
     def _start(self, into: list[bytes]) -> None:
         if not self._started:
             self._started = True
-            message = _message(self._request_id, self._model, [], None, Usage())
+            message = _message(self._request_id, self._model, [], Usage())
             into.append(_event("message_start", {"message": message}))
 
     def _end(self, into: list[bytes]) -> None:
@@ -181,7 +181,7 @@ class EventEncoder:
     def _complete(self, event: Completed, into: list[bytes]) -> None:
         self._start(into)
         self._end(into)
-        delta = {"stop_reason": STOP_REASONS[event.finish_reason], "stop_sequence": None}
+        delta = _end(event)
         into.append(_event("message_delta", {"delta": delta, "usage": _usage(event.usage)}))
         into.append(_event("message_stop", {}))
 
@@ -211,19 +211,24 @@ def message_body(request_id: str, model: str, completed: Completed, *, structure
     blocks += [
         {"type": "tool_use", "id": call.id, "name": call.name, "input": tool_input(call.arguments)} for call in calls
     ]
-    return _json(_message(request_id, model, blocks, STOP_REASONS[completed.finish_reason], completed.usage))
+    return _json({**_message(request_id, model, blocks, completed.usage), **_end(completed)})
 
 
-def _message(
-    request_id: str, model: str, content: list[dict[str, Any]], stop_reason: str | None, usage: Usage
-) -> dict[str, Any]:
+def _end(completed: Completed) -> dict[str, str | None]:
+    """Say why the model has stopped."""
+    if completed.stop_sequence:
+        return {"stop_reason": "stop_sequence", "stop_sequence": completed.stop_sequence}
+    return {"stop_reason": STOP_REASONS[completed.finish_reason], "stop_sequence": None}
+
+
+def _message(request_id: str, model: str, content: list[dict[str, Any]], usage: Usage) -> dict[str, Any]:
     return {
         "id": ID_PREFIX + request_id,
         "type": "message",
         "role": "assistant",
         "model": model,
         "content": content,
-        "stop_reason": stop_reason,
+        "stop_reason": None,
         "stop_sequence": None,
         "usage": _usage(usage),
     }

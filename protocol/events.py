@@ -30,9 +30,15 @@ class Started(_Event, frozen=True, tag="started"):
 
 
 class Delta(_Event, frozen=True, tag="delta"):
-    """A piece of the answer's text."""
+    """A piece of the answer's text.
+
+    Attributes:
+        text: the piece.
+        logprobs: what OpenAI's dialect says of its tokens' probabilities, a JSON array; empty where nobody has asked.
+    """
 
     text: str
+    logprobs: str = ""
 
 
 class ReasoningDelta(_Event, frozen=True, tag="reasoning"):
@@ -84,6 +90,8 @@ class Completed(_Event, frozen=True, tag="completed"):
         provider: who answered.
         model: the provider's own name of the model.
         reasoning: what the model thought, thought by thought.
+        logprobs: of all the text, as ``Delta`` has them.
+        stop_sequence: the text at which the model stopped; empty for none, and where its side does not say which.
     """
 
     result: msgspec.Raw
@@ -92,6 +100,8 @@ class Completed(_Event, frozen=True, tag="completed"):
     provider: str = ""
     model: str = ""
     reasoning: tuple[ReasoningPart, ...] = ()
+    logprobs: str = ""
+    stop_sequence: str = ""
 
 
 class Failed(_Event, frozen=True, tag="failed"):

@@ -44,6 +44,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
         provider: who answered.
         model: the provider's own name of the model.
         reasoning: what the model thought, thought by thought.
+        logprobs: as ``events.Completed`` has them.
+        stop_sequence: as ``events.Completed`` has it.
     """
 
     text: str = ""
@@ -55,6 +57,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     provider: str = ""
     model: str = ""
     reasoning: tuple[ReasoningPart, ...] = ()
+    logprobs: str = ""
+    stop_sequence: str = ""
 
 
 class Complete(Message[Completion], frozen=True, kw_only=True):

@@ -354,6 +354,9 @@ class ChunkEncoder:
 
 
 _CHOICE = b'"choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":%b}]}\n\n'
+_LIKELY = (
+    b'"choices":[{"index":0,"delta":{"content":%b},"logprobs":{"content":%b,"refusal":null},"finish_reason":null}]}\n\n'
+)
 _ROLE = _CHOICE % (b'"role":"assistant","content":"","refusal":null', b"null")
 _DELTA_START, _DELTA_END = (_CHOICE % (b"|", b"null")).split(b"|")
 _TEXT_START = _DELTA_START + b'"content":'
@@ -367,6 +370,8 @@ def _delta_tail(delta: bytes) -> bytes:
 def _tail(entry: Entry) -> bytes:
     event = entry.event
     if isinstance(event, Delta):
+        if event.logprobs:
+            return _LIKELY % (_json(event.text), event.logprobs.encode())
         return _TEXT_START + _json(event.text) + _DELTA_END
     if isinstance(event, ReasoningDelta):
         return _delta_tail(_REASONING + _json(event.text)) if event.text else b""
@@ -428,12 +433,13 @@ def completion_body(request_id: str, created: int, model: str, completed: Comple
         message["reasoning_content"] = reasoning
     if calls:
         message["tool_calls"] = [wire_call(call) for call in calls]
+    likely = {"content": msgspec.Raw(completed.logprobs.encode()), "refusal": None} if completed.logprobs else None
     body = {
         "id": ID_PREFIX + request_id,
         "object": "chat.completion",
         "created": created,
         "model": model,
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": completed.finish_reason}],
+        "choices": [{"index": 0, "message": message, "logprobs": likely, "finish_reason": completed.finish_reason}],
         "usage": _usage(completed.usage),
     }
     return _json(body)

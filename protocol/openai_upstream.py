@@ -206,9 +206,14 @@ class _Delta(msgspec.Struct):
     tool_calls: tuple[_CallDelta, ...] | None = None
 
 
+class _Logprobs(msgspec.Struct):
+    content: list[Any] | None = None
+
+
 class _Choice(msgspec.Struct):
     index: int = 0
     delta: _Delta | None = None
+    logprobs: _Logprobs | None = None
     finish_reason: str | None = None
 
 
@@ -259,16 +264,18 @@ class ChatReader:
 
     Attributes:
         finish_reason: why the model stopped; None until it says so.
+        stop_sequence: always empty: the dialect does not say at which text the model stopped.
         usage: tokens; None until they are reported.
         model: the upstream's own name of the model.
         response_id: the upstream's id of the answer.
         ended: whether the stream's end marker has come.
     """
 
-    __slots__ = ("ended", "finish_reason", "model", "response_id", "usage")
+    __slots__ = ("ended", "finish_reason", "model", "response_id", "stop_sequence", "usage")
 
     def __init__(self) -> None:
         self.finish_reason: FinishReason | None = None
+        self.stop_sequence = ""
         self.usage: Usage | None = None
         self.model = ""
         self.response_id = ""
@@ -311,7 +318,9 @@ class ChatReader:
             if thought and isinstance(thought, str):
                 into.append(ReasoningDelta(text=thought))
             text = delta.content or delta.refusal
-            if text:
+            if choice.logprobs is not None and choice.logprobs.content:
+                into.append(Delta(text=text or "", logprobs=_json(choice.logprobs.content).decode()))
+            elif text:
                 into.append(Delta(text=text))
             if delta.tool_calls:
                 into.extend(map(_tool_delta, delta.tool_calls))

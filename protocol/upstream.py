@@ -46,6 +46,7 @@ class AnswerReader(Protocol):
 
     Attributes:
         finish_reason: why the model stopped; None until it says so.
+        stop_sequence: the text at which it stopped; empty for none, and in dialects that don't say which.
         usage: tokens; None until they are reported.
         model: the upstream's own name of the model; empty until it says so.
         response_id: the upstream's id of the answer; empty until it says so.
@@ -53,6 +54,7 @@ class AnswerReader(Protocol):
     """
 
     finish_reason: FinishReason | None
+    stop_sequence: str
     usage: Usage | None
     model: str
     response_id: str

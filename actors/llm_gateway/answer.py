@@ -9,27 +9,34 @@ from protocol.llm import ReasoningPart, ToolCall
 from protocol.upstream import Pieces
 
 MAX_CALLS: Final = 128
+LOGPROBS_SHARE: Final = 32  # what is said of a token's probability is far longer than the token: so much counts as one
 
 
 class Assembly:
     """The text, the reasoning and the tool calls so far, within a bound.
 
     Args:
-        limit: the most characters of text, reasoning and arguments together.
+        limit: the most characters of text, reasoning and arguments together, and of a share of the probabilities.
     """
 
-    __slots__ = ("_calls", "_left", "_text", "_thoughts")
+    __slots__ = ("_calls", "_left", "_logprobs", "_text", "_thoughts")
 
     def __init__(self, limit: int) -> None:
         self._left = limit
         self._text: list[str] = []
         self._calls: dict[int, list[str]] = {}
         self._thoughts: Thoughts | None = None
+        self._logprobs: list[str] = []
 
     @property
     def reasoning(self) -> tuple[ReasoningPart, ...]:
         """The reasoning so far, thought by thought."""
         return () if self._thoughts is None else self._thoughts.parts
+
+    @property
+    def logprobs(self) -> str:
+        """What is known of the tokens' probabilities, a JSON array; empty for nothing."""
+        return f"[{','.join(self._logprobs)}]" if self._logprobs else ""
 
     @property
     def text(self) -> str:
@@ -51,6 +58,9 @@ class Assembly:
             if isinstance(piece, Delta):
                 self._text.append(piece.text)
                 self._left -= len(piece.text)
+                if piece.logprobs:
+                    self._logprobs.append(piece.logprobs[1:-1])
+                    self._left -= len(piece.logprobs) // LOGPROBS_SHARE
             elif isinstance(piece, ToolCallDelta):
                 self._call(piece)
                 self._left -= len(piece.arguments)

@@ -103,6 +103,11 @@ class Call:
         return (self._reader.finish_reason if self._reader is not None else None) or "stop"
 
     @property
+    def stop_sequence(self) -> str:
+        """The text at which the model stopped; empty for none, and where it is not said."""
+        return self._reader.stop_sequence if self._reader is not None else ""
+
+    @property
     def model(self) -> str:
         """The model as the provider names it in its answer, or as it was asked for."""
         return (self._reader.model if self._reader is not None else "") or self._model

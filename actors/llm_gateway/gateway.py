@@ -211,6 +211,8 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
             text=call.assembly.text,
             tool_calls=call.assembly.tool_calls,
             reasoning=call.assembly.reasoning,
+            logprobs=call.assembly.logprobs,
+            stop_sequence=call.stop_sequence,
             result=call.result,
             finish_reason=call.finish_reason,
             usage=course.usage,

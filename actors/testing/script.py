@@ -17,9 +17,10 @@ USAGE: Final = Usage(input_tokens=7, output_tokens=3)
 
 
 class Say(msgspec.Struct, frozen=True):
-    """One chunk of text."""
+    """One chunk of text; of its ``logprobs``, an entry a token, only OpenAI's dialect speaks."""
 
     text: str
+    logprobs: tuple[Mapping[str, Any], ...] = ()
 
 
 class Think(msgspec.Struct, frozen=True):
@@ -40,9 +41,13 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer's end: its reason, its usage (None for none), and with ``marker`` the stream's end marker."""
+    """The answer's end: its reason, its usage (None for none), and with ``marker`` the stream's end marker.
+
+    Of a ``stop_sequence`` only Anthropic says that it was the reason.
+    """
 
     finish_reason: FinishReason = "stop"
+    stop_sequence: str = ""
     usage: Usage | None = USAGE
     marker: bool = True
 
@@ -134,7 +139,7 @@ class OpenAIVoice:
         """Return the bytes of one step."""
         match step:
             case Say():
-                said = self._delta({"content": step.text})
+                said = self._delta({"content": step.text}, logprobs=step.logprobs)
             case Think():
                 said = self._delta({"reasoning_content": step.text})
             case Call():
@@ -160,11 +165,16 @@ class OpenAIVoice:
         body = {**self._head, "object": "chat.completion", "choices": [choice], "usage": _openai_usage(end.usage)}
         return msgspec.json.encode(body)
 
-    def _delta(self, delta: dict[str, Any], finish: str | None = None) -> bytes:
+    def _delta(
+        self, delta: dict[str, Any], finish: str | None = None, logprobs: tuple[Mapping[str, Any], ...] = ()
+    ) -> bytes:
         if not self._begun:
             self._begun = True
             delta = {"role": "assistant", **delta}
-        return _data({**self._head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+        choice: dict[str, Any] = {"index": 0, "delta": delta, "finish_reason": finish}
+        if logprobs:
+            choice["logprobs"] = {"content": logprobs, "refusal": None}
+        return _data({**self._head, "choices": [choice]})
 
     def _end(self, step: End) -> bytes:
         said = self._delta({}, step.finish_reason)
@@ -271,7 +281,9 @@ class AnthropicVoice:
         return start + self._event({"type": "content_block_delta", "index": index, "delta": delta})
 
     def _end(self, step: End) -> bytes:
-        delta = {"stop_reason": self.REASONS[step.finish_reason], "stop_sequence": None}
+        delta: dict[str, str | None] = {"stop_reason": self.REASONS[step.finish_reason], "stop_sequence": None}
+        if step.stop_sequence:
+            delta = {"stop_reason": "stop_sequence", "stop_sequence": step.stop_sequence}
         event: dict[str, Any] = {"type": "message_delta", "delta": delta}
         if step.usage is not None:
             cached = step.usage.cached_input_tokens

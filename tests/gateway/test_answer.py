@@ -43,3 +43,14 @@ def test_the_number_of_calls_is_bounded() -> None:
     """A row of calls without end is a failure too."""
     with pytest.raises(ProviderError):
         Assembly(10).add([ToolCallDelta(index=index) for index in range(1000)])
+
+
+def test_probabilities_are_joined_and_bounded() -> None:
+    """They are far longer than the text, so only a share of them counts; but it counts."""
+    assembly = Assembly(100)
+    assembly.add([Delta(text="a", logprobs='[{"token":"a"}]'), Delta(text="b")])
+    assembly.add([Delta(text="cd", logprobs='[{"token":"c"},{"token":"d"}]')])
+    assert assembly.logprobs == '[{"token":"a"},{"token":"c"},{"token":"d"}]'
+    with pytest.raises(ProviderError):
+        assembly.add([Delta(text="e", logprobs=f"[{'x' * 4000}]")])
+    assert Assembly(1).logprobs == ""

@@ -164,6 +164,17 @@ async def test_a_turn_with_thoughts_is_continued(upstream: ScriptedUpstream, sdk
         assert "hm" not in str(turn)
 
 
+async def test_the_text_at_which_a_model_stopped(upstream: ScriptedUpstream, sdk: AsyncAnthropic, dialect: str) -> None:
+    """Anthropic's upstream says which it was; OpenAI's says only that the answer is at its end."""
+    end = Reply(steps=(Say("a"), End(stop_sequence="###")))
+    upstream.script(end, end)
+    whole = await create(sdk, stop_sequences=["###"])
+    message, _ = await streamed(sdk, stop_sequences=["###"])
+    for found in (whole, message):
+        expected = ("stop_sequence", "###") if dialect == "anthropic" else ("end_turn", None)
+        assert (found.stop_reason, found.stop_sequence) == expected
+
+
 async def test_a_structured_answer(upstream: ScriptedUpstream, sdk: AsyncAnthropic) -> None:
     """The SDK turns a model class into a schema, and our answer back into the model."""
     upstream.script(say('{"isFoodRelated": true,', ' "confidence": 0.5}'))
@@ -227,6 +238,29 @@ async def test_an_openai_client_on_either_upstream(upstream: ScriptedUpstream, a
                 assert calls == (['{"at": 1}', '{"at": 2}'] if asked else [])
         parsed = await sdk.chat.completions.parse(model="default", messages=messages, response_format=Gate)
         assert parsed.choices[0].message.parsed == Gate(isFoodRelated=True, confidence=0.5)
+
+
+async def test_the_tokens_probabilities(upstream: ScriptedUpstream, address: str, dialect: str) -> None:
+    """Whole and streamed an OpenAI client gets what an upstream of its dialect says of them."""
+    tokens: list[dict[str, Any]] = [
+        {"token": text, "logprob": -0.5, "bytes": None, "top_logprobs": []} for text in ("Hel", "lo", "!")
+    ]
+    answer = Reply(steps=(Say("Hel", (tokens[0],)), Say("lo!", (tokens[1], tokens[2])), End()))
+    upstream.script(answer, answer)
+    messages: Any = MESSAGES
+    async with AsyncOpenAI(base_url=f"{address}/v1", api_key="any", max_retries=0) as sdk:
+        whole = await sdk.chat.completions.create(model="default", messages=messages, logprobs=True)
+        async with sdk.chat.completions.stream(model="default", messages=messages, logprobs=True) as stream:
+            final = await stream.get_final_completion()
+    for found in (whole, final):
+        likely = found.choices[0].logprobs
+        assert found.choices[0].message.content == "Hello!"
+        if dialect == "openai":
+            assert upstream.received[0].body["logprobs"] is True
+            assert likely is not None
+            assert [token.token for token in likely.content or ()] == ["Hel", "lo", "!"]
+        else:
+            assert likely is None
 
 
 @pytest.mark.parametrize("stream", [False, True])
