@@ -43,7 +43,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
     user: str
     client: str
-    info: msgspec.Raw = NULL
+    info: msgspec.Raw
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ from service.container import Container
 from service.context import CONTAINER
 from service.http import (
     anthropic,
+    channels,
     docs,
     embeddings,
     health,
@@ -15,6 +16,7 @@ from service.http import (
     requests,
     responses,
     tickets,
+    users,
     websocket,
 )
 from service.middleware.calls import call_layer, stamp_responses
@@ -39,6 +41,8 @@ def build_app(container: Container) -> web.Application:
         embeddings,
         models,
         tickets,
+        channels,
+        users,
         websocket,
     ):
         surface.add_routes(app)

@@ -1,15 +1,19 @@
 """What the service says of itself: an OpenAPI 3.1 document built from the structs, and a page that shows it offline."""
 
 import html
+import re
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
+from protocol.channels import UserStatus
 from protocol.errors import PROBLEMS, NotFound
 from protocol.requests import RequestState, SubmitBody
+from service.http.channels import HistoryPage, PresenceList, PublishAnswer, PublishBody
 from service.http.health import Health
 from service.http.tickets import Ticket
+from service.http.users import SocketCount, UnsubscribeBody
 from service.middleware.errors import ProblemBody
 
 REFERENCE: Final = "#/components/schemas/{name}"
@@ -35,7 +39,55 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     ),
     ("post", "/api/requests/{id}/cancel", "Cancel a request; idempotent.", "", {"202": "", "404": "ProblemBody"}),
     ("post", "/api/tickets", "A ticket that opens one socket.", "", {"200": "Ticket", "503": "ProblemBody"}),
-    ("get", "/ws", "Submit, follow and cancel over a WebSocket.", "", {"101": "", "403": "ProblemBody"}),
+    (
+        "post",
+        "/api/channels/{name}/publish",
+        "Publish in a channel.",
+        "PublishBody",
+        {"202": "PublishAnswer", "200": "PublishAnswer", "403": "ProblemBody", "422": "ProblemBody"},
+    ),
+    (
+        "get",
+        "/api/channels/{name}/history",
+        "What was published in a channel, page by page, after a position or as far back as it is held.",
+        "",
+        {"200": "HistoryPage", "403": "ProblemBody", "410": "ProblemBody"},
+    ),
+    (
+        "get",
+        "/api/channels/{name}/presence",
+        "Who is in a channel.",
+        "",
+        {"200": "PresenceList", "403": "ProblemBody"},
+    ),
+    (
+        "get",
+        "/api/users/{user}/status",
+        "Whether a user is online.",
+        "",
+        {"200": "UserStatus", "403": "ProblemBody"},
+    ),
+    (
+        "post",
+        "/api/users/{user}/disconnect",
+        "Close a user's sockets.",
+        "",
+        {"200": "SocketCount", "403": "ProblemBody"},
+    ),
+    (
+        "post",
+        "/api/users/{user}/unsubscribe",
+        "Take a user out of a channel.",
+        "UnsubscribeBody",
+        {"200": "SocketCount", "403": "ProblemBody"},
+    ),
+    (
+        "get",
+        "/ws",
+        "Submit, follow and cancel, and take part in channels, over a WebSocket.",
+        "",
+        {"101": "", "403": "ProblemBody"},
+    ),
     ("post", "/v1/chat/completions", "OpenAI's chat completions, whole or streamed.", "", {"200": ""}),
     ("post", "/v1/responses", "OpenAI's responses, whole, streamed or in the background.", "", {"200": ""}),
     ("get", "/v1/responses/{id}", "A response as of now, or its events after one of them.", "", {"200": "", "410": ""}),
@@ -50,6 +102,8 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
 )
 MEDIA: Final = {"ProblemBody": "application/problem+json"}
 
+_PARAMETER = re.compile(r"\{(\w+)\}")
+
 
 def add_routes(app: web.Application) -> None:
     """Offer the document, the page, and an explanation of each error code."""
@@ -63,13 +117,14 @@ def add_routes(app: web.Application) -> None:
 
 def openapi() -> dict[str, Any]:
     """Build the OpenAPI 3.1 document."""
-    described = [SubmitBody, RequestState, Ticket, Health, ProblemBody]
+    channels = [PublishBody, PublishAnswer, HistoryPage, PresenceList, UserStatus, SocketCount, UnsubscribeBody]
+    described = [SubmitBody, RequestState, *channels, Ticket, Health, ProblemBody]
     _, schemas = msgspec.json.schema_components(described, ref_template=REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for method, path, summary, body, answers in OPERATIONS:
         operation: dict[str, Any] = {"summary": summary, "responses": {}}
-        if "{id}" in path:
-            operation["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
+        for name in _PARAMETER.findall(path):
+            operation["parameters"] = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}}]
         if body:
             operation["requestBody"] = {"required": True, "content": _content(body)}
         for status, schema in answers.items():
