@@ -43,12 +43,12 @@ class PipelineLog:
     def calls(self, handle: RequestHandle, *, prompt_length: int) -> None:
         """Write a ``provider_call`` for each call that was made for a request: none for one joined or replayed.
 
-        ``tokens`` and ``cost`` are those of all the calls together, and stand in the last one's line. ``promptLength``
-        is in characters, ``cost`` in US dollars, and null where a price is unknown.
+        ``tokens`` and ``cost`` are the call's own: null where it brought nothing, and ``cost``, in US dollars, also
+        where the price is unknown; ``estimated`` says that the provider had not counted. ``promptLength`` is in
+        characters.
         """
-        attempts = handle.attempts
-        usage, cost = handle.state().usage, handle.cost
-        for attempt in attempts:
+        for attempt in handle.attempts:
+            usage, cost = attempt.usage, attempt.cost
             fields: dict[str, Any] = {
                 "requestId": handle.request_id,
                 "provider": attempt.provider,
@@ -56,12 +56,13 @@ class PipelineLog:
                 **self._prompt,
                 "promptLength": prompt_length,
                 "durationMs": attempt.duration_ms,
+                "tokens": None if usage is None else {"input": usage.input_tokens, "output": usage.output_tokens},
+                "cost": None if cost is None else f"{cost.usd:f}",
             }
+            if attempt.estimated:
+                fields["estimated"] = True
             if attempt.error:
                 fields["error"] = attempt.error
-            if attempt is attempts[-1]:
-                fields["tokens"] = {"input": usage.input_tokens, "output": usage.output_tokens}
-                fields["cost"] = None if cost is None else f"{cost.usd:f}"
             self._write("provider_call", fields)
 
     def completed(self, report: StageReport) -> None:

@@ -10,6 +10,7 @@ from opentelemetry.trace import Span
 from actors.event_log import EventLog
 from actors.follow import Follower, follow
 from actors.request_stream import RequestStream, status_of
+from protocol.budgets import Account
 from protocol.events import Cancelled, Completed, Failed, Position
 from protocol.hub import Mode
 from protocol.llm import Attempt, ChatRequest, Cost, Usage
@@ -25,12 +26,17 @@ class Run:
         key: the id of the request that started it.
         fingerprint: what the in-flight table and the cache know it by.
         tenant: who asks; a run is never shared across tenants.
+        account: who pays for its calls: that of the request that started it; None for nobody.
         begun: whether the gateway has been asked.
         waiters: the requests that still want it, by id.
         span: open for as long as the run is; joiners are linked to it.
+        attempts: its calls to the model's side, in order.
+        usage: tokens of all of them.
+        cost: US dollars for all of them; None where a price is unknown, and while nothing has been used.
     """
 
     __slots__ = (
+        "account",
         "attempts",
         "begun",
         "cost",
@@ -57,9 +63,11 @@ class Run:
         log: EventLog,
         span: Span,
         tenant: str = "",
+        account: Account | None = None,
     ) -> None:
         self.key = key
         self.tenant = tenant
+        self.account = account
         self.fingerprint = fingerprint
         self.request = request
         self.delivery = delivery
@@ -72,6 +80,16 @@ class Run:
         self.usage = Usage()
         self.cost: Cost | None = None
         self.upstream_wait = 0.0
+
+    def count(self, attempt: Attempt, number: int) -> None:
+        """Take a call down as the one of this number, from 1: a new one, or one of which more is known now."""
+        before = self.attempts
+        place = number - 1 if number else len(before)
+        self.attempts = (*before[:place], attempt, *before[place + 1 :])
+        usages = [one.usage for one in self.attempts if one.usage is not None]
+        costs = [one.cost.usd for one in self.attempts if one.cost is not None]
+        self.usage = usages[0] if len(usages) == 1 else sum(usages, Usage())
+        self.cost = Cost(usd=sum(costs, Decimal(0))) if usages and len(costs) == len(usages) else None
 
 
 class RequestRecord:
@@ -120,7 +138,7 @@ class RequestRecord:
 
     @property
     def cost(self) -> Cost | None:
-        """What its calls cost: nothing for one that was joined or replayed, None where a price is unknown."""
+        """What its calls cost: nothing for one that was joined or replayed, None where unknown or nothing was used."""
         return self.run.cost if self.source == "upstream" else FREE
 
     def follow(self, after: Position | None = None, mode: Mode | None = None) -> Follower:

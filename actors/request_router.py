@@ -314,6 +314,7 @@ class RequestRouter(Actor[RouterMessage]):
             log=log,
             span=span,
             tenant=message.tenant,
+            account=message.account,
         )
         record = self._record(message, run, "upstream", request_id=key)
         log.append(Started(model=message.request.model, created=int(record.created)))

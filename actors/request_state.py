@@ -16,7 +16,6 @@ from protocol.cache import CachedLog, CachePut
 from protocol.errors import ActorError, AskTimeout, DeadlineExceeded, InternalError, TidegateError
 from protocol.events import Cancelled, Completed, Event, Failed
 from protocol.gateway import Complete, Completion, Progress
-from protocol.llm import Cost
 from protocol.message import Message
 
 
@@ -45,7 +44,7 @@ class Cancel(Message[None], frozen=True):
 class RunSink:
     """Takes what the gateway tells of a run, where it is told: content goes into the log without a message each.
 
-    The run's actor makes the sink and alone ends the log; after that there is nothing to take.
+    The run's actor makes the sink and alone ends the log; after that there is only to count what calls have used.
     """
 
     __slots__ = ("_run",)
@@ -57,7 +56,7 @@ class RunSink:
         """Write what has come into the log."""
         run = self._run
         if message.attempt is not None:
-            run.attempts = (*run.attempts, message.attempt)
+            run.count(message.attempt, message.number)
         if run.log.ended or not message.events:
             return
         if message.waited:
@@ -108,6 +107,7 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
             request=run.request,
             request_id=run.key,
             tenant=run.tenant,
+            account=run.account,
             sink=RunSink(run),
             restart=run.delivery.on_attempt_failed == "restart",
             repair=run.delivery.repair,
@@ -121,8 +121,6 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
         if run.log.ended:
             return
         run.provider = completion.provider
-        run.usage = completion.usage
-        run.cost = None if completion.cost is None else Cost(usd=completion.cost)
         completed = Completed(
             result=completion.result or _plain(completion),
             finish_reason=completion.finish_reason,
@@ -144,7 +142,7 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
 
     @handles(Cancel)
     async def cancel(self, message: Cancel) -> None:
-        """Give up the call, which closes the upstream socket, and end the log."""
+        """Give up the call, and end the log; what the call has used is counted when it is known."""
         if self._call is not None:
             self._call.cancel()
         if not self._run.log.ended:

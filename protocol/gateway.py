@@ -5,6 +5,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from protocol.budgets import Account
 from protocol.events import Content
 from protocol.llm import Attempt, ChatRequest, FinishReason, ReasoningPart, ToolCall, Usage
 from protocol.message import Message
@@ -16,12 +17,15 @@ class Progress(Message[None], frozen=True, kw_only=True):
     Attributes:
         events: content for the log.
         waited: with the first content only: seconds from the call's start to it; otherwise 0.
-        attempt: a call that has ended, well or not; None otherwise.
+        attempt: a call that has ended, well or not; None otherwise. One that is given up after content is told a second
+            time once it is known what it has used, perhaps after the reply.
+        number: with an attempt: which of the request's calls it was, from 1; 0 for the next.
     """
 
     events: tuple[Content, ...] = ()
     waited: float = 0.0
     attempt: Attempt | None = None
+    number: int = 0
 
 
 class ProgressSink(Protocol):
@@ -39,8 +43,8 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
         tool_calls: the calls that the model asks for.
         result: the validated JSON where a schema was given; otherwise None.
         finish_reason: why the model stopped.
-        usage: tokens of all the attempts together.
-        cost: US dollars for all the attempts together; None where a price is unknown.
+        usage: tokens of all the attempts together, as far as they are known by now.
+        cost: US dollars for them; None where a price is unknown.
         provider: who answered.
         model: the provider's own name of the model.
         reasoning: what the model thought, thought by thought.
@@ -64,12 +68,13 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 class Complete(Message[Completion], frozen=True, kw_only=True):
     """Ask a model. The reply comes when the answer is whole and, with a schema, valid.
 
-    Giving up the ask closes the upstream socket.
+    Giving up the ask closes the upstream socket; after content, once it has been read on for a moment to its usage.
 
     Attributes:
         request: what is asked.
         request_id: whose call it is, for the spans.
         tenant: who asks; a provider's places are shared fairly between tenants.
+        account: who pays for every call; None for nobody.
         sink: who is told while it comes; None for nobody.
         restart: whether the answer may begin anew after a call that has brought content broke off; the sink is told so
             by an ``AttemptFailed`` with ``restart``.
@@ -79,6 +84,7 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
     Raises (as replies):
         NotFound: ``model_not_found``.
         Overloaded: ``provider_overloaded``: the provider's queue is full.
+        BudgetExceeded: the account has no room for the next call; nobody else is asked.
         ProviderError: the model's side failed, and the retries are spent.
         SchemaMismatch: the answer is whole but does not match the schema, also after its repair.
         DeadlineExceeded: out of time.
@@ -89,6 +95,7 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
     request: ChatRequest
     request_id: str = ""
     tenant: str = ""
+    account: Account | None = None
     sink: ProgressSink | None = None
     restart: bool = False
     repair: bool = False

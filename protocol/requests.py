@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
+from protocol.budgets import Account
 from protocol.errors import FieldError
 from protocol.events import Entry, EventStream, Position, Snapshot
 from protocol.hub import Mode
@@ -186,7 +187,7 @@ class RequestHandle(Protocol):
 
     @property
     def cost(self) -> Cost | None:
-        """What its calls cost: nothing for one that was joined or replayed, None where a price is unknown."""
+        """What its calls cost: nothing for one that was joined or replayed, None where unknown or nothing was used."""
 
     @property
     def upstream_wait(self) -> float:
@@ -224,6 +225,8 @@ class Submit(Message[Submitted], frozen=True, kw_only=True):
     Attributes:
         request: what the model is asked.
         tenant: who asks; nothing is ever shared across tenants.
+        account: who pays, where a call has to be made for it: an answer that is shared or kept costs nothing; None for
+            nobody.
         delivery: how it is run and shared.
         idempotency_key: the caller's name for this very submission; empty for none.
         trace_id: 32 hex digits, as the caller will see it.
@@ -238,6 +241,7 @@ class Submit(Message[Submitted], frozen=True, kw_only=True):
 
     request: ChatRequest
     tenant: str = ""
+    account: Account | None = None
     delivery: Delivery = Delivery()
     idempotency_key: str = ""
     trace_id: str = ""

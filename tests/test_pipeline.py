@@ -21,7 +21,7 @@ from actors.stage import Caller, PipelineRun, Stage
 from protocol import spans
 from protocol.errors import NotFound, ProviderError
 from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveModel
-from protocol.llm import Attempt, Usage
+from protocol.llm import Attempt, Cost, Usage
 from protocol.pipeline import Prompt, Route, RunFinished, RunStopped, StageFailed
 from protocol.requests import CancelRequest, GetRequest, Submit
 
@@ -73,10 +73,11 @@ class Scripted(Actor[Complete | ResolveModel]):
         if isinstance(text, Exception):
             await message.sink.tell(Progress(attempt=Attempt(provider="p", model="m-1", error="provider_error")))
             raise text
-        await message.sink.tell(Progress(attempt=Attempt(provider="p", model="m-1", duration_ms=2.5)))
-        usage = Usage(input_tokens=7, output_tokens=3)
+        usage, cost = Usage(input_tokens=7, output_tokens=3), Cost(usd=Decimal("0.00002"))
+        attempt = Attempt(provider="p", model="m-1", duration_ms=2.5, usage=usage, cost=cost)
+        await message.sink.tell(Progress(attempt=attempt))
         raw = msgspec.Raw(text.encode())
-        return Completion(text=text, result=raw, usage=usage, cost=Decimal("0.00002"), provider="p", model="m-1")
+        return Completion(text=text, result=raw, usage=usage, cost=cost.usd, provider="p", model="m-1")
 
 
 class Bench:

@@ -24,7 +24,7 @@ from protocol.errors import (
 )
 from protocol.events import Cancelled, Completed, Content, Delta, Entry, EventStream, Failed, Snapshot, Terminal
 from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveModel
-from protocol.llm import ChatMessage, ChatRequest, Cost, Usage
+from protocol.llm import Attempt, ChatMessage, ChatRequest, Cost, Usage
 from protocol.requests import CancelRequest, Delivery, GetRequest, RequestHandle, Submit
 
 HELLO = ChatRequest(model="default", messages=(ChatMessage(role="user", content="hello"),))
@@ -46,7 +46,10 @@ class Call:
     async def say(self, *texts: str) -> None:
         """Tell the run of these texts and finish."""
         await self.tell(*(Delta(text=text) for text in texts))
-        self.outcome.set_result(Completion(text="".join(texts), usage=Usage(output_tokens=len(texts)), provider="p"))
+        usage = Usage(output_tokens=len(texts))
+        assert self.complete.sink is not None
+        await self.complete.sink.tell(Progress(attempt=Attempt(provider="p", model="m", usage=usage)))
+        self.outcome.set_result(Completion(text="".join(texts), usage=usage, provider="p"))
 
 
 class HandGateway(Actor[Complete | ResolveModel]):

@@ -19,10 +19,10 @@ class Assembly:
         limit: the most characters of text, reasoning and arguments together, and of a share of the probabilities.
     """
 
-    __slots__ = ("_calls", "_left", "_logprobs", "_text", "_thoughts")
+    __slots__ = ("_calls", "_left", "_limit", "_logprobs", "_text", "_thoughts")
 
     def __init__(self, limit: int) -> None:
-        self._left = limit
+        self._left = self._limit = limit
         self._text: list[str] = []
         self._calls: dict[int, list[str]] = {}
         self._thoughts: Thoughts | None = None
@@ -32,6 +32,11 @@ class Assembly:
     def reasoning(self) -> tuple[ReasoningPart, ...]:
         """The reasoning so far, thought by thought."""
         return () if self._thoughts is None else self._thoughts.parts
+
+    @property
+    def chars(self) -> int:
+        """How many characters there are so far."""
+        return self._limit - self._left
 
     @property
     def logprobs(self) -> str:

@@ -1,22 +1,29 @@
-"""One call to a provider: its span, its deadlines, and what is told of it."""
+"""One call to a provider: its span, its deadlines, what is told of it, and what it has used."""
 
+import asyncio
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from opentelemetry.trace import Span
 
 from actors.llm_gateway.answer import Assembly
+from actors.llm_gateway.call_span import close_span, open_span, trace_headers
+from actors.llm_gateway.commons import Commons
+from actors.llm_gateway.drain import Kept
 from actors.llm_gateway.routing import Leg
 from actors.llm_gateway.schema import validated
+from actors.llm_gateway.till import Bill
+from actors.llm_gateway.usage import used
 from actors.llm_gateway.watch import Watch
-from actors.runtime import Clock
 from protocol import spans
-from protocol.errors import SchemaMismatch, TidegateError
-from protocol.events import AttemptFailed
+from protocol.errors import ProviderError, SchemaMismatch, TidegateError
+from protocol.events import AttemptFailed, Content
 from protocol.gateway import Complete, Progress
-from protocol.llm import Attempt, FinishReason, Usage
+from protocol.llm import Attempt, FinishReason
 from protocol.upstream import AnswerReader, Pieces
 
 if TYPE_CHECKING:
@@ -24,32 +31,38 @@ if TYPE_CHECKING:
 
 CANCELLED: Final = "cancelled"
 
-_propagator: Final = TraceContextTextMapPropagator()
-
 
 class Call:
     """One attempt at an answer. What it brought is in its attributes, also after a failure.
+
+    A call that is given up after content, by whoever asked, by a deadline or by a bound of ours, is over at once; what
+    it has used is found out afterwards: its stream is left to the drain, the attempt is told again, now with its usage,
+    and the bill is settled.
 
     Args:
         leg: who is asked.
         message: what is asked, and who is told.
         number: from 1.
-        clock: the time.
-        tracer: opens the attempt's span.
-        max_chars: the bound on the answer.
+        commons: what it has in common with all others.
         validator: what the answer has to match, unless it asks for tools; None for anything.
+        bill: what it comes to; the call settles it.
         restarts: is asked, when the call has failed after content, or when its whole answer does not match, whether the
             answer begins anew.
 
     Attributes:
         assembly: the answer so far.
+        attempt: what has been told of the call; None while it is under way.
         result: the validated JSON of a whole answer; None without a validator, and for calls of tools.
-        usage: its tokens, as far as the provider has reported them.
         sent: whether content has been told.
     """
 
     __slots__ = (
+        "_bill",
         "_clock",
+        "_commons",
+        "_drained",
+        "_duration",
+        "_kept",
         "_leg",
         "_message",
         "_model",
@@ -58,9 +71,9 @@ class Call:
         "_reader",
         "_restarts",
         "_started",
-        "_tracer",
         "_validator",
         "assembly",
+        "attempt",
         "result",
         "sent",
     )
@@ -71,10 +84,9 @@ class Call:
         message: Complete,
         *,
         number: int,
-        clock: Clock,
-        tracer: Tracer,
-        max_chars: int,
+        commons: Commons,
         validator: "Validator | None",
+        bill: Bill,
         restarts: Callable[[TidegateError], bool],
     ) -> None:
         self._leg = leg
@@ -82,20 +94,20 @@ class Call:
         self._model = leg.model
         self._message = message
         self._number = number
-        self._clock = clock
-        self._tracer = tracer
+        self._commons = commons
+        self._clock = commons.clock
         self._validator = validator
         self._restarts = restarts
+        self._bill = bill
         self._reader: AnswerReader | None = None
+        self._kept: Kept | None = None
+        self._drained = 0
         self._started = 0.0
-        self.assembly = Assembly(max_chars)
+        self._duration = 0.0
+        self.attempt: Attempt | None = None
+        self.assembly = Assembly(commons.max_chars)
         self.result: msgspec.Raw | None = None
         self.sent = False
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens, as far as the provider has reported them."""
-        return (self._reader.usage if self._reader is not None else None) or Usage()
 
     @property
     def finish_reason(self) -> FinishReason:
@@ -113,7 +125,7 @@ class Call:
         return (self._reader.model if self._reader is not None else "") or self._model
 
     async def run(self, deadline: float) -> None:
-        """Ask, and tell content as it comes, the attempt at its end.
+        """Ask, and tell content as it comes, the attempt at its end. It runs once.
 
         Raises:
             DeadlineExceeded: at ``deadline``.
@@ -121,7 +133,9 @@ class Call:
             TidegateError: the attempt failed; with ``sent``, the failure has been told as a boundary in the log.
         """
         self._started = self._clock.time()
-        span = self._span()
+        span = open_span(
+            self._commons.tracer, self._message, provider=self._provider.name, model=self._model, number=self._number
+        )
         code = CANCELLED
         last: Pieces = []
         try:
@@ -129,31 +143,36 @@ class Call:
             if self._validator is not None and not self.assembly.tool_calls:
                 self.result = validated(self.assembly.text, self._validator)
             code = ""
-            await self._tell(Progress(events=tuple(last), waited=self._waited(last, span), attempt=self._attempt()))
+            waited = self._waited(last, span)
+            await self._end(code, tuple(last), waited)
         except SchemaMismatch as error:
             code = error.code
-            await self._tell(self._mismatched(error, last, span))
+            waited = self._waited(last, span)
+            stays = self.finish_reason != "stop" or not self._restarts(error)
+            void = self._boundary(code, restart=True) if self.sent else ()
+            await self._end(code, tuple(last) if stays else void, waited if stays else 0.0)
             raise
         except TidegateError as error:
             code = error.code
-            events = self._boundary(code, restart=self._restarts(error)) if self.sent else ()
-            await self._tell(Progress(events=events, attempt=self._attempt(code)))
+            await self._end(code, self._boundary(code, restart=self._restarts(error)) if self.sent else ())
             raise
         except Exception:
             code = "internal_error"
             raise
         finally:
-            self._close(span, code)
+            self._duration = self._duration or self._clock.time() - self._started
+            if self.attempt is None or self._pending:
+                await self._commons.drain.later(partial(self._afterwards, span, code, time.time_ns()))
+            else:
+                close_span(span, code, reader=self._reader, attempt=self.attempt)
 
     async def _ask(self, deadline: float, span: Span) -> Pieces:
         """Read the whole answer. The content of the last read is returned, the content before it is told."""
         provider = self._provider
         deadlines = provider.deadlines
         last: Pieces = []
-        async with (
-            Watch(self._clock, deadline, self._leg.first_token) as watch,
-            provider.stream(self._message.request, self._model, _headers(span)) as stream,
-        ):
+        kept = self._kept = Kept(provider.stream(self._message.request, self._model, trace_headers(span)), self._keeps)
+        async with Watch(self._clock, deadline, self._leg.first_token) as watch, kept as stream:
             answer = self._reader = stream.answer
             begun = False
             async for pieces in stream:
@@ -184,58 +203,51 @@ class Call:
         if self._message.sink is not None:
             await self._message.sink.tell(progress)
 
-    def _attempt(self, code: str = "") -> Attempt:
-        duration = (self._clock.time() - self._started) * 1000
-        return Attempt(provider=self._provider.name, model=self._model, error=code, duration_ms=round(duration, 3))
+    def _keeps(self, error: BaseException) -> bool:
+        """Whether a stream that is given up goes to the drain: what it brought is paid for, and more may come."""
+        ours = isinstance(error, asyncio.CancelledError) or (
+            isinstance(error, ProviderError) and error.code == "response_too_large"
+        )
+        return ours and self._begun and self._commons.drain.take()
+
+    @property
+    def _begun(self) -> bool:
+        return self.sent or self.assembly.chars > 0
+
+    @property
+    def _pending(self) -> bool:
+        """Whether the drain has, or will have, the stream."""
+        return self._kept is not None and self._kept.left is not None
+
+    async def _end(self, code: str, events: tuple[Content, ...], waited: float = 0.0) -> None:
+        """Tell the end, with what the call has used where that is known by now."""
+        self._duration = self._clock.time() - self._started
+        attempt = self._attempt(code) if self._pending else await self._settled(code)
+        await self._tell(Progress(events=events, waited=waited, attempt=attempt, number=self._number))
+        self.attempt = attempt
+
+    async def _afterwards(self, span: Span, code: str, ended: int, seconds: float) -> None:
+        """Find out what a call has used that is over, and tell it again; a sink that is gone need not know."""
+        kept = self._kept
+        try:
+            if kept is not None and kept.left is not None:
+                self._drained = await self._commons.drain.read(kept, seconds)
+        finally:
+            self.attempt = await self._settled(code)
+            close_span(span, code, reader=self._reader, attempt=self.attempt, ended=ended)
+            with suppress(TidegateError):
+                await self._tell(Progress(attempt=self.attempt, number=self._number))
+
+    async def _settled(self, code: str) -> Attempt:
+        reader = self._reader
+        chars = self.assembly.chars + self._drained
+        usage, estimated = used(reader, self._message.request, chars, begun=self._begun)
+        cost = await self._bill.settle(usage, "" if reader is None else reader.model)
+        return msgspec.structs.replace(self._attempt(code), usage=usage, cost=cost, estimated=estimated)
+
+    def _attempt(self, code: str) -> Attempt:
+        duration = round(self._duration * 1000, 3)
+        return Attempt(provider=self._provider.name, model=self._model, error=code, duration_ms=duration)
 
     def _boundary(self, code: str, *, restart: bool) -> tuple[AttemptFailed, ...]:
         return (AttemptFailed(provider=self._provider.name, model=self._model, code=code, restart=restart),)
-
-    def _mismatched(self, error: SchemaMismatch, last: Pieces, span: Span) -> Progress:
-        """Say what becomes of a wrong answer: it stays, or what has been told of it is void."""
-        waited = self._waited(last, span)
-        attempt = self._attempt(error.code)
-        if self.finish_reason == "stop" and self._restarts(error):
-            return Progress(events=self._boundary(error.code, restart=True) if self.sent else (), attempt=attempt)
-        return Progress(events=tuple(last), waited=waited, attempt=attempt)
-
-    def _span(self) -> Span:
-        request = self._message.request
-        span = self._tracer.start_span(spans.chat(self._model), kind=SpanKind.CLIENT)
-        if span.is_recording():
-            known: dict[str, str | float | None] = {
-                spans.GEN_AI_OPERATION: "chat",
-                spans.GEN_AI_PROVIDER: self._provider.name,
-                spans.GEN_AI_REQUEST_MODEL: self._model,
-                spans.REQUEST_ID: self._message.request_id,
-                spans.ATTEMPT: self._number,
-                spans.GEN_AI_MAX_TOKENS: request.max_tokens,
-                spans.GEN_AI_TEMPERATURE: request.temperature,
-                spans.GEN_AI_SEED: request.seed,
-            }
-            span.set_attributes({name: value for name, value in known.items() if value is not None})
-        return span
-
-    def _close(self, span: Span, code: str) -> None:
-        if span.is_recording():
-            reader = self._reader
-            if reader is not None:
-                span.set_attribute(spans.GEN_AI_RESPONSE_MODEL, reader.model or self._model)
-                span.set_attribute(spans.GEN_AI_RESPONSE_ID, reader.response_id)
-                if reader.finish_reason is not None:
-                    span.set_attribute(spans.GEN_AI_FINISH_REASONS, (reader.finish_reason,))
-                if reader.usage is not None:
-                    span.set_attribute(spans.GEN_AI_INPUT_TOKENS, reader.usage.input_tokens)
-                    span.set_attribute(spans.GEN_AI_OUTPUT_TOKENS, reader.usage.output_tokens)
-                    span.set_attribute(spans.GEN_AI_CACHED_TOKENS, reader.usage.cached_input_tokens)
-            if code:
-                span.set_attribute(spans.ERROR_TYPE, code)
-                span.set_status(StatusCode.ERROR, code)
-        span.end()
-
-
-def _headers(span: Span) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    if span.get_span_context().is_valid:
-        _propagator.inject(headers, set_span_in_context(span))
-    return headers

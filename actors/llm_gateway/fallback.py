@@ -1,24 +1,24 @@
 """One request on its way over its targets: who is asked next, when, and when it is over."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-from opentelemetry.trace import Tracer
 
 from actors.llm_gateway.attempt import Call
-from actors.llm_gateway.pricing import Prices
+from actors.llm_gateway.commons import Commons
 from actors.llm_gateway.repair import repairing
-from actors.llm_gateway.retry import FAULTS, RetryPolicy
+from actors.llm_gateway.retry import FAULTS
 from actors.llm_gateway.routing import Leg
+from actors.llm_gateway.till import Bill
 from actors.llm_gateway.upstream import Health
 from actors.llm_gateway.watch import Watch, pause
 from actors.runtime import Clock
 from protocol.errors import Overloaded, ProviderError, SchemaMismatch, TidegateError
 from protocol.gateway import Complete
-from protocol.llm import Usage
+from protocol.llm import Attempt, ChatRequest, Usage
 
 if TYPE_CHECKING:
     from jsonschema_rs import Validator
@@ -55,35 +55,29 @@ class Course:
     A whole answer that does not match is given back to the target that gave it, once, where the request allows it: the
     calls from then on have the wrong answer and its faults in the conversation.
 
+    Before each call room is held for it in the budgets of whoever pays. Where there is none the request fails: that
+    says nothing of the target, and nobody else is asked.
+
     Args:
         message: what is asked.
         legs: the targets in their order; at least one.
         deadline: when the request is out of time.
-        clock: the time.
-        tracer: opens the attempts' spans.
-        retry: when a failed attempt is followed by another at the same target.
-        max_chars: the bound on the answer.
+        commons: what it has in common with all others.
         validator: what the answer has to match; None for anything.
-
-    Attributes:
-        usage: tokens of all the attempts together.
     """
 
     __slots__ = (
         "_again",
+        "_calls",
         "_clock",
+        "_commons",
         "_continues",
         "_deadline",
         "_left",
-        "_max_chars",
         "_message",
         "_number",
-        "_retry",
-        "_spent",
-        "_tracer",
         "_trials",
         "_validator",
-        "usage",
     )
 
     def __init__(
@@ -92,31 +86,26 @@ class Course:
         legs: Sequence[Leg],
         *,
         deadline: float,
-        clock: Clock,
-        tracer: Tracer,
-        retry: RetryPolicy,
-        max_chars: int,
+        commons: Commons,
         validator: "Validator | None",
     ) -> None:
         self._message = message
         self._deadline = deadline
-        self._clock = clock
-        self._tracer = tracer
-        self._retry = retry
-        self._max_chars = max_chars
+        self._commons = commons
+        self._clock = commons.clock
         self._validator = validator
-        self._trials = [Trial(leg, clock) for leg in legs]
-        self._left = max(retry.attempts, len(legs))
+        self._trials = [Trial(leg, commons.clock) for leg in legs]
+        self._left = max(commons.retry.attempts, len(legs))
         self._number = 0
         self._continues: bool | None = None
         self._again: Trial | None = None
-        self._spent: list[tuple[str, str, Usage]] = []
-        self.usage = Usage()
+        self._calls: list[Call] = []
 
     async def run(self) -> tuple[Call, Leg]:
         """Return the call that gave the answer, and whom it was made to.
 
         Raises:
+            BudgetExceeded: whoever pays has no room for the next call.
             DeadlineExceeded: out of time.
             Overloaded: the last target's queue is full.
             ProviderError: the last target's failure, or ``provider_unavailable`` where none is worth asking.
@@ -140,15 +129,22 @@ class Course:
                 if call is not None:
                     return call, trial.leg
 
-    async def cost(self, prices: Prices) -> Decimal | None:
-        """Return what all the attempts cost, in US dollars; None where a price is unknown."""
-        total = Decimal(0)
-        for price_id, model, usage in self._spent:
-            cost = await prices.cost(price_id, model, usage)
-            if cost is None:
-                return None
-            total += cost
-        return total
+    @property
+    def usage(self) -> Usage:
+        """Tokens of all the attempts together, as far as they are known by now."""
+        usages = [attempt.usage for attempt in self._attempts if attempt.usage is not None]
+        return usages[0] if len(usages) == 1 else sum(usages, Usage())
+
+    @property
+    def cost(self) -> Decimal | None:
+        """What they cost, in US dollars; None where a price is unknown."""
+        costs = [attempt.cost for attempt in self._attempts if attempt.usage is not None]
+        known = [cost.usd for cost in costs if cost is not None]
+        return sum(known, Decimal(0)) if len(known) == len(costs) else None
+
+    @property
+    def _attempts(self) -> Iterable[Attempt]:
+        return (call.attempt for call in self._calls if call.attempt is not None)
 
     def _next(self) -> Trial | None:
         """Return whom to ask next; None where nobody is left."""
@@ -173,19 +169,23 @@ class Course:
             async with Watch(self._clock, self._deadline):
                 await lane.enter(self._message.tenant)
         try:
+            request = trial.leg.request(self._message.request)
+            bill = await self._commons.till.open(self._message.account, trial.leg, request)
             ticket = trial.health.breaker.enter()
-            return None if ticket is None else await self._call(trial, ticket)
+            if ticket is None:
+                await bill.settle(None)
+                return None
+            return await self._call(trial, ticket, request, bill)
         finally:
             lane.leave()
 
-    async def _call(self, trial: Trial, ticket: int) -> Call:
+    async def _call(self, trial: Trial, ticket: int, request: ChatRequest, bill: Bill) -> Call:
         leg, good = trial.leg, None
         self._number += 1
         self._left -= 1
         if not trial.calls:
             leg.upstream.retries.called()
         trial.calls += 1
-        request = leg.request(self._message.request)
         message = self._message
         if request is not message.request:
             message = msgspec.structs.replace(message, request=request)
@@ -193,12 +193,12 @@ class Course:
             leg,
             message,
             number=self._number,
-            clock=self._clock,
-            tracer=self._tracer,
-            max_chars=self._max_chars,
+            commons=self._commons,
             validator=self._validator,
+            bill=bill,
             restarts=partial(self._restarts, trial),
         )
+        self._calls.append(call)
         try:
             await call.run(self._deadline)
             good = True
@@ -207,9 +207,6 @@ class Course:
             raise
         finally:
             trial.health.breaker.leave(ticket, good=good)
-            if good or call.usage != Usage():
-                self._spent.append((leg.upstream.provider.price_id, call.model, call.usage))
-                self.usage = _sum(self.usage, call.usage)
         return call
 
     def _judged(self, trial: Trial, error: ProviderError) -> bool | None:
@@ -248,7 +245,7 @@ class Course:
         if self._left <= 0 or error.code in FINAL:
             return False
         now = self._clock.time()
-        delay = self._retry.delay(trial.calls, error, self._deadline - now) if trial.calls else None
+        delay = self._commons.retry.delay(trial.calls, error, self._deadline - now) if trial.calls else None
         if delay is None:
             self._trials.remove(trial)
         else:
@@ -258,14 +255,3 @@ class Course:
     def _unavailable(self) -> ProviderError:
         waits = [wait for trial in self._trials if (wait := trial.health.breaker.wait) is not None]
         return ProviderError(code="provider_unavailable", retry_after=min(waits, default=PROBED))
-
-
-def _sum(one: Usage, other: Usage) -> Usage:
-    if one == Usage():
-        return other
-    return Usage(
-        input_tokens=one.input_tokens + other.input_tokens,
-        output_tokens=one.output_tokens + other.output_tokens,
-        cached_input_tokens=one.cached_input_tokens + other.cached_input_tokens,
-        reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
-    )

@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import msgspec
 
+from actors.ledger import MemoryLedger
+from actors.llm_gateway import drain
 from actors.llm_gateway.admission import Lane
+from actors.llm_gateway.commons import Commons
+from actors.llm_gateway.drain import Drain
 from actors.llm_gateway.fallback import Course
 from actors.llm_gateway.pricing import Prices
 from actors.llm_gateway.provider import MAX_ANSWER_CHARS, TOTAL_TIMEOUT, Provider
 from actors.llm_gateway.retry import RetryPolicy
 from actors.llm_gateway.routing import Leg, RoutingTable
 from actors.llm_gateway.schema import Schemas
+from actors.llm_gateway.till import Till
 from actors.llm_gateway.upstream import Upstream
 from actors.runtime import Actor, Deferred, handles
 from protocol.errors import ConfigurationError
@@ -25,6 +30,7 @@ from protocol.gateway import (
     ProviderStatus,
     ResolveModel,
 )
+from protocol.ledger import Ledger
 from protocol.routes import ProviderSpec, Routes, SetRoutes
 
 if TYPE_CHECKING:
@@ -41,12 +47,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         queue: calls that may wait for a place, for each provider.
         total: seconds for a request whose asker allows more, or has no deadline.
         max_chars: the most characters of an answer.
+        drain: seconds for which the stream of a call that is given up after content is read on to its usage; 0 for not
+            at all.
     """
 
     concurrency: int = 64
     queue: int = 256
     total: float = TOTAL_TIMEOUT
     max_chars: int = MAX_ANSWER_CHARS
+    drain: float = drain.SECONDS
 
 
 class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | SetRoutes]):
@@ -63,6 +72,7 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
         limits: what is allowed.
         retry: when a failed attempt is followed by another.
         draw: gives a number in 0..1, for routes that are weighted.
+        ledger: where what accounts spend is kept; None for one in memory that nobody else sees.
 
     Raises:
         ConfigurationError: ``default_model`` or a route names a provider or a model that is not there.
@@ -80,6 +90,7 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
         limits: Limits | None = None,
         retry: RetryPolicy | None = None,
         draw: Callable[[], float] = random.random,
+        ledger: Ledger | None = None,
     ) -> None:
         self._default_model = default_model
         self._make_provider = make_provider
@@ -88,6 +99,7 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
         self._draw = draw
         self._schemas = Schemas()
         self._prices = Prices()
+        self._ledger = ledger or MemoryLedger()
         self._builtin = {name: self._upstream(provider) for name, provider in providers.items()}
         self._retired: set[Upstream] = set()
         self._named: dict[str, Upstream] = {}
@@ -97,6 +109,14 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
 
     async def started(self) -> None:
         """Open the providers; none of them waits for anything slow."""
+        self._commons = Commons(
+            clock=self.system.clock,
+            tracer=self.system.tracer,
+            retry=self._retry,
+            max_chars=self._limits.max_chars,
+            till=Till(self._prices, self._ledger),
+            drain=Drain(self.system, seconds=self._limits.drain),
+        )
         for upstream in (*self._builtin.values(), *self._named.values()):
             await upstream.provider.open()
         if any(upstream.provider.price_id for upstream in self._upstreams()):
@@ -200,10 +220,7 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
             message,
             legs,
             deadline=deadline,
-            clock=self.system.clock,
-            tracer=self.system.tracer,
-            retry=self._retry,
-            max_chars=self._limits.max_chars,
+            commons=self._commons,
             validator=validator,
         )
         call, leg = await course.run()
@@ -216,7 +233,7 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
             result=call.result,
             finish_reason=call.finish_reason,
             usage=course.usage,
-            cost=await course.cost(self._prices),
+            cost=course.cost,
             provider=leg.upstream.provider.name,
             model=leg.model,
         )

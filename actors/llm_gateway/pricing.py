@@ -1,4 +1,4 @@
-"""What an answer cost, from the price list that comes with ``genai-prices``."""
+"""What tokens cost, from the price list that comes with ``genai-prices``."""
 
 import asyncio
 import logging
@@ -21,12 +21,22 @@ class Rates(msgspec.Struct, frozen=True):
 
     input: Decimal
     cached_input: Decimal
+    cache_write: Decimal
     output: Decimal
 
     def cost(self, usage: Usage) -> Decimal:
         """Return the price of ``usage`` in US dollars."""
-        fresh = usage.input_tokens - usage.cached_input_tokens
-        return fresh * self.input + usage.cached_input_tokens * self.cached_input + usage.output_tokens * self.output
+        fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_input_tokens
+        return (
+            fresh * self.input
+            + usage.cached_input_tokens * self.cached_input
+            + usage.cache_write_input_tokens * self.cache_write
+            + usage.output_tokens * self.output
+        )
+
+    def most(self, input_tokens: int, output_tokens: int) -> Decimal:
+        """Return the most that so many tokens may cost in US dollars, of whatever class they are."""
+        return input_tokens * max(self.input, self.cached_input, self.cache_write) + output_tokens * self.output
 
 
 class Prices:
@@ -34,24 +44,43 @@ class Prices:
 
     def __init__(self) -> None:
         self._rates: dict[tuple[str, str], Rates | None] = {}
+        self._said: set[tuple[str, str]] = set()
 
     async def load(self) -> None:
         """Read the price list, in a thread: it takes half a second, which the first answer then need not wait for."""
         await asyncio.to_thread(_look_up, "openai", "")
 
-    async def cost(self, price_id: str, model: str, usage: Usage) -> Decimal | None:
-        """Return the price of ``usage`` in US dollars, or None where it is unknown."""
+    async def rates(self, price_id: str, model: str) -> Rates | None:
+        """Return what ``model`` costs, or None where that is unknown."""
         if not price_id:
             return None
         key = (price_id, model)
         if key not in self._rates:
             if len(self._rates) >= KEPT:
                 self._rates.clear()
-            rates = self._rates[key] = await asyncio.to_thread(_look_up, price_id, model)
-            if rates is None:
-                _log.warning("the price of %s/%s is unknown: its answers have no cost", price_id, model)
-        rates = self._rates[key]
-        return None if rates is None else rates.cost(usage)
+            self._rates[key] = await asyncio.to_thread(_look_up, price_id, model)
+        return self._rates[key]
+
+    async def cost(self, price_id: str, model: str, usage: Usage, *, answered: str = "") -> Decimal | None:
+        """Return the price of ``usage`` in US dollars, or None where it is unknown.
+
+        Args:
+            price_id: whose prices; empty for nobody's.
+            model: what was asked for.
+            usage: what was used.
+            answered: what the answer calls its model, for a name of the operator's own that has no price.
+        """
+        rates = await self.rates(price_id, model)
+        if rates is None and answered and answered != model:
+            rates = await self.rates(price_id, answered)
+        if rates is not None:
+            return rates.cost(usage)
+        if price_id and (price_id, model) not in self._said:
+            if len(self._said) >= KEPT:
+                self._said.clear()
+            self._said.add((price_id, model))
+            _log.warning("the price of %s/%s is unknown: it has no cost, and counts no dollars", price_id, model)
+        return None
 
 
 def _look_up(price_id: str, model: str) -> Rates | None:
@@ -62,10 +91,16 @@ def _look_up(price_id: str, model: str) -> Rates | None:
     except LookupError:
         return None
     prices = found.get_prices(datetime.now(UTC))
-    fresh, output = _rate(prices, "input_mtok"), _rate(prices, "output_mtok")
+    fresh = _rate(prices, "input_mtok")
+    output = Decimal(0) if prices.output_mtok is None else _rate(prices, "output_mtok")  # none: it has no output
     if fresh is None or output is None:
         return None
-    return Rates(input=fresh, cached_input=_rate(prices, "cache_read_mtok") or fresh, output=output)
+    return Rates(
+        input=fresh,
+        cached_input=_rate(prices, "cache_read_mtok") or fresh,
+        cache_write=_rate(prices, "cache_write_mtok") or fresh,
+        output=output,
+    )
 
 
 def _rate(prices: Any, name: str) -> Decimal | None:  # noqa: ANN401 - its fields are dynamic

@@ -29,6 +29,7 @@ from tests.conformance.faults import ATTEMPTS
 
 SOON = 15.0  # seconds, the bound of every request
 SETTLED = 5.0  # seconds, the bound of what may still go on after its end
+DRAIN = 0.1  # seconds
 CONNECTION = "RequestHandler.start"  # serves one connection, at the service and at the upstream
 PRICES = "Prices.load"  # once, at the start
 LEFT_OUT = (CONNECTION, PRICES)
@@ -109,11 +110,19 @@ class Rig:
         assert [entry.terminal for entry in entries] == [False] * (len(entries) - 1) + [True]
         return record
 
-    async def state_of(self, request_id: str) -> Any:  # noqa: ANN401 - JSON
-        """A request's state, as a client sees it."""
-        async with self.client.get(f"/api/requests/{request_id}") as response:
-            assert response.status == 200
-            return await response.json()
+    async def state_of(self, request_id: str, *, usage: tuple[int, int]) -> Any:  # noqa: ANN401 - JSON
+        """A request's state, as a client sees it, once it says these tokens in and out."""
+        found: Any = None
+        try:
+            async with asyncio.timeout(SETTLED):
+                while found != usage:
+                    async with self.client.get(f"/api/requests/{request_id}") as response:
+                        assert response.status == 200
+                        state = await response.json()
+                    found = state["usage"]["inputTokens"], state["usage"]["outputTokens"]
+        except TimeoutError:
+            pytest.fail(f"{found} tokens were used, not {usage}")
+        return state
 
     async def told(self, text: str, count: int) -> None:
         """Wait until ``text`` is in the logs of ``count`` requests under way."""
@@ -158,7 +167,7 @@ async def open_rig(adapters: Sequence[Adapter], *, deadlines: Deadlines, total: 
             return LLMGateway(
                 {adapter.name: adapter.make(wire, upstream, deadlines) for adapter in adapters},
                 default_model=adapters[0].target,
-                limits=Limits(total=total),
+                limits=Limits(total=total, drain=DRAIN),
                 retry=RetryPolicy(attempts=ATTEMPTS, base=0.0),
             )
 

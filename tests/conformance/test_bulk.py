@@ -5,15 +5,17 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 
 import msgspec
 import pytest
 
 from actors.llm_gateway.pricing import Prices
 from actors.llm_gateway.provider import Deadlines
+from actors.request_record import RequestRecord
 from actors.testing import End, Received, Reply, Say
+from protocol.events import Failed
 from protocol.llm import Usage
-from protocol.requests import RequestState
 from tests.conformance.adapters import ADAPTERS, Adapter
 from tests.conformance.faults import ATTEMPTS, CASES, TOTAL
 from tests.conformance.rig import Rig, open_rig
@@ -37,15 +39,15 @@ async def test_every_request_ends_and_the_tokens_add_up() -> None:
         before = await rig.footprint()
         good = replies(rig, dice)
         asked = iter([(dice.choice(ADAPTERS), dice.choice(SURFACES), f"question {n}") for n in range(REQUESTS)])
-        states: dict[str, RequestState] = {}
+        records: dict[str, RequestRecord] = {}
         async with asyncio.TaskGroup() as group:
             for _ in range(TOGETHER):
-                group.create_task(ask_on(rig, asked, states))
-        ends = Counter(state.assistant_status for state in states.values())
+                group.create_task(ask_on(rig, asked, records))
+        ends = Counter(record.state().assistant_status for record in records.values())
         assert ends["completed"] + ends["failed"] == REQUESTS
         assert min(ends.values()) > REQUESTS // 20
-        await check_accounts(rig, good, states)
         await rig.becomes(before)
+        await check_accounts(rig, good, records)
         await rig.rested()
 
 
@@ -67,34 +69,59 @@ def answer(dice: random.Random) -> Reply:
     return Reply(steps=(*map(Say, "Many words." * dice.randrange(1, 4)), *ends), split=dice.choice((0, 0, 0, 150)))
 
 
-async def ask_on(rig: Rig, asked: Asked, states: dict[str, RequestState]) -> None:
-    """Take one question after the other, and keep the state that its request ends in."""
+async def ask_on(rig: Rig, asked: Asked, records: dict[str, RequestRecord]) -> None:
+    """Take one question after the other, and keep what is kept of its request."""
     for adapter, surface, text in asked:
         seen = await surface.ask(rig.client, adapter.target, text)
         where = surface.name, seen.raw
         assert (seen.ends, "secret" in seen.raw) == (1, False), where
-        state = (await rig.record_of(seen.request_id)).state()
+        record = records[text] = await rig.record_of(seen.request_id)
+        state = record.state()
         assert seen.code == (state.error.code if state.error is not msgspec.UNSET else ""), where
-        if seen.usage is not None:
+        if seen.usage is not None and not seen.code:
             assert seen.usage == surface.usage(state.usage), where
-        states[text] = state
 
 
-async def check_accounts(rig: Rig, good: dict[int, Reply], states: dict[str, RequestState]) -> None:
-    """By provider: as many answers, tokens and dollars in the states as the upstream has served."""
+async def check_accounts(rig: Rig, good: dict[int, Reply], records: dict[str, RequestRecord]) -> None:
+    """By provider: as many answers, tokens and dollars in the states as the upstream has served, and our estimates."""
     prices = Prices()
+    states = {text: record.state() for text, record in records.items()}
     answered = [(question(received), reply) for received, reply in rig.upstream.answered if id(reply) in good]
     done = {text for text, state in states.items() if state.assistant_status == "completed"}
     lost = {text: states[text].attempts for text, _ in answered if text not in done}
     assert (lost, len(answered)) == ({}, len(done))
+    for text, record in records.items():
+        check_estimates(text, record)
     for adapter in ADAPTERS:
         mine = [state for state in states.values() if state.provider == adapter.name]
+        attempts = [attempt for state in mine for attempt in state.attempts if attempt.usage is not None]
+        counted = [attempt for attempt in attempts if not attempt.estimated]
         served = [_usage(reply) for text, reply in answered if states[text].provider == adapter.name]
-        assert _sum(state.usage for state in mine) == _sum(served)
+        guessed = [attempt.usage or Usage() for attempt in attempts if attempt.estimated]
+        assert _sum(attempt.usage or Usage() for attempt in counted) == _sum(served)
+        assert _sum(state.usage for state in mine) == _sum((*served, *guessed))
         costs = [await prices.cost(adapter.price_id, adapter.model, usage) for usage in served]
-        told = [state.cost and state.cost.usd for state in mine if state.assistant_status == "completed"]
+        told = [attempt.cost and attempt.cost.usd for attempt in counted]
         assert sorted(map(str, told)) == sorted(map(str, costs))
         assert (None in told) == (not adapter.price_id)
+        costs += [await prices.cost(adapter.price_id, adapter.model, usage) for usage in guessed]
+        spent = [state.cost.usd for state in mine if state.cost is not None]
+        assert sum(spent, Decimal(0)) == sum((cost for cost in costs if cost is not None), Decimal(0))
+
+
+def check_estimates(text: str, record: RequestRecord) -> None:
+    """What broke off after content is estimated, by its length; what broke off before it has used nothing."""
+    estimates = [attempt for attempt in record.attempts if attempt.estimated]
+    said = record.stream.snapshot().text
+    broken = isinstance(record.stream.since(record.stream.offset - 1)[-1].event, Failed)
+    assert len(estimates) == (1 if broken and said else 0), text
+    for attempt in estimates:
+        assert attempt is record.attempts[-1]
+        assert attempt.usage == Usage(input_tokens=-(-len(text) // 4), output_tokens=-(-len(said) // 4))
+    if broken:
+        assert [attempt.usage for attempt in record.attempts if not attempt.estimated].count(None) == (
+            len(record.attempts) - len(estimates)
+        )
 
 
 def question(received: Received) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from actors.llm_gateway import RetryPolicy
+from actors.llm_gateway.drain import SECONDS
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Cut, End, Fault, Reply, Say, ScriptedUpstream, Send, Stall, Step, Wait, refuse, say
@@ -161,8 +162,9 @@ async def test_a_stall_between_chunks(spawn: Spawn, system: TestSystem, upstream
     await probe.expect(Progress)
     await system.advance(10)
     assert await code(waiting) == "provider_timeout"
-    await upstream.abandoned()
     assert (await probe.expect(Progress)).attempt is not None
+    await system.advance(SECONDS)
+    await upstream.abandoned()
 
 
 async def test_the_whole_request_has_one_deadline(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
@@ -239,10 +241,11 @@ async def test_one_budget_of_attempts(spawn: Spawn, system: TestSystem, upstream
     assert upstream.calls == 3
 
 
-async def test_an_answer_is_bounded(spawn: Spawn, upstream: ScriptedUpstream) -> None:
+async def test_an_answer_is_bounded(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
     """An upstream that does not stop is stopped."""
     upstream.script(Reply(steps=(*(Say("x" * 50) for _ in range(10)), Stall())))
     assert await code(start(ask(spawn(max_answer_chars=300)))) == "response_too_large"
+    await system.advance(SECONDS)
     await upstream.abandoned()
 
 
@@ -268,15 +271,18 @@ async def test_an_end_without_its_marker_is_whole(spawn: Spawn, upstream: Script
 async def test_giving_up_closes_the_upstreams_socket(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """Cancelled in mid-stream: the connection goes, and so does the place in the lane."""
+    """Cancelled in mid-stream: the place in the lane goes at once, the connection after the moment for the usage."""
     probe = system.probe(Progress)
     upstream.script(Reply(steps=(Say("Hel"), Stall())))
     gateway = spawn(concurrency=1, queue=0)
     waiting = start(ask(gateway, sink=probe.ref))
     await probe.expect(Progress)
     waiting.cancel()
-    await upstream.abandoned()
+    await system.settle()
     assert (await ask(gateway)).text == "Hello world"
+    assert upstream.left == 0
+    await system.advance(SECONDS)
+    await upstream.abandoned()
 
 
 async def test_good_answers_share_a_connection(spawn: Spawn, upstream: ScriptedUpstream) -> None:

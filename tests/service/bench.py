@@ -67,14 +67,15 @@ class Call:
         reasoning: tuple[ReasoningPart, ...] = (),
     ) -> None:
         """End well, with all that was said."""
-        await self._attempt()
+        usage = Usage(input_tokens=3, output_tokens=len(self._texts))
+        await self._attempt(usage=usage)
         raw = None if result is None else msgspec.Raw(json.dumps(result, indent=1).encode())
         completion = Completion(
             text="".join(self._texts),
             tool_calls=tool_calls,
             result=raw,
             finish_reason="tool_calls" if tool_calls else "stop",
-            usage=Usage(input_tokens=3, output_tokens=len(self._texts)),
+            usage=usage,
             provider="p",
             model="m-1",
             reasoning=reasoning,
@@ -95,9 +96,9 @@ class Call:
             self.cancelled.set()
             raise
 
-    async def _attempt(self, error: str = "") -> None:
+    async def _attempt(self, error: str = "", usage: Usage | None = None) -> None:
         assert self.complete.sink is not None
-        attempt = Attempt(provider="p", model="m-1", error=error, duration_ms=0.001)
+        attempt = Attempt(provider="p", model="m-1", error=error, duration_ms=0.001, usage=usage)
         await self.complete.sink.tell(Progress(attempt=attempt))
 
 

@@ -1,0 +1,70 @@
+"""The span of one call to a provider."""
+
+from typing import Final
+
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from protocol import spans
+from protocol.gateway import Complete
+from protocol.llm import Attempt
+from protocol.upstream import AnswerReader
+
+_propagator: Final = TraceContextTextMapPropagator()
+
+
+def open_span(tracer: Tracer, message: Complete, *, provider: str, model: str, number: int) -> Span:
+    """Open the span of call ``number`` of a request."""
+    request = message.request
+    span = tracer.start_span(spans.chat(model), kind=SpanKind.CLIENT)
+    if span.is_recording():
+        known: dict[str, str | float | None] = {
+            spans.GEN_AI_OPERATION: "chat",
+            spans.GEN_AI_PROVIDER: provider,
+            spans.GEN_AI_REQUEST_MODEL: model,
+            spans.REQUEST_ID: message.request_id,
+            spans.ATTEMPT: number,
+            spans.GEN_AI_MAX_TOKENS: request.max_tokens,
+            spans.GEN_AI_TEMPERATURE: request.temperature,
+            spans.GEN_AI_SEED: request.seed,
+        }
+        span.set_attributes({name: value for name, value in known.items() if value is not None})
+    return span
+
+
+def close_span(
+    span: Span, code: str, *, reader: AnswerReader | None, attempt: Attempt | None, ended: int | None = None
+) -> None:
+    """End the span.
+
+    Args:
+        span: the call's.
+        code: of the failure; empty for none.
+        reader: what is known of the answer; None where none came.
+        attempt: what the call has come to; None where that is not known.
+        ended: when it was over, in nanoseconds; None for now.
+    """
+    if span.is_recording():
+        if reader is not None:
+            if reader.model:
+                span.set_attribute(spans.GEN_AI_RESPONSE_MODEL, reader.model)
+            span.set_attribute(spans.GEN_AI_RESPONSE_ID, reader.response_id)
+            if reader.finish_reason is not None:
+                span.set_attribute(spans.GEN_AI_FINISH_REASONS, (reader.finish_reason,))
+        usage = None if attempt is None else attempt.usage
+        if usage is not None:
+            span.set_attribute(spans.GEN_AI_INPUT_TOKENS, usage.input_tokens)
+            span.set_attribute(spans.GEN_AI_OUTPUT_TOKENS, usage.output_tokens)
+            span.set_attribute(spans.GEN_AI_CACHED_TOKENS, usage.cached_input_tokens)
+        if code:
+            span.set_attribute(spans.ERROR_TYPE, code)
+            span.set_status(StatusCode.ERROR, code)
+    span.end(ended)
+
+
+def trace_headers(span: Span) -> dict[str, str]:
+    """Return the headers by which the provider joins the trace; none without one."""
+    headers: dict[str, str] = {}
+    if span.get_span_context().is_valid:
+        _propagator.inject(headers, set_span_in_context(span))
+    return headers

@@ -1,0 +1,31 @@
+"""What all requests of one gateway have in common."""
+
+from dataclasses import dataclass
+
+from opentelemetry.trace import Tracer
+
+from actors.llm_gateway.drain import Drain
+from actors.llm_gateway.retry import RetryPolicy
+from actors.llm_gateway.till import Till
+from actors.runtime import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commons:
+    """What all requests of one gateway have in common.
+
+    Attributes:
+        clock: the time.
+        tracer: opens the attempts' spans.
+        retry: when a failed attempt is followed by another at the same target.
+        max_chars: the bound on an answer.
+        till: opens the calls' bills.
+        drain: reads on in the streams of calls that are given up.
+    """
+
+    clock: Clock
+    tracer: Tracer
+    retry: RetryPolicy
+    max_chars: int
+    till: Till
+    drain: Drain

@@ -1,0 +1,32 @@
+"""What a call has used: as its provider counted, or as well as we can tell."""
+
+import msgspec
+
+from protocol.llm import ChatRequest, Usage
+from protocol.tokens import CHARS_PER_TOKEN, estimate_tokens
+from protocol.upstream import AnswerReader
+
+
+def used(reader: AnswerReader | None, request: ChatRequest, chars: int, *, begun: bool) -> tuple[Usage | None, bool]:
+    """Return the tokens, and whether they are an estimate; None where nothing came that could cost anything.
+
+    A provider's count is final once the model has said why it stopped. Before that a call that has brought content is
+    estimated: as reported, or more where there is more than that.
+
+    Args:
+        reader: what is known of the answer; None where there is none.
+        request: what was asked.
+        chars: how many characters of content came.
+        begun: whether any content came.
+    """
+    reported = None if reader is None or reader.usage == Usage() else reader.usage
+    whole = reader is not None and reader.finish_reason is not None
+    if (whole and reported is not None) or not (begun or whole):
+        return reported, False
+    counted = reported or Usage()
+    estimate = msgspec.structs.replace(
+        counted,
+        input_tokens=counted.input_tokens or estimate_tokens(request),
+        output_tokens=max(counted.output_tokens, -(-chars // CHARS_PER_TOKEN)),
+    )
+    return estimate, True
