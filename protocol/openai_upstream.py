@@ -32,7 +32,12 @@ _json = msgspec.json.Encoder().encode
 
 
 def chat_body(
-    request: ChatRequest, model: str, *, tokens_field: str = "max_tokens", max_tokens: int | None = None
+    request: ChatRequest,
+    model: str,
+    *,
+    tokens_field: str = "max_tokens",
+    max_tokens: int | None = None,
+    omit: tuple[str, ...] = (),
 ) -> bytes:
     """Return the body of a streamed chat completion for an upstream of this dialect.
 
@@ -41,6 +46,7 @@ def chat_body(
         model: the upstream's own name of the model.
         tokens_field: the bound's name: ``max_completion_tokens`` at OpenAI, elsewhere ``max_tokens``.
         max_tokens: the bound where the request has none.
+        omit: fields at the top of the body that this upstream refuses.
     """
     body: dict[str, Any] = dict(request.extra) if request.dialect == DIALECT else {}
     body["model"] = model
@@ -66,7 +72,13 @@ def chat_body(
         body["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice}}
     if request.schema is not None:
         body["response_format"] = _schema_format(request.schema, body.get("response_format"))
-    return _json(body)
+    return _json(_without(body, omit))
+
+
+def _without(body: dict[str, Any], omit: tuple[str, ...]) -> dict[str, Any]:
+    for field in omit:
+        body.pop(field, None)
+    return body
 
 
 def _schema_format(schema: dict[str, Any], given: Any) -> dict[str, Any]:  # noqa: ANN401

@@ -25,6 +25,8 @@ class ProviderSpec(_Table, frozen=True):
         api_key_env: the environment variable that holds its key; empty for an upstream that wants none, and for the
             credentials that a cloud's own chain finds.
         models: the only models that it accepts, and lists; empty for every name, with none listed.
+        omit: for ``openai`` and ``azure`` only: fields at the top of the body that this upstream refuses, as
+            ``stream_options``; a request that has them is sent without.
         path: for ``local`` only: a GGUF file; empty for the installed model.
         api_version: for ``azure`` only: its API's, a date.
         region: for ``bedrock`` and ``vertex`` only: the cloud's.
@@ -40,6 +42,7 @@ class ProviderSpec(_Table, frozen=True):
     base_url: Annotated[str, msgspec.Meta(pattern="^(https?://.+)?$")] = ""
     api_key_env: str = ""
     models: tuple[str, ...] = ()
+    omit: tuple[str, ...] = ()
     path: str = ""
     api_version: str = ""
     region: str = ""
@@ -81,10 +84,13 @@ class Route(_Table, frozen=True):
         targets: a target that has nothing but a model may be written as that model.
         order: which is asked first: ``listed`` for the first one always, ``weighted`` for one drawn by its weight. The
             others follow, in the same way, where it fails.
+        hedge_after: seconds to a call's first content, after which another call is made beside it: to the next target,
+            or where there is only one to that again. Whichever brings content first gives the answer. None for never.
     """
 
     targets: Annotated[tuple[str | Target, ...], msgspec.Meta(min_length=1)]
     order: Literal["listed", "weighted"] = "listed"
+    hedge_after: Seconds | None = None
 
 
 class EmbeddingRoute(_Table, frozen=True):

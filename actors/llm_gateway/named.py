@@ -1,6 +1,7 @@
 """From a provider's table in the routes' file to the provider."""
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from actors.llm_gateway.wire.client import WireClient
 
 ONLY: Final = {
+    "omit": ("openai", "azure"),
     "path": ("local",),
     "api_version": ("azure",),
     "region": ("bedrock", "vertex"),
@@ -74,8 +76,10 @@ class NamedProviders:
     def _wired(self, name: str, spec: ProviderSpec, key: str) -> Provider:
         from actors.llm_gateway.providers import anthropic, openai  # noqa: PLC0415 - as in _local
 
+        make: Callable[..., Provider] = anthropic.AnthropicProvider
+        if spec.kind == "openai":
+            make = partial(openai.OpenAIProvider, omit=spec.omit)
         own = openai if spec.kind == "openai" else anthropic
-        make = openai.OpenAIProvider if spec.kind == "openai" else anthropic.AnthropicProvider
         return make(
             self._wire,
             base_url=spec.base_url or own.BASE_URL,

@@ -108,6 +108,7 @@ async def test_a_named_provider_has_its_own_address_and_key(upstream: ScriptedUp
             ProviderSpec(kind="openai", region="eu"),
             r"mine\.region: it is for bedrock and vertex, not for openai",
         ),
+        ("mine", ProviderSpec(kind="anthropic", omit=("seed",)), r"mine\.omit: it is for openai and azure, not for"),
         ("mine", ProviderSpec(kind="vertex", profile="p"), r"mine\.profile: it is for bedrock, not for vertex"),
         ("mine", ProviderSpec(kind="azure", base_url=ELSEWHERE), r"mine\.api_version: azure needs one"),
         ("mine", ProviderSpec(kind="azure", api_version="v"), r"mine\.base_url: azure needs one"),
@@ -124,6 +125,19 @@ async def test_a_named_provider_that_makes_no_sense_is_a_mistake(name: str, spec
     async with TestSystem() as system:
         with pytest.raises(ConfigurationError, match=says):
             system.spawn(build_gateway(config), name="llm-gateway")
+
+
+async def test_an_upstream_is_not_sent_what_it_refuses(upstream: ScriptedUpstream) -> None:
+    """Fields that its table omits, in whichever form of the dialect it is asked."""
+    for spec in (
+        ProviderSpec(kind="openai", base_url=upstream.openai_url, omit=("stream_options", "seed")),
+        ProviderSpec(
+            kind="azure", base_url=upstream.cloud_url, api_version="v", api_key_env="K", omit=("stream_options",)
+        ),
+    ):
+        received = await asked(spec, upstream, secrets={"K": "k"}.get)
+        assert sorted(received.body) == ["messages", "model", "stream"]
+        upstream.received.clear()
 
 
 async def test_a_cloud_has_its_own_address_key_and_price(upstream: ScriptedUpstream) -> None:

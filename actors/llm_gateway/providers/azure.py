@@ -29,8 +29,8 @@ class AzureProvider(SdkProvider):
         self, request: ChatRequest, model: str, headers: Mapping[str, str]
     ) -> AbstractAsyncContextManager[WireStream]:
         """Send ``request`` as a streamed chat completion."""
-        body = msgspec.json.decode(chat_body(request, model, tokens_field=TOKENS_FIELD))
-        return self._send(body, headers, ChatReader())
+        body = chat_body(request, model, tokens_field=TOKENS_FIELD, omit=self._spec.omit)
+        return self._send(msgspec.json.decode(body), headers, ChatReader())
 
     def _connect(self) -> Connected:
         from openai import AsyncAzureOpenAI  # noqa: PLC0415 - a second

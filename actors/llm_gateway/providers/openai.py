@@ -21,6 +21,7 @@ class OpenAIProvider(WiredProvider):
         base_url: with its ``/v1``.
         api_key: empty for an upstream that wants none.
         models: as for every ``WiredProvider``; so are ``deadlines``, ``name`` and ``price_id``.
+        omit: fields at the top of the body that this upstream refuses.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class OpenAIProvider(WiredProvider):
         deadlines: Deadlines | None = None,
         name: str = "openai",
         price_id: str = "openai",
+        omit: tuple[str, ...] = (),
     ) -> None:
         super().__init__(
             wire,
@@ -44,8 +46,10 @@ class OpenAIProvider(WiredProvider):
             name=name,
             price_id=price_id,
         )
+        self._omit = omit
         self._tokens_field = "max_completion_tokens" if base_url.startswith(BASE_URL) else "max_tokens"
 
     def stream(self, request: ChatRequest, model: str, headers: Mapping[str, str]) -> WireStream:
         """Send ``request`` as a streamed chat completion."""
-        return self._send(chat_body(request, model, tokens_field=self._tokens_field), headers, ChatReader())
+        body = chat_body(request, model, tokens_field=self._tokens_field, omit=self._omit)
+        return self._send(body, headers, ChatReader())
