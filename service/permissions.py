@@ -6,7 +6,7 @@ from protocol.errors import AccessDenied, FieldError
 from protocol.identity import ALL_SCOPES, Principal, Scope
 
 DEFAULT_MODEL: Final = "default"
-EVERYBODY: Final = frozenset({"", "/ws", "/api/tickets"})
+EVERYBODY: Final = frozenset({"", "/ws", "/api/tickets", "/api/usage"})
 PARTS: Final[tuple[tuple[str, Scope], ...]] = (
     ("/v1/", "inference"),
     ("/api/requests", "inference"),
@@ -23,7 +23,12 @@ def check_route(principal: Principal, route: str) -> None:
     """
     if principal.scopes == ALL_SCOPES or route in EVERYBODY:
         return
-    check_scope(principal, next((scope for prefix, scope in PARTS if route.startswith(prefix)), REST))
+    needed = REST
+    for prefix, scope in PARTS:
+        if route.startswith(prefix):
+            needed = scope
+            break
+    check_scope(principal, needed)
 
 
 def check_scope(principal: Principal, scope: Scope) -> None:

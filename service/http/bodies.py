@@ -119,6 +119,7 @@ def submit_of(body: SubmitBody, *, principal: Principal, trace_id: str, idempote
     return Submit(
         request=request,
         tenant=principal.tenant,
+        account=principal.account,
         delivery=delivery,
         idempotency_key=idempotency_key,
         trace_id=trace_id,

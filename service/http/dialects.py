@@ -83,6 +83,7 @@ async def ask(
     message = Submit(
         request=chat if model == chat.model else msgspec.structs.replace(chat, model=model),
         tenant=call.tenant,
+        account=call.principal.account,
         delivery=_delivery(headers, chat, metadata or {}, echo or {}),
         idempotency_key=idempotency_key_of(headers),
         trace_id=call.trace_id,

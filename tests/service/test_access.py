@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from actors.testing import ScriptedUpstream, say
-from protocol.errors import ConfigurationError
+from protocol.budgets import Account, Budget
+from protocol.errors import PROBLEMS, ConfigurationError
 from protocol.identity import ChannelGrant, Principal
 from service.container import open_container
 from service.identity.keys import digest_of
@@ -37,11 +38,16 @@ hash = "{digest_of("own").hex()}"
 tenant = "acme"
 models = ["gpt-*"]
 default = "m"
+budgets = [{{ per = "day", tokens = 1_000_000 }}]
 
 [keys.boss]
 hash = "{digest_of("boss").hex()}"
 tenant = "acme"
 scopes = ["inference", "channels", "admin"]
+
+[keys.poor]
+hash = "{digest_of("poor").hex()}"
+budgets = [{{ per = "month", tokens = 1 }}]
 
 [keys.chat]
 hash = "{digest_of("chat").hex()}"
@@ -114,13 +120,14 @@ async def test_a_model_that_is_allowed_is_asked(service: Service) -> None:
 
 
 async def test_a_key_may_have_a_default_of_its_own(service: Service) -> None:
-    """For it `default` is another model's name, in every dialect, though it may not ask for that model by name."""
+    """For it `default` is another model's name, in every dialect, though it may not ask for that by name; it pays."""
     for place in ("/api/requests", "/v1/chat/completions", "/v1/responses", "/v1/messages"):
         body = PLACES[place] | {"model": "default", "temperature": 0.5}
         body = body if place != "/api/requests" else PLACES[place] | {"model": "default"}
         response, call = await answered(service, service.post(place, body, authorization="Bearer own"), "Hello")
         assert response.status < 300, place
         assert call.complete.request.model == "m"
+        assert call.complete.account == Account("own", (Budget(per="day", tokens=1_000_000),))
     counted = await service.post(
         "/v1/messages/count_tokens", PLACES["/v1/messages"] | {"model": "default"}, authorization="Bearer own"
     )
@@ -133,9 +140,9 @@ async def test_a_key_may_have_a_default_of_its_own(service: Service) -> None:
 
 @pytest.mark.parametrize(("key", "models"), [("some", ["m"]), ("own", ["default"]), ("boss", ["default", "m"])])
 async def test_models_are_listed_for_those_who_may_ask_for_them(service: Service, key: str, models: list[str]) -> None:
-    """And no others."""
+    """And no others; the models of named providers are left out here."""
     listed = await (await service.get("/v1/models", authorization=f"Bearer {key}")).json()
-    assert [model["id"] for model in listed["data"]] == models
+    assert [model["id"] for model in listed["data"] if "/" not in model["id"]] == models
 
 
 async def test_a_socket_is_no_way_around(service: Service) -> None:
@@ -208,6 +215,22 @@ async def test_the_sdks_raise_what_their_users_expect(service: Service) -> None:
         with pytest.raises(openai.AuthenticationError) as unknown:
             await client.models.list()
         assert unknown.value.code == "token_expired"
+
+
+@pytest.mark.parametrize("place", ["/api/requests", "/v1/chat/completions", "/v1/responses", "/v1/messages"])
+async def test_a_budget_is_the_keys(start: Start, upstream: ScriptedUpstream, file: Path, place: str) -> None:
+    """One that is used up stops its key, in every dialect, and nobody else; nothing goes upstream."""
+    running = await start(routes_file=file)
+    body = PLACES[place] | {"model": "gpt-5"}
+    refused = await running.client.post(place, json=body, headers=bearer("poor"))
+    if place == "/api/requests":
+        state = await running.client.get(f"{refused.headers['Location']}/events", headers=bearer("poor"))
+        assert "budget_exceeded" in await state.text()
+    else:
+        assert refused.status == PROBLEMS["budget_exceeded"].status
+        assert "budget_exceeded" in await refused.text()
+    assert upstream.received == []
+    assert (await running.client.post(place, json=body, headers=bearer("boss"))).status < 300
 
 
 async def test_a_key_of_the_file_comes_and_goes(
