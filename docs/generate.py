@@ -3,7 +3,7 @@
 import re
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 HERE: Final = Path(__file__).resolve().parent
 ERRORS_HEAD: Final = """\
@@ -28,6 +28,14 @@ SETTINGS_HEAD: Final = """\
 Each is an environment variable, or a line of a file `.env` in the working directory; the environment wins. An empty
 value is the same as none. `.env.example` is a template. The table is generated from `service/settings.py` by
 `python docs/generate.py`.
+
+"""
+
+FRAMES_HEAD: Final = """\
+# Frames
+
+What a client may send over `/ws`, generated from the structs of `protocol/websocket.py` by `python docs/generate.py`.
+[websocket.md](websocket.md) says what happens then. A field that is not here is an error; one in bold has to be there.
 
 """
 
@@ -62,7 +70,29 @@ def settings() -> str:
     return SETTINGS_HEAD + "\n".join(rows) + "\n"
 
 
-PAGES: Final = {"errors.md": errors, "settings.md": settings}
+def frames() -> str:
+    """Return the page of the client's frames."""
+    import msgspec  # noqa: PLC0415 - as below
+
+    from protocol.websocket import CLIENT_FRAMES  # noqa: PLC0415 - the path is set first
+
+    parts: list[str] = []
+    for kind in CLIENT_FRAMES:
+        said: dict[str, str] = {}
+        for base in reversed(kind.__mro__):
+            said |= _attributes(base.__doc__ or "")
+        (schema,), components = msgspec.json.schema_components([kind], ref_template="{name}")
+        parts.append(f"## `{kind.__struct_config__.tag}`\n\n{_opening(kind.__doc__ or '')}\n")
+        rows = ["| field | | |", "|---|---|---|"]
+        wire = components[schema["$ref"]]["properties"]
+        for field in msgspec.structs.fields(kind):
+            name = f"**`{field.encode_name}`**" if field.required else f"`{field.encode_name}`"
+            rows.append(_row((name, _kind_of(wire[field.encode_name]), said.get(field.name, "").replace("``", "`"))))
+        parts.append("\n".join(rows) + "\n")
+    return FRAMES_HEAD + "\n".join(parts)
+
+
+PAGES: Final = {"errors.md": errors, "frames.md": frames, "settings.md": settings}
 
 
 def main() -> None:
@@ -73,6 +103,27 @@ def main() -> None:
 
 def _row(cells: tuple[str, ...]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _opening(docstring: str) -> str:
+    """Return the first paragraph of a docstring, on one line."""
+    return " ".join(docstring.partition("\n\n")[0].split()).replace("``", "`")
+
+
+def _kind_of(schema: dict[str, Any]) -> str:
+    """Return what a JSON Schema takes, in a word or two."""
+    if "anyOf" in schema:
+        return " or ".join(_kind_of(part) for part in schema["anyOf"] if part.get("type") != "null")
+    if "$ref" in schema:
+        return _WORDS.get(schema["$ref"], "object")
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"] if value is not None)
+    if schema.get("type") == "array":
+        return f"list of {_kind_of(schema.get('items', {}))}"
+    return str(schema.get("type", "any JSON"))
+
+
+_WORDS: Final = {"After": "a position", "ChatMessage": "messages", "Tool": "tools", "RequestOptions": "options"}
 
 
 def _as_variables(text: str) -> str:

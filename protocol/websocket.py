@@ -5,11 +5,11 @@ reader of the log. The tail is built once and kept on the entry, and the SSE str
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 
-from protocol.channels import MAX_NAME
+from protocol.channels import MAX_NAME, NULL
 from protocol.errors import PROBLEMS, FieldError, InvalidRequest, TidegateError
 from protocol.events import (
     AttemptFailed,
@@ -44,7 +44,11 @@ FrameType = Literal["update", "complete", "error"]
 
 
 class _Frame(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", forbid_unknown_fields=True):
-    """A frame from the client; its ``id`` asks for an acknowledgement, which carries it."""
+    """A frame from the client.
+
+    Attributes:
+        id: asks for an acknowledgement, which carries it.
+    """
 
     id: FrameId | None = None
 
@@ -84,12 +88,15 @@ class AuthenticateFrame(_Frame, frozen=True, tag="authenticate"):
 
 
 class SubscribeFrame(_Named, frozen=True, tag="subscribe"):
-    """Follow a request or a channel; ``after`` and ``mode`` mean what ``hub.Subscribe`` and ``SubscribeChannel`` say.
+    """Follow a request or a channel.
 
     Attributes:
+        after: the exclusive position to go on from; without it a request is followed from its beginning, and of a
+            channel what comes.
+        mode: see websocket.md, and for channels channels.md.
         batch: whether this socket takes several frames in one message, a line each; once said, it stays said.
         presence: of a channel: whether to be told who joins and leaves.
-        member: of a channel: what the others see of this member, who then is present; None to be none.
+        member: of a channel: what the others see of this member, who then is present; left out, it is none.
         client: of a channel: which of its user's clients this is, by a name that stays when it reconnects; empty for
             one made up for this socket.
     """
@@ -98,7 +105,7 @@ class SubscribeFrame(_Named, frozen=True, tag="subscribe"):
     mode: Mode | None = None
     batch: bool = False
     presence: bool = False
-    member: msgspec.Raw | None = None
+    member: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     client: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
 
 
@@ -107,7 +114,12 @@ class UnsubscribeFrame(_Named, frozen=True, tag="unsubscribe"):
 
 
 class SubmitFrame(SubmitBody, frozen=True, kw_only=True, tag_field="type", tag="submit"):
-    """Submit a request, with the body of ``POST /api/requests``, and follow it; ``batch`` is as for ``subscribe``."""
+    """Submit a request, with the body of ``POST /api/requests``, and follow it.
+
+    Attributes:
+        id: asks for an acknowledgement, which carries it.
+        batch: as for ``subscribe``.
+    """
 
     id: FrameId | None = None
     batch: bool = False
@@ -119,12 +131,22 @@ class CancelFrame(_Frame, frozen=True, tag="cancel"):
     request_id: str
 
 
+def _null() -> msgspec.Raw:
+    return NULL
+
+
 class PublishFrame(_Frame, frozen=True, tag="publish"):
-    """Publish to a channel; ``key`` names the publication, so that sending it again publishes nothing."""
+    """Publish to a channel.
+
+    Attributes:
+        event: what kind of news it is.
+        data: any JSON.
+        key: names the publication, so that sending it again publishes nothing.
+    """
 
     channel: str
     event: str
-    data: msgspec.Raw = msgspec.Raw(b"null")
+    data: msgspec.Raw = msgspec.field(default_factory=_null)
     key: str = ""
 
 
@@ -155,17 +177,8 @@ ClientFrame = (
     | AckFrame
     | PingFrame
 )
-FRAME_TYPES: Final = (
-    "authenticate",
-    "subscribe",
-    "unsubscribe",
-    "submit",
-    "cancel",
-    "publish",
-    "presence",
-    "ack",
-    "ping",
-)
+CLIENT_FRAMES: Final = get_args(ClientFrame)
+FRAME_TYPES: Final = tuple(str(frame.__struct_config__.tag) for frame in CLIENT_FRAMES)
 
 
 class FrameError(InvalidRequest):

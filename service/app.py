@@ -16,6 +16,7 @@ from service.http import (
     requests,
     responses,
     tickets,
+    usage,
     users,
     websocket,
 )
@@ -41,6 +42,7 @@ def build_app(container: Container) -> web.Application:
         embeddings,
         models,
         tickets,
+        usage,
         channels,
         users,
         websocket,

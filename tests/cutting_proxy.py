@@ -12,6 +12,7 @@ class CuttingProxy:
     def __init__(self, address: str, cuts: Iterable[int] = ()) -> None:
         self.target = address
         self.connections = 0
+        self.refusing = False
         self._cuts: Iterator[int] = iter(cuts)
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -28,13 +29,17 @@ class CuttingProxy:
         self._server.close()
         self.cut()
 
-    def cut(self) -> None:
-        """Cut every connection now."""
+    def cut(self, *, refusing: bool = False) -> None:
+        """Cut every connection now; while ``refusing`` there are no new ones either."""
+        self.refusing = refusing
         for writer in self._writers:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        if self.refusing:
+            writer.transport.abort()
+            return
         place = urlsplit(self.target)
         far_reader, far_writer = await asyncio.open_connection(place.hostname, place.port)
         self._writers |= {writer, far_writer}

@@ -84,7 +84,7 @@ class ChannelTalk:
     async def _subscribe(self, frame: SubscribeFrame) -> None:
         """Follow a channel, and be a member of it where the frame says as whom."""
         principal = self._allowed("subscribe", frame.channel)
-        if frame.presence or frame.member is not None:
+        if frame.presence or frame.member:
             self._allowed("presence", frame.channel)
         peer = Peer(principal.subject, frame.client or self._own_client())
         message = SubscribeChannel(
@@ -98,9 +98,9 @@ class ChannelTalk:
             ack_id=frame.id,
         )
         await self._hub.ask(message, timeout=TIMEOUT)
-        if frame.member is not None:
+        if frame.member:
             join = Join(
-                socket=self._socket, tenant=principal.tenant, channel=frame.channel, peer=peer, info=frame.member
+                socket=self._socket, tenant=principal.tenant, channel=frame.channel, peer=peer, info=frame.member.copy()
             )
             await self._hub.ask(join, timeout=TIMEOUT)
             self._peers[frame.channel] = peer
@@ -118,7 +118,11 @@ class ChannelTalk:
     async def _publish(self, frame: PublishFrame) -> None:
         principal = self._allowed("publish", frame.channel)
         message = Publish(
-            tenant=principal.tenant, channel=frame.channel, event=frame.event, data=frame.data, key=frame.key
+            tenant=principal.tenant,
+            channel=frame.channel,
+            event=frame.event,
+            data=frame.data.copy(),
+            key=frame.key,
         )
         published = await self._hub.ask(message, timeout=TIMEOUT)
         if frame.id is not None:

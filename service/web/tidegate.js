@@ -27,6 +27,7 @@ const QUIET_MS = 20_000; // of silence before a ping
 const PONG_MS = 10_000; // of silence after a ping before the connection counts as lost
 const CALL_MS = 30_000; // for one HTTP call
 const CALL_TRIES = 6;
+const MOST_BYTES = 64 * 1024 - 64; // of a frame, but for its id
 const NO_RETURN = 4500; // close codes from here on mean: don't come back
 const AWAY = new Set([502, 503, 504]); // statuses of a service that may be back in a moment
 const OVER = new Set(["completed", "failed", "cancelled"]);
@@ -64,6 +65,7 @@ export class Tidegate extends EventTarget {
   #delayMs = -1;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   /** @type {Status} */ #status = "idle";
+  /** @type {TidegateError | null} what ended it for good. */ #failure = null;
   #wake = () => this.#soon();
 
   /**
@@ -190,6 +192,7 @@ export class Tidegate extends EventTarget {
 
   /** @param {string} key @param {Followed} followed */
   #add(key, followed) {
+    if (this.#failure) return followed.fail(this.#failure);
     this.#followed.set(key, followed);
     if (this.#ready) this.#subscribe(followed);
     else this.#soon();
@@ -279,6 +282,8 @@ export class Tidegate extends EventTarget {
 
   /** Its functions are called while the answer is read: what follows it in the same message finds its work done. @param {Call} call */
   #post(call) {
+    if (this.#failure) return call.reject(this.#failure);
+    if (this.#tooLarge(call)) return;
     const id = ++this.#nextId;
     this.#calls.set(id, call);
     if (this.#socket?.readyState === WebSocket.OPEN && (this.#ready || !call.again)) this.#send({ ...call.frame, id });
@@ -288,6 +293,13 @@ export class Tidegate extends EventTarget {
   /** @param {Record<string, any>} frame */
   #send(frame) {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(frame));
+  }
+
+  /** Refuse what the service would close the socket for, however often it were sent. @param {Call} call */
+  #tooLarge(call) {
+    if (new Blob([JSON.stringify(call.frame)]).size < MOST_BYTES) return false;
+    call.reject(new TidegateError({ code: "publication_too_large", message: "a frame has at most 64 KiB" }));
+    return true;
   }
 
   #listen() {
@@ -335,6 +347,7 @@ export class Tidegate extends EventTarget {
 
   /** @param {TidegateError} error */
   #end(error) {
+    this.#failure = error;
     const socket = this.#socket;
     this.#socket = null;
     this.#ready = false;

@@ -1,0 +1,115 @@
+"""The page at ``/`` in a real browser, on the real local model, over a network that breaks."""
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from service.client import Client
+from service.following import Following, Update
+from tests.cutting_proxy import CuttingProxy
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser, Page
+
+pytestmark = pytest.mark.timeout(120)
+
+COMPLETE: Final = '.view[data-state="completed"]'
+MISSED: Final = 25  # updates that the model goes on for while the page is cut off
+
+
+async def ask(page: "Page", address: str, prompt: str, tokens: int = 200) -> str:
+    """Ask in the page, and return the request's id once an answer has begun."""
+    await page.goto(address)
+    await page.fill("#prompt", prompt)
+    await page.fill("#tokens", str(tokens))
+    await page.press("#prompt", "Control+Enter")
+    await page.locator('.view[data-state="running"] .text:not(:empty)').first.wait_for()
+    return await page.locator(".id").first.inner_text()
+
+
+async def texts(page: "Page") -> list[str]:
+    """Return what each view shows, once all are complete."""
+    count = await page.locator(".view").count()
+    await page.locator(COMPLETE).nth(count - 1).wait_for()
+    return [text or "" for text in await page.locator(".text").all_text_contents()]
+
+
+async def read(following: Following, *, updates: int = 0) -> str:
+    """Return the text that so many updates bring; that of all of them without a number."""
+    text = ""
+    async for event in following:
+        if isinstance(event, Update):
+            text = event.text if event.replaces else text + event.text
+            updates -= 1
+            if updates == 0:
+                break
+    return text
+
+
+async def test_a_cut_network_loses_nothing(chromium: "Browser", playground: str, pictures: Path) -> None:
+    """The model goes on while the network is down; then two tabs show what a client has that stayed."""
+    async with CuttingProxy(playground) as proxy, Client(playground) as client:
+        context = await chromium.new_context(viewport={"width": 1200, "height": 860})
+        page, other = await context.new_page(), await context.new_page()
+        request_id = await ask(page, proxy.url, "Tell me a long story about the sea.", tokens=250)
+        async with client.follow(request_id) as staying:
+            proxy.cut(refusing=True)
+            await page.locator('.view[data-state="waiting"], .view[data-state="connecting"]').wait_for()
+            shown = await page.locator(".text").text_content()
+            whole = await read(staying, updates=MISSED + len(shown or ""))
+            proxy.refusing = False
+            await other.goto(f"{proxy.url}/?request={request_id}")
+            await asyncio.gather(page.locator(COMPLETE).wait_for(), other.locator(COMPLETE).wait_for())
+            whole += await read(staying)
+        assert await texts(page) == await texts(other) == [whole]
+        assert len(whole) > len(shown or "")
+        assert await page.locator(".source").text_content() == "upstream"
+        await page.screenshot(path=pictures / "playground.png")
+
+
+async def test_the_plug_is_a_button(chromium: "Browser", playground: str, pictures: Path) -> None:
+    """Pulled, the text stands still while a second view goes on; put back, both end the same."""
+    page = await chromium.new_page(viewport={"width": 1200, "height": 860})
+    await ask(page, playground, "Tell me a story about the moon and a fox.")
+    await page.get_by_role("button", name="Pull the plug").click()
+    cut = page.locator('.view[data-state="cut"]')
+    await cut.wait_for()
+    before = await cut.locator(".text").text_content()
+    await page.get_by_role("button", name="Second view").click()
+    await page.locator(COMPLETE).wait_for()
+    await page.screenshot(path=pictures / "playground-unplugged.png")
+    assert await cut.locator(".text").text_content() == before
+    await page.get_by_role("button", name="Plug it back in").click()
+    first, second = await texts(page)
+    assert first == second != before
+    assert await page.locator(".trace").first.text_content() == await page.locator(".trace").last.text_content()
+
+
+async def test_it_is_read_on_a_phone_in_the_dark(chromium: "Browser", playground: str, pictures: Path) -> None:
+    """Nothing is wider than the screen; the keyboard is enough to ask, to cancel and to close."""
+    context = await chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
+    page = await context.new_page()
+    await ask(page, playground, "Count to one thousand.", tokens=400)
+    await page.get_by_role("button", name="Cancel").press("Enter")
+    await page.locator('.view[data-state="cancelled"]').wait_for()
+    await page.screenshot(path=pictures / "playground-phone.png")
+    box = await page.locator("html").bounding_box()
+    assert box is not None
+    assert box["width"] <= 390
+    assert (await page.locator("main").bounding_box() or {"width": 999})["width"] <= 390
+    await page.get_by_role("button", name="Close this view").press("Enter")
+    assert await page.locator(".view").count() == 0
+    assert await page.locator("#hint").is_visible()
+
+
+async def test_what_fails_is_said(chromium: "Browser", playground: str) -> None:
+    """A request that is not there is a sentence with its remedy; and nothing is ever loaded from elsewhere."""
+    page = await chromium.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    await page.goto(f"{playground}/?request=req_gone")
+    await page.locator("#notice:not([hidden])").wait_for()
+    assert "there is no request" in (await page.locator("#notice").text_content() or "")
+    assert all(url.startswith((playground, "data:")) for url in asked)
