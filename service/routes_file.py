@@ -11,6 +11,7 @@ import structlog
 from actors.request_router import ForgetModels
 from actors.runtime import Actor, Ref, handles
 from protocol.errors import ConfigurationError
+from protocol.identity import Principal
 from protocol.message import Message
 from protocol.routes import ProviderSpec, Route, Routes, SetRoutes
 from service.identity.keys import KeySpec, check_keys
@@ -48,8 +49,12 @@ class RoutesFile(msgspec.Struct, frozen=True):
 class KeyHolder(Protocol):
     """Whoever is told of the file's keys."""
 
-    def replace(self, specs: Mapping[str, KeySpec]) -> None:
-        """Hold these from now on, and no others of the file's. Raises ``ConfigurationError``: nothing has changed."""
+    def replace(self, specs: Mapping[str, KeySpec]) -> tuple[Principal, ...]:
+        """Hold these from now on, and no others of the file's; return whose keys open nothing any more.
+
+        Raises:
+            ConfigurationError: one of them can't be held, and nothing has changed.
+        """
 
 
 def open_routes(path: Path | None) -> RoutesFile:

@@ -114,8 +114,8 @@ class KeyRing:
         """Return whose key it is; None for nobody's."""
         return self.known(digest)
 
-    def replace(self, specs: Mapping[str, KeySpec]) -> None:
-        """Hold these beside those of the settings, and no others, from now on.
+    def replace(self, specs: Mapping[str, KeySpec]) -> tuple[Principal, ...]:
+        """Hold these beside those of the settings, and no others, from now on; return whose keys open nothing any more.
 
         Raises:
             ConfigurationError: one of them can't be held, and nothing has changed; the message names it.
@@ -129,8 +129,10 @@ class KeyRing:
             names[digest] = f"keys.{name}"
             if not spec.disabled:
                 principals[digest] = principal_of(name, spec)
+        gone = tuple(principal for digest, (_, principal) in self._held.items() if digest not in principals)
         self._held = {digest: (digest, principal) for digest, principal in principals.items()}
         self._required = self._required or bool(names)
+        return gone
 
     def _digest_of(self, name: str, spec: KeySpec) -> bytes:
         if bool(spec.hash) == bool(spec.env):

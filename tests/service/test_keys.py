@@ -1,6 +1,8 @@
 """API keys: what is held of them, and what their holders may do."""
 
+import tomllib
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -89,9 +91,12 @@ def test_a_pepper_makes_digests_of_its_own() -> None:
 def test_keys_are_replaced_as_a_whole() -> None:
     """What is gone opens nothing at once; those of the settings stay."""
     held = ring({"web": KeySpec(env="K")}, "one", K="k", L="l")
-    held.replace({"app": KeySpec(env="L")})
+    web = holder(held, "k")
+    assert held.replace({"app": KeySpec(env="L")}) == (web,)
     assert holder(held, "k") is None
     assert None not in (holder(held, "l"), holder(held, "one"))
+    assert held.replace({"app": KeySpec(env="L", models=("m",))}) == ()
+    assert [gone.subject for gone in held.replace({"app": KeySpec(env="L", disabled=True)})] == ["app"]
 
 
 def test_what_once_needed_a_key_needs_one_always() -> None:
@@ -146,6 +151,14 @@ def test_a_mistake_names_its_key(table: dict[str, Any], says: str) -> None:
         ring(parse_keys({"keys": {"web": table}}), K="k")
     assert says in caught.value.detail
     assert "secret" not in caught.value.detail
+
+
+def test_the_pages_example_is_one(root: Path) -> None:
+    """What the documentation shows is taken as it stands."""
+    page = (root / "docs" / "auth.md").read_text(encoding="utf-8")
+    keys = parse_keys(tomllib.loads(page.partition("```toml\n")[2].partition("```")[0]))
+    assert list(keys) == ["web", "dashboard"]
+    assert ring(keys, DASHBOARD_KEY="k").required
 
 
 def test_a_name_is_a_bare_key_of_toml() -> None:
