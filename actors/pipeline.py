@@ -171,7 +171,13 @@ class _Step(Generic[InputT]):
             prompt_version=stage.prompt.version,
             session_id=caller.session_id,
         )
-        return Submit(request=request, tenant=caller.tenant, delivery=delivery, trace_id=caller.trace_id)
+        return Submit(
+            request=request,
+            tenant=caller.tenant,
+            account=caller.account,
+            delivery=delivery,
+            trace_id=caller.trace_id,
+        )
 
     async def _result(self, handle: RequestHandle) -> Any:  # noqa: ANN401 - of the stage's type
         """Wait for the request's end, and return its result.

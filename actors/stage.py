@@ -6,6 +6,7 @@ from typing import Any, Final, Generic, TypeVar
 import msgspec
 from opentelemetry.context import Context
 
+from protocol.budgets import Account
 from protocol.pipeline import Outcome, Prompt, Route, RunFinished, RunStopped, StageFailed, StageReport
 from protocol.requests import DEFAULT_CACHE_TTL_MS, OnAbandon
 
@@ -70,12 +71,14 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         tenant: whose requests the stages are; nothing is ever shared across tenants.
+        account: who pays for them; None for nobody.
         session_id: the caller's own name for a row of requests.
         trace_id: 32 hex digits, as the state of each stage's request shows it.
         context: where the run's span belongs; None for the context that is current.
     """
 
     tenant: str = ""
+    account: Account | None = None
     session_id: str = ""
     trace_id: str = ""
     context: Context | None = None

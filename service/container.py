@@ -12,6 +12,7 @@ from actors.cache import CacheActor
 from actors.channels.channels import ChannelLimits
 from actors.channels.log import Bounds as HistoryBounds
 from actors.embeddings import Bounds, EmbeddingsConfig, build_embeddings
+from actors.ledger import MemoryLedger
 from actors.llm_gateway import GatewayConfig, LLMGateway, build_gateway
 from actors.request_router import ForgetModels, RequestRouter
 from actors.runtime import Ref, System
@@ -22,6 +23,7 @@ from protocol.embeddings import Embed
 from protocol.errors import ConfigurationError
 from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
 from protocol.hub import GetHubStats, Goodbye, SocketClosed, Subscribe, Unsubscribe
+from protocol.ledger import Ledger
 from protocol.requests import CancelRequest, GetRequest, Submit
 from protocol.routes import Routes, SetRoutes
 from service.auth import Authenticator
@@ -57,6 +59,7 @@ class Container:
         hub: who follows what over a socket; channels.
         cache: finished logs.
         embeddings: turns texts into vectors.
+        ledger: what accounts have spent.
     """
 
     settings: Settings
@@ -69,6 +72,7 @@ class Container:
     hub: Ref[HubMessage]
     cache: Ref[CacheMessage]
     embeddings: Ref[Embed]
+    ledger: Ledger
 
 
 @asynccontextmanager
@@ -77,6 +81,7 @@ async def open_container(
     *,
     telemetry: Telemetry | None = None,
     gateway: Callable[[], LLMGateway] | None = None,
+    ledger: Ledger | None = None,
 ) -> AsyncIterator[Container]:
     """Put the service together, and take it apart in the reverse order.
 
@@ -84,6 +89,7 @@ async def open_container(
         settings: what the operator decided.
         telemetry: where spans go; by default as ``settings`` say, closed at the end.
         gateway: makes the gateway; by default as ``settings`` say. A test passes one with a scripted upstream.
+        ledger: where what accounts spend is kept; None for in memory. A gateway of one's own is to have the same.
 
     Raises:
         ConfigurationError: the settings name something that is not there.
@@ -91,11 +97,12 @@ async def open_container(
     routes = open_routes(settings.routes_file)
     keys = open_keys(settings, routes)
     auth = Authenticator(keys, open_tokens(settings))
-    make_gateway = gateway or build_gateway(gateway_config(settings, routes.routes))
+    books = ledger or MemoryLedger()
+    make_gateway = gateway or build_gateway(gateway_config(settings, routes.routes), ledger=books)
     spans = open_telemetry(settings) if telemetry is None else telemetry
     try:
         async with System(tracer_provider=spans.provider, on_escalate=_escalated) as system:
-            yield _assemble(settings, spans, system, make_gateway, routes, keys, auth)
+            yield _assemble(settings, spans, system, make_gateway, routes, keys, auth, books)
     finally:
         await auth.close()
         if telemetry is None:
@@ -117,6 +124,7 @@ def gateway_config(settings: Settings, routes: Routes = NO_ROUTES) -> GatewayCon
         connect_timeout=settings.connect_timeout_seconds,
         first_token_timeout=settings.first_token_timeout_seconds,
         idle_timeout=settings.idle_timeout_seconds,
+        drain=settings.drain_seconds,
         routes=routes,
         secrets=variable,
     )
@@ -189,6 +197,7 @@ def _assemble(
     routes: RoutesFile,
     keys: KeyRing,
     auth: Authenticator,
+    ledger: Ledger,
 ) -> Container:
     cache = system.spawn(
         lambda: CacheActor(max_entries=settings.cache_max_entries, max_bytes=settings.cache_max_bytes), name="cache"
@@ -220,6 +229,7 @@ def _assemble(
         ),
         cache=cache,
         embeddings=system.spawn(build_embeddings(embeddings_config(settings, routes.routes)), name="embeddings"),
+        ledger=ledger,
     )
 
 

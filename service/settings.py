@@ -55,6 +55,8 @@ class Settings(BaseSettings):
         connect_timeout_seconds: until the connection to a provider stands.
         first_token_timeout_seconds: from sending a call to its first content.
         idle_timeout_seconds: the longest silence within a provider's stream.
+        drain_seconds: how long the stream of a call that is given up after content is read on, for the
+            usage at its end; 0 closes it at once.
         request_ttl_seconds: how long a finished request is kept after its last change.
         max_requests: requests that are kept at once; for one more the oldest ended one goes, and where all are running
             it is refused.
@@ -113,6 +115,7 @@ class Settings(BaseSettings):
     connect_timeout_seconds: Seconds = 10.0
     first_token_timeout_seconds: Seconds = 120.0
     idle_timeout_seconds: Seconds = 60.0
+    drain_seconds: float = Field(1.0, ge=0, le=60)
 
     request_ttl_seconds: Seconds = 300.0
     max_requests: int = Field(20_000, ge=1)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from actors.ledger import MemoryLedger
+from actors.llm_gateway.drain import SECONDS
 from actors.llm_gateway.gateway import Limits, LLMGateway
 from actors.llm_gateway.named import NamedProviders, patient
 from actors.llm_gateway.provider import (
@@ -21,6 +23,7 @@ from actors.llm_gateway.provider import (
 )
 from actors.llm_gateway.retry import RetryPolicy
 from protocol.errors import ConfigurationError
+from protocol.ledger import Ledger
 from protocol.routes import Routes
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
         idle_timeout: the longest silence within a stream, in seconds.
         total_timeout: seconds for a request whose asker allows more.
         max_answer_chars: the most characters of an answer.
+        drain: seconds for which the stream of a call that is given up after content is read on to its usage; 0 for not
+            at all.
         retry: when a failed attempt is followed by another.
         routes: what names stand for, besides ``provider/model``.
         secrets: returns the value of an environment variable, for the keys of the routes' providers.
@@ -69,14 +74,19 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout: float = BETWEEN_CHUNKS_TIMEOUT
     total_timeout: float = TOTAL_TIMEOUT
     max_answer_chars: int = MAX_ANSWER_CHARS
+    drain: float = SECONDS
     retry: RetryPolicy = RetryPolicy()
     routes: Routes = Routes()
     secrets: Callable[[str], str | None] = os.environ.get
     draw: Callable[[], float] = random.random
 
 
-def build_gateway(config: GatewayConfig) -> Callable[[], LLMGateway]:
+def build_gateway(config: GatewayConfig, *, ledger: Ledger | None = None) -> Callable[[], LLMGateway]:
     """Return what ``System.spawn`` makes a gateway from. Every provider that could answer is in it.
+
+    Args:
+        config: what it is made of.
+        ledger: where what accounts spend is kept; None for one in memory, which outlives a restart of the actor.
 
     Raises:
         ConfigurationError: the provider is not one of the known ones, or has no key. What is made from it raises it for
@@ -88,7 +98,9 @@ def build_gateway(config: GatewayConfig) -> Callable[[], LLMGateway]:
         queue=config.queue,
         total=config.total_timeout,
         max_chars=config.max_answer_chars,
+        drain=config.drain,
     )
+    books = ledger or MemoryLedger()
 
     def make() -> LLMGateway:
         from actors.llm_gateway.wire.client import WireClient  # noqa: PLC0415 - aiohttp takes 0.2 s to import
@@ -106,6 +118,7 @@ def build_gateway(config: GatewayConfig) -> Callable[[], LLMGateway]:
             limits=limits,
             retry=config.retry,
             draw=config.draw,
+            ledger=books,
         )
 
     return make

@@ -13,6 +13,7 @@ from protocol.requests import RequestState, SubmitBody
 from service.http.channels import HistoryPage, PresenceList, PublishAnswer, PublishBody
 from service.http.health import Health
 from service.http.tickets import Ticket
+from service.http.usage import AccountUsage
 from service.http.users import SocketCount, UnsubscribeBody
 from service.middleware.errors import ProblemBody
 
@@ -38,6 +39,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         {"200": "", "400": "ProblemBody", "404": "ProblemBody", "410": "ProblemBody"},
     ),
     ("post", "/api/requests/{id}/cancel", "Cancel a request; idempotent.", "", {"202": "", "404": "ProblemBody"}),
+    ("get", "/api/usage", "What the caller's account has spent, and may spend.", "", {"200": "AccountUsage"}),
     ("post", "/api/tickets", "A ticket that opens one socket.", "", {"200": "Ticket", "503": "ProblemBody"}),
     (
         "post",
@@ -118,7 +120,7 @@ def add_routes(app: web.Application) -> None:
 def openapi() -> dict[str, Any]:
     """Build the OpenAPI 3.1 document."""
     channels = [PublishBody, PublishAnswer, HistoryPage, PresenceList, UserStatus, SocketCount, UnsubscribeBody]
-    described = [SubmitBody, RequestState, *channels, Ticket, Health, ProblemBody]
+    described = [SubmitBody, RequestState, *channels, Ticket, AccountUsage, Health, ProblemBody]
     _, schemas = msgspec.json.schema_components(described, ref_template=REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for method, path, summary, body, answers in OPERATIONS:
