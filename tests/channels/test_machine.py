@@ -120,6 +120,24 @@ class Machine(RuleBasedStateMachine):
             self._connect(follower, strict=strict)
 
     @rule(follower=followers)
+    def miss_a_little(self, follower: Follower) -> None:
+        """And come back into the middle of a burst."""
+        self.cut(follower)
+        self.publish(follower.room, 2, 10)
+        self.house.settle()
+        self.come_back(follower, strict=False)
+        self.publish(follower.room, 12, 10)
+
+    @rule(follower=followers, away=st.sampled_from([0.0, 400.0]))
+    def miss_a_lot(self, follower: Follower, away: float) -> None:
+        """More than is held."""
+        self.cut(follower)
+        self.talk(follower.room)
+        self.time_passes(away)
+        self.publish(follower.room, 1, 10)
+        self.come_back(follower, strict=False)
+
+    @rule(follower=followers)
     def subscribe_again(self, follower: Follower) -> None:
         """On the same socket, from where it is; frames that are under way come before the acknowledgement."""
         if follower.link is not None and follower.link.reading and not follower.link.held:
