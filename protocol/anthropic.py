@@ -23,6 +23,7 @@ from protocol.llm import (
     Vendor,
     VendorPart,
 )
+from protocol.strict_schema import anthropic_schema
 from protocol.upstream import Pieces, unsaid
 
 DIALECT: Final[Vendor] = "anthropic"
@@ -71,7 +72,7 @@ def messages_body(request: ChatRequest, model: str) -> bytes:
     if request.tool_choice:
         body["tool_choice"] = {**body.get("tool_choice", {}), **_tool_choice(request.tool_choice)}
     if request.schema is not None:
-        form = {"type": "json_schema", "schema": request.schema}
+        form = {"type": "json_schema", "schema": anthropic_schema(request.schema) or request.schema}
         body["output_config"] = {**body.get("output_config", {}), "format": form}
     return _json(body)
 

@@ -23,6 +23,7 @@ from protocol.llm import (
     VendorPart,
 )
 from protocol.openai import DIALECT, wire_call
+from protocol.strict_schema import openai_schema
 from protocol.upstream import Pieces, code_of, unsaid
 
 DONE: Final = b"[DONE]"
@@ -82,23 +83,12 @@ def _without(body: dict[str, Any], omit: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _schema_format(schema: dict[str, Any], given: Any) -> dict[str, Any]:  # noqa: ANN401
-    options = given["json_schema"] if given else {"name": "answer", "strict": is_strict(schema)}
-    return {"type": "json_schema", "json_schema": {"name": "answer", **options, "schema": schema}}
-
-
-def is_strict(schema: Any) -> bool:  # noqa: ANN401
-    """Whether a schema fits OpenAI's strict mode: every object closed, and every property of it required."""
-    if isinstance(schema, list):
-        return all(map(is_strict, schema))
-    if not isinstance(schema, dict):
-        return True
-    if schema.get("type") == "object" or "properties" in schema:
-        properties = schema.get("properties", {})
-        if schema.get("additionalProperties") is not False or set(schema.get("required", ())) != set(properties):
-            return False
-        if not all(map(is_strict, properties.values())):
-            return False
-    return all(is_strict(value) for key, value in schema.items() if key not in ("properties", "enum", "const"))
+    """Return the format. The model is held to the schema wherever that fits, unless the client has said otherwise."""
+    options = given["json_schema"] if given else {"strict": True}
+    prepared = openai_schema(schema) if options.get("strict") else None
+    strict = {} if "strict" not in options else {"strict": prepared is not None}
+    form = {"name": "answer", **options, **strict, "schema": schema if prepared is None else prepared}
+    return {"type": "json_schema", "json_schema": form}
 
 
 def _wire_messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:

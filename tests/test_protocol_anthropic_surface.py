@@ -163,7 +163,8 @@ def test_unknown_fields_are_kept_for_the_upstream() -> None:
     sent = json.loads(messages_body(request, "claude"))
     assert (sent["top_k"], sent["metadata"]) == (3, {"user_id": "u"})
     assert sent["tool_choice"] == {"type": "auto", "disable_parallel_tool_use": True}
-    assert sent["output_config"] == {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}}
+    closed = {**SCHEMA, "additionalProperties": False}
+    assert sent["output_config"] == {"effort": "low", "format": {"type": "json_schema", "schema": closed}}
     assert "top_k" not in json.loads(chat_body(request, "gpt"))
 
 

@@ -7,7 +7,7 @@ from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta
 from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
 from protocol.openai import parse_chat
-from protocol.openai_upstream import ChatReader, chat_body, is_strict
+from protocol.openai_upstream import ChatReader, chat_body
 from protocol.upstream import Pieces
 
 CLOSED = {
@@ -105,20 +105,31 @@ def test_native_parts_and_tools() -> None:
     assert body["response_format"]["json_schema"] == {"name": "answer", "strict": True, "schema": CLOSED}
 
 
+LOOSE: dict[str, Any] = {"type": "object", "properties": {"a": {"type": "string"}}}
+NULLABLE = {**CLOSED, "properties": {"a": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}
+FREE = {"type": "object", "additionalProperties": {"type": "string"}}
+
+
 @pytest.mark.parametrize(
-    ("schema", "strict"),
+    ("schema", "options", "sent_as"),
     [
-        (CLOSED, True),
-        ({"type": "object", "properties": {"a": {}}, "additionalProperties": False}, False),
-        ({"type": "object", "properties": {"a": {}}, "required": ["a"]}, False),
-        ({"type": "array", "items": {"type": "object"}}, False),
-        ({"anyOf": [CLOSED, {"type": "null"}]}, True),
-        ({"enum": [{"type": "object"}]}, True),
+        (CLOSED, None, {"strict": True, "schema": CLOSED}),
+        (LOOSE, None, {"strict": True, "schema": NULLABLE}),
+        (FREE, None, {"strict": False, "schema": FREE}),
+        (LOOSE, {"name": "n", "strict": True}, {"name": "n", "strict": True, "schema": NULLABLE}),
+        (FREE, {"name": "n", "strict": True}, {"name": "n", "strict": False, "schema": FREE}),
+        (LOOSE, {"name": "n", "strict": False}, {"name": "n", "strict": False, "schema": LOOSE}),
+        (LOOSE, {"name": "n"}, {"name": "n", "schema": LOOSE}),
     ],
 )
-def test_strictness_is_judged(schema: dict[str, Any], strict: bool) -> None:
-    """Only what fits the vendor's strict mode is sent as strict."""
-    assert is_strict(schema) is strict
+def test_a_schema_is_strict_where_that_fits(
+    schema: dict[str, Any], options: dict[str, Any] | None, sent_as: dict[str, Any]
+) -> None:
+    """It is put into the vendor's form, unless the client of this dialect has not asked for that."""
+    extra = {} if options is None else {"response_format": {"type": "json_schema", "json_schema": options}}
+    message = ChatMessage(role="user", content="hi")
+    request = ChatRequest(model="m", messages=(message,), schema=schema, extra=extra, dialect="openai")
+    assert sent(request)["response_format"]["json_schema"] == {"name": "answer", **sent_as}
 
 
 def test_a_stream_becomes_canonical() -> None:

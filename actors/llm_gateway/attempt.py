@@ -27,7 +27,7 @@ from protocol.llm import Attempt, FinishReason
 from protocol.upstream import AnswerReader, Pieces
 
 if TYPE_CHECKING:
-    from jsonschema_rs import Validator
+    from actors.llm_gateway.schema import Validator
 
 CANCELLED: Final = "cancelled"
 

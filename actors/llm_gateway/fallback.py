@@ -21,7 +21,7 @@ from protocol.gateway import Complete
 from protocol.llm import Attempt, ChatRequest, Usage
 
 if TYPE_CHECKING:
-    from jsonschema_rs import Validator
+    from actors.llm_gateway.schema import Validator
 
 PROBED: Final = 1.0  # seconds after which a probe that is under way has probably ended
 FINAL: Final = frozenset({"response_too_large", "schema_mismatch"})  # failures after which nobody else is asked

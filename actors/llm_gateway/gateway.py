@@ -34,7 +34,7 @@ from protocol.ledger import Ledger
 from protocol.routes import ProviderSpec, Routes, SetRoutes
 
 if TYPE_CHECKING:
-    from jsonschema_rs import Validator
+    from actors.llm_gateway.schema import Validator
 
 MARGIN: Final = 0.02  # seconds by which our deadline precedes the asker's, so that it hears a typed error
 

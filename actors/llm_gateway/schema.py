@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from protocol.errors import FieldError, InvalidRequest, SchemaMismatch
+from protocol.strict_schema import without_nulls
 
 if TYPE_CHECKING:
-    from jsonschema_rs import Validator
+    import jsonschema_rs
 
 MAX_ERRORS: Final = 20
 COMPILED: Final = 128
@@ -20,7 +21,7 @@ def check_schema(schema: dict[str, Any]) -> None:
     compile_schema(schema)
 
 
-def compile_schema(schema: dict[str, Any]) -> "Validator":
+def compile_schema(schema: dict[str, Any]) -> "jsonschema_rs.Validator":
     """Return a validator. References to other documents are refused, not fetched.
 
     Raises:
@@ -38,6 +39,28 @@ def compile_schema(schema: dict[str, Any]) -> "Validator":
         raise InvalidRequest(code="invalid_schema", errors=(fault,)) from error
 
 
+class Validator:
+    """What an answer has to match.
+
+    Attributes:
+        schema: as it was sent in.
+        compiled: the same.
+    """
+
+    __slots__ = ("compiled", "schema")
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self.schema = schema
+        self.compiled = compile_schema(schema)
+
+    def faults(self, answer: Any) -> tuple[FieldError, ...]:  # noqa: ANN401 - any JSON
+        """Return where ``answer`` does not match; of many places the first ones."""
+        return tuple(
+            FieldError("$" + _path(error.instance_path), error.message)
+            for error in islice(self.compiled.iter_errors(answer), MAX_ERRORS)
+        )
+
+
 class Schemas:
     """Validates answers. The validators used last are kept compiled.
 
@@ -49,12 +72,12 @@ class Schemas:
         self._limit = limit
         self._compiled: OrderedDict[bytes, Validator] = OrderedDict()
 
-    def validator(self, schema: dict[str, Any]) -> "Validator":
+    def validator(self, schema: dict[str, Any]) -> Validator:
         """Return the validator of ``schema``. Raises ``InvalidRequest`` as ``compile_schema`` does."""
         key = msgspec.json.encode(schema)
         found = self._compiled.get(key)
         if found is None:
-            found = self._compiled[key] = compile_schema(schema)
+            found = self._compiled[key] = Validator(schema)
             if len(self._compiled) > self._limit:
                 self._compiled.popitem(last=False)
         else:
@@ -62,8 +85,10 @@ class Schemas:
         return found
 
 
-def validated(text: str, validator: "Validator") -> msgspec.Raw:
+def validated(text: str, validator: Validator) -> msgspec.Raw:
     """Return ``text`` as the JSON that it is.
+
+    A null for an optional property that takes none is how a model says that it is not there: then it is left out.
 
     Raises:
         SchemaMismatch: it is no JSON, or it does not match; ``raw`` is the text.
@@ -72,13 +97,16 @@ def validated(text: str, validator: "Validator") -> msgspec.Raw:
         answer = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
         raise SchemaMismatch("The answer is not JSON", raw=text, errors=(FieldError("$", "not JSON"),)) from error
-    errors = tuple(
-        FieldError("$" + _path(error.instance_path), error.message)
-        for error in islice(validator.iter_errors(answer), MAX_ERRORS)
-    )
-    if errors:
+    errors = validator.faults(answer)
+    if not errors:
+        return msgspec.Raw(text.strip().encode())
+    try:
+        pruned = without_nulls(answer, validator.schema)
+    except RecursionError:
+        pruned = answer
+    if pruned == answer or validator.faults(pruned):
         raise SchemaMismatch(raw=text, errors=errors)
-    return msgspec.Raw(text.strip().encode())
+    return msgspec.Raw(msgspec.json.encode(pruned))
 
 
 def _path(parts: list[str | int]) -> str:

@@ -144,7 +144,10 @@ async def test_an_answer_is_validated(spawn: Spawn, upstream: ScriptedUpstream) 
     upstream.script(say('{"ok": ', "true}"))
     answer = await ask(spawn(), schema=SCHEMA)
     assert json.loads(bytes(answer.result or b"")) == {"ok": True}
-    assert upstream.received[0].body["response_format"]["json_schema"]["schema"] == SCHEMA
+    assert upstream.received[0].body["response_format"]["json_schema"]["schema"] == {
+        **SCHEMA,
+        "additionalProperties": False,
+    }
 
 
 async def test_a_mismatch_keeps_the_raw_text(spawn: Spawn, upstream: ScriptedUpstream) -> None:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from actors.llm_gateway.schema import Schemas, check_schema, compile_schema, validated
+from actors.llm_gateway.schema import Schemas, Validator, check_schema, validated
 from protocol.errors import InvalidRequest, SchemaMismatch
 
 GATE: dict[str, Any] = {
@@ -48,7 +48,7 @@ def test_a_good_schema_passes() -> None:
 
 def test_an_answer_that_matches_is_kept_word_for_word() -> None:
     """Only blank space around it goes."""
-    assert bytes(validated(' {"confidence": 0.50}\n', compile_schema(GATE))) == b'{"confidence": 0.50}'
+    assert bytes(validated(' {"confidence": 0.50}\n', Validator(GATE))) == b'{"confidence": 0.50}'
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_an_answer_that_matches_is_kept_word_for_word() -> None:
 def test_an_answer_that_does_not_match_keeps_its_text(text: str, path: str) -> None:
     """The raw text and the places of its faults are in the error."""
     with pytest.raises(SchemaMismatch) as caught:
-        validated(text, compile_schema(GATE))
+        validated(text, Validator(GATE))
     assert caught.value.raw == text
     assert caught.value.errors[0].path == path
 
@@ -78,3 +78,39 @@ def test_compiled_schemas_are_kept_within_a_bound() -> None:
     schemas.validator({"minimum": 3})
     assert schemas.validator({"minimum": 1}) is one
     assert len(schemas._compiled) == 2
+
+
+def test_a_null_for_an_optional_property_is_left_out() -> None:
+    """Where the schema takes none there: it is how a model that has to say every property says that it is not there."""
+    schema: dict[str, Any] = {
+        "$defs": {
+            "named": {"type": "object", "properties": {"name": {"type": "string"}, "of": {"$ref": "#/$defs/named"}}}
+        },
+        "type": "object",
+        "properties": {
+            "one": {"$ref": "#/$defs/named"},
+            "more": {"type": "array", "items": {"anyOf": [{"$ref": "#/$defs/named"}, {"type": "null"}]}},
+            "kept": {"type": ["string", "null"]},
+            "free": {},
+        },
+        "required": ["one"],
+    }
+    one, rest = '{"name": null, "of": {"name": "b", "of": null}}', '"kept": null, "free": null'
+    text = f'{{"one": {one}, "more": [{{"name": null}}, null], {rest}}}'
+    result = validated(text, Validator(schema))
+    assert bytes(result) == b'{"one":{"of":{"name":"b"}},"more":[{},null],"kept":null,"free":null}'
+    with pytest.raises(SchemaMismatch) as caught:
+        validated('{"one": null}', Validator(schema))
+    assert caught.value.raw == '{"one": null}'
+
+
+def test_an_answer_that_is_too_deep_for_that_is_wrong() -> None:
+    """It is a mismatch, not a fault of ours."""
+    schema = {
+        "type": "object",
+        "properties": {"a": {"$ref": "#"}, "b": {"type": "string"}},
+        "additionalProperties": False,
+    }
+    text = '{"a":' * 600 + '{"b":1}' + "}" * 600
+    with pytest.raises(SchemaMismatch):
+        validated(text, Validator(schema))
