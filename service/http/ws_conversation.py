@@ -19,6 +19,7 @@ from protocol.channel_frames import channel_error_json
 from protocol.channels import SocketOpened
 from protocol.errors import PROBLEMS, AccessDenied, InternalError, TidegateError
 from protocol.hub import Subscribe, Unsubscribe
+from protocol.identity import Scope
 from protocol.requests import CancelRequest, GetRequest, RequestHandle
 from protocol.websocket import (
     AckFrame,
@@ -52,6 +53,7 @@ ROUTE: Final = "/ws"
 HUB_TIMEOUT: Final = 5.0  # seconds
 STALL_TIMEOUT: Final = 30.0  # seconds that a client may leave our answers unread before it is closed
 GOING: Final = 1001
+USEFUL: Final[frozenset[Scope]] = frozenset({"inference", "channels"})
 
 Drain = Callable[[], Awaitable[object]]
 
@@ -155,9 +157,12 @@ class Conversation:
             await self._welcome()
 
     async def _welcome(self) -> None:
-        """Let everybody know that a user is there, where it is somebody in particular."""
+        """Let in whoever may do anything here, and let it be known that a user is there, where it is one."""
         self._arrived()
         principal = self._guard.principal
+        if not USEFUL.intersection(principal.scopes):
+            self._socket.close(PROBLEMS["forbidden"].close, "forbidden")
+            return
         if principal.subject:
             opened = SocketOpened(socket=self._socket, tenant=principal.tenant, user=principal.subject)
             await self._container.hub.tell(opened)
