@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -14,6 +14,7 @@ from actors.llm_gateway.answer import Assembly
 from actors.llm_gateway.call_span import close_span, open_span, trace_headers
 from actors.llm_gateway.commons import Commons
 from actors.llm_gateway.drain import Kept
+from actors.llm_gateway.provider import Allowance
 from actors.llm_gateway.routing import Leg
 from actors.llm_gateway.schema import validated
 from actors.llm_gateway.till import Bill
@@ -46,6 +47,7 @@ class Call:
         commons: what it has in common with all others.
         validator: what the answer has to match, unless it asks for tools; None for anything.
         bill: what it comes to; the call settles it.
+        heard: is told what the upstream says of its rate limits.
         restarts: is asked, when the call has failed after content, or when its whole answer does not match, whether the
             answer begins anew.
 
@@ -62,6 +64,7 @@ class Call:
         "_commons",
         "_drained",
         "_duration",
+        "_heard",
         "_kept",
         "_leg",
         "_message",
@@ -87,6 +90,7 @@ class Call:
         commons: Commons,
         validator: "Validator | None",
         bill: Bill,
+        heard: Callable[[Sequence[Allowance]], None],
         restarts: Callable[[TidegateError], bool],
     ) -> None:
         self._leg = leg
@@ -99,6 +103,7 @@ class Call:
         self._validator = validator
         self._restarts = restarts
         self._bill = bill
+        self._heard = heard
         self._reader: AnswerReader | None = None
         self._kept: Kept | None = None
         self._drained = 0
@@ -174,6 +179,8 @@ class Call:
         kept = self._kept = Kept(provider.stream(self._message.request, self._model, trace_headers(span)), self._keeps)
         async with Watch(self._clock, deadline, self._leg.first_token) as watch, kept as stream:
             answer = self._reader = stream.answer
+            if stream.limits:
+                self._heard(stream.limits)
             begun = False
             async for pieces in stream:
                 self.assembly.add(pieces)

@@ -9,16 +9,19 @@ import msgspec
 
 from actors.llm_gateway.attempt import Call
 from actors.llm_gateway.commons import Commons
+from actors.llm_gateway.hedge import Ask, Race
+from actors.llm_gateway.provider import Refusal
 from actors.llm_gateway.repair import repairing
 from actors.llm_gateway.retry import FAULTS
 from actors.llm_gateway.routing import Leg
 from actors.llm_gateway.till import Bill
-from actors.llm_gateway.upstream import Health
+from actors.llm_gateway.trial import Trial
 from actors.llm_gateway.watch import Watch, pause
-from actors.runtime import Clock
+from actors.llm_gateway.window import Ticket
 from protocol.errors import Overloaded, ProviderError, SchemaMismatch, TidegateError
-from protocol.gateway import Complete
+from protocol.gateway import Complete, ProgressSink
 from protocol.llm import Attempt, ChatRequest, Usage
+from protocol.tokens import estimate_tokens
 
 if TYPE_CHECKING:
     from actors.llm_gateway.schema import Validator
@@ -28,29 +31,16 @@ FINAL: Final = frozenset({"response_too_large", "schema_mismatch"})  # failures 
 COOL_DOWN: Final = 5.0  # seconds for which a target that limits our rate is asked last, where it does not say how long
 
 
-class Trial:
-    """A target, and what this request knows of it."""
-
-    __slots__ = ("calls", "due", "health", "leg")
-
-    def __init__(self, leg: Leg, clock: Clock) -> None:
-        self.leg = leg
-        self.health: Health = leg.upstream.health(leg.model, clock)
-        self.calls = 0
-        self.due = 0.0
-
-    def rank(self, now: float) -> tuple[bool, bool, int, float]:
-        """Return what sorts it among others: ready, not cooling down, not yet asked, waiting least."""
-        return self.due > now, self.health.cools_until > now, self.calls, self.due
-
-
 class Course:
     """Asks the targets, until one gives a whole answer.
 
     A target that fails before any content is followed by the next one at once. When all have failed, those whose
     failure may pass are asked again, each after its own delay. A target whose breaker is open is passed over; one that
-    cools down is asked after the others. Content that has been told is never told again: then a failure is the end,
-    unless the request is one that may begin anew.
+    cools down, or whose rate limit has no room, is asked after the others. Content that has been told is never told
+    again: then a failure is the end, unless the request is one that may begin anew.
+
+    Where the route says so, a target that is slow to begin has another one asked beside it, or itself again where there
+    is no other; ``Race`` says whose the answer is.
 
     A whole answer that does not match is given back to the target that gave it, once, where the request allows it: the
     calls from then on have the wrong answer and its faults in the conversation.
@@ -73,6 +63,7 @@ class Course:
         "_commons",
         "_continues",
         "_deadline",
+        "_error",
         "_left",
         "_message",
         "_number",
@@ -99,6 +90,7 @@ class Course:
         self._number = 0
         self._continues: bool | None = None
         self._again: Trial | None = None
+        self._error: TidegateError | None = None
         self._calls: list[Call] = []
 
     async def run(self) -> tuple[Call, Leg]:
@@ -111,23 +103,16 @@ class Course:
             ProviderError: the last target's failure, or ``provider_unavailable`` where none is worth asking.
             SchemaMismatch: the answer is whole but does not match, and is not to be repaired, or no more.
         """
-        error: TidegateError | None = None
         while True:
             trial = self._next()
             if trial is None:
-                raise error or self._unavailable()
+                raise self._error or self._unavailable()
             delay = trial.due - self._clock.time()
             if delay > 0:
                 await pause(self._clock, delay)
-            try:
-                call = await self._ask(trial)
-            except (ProviderError, Overloaded) as failed:
-                error = failed
-                if not (self._goes_on(trial, failed) if self._continues is None else self._continues):
-                    raise
-            else:
-                if call is not None:
-                    return call, trial.leg
+            answered = await self._hedged(trial)
+            if answered is not None:
+                return answered
 
     @property
     def usage(self) -> Usage:
@@ -153,42 +138,79 @@ class Course:
         if again is not None:
             return again
         now = self._clock.time()
-        while worth := [trial for trial in self._trials if trial.health.breaker.wait == 0]:
+        while worth := [trial for trial in self._trials if trial.open]:
             trial = min(worth, key=lambda trial: trial.rank(now))
             if not trial.calls or trial.leg.upstream.retries.take():
                 return trial
             self._trials.remove(trial)
         return None
 
-    async def _ask(self, trial: Trial) -> Call | None:
-        """Wait for a place and make the call; None where the target's breaker has opened meanwhile."""
-        lane = trial.leg.upstream.lane
-        if lane.free:
-            await lane.enter(self._message.tenant)
-        else:
-            async with Watch(self._clock, self._deadline):
-                await lane.enter(self._message.tenant)
+    async def _hedged(self, trial: Trial) -> tuple[Call, Leg] | None:
+        """Ask, perhaps another one beside it; None where somebody has to be asked again."""
+        after, sink = trial.leg.hedge_after, self._message.sink
+        if after is None or self._left <= 1:
+            return await self._try(trial, sink)
+        race = Race[tuple[Call, Leg] | None](self._clock, sink)
+        return await race.run(partial(self._try, trial), after=after, second=partial(self._beside, trial))
+
+    def _beside(self, trial: Trial) -> Ask[tuple[Call, Leg] | None] | None:
+        """Return who is asked beside ``trial``; None where nobody could begin at once, or is worth a repeated call."""
+        now = self._clock.time()
+        others = [other for other in self._trials if other is not trial] or [trial]
+        other = min(others, key=lambda other: other.rank(now))
+        repeated = other.calls > 0 or other is trial
+        if not other.ready(now) or (repeated and not other.leg.upstream.retries.take()):
+            return None
+        return partial(self._try, other)
+
+    async def _try(self, trial: Trial, sink: ProgressSink | None) -> tuple[Call, Leg] | None:
+        """Ask this one; None where somebody has to be asked again."""
         try:
-            request = trial.leg.request(self._message.request)
+            call = await self._ask(trial, sink)
+        except (ProviderError, Overloaded) as failed:
+            self._error = failed
+            if not (self._goes_on(trial, failed) if self._continues is None else self._continues):
+                raise
+            return None
+        return None if call is None else (call, trial.leg)
+
+    async def _ask(self, trial: Trial, sink: ProgressSink | None) -> Call | None:
+        """Wait for a place and make the call; None where the target's breaker has opened meanwhile."""
+        request = trial.leg.request(self._message.request)
+        lane = trial.leg.upstream.lane
+        sent = await self._enter(trial, request)
+        try:
             bill = await self._commons.till.open(self._message.account, trial.leg, request)
             ticket = trial.health.breaker.enter()
             if ticket is None:
                 await bill.settle(None)
                 return None
-            return await self._call(trial, ticket, request, bill)
+            message = self._message
+            if request is not message.request or sink is not message.sink:
+                message = msgspec.structs.replace(message, request=request, sink=sink)
+            return await self._call(trial, ticket, message, sent, bill)
         finally:
             lane.leave()
 
-    async def _call(self, trial: Trial, ticket: int, request: ChatRequest, bill: Bill) -> Call:
+    async def _enter(self, trial: Trial, request: ChatRequest) -> Ticket:
+        """Wait for room in the target's rate limit, and then for a place at its provider."""
+        lane, window, tenant = trial.leg.upstream.lane, trial.health.window, self._message.tenant
+        tokens = partial(estimate_tokens, request)
+        if lane.free and window.unlimited:
+            await lane.enter(tenant)
+            return await window.enter(tenant, tokens, self._deadline)
+        async with Watch(self._clock, self._deadline):
+            sent = await window.enter(tenant, tokens, self._deadline)
+            await lane.enter(tenant)
+            return sent
+
+    async def _call(self, trial: Trial, ticket: int, message: Complete, sent: Ticket, bill: Bill) -> Call:
         leg, good = trial.leg, None
         self._number += 1
         self._left -= 1
         if not trial.calls:
             leg.upstream.retries.called()
         trial.calls += 1
-        message = self._message
-        if request is not message.request:
-            message = msgspec.structs.replace(message, request=request)
         call = Call(
             leg,
             message,
@@ -196,6 +218,7 @@ class Course:
             commons=self._commons,
             validator=self._validator,
             bill=bill,
+            heard=partial(trial.health.window.heard, sent),
             restarts=partial(self._restarts, trial),
         )
         self._calls.append(call)
@@ -203,21 +226,23 @@ class Course:
             await call.run(self._deadline)
             good = True
         except ProviderError as error:
-            good = self._judged(trial, error)
+            good = self._judged(trial, sent, error)
             raise
         finally:
             trial.health.breaker.leave(ticket, good=good)
         return call
 
-    def _judged(self, trial: Trial, error: ProviderError) -> bool | None:
+    def _judged(self, trial: Trial, sent: Ticket, error: ProviderError) -> bool | None:
         """Say what a failure tells of the target: not good, or nothing, since the request itself may be the reason.
 
         A whole answer is a good call, also where it does not match.
         """
         if isinstance(error, SchemaMismatch):
             return True
-        wait = error.retry_after
-        if wait is None and error.code == "provider_rate_limited":
+        wait, limited = error.retry_after, error.code == "provider_rate_limited"
+        if isinstance(error, Refusal):
+            trial.health.window.heard(sent, error.limits, refused=limited, retry_after=wait)
+        if wait is None and limited:
             wait = COOL_DOWN
         if wait is not None:
             trial.health.cools_until = self._clock.time() + wait
@@ -246,10 +271,10 @@ class Course:
             return False
         now = self._clock.time()
         delay = self._commons.retry.delay(trial.calls, error, self._deadline - now) if trial.calls else None
-        if delay is None:
-            self._trials.remove(trial)
-        else:
+        if delay is not None:
             trial.due = now + delay
+        elif trial in self._trials:
+            self._trials.remove(trial)
         return bool(self._trials)
 
     def _unavailable(self) -> ProviderError:

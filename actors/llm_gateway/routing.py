@@ -22,16 +22,20 @@ class Leg:
         model: the provider's own name of it.
         weight: its share of the requests that ask it first.
         first_token: the longest wait for its first content, in seconds; None for as long as the request has.
+        hedge_after: seconds to its first content, after which another call is made beside it; None for never.
     """
 
-    __slots__ = ("_options", "_stop", "first_token", "model", "upstream", "weight")
+    __slots__ = ("_options", "_stop", "first_token", "hedge_after", "model", "upstream", "weight")
 
-    def __init__(self, upstream: Upstream, model: str, target: Target | None = None) -> None:
+    def __init__(
+        self, upstream: Upstream, model: str, target: Target | None = None, *, hedge_after: float | None = None
+    ) -> None:
         self.upstream = upstream
         self.model = model
         self.weight = 1.0 if target is None else target.weight
         own = None if target is None else target.first_token_timeout
         self.first_token = own or upstream.provider.deadlines.first_token
+        self.hedge_after = hedge_after
         given = {} if target is None else {name: getattr(target, name) for name in OPTIONS}
         self._options = {name: value for name, value in given.items() if value is not None}
         self._stop = () if target is None else target.stop
@@ -109,16 +113,19 @@ class RoutingTable:
         if alias == DEFAULT:
             raise ConfigurationError("routes.default: name the route otherwise, and set `default` to that name")
         targets = (Target(model=target) if isinstance(target, str) else target for target in route.targets)
-        return [self._target(f"routes.{alias}.targets[{index}]", target) for index, target in enumerate(targets)]
+        return [
+            self._target(f"routes.{alias}.targets[{index}]", target, hedge_after=route.hedge_after)
+            for index, target in enumerate(targets)
+        ]
 
-    def _target(self, where: str, target: Target) -> Leg:
+    def _target(self, where: str, target: Target, *, hedge_after: float | None = None) -> Leg:
         name, _, model = target.model.partition("/")
         upstream = self._upstreams.get(name)
         if upstream is None or not model:
             raise ConfigurationError(f"{where}: {target.model!r} is no `provider/model`: {self._known()}")
         if not upstream.provider.accepts(model):
             raise ConfigurationError(f"{where}: {name} has no model {model!r}")
-        return Leg(upstream, model, target)
+        return Leg(upstream, model, target, hedge_after=hedge_after)
 
     def _known(self) -> str:
         return f"the providers are: {', '.join(sorted(self._upstreams))}"

@@ -78,8 +78,8 @@ class RateWindow:
 
     @property
     def wait(self) -> float:
-        """Seconds until there is room for one more call; 0 for now."""
-        return self._wait(0) if self._known else 0.0
+        """Seconds until there is room for one more call, however small; 0 for now."""
+        return self._wait(1) if self._known else 0.0
 
     async def enter(self, tenant: str, tokens: Callable[[], int], deadline: float) -> Ticket:
         """Wait until there is room for a call, and count it as sent.

@@ -126,3 +126,10 @@ def test_a_model_that_nobody_has() -> None:
     with pytest.raises(NotFound) as caught:
         table(Routes()).legs("one/x", lambda: 1.0)
     assert caught.value.code == "model_not_found"
+
+
+def test_a_routes_targets_know_when_another_is_asked_beside_them() -> None:
+    """A name that is no alias has nobody beside it."""
+    routes = Routes(routes={"quick": Route(targets=("any/a", "one/m"), hedge_after=2.5)})
+    assert [leg.hedge_after for leg in table(routes).legs("quick", lambda: 1.0)] == [2.5, 2.5]
+    assert [leg.hedge_after for leg in table(routes).legs("any/a", lambda: 1.0)] == [None]

@@ -118,6 +118,7 @@ async def test_tokens_are_counted_as_calls_are(window: RateWindow, clock: Manual
     """A large call waits for a small one's room many times over; one larger than all, until the limit is whole."""
     window.heard(await enter(window), [Allowance("tokens", 100, 1000, 90.0)])
     await enter(window, tokens=60)
+    assert window.wait == 0
     large = asyncio.create_task(enter(window, tokens=140))
     await turn()
     await passing(clock, 9.9)

@@ -1,0 +1,42 @@
+"""A target, and what one request knows of it."""
+
+from actors.llm_gateway.routing import Leg
+from actors.llm_gateway.upstream import Health
+from actors.runtime import Clock
+
+
+class Trial:
+    """A target, and what one request knows of it.
+
+    Args:
+        leg: the target.
+        clock: the time.
+
+    Attributes:
+        health: how it has done lately.
+        calls: how often the request has asked it.
+        due: when the request may ask it again.
+    """
+
+    __slots__ = ("calls", "due", "health", "leg")
+
+    def __init__(self, leg: Leg, clock: Clock) -> None:
+        self.leg = leg
+        self.health: Health = leg.upstream.health(leg.model, clock)
+        self.calls = 0
+        self.due = 0.0
+
+    @property
+    def open(self) -> bool:
+        """Whether its breaker lets a call through."""
+        return self.health.breaker.wait == 0
+
+    def rank(self, now: float) -> tuple[bool, bool, float, int, float]:
+        """Return what sorts it among others: ready, not to be spared, room soonest, not yet asked, waiting least."""
+        limited = self.health.window.wait
+        spared = limited > 0 or self.health.cools_until > now
+        return self.due > now, spared, limited, self.calls, self.due
+
+    def ready(self, now: float) -> bool:
+        """Whether a call would be made at once, and is welcome."""
+        return self.open and self.leg.upstream.lane.free and not any(self.rank(now)[:2])
