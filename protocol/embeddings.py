@@ -7,6 +7,7 @@ import base64
 import math
 import struct
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -32,6 +33,7 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True):
         vectors: one for each input, in the order of the inputs.
         tokens: the tokens that this request has caused upstream; inputs from the cache, and those that another request
             had asked for already, cost nothing.
+        usd: their price in US dollars; None where it is unknown.
         asked: how many inputs the model's side was asked for.
         joined: how many another request had asked for already.
         cached: how many were in the cache.
@@ -39,6 +41,7 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True):
 
     vectors: tuple[bytes, ...]
     tokens: int = 0
+    usd: Decimal | None = Decimal(0)
     asked: int = 0
     joined: int = 0
     cached: int = 0
@@ -48,7 +51,7 @@ class Embed(Message[Embedded], frozen=True, kw_only=True):
     """Ask for the vectors of texts. Giving up the ask leaves what others wait for as it is.
 
     Attributes:
-        model: ``provider/model``, or a model of the default provider, or ``default``.
+        model: an alias, ``provider/model``, a model of the default provider, or ``default``.
         inputs: all of them texts, or all of them tokens.
         dimensions: the length of each vector; None for the model's own.
         tenant: whose request it is: nothing is shared between tenants.

@@ -38,6 +38,7 @@ from service.telemetry.setup import Telemetry, open_telemetry
 
 RouterMessage = Submit | GetRequest | CancelRequest | ForgetModels
 GatewayMessage = Complete | ResolveModel | ListModels | GetProviders | SetRoutes
+EmbeddingsMessage = Embed | ListModels | SetRoutes
 HubMessage = Subscribe | Unsubscribe | SocketClosed | Goodbye | GetHubStats | ChannelMessage
 CacheMessage = CacheGet | CachePut | CacheDelete | GetCacheStats
 
@@ -71,7 +72,7 @@ class Container:
     gateway: Ref[GatewayMessage]
     hub: Ref[HubMessage]
     cache: Ref[CacheMessage]
-    embeddings: Ref[Embed]
+    embeddings: Ref[EmbeddingsMessage]
     ledger: Ledger
 
 
@@ -173,7 +174,7 @@ def embeddings_config(settings: Settings, routes: Routes = NO_ROUTES) -> Embeddi
         openai_api_key=_reveal(settings.openai_api_key),
         openai_base_url=settings.openai_base_url,
         local_model_path=settings.local_model_path,
-        providers=routes.providers,
+        routes=routes,
         secrets=variable,
         batch_inputs=settings.embedding_batch_inputs,
         connect_timeout=settings.connect_timeout_seconds,
@@ -215,7 +216,10 @@ def _assemble(
         ),
         name="request-router",
     )
-    system.spawn(lambda: RoutesWatcher(routes, gateway=gateway, router=router, keys=keys), name="routes-watcher")
+    embeddings = system.spawn(build_embeddings(embeddings_config(settings, routes.routes)), name="embeddings")
+    system.spawn(
+        lambda: RoutesWatcher(routes, takers=(embeddings, gateway), router=router, keys=keys), name="routes-watcher"
+    )
     return Container(
         settings=settings,
         auth=auth,
@@ -228,7 +232,7 @@ def _assemble(
             lambda: SubscriptionHub(text_frame, channels=channel_limits(settings)), name="subscription-hub"
         ),
         cache=cache,
-        embeddings=system.spawn(build_embeddings(embeddings_config(settings, routes.routes)), name="embeddings"),
+        embeddings=embeddings,
         ledger=ledger,
     )
 

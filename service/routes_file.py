@@ -1,7 +1,7 @@
 """The file of routes and keys: read at the start, looked at every few seconds, put in force when it has changed."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -13,7 +13,7 @@ from actors.runtime import Actor, Ref, handles
 from protocol.errors import ConfigurationError
 from protocol.identity import Principal
 from protocol.message import Message
-from protocol.routes import ProviderSpec, Route, Routes, SetRoutes
+from protocol.routes import EmbeddingRoute, ProviderSpec, Route, Routes, SetRoutes
 from service.identity.keys import KeySpec, check_keys
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ DEFAULT_NAME: Final = "tidegate.toml"
 LOOK_INTERVAL: Final = 2.0  # seconds
 ASK_TIMEOUT: Final = 1.0  # seconds
 MAX_BYTES: Final = 1_048_576
-TABLES: Final = frozenset({"default", "keys", "providers", "routes"})
+TABLES: Final = frozenset({"default", "embeddings", "keys", "providers", "routes"})
 
 Stamp = tuple[int, int, int] | None
 """What tells one version of a file from another: its time, size and identity; None where there is no file."""
@@ -111,10 +111,12 @@ def parse_routes(table: dict[str, Any]) -> Routes:
     """
     providers = _convert("providers", table.get("providers", {}), dict[str, Any])
     routes = _convert("routes", table.get("routes", {}), dict[str, Any])
+    embeddings = _convert("embeddings", table.get("embeddings", {}), dict[str, Any])
     return Routes(
         default=_convert("default", table.get("default", ""), str),
         providers={name: _convert(f"providers.{name}", spec, ProviderSpec) for name, spec in providers.items()},
         routes={alias: _convert(f"routes.{alias}", route, Route) for alias, route in routes.items()},
+        embeddings={name: _convert(f"embeddings.{name}", route, EmbeddingRoute) for name, route in embeddings.items()},
     )
 
 
@@ -148,41 +150,43 @@ class Look(Message[None], frozen=True):
     """Time to look at the file."""
 
 
-class InForce(Message[None], frozen=True):
-    """The gateway has taken ``routes``."""
+class Taken(Message[None], frozen=True):
+    """So many of the takers have taken ``routes``."""
 
     routes: Routes
+    by: int
 
 
 class Refused(Message[None], frozen=True):
-    """The gateway has not taken ``routes``."""
+    """One of the takers has not taken ``routes``."""
 
     routes: Routes
     error: Exception
 
 
-class RoutesWatcher(Actor[Look | InForce | Refused]):
+class RoutesWatcher(Actor[Look | Taken | Refused]):
     """Puts the file in force when it changes. A bad file is reported once, and what was in force stays.
 
-    Keys are in force as soon as the file has been read, also where the gateway then refuses its routes: a key that was
-    taken away opens nothing any more. The gateway is told of the routes at every look, so that one that was restarted
-    learns them again; equal ones change nothing.
+    Keys are in force as soon as the file has been read, also where its routes are then refused: a key that was taken
+    away opens nothing any more. Routes are offered to the takers one after the other, and again at every look, so that
+    one that was restarted learns them again; equal ones change nothing. Where a later one refuses, those before it get
+    the routes that stay with the next look.
 
     Args:
         file: as it was read at the start; its keys are in force already.
-        gateway: who is told of the routes.
+        takers: who is told of the routes.
         router: who knows models by their names.
         keys: who is told of the keys.
     """
 
     def __init__(
-        self, file: RoutesFile, *, gateway: Ref[SetRoutes], router: Ref[ForgetModels], keys: KeyHolder
+        self, file: RoutesFile, *, takers: Sequence[Ref[SetRoutes]], router: Ref[ForgetModels], keys: KeyHolder
     ) -> None:
         self._path = file.path
         self._stamp = file.stamp
         self._wanted = file.routes
         self._in_force = file.routes
-        self._gateway = gateway
+        self._takers = tuple(takers)
         self._router = router
         self._keys = keys
         self._held = file.keys
@@ -193,21 +197,17 @@ class RoutesWatcher(Actor[Look | InForce | Refused]):
 
     @handles(Look)
     async def look(self, _message: Look) -> None:
-        """Read the file if it has changed, and tell the gateway."""
+        """Read the file if it has changed, and tell the takers."""
         self.schedule(LOOK_INTERVAL, Look())
         self._read()
-        routes = self._wanted
-        self.ask_then(
-            self._gateway,
-            SetRoutes(routes),
-            timeout=ASK_TIMEOUT,
-            ok=lambda _: InForce(routes),
-            err=lambda error: Refused(routes, error),
-        )
+        self._offer(self._wanted, 0)
 
-    @handles(InForce)
-    async def in_force(self, message: InForce) -> None:
-        """Let the router ask for the models anew."""
+    @handles(Taken)
+    async def taken(self, message: Taken) -> None:
+        """Tell the next one; after the last, let the router ask for the models anew."""
+        if message.by < len(self._takers):
+            self._offer(message.routes, message.by)
+            return
         if message.routes == self._in_force:
             return
         self._in_force = message.routes
@@ -216,10 +216,19 @@ class RoutesWatcher(Actor[Look | InForce | Refused]):
 
     @handles(Refused)
     async def refused(self, message: Refused) -> None:
-        """Report what names something that is not there; a gateway that is busy is told again at the next look."""
+        """Report what names something that is not there; one that is busy is told again at the next look."""
         if isinstance(message.error, ConfigurationError) and message.routes == self._wanted:
             self._wanted = self._in_force
             self._report(message.error)
+
+    def _offer(self, routes: Routes, place: int) -> None:
+        self.ask_then(
+            self._takers[place],
+            SetRoutes(routes),
+            timeout=ASK_TIMEOUT,
+            ok=lambda _: Taken(routes, place + 1),
+            err=lambda error: Refused(routes, error),
+        )
 
     def _read(self) -> None:
         stamp = stamp_of(self._path)

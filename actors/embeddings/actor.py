@@ -8,17 +8,21 @@ from typing import ClassVar, Final
 import msgspec
 
 from actors.embeddings.call import REFUSED, BatchCall, Outcome
+from actors.embeddings.course import Plan
 from actors.embeddings.embedder import Embedder, Target
 from actors.embeddings.request import Batch, EmbedRequest, Unit
+from actors.embeddings.sources import Leg, Make, Sources
 from actors.embeddings.vector_cache import DIGEST_BYTES, VectorCache, encoded, key_of, scope_of
 from actors.llm_gateway.admission import Lane
+from actors.llm_gateway.pricing import Prices
 from actors.llm_gateway.retry import RetryPolicy
 from actors.runtime import Actor, Deferred, handles
 from protocol.embeddings import Embed, Embedded, Input, size_of
-from protocol.errors import ConfigurationError, DeadlineExceeded, NotFound, Overloaded, TidegateError
+from protocol.errors import DeadlineExceeded, Overloaded, TidegateError
+from protocol.gateway import ListModels, ModelInfo
 from protocol.message import Message
+from protocol.routes import ProviderSpec, Routes, SetRoutes
 
-DEFAULT: Final = "default"
 TOTAL_TIMEOUT: Final = 120.0  # seconds
 WINDOW: Final = 0.003  # seconds: what a text may wait for company
 MARGIN: Final = 0.02  # seconds by which our deadline precedes the askers', so that they hear a typed error
@@ -63,19 +67,25 @@ class Settled(Message[None], frozen=True):
     outcomes: tuple[Outcome, ...] | Exception
 
 
-class EmbeddingsActor(Actor[Embed | Flush | Settled]):
+def _none(_name: str, _spec: ProviderSpec) -> None:
+    """Make no embedder."""
+
+
+class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Flush | Settled]):
     """Turns texts into vectors.
 
     A text is asked for once while it is on its way or in the cache, whoever of one tenant wants it.
 
     Args:
         embedders: by their names; they are opened and closed with the actor.
-        default_model: what ``default`` means, as ``provider/model``; that provider also takes names without one.
+        default_model: what ``default`` means: an alias, or ``provider/model``, whose provider also takes names without.
+        routes: what is in force until ``SetRoutes`` says otherwise.
+        make_embedder: makes a provider that the routes name, or None for one that does not embed.
         bounds: what is allowed.
         retry: when a failed attempt is followed by another.
 
     Raises:
-        ConfigurationError: ``default_model`` names no embedder of these.
+        ConfigurationError: ``default_model`` or a route names a provider or a model that is not there.
     """
 
     capacity: ClassVar[int] = 4096
@@ -85,18 +95,21 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
         embedders: Mapping[str, Embedder],
         *,
         default_model: str,
+        routes: Routes | None = None,
+        make_embedder: Make = _none,
         bounds: Bounds | None = None,
         retry: RetryPolicy | None = None,
     ) -> None:
-        name, _, self._default_model = default_model.partition("/")
-        if name not in embedders or not self._default_model:
-            known = ", ".join(sorted(embedders))
-            raise ConfigurationError(f"the embedding model is {default_model!r}, but the providers are: {known}")
-        self._embedders = dict(embedders)
-        self._default = embedders[name]
         self._bounds = bounds or Bounds()
         self._retry = retry or RetryPolicy()
-        self._lanes = {embedder.name: _lane(embedder, self._bounds) for embedder in embedders.values()}
+        self._prices = Prices()
+        self._sources = Sources(
+            embedders,
+            default_model=default_model,
+            routes=routes or Routes(),
+            make=make_embedder,
+            lane=partial(_lane, bounds=self._bounds),
+        )
         self._cache = VectorCache(self._bounds.cache_bytes)
         self._on_way: dict[bytes, Unit] = {}
         self._size = 0
@@ -104,21 +117,18 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
 
     async def started(self) -> None:
         """Open the embedders; none of them waits for anything slow."""
-        for embedder in self._embedders.values():
-            await embedder.open()
+        await self._sources.open()
 
     async def stopped(self) -> None:
-        """Close the embedders."""
-        for embedder in self._embedders.values():
-            await embedder.close()
+        """Close the embedders, also those that new routes have done away with."""
+        await self._sources.close()
 
     @handles(Embed)
     async def embed(self, message: Embed) -> Deferred[Embedded]:
         """Take from the cache what is there, join what is on its way, and let the rest wait for company."""
-        embedder, model = self._route(message.model)
+        legs = self._sources.legs(message.model)
         target = Target(
-            provider=embedder.name,
-            model=model,
+            targets=tuple(leg.target for leg in legs),
             dimensions=message.dimensions,
             extra=encoded(message.extra),
             tokens=not all(isinstance(given, str) for given in message.inputs),
@@ -139,9 +149,19 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
                 request.asked += 1
                 unit = Unit(key, given, kept=message.dedupe)
                 request.want(unit)
-                self._add(unit, target)
+                self._add(unit, target, legs)
         request.settle()
         return promise
+
+    @handles(ListModels)
+    async def models(self, _message: ListModels) -> tuple[ModelInfo, ...]:
+        """``default``, what it means, the aliases, and then every model that an embedder lists."""
+        return self._sources.models()
+
+    @handles(SetRoutes)
+    async def set_routes(self, message: SetRoutes) -> None:
+        """Put other routes in force. An embedder that they do away with is closed after its last call."""
+        await self._sources.replace(message.routes)
 
     @handles(Flush)
     async def flush(self, message: Flush) -> None:
@@ -155,6 +175,7 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
         """Give everybody the vectors, and the first who wanted a text what it has cost."""
         batch, outcomes = message.batch, message.outcomes
         batch.errand = None
+        batch.release()
         taken: dict[EmbedRequest, None] = {}
         for place, unit in enumerate(batch.units):
             outcome = outcomes if isinstance(outcomes, Exception) else outcomes[place]
@@ -165,22 +186,14 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
             if unit.kept:
                 self._cache.put(unit.key, outcome.vector)
             for turn, request in enumerate(unit.waiting):
-                request.take(unit, outcome.vector, 0 if turn else outcome.tokens)
+                request.take(unit, outcome.vector)
+                if not turn:
+                    request.pay(outcome.tokens, outcome.usd)
                 taken[request] = None
             unit.waiting.clear()
         for request in taken:
             request.settle()
-
-    def _route(self, name: str) -> tuple[Embedder, str]:
-        if name == DEFAULT:
-            return self._default, self._default_model
-        prefix, slash, model = name.partition("/")
-        embedder = self._embedders.get(prefix) if slash else None
-        if embedder is None:
-            embedder, model = self._default, name
-        if not embedder.accepts(model):
-            raise NotFound(f"there is no embedding model {name[:80]!r}", code="model_not_found")
-        return embedder, model
+        await self._sources.sweep()
 
     def _check_room(self, wanted: Mapping[bytes, Input]) -> None:
         new = [given for key, given in wanted.items() if key not in self._on_way]
@@ -188,22 +201,22 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
         if len(self._on_way) + len(new) > self._bounds.inputs or size > self._bounds.bytes:
             raise Overloaded(f"{len(self._on_way)} texts wait to be embedded", retry_after=RETRY_AFTER)
 
-    def _add(self, unit: Unit, target: Target) -> None:
+    def _add(self, unit: Unit, target: Target, legs: tuple[Leg, ...]) -> None:
         """Put a text into the batch for its target; one that it does not fit into goes without it."""
-        limits = self._embedders[target.provider].limits
+        limits = [leg.source.embedder.limits for leg in legs]
         batch = self._gathering.get(target)
-        if batch is not None and batch.size + unit.size > limits.bytes:
+        if batch is not None and batch.size + unit.size > min(limit.bytes for limit in limits):
             self._send(batch)
             batch = None
         if batch is None:
-            batch = Batch(target)
+            batch = Batch(target, legs)
             self.schedule(self._bounds.window, Flush(batch))
             self._gathering[target] = batch
         batch.add(unit)
         if unit.key not in self._on_way:
             self._on_way[unit.key] = unit
             self._size += unit.size
-        if len(batch.units) >= limits.inputs:
+        if len(batch.units) >= min(limit.inputs for limit in limits):
             self._send(batch)
 
     def _send(self, batch: Batch) -> None:
@@ -212,23 +225,27 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
         del self._gathering[target]
         groups = batch.close()
         if not groups:
+            batch.release()
             return
         clock = self.system.clock
         call = BatchCall(
-            embedder=self._embedders[target.provider],
-            target=target,
+            legs=batch.legs,
+            plan=Plan(
+                target=target,
+                contexts=tuple(request.context for request in groups),
+                deadline=min(clock.time() + self._bounds.total, max(request.deadline for request in groups) - MARGIN),
+                retry=self._retry,
+                clock=clock,
+                tracer=self.system.tracer,
+            ),
             inputs=tuple(unit.given for unit in batch.units),
             groups=tuple(map(tuple, groups.values())),
-            contexts=tuple(request.context for request in groups),
-            deadline=min(clock.time() + self._bounds.total, max(request.deadline for request in groups) - MARGIN),
-            lane=self._lanes[target.provider],
-            retry=self._retry,
-            clock=clock,
-            tracer=self.system.tracer,
+            prices=self._prices,
         )
         try:
             batch.errand = self.pipe(call.run(), partial(Settled, batch), partial(Settled, batch))
         except Overloaded as error:
+            batch.release()
             for unit in batch.units:
                 self._failed(batch, unit, error)
 
@@ -239,7 +256,7 @@ class EmbeddingsActor(Actor[Embed | Flush | Settled]):
             self._left(request)
             request.fail(error)
         if unit.waiting:
-            self._add(unit, batch.target)
+            self._add(unit, batch.target, batch.legs)
 
     def _left(self, request: EmbedRequest) -> None:
         """Let a request wait for nothing any more, and drop what nobody else waits for."""

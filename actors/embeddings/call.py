@@ -1,33 +1,28 @@
-"""One batch upstream: its attempts, their spans, and whose input it was that a provider refused."""
+"""One batch upstream: what became of each input, what it cost, and whose input it was that a provider refused."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Final
 
 import msgspec
-from opentelemetry.context import Context
-from opentelemetry.trace import Link, Span, SpanKind, StatusCode, Tracer, get_current_span, set_span_in_context
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from actors.embeddings.embedder import Embedder, Target
-from actors.llm_gateway.admission import Lane
-from actors.llm_gateway.retry import RetryPolicy
-from actors.llm_gateway.watch import Watch, pause
-from actors.runtime import Clock
-from protocol import spans
+from actors.embeddings.course import Course, Plan
+from actors.embeddings.sources import Leg
+from actors.llm_gateway.pricing import Prices
 from protocol.embeddings import Input, Vectors, size_of
 from protocol.errors import TidegateError
+from protocol.llm import Usage
 
-CANCELLED: Final = "cancelled"
 REFUSED: Final = "provider_rejected"
-
-_propagator: Final = TraceContextTextMapPropagator()
+ONE_TOKEN: Final = Usage(input_tokens=1)
 
 
 class Found(msgspec.Struct, frozen=True):
-    """The vector of an input, and its share of the tokens of its call."""
+    """The vector of an input, its share of the tokens of its call, and their price in US dollars where it is known."""
 
     vector: bytes
     tokens: int
+    usd: Decimal | None
 
 
 Outcome = Found | TidegateError
@@ -37,28 +32,18 @@ class BatchCall(msgspec.Struct, frozen=True, kw_only=True):
     """A batch that goes upstream.
 
     Attributes:
-        embedder: who is asked.
-        target: for which model, and how.
+        legs: who is asked, in their order.
+        plan: how they are asked.
         inputs: what is asked for.
         groups: the inputs of each request that waits, by their places among ``inputs``.
-        contexts: the requests' places in the trace; the first one's is the parent, the others' are linked to.
-        deadline: when all of them are out of time.
-        lane: the embedder's concurrency.
-        retry: when a failed attempt is followed by another.
-        clock: the time.
-        tracer: opens the attempts' spans.
+        prices: what tokens cost.
     """
 
-    embedder: Embedder
-    target: Target
+    legs: tuple[Leg, ...]
+    plan: Plan
     inputs: tuple[Input, ...]
     groups: tuple[tuple[int, ...], ...]
-    contexts: tuple[Context, ...]
-    deadline: float
-    lane: Lane
-    retry: RetryPolicy
-    clock: Clock
-    tracer: Tracer
+    prices: Prices
 
     async def run(self) -> tuple[Outcome, ...]:
         """Return what became of each input.
@@ -79,82 +64,21 @@ class BatchCall(msgspec.Struct, frozen=True, kw_only=True):
         if not inputs:
             return []
         try:
-            answer = await self._admitted(inputs)
+            answer, leg = await Course(self.legs, self.plan, inputs).run()
         except TidegateError as error:
             return [error] * len(inputs)
-        return list(map(Found, answer.vectors, shares(answer.tokens or 0, list(map(size_of, inputs)))))
+        rate = await self._rate(answer, leg)
+        given = shares(answer.tokens or 0, list(map(size_of, inputs)))
+        return [
+            Found(vector, tokens, None if rate is None else rate * tokens)
+            for vector, tokens in zip(answer.vectors, given, strict=True)
+        ]
 
-    async def _admitted(self, inputs: tuple[Input, ...]) -> Vectors:
-        if self.lane.free:
-            await self.lane.enter()
-        else:
-            async with Watch(self.clock, self.deadline):
-                await self.lane.enter()
-        try:
-            return await self._attempts(inputs)
-        finally:
-            self.lane.leave()
-
-    async def _attempts(self, inputs: tuple[Input, ...]) -> Vectors:
-        number = 0
-        while True:
-            number += 1
-            try:
-                return await self._attempt(inputs, number)
-            except TidegateError as error:
-                delay = self.retry.delay(number, error, self.deadline - self.clock.time())
-                if delay is None:
-                    raise
-            await pause(self.clock, delay)
-
-    async def _attempt(self, inputs: tuple[Input, ...], number: int) -> Vectors:
-        target = self.target
-        span = self._span(len(inputs), number)
-        code = CANCELLED
-        try:
-            async with Watch(self.clock, self.deadline, self.embedder.limits.timeout):
-                answer = await self.embedder.embed(
-                    inputs, target.model, target.dimensions, _extra(target), _headers(span)
-                )
-            code = ""
-            span.set_attribute(spans.GEN_AI_RESPONSE_MODEL, answer.model or target.model)
-            if answer.tokens is not None:
-                span.set_attribute(spans.GEN_AI_INPUT_TOKENS, answer.tokens)
-        except TidegateError as error:
-            code = error.code
-            raise
-        except Exception:
-            code = "internal_error"
-            raise
-        else:
-            return answer
-        finally:
-            if code:
-                span.set_attribute(spans.ERROR_TYPE, code)
-                span.set_status(StatusCode.ERROR, code)
-            span.end()
-
-    def _span(self, count: int, number: int) -> Span:
-        target = self.target
-        known: dict[str, str | int | tuple[str, ...] | None] = {
-            spans.GEN_AI_OPERATION: "embeddings",
-            spans.GEN_AI_PROVIDER: target.provider,
-            spans.GEN_AI_REQUEST_MODEL: target.model,
-            spans.GEN_AI_ENCODING_FORMATS: ("base64",),
-            spans.GEN_AI_DIMENSIONS: target.dimensions,
-            spans.INPUTS: count,
-            spans.ATTEMPT: number,
-        }
-        others = (get_current_span(context).get_span_context() for context in self.contexts[1:])
-        return self.tracer.start_span(
-            spans.embeddings(target.model),
-            context=self.contexts[0],
-            kind=SpanKind.CLIENT,
-            attributes={name: value for name, value in known.items() if value is not None},
-            links=[Link(other) for other in others if other.is_valid],
-            record_exception=False,
-            set_status_on_exception=False,
-        )
+    async def _rate(self, answer: Vectors, leg: Leg) -> Decimal | None:
+        """Return the price of a token; None where it, or the number of tokens, is unknown."""
+        if answer.tokens is None:
+            return None
+        return await self.prices.cost(leg.source.embedder.price_id, leg.model, ONE_TOKEN)
 
 
 def shares(tokens: int, sizes: Sequence[int]) -> list[int]:
@@ -169,14 +93,3 @@ def shares(tokens: int, sizes: Sequence[int]) -> list[int]:
 
 def _refused(outcome: Outcome) -> bool:
     return isinstance(outcome, TidegateError) and outcome.code == REFUSED
-
-
-def _extra(target: Target) -> Mapping[str, Any]:
-    return msgspec.msgpack.decode(target.extra, type=dict[str, Any]) if target.extra else {}
-
-
-def _headers(span: Span) -> dict[str, str]:
-    headers: dict[str, str] = {}
-    if span.get_span_context().is_valid:
-        _propagator.inject(headers, set_span_in_context(span))
-    return headers

@@ -34,15 +34,13 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """What inputs have to agree in to go into one call.
 
     Attributes:
-        provider: the embedder's name.
-        model: the embedder's own name of the model.
+        targets: who is asked, each as ``provider/model``: vectors of one list are all of one model.
         dimensions: the length of each vector; None for the model's own.
         extra: further fields for the upstream, encoded.
         tokens: whether the inputs are tokens: an upstream takes no texts beside them.
     """
 
-    provider: str
-    model: str
+    targets: tuple[str, ...]
     dimensions: int | None = None
     extra: bytes = b""
     tokens: bool = False
@@ -54,10 +52,14 @@ class Embedder(Protocol):
     Attributes:
         name: its name in ``name/model`` and in spans.
         limits: what one call may hold.
+        models: those that it lists; it may accept more.
+        price_id: under which name prices are looked up; empty for none.
     """
 
     name: str
     limits: Limits
+    models: tuple[str, ...]
+    price_id: str
 
     async def open(self) -> None:
         """Get ready, without waiting for anything slow. Idempotent."""

@@ -1,9 +1,10 @@
 """From settings to the actor that embeds."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -12,7 +13,10 @@ from actors.embeddings.embedder import ATTEMPT_TIMEOUT, MAX_BATCH_INPUTS, Embedd
 from actors.llm_gateway.provider import CONNECT_TIMEOUT
 from actors.llm_gateway.retry import RetryPolicy
 from protocol.errors import ConfigurationError
-from protocol.routes import ProviderSpec
+from protocol.routes import ProviderSpec, Routes
+
+if TYPE_CHECKING:
+    from actors.llm_gateway.wire.unary import JsonWire
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 
@@ -22,13 +26,13 @@ class EmbeddingsConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         llm_provider: the provider that the chat's default model has; where it is one that embeds, it does so too.
-        default_model: what ``default`` means: a model of the default provider, or ``provider/model``; empty for the
-            provider's own default.
+        default_model: what ``default`` means: an alias, a model of the default provider, or ``provider/model``; empty
+            for the provider's own default.
         openai_api_key: empty for none.
         openai_base_url: any OpenAI-compatible address, with its ``/v1``; empty for OpenAI's.
         local_model_path: a GGUF file; None for the installed model.
-        providers: those of kind ``openai`` embed too, under their names; one called ``openai`` takes the place of the
-            one that the key and the address above make.
+        routes: its aliases for texts that are to be embedded, and its providers: those of kind ``openai`` embed too,
+            under their names; one called ``openai`` takes the place of the one that the key and the address above make.
         secrets: returns the value of an environment variable, for their keys.
         batch_inputs: the most texts in one call to an OpenAI-compatible address.
         connect_timeout: seconds until a connection stands.
@@ -42,7 +46,7 @@ class EmbeddingsConfig(msgspec.Struct, frozen=True, kw_only=True):
     openai_api_key: str = ""
     openai_base_url: str = ""
     local_model_path: Path | None = None
-    providers: Mapping[str, ProviderSpec] = msgspec.field(default_factory=dict)
+    routes: Routes = Routes()
     secrets: Callable[[str], str | None] = os.environ.get
     batch_inputs: int = MAX_BATCH_INPUTS
     connect_timeout: float = CONNECT_TIMEOUT
@@ -59,7 +63,14 @@ def build_embeddings(config: EmbeddingsConfig) -> Callable[[], EmbeddingsActor]:
 
     def make() -> EmbeddingsActor:
         embedders, model = _embedders(config)
-        return EmbeddingsActor(embedders, default_model=model, bounds=config.bounds, retry=config.retry)
+        return EmbeddingsActor(
+            embedders,
+            default_model=model,
+            routes=config.routes,
+            make_embedder=partial(_named, config),
+            bounds=config.bounds,
+            retry=config.retry,
+        )
 
     return make
 
@@ -67,34 +78,51 @@ def build_embeddings(config: EmbeddingsConfig) -> Callable[[], EmbeddingsActor]:
 def _embedders(config: EmbeddingsConfig) -> tuple[dict[str, Embedder], str]:
     """Return the embedders, and the default model as ``provider/model``."""
     from actors.embeddings import local, openai  # noqa: PLC0415 - aiohttp takes 0.2 s to import
-    from actors.llm_gateway.wire.unary import JsonWire  # noqa: PLC0415 - the same
 
-    def wire() -> JsonWire:
-        return JsonWire(max_connections=0, connect_timeout=config.connect_timeout)
-
-    own_model = local.LocalEmbedder(wire(), path=config.local_model_path)
+    own_model = local.LocalEmbedder(_wire(config), path=config.local_model_path)
     embedders: dict[str, Embedder] = {"local": own_model}
     default, model = "local", own_model.model
-    limits = Limits(inputs=config.batch_inputs, timeout=config.attempt_timeout)
     if config.openai_api_key or config.openai_base_url.rstrip("/") not in ("", OPENAI_URL):
         embedders["openai"] = openai.OpenAIEmbedder(
-            wire(), base_url=config.openai_base_url or OPENAI_URL, api_key=config.openai_api_key, limits=limits
+            _wire(config),
+            base_url=config.openai_base_url or OPENAI_URL,
+            api_key=config.openai_api_key,
+            limits=_limits(config),
         )
-    for name, spec in config.providers.items():
-        if spec.kind == "openai":
-            embedders[name] = openai.OpenAIEmbedder(
-                wire(),
-                base_url=spec.base_url or OPENAI_URL,
-                api_key=_key(config, name, spec),
-                models=spec.models,
-                limits=msgspec.structs.replace(limits, concurrency=spec.concurrency, queue=spec.queue),
-                name=name,
-            )
-    if "openai" in embedders and config.llm_provider != "local":
+    named = {name for name, spec in config.routes.providers.items() if spec.kind == "openai"}
+    if "openai" in embedders.keys() | named and config.llm_provider != "local":
         default, model = "openai", openai.DEFAULT_MODEL
     model = config.default_model or model
     prefix, slash, _ = model.partition("/")
-    return embedders, model if slash and prefix in embedders else f"{default}/{model}"
+    known = model in config.routes.embeddings or (slash and prefix in embedders.keys() | named)
+    return embedders, model if known else f"{default}/{model}"
+
+
+def _named(config: EmbeddingsConfig, name: str, spec: ProviderSpec) -> Embedder | None:
+    """Return a provider that the routes name; None for one of a kind that does not embed."""
+    from actors.embeddings import openai  # noqa: PLC0415 - as in _embedders
+
+    if spec.kind != "openai":
+        return None
+    return openai.OpenAIEmbedder(
+        _wire(config),
+        base_url=spec.base_url or OPENAI_URL,
+        api_key=_key(config, name, spec),
+        models=spec.models,
+        limits=msgspec.structs.replace(_limits(config), concurrency=spec.concurrency, queue=spec.queue),
+        name=name,
+        price_id=spec.price_id,
+    )
+
+
+def _wire(config: EmbeddingsConfig) -> "JsonWire":
+    from actors.llm_gateway.wire.unary import JsonWire  # noqa: PLC0415 - as in _embedders
+
+    return JsonWire(max_connections=0, connect_timeout=config.connect_timeout)
+
+
+def _limits(config: EmbeddingsConfig) -> Limits:
+    return Limits(inputs=config.batch_inputs, timeout=config.attempt_timeout)
 
 
 def _key(config: EmbeddingsConfig, name: str, spec: ProviderSpec) -> str:

@@ -39,6 +39,8 @@ class LocalEmbedder:
         found = path or installed_model()
         self.name = name
         self.model = MODEL_NAME if path is None else path.stem.lower()
+        self.models: tuple[str, ...] = (self.model,)
+        self.price_id = ""
         self.limits = Limits(inputs=BATCH_INPUTS, timeout=None)
         self._wire = wire
         self._process = None if found is None else LocalProcess(found, self.model, embeddings=True)

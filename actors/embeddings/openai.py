@@ -18,9 +18,11 @@ class OpenAIEmbedder:
         wire: opened and closed with the embedder.
         base_url: with its ``/v1``.
         api_key: empty for an upstream that wants none.
-        models: the only ones it accepts; empty for every name.
+        models: the only ones it accepts, and lists; empty for every name with none listed; None for every name with
+            OpenAI's own listed.
         limits: what one call may hold.
         name: its name.
+        price_id: under which name prices are looked up; empty for none.
     """
 
     def __init__(
@@ -29,13 +31,16 @@ class OpenAIEmbedder:
         *,
         base_url: str = BASE_URL,
         api_key: str = "",
-        models: tuple[str, ...] = (),
+        models: tuple[str, ...] | None = None,
         limits: Limits | None = None,
         name: str = "openai",
+        price_id: str = "openai",
     ) -> None:
         self.name = name
         self.limits = limits or Limits()
-        self._models = models
+        self.models = (DEFAULT_MODEL,) if models is None else models
+        self.price_id = price_id
+        self._any = not models
         self._wire = wire
         self._url = f"{base_url.rstrip('/')}/embeddings"
         self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
@@ -50,7 +55,7 @@ class OpenAIEmbedder:
 
     def accepts(self, model: str) -> bool:
         """Whether ``model`` may be asked for."""
-        return model in self._models if self._models else bool(model)
+        return bool(model) and (self._any or model in self.models)
 
     async def embed(
         self,

@@ -1,10 +1,12 @@
 """Who waits for what: a request, and the inputs on their way that it shares with others."""
 
+from decimal import Decimal
 from typing import Any
 
 from opentelemetry.context import Context
 
 from actors.embeddings.embedder import Target
+from actors.embeddings.sources import Leg
 from actors.runtime import Errand, Promise
 from protocol.embeddings import Embedded, Input, size_of
 
@@ -41,24 +43,37 @@ class Batch:
     """Inputs that go upstream in one call.
 
     Args:
-        target: who is asked.
+        target: what is asked for.
+        legs: who is asked, in their order.
 
     Attributes:
-        target: who is asked.
+        target: what is asked for.
+        legs: who is asked, in their order; they are held from now on.
         units: the inputs, in the order in which they came.
         size: their bytes.
         requests: who waited when it was sent.
         errand: the call, while it is under way.
     """
 
-    __slots__ = ("errand", "requests", "size", "target", "units")
+    __slots__ = ("_held", "errand", "legs", "requests", "size", "target", "units")
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, legs: tuple[Leg, ...]) -> None:
         self.target = target
+        self.legs = legs
+        self._held = True
+        for leg in legs:
+            leg.source.hold()
         self.units: list[Unit] = []
         self.size = 0
         self.requests: frozenset[EmbedRequest] = frozenset()
         self.errand: Errand[Any] | None = None
+
+    def release(self) -> None:
+        """Hold the legs no more. Idempotent."""
+        if self._held:
+            self._held = False
+            for leg in self.legs:
+                leg.source.release()
 
     def add(self, unit: Unit) -> None:
         """Take one more."""
@@ -80,6 +95,7 @@ class Batch:
         """End the call, once nobody waits for anything of it."""
         if self.errand is not None and not any(unit.waiting for unit in self.units):
             self.errand.cancel()
+            self.release()
 
 
 class EmbedRequest:
@@ -97,6 +113,8 @@ class EmbedRequest:
         asked: how many inputs it was the first to ask for.
         joined: how many were on their way already.
         lacking: the inputs that it waits for.
+        tokens: what it has caused upstream.
+        usd: what that costs in US dollars; None where a price is unknown.
     """
 
     __slots__ = (
@@ -105,12 +123,13 @@ class EmbedRequest:
         "_found",
         "_keys",
         "_promise",
-        "_tokens",
         "asked",
         "context",
         "deadline",
         "joined",
         "lacking",
+        "tokens",
+        "usd",
     )
 
     def __init__(self, promise: Promise[Embedded], context: Context, deadline: float, keys: tuple[bytes, ...]) -> None:
@@ -119,7 +138,8 @@ class EmbedRequest:
         self._found: dict[bytes, bytes] = {}
         self._cached = 0
         self._failed = False
-        self._tokens = 0
+        self.tokens = 0
+        self.usd: Decimal | None = Decimal(0)
         self.context = context
         self.deadline = deadline
         self.asked = 0
@@ -136,11 +156,15 @@ class EmbedRequest:
         unit.waiting.append(self)
         self.lacking[unit.key] = unit
 
-    def take(self, unit: Unit, vector: bytes, tokens: int) -> None:
-        """Take a vector that has come, with the tokens that it has cost this request."""
+    def take(self, unit: Unit, vector: bytes) -> None:
+        """Take a vector that has come."""
         del self.lacking[unit.key]
         self._found[unit.key] = vector
-        self._tokens += tokens
+
+    def pay(self, tokens: int, usd: Decimal | None) -> None:
+        """Count what a vector has cost."""
+        self.tokens += tokens
+        self.usd = None if usd is None or self.usd is None else self.usd + usd
 
     def settle(self) -> None:
         """Reply, if nothing is lacking any more, and nothing has failed."""
@@ -148,7 +172,8 @@ class EmbedRequest:
             self._promise.resolve(
                 Embedded(
                     vectors=tuple(self._found[key] for key in self._keys),
-                    tokens=self._tokens,
+                    tokens=self.tokens,
+                    usd=self.usd,
                     asked=self.asked,
                     joined=self.joined,
                     cached=self._cached,

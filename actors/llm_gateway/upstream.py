@@ -1,4 +1,4 @@
-"""A provider with all that is kept beside it: who may call it, and how its models have done lately."""
+"""Somebody who serves models, with all that is kept beside: who may call, and how the models have done lately."""
 
 from typing import Final
 
@@ -40,23 +40,23 @@ class Health:
         )
 
 
-class Upstream:
-    """A provider, its lane, its budget of repeated calls, and the health of its models.
+class Station:
+    """What is kept beside whoever serves models: the lane, the budget of repeated calls, the models' health.
 
     Args:
-        provider: who answers.
+        name: theirs.
         lane: who may call.
-        spec: what it was made from; None for one that is not from the routes.
+        spec: what they were made from; None for one that is not from the routes.
 
     Attributes:
         retries: how many calls may be repeated ones.
         retired: whether new routes have done away with it.
     """
 
-    __slots__ = ("_health", "_users", "lane", "provider", "retired", "retries", "spec")
+    __slots__ = ("_health", "_users", "lane", "name", "retired", "retries", "spec")
 
-    def __init__(self, provider: Provider, lane: Lane, spec: ProviderSpec | None = None) -> None:
-        self.provider = provider
+    def __init__(self, name: str, lane: Lane, spec: ProviderSpec | None = None) -> None:
+        self.name = name
         self.lane = lane
         self.spec = spec
         self.retries = RetryBudget()
@@ -87,7 +87,7 @@ class Upstream:
         if health is None:
             if len(self._health) >= MAX_MODELS:
                 del self._health[self._forgettable()]
-            name = f"{self.provider.name}/{model}"
+            name = f"{self.name}/{model}"
             window = RateWindow(name, clock, queue=self.lane.queue)
             health = self._health[model] = Health(Breaker(name, clock), window)
         return health
@@ -107,3 +107,18 @@ class Upstream:
             if health.breaker.state == "closed":
                 return model
         return min(self._health, key=lambda model: self._health[model].breaker.wait or 0.0)
+
+
+class Upstream(Station):
+    """A provider, and what is kept beside it.
+
+    Args:
+        provider: who answers.
+        lane: as for every station; so is ``spec``.
+    """
+
+    __slots__ = ("provider",)
+
+    def __init__(self, provider: Provider, lane: Lane, spec: ProviderSpec | None = None) -> None:
+        super().__init__(provider.name, lane, spec)
+        self.provider = provider

@@ -40,7 +40,7 @@ async def embeddings(request: web.Request) -> web.Response:
     embedded = await container.embeddings.ask(message, timeout=ASK_TIMEOUT)
     return web.Response(
         body=embeddings_body(embedded, asked.model, asked.encoding),
-        headers={"x-tidegate-source": _source(embedded)},
+        headers=_headers(embedded),
         content_type="application/json",
     )
 
@@ -51,6 +51,13 @@ def _dedupe(request: web.Request) -> bool:
         reason = "must be `on` or `off`"
         raise InvalidRequest(f"`{DEDUPE}` {reason}, got {said[:40]!r}", errors=(FieldError(DEDUPE, reason),))
     return CHOICES[said]
+
+
+def _headers(embedded: Embedded) -> dict[str, str]:
+    headers = {"x-tidegate-source": _source(embedded)}
+    if embedded.usd is not None:
+        headers["x-tidegate-cost-usd"] = f"{embedded.usd:f}"
+    return headers
 
 
 def _source(embedded: Embedded) -> str:

@@ -21,8 +21,15 @@ def add_routes(app: web.Application) -> None:
 
 
 async def models(request: web.Request) -> web.Response:
-    """Return every model that the caller may ask for; each was made when the service started."""
-    known = await container_of(request).gateway.ask(ListModels(), timeout=ASK_TIMEOUT)
-    principal = call_of(request).principal
-    body = models_body([model for model in known if listed(principal, model.name)], request.config_dict[CREATED])
+    """Return every model that the caller may ask for: those that chat, then those that only embed.
+
+    Each was made when the service started.
+    """
+    container, principal = container_of(request), call_of(request).principal
+    chat = await container.gateway.ask(ListModels(), timeout=ASK_TIMEOUT)
+    names = {model.name for model in chat}
+    others = await container.embeddings.ask(ListModels(), timeout=ASK_TIMEOUT)
+    known = (*chat, *(model for model in others if model.name not in names))
+    listing = [model for model in known if listed(principal, model.name)]
+    body = models_body(listing, request.config_dict[CREATED])
     return web.Response(body=body, content_type="application/json")

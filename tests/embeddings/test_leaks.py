@@ -57,7 +57,7 @@ async def test_whatever_happens_nothing_is_left_behind(upstream: ScriptedUpstrea
         await system.drain(embeddings, deadline=system.clock.time() + 5)
         assert len(system._core.tasks) == 0
         assert (actor._on_way, actor._size, actor._gathering) == ({}, 0, {})
-        assert [lane.in_flight for lane in actor._lanes.values()] == [0, 0]
+        assert [(source.lane.in_flight, source.idle) for source in actor._sources._builtin.values()] == [(0, True)] * 2
     vectors = [(texts, outcome.vectors) for (texts, _), outcome in zip(asked, outcomes, strict=True) if good(outcome)]
     assert all([floats(vector) for vector in found] == [*map(scripted_vector, texts)] for texts, found in vectors)
     failures = {type(outcome) for outcome in outcomes} - {Embedded}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -109,6 +110,31 @@ async def test_tokens_are_inputs_too(sdk: AsyncOpenAI, upstream: ScriptedUpstrea
     assert sorted(str(received.body["input"]) for received in upstream.received) == ["['a']", "[[1, 2], [3]]"]
     again = await create(model="m", input=[1, 2])
     assert (again.data[0].embedding, again.usage.total_tokens) == (answer.data[0].embedding, 0)
+
+
+async def test_the_price_is_said_where_it_is_known(start: Start, upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Of what was asked for; of vectors from the cache it is nothing. An alias of the file is asked like any model."""
+    file = tmp_path / "tidegate.toml"
+    file.write_text(
+        f"""
+        [providers.twin]
+        kind = "openai"
+        base_url = "{upstream.openai_url}"
+        [embeddings.docs]
+        targets = ["openai/text-embedding-3-small", "twin/text-embedding-3-small"]
+        """,
+        encoding="utf-8",
+    )
+    running = await start(routes_file=file)
+    upstream.script(Reply(), refuse(500))
+    said = []
+    for text in ("a", "a", "b"):
+        response = await running.client.post("/v1/embeddings", json={"model": "docs", "input": text})
+        assert (await response.json())["model"] == "docs"
+        said.append(response.headers.get("x-tidegate-cost-usd"))
+    assert said == ["0.00000002", "0", None]
+    listed = await (await running.client.get("/v1/models")).json()
+    assert {"docs", "openai/text-embedding-3-small"} <= {model["id"] for model in listed["data"]}
 
 
 async def test_a_client_that_leaves_ends_its_call(running: Any, upstream: ScriptedUpstream) -> None:  # noqa: ANN401 - as above

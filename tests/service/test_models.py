@@ -4,7 +4,7 @@ from tests.service.bench import open_service
 
 
 async def test_the_models_are_listed_as_openai_lists_them() -> None:
-    """Each has its name, its provider as the owner, and a time that does not change between calls."""
+    """Each has its name, its provider as the owner, and a time that stays; last come those that only embed."""
     async with open_service() as service:
         response = await service.get("/v1/models")
         listed = await response.json()
@@ -13,6 +13,7 @@ async def test_the_models_are_listed_as_openai_lists_them() -> None:
         assert [(model["id"], model["object"], model["owned_by"]) for model in listed["data"]] == [
             ("default", "model", "p"),
             ("m", "model", "p"),
+            ("local/smollm2", "model", "local"),
         ]
         assert await (await service.get("/v1/models")).json() == listed
 

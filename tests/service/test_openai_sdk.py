@@ -200,4 +200,4 @@ async def test_a_failure_in_mid_stream_is_raised_while_iterating(service: Servic
 
 async def test_the_models_are_typed(service: Service, sdk: AsyncOpenAI) -> None:
     """The list is a page of the SDK's models."""
-    assert [model.id async for model in sdk.models.list()] == ["default", "m"]
+    assert [model.id async for model in sdk.models.list()] == ["default", "m", "local/smollm2"]

@@ -19,7 +19,7 @@ from protocol.errors import ConfigurationError, NotFound, Overloaded
 from protocol.gateway import Complete, ListModels, ResolveModel
 from protocol.identity import ChannelGrant
 from protocol.llm import ChatMessage, ChatRequest
-from protocol.routes import ProviderSpec, Route, Routes, SetRoutes, Target
+from protocol.routes import EmbeddingRoute, ProviderSpec, Route, Routes, SetRoutes, Target
 from service.container import open_container
 from service.identity.keys import KeyRing, KeySpec, digest_of
 from service.routes_file import LOOK_INTERVAL, RoutesWatcher, open_routes, read_file
@@ -45,6 +45,10 @@ targets = [
 
 [routes."vendor/model"]
 targets = ["groq/llama"]
+
+[embeddings.docs]
+targets = ["groq/m", "openai/vendor/m"]
+same_space = true
 
 [keys.web]
 hash = "{HASH}"
@@ -114,6 +118,7 @@ def test_all_that_it_may_say(file: Path) -> None:
             ),
             "vendor/model": Route(targets=("groq/llama",)),
         },
+        embeddings={"docs": EmbeddingRoute(targets=("groq/m", "openai/vendor/m"), same_space=True)},
     )
 
 
@@ -193,14 +198,15 @@ class Watched:
 
     def __init__(self, system: TestSystem, file: Path) -> None:
         self.system = system
+        self.embeddings: Probe[SetRoutes] = system.probe(SetRoutes, name="embeddings")
         self.gateway: Probe[SetRoutes] = system.probe(SetRoutes, name="gateway")
         self.router: Probe[ForgetModels] = system.probe(ForgetModels, name="router")
         self.keys = KeyRing(variable={"K": "k"}.get)
         opened = open_routes(file)
         self.keys.replace(opened.keys)
+        takers = self.embeddings.ref, self.gateway.ref
         system.spawn(
-            lambda: RoutesWatcher(opened, gateway=self.gateway.ref, router=self.router.ref, keys=self.keys),
-            name="routes-watcher",
+            lambda: RoutesWatcher(opened, takers=takers, router=self.router.ref, keys=self.keys), name="routes-watcher"
         )
 
     def opens(self) -> bool:
@@ -209,8 +215,10 @@ class Watched:
 
     async def look(self, reply: Exception | None = None) -> list[str]:
         """Let it look once; return the aliases that the gateway was told of."""
+        self.embeddings.reply(SetRoutes, None)
         self.gateway.reply(SetRoutes, reply)
         await self.system.advance(LOOK_INTERVAL)
+        await self.embeddings.expect(SetRoutes)
         return sorted((await self.gateway.expect(SetRoutes)).routes.routes)
 
 
@@ -258,6 +266,21 @@ async def test_what_the_gateway_refuses_is_reported_once_and_the_old_one_stays(f
             assert await watched.look() == ["one"]
             await watched.router.expect_nothing()
         assert [(line["event"], line["reason"]) for line in logs] == [("routes_rejected", "routes.two.targets[0]: no")]
+
+
+async def test_what_one_taker_refuses_no_later_one_is_told(file: Path) -> None:
+    """Who embeds is told first; the gateway then keeps what it has."""
+    write(file, ONE)
+    async with TestSystem() as system:
+        watched = Watched(system, file)
+        write(file, TWO)
+        watched.embeddings.reply(SetRoutes, ConfigurationError("embeddings.two: no"))
+        with capture_logs() as logs:
+            await system.advance(LOOK_INTERVAL)
+            await watched.embeddings.expect(SetRoutes)
+            await watched.gateway.expect_nothing()
+            assert await watched.look() == ["one"]
+        assert [line["reason"] for line in logs] == ["embeddings.two: no"]
 
 
 async def test_a_change_of_keys_is_put_in_force(file: Path) -> None:
@@ -325,7 +348,7 @@ async def test_a_reload_drops_no_request(upstream: ScriptedUpstream, file: Path)
         gateway = system.spawn(build_gateway(config), name="llm-gateway")
         router = system.probe(ForgetModels, name="router")
         system.spawn(
-            lambda: RoutesWatcher(opened, gateway=gateway, router=router.ref, keys=KeyRing()), name="routes-watcher"
+            lambda: RoutesWatcher(opened, takers=(gateway,), router=router.ref, keys=KeyRing()), name="routes-watcher"
         )
         request = ChatRequest(model="one", messages=(ChatMessage(role="user", content="hi"),))
         waiting = asyncio.ensure_future(gateway.ask(Complete(request=request), timeout=60))

@@ -1,0 +1,230 @@
+"""One call for vectors on its way over its targets: who is asked next, when, and what each attempt is in the trace."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind, StatusCode, Tracer, get_current_span, set_span_in_context
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from actors.embeddings.embedder import Target
+from actors.embeddings.sources import Leg
+from actors.llm_gateway.retry import FAULTS, RetryPolicy
+from actors.llm_gateway.watch import Watch, pause
+from actors.runtime import Clock
+from protocol import spans
+from protocol.embeddings import Input, Vectors
+from protocol.errors import Overloaded, ProviderError, TidegateError
+
+CANCELLED: Final = "cancelled"
+COOL_DOWN: Final = 5.0  # seconds for which a target that limits our rate is asked last, where it does not say how long
+PROBED: Final = 1.0  # seconds after which a probe that is under way has probably ended
+
+_propagator: Final = TraceContextTextMapPropagator()
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """How calls are made.
+
+    Attributes:
+        target: what is asked for.
+        contexts: the requests' places in the trace; the first one's is the parent, the others' are linked to.
+        deadline: when all of them are out of time.
+        retry: when a failed attempt is followed by another at the same target.
+        clock: the time.
+        tracer: opens the attempts' spans.
+    """
+
+    target: Target
+    contexts: tuple[Context, ...]
+    deadline: float
+    retry: RetryPolicy
+    clock: Clock
+    tracer: Tracer
+
+
+class _Trial:
+    """A target, and what this call knows of it."""
+
+    __slots__ = ("calls", "due", "health", "leg")
+
+    def __init__(self, leg: Leg, clock: Clock) -> None:
+        self.leg = leg
+        self.health = leg.source.health(leg.model, clock)
+        self.calls = 0
+        self.due = 0.0
+
+    def rank(self, now: float) -> tuple[bool, bool, int, float]:
+        """Return what sorts it among others: ready, not cooling down, not yet asked, waiting least."""
+        return self.due > now, self.health.cools_until > now, self.calls, self.due
+
+
+class Course:
+    """Asks the targets until one answers, by the rules that chat has.
+
+    A target that fails is followed by the next one at once; when all have failed, those whose failure may pass are
+    asked again, each after its own delay. One whose breaker is open is passed over, one that cools down is asked after
+    the others.
+
+    Args:
+        legs: the targets in their order; at least one.
+        plan: how they are asked.
+        inputs: what is asked for.
+    """
+
+    def __init__(self, legs: Sequence[Leg], plan: Plan, inputs: tuple[Input, ...]) -> None:
+        self._plan = plan
+        self._inputs = inputs
+        self._trials = [_Trial(leg, plan.clock) for leg in legs]
+        self._left = max(plan.retry.attempts, len(legs))
+        self._number = 0
+
+    async def run(self) -> tuple[Vectors, Leg]:
+        """Return the vectors, and whose they are.
+
+        Raises:
+            DeadlineExceeded: out of time.
+            Overloaded: the last target's queue is full.
+            ProviderError: the last target's failure, or ``provider_unavailable`` where none is worth asking.
+        """
+        clock, error = self._plan.clock, None
+        while True:
+            trial = self._next()
+            if trial is None:
+                raise error or self._unavailable()
+            delay = trial.due - clock.time()
+            if delay > 0:
+                await pause(clock, delay)
+            try:
+                answer = await self._ask(trial)
+            except (ProviderError, Overloaded) as failed:
+                error = failed
+                if not self._goes_on(trial, failed):
+                    raise
+            else:
+                if answer is not None:
+                    return answer, trial.leg
+
+    def _next(self) -> _Trial | None:
+        """Return whom to ask next; None where nobody is left."""
+        now = self._plan.clock.time()
+        while worth := [trial for trial in self._trials if trial.health.breaker.wait == 0]:
+            trial = min(worth, key=lambda trial: trial.rank(now))
+            if not trial.calls or trial.leg.source.retries.take():
+                return trial
+            self._trials.remove(trial)
+        return None
+
+    async def _ask(self, trial: _Trial) -> Vectors | None:
+        """Wait for a place and make the call; None where the target's breaker has opened meanwhile."""
+        lane = trial.leg.source.lane
+        if lane.free:
+            await lane.enter()
+        else:
+            async with Watch(self._plan.clock, self._plan.deadline):
+                await lane.enter()
+        try:
+            ticket = trial.health.breaker.enter()
+            return None if ticket is None else await self._call(trial, ticket)
+        finally:
+            lane.leave()
+
+    async def _call(self, trial: _Trial, ticket: int) -> Vectors:
+        good = None
+        self._number += 1
+        self._left -= 1
+        if not trial.calls:
+            trial.leg.source.retries.called()
+        trial.calls += 1
+        try:
+            answer = await self._attempt(trial.leg)
+            good = True
+        except ProviderError as error:
+            wait = error.retry_after
+            if wait is None and error.code == "provider_rate_limited":
+                wait = COOL_DOWN
+            if wait is not None:
+                trial.health.cools_until = self._plan.clock.time() + wait
+            good = False if error.code in FAULTS else None
+            raise
+        finally:
+            trial.health.breaker.leave(ticket, good=good)
+        return answer
+
+    def _goes_on(self, trial: _Trial, error: TidegateError) -> bool:
+        """Say whether anybody may be asked after this failure, and when this target may."""
+        if self._left <= 0:
+            return False
+        now = self._plan.clock.time()
+        delay = self._plan.retry.delay(trial.calls, error, self._plan.deadline - now) if trial.calls else None
+        if delay is None:
+            self._trials.remove(trial)
+        else:
+            trial.due = now + delay
+        return bool(self._trials)
+
+    def _unavailable(self) -> ProviderError:
+        waits = [wait for trial in self._trials if (wait := trial.health.breaker.wait) is not None]
+        return ProviderError(code="provider_unavailable", retry_after=min(waits, default=PROBED))
+
+    async def _attempt(self, leg: Leg) -> Vectors:
+        plan, embedder = self._plan, leg.source.embedder
+        target = plan.target
+        span = self._span(leg)
+        code = CANCELLED
+        try:
+            async with Watch(plan.clock, plan.deadline, embedder.limits.timeout):
+                answer = await embedder.embed(
+                    self._inputs, leg.model, target.dimensions, _extra(target), _headers(span)
+                )
+            code = ""
+            span.set_attribute(spans.GEN_AI_RESPONSE_MODEL, answer.model or leg.model)
+            if answer.tokens is not None:
+                span.set_attribute(spans.GEN_AI_INPUT_TOKENS, answer.tokens)
+        except TidegateError as error:
+            code = error.code
+            raise
+        except Exception:
+            code = "internal_error"
+            raise
+        else:
+            return answer
+        finally:
+            if code:
+                span.set_attribute(spans.ERROR_TYPE, code)
+                span.set_status(StatusCode.ERROR, code)
+            span.end()
+
+    def _span(self, leg: Leg) -> Span:
+        plan = self._plan
+        known: dict[str, str | int | tuple[str, ...] | None] = {
+            spans.GEN_AI_OPERATION: "embeddings",
+            spans.GEN_AI_PROVIDER: leg.source.name,
+            spans.GEN_AI_REQUEST_MODEL: leg.model,
+            spans.GEN_AI_ENCODING_FORMATS: ("base64",),
+            spans.GEN_AI_DIMENSIONS: plan.target.dimensions,
+            spans.INPUTS: len(self._inputs),
+            spans.ATTEMPT: self._number,
+        }
+        others = (get_current_span(context).get_span_context() for context in plan.contexts[1:])
+        return plan.tracer.start_span(
+            spans.embeddings(leg.model),
+            context=plan.contexts[0],
+            kind=SpanKind.CLIENT,
+            attributes={name: value for name, value in known.items() if value is not None},
+            links=[Link(other) for other in others if other.is_valid],
+            record_exception=False,
+            set_status_on_exception=False,
+        )
+
+
+def _extra(target: Target) -> Mapping[str, Any]:
+    return msgspec.msgpack.decode(target.extra, type=dict[str, Any]) if target.extra else {}
+
+
+def _headers(span: Span) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if span.get_span_context().is_valid:
+        _propagator.inject(headers, set_span_in_context(span))
+    return headers
