@@ -70,7 +70,8 @@ class Settings(BaseSettings):
         channel_history_ttl_seconds: how long each is kept.
         channels_max_bytes: what the histories of all channels may take; that of the channel that has been silent for
             longest goes first.
-        max_channels: channels that are known at once; for one more than that, a new one is refused.
+        max_channels: channels that are known at once; for one more the one goes that has been silent for longest, and
+            where all are in use it is refused.
         log_level: the lowest level that is logged.
         log_format: ``auto`` is pretty on a terminal in development and JSON elsewhere.
         otel_exporter_otlp_endpoint: where spans go, over OTLP/HTTP; unset: no tracing.

@@ -65,7 +65,12 @@ class Channel:
     @property
     def idle(self) -> bool:
         """Whether nothing would be lost with it but its epoch."""
-        return not (self.followers or self.presence or self.log or self._keys or self._receipts)
+        return not (self.log or self.used or self._keys)
+
+    @property
+    def used(self) -> bool:
+        """Whether anybody follows it, is in it, or waits for those who do."""
+        return bool(self.followers or self.presence or self._receipts)
 
     def publish(self, message: Publish, now: float, *, deliver: Callable[[], object]) -> Published:
         """Append a publication, or find the one that has its key.
@@ -120,10 +125,10 @@ class Channel:
             if receipt.offset <= offset:
                 receipt.acked(socket, follower.peer)
 
-    def expire(self, now: float) -> None:
-        """Drop what has outlived its time."""
-        self.log.expire(now)
-        self._keys.expire(now)
+    def expire(self, now: float) -> bool:
+        """Drop what has outlived its time, and say whether there was any."""
+        expired = self.log.expire(now)
+        return self._keys.expire(now) or expired
 
     def clear(self) -> None:
         """Drop everything that was published."""

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import islice
 from typing import Final, NamedTuple
 
 from actors.channels.channel import Channel
@@ -36,6 +37,8 @@ from protocol.websocket import disconnect_json
 
 MAX_RECEIPTS: Final = 256  # publishers that wait at once
 SWEEP_INTERVAL: Final = 5.0  # seconds
+SWEEP_CHANNELS: Final = 2000  # at once, some 3 ms
+ROOM_SEARCH: Final = 64  # channels that are looked at for one that nobody uses
 DISCONNECTED: Final = "disconnected"
 UNSUBSCRIBED: Final = "unsubscribed"
 
@@ -134,7 +137,7 @@ class Channels:
             if message.after is not None:
                 raise UnrecoverablePosition("nothing is held of this channel")
             return History(epoch="", offset=0, publications=())
-        self._expire(channel)
+        self._expire(channel, self._clock())
         return channel.log.history(message.after, message.limit)
 
     # ------------------------------------------------------------------------------------------------- who follows what
@@ -151,7 +154,7 @@ class Channels:
         publications, comings = channel.publications, channel.comings
         names = [topic.name for topic in (publications, comings) if topic is publications or message.presence]
         fanout.admit(socket, names)
-        self._expire(channel)
+        self._expire(channel, self._clock())
         cursor, recovered = channel.log.begin(message.after, message.mode)
         self.unsubscribe(socket, channel.key)
         if message.peer.user:
@@ -265,11 +268,12 @@ class Channels:
         """Drop what has outlived its time, and say whether anything is left."""
         now = self._clock()
         self._leases.sweep(now)
-        for channel in tuple(self._channels.values()):
-            self._expire(channel)
+        for channel in tuple(islice(self._channels.values(), SWEEP_CHANNELS)):
+            self._expire(channel, now)
             if channel.idle:
-                del self._channels[channel.key]
-                self._heavy.pop(channel, None)
+                self._forget(channel)
+            else:
+                self._channels[channel.key] = self._channels.pop(channel.key)  # the next sweep looks at others
         self._users.sweep(now)
         self._watched = bool(self._channels or self._users)
         return self._watched
@@ -280,11 +284,28 @@ class Channels:
         channel = self._channels.get((tenant, name))
         if channel is None:
             if len(self._channels) >= self._limits.channels:
-                detail = f"there are {self._limits.channels} channels, which is the most that are kept"
-                raise Overloaded(detail, retry_after=SWEEP_INTERVAL)
+                self._make_room()
             channel = self._channels[tenant, name] = Channel(tenant, name, self._encode, self._limits.history)
             self._keep_watch()
         return channel
+
+    def _make_room(self) -> None:
+        """Forget the channel that has been silent for longest, of those that nobody uses.
+
+        Raises:
+            Overloaded: all that were looked at are in use.
+        """
+        for channel in islice(self._heavy, ROOM_SEARCH):
+            if not channel.used:
+                self._forget(channel)
+                return
+        detail = f"there are {self._limits.channels} channels, which is the most that are kept"
+        raise Overloaded(detail, retry_after=SWEEP_INTERVAL)
+
+    def _forget(self, channel: Channel) -> None:
+        del self._channels[channel.key]
+        self._heavy.pop(channel, None)
+        self._size -= channel.counted
 
     def _keep_watch(self) -> None:
         if not self._watched:
@@ -304,9 +325,9 @@ class Channels:
         if holder == (*channel.key, peer):
             self._users.released((channel.key[0], peer.user), self._clock())
 
-    def _expire(self, channel: Channel) -> None:
-        channel.expire(self._clock())
-        self._weigh(channel)
+    def _expire(self, channel: Channel, now: float) -> None:
+        if channel.expire(now):
+            self._weigh(channel)
 
     def _weigh(self, channel: Channel) -> None:
         self._size += channel.size - channel.counted

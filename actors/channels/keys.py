@@ -54,10 +54,12 @@ class PublicationKeys:
         self._used[key] = _Used(_digest(event, data), offset, now + KEY_TTL)
         self.size += _size(key)
 
-    def expire(self, now: float) -> None:
-        """Drop what has outlived its time."""
+    def expire(self, now: float) -> bool:
+        """Drop what has outlived its time, and say whether there was any."""
+        before = len(self._used)
         while self._used and next(iter(self._used.values())).expires <= now:
             self._drop()
+        return len(self._used) < before
 
     def clear(self) -> None:
         """Drop everything."""

@@ -102,12 +102,13 @@ class ChannelLog:
         self._kept.append(kept)
         self.size += kept.size
 
-    def expire(self, now: float) -> None:
-        """Drop what has outlived its time."""
+    def expire(self, now: float) -> bool:
+        """Drop what has outlived its time, and say whether there was any."""
         gone = 0
         while gone < len(self._kept) and self._kept[gone].expires <= now:
             gone += 1
         self._drop(gone)
+        return gone > 0
 
     def clear(self) -> None:
         """Drop everything; offsets go on."""

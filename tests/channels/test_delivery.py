@@ -218,17 +218,31 @@ def test_all_histories_are_bounded_together() -> None:
     assert link.offsets == [1]
 
 
-def test_channels_are_limited_in_number_and_forgotten_when_idle() -> None:
-    """One more is refused; a sweep makes room where nobody follows and nothing is held."""
-    house = House(limits=ChannelLimits(channels=1))
-    house.publish()
+def test_channels_are_limited_in_number() -> None:
+    """For one more the one that was silent for longest goes, unless somebody uses it."""
+    house, link = House(limits=ChannelLimits(channels=2)), Link()
+    house.subscribe(link, channel="room:1")
+    house.publish(channel="room:1")
+    epochs = [house.publish(channel=name).position.epoch for name in ("room:2", "room:3", "room:2")]
+    assert epochs[2] != epochs[0]
+    house.subscribe(Link(), channel="room:2")
     with pytest.raises(Overloaded) as raised:
-        house.publish(channel="room:8")
+        house.publish(channel="room:3")
     assert raised.value.retry_after
-    assert house.watches == 1
+    house.settle()
+    assert link.offsets == [1]
+    assert len(house.channels) == 2
+
+
+def test_channels_are_forgotten_when_idle() -> None:
+    """A sweep drops those that nobody uses and in which nothing is held; with the last of them it rests."""
+    house = House()
+    house.publish()
+    assert house.channels.sweep()
     house.now += 301
     assert not house.channels.sweep()
-    house.publish(channel="room:8")
+    assert len(house.channels) == 0
+    house.publish()
     assert house.watches == 2
 
 

@@ -184,7 +184,7 @@ def test_members_and_their_sockets_are_limited() -> None:
 def test_a_refused_member_leaves_nothing() -> None:
     """Where there is no room for a channel, nobody is in it."""
     house = House(limits=ChannelLimits(channels=1))
-    house.publish(channel="room:8")
+    house.subscribe(Link(), channel="room:8")
     with pytest.raises(Overloaded):
         house.join(Link(), "c1")
     assert house.present == []
