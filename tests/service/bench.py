@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
-from aiohttp import ClientResponse, ClientSession, TCPConnector
+from aiohttp import ClientResponse, ClientSession, TCPConnector, web
 
 from actors.request_record import RequestRecord
 from actors.runtime import Actor, Deferred, handles
@@ -162,13 +162,22 @@ class Service:
         client: a client with as many connections as it likes.
         container: to look behind the surface.
         calls: what has reached the gateway, in order.
+        app: what is served.
     """
 
-    def __init__(self, base: str, client: ClientSession, container: Container, calls: "asyncio.Queue[Call]") -> None:
+    def __init__(
+        self,
+        base: str,
+        client: ClientSession,
+        container: Container,
+        calls: "asyncio.Queue[Call]",
+        app: web.Application,
+    ) -> None:
         self.base = base
         self.client = client
         self.container = container
         self.calls = calls
+        self.app = app
 
     async def call(self) -> Call:
         """Return the next call that reaches the gateway."""
@@ -292,11 +301,11 @@ async def open_service(**settings: Any) -> AsyncIterator[Service]:  # noqa: ANN4
     gateway: Any = partial(HandGateway, calls)
     async with (
         open_container(options, telemetry=Telemetry(), gateway=gateway) as container,
-        listening(container) as (_runner, address),
+        listening(container) as (runner, address),
         ClientSession(connector=TCPConnector(limit=0)) as client,
     ):
         container.lifecycle.serve()
-        yield Service(address, client, container, calls)
+        yield Service(address, client, container, calls, runner.app)
 
 
 async def answered(service: Service, asked: Awaitable[T], *texts: str, **end: Any) -> tuple[T, Call]:  # noqa: ANN401
