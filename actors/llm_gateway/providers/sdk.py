@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -45,7 +45,7 @@ class Connected(msgspec.Struct, frozen=True):
     client: "SdkClient"
     response: "type[httpx2.Response]"
     unreachable: tuple[type[Exception], ...] = ()
-    close: Callable[[], Any] | None = None
+    close: Callable[[], Awaitable[None]] | None = None
 
 
 class SdkProvider(OnWire, ABC):
@@ -104,11 +104,13 @@ class SdkProvider(OnWire, ABC):
         """Close the vendor's client, and the wire."""
         self._opened = False
         connected, self._connected = self._connected, None
-        if connected is not None:
-            await connected.client.close()
-            if connected.close is not None:
-                await connected.close()
-        await super().close()
+        try:
+            if connected is not None:
+                await connected.client.close()
+                if connected.close is not None:
+                    await connected.close()
+        finally:
+            await super().close()
 
     def accepts(self, model: str) -> bool:
         """Whether ``model`` may be asked for, and can be a part of an address."""
