@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import aiohttp
@@ -57,7 +57,9 @@ class Line:
         return self.socket.close_code
 
 
-async def dial(service: Service, query: str = "", *, autoping: bool = True, **headers: str) -> Line:
+async def dial(
+    service: Service, query: str = "", *, autoping: bool = True, headers: Mapping[str, str] | None = None
+) -> Line:
     """Open a socket."""
     return Line(
         service, await service.client.ws_connect(f"{service.base}/ws{query}", headers=headers, autoping=autoping)
@@ -74,7 +76,7 @@ async def as_user(service: Service, principal: Principal) -> Line:
 
 
 async def _shutdown(service: Service, _: pytest.MonkeyPatch) -> Line:
-    line = await dial(service, **BEARER)
+    line = await dial(service, headers=BEARER)
     await line.ask(type="subscribe", id=1, channel="room")
     await service.container.hub.ask(Goodbye(), timeout=5)
     (farewell,) = await line.hear()
@@ -106,11 +108,11 @@ async def _insufficient_state(service: Service, _: pytest.MonkeyPatch) -> Line:
 async def _no_pong(service: Service, monkeypatch: pytest.MonkeyPatch) -> Line:
     monkeypatch.setattr(ws_transport, "PING_INTERVAL", 0.02)
     monkeypatch.setattr(ws_transport, "PONG_TIMEOUT", 0.01)
-    return await dial(service, autoping=False, **BEARER)
+    return await dial(service, autoping=False, headers=BEARER)
 
 
 async def _flood(service: Service, _: pytest.MonkeyPatch) -> Line:
-    line = await dial(service, **BEARER)
+    line = await dial(service, headers=BEARER)
     for _number in range(int(ws_guard.BURST) + 50):
         await line.send(type="ack", requestId="req_1", offset=1)
     return line
@@ -123,7 +125,7 @@ async def _bad_token(service: Service, _: pytest.MonkeyPatch) -> Line:
 
 
 async def _bad_requests(service: Service, _: pytest.MonkeyPatch) -> Line:
-    line = await dial(service, **BEARER)
+    line = await dial(service, headers=BEARER)
     for _number in range(ws_guard.BAD_FRAMES):
         await line.send(type="nonsense")
     return line
