@@ -27,6 +27,8 @@ class ProviderSpec(_Table, frozen=True):
         models: the only models that it accepts, and lists; empty for every name, with none listed.
         omit: for ``openai`` and ``azure`` only: fields at the top of the body that this upstream refuses, as
             ``stream_options``; a request that has them is sent without.
+        structured: how its models are held to a schema: ``native`` for by the dialect's own means, ``tool`` for by a
+            tool that they have to call with the answer.
         path: for ``local`` only: a GGUF file; empty for the installed model.
         api_version: for ``azure`` only: its API's, a date.
         region: for ``bedrock`` and ``vertex`` only: the cloud's.
@@ -43,6 +45,7 @@ class ProviderSpec(_Table, frozen=True):
     api_key_env: str = ""
     models: tuple[str, ...] = ()
     omit: tuple[str, ...] = ()
+    structured: Literal["native", "tool"] = "native"
     path: str = ""
     api_version: str = ""
     region: str = ""

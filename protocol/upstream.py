@@ -42,23 +42,31 @@ def unsaid(part: ContentPart, dialect: str) -> ProviderError:
 
 
 class AnswerReader(Protocol):
-    """Reads one streamed answer of some dialect, event by event.
+    """Reads one streamed answer of some dialect, event by event."""
 
-    Attributes:
-        finish_reason: why the model stopped; None until it says so.
-        stop_sequence: the text at which it stopped; empty for none, and in dialects that don't say which.
-        usage: tokens; None until they are reported.
-        model: the upstream's own name of the model; empty until it says so.
-        response_id: the upstream's id of the answer; empty until it says so.
-        ended: whether the stream's end marker has come: nothing more is to be read.
-    """
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the model stopped; None until it says so."""
 
-    finish_reason: FinishReason | None
-    stop_sequence: str
-    usage: Usage | None
-    model: str
-    response_id: str
-    ended: bool
+    @property
+    def stop_sequence(self) -> str:
+        """The text at which it stopped; empty for none, and in dialects that don't say which."""
+
+    @property
+    def usage(self) -> Usage | None:
+        """Tokens; None until they are reported."""
+
+    @property
+    def model(self) -> str:
+        """The upstream's own name of the model; empty until it says so."""
+
+    @property
+    def response_id(self) -> str:
+        """The upstream's id of the answer; empty until it says so."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream's end marker has come: nothing more is to be read."""
 
     @property
     def whole(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from actors.llm_gateway.provider import Deadlines, Provider
+from actors.llm_gateway.providers.forced import ForcedProvider
 from protocol.errors import ConfigurationError
 from protocol.routes import ProviderSpec
 
@@ -63,9 +64,9 @@ class NamedProviders:
         key = (self._secrets(spec.api_key_env) if spec.api_key_env else "") or ""
         if spec.api_key_env and not key:
             raise ConfigurationError(f"providers.{name}.api_key_env: {spec.api_key_env} is not set")
-        if spec.kind in ("openai", "anthropic"):
-            return self._wired(name, spec, key)
-        return self._cloud(name, spec, key)
+        wired = spec.kind in ("openai", "anthropic")
+        provider = self._wired(name, spec, key) if wired else self._cloud(name, spec, key)
+        return ForcedProvider(provider) if spec.structured == "tool" else provider
 
     def _local(self, name: str, spec: ProviderSpec) -> Provider:
         from actors.llm_gateway.providers.local import LocalProvider  # noqa: PLC0415 - aiohttp takes 0.2 s to import
@@ -123,6 +124,8 @@ def check(name: str, spec: ProviderSpec) -> None:
             raise ConfigurationError(f"{where}.{field}: {spec.kind} needs one")
     if spec.kind == "local" and (spec.base_url or spec.api_key_env or spec.models):
         raise ConfigurationError(f"{where}: a local provider has a path, and no address, key or list of models")
+    if spec.kind == "local" and spec.structured != "native":
+        raise ConfigurationError(f"{where}.structured: a local provider has a grammar for that")
     if spec.profile and spec.api_key_env:
         raise ConfigurationError(f"{where}: a profile is for AWS's own credentials, which a key takes the place of")
 

@@ -116,6 +116,7 @@ async def test_a_named_provider_has_its_own_address_and_key(upstream: ScriptedUp
         ("mine", ProviderSpec(kind="vertex", region="eu"), r"mine\.project: vertex needs one"),
         ("mine", ProviderSpec(kind="bedrock", region="r", profile="p", api_key_env="K"), r"mine: a profile is for"),
         ("mine", ProviderSpec(kind="local", base_url=ELSEWHERE), r"providers\.mine: a local provider has a path"),
+        ("mine", ProviderSpec(kind="local", structured="tool"), r"mine\.structured: a local provider has a grammar"),
         ("a/b", ProviderSpec(kind="openai"), r"providers\.a/b: .* no slash"),
     ],
 )
