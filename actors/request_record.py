@@ -36,6 +36,7 @@ class Run:
     """
 
     __slots__ = (
+        "_numbered",
         "account",
         "attempts",
         "begun",
@@ -75,6 +76,7 @@ class Run:
         self.span = span
         self.begun = False
         self.waiters: dict[str, RequestRecord] = {}
+        self._numbered: dict[int, Attempt] = {}
         self.attempts: tuple[Attempt, ...] = ()
         self.provider: str | None = None
         self.usage = Usage()
@@ -83,9 +85,8 @@ class Run:
 
     def count(self, attempt: Attempt, number: int) -> None:
         """Take a call down as the one of this number, from 1: a new one, or one of which more is known now."""
-        before = self.attempts
-        place = number - 1 if number else len(before)
-        self.attempts = (*before[:place], attempt, *before[place + 1 :])
+        self._numbered[number or len(self._numbered) + 1] = attempt
+        self.attempts = tuple(one for _, one in sorted(self._numbered.items()))
         usages = [one.usage for one in self.attempts if one.usage is not None]
         costs = [one.cost.usd for one in self.attempts if one.cost is not None]
         self.usage = usages[0] if len(usages) == 1 else sum(usages, Usage())

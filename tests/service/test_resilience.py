@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from actors.testing import Fault, Reply, Say, ScriptedUpstream, refuse, say
+from actors.testing import Fault, Reply, Say, ScriptedUpstream, Stall, refuse, say
+from protocol.gateway import GetProviders
 
 ROUTES = '[routes.both]\ntargets = ["openai/a", "openai/b"]\n'
 BODY: dict[str, Any] = {"model": "both", "messages": [{"role": "user", "content": "hi"}]}
@@ -52,3 +53,23 @@ async def test_an_answer_that_broke_off(
     late = await (await running.client.get(f"{address}/events?mode=snapshot")).text()
     assert ('"text":"Hello"' if choice == "restart" else '"text":"Hel"') in late
     assert upstream.calls == (2 if choice == "restart" else 1)
+
+
+async def test_a_second_call_beside_a_slow_one(start: Start, upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """The client has one answer; the slow call is closed, and is among the request's attempts."""
+    file = tmp_path / "hedged.toml"
+    file.write_text(f"{ROUTES}hedge_after = 0.1\n", encoding="utf-8")
+    upstream.script(Reply(steps=(Stall(),)), say("Hello"))
+    running = await start(routes_file=file)
+    submitted = await (await running.client.post("/api/requests", json=BODY)).json()
+    address = f"/api/requests/{submitted['requestId']}"
+    events = await (await running.client.get(f"{address}/events")).text()
+    assert events.count('"delta":"Hello"') == 1
+    await upstream.abandoned()
+    await running.container.gateway.ask(GetProviders(), timeout=5)
+    state = await (await running.client.get(address)).json()
+    assert state["coreResult"]["text"] == "Hello"
+    assert [(attempt["model"], attempt.get("error", "")) for attempt in state["attempts"]] == [
+        ("a", "cancelled"),
+        ("b", ""),
+    ]
