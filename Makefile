@@ -5,7 +5,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 CODE := $(wildcard protocol actors service tests benchmarks examples docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench clean
+.PHONY: help install run test check format bench bench-gateways clean
 
 help:
 	@echo "make install   the service with its local model, in $(VENV)"
@@ -14,6 +14,7 @@ help:
 	@echo "make check     lint, format, types, layers"
 	@echo "make format    rewrite the code the way the checks want it"
 	@echo "make bench     the benchmarks, as a table"
+	@echo "make bench-gateways  the same against LiteLLM and Portkey, which it installs first"
 	@echo "make clean     remove $(VENV) and everything generated"
 
 install: $(VENV)/.run
@@ -36,6 +37,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks
+
+bench-gateways: $(VENV)/.dev
+	$(VENV)/bin/python -m benchmarks gateways
 
 clean:
 	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,12 +1,16 @@
 """The load: so many connections, each with one call at a time, on raw protocols, so that it costs little itself.
 
+It tells how long the calls took to their first content, from the writing of the request.
+
 A call is an OpenAI-compatible chat completion. Every answer is checked: the status, the end of a stream, and the number
 of content words in it.
 """
 
 import asyncio
 import itertools
+import math
 import time
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -15,6 +19,7 @@ from benchmarks.processes import control
 from benchmarks.processes.upstream import CHUNKS
 
 WITHIN: Final = 100.0  # seconds for all calls of one run
+CONTENT: Final = b"token "
 END_OF_CHUNKED: Final = b"\r\n0\r\n\r\n"
 BODY: Final = (
     '{"model":"gpt-4o-mini","messages":[{"role":"system","content":"You are terse."},'
@@ -31,6 +36,13 @@ class Calls:
         share: how many calls in a row are the same; 1 for all distinct.
         label: makes the calls of this run unlike those of any other.
         head: the request's headers, up to the length of the body.
+
+    Attributes:
+        words: how many words of content each answer is to have.
+        stream: whether answers are streamed.
+        failed: how many answers were not what they should be.
+        first_failure: the beginning of the first of these.
+        first_content: seconds from each request to its first content.
     """
 
     def __init__(self, *, kind: str, count: int, share: int, label: str, head: bytes) -> None:
@@ -38,6 +50,7 @@ class Calls:
         self.stream = kind == "long"
         self.failed = 0
         self.first_failure = ""
+        self.first_content: list[float] = []
         self._numbers = itertools.count()
         self._kind = kind
         self._count = count
@@ -56,7 +69,7 @@ class Calls:
 
     def check(self, head: bytes, body: bytes) -> None:
         """Count an answer that is not what it should be."""
-        whole = head.startswith(b"HTTP/1.1 200") and body.count(b"token ") == self.words
+        whole = head.startswith(b"HTTP/1.1 200") and body.count(CONTENT) == self.words
         if not whole or (self.stream and b"data: [DONE]" not in body):
             self.failed += 1
             self.first_failure = self.first_failure or (head[:200] + b" | " + body[:300]).decode("latin-1")
@@ -71,6 +84,7 @@ class Caller(asyncio.Protocol):
         self._buffer = b""
         self._body = 0
         self._length = -1
+        self._asked: float | None = None
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -81,6 +95,9 @@ class Caller(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take a piece of the answer; after the last one comes the next call."""
         self._buffer += data
+        if self._asked is not None and CONTENT in self._buffer:
+            self._calls.first_content.append(time.perf_counter() - self._asked)
+            self._asked = None
         if not self._body and not self._headers():
             return
         body = len(self._buffer) - self._body
@@ -108,21 +125,35 @@ class Caller(asyncio.Protocol):
         request = self._calls.next()
         assert self._transport is not None
         if request is not None:
+            self._asked = time.perf_counter()
             self._transport.write(request)
         elif not self._done.done():
             self._done.set_result(None)
             self._transport.close()
 
 
+def percentile(figures: Sequence[float], share: float) -> float:
+    """Return the smallest figure that ``share`` of them do not exceed; of none, nothing."""
+    return sorted(figures)[max(0, math.ceil(len(figures) * share) - 1)] if figures else 0.0
+
+
 async def call(
-    *, address: str, key: str, connections: int, kind: str, count: int, share: int, label: str
+    *,
+    address: str,
+    key: str,
+    connections: int,
+    kind: str,
+    count: int,
+    share: int,
+    label: str,
+    headers: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Make the calls; returns the seconds they took and how many failed."""
+    """Make the calls; returns the seconds they took, those to the first content, and how many failed."""
     where = urlsplit(address)
-    head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer {key}\r\n"
-        "Content-Type: application/json\r\n"
-    ).encode()
+    lines = {"Host": where.netloc, "Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    lines.update(headers or {})
+    fields = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    head = f"POST /v1/chat/completions HTTP/1.1\r\n{fields}".encode()
     calls = Calls(head=head, kind=kind, count=count, share=share, label=label)
     loop = asyncio.get_running_loop()
     start = time.perf_counter()
@@ -132,7 +163,13 @@ async def call(
             await loop.create_connection(partial(Caller, calls, end), where.hostname or "", where.port or 0)
         await asyncio.gather(*ends)
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "failed": calls.failed, "failure": calls.first_failure}
+    return {
+        "seconds": seconds,
+        "first_p50": percentile(calls.first_content, 0.5),
+        "first_p99": percentile(calls.first_content, 0.99),
+        "failed": calls.failed,
+        "failure": calls.first_failure,
+    }
 
 
 async def main() -> None:
