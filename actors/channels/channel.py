@@ -20,6 +20,7 @@ class Channel:
         name: what it is called.
         encode: turns a frame's JSON into what goes over the wire.
         bounds: what it holds of its past.
+        deliver: lets every reader of everything have what it is owed, now.
 
     Attributes:
         key: its tenant and name.
@@ -33,6 +34,7 @@ class Channel:
     """
 
     __slots__ = (
+        "_deliver",
         "_keys",
         "_receipts",
         "comings",
@@ -45,7 +47,9 @@ class Channel:
         "publications",
     )
 
-    def __init__(self, tenant: str, name: str, encode: FrameEncoder, bounds: Bounds) -> None:
+    def __init__(
+        self, tenant: str, name: str, encode: FrameEncoder, *, bounds: Bounds, deliver: Callable[[], object]
+    ) -> None:
         self.key = (tenant, name)
         self.name = name
         self.log = ChannelLog(name, encode, bounds)
@@ -54,6 +58,7 @@ class Channel:
         self.publications = PublicationTopic(("channel", tenant, name), self.log)
         self.comings = PresenceTopic(("presence", tenant, name), name, encode, self.presence.members)
         self.counted = 0
+        self._deliver = deliver
         self._keys = PublicationKeys()
         self._receipts: list[Receipt] = []
 
@@ -72,23 +77,18 @@ class Channel:
         """Whether anybody follows it, is in it, or waits for those who do."""
         return bool(self.followers or self.presence or self._receipts)
 
-    def publish(self, message: Publish, now: float, *, deliver: Callable[[], object]) -> Published:
+    def publish(self, message: Publish, now: float) -> Published:
         """Append a publication, or find the one that has its key.
-
-        Args:
-            message: what to publish.
-            now: a time of the channels' clock.
-            deliver: lets every reader have what it is owed, now.
 
         Raises:
             IdempotencyKeyReused: the key was used for something else.
         """
-        topic, key, data = self.publications, message.key, bytes(message.data)
+        key, data = message.key, bytes(message.data)
         if key:
             offset = self._keys.find(key, message.event, data, now)
             if offset is not None:
                 return Published(position=Position(self.log.epoch, offset), replayed=True)
-        self.log.append(message.event, data, now, before_trim=lambda last: topic.owes(last) and deliver())
+        self.log.append(message.event, data, now, before_trim=self._hand_over)
         if key:
             self._keys.put(key, message.event, data, self.log.offset, now)
         return Published(position=self.log.position)
@@ -127,10 +127,17 @@ class Channel:
 
     def expire(self, now: float) -> bool:
         """Drop what has outlived its time, and say whether there was any."""
-        expired = self.log.expire(now)
+        expired = self.log.expire(now, before_trim=self._hand_over)
         return self._keys.expire(now) or expired
 
     def clear(self) -> None:
         """Drop everything that was published."""
+        self._hand_over(self.log.offset)
         self.log.clear()
         self._keys.clear()
+
+    def _hand_over(self, last: int) -> None:
+        """Let who is owed something up to ``last`` have it before it goes."""
+        if self.publications.owes(last):
+            self._deliver()
+            self.publications.settle()

@@ -105,7 +105,7 @@ class Channels:
         if message.wait and self._receipts >= MAX_RECEIPTS:
             raise Overloaded(f"{MAX_RECEIPTS} publishers wait for acknowledgements already")
         channel = self._channel(message.tenant, message.channel)
-        published = channel.publish(message, self._clock(), deliver=self._fanout.deliver)
+        published = channel.publish(message, self._clock())
         if not published.replayed:
             self._fanout.changed(channel.publications)
             self._weigh(channel)
@@ -285,7 +285,9 @@ class Channels:
         if channel is None:
             if len(self._channels) >= self._limits.channels:
                 self._make_room()
-            channel = self._channels[tenant, name] = Channel(tenant, name, self._encode, self._limits.history)
+            bounds, deliver = self._limits.history, self._fanout.deliver
+            channel = Channel(tenant, name, self._encode, bounds=bounds, deliver=deliver)
+            self._channels[channel.key] = channel
             self._keep_watch()
         return channel
 
@@ -339,8 +341,6 @@ class Channels:
         self._heavy.move_to_end(latest)
         while self._size > self._limits.size and len(self._heavy) > 1:
             channel, _ = self._heavy.popitem(last=False)
-            if channel.publications.owes(channel.log.offset):
-                self._fanout.deliver()
             channel.clear()
             self._weigh(channel)
 

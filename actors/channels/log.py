@@ -102,12 +102,14 @@ class ChannelLog:
         self._kept.append(kept)
         self.size += kept.size
 
-    def expire(self, now: float) -> bool:
-        """Drop what has outlived its time, and say whether there was any."""
+    def expire(self, now: float, *, before_trim: Callable[[int], object]) -> bool:
+        """Drop what has outlived its time, and say whether there was any; ``before_trim`` is as for ``append``."""
         gone = 0
         while gone < len(self._kept) and self._kept[gone].expires <= now:
             gone += 1
-        self._drop(gone)
+        if gone:
+            before_trim(self.first + gone - 1)
+            self._drop(gone)
         return gone > 0
 
     def clear(self) -> None:

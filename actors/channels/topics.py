@@ -37,19 +37,23 @@ class PublicationTopic(Topic):
         """Whether some reader has not had its turn to get the publication at ``offset``."""
         return bool(self.readers) and offset > self._settled
 
+    def settle(self) -> None:
+        """Every reader has had its turn: one that has something to come is slow."""
+        self._settled = self._log.offset
+
     def page(self, cursor: int, *, merged: bool, shared: Shared) -> Page:  # noqa: ARG002 - there is no merging
         """Return everything after ``cursor``: what is held is bounded."""
         page = shared.get((cursor, False))
         if page is None:
             frames = self._log.frames(cursor)
-            self._settled = self._log.offset
+            self.settle()
             page = Page(b"", LOST, final=True) if frames is None else Page(frames, self._log.offset, final=False)
             shared[cursor, False] = page
         return page
 
     def close(self) -> None:
-        """Owe nothing to nobody."""
-        self._settled = self._log.offset
+        """Nobody is owed anything."""
+        self.settle()
 
 
 class PresenceTopic(Topic):

@@ -194,6 +194,35 @@ def test_a_burst_beyond_the_history_reaches_who_keeps_up() -> None:
     assert link.closed is late.closed is None
 
 
+def test_what_expires_within_a_tick_goes_out_first() -> None:
+    """Who has just come back is not lost to the clock."""
+    house, link = House(limits=holding(ttl=10)), Link()
+    house.publish()
+    house.subscribe(link, mode="replay")
+    house.now += 10
+    house.channels.sweep()
+    house.publish()
+    house.settle()
+    assert link.offsets == [1, 2]
+    assert link.closed is None
+
+
+def test_slow_readers_do_not_break_up_the_ticks_of_others() -> None:
+    """Where all who read a channel are slow there is nothing to hand over, however much is published in it."""
+    house, slow, other = House(high_water=100, limits=holding(3)), Link(reading=False), Link()
+    house.subscribe(slow)
+    house.subscribe(other, channel="room:8")
+    house.publish("y" * 200)
+    house.settle()
+    written = len(other.writes)
+    for _ in range(30):
+        house.publish()
+        house.publish(channel="room:8")
+    house.settle()
+    assert len(other.offsets) == 30
+    assert len(other.writes) - written <= 30 / 3
+
+
 def test_a_history_is_bounded_in_bytes() -> None:
     """The newest is always held."""
     house = House(limits=holding(1000, size=5000))
