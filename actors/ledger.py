@@ -17,10 +17,10 @@ MAX_ACCOUNTS: Final = 100_000
 class _Page:
     """What one account has spent, and holds, in one window."""
 
-    __slots__ = ("held", "reserved_tokens", "reserved_usd", "tokens", "unpriced_tokens", "usd")
+    __slots__ = ("reserved_tokens", "reserved_usd", "tokens", "unpriced_tokens", "usd")
 
     def __init__(self) -> None:
-        self.tokens = self.unpriced_tokens = self.reserved_tokens = self.held = 0
+        self.tokens = self.unpriced_tokens = self.reserved_tokens = 0
         self.usd = self.reserved_usd = NOTHING_USD
 
     def full(self, budget: Budget, worst: Spend) -> bool:
@@ -29,9 +29,36 @@ class _Page:
             return True
         return budget.usd is not None and self.usd + self.reserved_usd + (worst.usd or NOTHING_USD) > budget.usd
 
+    def hold(self, worst: Spend) -> None:
+        """Hold room."""
+        self.reserved_tokens += worst.tokens
+        if worst.usd:
+            self.reserved_usd += worst.usd
+
+    def settle(self, worst: Spend, actual: Spend) -> None:
+        """Let go of what was held, and count what was spent."""
+        self.reserved_tokens -= worst.tokens
+        self.tokens += actual.tokens
+        if worst.usd:
+            self.reserved_usd -= worst.usd
+        if actual.usd:
+            self.usd += actual.usd
+        elif actual.usd is None:
+            self.unpriced_tokens += actual.tokens
+
+
+class _Book:
+    """One window, and the pages of all accounts in it."""
+
+    __slots__ = ("pages", "window")
+
+    def __init__(self, of: Window) -> None:
+        self.window = of
+        self.pages: dict[str, _Page] = {}
+
 
 class MemoryLedger(Ledger):
-    """Keeps the present windows, and older ones as long as a call that was reserved in them is under way.
+    """Keeps the present windows. One that is over is forgotten, but for the calls that were reserved in it.
 
     No method waits, so checking and holding are one step for all tasks of the loop.
 
@@ -42,82 +69,67 @@ class MemoryLedger(Ledger):
 
     def __init__(self, now: Callable[[], float] = time.time, *, max_accounts: int = MAX_ACCOUNTS) -> None:
         self._now = now
-        self._max_pages = max_accounts * len(PERIODS)
-        self._pages: dict[tuple[str, Window], _Page] = {}
-        self._open: set[int] = set()
-        self._ids = count(1)
+        self._max_accounts = max_accounts
+        self._books: tuple[_Book, ...] = ()
         self._windows: tuple[Window, ...] = ()
         self._until = float("-inf")
+        self._open: dict[int, tuple[_Page, ...]] = {}
+        self._ids = count(1)
 
     async def reserve(self, account: Account, worst: Spend) -> Reservation:  # noqa: D102 - the contract is the protocol's
-        windows = self._present()
-        pages = {page_window.per: self._page(account.name, page_window) for page_window in windows}
+        pages = tuple(self._page(account.name, book) for book in self._present())
         for budget in account.budgets:
-            if pages[budget.per].full(budget, worst):
-                raise _exceeded(budget, next(one for one in windows if one.per == budget.per))
-        for page in pages.values():
-            page.held += 1
-            page.reserved_tokens += worst.tokens
-            page.reserved_usd += worst.usd or NOTHING_USD
-        reservation = Reservation(account.name, windows, worst, next(self._ids))
-        self._open.add(reservation.id)
+            place = PERIODS.index(budget.per)
+            if pages[place].full(budget, worst):
+                raise _exceeded(budget, self._windows[place])
+        for page in pages:
+            page.hold(worst)
+        reservation = Reservation(account.name, self._windows, worst, next(self._ids))
+        self._open[reservation.id] = pages
         return reservation
 
     async def settle(self, reservation: Reservation, actual: Spend) -> None:  # noqa: D102 - as above
-        if reservation.id not in self._open:
-            return
-        self._open.discard(reservation.id)
-        worst = reservation.worst
-        for page_window in reservation.windows:
-            page = self._pages[reservation.account, page_window]
-            page.held -= 1
-            page.reserved_tokens -= worst.tokens
-            page.reserved_usd -= worst.usd or NOTHING_USD
-            page.tokens += actual.tokens
-            page.usd += actual.usd or NOTHING_USD
-            page.unpriced_tokens += actual.tokens if actual.usd is None else 0
+        for page in self._open.pop(reservation.id, ()):
+            page.settle(reservation.worst, actual)
 
     async def spent(self, account: Account) -> tuple[Standing, ...]:  # noqa: D102 - as above
-        return tuple(self._standing(account, page_window) for page_window in self._present())
+        return tuple(_standing(account, book) for book in self._present())
 
-    def _present(self) -> tuple[Window, ...]:
-        """Return the windows of now. With a new day those that are over go, but for what is still held in them."""
+    def _present(self) -> tuple[_Book, ...]:
+        """Return a book for each of ``PERIODS``: those of the windows that now is in."""
         now = self._now()
         if now >= self._until:
             moment = dt.datetime.fromtimestamp(now, dt.UTC)
+            kept = {book.window: book for book in self._books}
             self._windows = tuple(window(per, moment) for per in PERIODS)
+            self._books = tuple(kept.get(one) or _Book(one) for one in self._windows)
             self._until = min(one.ends for one in self._windows).timestamp()
-            self._forget()
-        return self._windows
+        return self._books
 
-    def _forget(self) -> None:
-        kept = {key: page for key, page in self._pages.items() if page.held or key[1] in self._windows}
-        self._pages = kept
-
-    def _page(self, name: str, page_window: Window) -> _Page:
-        key = name, page_window
-        page = self._pages.get(key)
+    def _page(self, name: str, book: _Book) -> _Page:
+        page = book.pages.get(name)
         if page is None:
-            if len(self._pages) >= self._max_pages:
+            if len(book.pages) >= self._max_accounts:
                 raise Overloaded("the ledger can keep no further account")
-            page = self._pages[key] = _Page()
+            page = book.pages[name] = _Page()
         return page
 
-    def _standing(self, account: Account, page_window: Window) -> Standing:
-        page = self._pages.get((account.name, page_window)) or _Page()
-        budgets = [budget for budget in account.budgets if budget.per == page_window.per]
-        return Standing(
-            per=page_window.per,
-            begins=page_window.begins,
-            ends=page_window.ends,
-            tokens=page.tokens,
-            usd=page.usd,
-            unpriced_tokens=page.unpriced_tokens,
-            reserved_tokens=page.reserved_tokens,
-            reserved_usd=page.reserved_usd,
-            max_tokens=min((budget.tokens for budget in budgets if budget.tokens is not None), default=None),
-            max_usd=min((budget.usd for budget in budgets if budget.usd is not None), default=None),
-        )
+
+def _standing(account: Account, book: _Book) -> Standing:
+    page = book.pages.get(account.name) or _Page()
+    budgets = [budget for budget in account.budgets if budget.per == book.window.per]
+    return Standing(
+        per=book.window.per,
+        begins=book.window.begins,
+        ends=book.window.ends,
+        tokens=page.tokens,
+        usd=page.usd,
+        unpriced_tokens=page.unpriced_tokens,
+        reserved_tokens=page.reserved_tokens,
+        reserved_usd=page.reserved_usd,
+        max_tokens=min((budget.tokens for budget in budgets if budget.tokens is not None), default=None),
+        max_usd=min((budget.usd for budget in budgets if budget.usd is not None), default=None),
+    )
 
 
 def _exceeded(budget: Budget, full: Window) -> BudgetExceeded:
