@@ -216,9 +216,13 @@ def _assemble(
         ),
         name="request-router",
     )
-    embeddings = system.spawn(build_embeddings(embeddings_config(settings, routes.routes)), name="embeddings")
+    embeddings = system.spawn(
+        build_embeddings(embeddings_config(settings, routes.routes), ledger=ledger), name="embeddings"
+    )
+    hub = system.spawn(lambda: SubscriptionHub(text_frame, channels=channel_limits(settings)), name="subscription-hub")
     system.spawn(
-        lambda: RoutesWatcher(routes, takers=(embeddings, gateway), router=router, keys=keys), name="routes-watcher"
+        lambda: RoutesWatcher(routes, takers=(embeddings, gateway), router=router, keys=keys, hub=hub),
+        name="routes-watcher",
     )
     return Container(
         settings=settings,
@@ -228,9 +232,7 @@ def _assemble(
         system=system,
         router=router,
         gateway=gateway,
-        hub=system.spawn(
-            lambda: SubscriptionHub(text_frame, channels=channel_limits(settings)), name="subscription-hub"
-        ),
+        hub=hub,
         cache=cache,
         embeddings=embeddings,
         ledger=ledger,

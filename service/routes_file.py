@@ -10,6 +10,7 @@ import structlog
 
 from actors.request_router import ForgetModels
 from actors.runtime import Actor, Ref, handles
+from protocol.channels import DisconnectUser
 from protocol.errors import ConfigurationError
 from protocol.identity import Principal
 from protocol.message import Message
@@ -168,19 +169,26 @@ class RoutesWatcher(Actor[Look | Taken | Refused]):
     """Puts the file in force when it changes. A bad file is reported once, and what was in force stays.
 
     Keys are in force as soon as the file has been read, also where its routes are then refused: a key that was taken
-    away opens nothing any more. Routes are offered to the takers one after the other, and again at every look, so that
-    one that was restarted learns them again; equal ones change nothing. Where a later one refuses, those before it get
-    the routes that stay with the next look.
+    away opens nothing any more, and its holder's sockets are closed. Routes are offered to the takers one after the
+    other, and again at every look, so that one that was restarted learns them again; equal ones change nothing. Where a
+    later one refuses, those before it get the routes that stay with the next look.
 
     Args:
         file: as it was read at the start; its keys are in force already.
         takers: who is told of the routes.
         router: who knows models by their names.
         keys: who is told of the keys.
+        hub: who closes sockets.
     """
 
     def __init__(
-        self, file: RoutesFile, *, takers: Sequence[Ref[SetRoutes]], router: Ref[ForgetModels], keys: KeyHolder
+        self,
+        file: RoutesFile,
+        *,
+        takers: Sequence[Ref[SetRoutes]],
+        router: Ref[ForgetModels],
+        keys: KeyHolder,
+        hub: Ref[DisconnectUser],
     ) -> None:
         self._path = file.path
         self._stamp = file.stamp
@@ -189,6 +197,7 @@ class RoutesWatcher(Actor[Look | Taken | Refused]):
         self._takers = tuple(takers)
         self._router = router
         self._keys = keys
+        self._hub = hub
         self._held = file.keys
 
     async def started(self) -> None:
@@ -199,7 +208,8 @@ class RoutesWatcher(Actor[Look | Taken | Refused]):
     async def look(self, _message: Look) -> None:
         """Read the file if it has changed, and tell the takers."""
         self.schedule(LOOK_INTERVAL, Look())
-        self._read()
+        for gone in self._read():
+            await self._hub.tell(DisconnectUser(tenant=gone.tenant, user=gone.subject))
         self._offer(self._wanted, 0)
 
     @handles(Taken)
@@ -230,25 +240,24 @@ class RoutesWatcher(Actor[Look | Taken | Refused]):
             err=lambda error: Refused(routes, error),
         )
 
-    def _read(self) -> None:
+    def _read(self) -> tuple[Principal, ...]:
+        """Read the file if it has changed; return whose keys open nothing any more."""
         stamp = stamp_of(self._path)
         if stamp == self._stamp:
-            return
+            return ()
         self._stamp = stamp
         try:
             routes, keys = read_file(self._path)
-            self._hold(keys)
+            gone = self._keys.replace(keys)
         except ConfigurationError as error:
             self._wanted = self._in_force
             self._report(error)
-        else:
-            self._wanted = routes
-
-    def _hold(self, keys: dict[str, KeySpec]) -> None:
-        self._keys.replace(keys)
+            return ()
+        self._wanted = routes
         if keys != self._held:
             self._held = keys
             _log.info("keys_changed", path=str(self._path), keys=sorted(keys))
+        return gone
 
     def _report(self, error: ConfigurationError) -> None:
         _log.warning("routes_rejected", path=str(self._path), reason=error.detail, kept=sorted(self._in_force.routes))

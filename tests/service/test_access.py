@@ -236,10 +236,10 @@ async def test_a_budget_is_the_keys(start: Start, upstream: ScriptedUpstream, fi
 async def test_a_key_of_the_file_comes_and_goes(
     start: Start, upstream: ScriptedUpstream, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Written, it opens; taken out, it opens nothing; a file that is broken changes neither."""
+    """Written, it opens; taken out, it opens nothing and its sockets are closed; a bad file changes neither."""
     monkeypatch.setattr("service.routes_file.LOOK_INTERVAL", 0.01)
     running = await start(routes_file=file)
-
+    socket = await running.client.ws_connect("/ws", headers=bearer("boss"))
     for text, key, status in (
         (FILE + f'[keys.new]\nhash = "{digest_of("new").hex()}"\n', "new", 200),
         (FILE + '[keys.new]\nhash = "broken"\n', "new", 200),
@@ -250,6 +250,8 @@ async def test_a_key_of_the_file_comes_and_goes(
         while (await running.client.get("/v1/models", headers=bearer(key))).status != status:
             pass
     assert (await running.client.get("/v1/models")).status == 401
+    assert (await socket.receive_json())["data"]["code"] == 4503
+    assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
 
 
 async def test_published_keys_open_the_service(start: Start, upstream: ScriptedUpstream) -> None:

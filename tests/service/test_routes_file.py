@@ -15,6 +15,7 @@ from actors.request_router import ForgetModels
 from actors.runtime.testing import Probe, TestSystem
 from actors.testing import End, Reply, Say, ScriptedUpstream, Wait
 from protocol.budgets import Budget
+from protocol.channels import DisconnectUser
 from protocol.errors import ConfigurationError, NotFound, Overloaded
 from protocol.gateway import Complete, ListModels, ResolveModel
 from protocol.identity import ChannelGrant
@@ -201,12 +202,14 @@ class Watched:
         self.embeddings: Probe[SetRoutes] = system.probe(SetRoutes, name="embeddings")
         self.gateway: Probe[SetRoutes] = system.probe(SetRoutes, name="gateway")
         self.router: Probe[ForgetModels] = system.probe(ForgetModels, name="router")
+        self.hub: Probe[DisconnectUser] = system.probe(DisconnectUser, name="hub")
         self.keys = KeyRing(variable={"K": "k"}.get)
         opened = open_routes(file)
         self.keys.replace(opened.keys)
         takers = self.embeddings.ref, self.gateway.ref
         system.spawn(
-            lambda: RoutesWatcher(opened, takers=takers, router=self.router.ref, keys=self.keys), name="routes-watcher"
+            lambda: RoutesWatcher(opened, takers=takers, router=self.router.ref, keys=self.keys, hub=self.hub.ref),
+            name="routes-watcher",
         )
 
     def opens(self) -> bool:
@@ -293,9 +296,11 @@ async def test_a_change_of_keys_is_put_in_force(file: Path) -> None:
             await watched.look()
             assert watched.opens()
             await watched.look()
+            await watched.hub.expect_nothing()
             write(file, ONE)
             await watched.look()
             assert not watched.opens()
+            assert (await watched.hub.expect(DisconnectUser)).user == "web"
             await watched.router.expect_nothing()
     assert [(line["event"], line["keys"]) for line in logs] == [("keys_changed", ["web"]), ("keys_changed", [])]
 
@@ -321,6 +326,7 @@ async def test_a_key_is_gone_at_once_whatever_the_gateway_says(file: Path) -> No
         write(file, TWO)
         await watched.look(ConfigurationError("routes.two.targets[0]: no"))
         assert not watched.opens()
+        await watched.hub.expect(DisconnectUser)
 
 
 async def test_a_gateway_that_is_busy_is_told_again(file: Path) -> None:
@@ -347,8 +353,10 @@ async def test_a_reload_drops_no_request(upstream: ScriptedUpstream, file: Path)
         config = GatewayConfig(openai_base_url=upstream.openai_url, llm_provider="openai", routes=opened.routes)
         gateway = system.spawn(build_gateway(config), name="llm-gateway")
         router = system.probe(ForgetModels, name="router")
+        hub = system.probe(DisconnectUser, name="hub")
         system.spawn(
-            lambda: RoutesWatcher(opened, takers=(gateway,), router=router.ref, keys=KeyRing()), name="routes-watcher"
+            lambda: RoutesWatcher(opened, takers=(gateway,), router=router.ref, keys=KeyRing(), hub=hub.ref),
+            name="routes-watcher",
         )
         request = ChatRequest(model="one", messages=(ChatMessage(role="user", content="hi"),))
         waiting = asyncio.ensure_future(gateway.ask(Complete(request=request), timeout=60))
