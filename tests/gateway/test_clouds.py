@@ -24,7 +24,9 @@ from actors.llm_gateway.providers.bedrock import BedrockProvider
 from actors.llm_gateway.providers.sdk import Connected, SdkProvider
 from actors.llm_gateway.providers.vertex import VertexProvider
 from actors.llm_gateway.wire.client import WireClient
-from actors.testing import Fault, Received, Reply, Say, ScriptedUpstream, Stall
+from actors.testing import Data, End, Fault, Received, Reply, Say, ScriptedUpstream, Send, Stall
+from actors.testing.eventstream import event_message
+from actors.testing.script import RESPONSE_ID, USAGE
 from protocol.anthropic import BETAS
 from protocol.errors import ProviderError
 from protocol.events import Delta
@@ -353,6 +355,30 @@ async def test_the_vendors_own_clients_read_what_the_upstream_writes(upstream: S
             deltas = [event.delta async for event in events if event.type == "content_block_delta"]
             texts.append("".join(delta.text for delta in deltas if delta.type == "text_delta"))
     assert texts == ["Hello world"] * 6
+
+
+async def test_what_azure_adds_to_a_stream(upstream: ScriptedUpstream) -> None:
+    """What its filters say of the prompt and of the answer, in chunks of their own."""
+    before = {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}
+    choice = {"index": 0, "finish_reason": None, "content_filter_offsets": {"end_offset": 5}}
+    after = {"id": "", "model": "", "choices": [choice], "usage": None}
+    upstream.script(
+        Reply(steps=(Data(json.dumps(before).encode()), Say("Hi"), Data(json.dumps(after).encode()), End()))
+    )
+    async with opened(azure(upstream)) as provider, provider.stream(REQUEST, "d", {}) as stream:
+        texts = [piece.text async for pieces in stream for piece in pieces if isinstance(piece, Delta)]
+        assert (texts, stream.answer.response_id, stream.answer.usage) == (["Hi"], RESPONSE_ID, USAGE)
+
+
+async def test_what_bedrock_adds_to_a_stream(upstream: ScriptedUpstream) -> None:
+    """Its own figures at the end, and events that are no chunks."""
+    other = event_message({":message-type": "event", ":event-type": "initial-response"}, b"{}")
+    end = {"type": "message_stop", "amazon-bedrock-invocationMetrics": {"inputTokenCount": 7}}
+    steps = (Send(other), Say("Hi"), End(marker=False), Data(json.dumps(end).encode()))
+    upstream.script(Reply(steps=steps))
+    async with opened(bedrock(upstream, "us-east-1", KEY)) as provider, provider.stream(REQUEST, "m", {}) as stream:
+        texts = [piece.text async for pieces in stream for piece in pieces if isinstance(piece, Delta)]
+        assert (texts, stream.answer.ended, stream.answer.usage) == (["Hi"], True, USAGE)
 
 
 @pytest.mark.parametrize("make", [azure, vertex])

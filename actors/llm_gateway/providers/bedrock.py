@@ -9,6 +9,8 @@ from actors.llm_gateway.providers.sdk import NO_RETRIES, Connected
 from actors.llm_gateway.wire.eventstream import CONTENT_TYPE, EventMessage, MessageSplitter
 from actors.llm_gateway.wire.sse import Splitter
 
+CHUNK: Final = "chunk"
+
 _ERRORS: Final = {
     "modeltimeoutexception": "timeout_error",
     "serviceunavailableexception": "overloaded_error",
@@ -38,12 +40,13 @@ class BedrockSplitter:
         self._messages = MessageSplitter(limit)
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the data of every event that ``chunk`` completes, in order.
+        """Return the data of every event that ``chunk`` completes, in order. Events of other kinds are dropped.
 
         Raises:
             ProviderError: as ``MessageSplitter``.
         """
-        return [_data(message) for message in self._messages.feed(chunk)]
+        messages = self._messages.feed(chunk)
+        return [_data(message) for message in messages if message.headers.get(":event-type", CHUNK) == CHUNK]
 
 
 def _data(message: EventMessage) -> bytes:
