@@ -120,7 +120,7 @@ async def _rows(plan: Plan, load: Child, all_servers: Mapping[str, Server], note
             for row in costs(case, figures):
                 yield row
             if kind == "long":
-                for row in overheads(f"first content, {connections} streams", figures):
+                for row in overheads(f"first content, {connections} at once", figures):
                     yield row
 
 
