@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from protocol.budgets import Account
 from protocol.errors import FieldError, InvalidRequest, ProviderError
 from protocol.message import Message
 
@@ -55,12 +56,14 @@ class Embed(Message[Embedded], frozen=True, kw_only=True):
         inputs: all of them texts, or all of them tokens.
         dimensions: the length of each vector; None for the model's own.
         tenant: whose request it is: nothing is shared between tenants.
+        account: who pays for what has to be asked for; None for nobody.
         dedupe: whether to take part in the cache, and share with identical inputs in flight.
         extra: further fields for an upstream of the same dialect.
 
     Raises (as replies):
         NotFound: ``model_not_found``.
         Overloaded: too many inputs are on their way, or ``provider_overloaded``.
+        BudgetExceeded: the account has no room for it.
         ProviderError: the model's side failed, and the retries are spent.
         DeadlineExceeded: out of time.
     """
@@ -71,6 +74,7 @@ class Embed(Message[Embedded], frozen=True, kw_only=True):
     inputs: tuple[Input, ...]
     dimensions: int | None = None
     tenant: str = ""
+    account: Account | None = None
     dedupe: bool = True
     extra: dict[str, Any] = msgspec.field(default_factory=dict)
 

@@ -12,14 +12,18 @@ from actors.embeddings.course import Plan
 from actors.embeddings.embedder import Embedder, Target
 from actors.embeddings.request import Batch, EmbedRequest, Unit
 from actors.embeddings.sources import Leg, Make, Sources
+from actors.embeddings.till import Pending, Till
 from actors.embeddings.vector_cache import DIGEST_BYTES, VectorCache, encoded, key_of, scope_of
+from actors.ledger import MemoryLedger
 from actors.llm_gateway.admission import Lane
 from actors.llm_gateway.pricing import Prices
 from actors.llm_gateway.retry import RetryPolicy
 from actors.runtime import Actor, Deferred, handles
+from protocol.budgets import Account
 from protocol.embeddings import Embed, Embedded, Input, size_of
 from protocol.errors import DeadlineExceeded, Overloaded, TidegateError
 from protocol.gateway import ListModels, ModelInfo
+from protocol.ledger import Ledger, Spend
 from protocol.message import Message
 from protocol.routes import ProviderSpec, Routes, SetRoutes
 
@@ -54,6 +58,24 @@ class Bounds(msgspec.Struct, frozen=True, kw_only=True):
     cache_bytes: int = 64 * 1024 * 1024
 
 
+class Begin(Message[None], frozen=True):
+    """Answer a request.
+
+    Attributes:
+        request: who waits.
+        wanted: its inputs, by their keys.
+        target: what is asked for.
+        legs: who is asked, in their order.
+        kept: whether the vectors go into the cache.
+    """
+
+    request: EmbedRequest
+    wanted: dict[bytes, Input]
+    target: Target
+    legs: tuple[Leg, ...]
+    kept: bool
+
+
 class Flush(Message[None], frozen=True):
     """A batch has waited long enough."""
 
@@ -71,7 +93,7 @@ def _none(_name: str, _spec: ProviderSpec) -> None:
     """Make no embedder."""
 
 
-class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Flush | Settled]):
+class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Settled]):
     """Turns texts into vectors.
 
     A text is asked for once while it is on its way or in the cache, whoever of one tenant wants it.
@@ -83,6 +105,7 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Flush | Settled]):
         make_embedder: makes a provider that the routes name, or None for one that does not embed.
         bounds: what is allowed.
         retry: when a failed attempt is followed by another.
+        ledger: where what accounts spend is kept; None for one in memory that nobody else sees.
 
     Raises:
         ConfigurationError: ``default_model`` or a route names a provider or a model that is not there.
@@ -99,10 +122,12 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Flush | Settled]):
         make_embedder: Make = _none,
         bounds: Bounds | None = None,
         retry: RetryPolicy | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self._bounds = bounds or Bounds()
         self._retry = retry or RetryPolicy()
         self._prices = Prices()
+        self._till = Till(self._prices, ledger or MemoryLedger())
         self._sources = Sources(
             embedders,
             default_model=default_model,
@@ -136,22 +161,23 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Flush | Settled]):
         keys = _keys(message, target)
         wanted = dict(zip(keys, message.inputs, strict=True))
         self._check_room(wanted)
+        deadline = NEVER if self.deadline is None else self.deadline
+        if message.account is not None:
+            pending = Pending()
+            request = EmbedRequest(pending, self.context, deadline, keys)
+            begin = Begin(request, wanted, target, legs, message.dedupe)
+            return self.defer(self._paid(message.account, begin, pending))
         promise = self.promise(Embed)
-        request = EmbedRequest(promise, self.context, NEVER if self.deadline is None else self.deadline, keys)
+        request = EmbedRequest(promise, self.context, deadline, keys)
         promise.on_abandon(partial(self._left, request))
-        for key, given in wanted.items():
-            if vector := self._cache.get(key):
-                request.know(key, vector)
-            elif (unit := self._on_way.get(key)) is not None:
-                request.joined += 1
-                request.want(unit)
-            else:
-                request.asked += 1
-                unit = Unit(key, given, kept=message.dedupe)
-                request.want(unit)
-                self._add(unit, target, legs)
-        request.settle()
+        self._begin(Begin(request, wanted, target, legs, message.dedupe))
         return promise
+
+    @handles(Begin)
+    async def begin(self, message: Begin) -> None:
+        """Go on with a request for which room is held, unless its asker has left meanwhile."""
+        if not message.request.left:
+            self._begin(message)
 
     @handles(ListModels)
     async def models(self, _message: ListModels) -> tuple[ModelInfo, ...]:
@@ -194,6 +220,36 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Flush | Settled]):
         for request in taken:
             request.settle()
         await self._sources.sweep()
+
+    async def _paid(self, account: Account, begin: Begin, pending: Pending) -> Embedded:
+        """Answer a request whose account pays for what nobody has asked for yet."""
+        request = begin.request
+        new = [given for key, given in begin.wanted.items() if key not in self._on_way and not self._cache.get(key)]
+        for leg in begin.legs:
+            leg.source.hold()
+        try:
+            async with self._till.bill(account, begin.legs, new, lambda: Spend(request.tokens, request.usd)):
+                self.ref.post(begin)
+                return await pending.reply()
+        finally:
+            self._left(request)
+            for leg in begin.legs:
+                leg.source.release()
+
+    def _begin(self, message: Begin) -> None:
+        request = message.request
+        for key, given in message.wanted.items():
+            if vector := self._cache.get(key):
+                request.know(key, vector)
+            elif (unit := self._on_way.get(key)) is not None:
+                request.joined += 1
+                request.want(unit)
+            else:
+                request.asked += 1
+                unit = Unit(key, given, kept=message.kept)
+                request.want(unit)
+                self._add(unit, message.target, message.legs)
+        request.settle()
 
     def _check_room(self, wanted: Mapping[bytes, Input]) -> None:
         new = [given for key, given in wanted.items() if key not in self._on_way]

@@ -10,9 +10,11 @@ import msgspec
 
 from actors.embeddings.actor import Bounds, EmbeddingsActor
 from actors.embeddings.embedder import ATTEMPT_TIMEOUT, MAX_BATCH_INPUTS, Embedder, Limits
+from actors.ledger import MemoryLedger
 from actors.llm_gateway.provider import CONNECT_TIMEOUT
 from actors.llm_gateway.retry import RetryPolicy
 from protocol.errors import ConfigurationError
+from protocol.ledger import Ledger
 from protocol.routes import ProviderSpec, Routes
 
 if TYPE_CHECKING:
@@ -55,11 +57,16 @@ class EmbeddingsConfig(msgspec.Struct, frozen=True, kw_only=True):
     retry: RetryPolicy = RetryPolicy()
 
 
-def build_embeddings(config: EmbeddingsConfig) -> Callable[[], EmbeddingsActor]:
+def build_embeddings(config: EmbeddingsConfig, *, ledger: Ledger | None = None) -> Callable[[], EmbeddingsActor]:
     """Return what ``System.spawn`` makes the actor from. Every provider that could embed is in it.
+
+    Args:
+        config: what it is made of.
+        ledger: where what accounts spend is kept; None for one in memory, which outlives a restart of the actor.
 
     Spawning raises ``ConfigurationError`` where the key of a named provider is not set.
     """
+    books = ledger or MemoryLedger()
 
     def make() -> EmbeddingsActor:
         embedders, model = _embedders(config)
@@ -70,6 +77,7 @@ def build_embeddings(config: EmbeddingsConfig) -> Callable[[], EmbeddingsActor]:
             make_embedder=partial(_named, config),
             bounds=config.bounds,
             retry=config.retry,
+            ledger=books,
         )
 
     return make

@@ -1,14 +1,24 @@
 """Who waits for what: a request, and the inputs on their way that it shares with others."""
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
 
 from opentelemetry.context import Context
 
 from actors.embeddings.embedder import Target
 from actors.embeddings.sources import Leg
-from actors.runtime import Errand, Promise
+from actors.runtime import Errand
 from protocol.embeddings import Embedded, Input, size_of
+
+
+class Reply(Protocol):
+    """How a request is answered: by whichever comes first."""
+
+    def resolve(self, value: Embedded) -> None:
+        """Give the vectors."""
+
+    def reject(self, error: Exception) -> None:
+        """Give a failure."""
 
 
 class Unit:
@@ -102,7 +112,7 @@ class EmbedRequest:
     """A request: what it has, and what it still lacks.
 
     Args:
-        promise: its reply.
+        reply: its reply.
         context: its place in the trace.
         deadline: when its asker gives up, as a time of the system's clock.
         keys: of its inputs, in their order; equal ones are one input.
@@ -113,6 +123,7 @@ class EmbedRequest:
         asked: how many inputs it was the first to ask for.
         joined: how many were on their way already.
         lacking: the inputs that it waits for.
+        left: whether it waits for nothing any more, of its own accord or because it has failed.
         tokens: what it has caused upstream.
         usd: what that costs in US dollars; None where a price is unknown.
     """
@@ -122,22 +133,24 @@ class EmbedRequest:
         "_failed",
         "_found",
         "_keys",
-        "_promise",
+        "_reply",
         "asked",
         "context",
         "deadline",
         "joined",
         "lacking",
+        "left",
         "tokens",
         "usd",
     )
 
-    def __init__(self, promise: Promise[Embedded], context: Context, deadline: float, keys: tuple[bytes, ...]) -> None:
-        self._promise = promise
+    def __init__(self, reply: Reply, context: Context, deadline: float, keys: tuple[bytes, ...]) -> None:
+        self._reply = reply
         self._keys = keys
         self._found: dict[bytes, bytes] = {}
         self._cached = 0
         self._failed = False
+        self.left = False
         self.tokens = 0
         self.usd: Decimal | None = Decimal(0)
         self.context = context
@@ -169,7 +182,7 @@ class EmbedRequest:
     def settle(self) -> None:
         """Reply, if nothing is lacking any more, and nothing has failed."""
         if not self.lacking and not self._failed:
-            self._promise.resolve(
+            self._reply.resolve(
                 Embedded(
                     vectors=tuple(self._found[key] for key in self._keys),
                     tokens=self.tokens,
@@ -182,6 +195,7 @@ class EmbedRequest:
 
     def leave(self) -> list[Unit]:
         """Wait for nothing any more; return what it lacked. A call goes on as long as another request waits for it."""
+        self.left = True
         lacking, self.lacking = list(self.lacking.values()), {}
         for unit in lacking:
             unit.waiting.remove(self)
@@ -192,4 +206,4 @@ class EmbedRequest:
     def fail(self, error: Exception) -> None:
         """Reply with a failure."""
         self._failed = True
-        self._promise.reject(error)
+        self._reply.reject(error)

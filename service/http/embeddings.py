@@ -34,6 +34,7 @@ async def embeddings(request: web.Request) -> web.Response:
         inputs=asked.inputs,
         dimensions=asked.dimensions,
         tenant=call.tenant,
+        account=call.principal.account,
         dedupe=_dedupe(request),
         extra=asked.extra,
     )

@@ -137,6 +137,25 @@ async def test_the_price_is_said_where_it_is_known(start: Start, upstream: Scrip
     assert {"docs", "openai/text-embedding-3-small"} <= {model["id"] for model in listed["data"]}
 
 
+async def test_a_key_s_budget_pays(
+    start: Start, upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the same account as for chat; what it has no room for is refused in OpenAI's envelope, and costs no call."""
+    monkeypatch.setenv("POOR", "poor")
+    file = tmp_path / "tidegate.toml"
+    file.write_text('[keys.poor]\nenv = "POOR"\nbudgets = [{ per = "day", tokens = 2 }]\n', encoding="utf-8")
+    running = await start(routes_file=file)
+    headers = {"authorization": "Bearer poor"}
+    for texts, status in ((["a", "b"], 200), (["a", "b"], 200), (["c"], 429)):
+        body = {"model": "m", "input": texts}
+        response = await running.client.post("/v1/embeddings", json=body, headers=headers)
+        assert response.status == status
+    assert (await response.json())["error"]["code"] == "budget_exceeded"
+    usage = await (await running.client.get("/api/usage", headers=headers)).json()
+    assert [window["tokens"] for window in usage["windows"]] == [2, 2]
+    assert upstream.calls == 1
+
+
 async def test_a_client_that_leaves_ends_its_call(running: Any, upstream: ScriptedUpstream) -> None:  # noqa: ANN401 - as above
     """Nobody else waits for it: the upstream's socket closes."""
     upstream.script(Reply(before=(Stall(),)))
