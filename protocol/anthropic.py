@@ -215,11 +215,16 @@ def tool_input(arguments: str) -> msgspec.Raw | dict[str, str]:
 # --------------------------------------------------------------------------------------- what an upstream streams back
 
 
+class _OutputDetails(msgspec.Struct):
+    thinking_tokens: int | None = None
+
+
 class _Usage(msgspec.Struct):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cache_creation_input_tokens: int | None = None
     cache_read_input_tokens: int | None = None
+    output_tokens_details: _OutputDetails | None = None
 
 
 class _Message(msgspec.Struct):
@@ -369,9 +374,11 @@ class MessagesReader:
             if value is not None:
                 setattr(tokens, name, value)
         cached, written = tokens.cache_read_input_tokens or 0, tokens.cache_creation_input_tokens or 0
+        details = tokens.output_tokens_details
         self.usage = Usage(
             input_tokens=(tokens.input_tokens or 0) + written + cached,
             output_tokens=tokens.output_tokens or 0,
             cached_input_tokens=cached,
             cache_write_input_tokens=written,
+            reasoning_tokens=(details.thinking_tokens or 0) if details is not None else 0,
         )

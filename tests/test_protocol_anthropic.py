@@ -115,6 +115,7 @@ def test_a_stream_becomes_canonical() -> None:
         {"type": "content_block_start", "index": 2, "content_block": {"type": "tool_use", "id": "t1", "name": "look"}},
         {"type": "content_block_delta", "index": 2, "delta": {"type": "input_json_delta", "partial_json": "{}"}},
         {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 9}},
+        {"type": "message_delta", "usage": {"output_tokens_details": {"thinking_tokens": 4}}},
         {"type": "message_stop"},
     )
     assert pieces == [
@@ -126,7 +127,9 @@ def test_a_stream_becomes_canonical() -> None:
     ]
     assert (reader.finish_reason, reader.ended, reader.whole) == ("tool_calls", True, True)
     assert (reader.response_id, reader.model) == ("msg_1", "claude-x")
-    assert reader.usage == Usage(input_tokens=10, output_tokens=9, cached_input_tokens=2, cache_write_input_tokens=3)
+    assert reader.usage == Usage(
+        input_tokens=10, output_tokens=9, cached_input_tokens=2, cache_write_input_tokens=3, reasoning_tokens=4
+    )
 
 
 def test_thoughts_are_read_as_they_are_written() -> None:

@@ -27,7 +27,7 @@ MAX_INT: Final = 2**63 - 1
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _CHOICES = frozenset({"", "auto", "none", "required"})
-_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+;base64,")
+_DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+=-]+)*;base64,")
 _IMAGE_SCHEMES = ("https://", "data:image/")
 
 

@@ -206,6 +206,29 @@ async def test_what_we_do_not_know_is_for_an_upstream_of_the_dialect(
     assert sent == ({"top_k", "metadata"} if dialect == "anthropic" else set())
 
 
+async def test_features_in_preview_reach_an_upstream_of_the_dialect(
+    upstream: ScriptedUpstream, sdk: AsyncAnthropic, dialect: str
+) -> None:
+    """The header is forwarded, where it is one; what the upstream would be sent instead is refused."""
+    await create(sdk, extra_headers={"anthropic-beta": "a-2026-01-01,b"})
+    assert upstream.received[0].headers.get("anthropic-beta") == ("a-2026-01-01,b" if dialect == "anthropic" else None)
+    with pytest.raises(anthropic.BadRequestError, match="anthropic-beta"):
+        await create(sdk, extra_headers={"anthropic-beta": "a b"})
+
+
+async def test_a_file_of_one_vendor_s_is_for_it(upstream: ScriptedUpstream, sdk: AsyncAnthropic, dialect: str) -> None:
+    """What an upstream has no words for is a bad request that names it, and costs no call."""
+    part: Any = {"type": "document", "source": {"type": "file", "file_id": "f1"}}
+    asked = create(sdk, messages=[{"role": "user", "content": [part]}])
+    if dialect == "anthropic":
+        await asked
+        assert upstream.received[0].body["messages"][0]["content"] == [part]
+        return
+    with pytest.raises(anthropic.BadRequestError, match="document"):
+        await asked
+    assert upstream.calls == 0
+
+
 async def test_an_upstream_that_dies_in_mid_stream(upstream: ScriptedUpstream, sdk: AsyncAnthropic) -> None:
     """What had come is given, then the SDK raises; it is never a clean end."""
     gate = asyncio.Event()

@@ -35,6 +35,11 @@ def submit(body: object) -> Submit:
     return submit_of(decode_submit(json.dumps(body).encode()), principal=caller, trace_id="1" * 32, idempotency_key="k")
 
 
+def with_part(part: dict[str, Any]) -> dict[str, Any]:
+    """A message of the user's that is this part."""
+    return {"role": "user", "content": [part]}
+
+
 def nested(levels: int) -> Any:  # noqa: ANN401 - JSON
     """An object in an object, and so on."""
     value: dict[str, Any] = {}
@@ -131,6 +136,15 @@ def test_a_whole_body_becomes_a_submission() -> None:
         ({"messages": [USER, {"content": "x"}]}, "$.messages[1].role"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "$.messages[0].toolCallId"),
         ({"messages": [USER | {"toolCallId": "c"}]}, "$.messages[0].toolCallId"),
+        ({"messages": [USER | {"isError": True}]}, "$.messages[0].isError"),
+        ({"messages": [USER | {"name": "n" * 65}]}, "$.messages[0].name"),
+        ({"messages": [with_part({"type": "file"})]}, "$.messages[0].content[0]"),
+        ({"messages": [with_part({"type": "file", "url": "https://x", "text": "x"})]}, "$.messages[0].content[0]"),
+        ({"messages": [with_part({"type": "file", "url": "file:///x"})]}, "$.messages[0].content[0].url"),
+        ({"messages": [with_part({"type": "reasoning", "text": "x"})]}, "$.messages[0].content[0]"),
+        ({"messages": [with_part({"type": "vendor", "dialect": "openai", "value": nested(65)})]}, "$.messages[0]"),
+        ({"messages": [with_part({"type": "text", "text": "x", "extra": {"openai": nested(65)}})]}, "$.messages[0]"),
+        ({"messages": [with_part({"type": "text", "text": "x", "extra": {"nobody": {}}})]}, "$"),
         ({"messages": [USER | {"toolCalls": [{"id": "c", "name": "f"}]}]}, "$.messages[0].toolCalls"),
         (
             {"messages": [{"role": "assistant", "toolCalls": [{"id": "", "name": "f"}]}]},
@@ -178,6 +192,14 @@ def test_a_value_that_can_not_be_is_named_by_its_path(changes: dict[str, Any], p
         {"tools": [{"name": "a"}], "toolChoice": "required"},
         {"toolChoice": "none"},
         {"messages": [{"role": "user", "content": [{"type": "image", "url": "data:image/png;base64,AA=="}]}]},
+        {"messages": [with_part({"type": "file", "url": "data:text/csv;charset=utf-8;base64,AA=="})]},
+        {"messages": [with_part({"type": "file", "text": "Hello"})]},
+        {"messages": [with_part({"type": "text", "text": "x", "extra": {"anthropic": nested(63)}})]},
+        {
+            "messages": [
+                USER | {"role": "assistant", "content": [{"type": "reasoning", "text": "hm", "signature": "s"}]}
+            ]
+        },
     ],
 )
 def test_a_value_at_its_bound_is_taken(changes: dict[str, Any]) -> None:

@@ -11,8 +11,8 @@ from openai.types.responses import Response, ResponseFunctionToolCall
 from pydantic import BaseModel
 
 from protocol.errors import Overloaded, ProviderError
-from protocol.events import ToolCallDelta
-from protocol.llm import ToolCall
+from protocol.events import ReasoningDelta, ToolCallDelta
+from protocol.llm import ReasoningPart, ToolCall
 from tests.service.bench import Service, answered, open_service
 
 TOOLS: Any = [
@@ -171,6 +171,24 @@ async def test_a_tool_call_is_streamed(service: Service, sdk: AsyncOpenAI) -> No
     assert (message.type, item.type) == ("message", "function_call")
     assert isinstance(item, ResponseFunctionToolCall)
     assert item.arguments == '{"at": 1}'
+
+
+async def test_reasoning_is_an_item(service: Service, sdk: AsyncOpenAI) -> None:
+    """Streamed and retrieved the SDK sees it before the message."""
+    waiting = asyncio.ensure_future(sdk.responses.create(model="m", input="hi", stream=True))
+    call = await service.call()
+    await call.tell(ReasoningDelta(text="h"), ReasoningDelta(text="m"))
+    await call.say("Hello")
+    await call.end(reasoning=(ReasoningPart(text="hm"),))
+    async with await waiting as stream:
+        events = [event async for event in stream]
+    assert "".join(event.delta for event in events if event.type == "response.reasoning_text.delta") == "hm"
+    last = events[-1]
+    assert last.type == "response.completed"
+    reasoning, message = last.response.output
+    assert (reasoning.type, message.type) == ("reasoning", "message")
+    assert last.response.output_text == "Hello"
+    assert await sdk.responses.retrieve(last.response.id) == last.response
 
 
 async def test_a_structured_answer_is_parsed(service: Service, sdk: AsyncOpenAI) -> None:
