@@ -13,7 +13,7 @@ from actors.hub.fanout import STALL_LIMIT, Fanout
 from actors.hub.topic import PAGE_BYTES
 from actors.request_stream import RequestStream
 from actors.runtime import Ref, System
-from actors.subscription_hub import SubscriptionHub
+from actors.subscription_hub import HIGH_WATER, SubscriptionHub
 from protocol.errors import Overloaded, ShuttingDown, UnrecoverablePosition
 from protocol.events import AttemptFailed, Cancelled, Completed, Delta, Event, Position, Started, ToolCallDelta
 from protocol.hub import (
@@ -557,9 +557,11 @@ async def written(link: Link, writes: int) -> None:
         await link.news.wait()
 
 
-def spawn(system: System, **options: int) -> "Ref[Subscribe | Unsubscribe | SocketClosed | Goodbye | GetHubStats]":
+def spawn(
+    system: System, *, high_water: int = HIGH_WATER
+) -> "Ref[Subscribe | Unsubscribe | SocketClosed | Goodbye | GetHubStats]":
     """Start a hub."""
-    return system.spawn(lambda: SubscriptionHub(newline, **options), name="hub")
+    return system.spawn(lambda: SubscriptionHub(newline, high_water=high_water), name="hub")
 
 
 async def test_the_actor_delivers() -> None:
