@@ -286,9 +286,10 @@ class AnthropicVoice:
             delta = {"stop_reason": "stop_sequence", "stop_sequence": step.stop_sequence}
         event: dict[str, Any] = {"type": "message_delta", "delta": delta}
         if step.usage is not None:
-            cached = step.usage.cached_input_tokens
+            cached, written = step.usage.cached_input_tokens, step.usage.cache_write_input_tokens
             event["usage"] = {
-                "input_tokens": step.usage.input_tokens - cached,
+                "input_tokens": step.usage.input_tokens - cached - written,
+                "cache_creation_input_tokens": written,
                 "cache_read_input_tokens": cached,
                 "output_tokens": step.usage.output_tokens,
             }

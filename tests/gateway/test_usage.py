@@ -250,6 +250,21 @@ async def test_an_answer_without_a_count_is_estimated(
     assert answer.usage == attempt.usage == Usage(input_tokens=ASKED, output_tokens=SAID)
 
 
+async def test_each_class_of_tokens_is_paid_at_its_rate(
+    spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
+) -> None:
+    """Also what the provider has put into its cache, which costs more than fresh input."""
+    probe = system.probe(Progress)
+    usage = Usage(input_tokens=1000, output_tokens=100, cached_input_tokens=200, cache_write_input_tokens=300)
+    upstream.script(say("Hi", usage=usage))
+    answer = await start(spawn(), complete(probe.ref, model=ANTHROPIC))
+    attempt, _ = await told(probe)
+    assert answer.usage == attempt.usage == usage
+    expected = (500 + 200 * Decimal("0.1") + 300 * Decimal("1.25") + 100 * 5) / 1_000_000
+    assert attempt.cost == Cost(usd=expected)
+    assert answer.cost == expected
+
+
 async def test_a_bounded_number_of_streams_is_read_on(system: TestSystem, upstream: ScriptedUpstream) -> None:
     """One place, until it is given back."""
     drain = Drain(system, streams=1)
