@@ -20,7 +20,7 @@ from actors.llm_gateway.watch import Watch, pause
 from actors.llm_gateway.window import Ticket
 from protocol.errors import Overloaded, ProviderError, SchemaMismatch, TidegateError
 from protocol.gateway import Complete, ProgressSink
-from protocol.llm import Attempt, ChatRequest, Usage
+from protocol.llm import Attempt, Usage
 from protocol.tokens import estimate_tokens
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Course:
         "_left",
         "_message",
         "_number",
+        "_tokens",
         "_trials",
         "_validator",
     )
@@ -85,12 +86,13 @@ class Course:
         self._commons = commons
         self._clock = commons.clock
         self._validator = validator
-        self._trials = [Trial(leg, commons.clock) for leg in legs]
+        self._trials = [Trial(leg, commons.clock, self._size) for leg in legs]
         self._left = max(commons.retry.attempts, len(legs))
         self._number = 0
         self._continues: bool | None = None
         self._again: Trial | None = None
         self._error: TidegateError | None = None
+        self._tokens = 0
         self._calls: list[Call] = []
 
     async def run(self) -> tuple[Call, Leg]:
@@ -178,7 +180,7 @@ class Course:
         """Wait for a place and make the call; None where the target's breaker has opened meanwhile."""
         request = trial.leg.request(self._message.request)
         lane = trial.leg.upstream.lane
-        sent = await self._enter(trial, request)
+        sent = await self._enter(trial)
         try:
             bill = await self._commons.till.open(self._message.account, trial.leg, request)
             ticket = trial.health.breaker.enter()
@@ -192,15 +194,14 @@ class Course:
         finally:
             lane.leave()
 
-    async def _enter(self, trial: Trial, request: ChatRequest) -> Ticket:
+    async def _enter(self, trial: Trial) -> Ticket:
         """Wait for room in the target's rate limit, and then for a place at its provider."""
         lane, window, tenant = trial.leg.upstream.lane, trial.health.window, self._message.tenant
-        tokens = partial(estimate_tokens, request)
         if lane.free and window.unlimited:
             await lane.enter(tenant)
-            return await window.enter(tenant, tokens, self._deadline)
+            return await window.enter(tenant, self._size, self._deadline)
         async with Watch(self._clock, self._deadline):
-            sent = await window.enter(tenant, tokens, self._deadline)
+            sent = await window.enter(tenant, self._size, self._deadline)
             await lane.enter(tenant)
             return sent
 
@@ -232,6 +233,11 @@ class Course:
             trial.health.breaker.leave(ticket, good=good)
         return call
 
+    def _size(self) -> int:
+        """Return about how many tokens a call sends; they are counted once."""
+        self._tokens = self._tokens or estimate_tokens(self._message.request)
+        return self._tokens
+
     def _judged(self, trial: Trial, sent: Ticket, error: ProviderError) -> bool | None:
         """Say what a failure tells of the target: not good, or nothing, since the request itself may be the reason.
 
@@ -262,6 +268,7 @@ class Course:
         if not message.repair or not error.raw.strip() or self._left <= 0 or self._clock.time() >= self._deadline:
             return False
         self._message = msgspec.structs.replace(message, request=repairing(message.request, error), repair=False)
+        self._tokens = 0
         self._again = trial
         return True
 

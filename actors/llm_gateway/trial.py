@@ -1,5 +1,7 @@
 """A target, and what one request knows of it."""
 
+from collections.abc import Callable
+
 from actors.llm_gateway.routing import Leg
 from actors.llm_gateway.upstream import Health
 from actors.runtime import Clock
@@ -11,6 +13,7 @@ class Trial:
     Args:
         leg: the target.
         clock: the time.
+        size: says about how many tokens a call to it sends.
 
     Attributes:
         health: how it has done lately.
@@ -18,9 +21,10 @@ class Trial:
         due: when the request may ask it again.
     """
 
-    __slots__ = ("calls", "due", "health", "leg")
+    __slots__ = ("_size", "calls", "due", "health", "leg")
 
-    def __init__(self, leg: Leg, clock: Clock) -> None:
+    def __init__(self, leg: Leg, clock: Clock, size: Callable[[], int]) -> None:
+        self._size = size
         self.leg = leg
         self.health: Health = leg.upstream.health(leg.model, clock)
         self.calls = 0
@@ -33,7 +37,8 @@ class Trial:
 
     def rank(self, now: float) -> tuple[bool, bool, float, int, float]:
         """Return what sorts it among others: ready, not to be spared, room soonest, not yet asked, waiting least."""
-        limited = self.health.window.wait
+        window = self.health.window
+        limited = 0.0 if window.unlimited else window.wait_for(self._size())
         spared = limited > 0 or self.health.cools_until > now
         return self.due > now, spared, limited, self.calls, self.due
 

@@ -79,7 +79,11 @@ class RateWindow:
     @property
     def wait(self) -> float:
         """Seconds until there is room for one more call, however small; 0 for now."""
-        return self._wait(1) if self._known else 0.0
+        return self.wait_for(1)
+
+    def wait_for(self, tokens: int) -> float:
+        """Return the seconds until there is room for one more call of this size; 0 for now."""
+        return self._wait(tokens) if self._known else 0.0
 
     async def enter(self, tenant: str, tokens: Callable[[], int], deadline: float) -> Ticket:
         """Wait until there is room for a call, and count it as sent.

@@ -38,8 +38,10 @@ def gateway(spawn: Callable[..., Ref[Any]], second: ScriptedUpstream) -> Ref[Any
 def ask(gateway: Ref[Any]) -> Ask:
     """Begin to ask for an answer."""
 
-    def start(model: str, *, timeout: float = 300, tenant: str = "") -> "asyncio.Task[Completion]":
-        request = ChatRequest(model=model, messages=(ChatMessage(role="user", content="hi"),))
+    def start(
+        model: str, *, timeout: float = 300, tenant: str = "", question: str = "hi"
+    ) -> "asyncio.Task[Completion]":
+        request = ChatRequest(model=model, messages=(ChatMessage(role="user", content=question),))
         return asyncio.ensure_future(gateway.ask(Complete(request=request, tenant=tenant), timeout=timeout))
 
     return start
@@ -99,6 +101,17 @@ async def test_of_two_without_room_the_one_that_has_it_soonest_is_waited_for(
     waiting = ask("both")
     await system.advance(20)
     assert (await waiting).provider == "openai"
+
+
+async def test_a_target_without_room_for_all_of_the_request_is_no_better(
+    ask: Ask, upstream: ScriptedUpstream, second: ScriptedUpstream
+) -> None:
+    """Where tokens remain, but fewer than this request has, another target is asked first, too."""
+    headers = {"x-ratelimit-remaining-tokens": "2", "x-ratelimit-reset-tokens": "20s"}
+    upstream.script(Reply(steps=say("Hello").steps, headers=headers))
+    await ask("openai/a")
+    assert (await ask("both", question="x" * 100)).provider == "second"
+    assert (await ask("both")).provider == "openai"
 
 
 async def test_a_request_that_would_wait_in_vain_fails_at_once(ask: Ask, upstream: ScriptedUpstream) -> None:
