@@ -256,7 +256,8 @@ class Join(Message[None], frozen=True, kw_only=True):
     """Become a member, or say something else of oneself; the others are told.
 
     A membership is held by leases: one a socket, renewed as long as the socket is open; or, without a socket, one that
-    repeating this message renews. The member leaves with the last lease.
+    repeating this message renews. The member leaves with the last lease. A socket that joins as another peer is the
+    first one no more.
 
     Attributes:
         socket: which holds the membership; None for a member that renews it by itself.

@@ -9,29 +9,28 @@ from protocol.channels import Peer, PresentSocket
 
 LEASE: Final = 30.0  # seconds
 
-Held = tuple[Channel, Peer]
 Holder = object  # anything that can be a key: a socket, or the name of who renews by itself
 Release = Callable[[Holder, Channel, Peer], object]
 
 
 class _Lease:
-    """A holder's time, and all that it holds."""
+    """A holder's time, and whom it holds in each channel."""
 
     __slots__ = ("expires", "held", "socket")
 
     def __init__(self, socket: PresentSocket | None) -> None:
         self.socket = socket
         self.expires = 0.0
-        self.held: dict[Held, None] = {}
+        self.held: dict[Channel, Peer] = {}
 
 
 class Leases:
-    """One lease for each holder, whatever it holds. It is for ``LEASE`` seconds.
+    """One lease for each holder, for ``LEASE`` seconds, whatever it holds: one peer in a channel.
 
     A socket's is renewed at each sweep, unless the socket is on its way out; any other by beginning it again.
 
     Args:
-        release: is called for each thing that is held no more.
+        release: is called for each peer that is held no more.
     """
 
     def __init__(self, release: Release) -> None:
@@ -42,21 +41,24 @@ class Leases:
         return len(self._leases)
 
     def begin(self, holder: Holder, socket: PresentSocket | None, channel: Channel, peer: Peer, now: float) -> bool:
-        """Let ``holder`` hold this, from now on or still, and say whether it held nothing before."""
+        """Let ``holder`` hold this peer there, and no other; say whether it held nothing anywhere before."""
         lease = self._leases.get(holder)
         fresh = lease is None
         if lease is None:
             lease = self._leases[holder] = _Lease(socket)
-        lease.held[channel, peer] = None
+        before = lease.held.get(channel, peer)
+        lease.held[channel] = peer
         self._renew(holder, lease, now)
+        if before != peer:
+            self._release(holder, channel, before)
         return fresh
 
     def end(self, holder: Holder, channel: Channel, peer: Peer) -> bool:
         """Let ``holder`` hold this no more, and say whether it did."""
         lease = self._leases.get(holder)
-        if lease is None or (channel, peer) not in lease.held:
+        if lease is None or lease.held.get(channel) != peer:
             return False
-        del lease.held[channel, peer]
+        del lease.held[channel]
         if not lease.held:
             del self._leases[holder]
         self._release(holder, channel, peer)
@@ -65,8 +67,9 @@ class Leases:
     def revoke(self, holder: Holder) -> None:
         """Let ``holder`` hold nothing any more."""
         lease = self._leases.pop(holder, None)
-        for channel, peer in () if lease is None else lease.held:
-            self._release(holder, channel, peer)
+        if lease is not None:
+            for channel, peer in lease.held.items():
+                self._release(holder, channel, peer)
 
     def sockets(self) -> tuple[PresentSocket, ...]:
         """Return the sockets that hold something."""

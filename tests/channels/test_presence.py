@@ -90,6 +90,19 @@ def test_saying_something_else_is_an_update() -> None:
     assert json.loads(bytes(member.info)) == {"mood": "tired"}
 
 
+def test_a_socket_is_one_member() -> None:
+    """Joining as another client, it is no longer the first; so one socket can't fill a room."""
+    house, link = House(), Link()
+    watcher = watching(house)
+    house.join(link, "c1")
+    house.join(link, "c2")
+    house.settle()
+    assert house.present == ["c2"]
+    assert watcher.comings == [("join", "c1"), ("leave", "c1"), ("join", "c2")]
+    assert not house.leave(link, "c1")
+    assert house.leave(link, "c2")
+
+
 def test_leaving_says_whether_one_was_there() -> None:
     """A second time it is nothing."""
     house, link = House(), Link()
