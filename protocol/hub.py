@@ -14,7 +14,11 @@ class Socket(Protocol):
     """A client's connection as the hub sees it. Nothing here waits."""
 
     def write(self, frames: bytes) -> None:
-        """Send ready-made wire frames: one write, however many frames. A closed socket ignores it."""
+        """Send ready-made wire frames: one write, however many frames. A closed socket ignores it.
+
+        Raises:
+            RuntimeError: the connection is lost, and that has not been told yet: so uvloop says it.
+        """
 
     @property
     def buffered(self) -> int:

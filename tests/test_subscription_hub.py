@@ -288,6 +288,31 @@ def test_one_write_a_socket_and_tick() -> None:
     assert not desk.soon
 
 
+class LostLink(Link):
+    """A socket whose connection is lost, before anybody was told."""
+
+    def write(self, frames: bytes) -> None:
+        raise RuntimeError("unable to perform operation: the handler is closed")
+
+    def close(self, code: int, reason: str) -> None:
+        raise RuntimeError("unable to perform operation: the handler is closed")
+
+
+def test_a_connection_that_is_lost_costs_the_others_nothing() -> None:
+    """Neither a frame of what is followed nor a farewell."""
+    desk, stream = Desk(), stream_of(STARTED)
+    links = [Link(), LostLink(), Link()]
+    for link in links:
+        desk.subscribe(link, stream)
+    desk.settle()
+    assert desk.fanout.stats().sockets == 2
+    desk.subscribe(LostLink(), stream, mode="live")
+    stream.log.append(Delta("x"))
+    assert desk.fanout.goodbye("shutdown", 8.0) == 2
+    assert [link.offsets for link in links] == [[(1, 1), (2, 2)], [], [(1, 1), (2, 2)]]
+    assert [link.closed for link in links] == [(1000, "shutdown"), None, (1000, "shutdown")]
+
+
 def test_readers_at_the_same_place_share_their_bytes() -> None:
     """A frame for a thousand sockets is one object."""
     desk, links, stream = Desk(), [Link() for _ in range(3)], stream_of(STARTED)

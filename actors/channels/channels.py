@@ -249,16 +249,14 @@ class Channels:
         code = PROBLEMS[DISCONNECTED].close
         farewell = self._encode(disconnect_json(DISCONNECTED, 0.0, code=code, reconnect=False))
         for socket in sockets:
-            self._fanout.leave(socket)
             self.closed(socket)
-            socket.write(farewell)
-            socket.close(code, DISCONNECTED)
+            self._fanout.dismiss(socket, code, DISCONNECTED, farewell)
         return len(sockets)
 
     def abandon(self, code: int, reason: str) -> None:
         """Close every socket that is known: what is known of them is lost."""
         for socket in (*self._users.everybody(), *self._leases.sockets()):
-            socket.close(code, reason)
+            self._fanout.dismiss(socket, code, reason)
 
     def status(self, message: GetStatus) -> UserStatus:
         """Return whether a user is there."""

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Hashable, Iterable
+from contextlib import suppress
 from typing import Final
 
 from actors.follow import open_at
@@ -153,7 +154,10 @@ class Fanout:
                 self._advance(changed.popitem()[0], outgoing)
         finally:
             for socket, frames in outgoing.items():
-                socket.write(frames)
+                try:
+                    socket.write(frames)
+                except RuntimeError:  # its connection is lost, and nobody has said so yet: the others go on
+                    self.leave(socket)
             self._dirty.update(changed)
             if self._dirty:
                 self._schedule()
@@ -173,7 +177,7 @@ class Fanout:
             elif buffered < lag.buffered:
                 lag.buffered, lag.since = buffered, now
             elif now - lag.since >= STALL_LIMIT:
-                self._expel(socket)
+                self.dismiss(socket, PROBLEMS[SLOW].close, SLOW)
         return bool(self._lagging)
 
     def goodbye(self, reason: str, spread: float) -> int:
@@ -183,16 +187,21 @@ class Fanout:
         sockets = tuple(self._sockets)
         for index, socket in enumerate(sockets):
             delay = spread * (index + random.random()) / len(sockets)  # noqa: S311 - jitter is no secret
-            self.leave(socket)
-            socket.write(self._encode(disconnect_json(reason, delay)))
-            socket.close(1000, reason)
+            self.dismiss(socket, 1000, reason, self._encode(disconnect_json(reason, delay)))
         return len(sockets)
 
     def abandon(self, code: int, reason: str) -> None:
         """Close every socket: what is known of them is lost."""
         self._leaving = True
         for socket in tuple(self._sockets):
-            self.leave(socket)
+            self.dismiss(socket, code, reason)
+
+    def dismiss(self, socket: Socket, code: int, reason: str, farewell: bytes = b"") -> None:
+        """Let go of a socket: write what is left to say, and close it."""
+        self.leave(socket)
+        with suppress(RuntimeError):  # as in ``deliver``
+            if farewell:
+                socket.write(farewell)
             socket.close(code, reason)
 
     # ---------------------------------------------------------------------------------------------------------- inside
@@ -242,7 +251,7 @@ class Fanout:
         for socket in ended:
             if readers[socket] == LOST:
                 del outgoing[socket]
-                self._expel(socket)
+                self.dismiss(socket, PROBLEMS[SLOW].close, SLOW)
             else:
                 self._drop(socket, topic)
 
@@ -251,11 +260,6 @@ class Fanout:
             self._lagging[socket] = _Lag(socket.buffered, self._clock())
             if len(self._lagging) == 1:
                 self._watch()
-
-    def _expel(self, socket: Socket) -> None:
-        """Close a socket that was too slow; it comes back at its positions."""
-        self.leave(socket)
-        socket.close(PROBLEMS[SLOW].close, SLOW)
 
     def _drop(self, socket: Socket, topic: Topic) -> None:
         followed = self._sockets[socket]
