@@ -9,7 +9,7 @@ import pytest
 
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import GatewayConfig, build_gateway
-from actors.llm_gateway.drain import SECONDS, Drain, Kept
+from actors.llm_gateway.drain import SECONDS, STREAMS, Drain, Kept
 from actors.llm_gateway.retry import RetryPolicy
 from actors.llm_gateway.till import OUTPUT_CEILING
 from actors.runtime import Ref
@@ -263,6 +263,25 @@ async def test_each_class_of_tokens_is_paid_at_its_rate(
     expected = (500 + 200 * Decimal("0.1") + 300 * Decimal("1.25") + 100 * 5) / 1_000_000
     assert attempt.cost == Cost(usd=expected)
     assert answer.cost == expected
+
+
+async def test_many_that_are_given_up_at_once_are_read_on_as_far_as_there_is_room(
+    spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
+) -> None:
+    """Of the others the sockets are closed, and what they have used is an estimate; all are told."""
+    probe, gate, beyond = system.probe(Progress), asyncio.Event(), 8
+    upstream.default = Reply(steps=(Say(BEGUN), Wait(gate), End(usage=COUNTED)))
+    gateway = spawn(concurrency=STREAMS + beyond)
+    asking = [start(gateway, complete(probe.ref)) for _ in range(STREAMS + beyond)]
+    for _ in asking:
+        await probe.expect(Progress)
+    for waiting in asking:
+        waiting.cancel()
+    await upstream.abandoned(beyond)
+    gate.set()
+    attempts = [(await told(probe))[0] for _ in asking]
+    assert sum(attempt.estimated for attempt in attempts) == upstream.left == beyond
+    assert [attempt.usage for attempt in attempts].count(COUNTED) == STREAMS
 
 
 async def test_a_bounded_number_of_streams_is_read_on(system: TestSystem, upstream: ScriptedUpstream) -> None:
