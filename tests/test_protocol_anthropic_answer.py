@@ -132,7 +132,7 @@ def test_our_own_reader_understands_it() -> None:
         reader.feed(json.dumps(event).encode(), pieces)
     assert pieces == content
     assert (reader.finish_reason, reader.ended, reader.response_id) == ("length", True, "msg_req_1")
-    assert reader.usage == Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2)
+    assert reader.usage == Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2, reasoning_tokens=1)
 
 
 def test_thoughts_are_blocks_with_their_signatures() -> None:
