@@ -6,7 +6,10 @@ from typing import Any, Literal
 
 import pytest
 
-from actors.llm_gateway.providers.forced import ASIDE, ForcedAnswer, forced
+from actors.llm_gateway.gateway import LLMGateway
+from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.providers.forced import ASIDE, ForcedAnswer, ForcedProvider, forced
+from actors.llm_gateway.wire.client import WireClient
 from actors.runtime.testing import TestSystem
 from actors.testing import Call, Cut, End, Reply, Say, ScriptedUpstream, Think
 from protocol.errors import ProviderError, SchemaMismatch
@@ -16,6 +19,7 @@ from protocol.llm import ChatMessage, ChatRequest, Tool, ToolCall
 from protocol.openai_upstream import ChatReader
 from protocol.routes import ProviderSpec, Routes
 from protocol.upstream import Pieces
+from tests.conformance.adapters import ADAPTERS, Adapter
 from tests.gateway.conftest import Gateway
 
 Dialect = Literal["openai", "anthropic"]
@@ -182,3 +186,17 @@ async def test_a_tool_that_the_caller_forces_is_what_is_called(gateway: Gateway,
     answer = await ask(gateway, tools=(LOOK,), tool_choice="look")
     assert answer.tool_calls == (ToolCall("c1", "look", "{}"),)
     assert not {"response_format", "output_config"} & upstream.received[0].body.keys()
+
+
+@pytest.mark.parametrize("adapter", [a for a in ADAPTERS if a.name != "local"], ids=lambda adapter: adapter.name)
+async def test_every_kind_of_provider_can_be_asked_so(
+    adapter: Adapter, system: TestSystem, upstream: ScriptedUpstream
+) -> None:
+    """Whatever framing and credentials it has; the local model has its grammar."""
+    provider = ForcedProvider(adapter.make(WireClient(), upstream, Deadlines()))
+    providers = {adapter.name: provider}
+    gateway = system.spawn(lambda: LLMGateway(providers, default_model=adapter.target), name="llm-gateway")
+    upstream.script(Reply(steps=(*PIECES, CALLED)))
+    answer = await ask(gateway, model=adapter.target)
+    assert (bytes(answer.result or b""), answer.tool_calls, answer.finish_reason) == (b'{"ok": true}', (), "stop")
+    assert "answer" in str(upstream.received[0].body["tools"])
