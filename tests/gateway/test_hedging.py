@@ -1,16 +1,19 @@
 """A second call beside one that is slow to begin, through the whole gateway."""
 
 import asyncio
+import random
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 
+from actors.llm_gateway import GatewayConfig, RetryPolicy, build_gateway
 from actors.llm_gateway.breaker import IN_A_ROW
-from actors.runtime import Ref
+from actors.runtime import Ref, System
 from actors.runtime.testing import TestSystem
 from actors.testing import Cut, End, Reply, Say, ScriptedUpstream, Stall, Wait, refuse, say
-from protocol.errors import ProviderError
+from protocol.errors import ProviderError, TidegateError
 from protocol.events import AttemptFailed, Delta
 from protocol.gateway import Complete, Completion, GetProviders, Progress
 from protocol.llm import ChatMessage, ChatRequest
@@ -218,3 +221,49 @@ async def test_who_leaves_closes_both_sockets(
     await system.settle()
     assert set((await in_flight(gateway)).values()) == {0}
     assert len(system._core.tasks) <= before
+
+
+async def test_whatever_happens_nothing_is_left_behind(second: ScriptedUpstream, upstream: ScriptedUpstream) -> None:
+    """Faults, slow ones, leavers: each request ends, no text is doubled, and no place, task or socket is left."""
+    chance = random.Random(5)
+    faults = (SILENT, refuse(503), refuse(429, retry_after="0"), Reply(before=(Cut(),)), Reply(before=(Stall(),)))
+    for side in (upstream, second):
+        side.default = say("Hel", "lo")
+        side.script(*(chance.choice(faults) if chance.random() < 0.3 else side.default for _ in range(150)))
+    providers = {"second": ProviderSpec(kind="anthropic", base_url=second.anthropic_url)}
+    routes = {"both": Route(targets=("openai/a", "second/b"), order="weighted", hedge_after=0.02)}
+    config = GatewayConfig(
+        openai_base_url=upstream.openai_url,
+        llm_provider="openai",
+        first_token_timeout=1.0,
+        retry=RetryPolicy(jitter=lambda: 0.0),
+        routes=Routes(providers=providers, routes=routes),
+        concurrency=8,
+    )
+    async with System() as system:
+        gateway: Ref[Any] = system.spawn(build_gateway(config), name="llm-gateway")
+
+        async def ask() -> str:
+            request = ChatRequest(model="both", messages=(ChatMessage(role="user", content="hi"),))
+            waiting = asyncio.ensure_future(gateway.ask(Complete(request=request), timeout=30))
+            if chance.random() < 0.1:
+                await asyncio.sleep(0)
+                waiting.cancel()
+            try:
+                answer: Completion = await waiting
+            except (TidegateError, asyncio.CancelledError) as error:
+                return type(error).__name__
+            return answer.text
+
+        async def one_after_the_other() -> list[str]:
+            return [await ask() for _ in range(15)]
+
+        told = await asyncio.gather(*(one_after_the_other() for _ in range(10)))
+        ended = Counter(text for texts in told for text in texts)
+        assert ended.keys() <= {"Hello", "ProviderError", "Refusal", "CancelledError"}
+        assert ended["Hello"] > 75
+        await system.drain(gateway, deadline=system.clock.time() + 5)
+        assert len(system._core.tasks) == 0
+        async with asyncio.timeout(5):
+            while upstream.busy or second.busy:  # noqa: ASYNC110 - the upstream has no event for it
+                await asyncio.sleep(0)
