@@ -21,6 +21,7 @@ The other two are installed on request only, see ``installed``. Where one can't 
 
 import asyncio
 import itertools
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -86,6 +87,11 @@ def run(plan: Plan) -> Result:
 
 async def _measure(plan: Plan) -> Result:
     notes = [NOTE]
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGTERM, task.cancel
+    )  # the others' servers must not outlive us
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         upstream = await enter(child("upstream"))
