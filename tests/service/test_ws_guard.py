@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -52,7 +52,7 @@ class Timers:
             def cancel(self) -> None:
                 timers.set.pop(handle, None)
 
-        handle: Any = Timer()
+        handle = cast("asyncio.TimerHandle", Timer())
         self.set[handle] = (after, call)
         return handle
 
