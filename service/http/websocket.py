@@ -163,5 +163,5 @@ def _check_origin(container: "Container", request: web.Request) -> None:
 
 
 def _send_away(socket: SocketTransport, delay: float) -> None:
-    socket.write(text_frame(disconnect_json(REASON, delay)))
+    socket.send(text_frame(disconnect_json(REASON, delay)))
     socket.close(1000, REASON)

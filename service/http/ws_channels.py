@@ -147,4 +147,4 @@ class ChannelTalk:
         return self._client
 
     def _send(self, payload: bytes) -> None:
-        self._socket.write(text_frame(payload))
+        self._socket.send(text_frame(payload))

@@ -216,7 +216,7 @@ class Conversation:
         await self._container.hub.ask(message, timeout=HUB_TIMEOUT)
 
     def _send(self, payload: bytes) -> None:
-        self._socket.write(text_frame(payload))
+        self._socket.send(text_frame(payload))
 
     def _refuse(self, frame: ClientFrame, error: TidegateError) -> None:
         channel = getattr(frame, "channel", "")

@@ -27,7 +27,8 @@ class SocketTransport:
         later: calls something after so many seconds; the loop's ``call_later``.
 
     Attributes:
-        write: sends ready-made frames; after the end has begun they are dropped.
+        write: sends ready-made frames; after the end has begun they are dropped. It raises ``RuntimeError`` for a moment
+            where the connection has just been lost; ``send`` does not.
         closing: whether the end has begun; from then on nothing more is written.
         batch: whether the client takes several frames in one message, a line each.
         heard: whether the client has sent anything since the last ping.
@@ -60,13 +61,20 @@ class SocketTransport:
 
     def pong(self, payload: bytes) -> None:
         """Answer the client's own ping."""
-        self.write(pong_frame(payload))
+        self.send(pong_frame(payload))
+
+    def send(self, frames: bytes) -> None:
+        """Write, where there is still a connection."""
+        try:
+            self.write(frames)
+        except RuntimeError:  # uvloop's word for a connection that is lost, before anybody has said so
+            self._end()
 
     def close(self, code: int, reason: str) -> None:
         """Send the close frame; a client that does not answer it in time is cut off."""
         if self.closing:
             return
-        self.write(close_frame(code, reason))
+        self.send(close_frame(code, reason))
         self._end()
         self._timer = self._later(CLOSE_TIMEOUT, self._transport.abort)
 
@@ -84,8 +92,9 @@ class SocketTransport:
 
     def _ping(self) -> None:
         self.heard = False
-        self.write(PING)
-        self._timer = self._later(PONG_TIMEOUT, self._check)
+        self.send(PING)
+        if not self.closing:
+            self._timer = self._later(PONG_TIMEOUT, self._check)
 
     def _check(self) -> None:
         if self.heard or self.paused:

@@ -121,3 +121,22 @@ def test_finishing_never_waits(timers: Timers) -> None:
     SocketTransport(stalled, timers.later).finish()
     assert timers.run() == CLOSE_TIMEOUT
     assert stalled.end == "aborted"
+
+
+class LostWire(Wire):
+    """A transport whose connection is lost, before anybody has heard of it."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:  # noqa: ARG002 - nobody gets it
+        raise RuntimeError("the handler is closed")
+
+
+def test_a_connection_that_has_just_been_lost_is_let_go(timers: Timers) -> None:
+    """Saying something to it is no failure: the socket is closing from then on, and its heartbeat stops."""
+    socket = SocketTransport(LostWire(), timers.later)
+    socket.send(b"hello")
+    assert socket.closing
+    socket.close(1000, "bye")
+    socket = SocketTransport(LostWire(), timers.later)
+    assert timers.run() == PING_INTERVAL
+    assert socket.closing
+    assert timers.delay == PING_INTERVAL
