@@ -27,8 +27,8 @@ class SocketTransport:
         later: calls something after so many seconds; the loop's ``call_later``.
 
     Attributes:
-        write: sends ready-made frames; after the end has begun they are dropped. It raises ``RuntimeError`` for a moment
-            where the connection has just been lost; ``send`` does not.
+        write: sends ready-made frames; after the end has begun they are dropped. For a moment after the connection was
+            lost it raises ``RuntimeError``, which ``send`` does not.
         closing: whether the end has begun; from then on nothing more is written.
         batch: whether the client takes several frames in one message, a line each.
         heard: whether the client has sent anything since the last ping.

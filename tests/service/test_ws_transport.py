@@ -126,7 +126,7 @@ def test_finishing_never_waits(timers: Timers) -> None:
 class LostWire(Wire):
     """A transport whose connection is lost, before anybody has heard of it."""
 
-    def write(self, data: bytes | bytearray | memoryview) -> None:  # noqa: ARG002 - nobody gets it
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         raise RuntimeError("the handler is closed")
 
 
