@@ -14,6 +14,7 @@ from protocol.channels import (
     Publish,
     SubscribeChannel,
     UnsubscribeChannel,
+    check_name,
 )
 from protocol.errors import AccessDenied
 from protocol.identity import ChannelRight, Principal
@@ -40,7 +41,7 @@ CLIENT_BYTES: Final = 9
 
 def about_channel(frame: ClientFrame) -> TypeGuard[ChannelFrame]:
     """Whether a frame is about a channel, and not about a request."""
-    return bool(getattr(frame, "channel", ""))
+    return isinstance(frame, PublishFrame | PresenceFrame) or bool(getattr(frame, "channel", ""))
 
 
 class ChannelTalk:
@@ -67,6 +68,7 @@ class ChannelTalk:
         Raises:
             TidegateError: as the messages of ``protocol.channels`` say, or ``channel_denied``.
         """
+        check_name(frame.channel, "$.channel")
         match frame:
             case SubscribeFrame():
                 await self._subscribe(frame)

@@ -93,9 +93,11 @@ BAD: list[tuple[dict[str, Any] | str, str]] = [
     ),
     ({"type": "subscribe", "requestId": "{id}", "after": {"epoch": "{epoch}", "offset": 99}}, "unrecoverable_position"),
     ({"type": "subscribe", "requestId": "{id}", "after": {"epoch": "{epoch}", "offset": -1}}, "invalid_request"),
-    ({"type": "authenticate", "token": "secret"}, "invalid_request"),
-    ({"type": "publish", "channel": "room:7", "event": "typing", "data": {}}, "invalid_request"),
-    ({"type": "subscribe", "requestId": "{id}", "batch": True}, "invalid_request"),
+    ({"type": "authenticate", "token": 7}, "invalid_request"),
+    ({"type": "publish", "channel": "room:7", "event": "", "data": {}}, "invalid_request"),
+    ({"type": "subscribe", "requestId": "{id}", "channel": "room:7"}, "invalid_request"),
+    ({"type": "subscribe", "channel": "room:7", "mode": "snapshot"}, "invalid_request"),
+    ({"type": "presence", "channel": ""}, "invalid_request"),
 ]
 
 
