@@ -152,8 +152,10 @@ class CountedWire(WireClient):
 
 
 @asynccontextmanager
-async def open_rig(adapters: Sequence[Adapter], *, deadlines: Deadlines, total: float) -> AsyncIterator[Rig]:
-    """Serve these adapters, with a retry that does not wait."""
+async def open_rig(
+    adapters: Sequence[Adapter], *, deadlines: Deadlines, total: float, **overrides: object
+) -> AsyncIterator[Rig]:
+    """Serve these adapters, with a retry that does not wait; each override is a setting."""
     routers: list[RequestRouter] = []
     wire = CountedWire(max_connections=0)
 
@@ -171,7 +173,7 @@ async def open_rig(adapters: Sequence[Adapter], *, deadlines: Deadlines, total: 
                 retry=RetryPolicy(attempts=ATTEMPTS, base=0.0),
             )
 
-        settings = load_settings(None, port=0, openai_base_url=upstream.openai_url)
+        settings = load_settings(None, port=0, openai_base_url=upstream.openai_url, **overrides)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("service.container.RequestRouter", keep)
             async with (
