@@ -34,7 +34,7 @@ value is the same as none. `.env.example` is a template. The table is generated 
 FRAMES_HEAD: Final = """\
 # Frames
 
-What a client may send over `/ws`, generated from the structs of `protocol/websocket.py` by `python docs/generate.py`.
+What a client may send over `/ws`, generated from the structs of `protocol/websocket_frames.py` by `python docs/generate.py`.
 [websocket.md](websocket.md) says what happens then. A field that is not here is an error; one in bold has to be there.
 
 """
@@ -74,7 +74,7 @@ def frames() -> str:
     """Return the page of the client's frames."""
     import msgspec  # noqa: PLC0415 - as below
 
-    from protocol.websocket import CLIENT_FRAMES  # noqa: PLC0415 - the path is set first
+    from protocol.websocket_frames import CLIENT_FRAMES  # noqa: PLC0415 - the path is set first
 
     parts: list[str] = []
     for kind in CLIENT_FRAMES:

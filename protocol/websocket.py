@@ -1,16 +1,15 @@
-"""What goes over ``GET /ws``: the frames a client may send, and the JSON of those it gets.
+"""What a client gets over ``GET /ws``, as JSON; what it may send is in ``websocket_frames``.
 
 An entry's JSON is split in two: a head that names the request, and a *tail* that is the same for every request and
 reader of the log. The tail is built once and kept on the entry, and the SSE stream shares it.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Final, Literal
 
 import msgspec
 
-from protocol.channels import MAX_NAME, NULL
-from protocol.errors import PROBLEMS, FieldError, InvalidRequest, TidegateError
+from protocol.errors import PROBLEMS, FieldError, TidegateError
 from protocol.events import (
     AttemptFailed,
     Cancelled,
@@ -26,219 +25,15 @@ from protocol.events import (
     Started,
     ToolCallDelta,
 )
-from protocol.hub import Mode
 from protocol.identity import Principal
-from protocol.requests import Status, SubmitBody
+from protocol.requests import Status
 
 SUBPROTOCOL: Final = "tidegate.v1"
 DIALECT: Final = "native"  # the key of an entry's tail among its frames
 
-_SAFE_INTEGER: Final = 2**53 - 1  # every JSON reader keeps integers up to here exact
-
-FrameId = (
-    Annotated[int, msgspec.Meta(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER)] | Annotated[str, msgspec.Meta(max_length=128)]
-)
 FrameType = Literal["update", "complete", "error"]
 
-# ------------------------------------------------------------------------------------------------ from the client
-
-
-class _Frame(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", forbid_unknown_fields=True):
-    """A frame from the client.
-
-    Attributes:
-        id: asks for an acknowledgement, which carries it.
-    """
-
-    id: FrameId | None = None
-
-
-class After(Position, frozen=True, forbid_unknown_fields=True):
-    """A position as the socket takes it: its offset is one that could have been given."""
-
-    offset: Annotated[int, msgspec.Meta(ge=0, le=_SAFE_INTEGER)]
-
-
-class _Named(_Frame, frozen=True):
-    """A frame about a request or a channel: one of them is named.
-
-    Attributes:
-        request_id: the request's id; empty for a channel.
-        channel: the channel's name; empty for a request.
-    """
-
-    request_id: str = ""
-    channel: str = ""
-
-    def __post_init__(self) -> None:
-        if bool(self.request_id) == bool(self.channel):
-            raise ValueError("name one thing: either `requestId` or `channel`")
-
-
-class AuthenticateFrame(_Frame, frozen=True, tag="authenticate"):
-    """Show who is calling: first thing on a socket that was opened without, and again before the token expires.
-
-    Attributes:
-        token: an API key or a JWT.
-        batch: as for ``subscribe``.
-    """
-
-    token: str
-    batch: bool = False
-
-
-class SubscribeFrame(_Named, frozen=True, tag="subscribe"):
-    """Follow a request or a channel.
-
-    Attributes:
-        after: the exclusive position to go on from; without it a request is followed from its beginning, and of a
-            channel what comes.
-        mode: see websocket.md, and for channels channels.md.
-        batch: whether this socket takes several frames in one message, a line each; once said, it stays said.
-        presence: of a channel: whether to be told who joins and leaves.
-        member: of a channel: what the others see of this member, who then is present; left out, it is none.
-        client: of a channel: which of its user's clients this is, by a name that stays when it reconnects; empty for
-            one made up for this socket.
-    """
-
-    after: After | None = None
-    mode: Mode | None = None
-    batch: bool = False
-    presence: bool = False
-    member: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
-    client: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
-
-
-class UnsubscribeFrame(_Named, frozen=True, tag="unsubscribe"):
-    """Stop following. What is followed goes on; who was present in a channel leaves it."""
-
-
-class SubmitFrame(SubmitBody, frozen=True, kw_only=True, tag_field="type", tag="submit"):
-    """Submit a request, with the body of ``POST /api/requests``, and follow it.
-
-    Attributes:
-        id: asks for an acknowledgement, which carries it.
-        batch: as for ``subscribe``.
-    """
-
-    id: FrameId | None = None
-    batch: bool = False
-
-
-class CancelFrame(_Frame, frozen=True, tag="cancel"):
-    """Cancel a request."""
-
-    request_id: str
-
-
-def _null() -> msgspec.Raw:
-    return NULL
-
-
-class PublishFrame(_Frame, frozen=True, tag="publish"):
-    """Publish to a channel.
-
-    Attributes:
-        event: what kind of news it is.
-        data: any JSON.
-        key: names the publication, so that sending it again publishes nothing.
-    """
-
-    channel: str
-    event: str
-    data: msgspec.Raw = msgspec.field(default_factory=_null)
-    key: str = ""
-
-
-class PresenceFrame(_Frame, frozen=True, tag="presence"):
-    """Ask who is in a channel."""
-
-    channel: str
-
-
-class AckFrame(_Named, frozen=True, kw_only=True, tag="ack"):
-    """The client has everything of a request or a channel up to ``offset``. Never answered."""
-
-    offset: Annotated[int, msgspec.Meta(ge=0, le=_SAFE_INTEGER)]
-
-
-class PingFrame(_Frame, frozen=True, tag="ping"):
-    """Is anybody there?"""
-
-
-ClientFrame = (
-    AuthenticateFrame
-    | SubscribeFrame
-    | UnsubscribeFrame
-    | SubmitFrame
-    | CancelFrame
-    | PublishFrame
-    | PresenceFrame
-    | AckFrame
-    | PingFrame
-)
-CLIENT_FRAMES: Final = get_args(ClientFrame)
-FRAME_TYPES: Final = tuple(str(frame.__struct_config__.tag) for frame in CLIENT_FRAMES)
-
-
-class FrameError(InvalidRequest):
-    """Correct the frame; the socket stays open. ``frame_id`` is the frame's id, None where it could not be read."""
-
-    def __init__(
-        self, detail: str, *, code: str = "", frame_id: int | str | None = None, errors: Sequence[FieldError] = ()
-    ) -> None:
-        self.frame_id = frame_id
-        super().__init__(detail, code=code, errors=errors)
-
-
-class _Peek(msgspec.Struct):
-    type: Any = None
-    id: FrameId | None = None
-
-
-_decoder: Final[msgspec.json.Decoder[ClientFrame]] = msgspec.json.Decoder(ClientFrame)
-_peek: Final = msgspec.json.Decoder(_Peek)
 _encode: Final = msgspec.json.Encoder().encode
-
-
-def decode(text: str | bytes) -> ClientFrame:
-    """Read a client's frame.
-
-    Raises:
-        FrameError: ``malformed_json``; or ``invalid_request``: an unknown type or field, a missing one, a wrong value.
-    """
-    try:
-        return _decoder.decode(text)
-    except msgspec.ValidationError as error:
-        reason = str(error)
-    except msgspec.DecodeError:
-        raise FrameError("the frame is not one JSON object", code="malformed_json") from None
-    except RecursionError:
-        raise FrameError("the frame is nested too deeply") from None
-    raise _refused(text, reason)
-
-
-def _refused(text: str | bytes, reason: str) -> FrameError:
-    message, _, path = reason.partition(" - at `")
-    path = path.rstrip("`") or "$"
-    if " field `" in message:
-        path += "." + message.partition(" field `")[2].rstrip("`")
-    frame_id = None
-    try:
-        peek = _peek.decode(text)
-    except msgspec.ValidationError:
-        pass  # no object, or an id that is none: the first reason says it
-    except (msgspec.DecodeError, RecursionError):
-        return FrameError("the frame is not one JSON object", code="malformed_json")
-    else:
-        frame_id = peek.id
-        if peek.type not in FRAME_TYPES:
-            message = f"`type` must be one of {', '.join(FRAME_TYPES)}; got {str(peek.type)[:40]!r}"
-            path = "$.type"
-    return FrameError(message, frame_id=frame_id, errors=(FieldError(path, message),))
-
-
-# -------------------------------------------------------------------------------------------------- to the client
 
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -21,16 +21,8 @@ from protocol.events import (
 )
 from protocol.llm import ReasoningPart, ToolCall, Usage
 from protocol.websocket import (
-    AckFrame,
-    CancelFrame,
-    FrameError,
-    PingFrame,
-    SubmitFrame,
-    SubscribeFrame,
-    UnsubscribeFrame,
     ack_json,
     conflated,
-    decode,
     disconnect_json,
     error_json,
     frame_type,
@@ -38,6 +30,16 @@ from protocol.websocket import (
     snapshot_json,
     tail,
     update_json,
+)
+from protocol.websocket_frames import (
+    AckFrame,
+    CancelFrame,
+    FrameError,
+    PingFrame,
+    SubmitFrame,
+    SubscribeFrame,
+    UnsubscribeFrame,
+    decode,
 )
 
 

@@ -18,7 +18,7 @@ from protocol.channels import (
 )
 from protocol.errors import AccessDenied
 from protocol.identity import ChannelRight, Principal
-from protocol.websocket import (
+from protocol.websocket_frames import (
     AckFrame,
     ClientFrame,
     PresenceFrame,

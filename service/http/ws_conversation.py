@@ -21,7 +21,8 @@ from protocol.errors import PROBLEMS, AccessDenied, InternalError, TidegateError
 from protocol.hub import Subscribe, Unsubscribe
 from protocol.identity import Scope
 from protocol.requests import CancelRequest, GetRequest, RequestHandle
-from protocol.websocket import (
+from protocol.websocket import ack_json, authenticated_json, error_json, pong_json
+from protocol.websocket_frames import (
     AckFrame,
     AuthenticateFrame,
     CancelFrame,
@@ -31,11 +32,7 @@ from protocol.websocket import (
     SubmitFrame,
     SubscribeFrame,
     UnsubscribeFrame,
-    ack_json,
-    authenticated_json,
     decode,
-    error_json,
-    pong_json,
 )
 from service.context import Call
 from service.frames import Joiner, text_frame
