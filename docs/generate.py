@@ -34,8 +34,8 @@ value is the same as none. `.env.example` is a template. The table is generated 
 FRAMES_HEAD: Final = """\
 # Frames
 
-What a client may send over `/ws`, generated from the structs of `protocol/websocket_frames.py` by `python docs/generate.py`.
-[websocket.md](websocket.md) says what happens then. A field that is not here is an error; one in bold has to be there.
+What a client may send over `/ws`; [websocket.md](websocket.md) says what happens then. A field that is not here is an
+error; one in bold has to be there. Generated from `protocol/websocket_frames.py` by `python docs/generate.py`.
 
 """
 
