@@ -161,6 +161,23 @@ def test_a_subscription_before_the_first_entry_waits_for_it() -> None:
     assert link.offsets == again.offsets == [(1, 1)]
 
 
+def test_a_resume_that_breaks_off_before_an_event_has_lost_nothing() -> None:
+    """The acknowledgement has the position that was asked for, so a client that has had nothing else has that."""
+    desk, stream, position = Desk(), stream_of(STARTED, Delta("a"), Delta("b")), Position("k3", 3)
+    for _ in range(3):
+        link = Link()
+        desk.subscribe(link, stream, position, ack_id=1)
+        desk.settle()
+        (ack,) = link.frames
+        position = Position(ack["data"]["epoch"], ack["data"]["offset"])
+        desk.fanout.leave(link)
+    link = Link()
+    desk.subscribe(link, stream, position)
+    stream.log.append(Delta("c"), COMPLETED)
+    desk.settle()
+    assert link.offsets == [(4, 4), (5, 5)]
+
+
 def test_a_client_without_an_id_gets_no_acknowledgement() -> None:
     """The plain protocol has updates and an end."""
     desk, link, stream = Desk(), Link(), stream_of(STARTED, Delta("x"), COMPLETED)
