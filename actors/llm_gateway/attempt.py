@@ -48,8 +48,6 @@ class Call:
         validator: what the answer has to match, unless it asks for tools; None for anything.
         bill: what it comes to; the call settles it.
         heard: is told what the upstream says of its rate limits.
-        restarts: is asked, when the call has failed after content, or when its whole answer does not match, whether the
-            answer begins anew.
 
     Attributes:
         assembly: the answer so far.
@@ -72,7 +70,6 @@ class Call:
         "_number",
         "_provider",
         "_reader",
-        "_restarts",
         "_started",
         "_validator",
         "assembly",
@@ -91,7 +88,6 @@ class Call:
         validator: "Validator | None",
         bill: Bill,
         heard: Callable[[Sequence[Allowance]], None],
-        restarts: Callable[[TidegateError], bool],
     ) -> None:
         self._leg = leg
         self._provider = leg.upstream.provider
@@ -101,7 +97,6 @@ class Call:
         self._commons = commons
         self._clock = commons.clock
         self._validator = validator
-        self._restarts = restarts
         self._bill = bill
         self._heard = heard
         self._reader: AnswerReader | None = None
@@ -129,8 +124,13 @@ class Call:
         """The model as the provider names it in its answer, or as it was asked for."""
         return (self._reader.model if self._reader is not None else "") or self._model
 
-    async def run(self, deadline: float) -> None:
+    async def run(self, deadline: float, restarts: Callable[[TidegateError], bool]) -> None:
         """Ask, and tell content as it comes, the attempt at its end. It runs once.
+
+        Args:
+            deadline: when the request is out of time.
+            restarts: is asked, when the call has failed after content, or when its whole answer does not match, whether
+                the answer begins anew.
 
         Raises:
             DeadlineExceeded: at ``deadline``.
@@ -153,13 +153,13 @@ class Call:
         except SchemaMismatch as error:
             code = error.code
             waited = self._waited(last, span)
-            stays = self.finish_reason != "stop" or not self._restarts(error)
+            stays = self.finish_reason != "stop" or not restarts(error)
             void = self._boundary(code, restart=True) if self.sent else ()
             await self._end(code, tuple(last) if stays else void, waited if stays else 0.0)
             raise
         except TidegateError as error:
             code = error.code
-            await self._end(code, self._boundary(code, restart=self._restarts(error)) if self.sent else ())
+            await self._end(code, self._boundary(code, restart=restarts(error)) if self.sent else ())
             raise
         except Exception:
             code = "internal_error"
@@ -169,6 +169,7 @@ class Call:
             if self.attempt is None or self._pending:
                 await self._commons.drain.later(partial(self._afterwards, span, code, time.time_ns()))
             else:
+                self._kept = None  # it holds this call, which would keep both until the collector comes
                 close_span(span, code, reader=self._reader, attempt=self.attempt)
 
     async def _ask(self, deadline: float, span: Span) -> Pieces:

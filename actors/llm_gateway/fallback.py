@@ -15,13 +15,12 @@ from actors.llm_gateway.repair import repairing
 from actors.llm_gateway.retry import FAULTS
 from actors.llm_gateway.routing import Leg
 from actors.llm_gateway.till import Bill
-from actors.llm_gateway.trial import Trial
+from actors.llm_gateway.trial import Size, Trial
 from actors.llm_gateway.watch import Watch, pause
 from actors.llm_gateway.window import Ticket
 from protocol.errors import Overloaded, ProviderError, SchemaMismatch, TidegateError
 from protocol.gateway import Complete, ProgressSink
 from protocol.llm import Attempt, Usage
-from protocol.tokens import estimate_tokens
 
 if TYPE_CHECKING:
     from actors.llm_gateway.schema import Validator
@@ -67,7 +66,7 @@ class Course:
         "_left",
         "_message",
         "_number",
-        "_tokens",
+        "_size",
         "_trials",
         "_validator",
     )
@@ -86,13 +85,13 @@ class Course:
         self._commons = commons
         self._clock = commons.clock
         self._validator = validator
+        self._size = Size(message.request)
         self._trials = [Trial(leg, commons.clock, self._size) for leg in legs]
         self._left = max(commons.retry.attempts, len(legs))
         self._number = 0
         self._continues: bool | None = None
         self._again: Trial | None = None
         self._error: TidegateError | None = None
-        self._tokens = 0
         self._calls: list[Call] = []
 
     async def run(self) -> tuple[Call, Leg]:
@@ -220,11 +219,10 @@ class Course:
             validator=self._validator,
             bill=bill,
             heard=partial(trial.health.window.heard, sent),
-            restarts=partial(self._restarts, trial),
         )
         self._calls.append(call)
         try:
-            await call.run(self._deadline)
+            await call.run(self._deadline, partial(self._restarts, trial))
             good = True
         except ProviderError as error:
             good = self._judged(trial, sent, error)
@@ -232,11 +230,6 @@ class Course:
         finally:
             trial.health.breaker.leave(ticket, good=good)
         return call
-
-    def _size(self) -> int:
-        """Return about how many tokens a call sends; they are counted once."""
-        self._tokens = self._tokens or estimate_tokens(self._message.request)
-        return self._tokens
 
     def _judged(self, trial: Trial, sent: Ticket, error: ProviderError) -> bool | None:
         """Say what a failure tells of the target: not good, or nothing, since the request itself may be the reason.
@@ -268,7 +261,7 @@ class Course:
         if not message.repair or not error.raw.strip() or self._left <= 0 or self._clock.time() >= self._deadline:
             return False
         self._message = msgspec.structs.replace(message, request=repairing(message.request, error), repair=False)
-        self._tokens = 0
+        self._size.replace(self._message.request)
         self._again = trial
         return True
 

@@ -1,10 +1,33 @@
 """A target, and what one request knows of it."""
 
-from collections.abc import Callable
-
 from actors.llm_gateway.routing import Leg
 from actors.llm_gateway.upstream import Health
 from actors.runtime import Clock
+from protocol.llm import ChatRequest
+from protocol.tokens import estimate_tokens
+
+
+class Size:
+    """About how many tokens a call sends; they are counted when somebody asks for the first time.
+
+    Args:
+        request: what is sent.
+    """
+
+    __slots__ = ("_request", "_tokens")
+
+    def __init__(self, request: ChatRequest) -> None:
+        self.replace(request)
+
+    def replace(self, request: ChatRequest) -> None:
+        """From now on this is sent."""
+        self._request = request
+        self._tokens = 0
+
+    def __call__(self) -> int:
+        """Return how many."""
+        self._tokens = self._tokens or estimate_tokens(self._request)
+        return self._tokens
 
 
 class Trial:
@@ -13,7 +36,7 @@ class Trial:
     Args:
         leg: the target.
         clock: the time.
-        size: says about how many tokens a call to it sends.
+        size: of a call to it.
 
     Attributes:
         health: how it has done lately.
@@ -23,7 +46,7 @@ class Trial:
 
     __slots__ = ("_size", "calls", "due", "health", "leg")
 
-    def __init__(self, leg: Leg, clock: Clock, size: Callable[[], int]) -> None:
+    def __init__(self, leg: Leg, clock: Clock, size: Size) -> None:
         self._size = size
         self.leg = leg
         self.health: Health = leg.upstream.health(leg.model, clock)
