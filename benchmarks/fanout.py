@@ -1,26 +1,37 @@
-"""One log to 1,000 WebSockets: the whole service against an aiohttp server that awaits ``send_str`` in a loop.
+"""One stream to 1,000 WebSockets: the whole service against other ways to do it.
 
-Every ``INTERVAL`` seconds there is a tick with one event, or with sixteen.
+Every side sends the same events, each due at a time that is fixed beforehand, and every client has to have each of
+them, in order.
 
-* **send_str loop**: the event is encoded once, and each socket gets it by ``await socket.send_str(text)``. Events come
-  from a timer in the same process.
+* **send_str loop**: aiohttp; the event is encoded once, and each socket gets it by ``await socket.send_str(text)``.
+* **bare write**: the floor: ready-made frames by one ``transport.write`` a socket and tick, and nothing else. What it
+  costs is nearly all the kernel's, so no ratio can be better than this side's.
+* **websockets**: ``broadcast`` of that package. **picows**: ``send`` for each socket. **python-socketio**: ``emit``.
 * **tidegate**: the whole service: a request was submitted over HTTP, the upstream sends the tick's events in one write,
   they become entries of the request's log, and the hub delivers that log to the sockets that follow it. So reading the
   upstream is part of our figure, and of our figure only.
+* **tidegate, batch**: the same, to clients that take several events in one message.
 
 What is given is microseconds of the server's CPU time (all threads) for one event to one socket, from before the first
-tick to after the last socket has the last event; ``cheaper`` is the loop's cost over ours. The clients are raw readers
-in a process of their own; each one checks that it got every offset in order, how many frames it got, and which was the
-last. Ticks are far enough apart for either side to be done before the next: a server that is behind would merge them.
-A quick run has fewer ticks, not fewer sockets: with few of them what is done once for all of them weighs too much.
+tick to after the last socket has the last event; ``cheaper`` is the baseline's cost over ours. And the 99th percentile
+of the time from when an event was due to when a client had read it, over all events and sockets: most of it is waiting
+for those that are written to before. The clients are raw readers in a process of their own. A server that can't keep up
+falls behind further with each tick: its percentile says so. With ten ticks a second each tick is over before the next:
+there a server that is behind can't save work by sending two ticks in one.
+
+A quick run has fewer ticks, not fewer sockets: with few of them what is done once for all of them weighs too much. What
+is not installed is left out, with a note.
 """
 
 import asyncio
+import importlib.util
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import aiohttp
+import msgspec
 
 from benchmarks.children import Child, child
 from benchmarks.harness import Comparison, Goal, Plan, Result, Row, Sample, interleave
@@ -29,13 +40,60 @@ from benchmarks.limits import affordable_sockets
 NAME: Final = "fanout"
 KEY: Final = "bench-key-0123456789"
 SOCKETS: Final = 1000
-INTERVAL: Final = {1: 0.1, 16: 0.4}  # seconds between ticks, by events a tick
-TICKS: Final = {1: 30, 16: 10}
-GOALS: Final = {1: 1.4, 16: 10.0}
 LOOP: Final = "send_str loop"
 OURS: Final = "tidegate"
+BATCH: Final = "tidegate, batch"
+BROADCAST: Final = "websockets"
+LEAD: Final = 1  # entries of a log before its first event
 
-Ticker = Callable[[int, int, float], Awaitable[int]]
+
+class Hub(NamedTuple):
+    """Another way to do it.
+
+    Attributes:
+        module: its process.
+        package: what has to be installed.
+        path: of the socket.
+        first: what a client says first.
+        ack: how the answer to that begins.
+    """
+
+    module: str
+    package: str
+    path: str = "/ws"
+    first: str = ""
+    ack: str = '{"type":"ack"'
+
+
+class Case(NamedTuple):
+    """What is sent.
+
+    Attributes:
+        events: in each tick.
+        interval: seconds from one tick to the next.
+        ticks: how many.
+        goal: what the loop's cost over ours should be at least; None for no goal.
+    """
+
+    events: int
+    interval: float
+    ticks: int
+    goal: float | None
+
+    @property
+    def label(self) -> str:
+        """As the table says it."""
+        return f"{self.events} event{'s' if self.events > 1 else ''} a tick, {self.events / self.interval:.0f}/s"
+
+
+HUBS: Final = {
+    LOOP: Hub("send_str", "aiohttp"),
+    "bare write": Hub("bare_write", "uvloop"),
+    BROADCAST: Hub("broadcast", "websockets"),
+    "picows": Hub("picows_send", "picows"),
+    "python-socketio": Hub("socketio_emit", "socketio", "/socket.io/?EIO=4&transport=websocket", "40", "40"),
+}
+CASES: Final = (Case(1, 0.1, 20, 1.4), Case(1, 0.02, 50, None), Case(16, 0.32, 5, 10.0))
 
 
 def run(plan: Plan) -> Result:
@@ -45,42 +103,64 @@ def run(plan: Plan) -> Result:
 
 async def _measure(plan: Plan) -> Result:
     sockets = affordable_sockets(SOCKETS)
+    missing = {name: hub for name, hub in HUBS.items() if importlib.util.find_spec(hub.package) is None}
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         upstream = await enter(child("upstream"))
         service = await enter(child("tidegate", upstream=upstream.hello["address"] + "/v1"))
-        loop = await enter(child("send_str"))
+        hubs = {name: (hub, await enter(child(hub.module))) for name, hub in HUBS.items() if name not in missing}
         clients = await enter(child("sockets"))
         session = await enter(aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}))
+
+        async def theirs(hub: Hub, server: Child, case: Case) -> Sample:
+            how: dict[str, Any] = {"path": hub.path, "first": hub.first, "ack": hub.ack}
+            await clients.call("open", address=server.hello["address"], key="", count=sockets, **how)
+            return await _deliver(server, clients, server, case, sockets, lead=0)
+
+        async def ours(case: Case, *, batch: bool) -> Sample:
+            request_id = await submit(session, service.hello["address"])
+            first = subscribe_text(request_id, batch=batch)
+            await clients.call("open", address=service.hello["address"], key=KEY, count=sockets, first=first)
+            figures = await _deliver(service, clients, upstream, case, sockets, lead=LEAD)
+            await upstream.call("finish")
+            return figures
+
         rows: list[Row] = []
-        for events, goal in GOALS.items():
-            ticks = max(3, plan.scaled(TICKS[events]))
-
-            async def theirs(events: int = events, ticks: int = ticks) -> Sample:
-                await clients.call("open", address=loop.hello["address"], key="", count=sockets)
-                return await _deliver(loop, clients, loop, (ticks, events, INTERVAL[events]), sockets, around=0)
-
-            async def ours(events: int = events, ticks: int = ticks) -> Sample:
-                request_id = await _submit(session, service.hello["address"])
-                where = {"address": service.hello["address"], "key": KEY, "request_id": request_id}
-                await clients.call("open", count=sockets, **where)
-                return await _deliver(service, clients, upstream, (ticks, events, INTERVAL[events]), sockets, around=2)
-
-            figures = await interleave(plan.rounds, {LOOP: theirs, OURS: ours})
-            comparison = Comparison(
-                benchmark=NAME,
-                case=f"{sockets} sockets, {events} event{'s' if events > 1 else ''} a tick",
-                metric="us",
-                unit="us CPU/event",
-                baseline=LOOP,
-                word="cheaper",
-                goals={OURS: Goal("least", goal)},
-            )
-            rows += comparison.rows(figures)
-        return Result(tuple(rows))
+        for case in CASES:
+            turn = case._replace(ticks=max(3, plan.scaled(case.ticks)))
+            sides: dict[str, Callable[[], Awaitable[Sample]]] = {
+                name: partial(theirs, hub, server, turn) for name, (hub, server) in hubs.items()
+            }
+            sides |= {OURS: partial(ours, turn, batch=False), BATCH: partial(ours, turn, batch=True)}
+            rows += _rows(case, sockets, await interleave(plan.rounds, sides))
+    notes = [f"{name} is left out: {hub.package} is not installed" for name, hub in missing.items()]
+    return Result(tuple(rows), tuple(notes))
 
 
-async def _submit(session: aiohttp.ClientSession, address: str) -> str:
+def _rows(case: Case, sockets: int, figures: dict[str, dict[str, list[float]]]) -> list[Row]:
+    """Return the cost against the loop and against ``broadcast``, and the percentiles."""
+    label = f"{sockets} sockets, {case.label}"
+    cost = Comparison(
+        benchmark=NAME,
+        case=label,
+        metric="us",
+        unit="us CPU/event",
+        baseline=LOOP,
+        word="cheaper",
+        goals={} if case.goal is None else {OURS: Goal("least", case.goal)},
+    )
+    rows = cost.rows(figures)
+    if BROADCAST in figures:
+        ahead = msgspec.structs.replace(
+            cost, case=f"{label}, against {BROADCAST}", baseline=BROADCAST, goals={OURS: Goal("least", 1.0)}
+        )
+        rows += ahead.rows({name: figures[name] for name in (BROADCAST, OURS)})[1:]
+    slowest = msgspec.structs.replace(cost, metric="p99", unit="ms p99", word="cost", goals={})
+    return rows + slowest.rows(figures)
+
+
+async def submit(session: aiohttp.ClientSession, address: str) -> str:
+    """Ask for an answer that comes in ticks; return the request's id."""
     body = {
         "messages": [{"role": "user", "content": "bench-ticks"}],
         "model": "gpt-4o-mini",
@@ -91,24 +171,26 @@ async def _submit(session: aiohttp.ClientSession, address: str) -> str:
         return str((await answer.json())["requestId"])
 
 
-async def _deliver(
-    server: Child, clients: Child, source: Child, ticks: tuple[int, int, float], sockets: int, *, around: int
-) -> Sample:
-    """Let ``source`` tick, wait for every client, and return what that cost the server.
+def subscribe_text(request_id: str, *, batch: bool = False) -> str:
+    """Return the frame that follows a request."""
+    return msgspec.json.encode({"type": "subscribe", "id": 1, "requestId": request_id, "batch": batch}).decode()
 
-    ``around`` is how many entries a log has beside the events: one that begins it, and one that ends it.
+
+async def _deliver(server: Child, clients: Child, source: Child, case: Case, sockets: int, *, lead: int) -> Sample:
+    """Let ``source`` tick, wait for every client, and return what that cost the server and how late it came.
+
+    ``lead`` is how many entries a log has before the events.
     """
-    count, events, interval = ticks
+    await clients.call("all_have", offset=lead, limit=60.0)
     before = await server.call("usage")
-    total = await _ticks(source, count, events, interval)
-    got: dict[str, Any] = await clients.call("all_have", offset=total + around, limit=60.0)
+    events = case.ticks * case.events
+    start = float(await source.call("ticks", count=case.ticks, events=case.events, interval=case.interval))
+    last = lead + events
+    got: dict[str, Any] = await clients.call("all_have", offset=last, limit=60.0)
     after = await server.call("usage")
-    assert got == {"clients": sockets, "least": total + around, "most": total + around, "gaps": 0}, (
-        f"{server.name}: {got}"
-    )
+    assert got == {"clients": sockets, "least": last, "most": last, "gaps": 0}, f"{server.name}: {got}"
+    due = [start + event // case.events * case.interval for event in range(events)]
+    delays: dict[str, float] = await clients.call("delays", due=due, lead=lead)
+    assert delays["count"] == events * sockets, f"{server.name}: {delays}"
     await clients.call("close")
-    return {"us": (after["cpu"] - before["cpu"]) / total / sockets * 1e6}
-
-
-async def _ticks(source: Child, count: int, events: int, interval: float) -> int:
-    return int(await source.call("ticks", count=count, events=events, interval=interval))
+    return {"us": (after["cpu"] - before["cpu"]) / events / sockets * 1e6, "p99": delays["p99"] * 1e3}

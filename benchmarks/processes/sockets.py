@@ -3,10 +3,11 @@
 import asyncio
 import base64
 import os
+import statistics
+import time
+from itertools import pairwise
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
-
-import msgspec
 
 from benchmarks.processes import control
 
@@ -19,25 +20,31 @@ class Client(asyncio.Protocol):
     """One socket.
 
     Args:
+        upgrade: what is sent first.
         first: what is sent after the upgrade; empty for nothing.
+        ready: see below.
+        ack: how the answer to ``first`` begins.
 
     Attributes:
-        frames: how many frames with an offset have come.
+        frames: how many events with an offset have come, several to a message where the server joins them.
         last: the offset of the last of them.
         gaps: how many of them were not the one after the last.
+        arrivals: when bytes had been read, and the last offset then.
         ready: done when the upgrade, and the acknowledgement of ``first``, have come.
     """
 
-    def __init__(self, upgrade: bytes, first: bytes, ready: "asyncio.Future[None]") -> None:
+    def __init__(self, upgrade: bytes, first: bytes, ready: "asyncio.Future[None]", ack: bytes = ACK) -> None:
         self.frames = 0
         self.last = 0
         self.gaps = 0
+        self.arrivals: list[tuple[float, int]] = []
         self.wanted = -1
         self.arrived: asyncio.Future[None] | None = None
         self.transport: asyncio.Transport | None = None
         self.ready = ready
         self._upgrade = upgrade
         self._first = first
+        self._ack = ack
         self._open = False
         self._rest = b""
 
@@ -58,6 +65,7 @@ class Client(asyncio.Protocol):
             self._upgraded(data[:end])
             data = data[end + 4 :]
         self._rest = self._frames(data)
+        self.arrivals.append((time.monotonic(), self.last))
         if self.last == self.wanted and self.arrived is not None and not self.arrived.done():
             self.arrived.set_result(None)
 
@@ -107,19 +115,22 @@ class Client(asyncio.Protocol):
 
     def _frame(self, data: bytes, begin: int, end: int) -> None:
         if not self.ready.done():
-            if data.startswith(ACK, begin):
+            if data.startswith(self._ack, begin):
                 self.ready.set_result(None)
             elif data.startswith(b'{"type":"error"', begin):
                 self.ready.set_exception(ConnectionError(data[begin:end].decode()))
-        if data.startswith(ACK, begin):
-            return
+        if data.startswith(self._ack, begin):
+            begin = data.find(b"\n", begin, end)
+            if begin < 0:
+                return
         found = data.find(OFFSET, begin, end)
-        if found < 0:
-            return
-        offset = int(data[found + len(OFFSET) : data.find(b",", found, end)])
-        self.gaps += offset != self.last + 1
-        self.frames += 1
-        self.last = offset
+        while found >= 0:
+            found += len(OFFSET)
+            offset = int(data[found : data.find(b",", found, end)])
+            self.gaps += offset != self.last + 1
+            self.frames += 1
+            self.last = offset
+            found = data.find(OFFSET, found, end)
 
 
 def masked(payload: bytes) -> bytes:
@@ -135,19 +146,20 @@ class Clients:
     def __init__(self) -> None:
         self._clients: list[Client] = []
 
-    async def open(self, address: str, key: str, count: int, request_id: str = "") -> int:
-        """Open ``count`` sockets more; each follows ``request_id``, if one is given, and has been told so."""
+    async def open(
+        self, address: str, key: str, count: int, first: str = "", ack: str = ACK.decode(), path: str = "/ws"
+    ) -> int:
+        """Open ``count`` sockets more; each has said ``first``, if there is anything to say, and has been answered."""
         where = urlsplit(address)
-        first = msgspec.json.encode({"type": "subscribe", "id": 1, "requestId": request_id}) if request_id else b""
         loop = asyncio.get_running_loop()
 
         async def one() -> Client:
             nonce = base64.b64encode(os.urandom(16)).decode()
             upgrade = (
-                f"GET /ws HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer {key}\r\nUpgrade: websocket\r\n"
+                f"GET {path} HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer {key}\r\nUpgrade: websocket\r\n"
                 f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {nonce}\r\n\r\n"
             )
-            client = Client(upgrade.encode(), first, loop.create_future())
+            client = Client(upgrade.encode(), first.encode(), loop.create_future(), ack.encode())
             await loop.create_connection(lambda: client, where.hostname or "", where.port or 0)
             await client.ready
             return client
@@ -166,6 +178,22 @@ class Clients:
         gaps = sum(client.gaps for client in self._clients)
         return {"clients": len(frames), "least": min(frames), "most": max(frames), "gaps": gaps}
 
+    async def delays(self, due: list[float], lead: int) -> dict[str, float]:
+        """Return the percentiles of how long after it was due each event came, in seconds.
+
+        Args:
+            due: when, by the clock that all processes share; the first event of these has offset ``lead`` + 1.
+            lead: how many others came before.
+        """
+        delays = [
+            at - moment
+            for client in self._clients
+            for (_, before), (at, last) in pairwise([(0.0, lead), *client.arrivals])
+            for moment in due[max(0, before - lead) : max(0, last - lead)]
+        ]
+        cuts = statistics.quantiles(delays, n=100, method="inclusive")
+        return {"count": len(delays), "p50": cuts[49], "p99": cuts[98]}
+
     async def close(self) -> None:
         """Drop every socket."""
         clients, self._clients = self._clients, []
@@ -178,7 +206,7 @@ class Clients:
 async def main() -> None:
     """Hold sockets when told to, until the parent is done."""
     clients = Clients()
-    await control.obey({}, open=clients.open, all_have=clients.all_have, close=clients.close)
+    await control.obey({}, open=clients.open, all_have=clients.all_have, delays=clients.delays, close=clients.close)
 
 
 if __name__ == "__main__":

@@ -4,19 +4,22 @@ It looks for a word in the body and answers by it. ``stream`` in the body makes 
 
 * ``bench-short``: one JSON body; streamed: a role chunk, one content chunk, the end.
 * ``bench-long``: streamed, ``CHUNKS`` content chunks, each a write of its own with a turn of the loop in between.
-* ``bench-ticks``: streamed when told to: so many ticks, at each so many chunks in one write.
+* ``bench-ticks``: streamed when told to: so many ticks, each when it is due, at each so many chunks in one write; and
+  the end when told to.
 * ``bench-hold``: nothing, until it is let go or the caller leaves.
 
 ``/v1/traces`` takes spans and throws them away.
 """
 
 import asyncio
+import time
 from typing import Any, Final
 
 import msgspec
 from aiohttp import web
 
 from benchmarks.processes import control
+from benchmarks.processes.ticking import LEAD_TIME, paced
 
 CHUNKS: Final = 50
 WORD: Final = "token "
@@ -65,8 +68,9 @@ class Upstream:
 
     def __init__(self) -> None:
         self.calls = 0
-        self._go: asyncio.Future[tuple[int, int, float]] | None = None
+        self._go: asyncio.Future[tuple[float, int, bytes, float]] | None = None
         self._hold = asyncio.Event()
+        self._over = asyncio.Event()
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
         """Answer by the word in the body."""
@@ -97,11 +101,16 @@ class Upstream:
         await request.read()
         return web.Response(content_type="application/x-protobuf")
 
-    async def ticks(self, count: int, events: int, interval: float) -> int:
-        """Let the stream that waits go on; returns the number of events that it will send."""
+    async def ticks(self, count: int, events: int, interval: float, word: str = WORD) -> float:
+        """Let the stream that waits go on; returns when its first tick is due, by the clock of all processes."""
         assert self._go is not None, "nobody has asked for ticks"
-        self._go.set_result((count, events, interval))
-        return count * events
+        start = time.monotonic() + LEAD_TIME
+        self._go.set_result((start, count, _chunk({"content": word}) * events, interval))
+        return start
+
+    async def finish(self) -> None:
+        """Let the stream that has ticked end."""
+        self._over.set()
 
     async def release(self) -> None:
         """Let go of the calls that are held, and hold those that come after."""
@@ -114,10 +123,12 @@ class Upstream:
 
     async def _tick(self, response: web.StreamResponse) -> None:
         self._go = asyncio.get_running_loop().create_future()
-        count, events, interval = await self._go
-        for _ in range(count):
-            await response.write(CONTENT * events)
-            await asyncio.sleep(interval)
+        self._over = asyncio.Event()
+        await response.write(ROLE)
+        start, count, chunks, interval = await self._go
+        async for _ in paced(start, count, interval):
+            await response.write(chunks)
+        await self._over.wait()
         await response.write(END)
 
 
@@ -127,7 +138,12 @@ async def main() -> None:
     app = web.Application()
     app.router.add_post("/v1/chat/completions", upstream.complete)
     app.router.add_post("/v1/traces", upstream.traces)
-    commands: dict[str, Any] = {"ticks": upstream.ticks, "release": upstream.release, "counted": upstream.counted}
+    commands: dict[str, Any] = {
+        "ticks": upstream.ticks,
+        "finish": upstream.finish,
+        "release": upstream.release,
+        "counted": upstream.counted,
+    }
     await control.obey({"address": await control.listen(app)}, **commands)
 
 

@@ -1,0 +1,29 @@
+"""python-socketio on aiohttp: ``emit`` to everybody, once an event."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import socketio
+from aiohttp import web
+
+from benchmarks.processes import control
+from benchmarks.processes.ticking import Event, Ticker
+
+NEVER: Final = 3600  # seconds: our clients are deaf to its pings
+
+
+async def main() -> None:
+    """Serve until the parent is done."""
+    hub = socketio.AsyncServer(async_mode="aiohttp", ping_interval=NEVER)
+
+    async def send(events: Sequence[Event]) -> None:
+        for event in events:
+            await hub.emit("update", event)
+
+    app = web.Application()
+    hub.attach(app)
+    await control.obey({"address": await control.listen(app)}, ticks=Ticker(send).ticks)
+
+
+if __name__ == "__main__":
+    control.run(main())
