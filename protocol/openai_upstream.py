@@ -221,6 +221,7 @@ class _Choice(msgspec.Struct):
 
 class _InputDetails(msgspec.Struct):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 class _OutputDetails(msgspec.Struct):
@@ -338,12 +339,17 @@ def _tool_delta(call: _CallDelta) -> ToolCallDelta:
 
 
 def _canonical_usage(wire: _Usage) -> Usage:
+    """Return the tokens by class: what was put into the cache is at most what did not come from it."""
     inputs, outputs = wire.prompt_tokens_details, wire.completion_tokens_details
+    total = wire.prompt_tokens or 0
+    cached = (inputs.cached_tokens or 0) if inputs else 0
+    written = (inputs.cache_write_tokens or 0) if inputs else 0
     return Usage(
-        input_tokens=wire.prompt_tokens or 0,
+        input_tokens=total,
         output_tokens=wire.completion_tokens or 0,
-        cached_input_tokens=(inputs.cached_tokens or 0) if inputs else 0,
+        cached_input_tokens=cached,
         reasoning_tokens=(outputs.reasoning_tokens or 0) if outputs else 0,
+        cache_write_input_tokens=min(written, max(0, total - cached)),
     )
 
 

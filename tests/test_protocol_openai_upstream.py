@@ -152,7 +152,7 @@ def test_a_stream_becomes_canonical() -> None:
             "usage": {
                 "prompt_tokens": 7,
                 "completion_tokens": 3,
-                "prompt_tokens_details": {"cached_tokens": 2},
+                "prompt_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 3},
                 "completion_tokens_details": {"reasoning_tokens": 1},
             },
         },
@@ -161,7 +161,9 @@ def test_a_stream_becomes_canonical() -> None:
     assert pieces == [Delta(text="Hi"), ToolCallDelta(index=0, id="c", name="n")]
     assert (reader.response_id, reader.model, reader.finish_reason) == ("c-1", "m-2", "tool_calls")
     assert (reader.whole, reader.ended) == (True, True)
-    assert reader.usage == Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2, reasoning_tokens=1)
+    assert reader.usage == Usage(
+        input_tokens=7, output_tokens=3, cached_input_tokens=2, reasoning_tokens=1, cache_write_input_tokens=3
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ from decimal import Decimal
 
 import msgspec
 import pytest
+from openai.types import CompletionUsage
 
 from protocol.anthropic_answer import message_body
 from protocol.budgets import Budget
 from protocol.events import Completed
 from protocol.llm import Attempt, Cost, Usage
+from protocol.openai import completion_body
 
 WRITTEN = Usage(input_tokens=10, output_tokens=4, cached_input_tokens=2, cache_write_input_tokens=3)
 
@@ -47,6 +49,17 @@ def test_anthropics_clients_see_each_class_of_input_apart() -> None:
     usage = msgspec.json.decode(body)["usage"]
     found = usage["input_tokens"], usage["cache_creation_input_tokens"], usage["cache_read_input_tokens"]
     assert found == (5, 3, 2)
+
+
+def test_openais_clients_see_each_class_of_input() -> None:
+    """Of all the input, what came from the cache and what was put into it."""
+    body = completion_body(
+        "r", 0, "m", Completed(result=msgspec.Raw(b'{"text":"","toolCalls":[]}'), usage=WRITTEN), structured=False
+    )
+    usage = CompletionUsage.model_validate(msgspec.json.decode(body)["usage"])
+    details = usage.prompt_tokens_details
+    assert details is not None
+    assert (usage.prompt_tokens, details.cached_tokens, details.cache_write_tokens) == (10, 2, 3)
 
 
 @pytest.mark.parametrize("usd", ['"-1"', '"NaN"', '"Infinity"', "-0.01"])
