@@ -61,6 +61,7 @@ class Surface:
         status: of an answer, and of a failure that comes after content.
         begun: the kind of every failure that comes after content; empty for the same as before it.
         cached: whether its count of input tokens includes those from the provider's cache.
+        says_when: whether a failure says when to come back.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Surface:
     status: int = 200
     begun: str = ""
     cached: bool = True
+    says_when: bool = True
 
     def usage(self, usage: Usage) -> tuple[int, int]:
         """Tokens in and out, as a client sees them here."""
@@ -124,6 +126,25 @@ async def websocket(client: ClientSession, model: str, text: str) -> Seen:
                 await ws.send_json({"type": "ping"})
     assert frames[0]["type"] == "ack"
     return _native(frames[0]["requestId"], 101, said, ends, json.dumps(frames))
+
+
+async def long_poll(client: ClientSession, model: str, text: str) -> Seen:
+    """Submit, and ask for what is new until there is an end."""
+    async with client.post("/api/requests", json=submission(model, text)) as response:
+        assert response.status == 202, await response.text()
+        place = response.headers["Location"]
+    events: list[Any] = []
+    query = "?wait=10"
+    while True:
+        async with client.get(f"{place}/events{query}", headers={"Accept": "application/json"}) as response:
+            polled = await response.json()
+        events += polled["events"]
+        if polled["ended"]:
+            break
+        query = "?wait=10&after={epoch}:{offset}".format(**polled["position"])
+    said = "".join(event["data"].get("delta", "") for event in events if event["type"] == "update")
+    ends = [event for event in events if event["type"] in ("complete", "error")]
+    return _native(place.rpartition("/")[2], response.status, said, ends, json.dumps(events))
 
 
 def _native(request_id: str, status: int, text: str, ends: list[Any], raw: str) -> Seen:
@@ -209,6 +230,26 @@ async def responses_streamed(client: ClientSession, model: str, text: str) -> Se
     seen = _response(response, ends[-1]["response"], len(ends), raw)
     assert seen.text == "".join(pieces)
     return seen
+
+
+async def responses_resumed(client: ClientSession, model: str, text: str) -> Seen:
+    """Ask in the background, leave the stream after its first event, and go on from there to the end."""
+    async with client.post("/v1/responses", json={"model": model, "input": text, "background": True}) as response:
+        assert response.status == 200, await response.text()
+        place = f"/v1/responses/{(await response.json())['id']}"
+    async with client.get(f"{place}?stream=true") as stream:
+        lines = [await stream.content.readline() for _ in range(2)]
+    first = json.loads(lines[1].removeprefix(b"data: "))
+    async with client.get(f"{place}?stream=true&starting_after={first['sequence_number']}") as stream:
+        raw = await stream.text()
+    events = [first, *(json.loads(line[6:]) for line in raw.split("\n") if line.startswith("data: "))]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    ends = [event for event in events if event["type"] in ("response.completed", "response.failed")]
+    assert events[-1] is ends[-1], raw
+    async with client.get(place) as whole:
+        kept = await whole.json()
+    assert kept | {"usage": 0} == ends[-1]["response"] | {"usage": 0}  # what was used may be known later than the end
+    return _response(response, ends[-1]["response"], len(ends), raw)
 
 
 def _response(response: ClientResponse, body: Any, ends: int, raw: str) -> Seen:  # noqa: ANN401 - JSON
@@ -326,6 +367,9 @@ OPENAI = {
     "provider_unavailable": Failure(503, "server_error"),
     "response_too_large": Failure(502, "server_error"),
 }
+BACKGROUND = dict.fromkeys(OPENAI, Failure(200, "server_error")) | {
+    "provider_rate_limited": Failure(200, "rate_limit_exceeded")
+}
 ANTHROPIC = {
     "deadline_exceeded": Failure(504, "timeout_error"),
     "provider_bad_response": Failure(502, "api_error"),
@@ -340,10 +384,12 @@ ANTHROPIC = {
 SURFACES = (
     Surface("native", native, NATIVE),
     Surface("websocket", websocket, {code: Failure(101, "error") for code in NATIVE}, status=101),
+    Surface("long_poll", long_poll, NATIVE),
     Surface("openai_whole", openai_whole, OPENAI, streams=False),
     Surface("openai_streamed", openai_streamed, OPENAI),
     Surface("responses_whole", responses_whole, OPENAI, streams=False),
     Surface("responses_streamed", responses_streamed, OPENAI, begun="server_error"),
+    Surface("responses_resumed", responses_resumed, BACKGROUND, says_when=False),
     Surface("anthropic_whole", anthropic_whole, ANTHROPIC, streams=False, cached=False),
     Surface("anthropic_streamed", anthropic_streamed, ANTHROPIC, cached=False),
 )

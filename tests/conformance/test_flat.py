@@ -21,7 +21,7 @@ from tests.conformance.test_bulk import FAULTY, SEED, answer
 
 REQUESTS = int(os.environ.get("CONFORMANCE_REQUESTS", "1000")) // 8  # a round
 ROUNDS = 5
-KEPT = 20  # requests, so that all places are taken before the first count
+KEPT = 64  # requests, so that all places are taken before the first count
 TOGETHER = 16
 BLOCKS = 10  # of memory for each request of a round; one that is kept holds a hundred and more
 BOUND = 50 + REQUESTS // 4  # seconds
