@@ -6,19 +6,11 @@ from typing import Final, Literal
 import msgspec
 
 from protocol.channels import Member, Publication
-from protocol.errors import TidegateError
 from protocol.events import Position
 
 Action = Literal["join", "update", "leave"]
 
 _encode: Final = msgspec.json.Encoder().encode
-
-
-class _Refusal(msgspec.Struct, frozen=True, kw_only=True):
-    code: str
-    message: str
-    temporary: bool
-    remedy: str
 
 
 def publication_json(channel: str, publication: Publication) -> bytes:
@@ -66,18 +58,3 @@ def channel_ack_json(
 def members_json(frame_id: int | str, channel: str, members: Iterable[Member]) -> bytes:
     """Return the JSON of the answer to ``presence``: who is there."""
     return _encode({"type": "ack", "id": frame_id, "channel": channel, "data": {"members": tuple(members)}})
-
-
-def channel_error_json(
-    error: TidegateError, channel: str, *, frame_id: int | str | None = None, terminal: bool = False
-) -> bytes:
-    """Return the JSON of a refusal that names the channel; a ``terminal`` one ends the subscription to it."""
-    frame: dict[str, object] = {"type": "error"}
-    if frame_id is not None:
-        frame["id"] = frame_id
-    frame["channel"] = channel
-    problem = error.problem
-    frame["error"] = _Refusal(code=error.code, message=error.detail, temporary=problem.temporary, remedy=problem.remedy)
-    if terminal:
-        frame["terminal"] = True
-    return _encode(frame)

@@ -160,13 +160,25 @@ def authenticated_json(frame_id: int | str, principal: Principal) -> bytes:
     return _encode({"type": "ack", "id": frame_id, "data": data})
 
 
-def error_json(error: TidegateError, *, frame_id: int | str | None = None, request_id: str = "") -> bytes:
-    """Return the JSON of a refusal, which ends nothing; it names the frame, the request, or both."""
+def error_json(
+    error: TidegateError,
+    *,
+    frame_id: int | str | None = None,
+    request_id: str = "",
+    channel: str = "",
+    terminal: bool = False,
+) -> bytes:
+    """Return the JSON of a refusal; it names the frame, and the request or the channel that it is about.
+
+    It ends nothing, but for a ``terminal`` one the subscription to the channel.
+    """
     frame: dict[str, object] = {"type": "error"}
     if frame_id is not None:
         frame["id"] = frame_id
     if request_id:
         frame["requestId"] = request_id
+    if channel:
+        frame["channel"] = channel
     problem = error.problem
     frame["error"] = _Error(
         code=error.code,
@@ -176,6 +188,8 @@ def error_json(error: TidegateError, *, frame_id: int | str | None = None, reque
         retry_after_ms=msgspec.UNSET if error.retry_after is None else round(error.retry_after * 1000),
         errors=error.errors or msgspec.UNSET,
     )
+    if terminal:
+        frame["terminal"] = True
     return _encode(frame)
 
 

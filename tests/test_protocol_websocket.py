@@ -307,5 +307,7 @@ def test_a_refusal_carries_what_helps() -> None:
     refusal = json.loads(error_json(NotFound(code="request_not_found"), request_id="req_1"))
     assert (refusal["requestId"], refusal["error"]["remedy"] != "") == ("req_1", True)
     assert json.loads(error_json(Overloaded(retry_after=2.5)))["error"]["retryAfterMs"] == 2500
+    refusal = json.loads(error_json(Overloaded(retry_after=2.5), channel="room:7", terminal=True))
+    assert (refusal["channel"], refusal["terminal"], refusal["error"]["retryAfterMs"]) == ("room:7", True, 2500)
     error = FrameError("bad", errors=[FieldError("$.after", "what is that")])
     assert json.loads(error_json(error))["error"]["errors"] == [{"path": "$.after", "message": "what is that"}]

@@ -11,7 +11,7 @@ from actors.channels.log import Bounds, FrameEncoder
 from actors.channels.receipts import Receipt
 from actors.channels.users import Users
 from actors.hub.fanout import Fanout
-from protocol.channel_frames import channel_ack_json, channel_error_json
+from protocol.channel_frames import channel_ack_json
 from protocol.channels import (
     DisconnectUser,
     GetHistory,
@@ -33,7 +33,7 @@ from protocol.channels import (
 )
 from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest, Overloaded, UnrecoverablePosition
 from protocol.hub import Socket
-from protocol.websocket import disconnect_json
+from protocol.websocket import disconnect_json, error_json
 
 MAX_RECEIPTS: Final = 256  # publishers that wait at once
 SWEEP_INTERVAL: Final = 5.0  # seconds
@@ -192,7 +192,7 @@ class Channels:
         error = AccessDenied(code=UNSUBSCRIBED)
         for socket in sockets:
             self.unsubscribe(socket, key)
-            self._fanout.say(socket, channel_error_json(error, message.channel, terminal=True))
+            self._fanout.say(socket, error_json(error, channel=message.channel, terminal=True))
         for member in channel.presence.members():
             if member.user == message.user:
                 peer = Peer(member.user, member.client)

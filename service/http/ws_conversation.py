@@ -15,7 +15,6 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, format_trace_id
 
 from protocol import spans
-from protocol.channel_frames import channel_error_json
 from protocol.channels import SocketOpened
 from protocol.errors import PROBLEMS, AccessDenied, InternalError, TidegateError
 from protocol.hub import Subscribe, Unsubscribe
@@ -216,12 +215,8 @@ class Conversation:
         self._socket.send(text_frame(payload))
 
     def _refuse(self, frame: ClientFrame, error: TidegateError) -> None:
-        channel = getattr(frame, "channel", "")
-        if channel:
-            self._send(channel_error_json(error, channel, frame_id=frame.id))
-        else:
-            named = "" if frame.id is not None else getattr(frame, "request_id", "")
-            self._send(error_json(error, frame_id=frame.id, request_id=named))
+        named = "" if frame.id is not None else getattr(frame, "request_id", "")
+        self._send(error_json(error, frame_id=frame.id, request_id=named, channel=getattr(frame, "channel", "")))
         if not self._guard.known:
             self._guard.misheard(asyncio.get_running_loop().time())
 
