@@ -16,6 +16,7 @@ from aiohttp import web
 from protocol.errors import ConfigurationError, TidegateError
 from protocol.gateway import GetProviders, ListModels
 from service.app import build_app
+from service.connections import Runner
 from service.container import Container, open_container
 from service.context import ACCEPTED
 from service.http import websocket
@@ -77,7 +78,7 @@ async def listening(container: Container) -> AsyncIterator[tuple[web.AppRunner, 
         ConfigurationError: the address can't be bound.
     """
     settings = container.settings
-    runner = web.AppRunner(build_app(container), **RUNNER_OPTIONS)
+    runner = Runner(build_app(container), **RUNNER_OPTIONS)
     await runner.setup()
     try:
         _stamp_arrival(runner)
