@@ -1,6 +1,7 @@
 """One call for vectors on its way over its targets: who is asked next, when, and what each attempt is in the trace."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +11,9 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from actors.embeddings.embedder import Target
 from actors.embeddings.sources import Leg
-from actors.llm_gateway.retry import FAULTS, RetryPolicy
+from actors.embeddings.till import estimate
+from actors.llm_gateway.retry import RetryPolicy
+from actors.llm_gateway.trial import Trial, Trials
 from actors.llm_gateway.watch import Watch, pause
 from actors.runtime import Clock
 from protocol import spans
@@ -18,8 +21,6 @@ from protocol.embeddings import Input, Vectors
 from protocol.errors import Overloaded, ProviderError, TidegateError
 
 CANCELLED: Final = "cancelled"
-COOL_DOWN: Final = 5.0  # seconds for which a target that limits our rate is asked last, where it does not say how long
-PROBED: Final = 1.0  # seconds after which a probe that is under way has probably ended
 
 _propagator: Final = TraceContextTextMapPropagator()
 
@@ -44,28 +45,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     tracer: Tracer
 
 
-class _Trial:
-    """A target, and what this call knows of it."""
-
-    __slots__ = ("calls", "due", "health", "leg")
-
-    def __init__(self, leg: Leg, clock: Clock) -> None:
-        self.leg = leg
-        self.health = leg.source.health(leg.model, clock)
-        self.calls = 0
-        self.due = 0.0
-
-    def rank(self, now: float) -> tuple[bool, bool, int, float]:
-        """Return what sorts it among others: ready, not cooling down, not yet asked, waiting least."""
-        return self.due > now, self.health.cools_until > now, self.calls, self.due
-
-
 class Course:
     """Asks the targets until one answers, by the rules that chat has.
-
-    A target that fails is followed by the next one at once; when all have failed, those whose failure may pass are
-    asked again, each after its own delay. One whose breaker is open is passed over, one that cools down is asked after
-    the others.
 
     Args:
         legs: the targets in their order; at least one.
@@ -76,9 +57,13 @@ class Course:
     def __init__(self, legs: Sequence[Leg], plan: Plan, inputs: tuple[Input, ...]) -> None:
         self._plan = plan
         self._inputs = inputs
-        self._trials = [_Trial(leg, plan.clock) for leg in legs]
-        self._left = max(plan.retry.attempts, len(legs))
-        self._number = 0
+        size = partial(estimate, inputs)
+        self._trials = Trials(
+            [Trial(leg, leg.source, leg.source.health(leg.model, plan.clock), size) for leg in legs],
+            retry=plan.retry,
+            clock=plan.clock,
+            deadline=plan.deadline,
+        )
 
     async def run(self) -> tuple[Vectors, Leg]:
         """Return the vectors, and whose they are.
@@ -90,9 +75,9 @@ class Course:
         """
         clock, error = self._plan.clock, None
         while True:
-            trial = self._next()
+            trial = self._trials.next()
             if trial is None:
-                raise error or self._unavailable()
+                raise error or self._trials.unavailable()
             delay = trial.due - clock.time()
             if delay > 0:
                 await pause(clock, delay)
@@ -100,23 +85,13 @@ class Course:
                 answer = await self._ask(trial)
             except (ProviderError, Overloaded) as failed:
                 error = failed
-                if not self._goes_on(trial, failed):
+                if not self._trials.goes_on(trial, failed):
                     raise
             else:
                 if answer is not None:
                     return answer, trial.leg
 
-    def _next(self) -> _Trial | None:
-        """Return whom to ask next; None where nobody is left."""
-        now = self._plan.clock.time()
-        while worth := [trial for trial in self._trials if trial.health.breaker.wait == 0]:
-            trial = min(worth, key=lambda trial: trial.rank(now))
-            if not trial.calls or trial.leg.source.retries.take():
-                return trial
-            self._trials.remove(trial)
-        return None
-
-    async def _ask(self, trial: _Trial) -> Vectors | None:
+    async def _ask(self, trial: Trial[Leg]) -> Vectors | None:
         """Wait for a place and make the call; None where the target's breaker has opened meanwhile."""
         lane = trial.leg.source.lane
         if lane.free:
@@ -130,48 +105,22 @@ class Course:
         finally:
             lane.leave()
 
-    async def _call(self, trial: _Trial, ticket: int) -> Vectors:
-        good = None
-        self._number += 1
-        self._left -= 1
-        if not trial.calls:
-            trial.leg.source.retries.called()
-        trial.calls += 1
+    async def _call(self, trial: Trial[Leg], ticket: int) -> Vectors:
+        good, number = None, self._trials.called(trial)
         try:
-            answer = await self._attempt(trial.leg)
+            answer = await self._attempt(trial.leg, number)
             good = True
         except ProviderError as error:
-            wait = error.retry_after
-            if wait is None and error.code == "provider_rate_limited":
-                wait = COOL_DOWN
-            if wait is not None:
-                trial.health.cools_until = self._plan.clock.time() + wait
-            good = False if error.code in FAULTS else None
+            good = self._trials.judged(trial, error)
             raise
         finally:
             trial.health.breaker.leave(ticket, good=good)
         return answer
 
-    def _goes_on(self, trial: _Trial, error: TidegateError) -> bool:
-        """Say whether anybody may be asked after this failure, and when this target may."""
-        if self._left <= 0:
-            return False
-        now = self._plan.clock.time()
-        delay = self._plan.retry.delay(trial.calls, error, self._plan.deadline - now) if trial.calls else None
-        if delay is None:
-            self._trials.remove(trial)
-        else:
-            trial.due = now + delay
-        return bool(self._trials)
-
-    def _unavailable(self) -> ProviderError:
-        waits = [wait for trial in self._trials if (wait := trial.health.breaker.wait) is not None]
-        return ProviderError(code="provider_unavailable", retry_after=min(waits, default=PROBED))
-
-    async def _attempt(self, leg: Leg) -> Vectors:
+    async def _attempt(self, leg: Leg, number: int) -> Vectors:
         plan, embedder = self._plan, leg.source.embedder
         target = plan.target
-        span = self._span(leg)
+        span = self._span(leg, number)
         code = CANCELLED
         try:
             async with Watch(plan.clock, plan.deadline, embedder.limits.timeout):
@@ -196,7 +145,7 @@ class Course:
                 span.set_status(StatusCode.ERROR, code)
             span.end()
 
-    def _span(self, leg: Leg) -> Span:
+    def _span(self, leg: Leg, number: int) -> Span:
         plan = self._plan
         known: dict[str, str | int | tuple[str, ...] | None] = {
             spans.GEN_AI_OPERATION: "embeddings",
@@ -205,7 +154,7 @@ class Course:
             spans.GEN_AI_ENCODING_FORMATS: ("base64",),
             spans.GEN_AI_DIMENSIONS: plan.target.dimensions,
             spans.INPUTS: len(self._inputs),
-            spans.ATTEMPT: self._number,
+            spans.ATTEMPT: number,
         }
         others = (get_current_span(context).get_span_context() for context in plan.contexts[1:])
         return plan.tracer.start_span(

@@ -67,12 +67,17 @@ class Till:
             await self._ledger.settle(reservation, spent())
 
     async def _worst(self, account: Account, legs: Sequence[Leg], inputs: Iterable[Input]) -> Spend:
-        tokens = sum(-(-size_of(given) // CHARS_PER_TOKEN) for given in inputs)
+        tokens = estimate(inputs)
         if not any(budget.usd is not None for budget in account.budgets):
             return Spend(tokens, None)
         rates = [await self._prices.rates(leg.source.embedder.price_id, leg.model) for leg in legs]
         known = [rate.most(tokens, 0) for rate in rates if rate is not None]
         return Spend(tokens, max(known, default=Decimal(0)))
+
+
+def estimate(inputs: Iterable[Input]) -> int:
+    """Return about how many tokens ``inputs`` have."""
+    return sum(-(-size_of(given) // CHARS_PER_TOKEN) for given in inputs)
 
 
 def _heed(reply: asyncio.Future[Embedded]) -> None:

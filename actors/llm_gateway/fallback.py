@@ -12,10 +12,9 @@ from actors.llm_gateway.commons import Commons
 from actors.llm_gateway.hedge import Ask, Race
 from actors.llm_gateway.provider import Refusal
 from actors.llm_gateway.repair import repairing
-from actors.llm_gateway.retry import FAULTS
 from actors.llm_gateway.routing import Leg
 from actors.llm_gateway.till import Bill
-from actors.llm_gateway.trial import Size, Trial
+from actors.llm_gateway.trial import Size, Trial, Trials
 from actors.llm_gateway.watch import Watch, pause
 from actors.llm_gateway.window import Ticket
 from protocol.errors import Overloaded, ProviderError, SchemaMismatch, TidegateError
@@ -25,17 +24,13 @@ from protocol.llm import Attempt, Usage
 if TYPE_CHECKING:
     from actors.llm_gateway.schema import Validator
 
-PROBED: Final = 1.0  # seconds after which a probe that is under way has probably ended
 FINAL: Final = frozenset({"response_too_large", "schema_mismatch"})  # failures after which nobody else is asked
-COOL_DOWN: Final = 5.0  # seconds for which a target that limits our rate is asked last, where it does not say how long
 
 
 class Course:
     """Asks the targets, until one gives a whole answer.
 
-    A target that fails before any content is followed by the next one at once. When all have failed, those whose
-    failure may pass are asked again, each after its own delay. A target whose breaker is open is passed over; one that
-    cools down, or whose rate limit has no room, is asked after the others. Content that has been told is never told
+    Who is asked after a failure before any content is as ``Trials`` has it. Content that has been told is never told
     again: then a failure is the end, unless the request is one that may begin anew.
 
     Where the route says so, a target that is slow to begin has another one asked beside it, or itself again where there
@@ -63,9 +58,7 @@ class Course:
         "_continues",
         "_deadline",
         "_error",
-        "_left",
         "_message",
-        "_number",
         "_size",
         "_trials",
         "_validator",
@@ -86,11 +79,14 @@ class Course:
         self._clock = commons.clock
         self._validator = validator
         self._size = Size(message.request)
-        self._trials = [Trial(leg, commons.clock, self._size) for leg in legs]
-        self._left = max(commons.retry.attempts, len(legs))
-        self._number = 0
+        self._trials = Trials(
+            [Trial(leg, leg.upstream, leg.upstream.health(leg.model, commons.clock), self._size) for leg in legs],
+            retry=commons.retry,
+            clock=commons.clock,
+            deadline=deadline,
+        )
         self._continues: bool | None = None
-        self._again: Trial | None = None
+        self._again: Trial[Leg] | None = None
         self._error: TidegateError | None = None
         self._calls: list[Call] = []
 
@@ -107,7 +103,7 @@ class Course:
         while True:
             trial = self._next()
             if trial is None:
-                raise self._error or self._unavailable()
+                raise self._error or self._trials.unavailable()
             delay = trial.due - self._clock.time()
             if delay > 0:
                 await pause(self._clock, delay)
@@ -132,39 +128,25 @@ class Course:
     def _attempts(self) -> Iterable[Attempt]:
         return (call.attempt for call in self._calls if call.attempt is not None)
 
-    def _next(self) -> Trial | None:
+    def _next(self) -> Trial[Leg] | None:
         """Return whom to ask next; None where nobody is left."""
         self._continues = None
         again, self._again = self._again, None
-        if again is not None:
-            return again
-        now = self._clock.time()
-        while worth := [trial for trial in self._trials if trial.open]:
-            trial = min(worth, key=lambda trial: trial.rank(now))
-            if not trial.calls or trial.leg.upstream.retries.take():
-                return trial
-            self._trials.remove(trial)
-        return None
+        return again or self._trials.next()
 
-    async def _hedged(self, trial: Trial) -> tuple[Call, Leg] | None:
+    async def _hedged(self, trial: Trial[Leg]) -> tuple[Call, Leg] | None:
         """Ask, perhaps another one beside it; None where somebody has to be asked again."""
         after, sink = trial.leg.hedge_after, self._message.sink
-        if after is None or self._left <= 1:
+        if after is None or self._trials.left <= 1:
             return await self._try(trial, sink)
         race = Race[tuple[Call, Leg] | None](self._clock, sink)
         return await race.run(partial(self._try, trial), after=after, second=partial(self._beside, trial))
 
-    def _beside(self, trial: Trial) -> Ask[tuple[Call, Leg] | None] | None:
-        """Return who is asked beside ``trial``; None where nobody could begin at once, or is worth a repeated call."""
-        now = self._clock.time()
-        others = [other for other in self._trials if other is not trial] or [trial]
-        other = min(others, key=lambda other: other.rank(now))
-        repeated = other.calls > 0 or other is trial
-        if not other.ready(now) or (repeated and not other.leg.upstream.retries.take()):
-            return None
-        return partial(self._try, other)
+    def _beside(self, trial: Trial[Leg]) -> Ask[tuple[Call, Leg] | None] | None:
+        other = self._trials.beside(trial)
+        return None if other is None else partial(self._try, other)
 
-    async def _try(self, trial: Trial, sink: ProgressSink | None) -> tuple[Call, Leg] | None:
+    async def _try(self, trial: Trial[Leg], sink: ProgressSink | None) -> tuple[Call, Leg] | None:
         """Ask this one; None where somebody has to be asked again."""
         try:
             call = await self._ask(trial, sink)
@@ -175,7 +157,7 @@ class Course:
             return None
         return None if call is None else (call, trial.leg)
 
-    async def _ask(self, trial: Trial, sink: ProgressSink | None) -> Call | None:
+    async def _ask(self, trial: Trial[Leg], sink: ProgressSink | None) -> Call | None:
         """Wait for a place and make the call; None where the target's breaker has opened meanwhile."""
         request = trial.leg.request(self._message.request)
         lane = trial.leg.upstream.lane
@@ -193,7 +175,7 @@ class Course:
         finally:
             lane.leave()
 
-    async def _enter(self, trial: Trial) -> Ticket:
+    async def _enter(self, trial: Trial[Leg]) -> Ticket:
         """Wait for room in the target's rate limit, and then for a place at its provider."""
         lane, window, tenant = trial.leg.upstream.lane, trial.health.window, self._message.tenant
         if lane.free and window.unlimited:
@@ -204,17 +186,12 @@ class Course:
             await lane.enter(tenant)
             return sent
 
-    async def _call(self, trial: Trial, ticket: int, message: Complete, sent: Ticket, bill: Bill) -> Call:
-        leg, good = trial.leg, None
-        self._number += 1
-        self._left -= 1
-        if not trial.calls:
-            leg.upstream.retries.called()
-        trial.calls += 1
+    async def _call(self, trial: Trial[Leg], ticket: int, message: Complete, sent: Ticket, bill: Bill) -> Call:
+        good = None
         call = Call(
-            leg,
+            trial.leg,
             message,
-            number=self._number,
+            number=self._trials.called(trial),
             commons=self._commons,
             validator=self._validator,
             bill=bill,
@@ -231,23 +208,16 @@ class Course:
             trial.health.breaker.leave(ticket, good=good)
         return call
 
-    def _judged(self, trial: Trial, sent: Ticket, error: ProviderError) -> bool | None:
-        """Say what a failure tells of the target: not good, or nothing, since the request itself may be the reason.
-
-        A whole answer is a good call, also where it does not match.
-        """
+    def _judged(self, trial: Trial[Leg], sent: Ticket, error: ProviderError) -> bool | None:
+        """Say what a failure tells of the target. A whole answer is a good call, also where it does not match."""
         if isinstance(error, SchemaMismatch):
             return True
-        wait, limited = error.retry_after, error.code == "provider_rate_limited"
         if isinstance(error, Refusal):
-            trial.health.window.heard(sent, error.limits, refused=limited, retry_after=wait)
-        if wait is None and limited:
-            wait = COOL_DOWN
-        if wait is not None:
-            trial.health.cools_until = self._clock.time() + wait
-        return False if error.code in FAULTS else None
+            limited = error.code == "provider_rate_limited"
+            trial.health.window.heard(sent, error.limits, refused=limited, retry_after=error.retry_after)
+        return self._trials.judged(trial, error)
 
-    def _restarts(self, trial: Trial, error: TidegateError) -> bool:
+    def _restarts(self, trial: Trial[Leg], error: TidegateError) -> bool:
         """Decide, after a failure with content or a wrong answer, whether the answer begins anew."""
         if isinstance(error, SchemaMismatch):
             self._continues = self._repairs(trial, error)
@@ -255,28 +225,16 @@ class Course:
         self._continues = self._message.restart and isinstance(error, ProviderError) and self._goes_on(trial, error)
         return self._continues
 
-    def _repairs(self, trial: Trial, error: SchemaMismatch) -> bool:
+    def _repairs(self, trial: Trial[Leg], error: SchemaMismatch) -> bool:
         """Decide whether the target gets its wrong answer back; then it is asked next."""
         message = self._message
-        if not message.repair or not error.raw.strip() or self._left <= 0 or self._clock.time() >= self._deadline:
+        over = self._trials.left <= 0 or self._clock.time() >= self._deadline
+        if over or not message.repair or not error.raw.strip():
             return False
         self._message = msgspec.structs.replace(message, request=repairing(message.request, error), repair=False)
         self._size.replace(self._message.request)
         self._again = trial
         return True
 
-    def _goes_on(self, trial: Trial, error: TidegateError) -> bool:
-        """Say whether anybody may be asked after this failure, and when this target may."""
-        if self._left <= 0 or error.code in FINAL:
-            return False
-        now = self._clock.time()
-        delay = self._commons.retry.delay(trial.calls, error, self._deadline - now) if trial.calls else None
-        if delay is not None:
-            trial.due = now + delay
-        elif trial in self._trials:
-            self._trials.remove(trial)
-        return bool(self._trials)
-
-    def _unavailable(self) -> ProviderError:
-        waits = [wait for trial in self._trials if (wait := trial.health.breaker.wait) is not None]
-        return ProviderError(code="provider_unavailable", retry_after=min(waits, default=PROBED))
+    def _goes_on(self, trial: Trial[Leg], error: TidegateError) -> bool:
+        return error.code not in FINAL and self._trials.goes_on(trial, error)

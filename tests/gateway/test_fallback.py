@@ -8,7 +8,7 @@ import pytest
 
 from actors.llm_gateway.breaker import IN_A_ROW, REST
 from actors.llm_gateway.budget import BURST
-from actors.llm_gateway.fallback import COOL_DOWN
+from actors.llm_gateway.trial import COOL_DOWN
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Cut, End, Fault, Reply, Say, ScriptedUpstream, Stall, Wait, refuse, say
