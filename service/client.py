@@ -1,4 +1,4 @@
-"""A client that stays with a request: it submits, follows, and comes back by itself where it had been cut off.
+"""A client that stays: it submits, follows, publishes, listens, and comes back by itself where it had been cut off.
 
 ::
 
@@ -6,6 +6,8 @@
         receipt = await client.submit(SubmitBody(messages=(ChatMessage(role="user", content="hello"),)))
         async for event in client.follow(receipt.request_id):
             ...                                        # Update, Update, …, Finished
+        async for heard in client.listen("room:7"):
+            ...                                        # Message, Presence, or Gap where some are missing
 
 What fails raises what the server said, as a ``TidegateError`` of the same code.
 """
@@ -13,26 +15,27 @@ What fails raises what the server said, as a ``TidegateError`` of the same code.
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Final, Self, TypeVar
-from urllib.parse import quote
+from typing import Any, Final, Self, TypeVar
+from urllib.parse import quote, urlencode
 from weakref import WeakSet
 
-import aiohttp
 import msgspec
 
 from protocol import ids
 from protocol.errors import ConfigurationError
 from protocol.events import Position
+from protocol.hub import Mode
 from protocol.requests import RequestState, Status, SubmitBody
-from service.backoff import Backoff, cause_of
-from service.client_frames import failure_of_body
-from service.following import Following, FollowingSocket
+from service.backoff import Backoff
+from service.client_frames import Member
+from service.endpoint import Endpoint, Key
+from service.following import Following
+from service.history import History, Page
+from service.listening import Listening
+from service.subscription import Subscription
 
 PATIENCE: Final = 60.0  # seconds without any progress after which following ends
 CALL_PATIENCE: Final = 5.0  # seconds for which a call is tried, and the first connection of a follower
-CALL_TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0)  # seconds for one attempt
-REFUSED: Final = 400
-BEHIND_A_PROXY: Final = frozenset({502, 503, 504})  # statuses that a proxy sends while the service is away
 
 T = TypeVar("T")
 
@@ -51,12 +54,21 @@ class _State(RequestState, frozen=True):
     core_result: msgspec.Raw
 
 
+class _Published(msgspec.Struct, frozen=True):
+    position: Position
+
+
+class _Members(msgspec.Struct, frozen=True):
+    members: tuple[Member, ...]
+
+
 class Client:
     """Talks to one service. Use it as an async context manager; leaving it leaves whatever it follows.
 
     Args:
         url: where the service is.
-        key: the API key; empty for none.
+        key: an API key or a token; empty for none; or a function, sync or async, that returns one. It is asked at each
+            call and connection, so that a token that has expired is replaced, and what it raises is raised.
         patience: seconds without any progress after which a follower gives up.
         call_patience: seconds for which a call is tried again, and a follower's first connection.
         base: the longest first wait before trying again, in seconds; it doubles up to 8 s.
@@ -71,7 +83,7 @@ class Client:
         self,
         url: str,
         *,
-        key: str = "",
+        key: Key = "",
         patience: float = PATIENCE,
         call_patience: float = CALL_PATIENCE,
         base: float = 0.25,
@@ -81,29 +93,29 @@ class Client:
         if not url.startswith(("http://", "https://")):
             raise ConfigurationError(f"the address of the service begins with http:// or https://, got {url[:80]!r}")
         self._url = url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._key = key
         self._patience = patience
         self._call_patience = call_patience
         self._base = base
         self._sleep = sleep
         self._notice = notice
-        self._session: aiohttp.ClientSession | None = None
-        self._followings: WeakSet[Following] = WeakSet()
+        self._endpoint: Endpoint | None = None
+        self._subscriptions: WeakSet[Subscription[Any]] = WeakSet()
 
     async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(
-            headers=self._headers, timeout=aiohttp.ClientTimeout(total=None), ws_response_class=FollowingSocket
-        )
+        self._endpoint = Endpoint(self._url, self._key)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for following in tuple(self._followings):
-            await following.aclose()
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        for subscription in tuple(self._subscriptions):
+            await subscription.aclose()
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            await endpoint.close()
+
+    # -------------------------------------------------------------------------------------------------------- requests
 
     async def submit(self, body: SubmitBody, *, idempotency_key: str = "") -> Receipt:
         """Submit a request. Tried again where the connection fails: the key makes it one request all the same.
@@ -115,17 +127,20 @@ class Client:
         answer = await self._call("POST", "/api/requests", body=msgspec.json.encode(body), headers=headers)
         return self._decode(answer, Receipt)
 
-    def follow(self, request_id: str, *, after: Position | None = None) -> Following:
-        """Return the request's answer, to iterate over: from its beginning, or from what comes after a position."""
+    def follow(self, request_id: str, *, after: Position | None = None, mode: Mode | None = None) -> Following:
+        """Return the request's answer, to iterate over: from its beginning, or from what comes after a position.
+
+        ``mode`` says how it begins: ``snapshot``, ``live`` or ``replay``, as ``Following`` has them.
+        """
         following = Following(
-            self._open_session(),
-            self._url,
+            self._entered(),
             request_id,
             after=after,
+            mode=mode,
             first=self._backoff(self._call_patience),
             later=self._backoff(self._patience),
         )
-        self._followings.add(following)
+        self._subscriptions.add(following)
         return following
 
     async def state(self, request_id: str) -> RequestState:
@@ -137,27 +152,69 @@ class Client:
         path = f"/api/requests/{quote(request_id, safe='')}/cancel"
         return self._state(await self._call("POST", path))
 
+    # -------------------------------------------------------------------------------------------------------- channels
+
+    async def publish(self, channel: str, event: str, data: object = None, *, key: str = "") -> Position:
+        """Publish JSON to a channel, and return where it is. Tried again with the same key, so it is one message.
+
+        Raises:
+            TidegateError: what the service said; ``Unreachable`` where it did not answer.
+        """
+        body = msgspec.json.encode({"event": event, "data": data, "key": key or ids.ulid()})
+        path = f"/api/channels/{quote(channel, safe='')}/publish"
+        answer = await self._call("POST", path, body=body, headers={"Content-Type": "application/json"})
+        return self._decode(answer, _Published).position
+
+    def listen(
+        self,
+        channel: str,
+        *,
+        after: Position | None = None,
+        presence: bool = False,
+        member: object = None,
+        client: str = "",
+    ) -> Listening:
+        """Return a channel, to iterate over: what is published from now on, or after a position.
+
+        With ``presence`` it also says who is there; with ``member``, what the others see of us, we are too. See
+        ``Listening``.
+        """
+        listening = Listening(
+            self._entered(),
+            channel,
+            after=after,
+            presence=presence,
+            member=member,
+            client=client,
+            first=self._backoff(self._call_patience),
+            later=self._backoff(self._patience),
+        )
+        self._subscriptions.add(listening)
+        return listening
+
+    async def presence(self, channel: str) -> tuple[Member, ...]:
+        """Return who is in a channel, in the order in which they came; raises as ``publish`` does."""
+        answer = await self._call("GET", f"/api/channels/{quote(channel, safe='')}/presence")
+        return self._decode(answer, _Members).members
+
+    async def history(self, channel: str, *, after: Position | None = None, limit: int = 100) -> Page:
+        """Return what a channel holds, or what it holds after a position: up to ``limit`` messages.
+
+        Raises:
+            UnrecoverablePosition: not all that follows ``after`` is held.
+            TidegateError: as ``publish`` raises.
+        """
+        query = {"limit": str(limit)} | ({} if after is None else {"after": str(after)})
+        answer = await self._call("GET", f"/api/channels/{quote(channel, safe='')}/history?{urlencode(query)}")
+        return self._decode(answer, History).page()
+
+    # -------------------------------------------------------------------------------------------------------- the rest
+
     async def _call(
         self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> bytes:
-        session, backoff = self._open_session(), self._backoff(self._call_patience)
-        while True:
-            try:
-                async with session.request(
-                    method, self._url + path, data=body, headers=headers, timeout=CALL_TIMEOUT
-                ) as response:
-                    status, answer = response.status, await response.read()
-            except aiohttp.InvalidURL:
-                raise ConfigurationError(f"{self._url[:80]!r} is no address") from None
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                await backoff.wait(f"{self._url} does not answer ({cause_of(error)})")
-                continue
-            if status < REFUSED:
-                return answer
-            failure = failure_of_body(status, answer)
-            if status not in BEHIND_A_PROXY or not failure.problem.temporary:
-                raise failure
-            await backoff.wait(f"{self._url}: {failure.detail}", failure.retry_after)
+        backoff = self._backoff(self._call_patience)
+        return await self._entered().call(method, path, backoff, body=body, headers=headers)
 
     def _state(self, answer: bytes) -> RequestState:
         state = self._decode(answer, _State)
@@ -172,7 +229,7 @@ class Client:
     def _backoff(self, patience: float) -> Backoff:
         return Backoff(patience, base=self._base, sleep=self._sleep, notice=self._notice)
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
+    def _entered(self) -> Endpoint:
+        if self._endpoint is None:
             raise RuntimeError("enter the client first: `async with Client(...) as client`")
-        return self._session
+        return self._endpoint

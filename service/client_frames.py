@@ -1,12 +1,12 @@
 """What a client reads: the socket's frames, and failures as they were raised on the other side."""
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from protocol import errors
 from protocol.errors import PROBLEMS, FieldError, TidegateError
-from protocol.llm import Usage
+from protocol.llm import ReasoningPart, Usage
 
 NO_RETURN: Final = range(4500, 4600)  # close codes after which a client does not come back
 _STATUS_CODES: Final = {401: "unauthenticated", 403: "forbidden", 404: "not_found", 413: "body_too_large"}
@@ -22,6 +22,7 @@ _CLASSES: Final[dict[str, type[TidegateError]]] = {
         errors.TryAgainLater,
         errors.Overloaded,
         errors.ShuttingDown,
+        errors.BudgetExceeded,
         errors.ProviderError,
         errors.SchemaMismatch,
         errors.DeadlineExceeded,
@@ -48,23 +49,73 @@ class AttemptFailedData(_Wire, frozen=True):
     restart: bool = False
 
 
-class FrameData(_Wire, frozen=True):
-    """The ``data`` of any frame: each kind of frame fills its own fields."""
+class Piece(_Wire, frozen=True):
+    """A piece of a tool call: the first piece of call ``index`` has its id and name, each adds to its arguments."""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class Content(_Wire, frozen=True):
+    """The ``data`` of an ``update`` of a request."""
 
     delta: str = ""
     text: str = ""
+    reasoning: str = ""
+    tool_call: Piece | None = None
+    tool_calls: tuple[Piece, ...] = ()
     partial: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     attempt_failed: AttemptFailedData | None = None
+
+
+class Whole(_Wire, frozen=True):
+    """The ``data`` of a ``complete``."""
+
     core_result: msgspec.Raw = msgspec.Raw(b"null")
     finish_reason: str = "stop"
     usage: Usage = Usage()
-    epoch: str = ""
+    reasoning: tuple[ReasoningPart, ...] = ()
+
+
+class Acknowledged(_Wire, frozen=True):
+    """The ``data`` of the ``ack`` to a subscription: where the log or the channel is."""
+
+    epoch: str
     offset: int = 0
     state: str = "running"
     recovered: bool = True
+
+
+class Dismissed(_Wire, frozen=True):
+    """The ``data`` of a ``disconnect``."""
+
     reason: str = ""
     reconnect: bool = True
     delay_ms: int | None = None
+
+
+class Member(_Wire, frozen=True):
+    """Somebody who is in a channel.
+
+    Attributes:
+        user: who it is; empty for nobody in particular.
+        client: at which of the user's clients.
+        info: what it says of itself: JSON.
+    """
+
+    user: str = ""
+    client: str = ""
+    info: Any = None
+
+
+class Coming(_Wire, frozen=True):
+    """The ``data`` of a ``presence``, and of the ``ack`` to one."""
+
+    action: str = "state"
+    member: Member | None = None
+    members: tuple[Member, ...] = ()
 
 
 class FailureData(_Wire, frozen=True):
@@ -79,21 +130,28 @@ class FailureData(_Wire, frozen=True):
 
 
 class Frame(_Wire, frozen=True):
-    """A frame from the service."""
+    """A frame from the service; what its ``data`` is, its type says."""
 
     type: str
     id: int | str | None = None
     request_id: str = ""
+    channel: str = ""
+    event: str = ""
     first: int | None = msgspec.field(default=None, name="from")
     offset: int = 0
     epoch: str = ""
     snapshot: bool = False
-    data: FrameData = FrameData()
+    data: msgspec.Raw = msgspec.Raw(b"{}")
     error: FailureData = FailureData()
     terminal: bool = False
 
 
 decode_frame: Final = msgspec.json.Decoder(Frame).decode
+decode_content: Final = msgspec.json.Decoder(Content).decode
+decode_whole: Final = msgspec.json.Decoder(Whole).decode
+decode_acknowledged: Final = msgspec.json.Decoder(Acknowledged).decode
+decode_dismissed: Final = msgspec.json.Decoder(Dismissed).decode
+decode_coming: Final = msgspec.json.Decoder(Coming).decode
 _decode_failure: Final = msgspec.json.Decoder(FailureData).decode
 
 

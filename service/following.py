@@ -1,33 +1,26 @@
 """Following one request over the socket: leaving out nothing and repeating nothing, however often it is cut off."""
 
-import asyncio
-import time
-from types import TracebackType
-from typing import Final, NoReturn, Self
+from typing import Final
 
-import aiohttp
 import msgspec
 
-from protocol.errors import PROBLEMS, ConfigurationError, RequestCancelled, ShuttingDown, TidegateError
+from protocol.errors import PROBLEMS, RequestCancelled, TidegateError
 from protocol.events import Position
-from protocol.llm import Usage
-from service.backoff import Backoff, cause_of
+from protocol.hub import Mode
+from protocol.llm import ReasoningPart, Usage
+from service.backoff import Backoff
 from service.client_frames import (
-    NO_RETURN,
+    Acknowledged,
+    Content,
     Frame,
-    FrameData,
-    decode_frame,
+    Piece,
+    decode_content,
+    decode_whole,
     failure_of,
-    failure_of_close,
-    failure_of_status,
 )
+from service.endpoint import Endpoint, LostError
+from service.subscription import SUBSCRIBE, Subscription
 
-HEARTBEAT: Final = 20.0  # seconds between pings; a service that is silent for half of it more is gone
-CONNECT_TIMEOUT: Final = 10.0  # seconds until the subscription is acknowledged
-STEADY: Final = 10.0  # seconds after which a connection counts as a success, whatever came over it
-CLOSE_TIMEOUT: Final = aiohttp.ClientWSTimeout(ws_close=1.0)  # seconds for the other side's farewell
-MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
-_SUBSCRIBE: Final = 1  # the id of the one frame that asks for an answer
 _OVER: Final = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -37,12 +30,17 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         position: where this leads to: ``follow(…, after=position)`` goes on from here.
         text: the text that is new.
-        replaces: whether ``text`` takes the place of all the text so far.
+        reasoning: what is new of the model's reasoning, where it shows any.
+        tool_calls: pieces of tool calls, in order: the first piece of call ``index`` has its id and name, each one adds
+            to its ``arguments``.
+        replaces: whether these three take the place of all there was so far.
         partial: the JSON value so far, where the request asks for it and this update has it.
     """
 
     position: Position
     text: str = ""
+    reasoning: str = ""
+    tool_calls: tuple[Piece, ...] = ()
     replaces: bool = False
     partial: msgspec.Raw | None = None
 
@@ -55,228 +53,117 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
         result: the validated JSON where a schema was given, otherwise ``{"text": …, "toolCalls": […]}``.
         finish_reason: why the model stopped.
         usage: tokens.
+        reasoning: what the model thought, to be given back to it in front of the answer's text.
     """
 
     position: Position
     result: msgspec.Raw
     finish_reason: str
     usage: Usage
+    reasoning: tuple[ReasoningPart, ...] = ()
 
 
-class FollowingSocket(aiohttp.ClientWebSocketResponse):
-    """A socket that gives its connection back also when the other side has reset it."""
-
-    async def close(self, *, code: int = aiohttp.WSCloseCode.OK, message: bytes = b"") -> bool:
-        """Say goodbye where somebody is left to hear it, and let go."""
-        try:
-            return await super().close(code=code, message=message)
-        finally:
-            self._response.close()
-
-
-class _LostError(Exception):
-    """The connection is of no more use; ``delay`` is what the server asks to wait, in seconds."""
-
-    def __init__(self, reason: str, delay: float | None = None) -> None:
-        self.delay = delay
-        super().__init__(reason)
-
-
-class Following:
+class Following(Subscription[Update | Finished]):
     """One request's answer, to iterate over: any number of ``Update``, then one ``Finished``.
 
-    A request that does not become whole raises what ended it. The connection is made at the first step, and made again
-    from the last position whenever it is lost. After ``aclose`` (or ``async with``) nothing is left open; the request
-    goes on all the same.
+    A request that does not become whole raises what ended it. Leaving it leaves the request running.
 
-    Attributes:
-        position: up to where everything has been given; None before the first connection.
+    Args:
+        endpoint: where the service is.
+        request_id: what is followed.
+        after: the exclusive position to begin at; None for the beginning.
+        mode: how to begin: with one ``snapshot`` of all so far, or ``live``, with what comes; or ``replay``, each entry
+            by itself, also later on, which raises ``UnrecoverablePosition`` where they are no longer held. None for
+            each entry, or a snapshot where they are not.
+        first: waits until the first connection.
+        later: waits from then on.
     """
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
-        url: str,
+        endpoint: Endpoint,
         request_id: str,
         *,
         after: Position | None,
+        mode: Mode | None = None,
         first: Backoff,
         later: Backoff,
     ) -> None:
-        self.position = after
-        self._session = session
-        self._url = url + "/ws"
+        super().__init__(endpoint, after=after, first=first, later=later)
         self._request_id = request_id
-        self._backoff = first
-        self._later = later
-        self._socket: aiohttp.ClientWebSocketResponse | None = None
-        self._since = 0.0
-        self._void = False
-        self._ended = False
+        self._mode = mode
 
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Update | Finished:
-        """Wait for what comes next.
-
-        Raises:
-            TidegateError: what ended the request; or ``Unreachable``, when there was no progress for too long.
-        """
-        try:
-            while not self._ended:
-                try:
-                    event = self._take(await self._receive())
-                except _LostError as lost:
-                    await self._pause(lost)
-                else:
-                    if event is not None:
-                        self._backoff.success()
-                        return event
-        except TidegateError:
-            self._ended = True
-            raise
-        finally:
-            await self._leave_at_end()
-        raise StopAsyncIteration
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
-        """Leave. The request goes on, and a later iteration goes on from the last position."""
-        socket, self._socket = self._socket, None
-        if socket is not None:
-            await socket.close()
-
-    # -------------------------------------------------------------------------------------------------- the connection
-
-    async def _leave_at_end(self) -> None:
-        if self._ended:
-            await self.aclose()
-
-    async def _pause(self, lost: _LostError) -> None:
-        if self._socket is not None and time.monotonic() - self._since > STEADY:
-            self._backoff.success()
-        await self.aclose()
-        await self._backoff.wait(str(lost), lost.delay)
-
-    async def _receive(self) -> Frame:
-        if self._socket is None:
-            try:
-                async with asyncio.timeout(CONNECT_TIMEOUT):
-                    return await self._connect()
-            except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                raise _LostError(f"{self._url} does not answer ({cause_of(error)})") from error
-        return await self._read(self._socket)
-
-    async def _connect(self) -> Frame:
-        try:
-            socket = await self._session.ws_connect(
-                self._url, heartbeat=HEARTBEAT, max_msg_size=MAX_FRAME_BYTES, timeout=CLOSE_TIMEOUT
-            )
-        except aiohttp.InvalidURL:
-            raise ConfigurationError(f"{self._url[:80]!r} is no address") from None
-        except aiohttp.WSServerHandshakeError as error:
-            failure = failure_of_status(error.status)
-            if failure.problem.temporary:
-                raise _LostError(failure.detail) from None
-            raise failure from None
-        self._socket = socket
-        subscribe: dict[str, object] = {"type": "subscribe", "id": _SUBSCRIBE, "requestId": self._request_id}
+    def _frames(self) -> tuple[dict[str, object]]:
+        subscribe: dict[str, object] = {"type": "subscribe", "id": SUBSCRIBE, "requestId": self._request_id}
         if self.position is not None:
-            subscribe["after"] = {"epoch": self.position.epoch, "offset": self.position.offset}
-        await socket.send_str(msgspec.json.encode(subscribe).decode())
-        while True:
-            frame = await self._read(socket)
-            if frame.type in {"ack", "error", "disconnect"}:
-                return frame
+            subscribe["after"] = self.position
+        if self._mode is not None:
+            subscribe["mode"] = self._mode
+        return (subscribe,)
 
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> Frame:
-        message = await socket.receive()
-        if message.type is aiohttp.WSMsgType.TEXT:
-            try:
-                return decode_frame(message.data)
-            except (msgspec.DecodeError, RecursionError) as error:
-                raise _LostError(f"{self._url} sent what is no frame") from error
-        code = socket.close_code or 0
-        if code in NO_RETURN:
-            raise failure_of_close(code)
-        raise _LostError(f"the connection was lost ({code or 'no close code'})")
+    def _acknowledged(self, ack: Acknowledged) -> None:
+        over = ack.state in _OVER
+        if self._mode == "live":
+            self.position = Position(ack.epoch, ack.offset - over)
+        elif self.position is None:
+            self.position = Position(ack.epoch, 0)
+        elif not ack.recovered or self.position.epoch != ack.epoch:
+            self.position = Position(ack.epoch, 0)
+            self._torn = True
+        elif over and ack.offset <= self.position.offset:
+            self._ended = True
+        if self._mode != "replay":
+            self._mode = None
 
-    # ------------------------------------------------------------------------------------------------------ the frames
+    def _forget(self) -> bool:
+        return self._mode != "replay" and super()._forget()
 
-    def _take(self, frame: Frame) -> Update | Finished | None:
-        """Return what is new in a frame; None for one that says nothing new of the answer."""
-        if frame.type == "ack":
-            self._acknowledged(frame.data)
-            return None
-        if frame.type == "disconnect":
-            self._dismissed(frame.data)
-        if frame.type == "error" and not frame.terminal:
-            self._refused(frame)
+    def _heard(self, frame: Frame) -> Update | Finished | None:
         if frame.type not in {"update", "complete", "error"} or frame.request_id != self._request_id:
             return None
-        return self._content(frame)
-
-    def _acknowledged(self, data: FrameData) -> None:
-        self._backoff = self._later
-        self._since = time.monotonic()
-        if self.position is None:
-            self.position = Position(data.epoch, 0)
-        elif not data.recovered or self.position.epoch != data.epoch:
-            self.position = Position(data.epoch, 0)
-            self._void = True
-        elif data.state in _OVER and data.offset <= self.position.offset:
-            self._ended = True
-
-    def _dismissed(self, data: FrameData) -> NoReturn:
-        if not data.reconnect:
-            raise ShuttingDown(f"the service dismissed this client: {data.reason}")
-        delay = None if data.delay_ms is None else max(0.0, data.delay_ms / 1000)
-        raise _LostError(f"the service asked to reconnect ({data.reason})", delay)
-
-    def _refused(self, frame: Frame) -> NoReturn:
-        """The subscription, or a frame of ours, was not accepted."""
-        failure = failure_of(frame.error)
-        if failure.code == "unrecoverable_position" and self.position is not None:
-            self.position = None
-            self._void = True
-            raise _LostError(failure.detail)
-        if failure.problem.temporary:
-            raise _LostError(failure.detail, failure.retry_after)
-        raise failure
-
-    def _content(self, frame: Frame) -> Update | Finished | None:
-        position, data = self.position, frame.data
+        position = self.position
         if position is None:
-            raise _LostError("a frame came before the acknowledgement")
+            raise LostError("a frame came before the acknowledgement")
         if frame.snapshot:
-            self._void = False
+            self._torn = False
             self.position = Position(frame.epoch or position.epoch, frame.offset)
-            return Update(position=self.position, text=data.text, replaces=True, partial=data.partial or None)
+            return _update(decode_content(frame.data), self.position, replaces=True)
         if frame.offset <= position.offset:
             return None
         first = frame.offset if frame.first is None else frame.first
         if first != position.offset + 1:
-            raise _LostError(f"after offset {position.offset} came {first}")
+            raise LostError(f"after offset {position.offset} came {first}")
         self.position = Position(position.epoch, frame.offset)
+        return self._content(frame, self.position)
+
+    def _content(self, frame: Frame, position: Position) -> Update | Finished:
         if frame.type == "error":
-            self._ended = True
             raise _ended_by(frame)
         if frame.type == "complete":
+            whole = decode_whole(frame.data)
             self._ended = True
             return Finished(
-                position=self.position, result=data.core_result, finish_reason=data.finish_reason, usage=data.usage
+                position=position,
+                result=whole.core_result,
+                finish_reason=whole.finish_reason,
+                usage=whole.usage,
+                reasoning=whole.reasoning,
             )
-        replaces = self._void or (data.attempt_failed is not None and data.attempt_failed.restart)
-        self._void = False
-        return Update(position=self.position, text=data.delta, replaces=replaces, partial=data.partial or None)
+        content = decode_content(frame.data)
+        replaces = self._torn or (content.attempt_failed is not None and content.attempt_failed.restart)
+        self._torn = False
+        return _update(content, position, replaces=replaces)
+
+
+def _update(content: Content, position: Position, *, replaces: bool) -> Update:
+    return Update(
+        position=position,
+        text=content.text or content.delta,
+        reasoning=content.reasoning,
+        tool_calls=content.tool_calls or (() if content.tool_call is None else (content.tool_call,)),
+        replaces=replaces,
+        partial=content.partial or None,
+    )
 
 
 def _ended_by(frame: Frame) -> TidegateError:
