@@ -20,7 +20,7 @@ from actors.request_state import Cancel, RequestStateActor, Start, failure
 from actors.request_store import RequestStore
 from actors.request_stream import RequestStream
 from actors.run_table import RunTable
-from actors.runtime import Actor, Deferred, Keyed, Promise, Ref, handles
+from actors.runtime import Actor, Deferred, Keyed, Promise, Ref, Timer, handles
 from protocol import ids, spans
 from protocol.cache import CachedLog, CacheGet, CachePut
 from protocol.errors import (
@@ -131,6 +131,7 @@ class RequestRouter(Actor[RouterMessage]):
         self._ring_bytes = ring_bytes
         self._max_requests = max_requests
         self._grace = abandon_grace
+        self._unfollowed: dict[str, Timer] = {}  # by request id: those that are given up when their time is over
         self._store = RequestStore(ttl=ttl, max_requests=max_requests, max_bytes=max_bytes)
         self._runs = RunTable(self._store)
         self._models: set[str] = set()
@@ -228,6 +229,7 @@ class RequestRouter(Actor[RouterMessage]):
     @handles(Abandoned)
     async def abandoned(self, message: Abandoned) -> None:
         """Give a request up, unless somebody follows it again."""
+        self._unfollowed.pop(message.request_id, None)
         record = self._store.get(message.request_id, message.tenant)
         if record is not None and not record.stream.followers:
             self._leave(record, Cancelled(reason="abandoned"))
@@ -368,13 +370,16 @@ class RequestRouter(Actor[RouterMessage]):
         return record
 
     def _followers_changed(self, tenant: str, request_id: str, count: int) -> None:
-        """Wait for the grace period before giving up a request that nobody follows.
+        """Wait for the grace period before giving up a request that nobody follows; all of it, each time.
 
         A service with so many timers that there is no room for this one lets the request finish.
         """
+        timer = self._unfollowed.pop(request_id, None)
+        if timer is not None:
+            timer.cancel()
         if count == 0:
             with suppress(Overloaded, ActorStopped):
-                self.schedule(self._grace, Abandoned(request_id, tenant))
+                self._unfollowed[request_id] = self.schedule(self._grace, Abandoned(request_id, tenant))
 
     def _new_actor(self, key: str) -> RequestStateActor:
         return RequestStateActor(self._runs[key], gateway=self._gateway, cache=self._cache, on_end=self._runs.ended)

@@ -280,6 +280,20 @@ async def test_an_abandoned_request_is_cancelled_after_a_grace_where_it_asked_fo
     assert isinstance((await read(kept.handle.stream))[1], Cancelled)
 
 
+async def test_who_leaves_again_gives_all_of_the_grace_again(bench: Bench) -> None:
+    """A reader that comes and goes, as one that polls does, is not taken at its word of the time before."""
+    kept = await bench.submit(on_abandon="cancel")
+    call = await bench.call()
+    for _ in range(5):
+        await bench.system.advance(9)
+        async with Follower(kept.handle.stream) as follower:
+            await follower.next()
+    await bench.system.advance(9)
+    assert not call.cancelled.is_set()
+    await bench.system.advance(2)
+    await call.cancelled.wait()
+
+
 async def test_a_failure_is_the_end_and_is_not_cached(bench: Bench) -> None:
     """A failed run has one terminal entry with its code; the next request tries anew."""
     kept = await bench.submit()
