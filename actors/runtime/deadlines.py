@@ -6,7 +6,7 @@ from actors.runtime.clock import Clock, Handle
 from actors.runtime.envelope import Envelope
 from protocol.errors import AskTimeout
 
-PROMPT: Final = 0.01  # seconds: an ask answered sooner than this never costs a timer
+PROMPT: Final = 0.25  # seconds: an ask answered sooner than this never costs a timer
 
 
 class Deadlines:

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 from opentelemetry.trace import (
+    NoOpTracer,
     NoOpTracerProvider,
     ProxyTracerProvider,
     Tracer,
@@ -90,6 +91,8 @@ class System:
         loop = asyncio.get_running_loop()
         provider = self._tracer_provider or get_tracer_provider()
         tracing = not isinstance(provider, ProxyTracerProvider | NoOpTracerProvider)
+        if not tracing:
+            self._tracer = NoOpTracer()
         self._core = Core(loop, self._clock or loop, self._tracer, tracing, self._on_escalate)
         self._open = True
         return self
