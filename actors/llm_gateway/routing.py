@@ -36,8 +36,7 @@ class Leg:
         own = None if target is None else target.first_token_timeout
         self.first_token = own or upstream.provider.deadlines.first_token
         self.hedge_after = hedge_after
-        given = {} if target is None else {name: getattr(target, name) for name in OPTIONS}
-        self._options = {name: value for name, value in given.items() if value is not None}
+        self._options = {} if target is None else _options(target)
         self._stop = () if target is None else target.stop
 
     def request(self, request: ChatRequest) -> ChatRequest:
@@ -48,6 +47,11 @@ class Leg:
         if self._stop and not request.stop:
             added["stop"] = self._stop
         return msgspec.structs.replace(request, **added)
+
+
+def _options(target: Target) -> dict[str, Any]:
+    given = {name: getattr(target, name) for name in OPTIONS}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 class RoutingTable:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from yarl import URL
+
 from actors.llm_gateway.provider import Deadlines, State
 from actors.llm_gateway.wire.client import WireClient, WireStream
 from protocol.upstream import AnswerReader
@@ -79,7 +81,7 @@ class WiredProvider(OnWire):
         super().__init__(
             wire, models=models, default_model=default_model, deadlines=deadlines, name=name, price_id=price_id
         )
-        self._url = url
+        self._url = URL(url)
         self._credentials = credentials
 
     def _send(self, body: bytes, headers: Mapping[str, str], answer: AnswerReader) -> WireStream:

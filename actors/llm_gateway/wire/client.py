@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import lru_cache
 from types import TracebackType
 from typing import Final, Self
 
@@ -82,7 +83,7 @@ class WireClient:
         """
         if self._session is None:
             raise ProviderError(code="provider_unavailable")
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
+        timeout = _within(connect_timeout)
         sending = self._session.post(url, data=body, headers=headers, timeout=timeout, allow_redirects=False)
         return WireStream(sending, answer, framing(self._max_event_bytes), self._linger)
 
@@ -104,6 +105,11 @@ class WireClient:
         timer = asyncio.get_running_loop().call_later(LINGER, late)
         self._lingering.add(response)
         content.on_eof(gone)
+
+
+@lru_cache(maxsize=64)
+def _within(connect_timeout: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
 
 
 class WireStream:
