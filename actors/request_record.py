@@ -101,13 +101,15 @@ class RequestRecord:
 
     __slots__ = ("created", "delivery", "expires", "idempotency", "run", "source", "stream", "tenant", "trace_id")
 
-    def __init__(self, *, tenant: str, trace_id: str, delivery: Delivery, source: Source, run: Run) -> None:
+    def __init__(
+        self, *, tenant: str, trace_id: str, delivery: Delivery, source: Source, run: Run, stream: RequestStream
+    ) -> None:
         self.tenant = tenant
         self.trace_id = trace_id
         self.delivery = delivery
         self.source: Source = source
         self.run = run
-        self.stream = RequestStream("", run.log)
+        self.stream = stream
         self.created = time.time()
         self.expires = 0.0
         self.idempotency: tuple[str, str] | None = None

@@ -342,13 +342,17 @@ class RequestRouter(Actor[RouterMessage]):
             otel_context.detach(token)
 
     def _record(self, message: Submit, run: Run, source: Source, *, request_id: str = "") -> RequestRecord:
-        record = RequestRecord(
-            tenant=message.tenant, trace_id=message.trace_id, delivery=message.delivery, source=source, run=run
-        )
         abandons = message.delivery.on_abandon == "cancel"
         watch = partial(self._followers_changed, message.tenant) if abandons else None
-        record.stream = RequestStream(
-            request_id or ids.request_id(), run.log, on_followers=watch, partial=message.delivery.partial
+        record = RequestRecord(
+            tenant=message.tenant,
+            trace_id=message.trace_id,
+            delivery=message.delivery,
+            source=source,
+            run=run,
+            stream=RequestStream(
+                request_id or ids.request_id(), run.log, on_followers=watch, partial=message.delivery.partial
+            ),
         )
         trace.get_current_span().set_attribute(spans.SOURCE, source)
         key = message.idempotency_key

@@ -60,8 +60,8 @@ def record(*events: Event, max_bytes: int = 100_000, request: ChatRequest | None
     delivery = Delivery(echo=echo, metadata={"k": "v"})
     asked = request or ChatRequest(model="m", messages=(ChatMessage(role="user", content="hi"),))
     run = Run(key="req_1", fingerprint=b"", request=asked, delivery=delivery, log=log, span=INVALID_SPAN)
-    kept = RequestRecord(tenant="", trace_id="", delivery=delivery, source="upstream", run=run)
-    kept.stream = RequestStream("req_1", log)
+    stream = RequestStream("req_1", log)
+    kept = RequestRecord(tenant="", trace_id="", delivery=delivery, source="upstream", run=run, stream=stream)
     for event in events:
         log.append(event)
     kept.created, log.changed = 1.0, 2.0

@@ -35,9 +35,8 @@ def record_of(name: str, *, tenant: str = "", text: str = "") -> RequestRecord:
     log = EventLog()
     log.append(Started(model="m", created=1), Delta(text=text))
     run = Run(key=name, fingerprint=b"", request=HELLO, delivery=Delivery(), log=log, span=INVALID_SPAN)
-    record = RequestRecord(tenant=tenant, trace_id="", delivery=Delivery(), source="upstream", run=run)
-    record.stream = RequestStream(name, log)
-    return record
+    stream = RequestStream(name, log)
+    return RequestRecord(tenant=tenant, trace_id="", delivery=Delivery(), source="upstream", run=run, stream=stream)
 
 
 def end(store: RequestStore, record: RequestRecord) -> None:
