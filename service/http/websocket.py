@@ -118,6 +118,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     _check_origin(container, request)
     principal = _principal(container, request, call)
     writer = await response.prepare(request)
+    response.headers.clear()  # they have been sent, and would be kept for as long as the socket
     if request.transport is None:
         return response
     later = asyncio.get_running_loop().call_later

@@ -87,7 +87,7 @@ class Conversation:
         self._guard = guard
         self._arrived = arrived
         self._join = join
-        self._channels = ChannelTalk(container.hub, socket, guard)
+        self._channels: ChannelTalk | None = None
 
     async def run(self, request: web.Request, response: web.WebSocketResponse, drain: Drain) -> None:
         """Answer frames until either side leaves. What a client does not read, it may not ask for either."""
@@ -169,6 +169,8 @@ class Conversation:
             return
         principal = self._guard.principal
         if about_channel(frame):
+            if self._channels is None:
+                self._channels = ChannelTalk(self._container.hub, self._socket, self._guard)
             await self._channels.obey(frame)
             return
         check_scope(principal, "inference")

@@ -39,7 +39,7 @@ class Guard:
         self._later = later
         self._left = BURST
         self._seen = 0.0
-        self._bad: deque[float] = deque(maxlen=BAD_FRAMES)
+        self._bad: deque[float] | None = None  # most clients never need it, and it is larger than all the rest
         self._timer = None if principal is not None else later(AUTHENTICATE_TIMEOUT, self._out_of_time)
         if principal is not None:
             self._watch(principal)
@@ -89,8 +89,11 @@ class Guard:
 
     def misheard(self, now: float) -> None:
         """Count a frame that could not be read, or not be sent yet; one too many in a while closes the socket."""
-        self._bad.append(now)
-        if len(self._bad) == BAD_FRAMES and now - self._bad[0] < BAD_FRAMES_WINDOW:
+        bad = self._bad
+        if bad is None:
+            bad = self._bad = deque(maxlen=BAD_FRAMES)
+        bad.append(now)
+        if len(bad) == BAD_FRAMES and now - bad[0] < BAD_FRAMES_WINDOW:
             self._socket.close(PROBLEMS["invalid_request"].close, "bad request")
 
     def leave(self) -> None:
