@@ -10,6 +10,7 @@ from protocol.errors import AccessDenied, FieldError, InvalidRequest
 from protocol.events import Position
 from protocol.identity import ChannelRight
 from service.context import Call, call_of, container_of
+from service.http.answers import json_answer
 from service.http.bodies import decode, idempotency_key_of, read_json
 
 ACCEPTED: Final = 202
@@ -18,8 +19,6 @@ TIMEOUT: Final = 5.0  # seconds, beside what a publisher waits for acknowledgeme
 PAGE: Final = 100  # publications of a history, where the caller does not say
 MAX_ACK_TIMEOUT_MS: Final = 60_000
 BODY_BYTES: Final = 64 * 1024
-
-_encode: Final = msgspec.json.Encoder().encode
 
 
 class PublishBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -99,15 +98,15 @@ async def publish(request: web.Request) -> web.Response:
     published = await container.hub.ask(message, timeout=wait + TIMEOUT)
     answer = PublishAnswer(position=published.position, acknowledged=published.acknowledged if wait else None)
     if published.replayed:
-        return _json(answer, status=REPLAYED, headers={"Idempotent-Replayed": "true"})
-    return _json(answer, status=ACCEPTED)
+        return json_answer(answer, status=REPLAYED, headers={"Idempotent-Replayed": "true"})
+    return json_answer(answer, status=ACCEPTED)
 
 
 async def presence(request: web.Request) -> web.Response:
     """Return who is there."""
     call = call_of(request)
     message = GetPresence(tenant=call.tenant, channel=_channel(request, call, "presence"))
-    return _json(PresenceList(await container_of(request).hub.ask(message, timeout=TIMEOUT)))
+    return json_answer(PresenceList(await container_of(request).hub.ask(message, timeout=TIMEOUT)))
 
 
 async def history(request: web.Request) -> web.Response:
@@ -123,7 +122,7 @@ async def history(request: web.Request) -> web.Response:
         publications=found.publications,
         next=str(Position(found.epoch, last)) if found.more else None,
     )
-    return _json(page)
+    return json_answer(page)
 
 
 def _channel(request: web.Request, call: Call, right: ChannelRight) -> str:
@@ -150,8 +149,3 @@ def _limit(said: str) -> int:
 
 def _wrong(path: str, reason: str) -> InvalidRequest:
     return InvalidRequest(f"`{path}` {reason}", errors=(FieldError(path, reason),))
-
-
-def _json(value: msgspec.Struct, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    headers = {"Cache-Control": "no-store"} | (headers or {})
-    return web.Response(body=_encode(value), status=status, headers=headers, content_type="application/json")

@@ -9,14 +9,13 @@ from protocol.events import Position
 from protocol.requests import CancelRequest, GetRequest, RequestHandle, Status
 from service.context import call_of, container_of
 from service.http import long_poll
+from service.http.answers import json_answer
 from service.http.bodies import decode_submit, idempotency_key_of, read_json, submit_of
 from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT, inference_headers
 from service.http.sse import event_stream
 
 ACCEPTED: Final = 202
 REPLAYED: Final = 200
-
-_encode: Final = msgspec.json.Encoder().encode
 
 
 class Links(msgspec.Struct, frozen=True, rename={"own": "self"}):
@@ -73,13 +72,13 @@ async def submit(request: web.Request) -> web.Response:
         position=Position(handle.stream.epoch, 0),
         links=Links(own=address, events=f"{address}/events", cancel=f"{address}/cancel"),
     )
-    return _json(accepted, status=REPLAYED if submitted.replayed else ACCEPTED, headers=headers)
+    return json_answer(accepted, status=REPLAYED if submitted.replayed else ACCEPTED, headers=headers)
 
 
 async def show(request: web.Request) -> web.Response:
     """Return what is known of a request."""
     handle = await _find(request)
-    return _json(handle.state())
+    return json_answer(handle.state())
 
 
 async def follow(request: web.Request) -> web.StreamResponse:
@@ -92,14 +91,9 @@ async def cancel(request: web.Request) -> web.Response:
     """Cancel a request; one that has ended stays as it is."""
     message = CancelRequest(request.match_info["id"], call_of(request).tenant)
     handle = await container_of(request).router.ask(message, timeout=FIND_TIMEOUT)
-    return _json(handle.state(), status=ACCEPTED)
+    return json_answer(handle.state(), status=ACCEPTED)
 
 
 async def _find(request: web.Request) -> RequestHandle:
     message = GetRequest(request.match_info["id"], call_of(request).tenant)
     return await container_of(request).router.ask(message, timeout=FIND_TIMEOUT)
-
-
-def _json(value: msgspec.Struct, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    headers = {"Cache-Control": "no-store"} | (headers or {})
-    return web.Response(body=_encode(value), status=status, headers=headers, content_type="application/json")

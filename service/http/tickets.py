@@ -1,14 +1,12 @@
 """``POST /api/tickets``: what a web page needs to open a socket without showing a key in an address."""
 
 import datetime as dt
-from typing import Final
 
 import msgspec
 from aiohttp import web
 
 from service.context import call_of, container_of
-
-_encode: Final = msgspec.json.Encoder().encode
+from service.http.answers import json_answer
 
 
 class Ticket(msgspec.Struct, frozen=True, rename="camel"):
@@ -27,4 +25,4 @@ async def create(request: web.Request) -> web.Response:
     """Give a ticket with which the caller, as who they are now, opens one socket."""
     ticket, ends = container_of(request).auth.issue_ticket(call_of(request).principal)
     body = Ticket(ticket, dt.datetime.fromtimestamp(ends, dt.UTC))
-    return web.Response(body=_encode(body), headers={"Cache-Control": "no-store"}, content_type="application/json")
+    return json_answer(body)

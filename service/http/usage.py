@@ -1,14 +1,11 @@
 """``GET /api/usage``: what the caller's account has spent in the present windows, and what it may."""
 
-from typing import Final
-
 import msgspec
 from aiohttp import web
 
 from protocol.ledger import Standing
 from service.context import call_of, container_of
-
-_encode: Final = msgspec.json.Encoder(decimal_format="string").encode
+from service.http.answers import json_answer
 
 
 class AccountUsage(msgspec.Struct, frozen=True):
@@ -34,4 +31,4 @@ async def usage(request: web.Request) -> web.Response:
     answer = AccountUsage()
     if account is not None:
         answer = AccountUsage(account.name, await container_of(request).ledger.spent(account))
-    return web.Response(body=_encode(answer), headers={"Cache-Control": "no-store"}, content_type="application/json")
+    return json_answer(answer)

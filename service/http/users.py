@@ -7,13 +7,12 @@ from aiohttp import web
 
 from protocol.channels import DisconnectUser, GetStatus, UnsubscribeUser, check_name
 from service.context import call_of, container_of
+from service.http.answers import json_answer
 from service.http.bodies import decode, read_json
 from service.permissions import check_scope
 
 TIMEOUT: Final = 5.0  # seconds
 BODY_BYTES: Final = 4096
-
-_encode: Final = msgspec.json.Encoder().encode
 
 
 class UnsubscribeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -42,14 +41,14 @@ def add_routes(app: web.Application) -> None:
 async def status(request: web.Request) -> web.Response:
     """Say whether a user is online."""
     tenant, user = _named(request)
-    return _json(await container_of(request).hub.ask(GetStatus(tenant=tenant, user=user), timeout=TIMEOUT))
+    return json_answer(await container_of(request).hub.ask(GetStatus(tenant=tenant, user=user), timeout=TIMEOUT))
 
 
 async def disconnect(request: web.Request) -> web.Response:
     """Close a user's sockets with 4503."""
     tenant, user = _named(request)
     sockets = await container_of(request).hub.ask(DisconnectUser(tenant=tenant, user=user), timeout=TIMEOUT)
-    return _json(SocketCount(sockets))
+    return json_answer(SocketCount(sockets))
 
 
 async def unsubscribe(request: web.Request) -> web.Response:
@@ -58,7 +57,7 @@ async def unsubscribe(request: web.Request) -> web.Response:
     body = decode(_decoder, await read_json(request, BODY_BYTES))
     check_name(body.channel, "$.channel")
     message = UnsubscribeUser(tenant=tenant, user=user, channel=body.channel)
-    return _json(SocketCount(await container_of(request).hub.ask(message, timeout=TIMEOUT)))
+    return json_answer(SocketCount(await container_of(request).hub.ask(message, timeout=TIMEOUT)))
 
 
 def _named(request: web.Request) -> tuple[str, str]:
@@ -73,8 +72,3 @@ def _named(request: web.Request) -> tuple[str, str]:
     user = request.match_info["user"]
     check_name(user, "user")
     return principal.tenant, user
-
-
-def _json(value: msgspec.Struct) -> web.Response:
-    headers = {"Cache-Control": "no-store"}
-    return web.Response(body=_encode(value), headers=headers, content_type="application/json")
