@@ -169,9 +169,7 @@ class Conversation:
             return
         principal = self._guard.principal
         if about_channel(frame):
-            if self._channels is None:
-                self._channels = ChannelTalk(self._container.hub, self._socket, self._guard)
-            await self._channels.obey(frame)
+            await self._talk().obey(frame)
             return
         check_scope(principal, "inference")
         match frame:
@@ -212,6 +210,12 @@ class Conversation:
         after, mode = (frame.after, frame.mode) if isinstance(frame, SubscribeFrame) else (None, None)
         message = Subscribe(socket=self._socket, stream=handle.stream, after=after, mode=mode, ack_id=frame.id)
         await self._container.hub.ask(message, timeout=HUB_TIMEOUT)
+
+    def _talk(self) -> ChannelTalk:
+        """Return what answers frames about channels; most clients send none."""
+        if self._channels is None:
+            self._channels = ChannelTalk(self._container.hub, self._socket, self._guard)
+        return self._channels
 
     def _send(self, payload: bytes) -> None:
         self._socket.send(text_frame(payload))
