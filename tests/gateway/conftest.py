@@ -8,7 +8,7 @@ import pytest
 from actors.llm_gateway import GatewayConfig, RetryPolicy, build_gateway
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
-from actors.testing import ScriptedUpstream
+from actors.testing import ScriptedUpstream, say
 from protocol.gateway import Complete, GetProviders, ListModels
 
 Gateway = Ref[Complete | ListModels | GetProviders]
@@ -23,6 +23,14 @@ def pytest_configure(config: pytest.Config) -> None:
 async def upstream() -> AsyncIterator[ScriptedUpstream]:
     """A model's side that does what it is told."""
     async with ScriptedUpstream() as scripted:
+        yield scripted
+
+
+@pytest.fixture
+async def second() -> AsyncIterator[ScriptedUpstream]:
+    """Another model's side, which answers well."""
+    async with ScriptedUpstream() as scripted:
+        scripted.default = say("from the second")
         yield scripted
 
 

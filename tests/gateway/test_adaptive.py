@@ -1,7 +1,7 @@
 """Calls that a target's rate limit has no room for, through the whole gateway; and one provider beside another."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,14 +16,6 @@ from protocol.routes import ProviderSpec, Route, Routes
 
 Ask = Callable[..., "asyncio.Task[Completion]"]
 EMPTY = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "20s"}
-
-
-@pytest.fixture
-async def second() -> AsyncIterator[ScriptedUpstream]:
-    """Another model's side, which answers well."""
-    async with ScriptedUpstream() as scripted:
-        scripted.default = say("from the second")
-        yield scripted
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """What happens to a request whose target fails, through the whole gateway."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,14 +20,6 @@ from protocol.routes import ProviderSpec, Route, Routes, Target
 
 Ask = Callable[..., "asyncio.Task[Completion]"]
 MESSAGES = (ChatMessage(role="user", content="hi"),)
-
-
-@pytest.fixture
-async def second() -> AsyncIterator[ScriptedUpstream]:
-    """Another model's side, which answers well."""
-    async with ScriptedUpstream() as scripted:
-        scripted.default = say("from the second")
-        yield scripted
 
 
 @pytest.fixture

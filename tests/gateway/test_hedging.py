@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,14 +22,6 @@ from protocol.routes import ProviderSpec, Route, Routes
 AFTER = 2.0
 SILENT = Reply(steps=(Stall(),))
 Ask = Callable[..., "asyncio.Task[Completion]"]
-
-
-@pytest.fixture
-async def second() -> AsyncIterator[ScriptedUpstream]:
-    """Another model's side, which answers well."""
-    async with ScriptedUpstream() as scripted:
-        scripted.default = say("from the second")
-        yield scripted
 
 
 @pytest.fixture
