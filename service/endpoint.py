@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from io import BytesIO
-from typing import Final
+from typing import Final, cast
 
 import aiohttp
 
@@ -40,6 +40,11 @@ class ClientSocket(aiohttp.ClientWebSocketResponse):
             return await super().close(code=code, message=message)
         finally:
             self._response.close()
+
+    def abort(self) -> None:
+        """Let go without a word, and without waiting."""
+        self._set_closed()
+        self._response.close()
 
 
 class Endpoint:
@@ -97,7 +102,7 @@ class Endpoint:
                 raise failure
             await backoff.wait(f"{self.url}: {failure.detail}", failure.retry_after)
 
-    async def connect(self) -> aiohttp.ClientWebSocketResponse:
+    async def connect(self) -> ClientSocket:
         """Open a socket.
 
         Raises:
@@ -109,13 +114,14 @@ class Endpoint:
         while True:
             headers = await self._authorization()
             try:
-                return await self._session.ws_connect(
+                socket = await self._session.ws_connect(
                     self.url + "/ws",
                     headers=headers,
                     heartbeat=HEARTBEAT,
                     max_msg_size=MAX_FRAME_BYTES,
                     timeout=CLOSE_TIMEOUT,
                 )
+                return cast("ClientSocket", socket)
             except aiohttp.InvalidURL:
                 raise self._no_address() from None
             except aiohttp.WSServerHandshakeError as error:

@@ -23,7 +23,7 @@ from service.client_frames import (
     failure_of,
     failure_of_close,
 )
-from service.endpoint import Endpoint, LostError
+from service.endpoint import ClientSocket, Endpoint, LostError
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds until the subscription is acknowledged
 STEADY: Final = 10.0  # seconds after which a connection counts as a success, whatever came over it
@@ -37,7 +37,8 @@ class Subscription(ABC, Generic[EventT]):
 
     The connection is made at the first step, and made again from the last position whenever it is lost. Nothing is read
     ahead: what has not been asked for is in the socket's own bounded buffer, or still with the service. After
-    ``aclose`` (or ``async with``) nothing is left open, and whoever iterates comes to the end.
+    ``aclose`` (or ``async with``) nothing is left open, and whoever iterates comes to the end. One that is dropped lets
+    go of its connection, too.
 
     Args:
         endpoint: where the service is.
@@ -54,10 +55,14 @@ class Subscription(ABC, Generic[EventT]):
         self._endpoint = endpoint
         self._backoff = first
         self._later = later
-        self._socket: aiohttp.ClientWebSocketResponse | None = None
+        self._socket: ClientSocket | None = None
         self._since = 0.0
         self._torn = False
         self._ended = False
+
+    def __del__(self) -> None:
+        if self._socket is not None:
+            self._socket.abort()
 
     def __aiter__(self) -> Self:
         return self
@@ -162,7 +167,7 @@ class Subscription(ABC, Generic[EventT]):
             if answer.type in {"ack", "error", "disconnect"}:
                 return answer
 
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> Frame:
+    async def _read(self, socket: ClientSocket) -> Frame:
         message = await socket.receive()
         if message.type is aiohttp.WSMsgType.TEXT:
             return decode_frame(message.data)

@@ -245,6 +245,8 @@ async def test_leaving_leaves_nothing() -> None:
             cancelled.cancel()
             await asyncio.wait([cancelled])
             await listening.aclose()
+            assert isinstance(await anext(client.listen(ROOM, presence=True)), Presence)
+            await until(lambda: len(sockets) == 0)
             others = [client.listen(ROOM) for _ in range(120)]
             ends = [asyncio.ensure_future(until_over(other)) for other in others]
             await until(lambda: all(other.position is not None for other in others))

@@ -1,0 +1,171 @@
+"""Getting in: keys, tokens that are replaced when they expire, and those that are refused."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+
+from protocol.channels import MAX_DATA_BYTES
+from protocol.errors import AccessDenied, InvalidRequest, Unreachable
+from service.client import Client
+from service.endpoint import Key
+from service.listening import Message
+from tests.service.bench import Service, open_service
+from tests.service.issuer import SECRET, claims, sign
+
+ROOM = "room:7"
+API_KEY = "a-key-of-the-tests"
+
+
+def token(seconds: float) -> str:
+    """Return a token that ends in so many seconds."""
+    return sign(claims(exp=time.time() + seconds, channels=["room:*"]))
+
+
+class Issued:
+    """Gives one token after the other, the last one again and again."""
+
+    def __init__(self, *tokens: str) -> None:
+        self.asked = 0
+        self._tokens = tokens
+
+    def __call__(self) -> str:
+        """Return the next one."""
+        self.asked += 1
+        return self._tokens[min(self.asked, len(self._tokens)) - 1]
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    """A service that takes a key, and tokens up to the moment at which they end."""
+    async with open_service(api_keys=(API_KEY,), jwt_secret=SECRET, jwt_leeway_seconds=0) as running:
+        yield running
+
+
+async def asynchronous() -> str:
+    """Return the key, as a coroutine does."""
+    return API_KEY
+
+
+@pytest.mark.parametrize("key", [API_KEY, lambda: API_KEY, asynchronous])
+async def test_a_key_or_what_returns_one(service: Service, key: Key) -> None:
+    """All that a client does is done with the key."""
+    async with Client(service.base, key=key) as client:
+        first = await client.publish(ROOM, "said", "a")
+        await client.publish(ROOM, "said", "b")
+        heard = await anext(client.listen(ROOM, after=first))
+        assert isinstance(heard, Message)
+        assert heard.data == "b"
+
+
+async def test_a_token_that_has_expired_is_replaced(service: Service) -> None:
+    """A call and a connection that are refused with one token are made with the next, without a wait."""
+    async with Client(service.base, key=(issued := Issued(token(-60), token(600)))) as client:
+        first = await client.publish(ROOM, "said", "a")
+        assert issued.asked == 2
+    async with Client(service.base, key=(issued := Issued(token(-60), token(600)))) as client:
+        await client.publish(ROOM, "said", "b")
+        issued.asked = 0
+        assert isinstance(await anext(client.listen(ROOM, after=first)), Message)
+        assert issued.asked == 2
+
+
+async def test_a_token_that_expires_meanwhile_is_replaced(service: Service) -> None:
+    """A listener whose token ends is let in with the next, and misses nothing."""
+    issued = Issued(token(0.3), token(600))
+    async with (
+        Client(service.base, key=token(600)) as publisher,
+        Client(service.base, key=issued, base=0.0) as client,
+        client.listen(ROOM, after=await publisher.publish(ROOM, "said", 0)) as listening,
+    ):
+        number = 0
+        while issued.asked < 2:
+            number += 1
+            await publisher.publish(ROOM, "said", number)
+            heard = await anext(listening)
+            assert isinstance(heard, Message)
+            assert heard.data == number
+
+
+@asynccontextmanager
+async def scripted(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """Serve a socket; gives the address."""
+    app = web.Application()
+    app.router.add_get("/ws", handler)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_each_connection_asks_for_a_token() -> None:
+    """A socket that is closed because its token has ended (4005) is opened again with another one."""
+    seen = []
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        seen.append(request.headers["Authorization"])
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        await socket.receive()
+        data = {"epoch": "e", "offset": 0, "recovered": True}
+        await socket.send_json({"type": "ack", "id": 1, "channel": ROOM, "data": data})
+        if len(seen) < 3:
+            await socket.close(code=4005)
+        else:
+            await socket.send_json({"type": "update", "channel": ROOM, "offset": 1, "event": "said", "data": 1})
+        await socket.receive()
+        return socket
+
+    async with scripted(serve) as address, Client(address, key=Issued("1", "2", "3"), base=0.0) as client:
+        await anext(client.listen(ROOM))
+    assert seen == ["Bearer 1", "Bearer 2", "Bearer 3"]
+
+
+async def test_tokens_that_are_all_refused(service: Service) -> None:
+    """What is refused twice in a row is refused; a token that can't be replaced, at once."""
+    for key, asked in ((Issued(token(-60)), 2), (token(-60), 0)):
+        async with Client(service.base, key=key) as client:
+            with pytest.raises(AccessDenied) as raised:
+                await client.presence(ROOM)
+            assert raised.value.code == "token_expired"
+            assert not isinstance(key, Issued) or key.asked == asked
+            with pytest.raises(AccessDenied) as raised:
+                await anext(client.listen(ROOM))
+            assert raised.value.problem.status == 401
+            assert not isinstance(key, Issued) or key.asked == 2 * asked
+
+
+async def test_nobody_has_a_token(service: Service) -> None:
+    """What the function raises is raised; where that is a lost connection, it is asked again, with patience."""
+
+    def broken() -> str:
+        raise LookupError("signed out")
+
+    def unreachable() -> str:
+        raise ConnectionRefusedError
+
+    async with Client(service.base, key=broken) as client:
+        for attempt in (client.presence(ROOM), client.state("r")):
+            with pytest.raises(LookupError):
+                await attempt
+        with pytest.raises(LookupError):
+            await anext(client.listen(ROOM))
+    async with Client(service.base, key=unreachable, call_patience=0.0) as client:
+        with pytest.raises(Unreachable):
+            await client.presence(ROOM)
+        with pytest.raises(Unreachable):
+            await anext(client.listen(ROOM))
+
+
+async def test_a_large_body_is_sent_in_pieces(service: Service) -> None:
+    """What is far too large is refused by the service, as what is a little too large."""
+    async with Client(service.base, key=API_KEY) as client:
+        for size in (MAX_DATA_BYTES, 3_000_000):
+            with pytest.raises(InvalidRequest) as raised:
+                await client.publish(ROOM, "said", "x" * size)
+            assert raised.value.problem.status == 413

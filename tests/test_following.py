@@ -1,0 +1,121 @@
+"""Following a request from outside: what an answer has beside its text, and where its reader begins."""
+
+import asyncio
+import json
+
+import pytest
+
+from protocol.errors import UnrecoverablePosition
+from protocol.events import AttemptFailed, Position, ReasoningDelta, ToolCallDelta
+from protocol.hub import Mode
+from protocol.llm import ReasoningPart, ToolCall
+from service.client import Client
+from service.following import Finished, Following, Update
+from tests.cutting_proxy import CuttingProxy
+from tests.service.bench import Service, open_service
+
+THOUGHT = ReasoningPart(text="Hm. Yes.", signature="s")
+CALL = ToolCall(id="c1", name="look", arguments='{"q":1}')
+RESTART = AttemptFailed(provider="p", model="m", code="provider_error", restart=True)
+
+
+class Answer:
+    """An answer as its reader puts it together."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self.reasoning = ""
+        self.calls: dict[int, list[str]] = {}
+
+    def add(self, update: Update) -> None:
+        """Add what is new, or begin anew."""
+        if update.replaces:
+            self.text, self.reasoning, self.calls = "", "", {}
+        self.text += update.text
+        self.reasoning += update.reasoning
+        for piece in update.tool_calls:
+            call = self.calls.setdefault(piece.index, ["", "", ""])
+            for place, new in enumerate((piece.id, piece.name, piece.arguments)):
+                call[place] += new
+
+
+async def gather(following: Following) -> tuple[Answer, Finished]:
+    """Follow to the end."""
+    answer = Answer()
+    async for event in following:
+        if isinstance(event, Finished):
+            return answer, event
+        answer.add(event)
+    raise AssertionError("the answer has no end")
+
+
+async def begun(service: Service) -> str:
+    """Submit a request, and let it think, and call a tool, after a first attempt that is void."""
+    request_id = await service.submit(options={"onAttemptFailed": "restart"})
+    call = await service.call()
+    await call.tell(ReasoningDelta(text="Void. "), ToolCallDelta(index=0, id="c0", name="x"), RESTART)
+    await call.tell(ReasoningDelta(text="Hm. "), ReasoningDelta(text="Yes.", signature="s"))
+    await call.say("Hel", "lo")
+    await call.tell(ToolCallDelta(index=0, id="c1", name="look", arguments='{"q"'))
+    await call.tell(ToolCallDelta(index=0, arguments=":1}"))
+    service.calls.put_nowait(call)
+    return request_id
+
+
+@pytest.mark.parametrize("mode", [None, "snapshot", "replay"])
+async def test_all_that_an_answer_has(mode: Mode | None) -> None:
+    """Text, reasoning and tool calls come to the same, by whatever pieces they come; what is void is taken back."""
+    async with open_service() as service, Client(service.base) as client:
+        request_id = await begun(service)
+        following = client.follow(request_id, mode=mode)
+        answer = Answer()
+        while answer.calls.get(0, [""] * 3)[2] != CALL.arguments:
+            update = await anext(following)
+            assert isinstance(update, Update)
+            answer.add(update)
+        await (await service.call()).end(tool_calls=(CALL,), reasoning=(THOUGHT,))
+        finished = await anext(following)
+        assert isinstance(finished, Finished)
+        assert (answer.text, answer.reasoning) == ("Hello", THOUGHT.text)
+        assert answer.calls == {0: ["c1", "look", '{"q":1}']}
+        assert finished.reasoning == (THOUGHT,)
+        assert [event async for event in following] == []
+
+
+async def test_what_comes_from_now_on() -> None:
+    """A live reader has only what comes after it, and is not sent back to the beginning when it is cut off."""
+    async with (
+        open_service() as service,
+        CuttingProxy(service.base) as proxy,
+        Client(proxy.url, base=0.0) as client,
+    ):
+        request_id = await begun(service)
+        call = await service.call()
+        following = client.follow(request_id, mode="live")
+        first = asyncio.ensure_future(anext(following))
+        await service.until_followers(request_id, 1)
+        await call.say("new ")
+        update = await first
+        assert isinstance(update, Update)
+        assert update.text == "new "
+        proxy.cut()
+        await call.say("newer")
+        update = await anext(following)
+        assert isinstance(update, Update)
+        assert update.text == "newer"
+        await call.end()
+        assert isinstance(await anext(following), Finished)
+        late = client.follow(request_id, mode="live")
+        assert [type(event) for event in [event async for event in late]] == [Finished]
+
+
+async def test_every_entry_or_none() -> None:
+    """A replay of what is no longer held is refused; without it there is a snapshot."""
+    async with open_service() as service, Client(service.base) as client:
+        request_id = await service.answered("Hel", "lo")
+        gone = Position("another", 2)
+        with pytest.raises(UnrecoverablePosition):
+            await anext(client.follow(request_id, after=gone, mode="replay"))
+        answer, finished = await gather(client.follow(request_id, after=gone))
+        assert answer.text == "Hello"
+        assert json.loads(bytes(finished.result))["text"] == "Hello"
