@@ -85,6 +85,7 @@ CASES = (
     Case("no_http", once(Reply(before=(Send(b"nonsense\r\n\r\n"), Stall()))), "provider_bad_response"),
     # refusals
     Case("408", twice(refuse(408)), "provider_timeout"),
+    Case("408_for_a_moment", twice(refuse(408, retry_after_ms="5")), "provider_timeout", retry_after=1),
     Case("429", twice(refuse(429)), "provider_rate_limited"),
     Case("429_for_long", once(refuse(429, retry_after="600")), "provider_rate_limited", retry_after=600),
     Case("429_for_a_moment", twice(refuse(429, retry_after_ms="5")), "provider_rate_limited", retry_after=1),
