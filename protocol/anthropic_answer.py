@@ -1,6 +1,7 @@
 """Anthropic's messages dialect as its clients speak it: what they read, whole, streamed, or as an error."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +19,7 @@ from protocol.events import (
     Snapshot,
     ToolCallDelta,
 )
+from protocol.gateway import ModelInfo
 from protocol.llm import FinishReason, ReasoningPart, Usage
 
 ID_PREFIX: Final = "msg_"
@@ -251,6 +253,17 @@ def _usage(usage: Usage) -> dict[str, Any]:
 def count_body(tokens: int) -> bytes:
     """Return the body of a count of tokens."""
     return _json({"input_tokens": tokens})
+
+
+def models_body(models: Sequence[ModelInfo], created: int) -> bytes:
+    """Return the body of ``GET /v1/models``, which is one page; ``created`` is Unix time in seconds."""
+    moment = datetime.fromtimestamp(created, UTC)
+    listed = [
+        {"type": "model", "id": name, "display_name": name, "created_at": moment, "lifecycle": "active"}
+        for name in (model.name for model in models)
+    ]
+    ends = (listed[0]["id"], listed[-1]["id"]) if listed else (None, None)
+    return _json({"data": listed, "has_more": False, "first_id": ends[0], "last_id": ends[1]})
 
 
 def error_status(error: TidegateError, status: int) -> int:

@@ -1,12 +1,12 @@
-"""``GET /v1/models``: what can be asked for, as OpenAI's clients read it."""
+"""``GET /v1/models``: what can be asked for, as either vendor's clients read it."""
 
 import time
 from typing import Final
 
 from aiohttp import web
 
+from protocol import anthropic_answer, openai
 from protocol.gateway import ListModels
-from protocol.openai import models_body
 from service.context import call_of, container_of
 from service.permissions import listed
 
@@ -23,7 +23,7 @@ def add_routes(app: web.Application) -> None:
 async def models(request: web.Request) -> web.Response:
     """Return every model that the caller may ask for: those that chat, then those that only embed.
 
-    Each was made when the service started.
+    Each was made when the service started. Anthropic's clients are known by their header.
     """
     container, principal = container_of(request), call_of(request).principal
     chat = await container.gateway.ask(ListModels(), timeout=ASK_TIMEOUT)
@@ -31,5 +31,6 @@ async def models(request: web.Request) -> web.Response:
     others = await container.embeddings.ask(ListModels(), timeout=ASK_TIMEOUT)
     known = (*chat, *(model for model in others if model.name not in names))
     listing = [model for model in known if listed(principal, model.name)]
-    body = models_body(listing, request.config_dict[CREATED])
+    dialect = anthropic_answer if "anthropic-version" in request.headers else openai
+    body = dialect.models_body(listing, request.config_dict[CREATED])
     return web.Response(body=body, content_type="application/json")

@@ -343,6 +343,16 @@ async def test_tokens_are_counted_with_either_credential(
     assert 10 < counted.input_tokens < 50
 
 
+async def test_the_models_are_typed(hand: AsyncAnthropic) -> None:
+    """The list is a page of the SDK's models, and it is the only one."""
+    page = await hand.models.list()
+    found = [(model.id, model.display_name, model.type, model.lifecycle) for model in page.data]
+    assert found[:2] == [("default", "default", "model", "active"), ("m", "m", "model", "active")]
+    assert all(model.created_at.tzinfo for model in page.data)
+    assert [model.id async for model in page] == [model.id for model in page.data]
+    assert (page.first_id, page.last_id, page.has_more) == (page.data[0].id, page.data[-1].id, False)
+
+
 @needs_local_model
 def test_the_local_model_answers(root: Path, tmp_path: Path) -> None:
     """With no key set a real model answers Anthropic's client, whole, streamed and counted."""
