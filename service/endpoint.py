@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from io import BytesIO
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import aiohttp
 
@@ -13,7 +13,8 @@ from service.client_frames import failure_of_body, failure_of_status
 
 Key = str | Callable[[], str | Awaitable[str]]
 
-HEARTBEAT: Final = 20.0  # seconds between pings; a service that is silent for half of it more is gone
+HEARTBEAT: Final = 8.0  # seconds of silence before a ping, below the 10 s in which the service wants to hear of us
+PONG_TIMEOUT: Final = 10.0  # seconds of silence after a ping; then the service is gone
 CALL_TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0)  # seconds for one attempt
 CLOSE_TIMEOUT: Final = aiohttp.ClientWSTimeout(ws_close=1.0)  # seconds for the other side's farewell
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
@@ -32,7 +33,14 @@ class LostError(Exception):
 
 
 class ClientSocket(aiohttp.ClientWebSocketResponse):
-    """A socket that gives its connection back also when the other side has reset it."""
+    """A socket that gives its connection back also when the other side has reset it.
+
+    The service's pings are answered while it is read from; in between its own pings show that we are here.
+    """
+
+    def __init__(self, *options: Any, **named: Any) -> None:  # noqa: ANN401 - as aiohttp makes them
+        super().__init__(*options, **named)
+        self._pong_heartbeat = PONG_TIMEOUT
 
     async def close(self, *, code: int = aiohttp.WSCloseCode.OK, message: bytes = b"") -> bool:
         """Say goodbye where somebody is left to hear it, and let go."""

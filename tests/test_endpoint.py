@@ -1,14 +1,16 @@
 """Getting in: keys, tokens that are replaced when they expire, and those that are refused."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from aiohttp import web
+from aiohttp import WSMsgType, web
 
 from protocol.channels import MAX_DATA_BYTES
 from protocol.errors import AccessDenied, InvalidRequest, Unreachable
+from service import endpoint
 from service.client import Client
 from service.endpoint import Key
 from service.listening import Message
@@ -124,6 +126,28 @@ async def test_each_connection_asks_for_a_token() -> None:
     async with scripted(serve) as address, Client(address, key=Issued("1", "2", "3"), base=0.0) as client:
         await anext(client.listen(ROOM))
     assert seen == ["Bearer 1", "Bearer 2", "Bearer 3"]
+
+
+async def test_a_loop_that_takes_its_time_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing is read, the service's ping is not answered, but followed by one of ours."""
+    monkeypatch.setattr(endpoint, "HEARTBEAT", 0.05)
+    pinged = asyncio.Event()
+
+    async def serve(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse(autoping=False)
+        await socket.prepare(request)
+        await socket.receive()
+        for frame in ({"type": "ack", "data": {"epoch": "e"}}, {"type": "update", "offset": 1, "event": "said"}):
+            await socket.send_json({"id": 1, "channel": ROOM, "data": 1} | frame)
+        await socket.ping()
+        while (await socket.receive()).type is not WSMsgType.PING:
+            pass
+        pinged.set()
+        return socket
+
+    async with scripted(serve) as address, Client(address) as client, client.listen(ROOM) as listening:
+        await anext(listening)
+        await pinged.wait()
 
 
 async def test_tokens_that_are_all_refused(service: Service) -> None:
