@@ -10,10 +10,12 @@ from openai import AsyncOpenAI
 from openai.types.responses import Response, ResponseFunctionToolCall
 from pydantic import BaseModel
 
+from actors.testing import End, Reply, Say, ScriptedUpstream, Wait, say
 from protocol.errors import Overloaded, ProviderError
 from protocol.events import ReasoningDelta, ToolCallDelta
 from protocol.llm import ReasoningPart, ToolCall
 from tests.service.bench import Service, answered, open_service
+from tests.service.clients import DIALECTS, KEY, LOOKING, serving
 
 TOOLS: Any = [
     {
@@ -248,3 +250,36 @@ async def test_other_tenants_do_not_see_a_response() -> None:
                 await two.responses.cancel(answer.id)
             with pytest.raises(openai.NotFoundError):
                 await two.responses.create(model="m", input="hi", previous_response_id=answer.id)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+async def test_either_upstream_may_answer(upstream: ScriptedUpstream, dialect: str) -> None:
+    """Tools and what they have said, a parsed answer, and a background that is left and resumed: they are the same."""
+    gate = asyncio.Event()
+    slow = Reply(steps=(Say("Hel"), Wait(gate), Say("lo"), End()))
+    upstream.script(LOOKING, say("it is there"), say('{"food": ', "true}"), slow)
+    async with (
+        serving(upstream, dialect) as address,
+        AsyncOpenAI(base_url=f"{address}/v1", api_key=KEY, max_retries=0) as sdk,
+    ):
+        asked = await sdk.responses.create(model="default", input="hi", tools=TOOLS)
+        calls = [item for item in asked.output if item.type == "function_call"]
+        assert [(call.name, call.arguments) for call in calls] == [("look", '{"at": 1}'), ("look", '{"at": 2}')]
+        found: Any = [{"type": "function_call_output", "call_id": call.call_id, "output": "yes"} for call in calls]
+        told = await sdk.responses.create(model="default", input=found, previous_response_id=asked.id)
+        assert told.output_text == "it is there"
+        assert len(upstream.received[1].body["messages"]) == (4 if dialect == "openai" else 3)
+        parsed = await sdk.responses.parse(model="default", input="hi", text_format=Gate)
+        assert parsed.output_parsed == Gate(food=True)
+        begun = await sdk.responses.create(model="default", input="hi", background=True)
+        seen = -1
+        async with await sdk.responses.retrieve(begun.id, stream=True) as stream:
+            async for event in stream:
+                seen = event.sequence_number
+                if event.type == "response.output_text.delta":
+                    break
+        gate.set()
+        rest = [event async for event in await sdk.responses.retrieve(begun.id, stream=True, starting_after=seen)]
+        assert [event.sequence_number for event in rest] == list(range(seen + 1, seen + 1 + len(rest)))
+        assert rest[-1].type == "response.completed"
+        assert rest[-1].response.output_text == "Hello"
