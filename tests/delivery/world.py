@@ -152,6 +152,8 @@ class World:
             return await (long_poll.news if long_poll.wanted(asked) else sse.event_stream)(asked, handle)
         except UnrecoverablePosition:
             return web.Response(status=410)
+        except ConnectionError:
+            return web.Response(status=499)
 
 
 def _sum(content: Content, events: list[Event]) -> Content:
