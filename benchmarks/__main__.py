@@ -13,7 +13,7 @@ import msgspec
 from benchmarks.harness import Plan, Result
 from benchmarks.table import document, render
 
-NAMES: Final = ("imports", "runtime", "tracing", "log", "proxying", "fanout", "isolation", "memory")
+NAMES: Final = ("imports", "runtime", "tracing", "log", "proxying", "fanout", "stalled", "isolation", "memory")
 ON_REQUEST: Final = ("gateways",)  # these install what they compare with
 ROUNDS: Final = 5
 QUICK_ROUNDS: Final = 2

@@ -1,5 +1,7 @@
 import asyncio
 import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import aiohttp
@@ -8,12 +10,13 @@ import pytest
 
 import benchmarks.__main__ as command
 from actors.testing import Reply, ScriptedUpstream, Stall, refuse
-from benchmarks import isolation, runtime
+from benchmarks import fanout, isolation, runtime
 from benchmarks.harness import Comparison, Goal, Plan, Result, Row, Sample, Spread, Word, interleave, ratios, spread
 from benchmarks.limits import affordable_sockets
 from benchmarks.processes.asking import Asking
 from benchmarks.processes.load import Caller, Calls
-from benchmarks.processes.sockets import Client, masked
+from benchmarks.processes.sockets import Client, Clients, masked
+from benchmarks.processes.ticking import Event, Ticker, framed, paced
 from benchmarks.table import number, render
 from protocol.routes import Routes
 
@@ -220,6 +223,67 @@ async def test_a_client_reads_frames_however_they_are_cut() -> None:
 
     await arrived
     assert (client.frames, client.last, client.gaps) == (3, 4, 1)
+
+
+async def test_a_client_counts_what_stands_for_several_events() -> None:
+    """Lines of one message are events of their own; a merged update and a snapshot leave no gap, a close is noted."""
+    client = Client(b"upgrade", b"subscribe", asyncio.get_running_loop().create_future())
+    client.connection_made(Wire())
+    client.data_received(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
+
+    client.data_received(
+        frame(b'{"type":"ack","id":1,"data":{"offset":9}}\n{"offset":1,"data":{}}\n{"offset":2,"data":{}}')
+    )
+    client.data_received(frame(b'{"from":3,"offset":7,"data":{}}'))
+    client.data_received(frame(b'{"offset":50,"epoch":"k3","snapshot":true,"data":{}}'))
+    assert (client.frames, client.last, client.merged, client.gaps) == (4, 50, 2, 0)
+    client.data_received(frame(b'{"from":52,"offset":53,"data":{}}') + b"\x88\x02" + (4008).to_bytes(2))
+
+    assert (client.gaps, client.code) == (1, 4008)
+
+
+async def test_delays_are_those_of_the_events_that_were_due() -> None:
+    """What came before the first event does not count, and several that were read at once have each their own delay."""
+    clients = Clients()
+    client = Client(b"", b"", asyncio.get_running_loop().create_future())
+    client.arrivals = [(0.5, 1), (10.5, 2), (14.0, 4)]
+    clients._clients.append(client)
+
+    delays = await clients.delays(due=[10.0, 11.0, 12.0], lead=1)
+
+    assert (delays["count"], delays["p50"]) == (3, 2.0)
+    assert 2.0 < delays["p99"] <= 3.0
+
+
+async def test_ticks_are_made_when_they_are_due() -> None:
+    """Events are numbered through all ticks, and ticks that are late are made up for at once."""
+    sent: list[list[object]] = []
+    done = asyncio.Event()
+
+    async def send(events: Sequence[Event]) -> None:
+        sent.append([event["offset"] for event in events])
+        if len(sent) == 3:
+            done.set()
+
+    before = time.monotonic()
+    start = await Ticker(send).ticks(count=3, events=2, interval=0.0)
+    await done.wait()
+
+    assert sent == [[1, 2], [3, 4], [5, 6]]
+    assert start > before
+    assert [tick async for tick in paced(start - 100.0, 3, 1.0)] == [0, 1, 2]
+    assert framed({"offset": 1}) == frame(b'{"offset":1}')
+
+
+def test_a_fan_out_is_compared_with_the_loop_and_with_broadcast() -> None:
+    """Both goals are lines of the table; where ``websockets`` is not installed, one is."""
+    figures = {side: {"us": [cost], "p99": [1.0]} for side, cost in (("send_str loop", 28.0), ("websockets", 26.0))}
+    figures[fanout.OURS] = {"us": [14.0], "p99": [1.0]}
+
+    rows = fanout._rows(fanout.CASES[0], 1000, figures)
+    assert [(row.ratios, row.met) for row in rows if row.goal] == [((2.0,), True), ((26 / 14,), True)]
+    del figures["websockets"]
+    assert len([row for row in fanout._rows(fanout.CASES[0], 1000, figures) if row.goal]) == 1
 
 
 def frame(payload: bytes) -> bytes:

@@ -14,6 +14,10 @@ from benchmarks.processes import control
 AT_ONCE: Final = 50  # connections that are opened at the same time
 OFFSET: Final = b'"offset":'
 ACK: Final = b'{"type":"ack"'
+FROM: Final = b'"from":'
+SNAPSHOT: Final = b'"snapshot":true'
+NEAR: Final = 60  # bytes behind an offset in which a frame says that it is a snapshot
+TEXT, CLOSE = 0x81, 0x88
 
 
 class Client(asyncio.Protocol):
@@ -29,6 +33,8 @@ class Client(asyncio.Protocol):
         frames: how many events with an offset have come, several to a message where the server joins them.
         last: the offset of the last of them.
         gaps: how many of them were not the one after the last.
+        merged: how many stood for several: conflated updates and snapshots.
+        code: of the close frame; 0 for none.
         arrivals: when bytes had been read, and the last offset then.
         ready: done when the upgrade, and the acknowledgement of ``first``, have come.
     """
@@ -37,6 +43,8 @@ class Client(asyncio.Protocol):
         self.frames = 0
         self.last = 0
         self.gaps = 0
+        self.merged = 0
+        self.code = 0
         self.arrivals: list[tuple[float, int]] = []
         self.wanted = -1
         self.arrived: asyncio.Future[None] | None = None
@@ -108,8 +116,10 @@ class Client(asyncio.Protocol):
             end = begin + length
             if end > size:
                 break
-            if data[at] == 0x81:
+            if data[at] == TEXT:
                 self._frame(data, begin, end)
+            elif data[at] == CLOSE:
+                self.code = int.from_bytes(data[begin : begin + 2])
             at = end
         return data[at:]
 
@@ -125,12 +135,27 @@ class Client(asyncio.Protocol):
                 return
         found = data.find(OFFSET, begin, end)
         while found >= 0:
-            found += len(OFFSET)
-            offset = int(data[found : data.find(b",", found, end)])
-            self.gaps += offset != self.last + 1
+            number = found + len(OFFSET)
+            offset = int(data[number : data.find(b",", number, end)])
+            first = data.find(FROM, begin, found)
+            if first >= 0 or data.find(SNAPSHOT, number, number + NEAR) >= 0:
+                self.merged += 1
+                follows = first < 0 or int(data[first + len(FROM) : data.find(b",", first, found)]) == self.last + 1
+            else:
+                follows = offset == self.last + 1
+            self.gaps += not follows
             self.frames += 1
             self.last = offset
-            found = data.find(OFFSET, found, end)
+            begin, found = number, data.find(OFFSET, number, end)
+
+
+def upgrade(address: str, key: str, path: str = "/ws") -> bytes:
+    """Return the request that opens a socket."""
+    nonce = base64.b64encode(os.urandom(16)).decode()
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: {urlsplit(address).netloc}\r\nAuthorization: Bearer {key}\r\n"
+        f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {nonce}\r\n\r\n"
+    ).encode()
 
 
 def masked(payload: bytes) -> bytes:
@@ -154,12 +179,7 @@ class Clients:
         loop = asyncio.get_running_loop()
 
         async def one() -> Client:
-            nonce = base64.b64encode(os.urandom(16)).decode()
-            upgrade = (
-                f"GET {path} HTTP/1.1\r\nHost: {where.netloc}\r\nAuthorization: Bearer {key}\r\nUpgrade: websocket\r\n"
-                f"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {nonce}\r\n\r\n"
-            )
-            client = Client(upgrade.encode(), first.encode(), loop.create_future(), ack.encode())
+            client = Client(upgrade(address, key, path), first.encode(), loop.create_future(), ack.encode())
             await loop.create_connection(lambda: client, where.hostname or "", where.port or 0)
             await client.ready
             return client

@@ -1,0 +1,137 @@
+"""WebSocket clients that stop reading once they follow something, and what becomes of them."""
+
+import asyncio
+import socket
+from collections import Counter
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import msgspec
+
+from benchmarks.processes import control
+from benchmarks.processes.sockets import ACK, AT_ONCE, Client, upgrade
+
+RECEIVE_BUFFER: Final = 4096  # bytes; with this and small segments the kernels hold some 100 KiB, and not 4 MiB
+SEGMENT: Final = 536  # bytes
+EPOCH: Final = b'"epoch":"'
+LOST: Final = "no close frame"
+
+
+class DeafClient(Client):
+    """One socket, which is told when to read."""
+
+    def __init__(self, asks: bytes, first: bytes, ready: "asyncio.Future[None]") -> None:
+        super().__init__(asks, first, ready, ACK)
+        self.epoch = ""
+        self.gone = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        """Note the epoch, too."""
+        if not self.epoch and (at := data.find(EPOCH)) >= 0:
+            begin = at + len(EPOCH)
+            self.epoch = data[begin : data.index(b'"', begin)].decode()
+        super().data_received(data)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Note it."""
+        super().connection_lost(error)
+        self.gone.set_result(None)
+
+    def deafen(self) -> None:
+        """Read no more."""
+        if self.transport is not None:
+            self.transport.pause_reading()
+
+    def hear(self) -> None:
+        """Read again."""
+        if self.transport is not None:
+            self.transport.resume_reading()
+
+
+class Deaf:
+    """All the sockets of this process. The first half of them hears again in time, and the others when it is too late.
+
+    Args:
+        address: of the service.
+        key: for it.
+        request_id: what they follow.
+    """
+
+    def __init__(self, address: str, key: str, request_id: str) -> None:
+        self._address = address
+        self._key = key
+        self._request_id = request_id
+        self._clients: list[DeafClient] = []
+
+    async def open(self, count: int) -> int:
+        """Open ``count`` sockets, which follow and then stop reading."""
+        while len(self._clients) < count:
+            some = min(AT_ONCE, count - len(self._clients))
+            opened = await asyncio.gather(*(self._connect() for _ in range(some)))
+            for client in opened:
+                client.deafen()
+            self._clients += opened
+        return len(self._clients)
+
+    async def hear(self, offset: int, limit: float) -> dict[str, int]:
+        """Let the first half read again; return how they got to ``offset``."""
+        clients = self._clients[: len(self._clients) // 2]
+        waiting = [client.wait_for(offset) for client in clients]
+        for client in clients:
+            client.hear()
+        return await _arrived(clients, waiting, limit)
+
+    async def ends(self, limit: float) -> dict[str, int]:
+        """Let the others read, now that they have been closed; return how many were closed with which code."""
+        clients = self._clients[len(self._clients) // 2 :]
+        for client in clients:
+            client.hear()
+        async with asyncio.timeout(limit):
+            await asyncio.gather(*(client.gone for client in clients))
+        return dict(Counter(str(client.code) if client.code else LOST for client in clients))
+
+    async def come_back(self, offset: int, limit: float) -> dict[str, int]:
+        """Let the others connect anew, each from where it was; return how they got to ``offset``."""
+        old = self._clients[len(self._clients) // 2 :]
+        back: list[DeafClient] = []
+        for begin in range(0, len(old), AT_ONCE):
+            back += await asyncio.gather(*(self._connect(client) for client in old[begin : begin + AT_ONCE]))
+        return await _arrived(back, [client.wait_for(offset) for client in back], limit)
+
+    async def _connect(self, before: DeafClient | None = None) -> DeafClient:
+        loop = asyncio.get_running_loop()
+        subscribe: dict[str, Any] = {"type": "subscribe", "id": 1, "requestId": self._request_id}
+        if before is not None:
+            subscribe["after"] = {"epoch": before.epoch, "offset": before.last}
+        client = DeafClient(upgrade(self._address, self._key), msgspec.json.encode(subscribe), loop.create_future())
+        client.last = 0 if before is None else before.last
+        end = socket.socket()
+        end.setblocking(False)  # noqa: FBT003 - it takes no keyword
+        if before is None:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+            end.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
+        where = urlsplit(self._address)
+        await loop.sock_connect(end, (where.hostname, where.port))
+        await loop.create_connection(lambda: client, sock=end)
+        await client.ready
+        return client
+
+
+async def _arrived(clients: list[DeafClient], waiting: "list[asyncio.Future[None]]", limit: float) -> dict[str, int]:
+    async with asyncio.timeout(limit):
+        await asyncio.gather(*waiting)
+    return {
+        "clients": len(clients),
+        "gaps": sum(client.gaps for client in clients),
+        "merged": sum(client.merged > 0 for client in clients),
+    }
+
+
+async def main() -> None:
+    """Hold sockets when told to, until the parent is done."""
+    deaf = Deaf(**control.options())
+    await control.obey({}, open=deaf.open, hear=deaf.hear, ends=deaf.ends, come_back=deaf.come_back)
+
+
+if __name__ == "__main__":
+    control.run(main())
