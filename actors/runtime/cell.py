@@ -196,7 +196,8 @@ class Cell(Dispatcher):
         while (envelope := self.mailbox.take()) is not None:
             if not envelope.own:
                 self.core.stopped(self.name, envelope)
-        self._abort(ActorStopped(f"{self.name} has stopped"))
+        if self.orders:
+            self._abort(ActorStopped(f"{self.name} has stopped"))
         self.ended = True
         for watcher, news in self.watchers.items():
             watcher.watching.discard(self)

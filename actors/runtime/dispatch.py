@@ -80,8 +80,10 @@ class Dispatcher:
         tracing, budget = core.tracing, BUDGET
         while True:
             if system:
-                envelope = system.popleft()
-            elif queue:
+                if self._obey(system.popleft()):
+                    return None
+                continue
+            if queue:
                 if not budget:
                     self.turns += 1
                     budget = BUDGET
