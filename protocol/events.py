@@ -124,7 +124,7 @@ Content = Delta | ReasoningDelta | ToolCallDelta | AttemptFailed
 Terminal = Completed | Failed | Cancelled
 Event = Started | Content | Terminal
 
-TERMINAL: Final = (Completed, Failed, Cancelled)
+TERMINAL: Final = frozenset({Completed, Failed, Cancelled})
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -161,7 +161,7 @@ class Entry:
     def __init__(self, offset: int, event: Event) -> None:
         self.offset = offset
         self.event = event
-        self.terminal = isinstance(event, TERMINAL)
+        self.terminal = type(event) in TERMINAL
         self.frames: dict[str, bytes] | None = None
 
     def frame(self, dialect: str, encode: "Callable[[Entry], bytes]") -> bytes:

@@ -24,7 +24,7 @@ from protocol import spans
 from protocol.errors import ProviderError, SchemaMismatch, TidegateError
 from protocol.events import AttemptFailed, Content
 from protocol.gateway import Complete, Progress
-from protocol.llm import Attempt, FinishReason
+from protocol.llm import Attempt, Cost, FinishReason, Usage
 from protocol.upstream import AnswerReader, Pieces
 
 if TYPE_CHECKING:
@@ -251,11 +251,20 @@ class Call:
         chars = self.assembly.chars + self._drained
         usage, estimated = used(reader, self._message.request, chars, begun=self._begun)
         cost = await self._bill.settle(usage, "" if reader is None else reader.model)
-        return msgspec.structs.replace(self._attempt(code), usage=usage, cost=cost, estimated=estimated)
+        return self._attempt(code, usage, cost, estimated=estimated)
 
-    def _attempt(self, code: str) -> Attempt:
-        duration = round(self._duration * 1000, 3)
-        return Attempt(provider=self._provider.name, model=self._model, error=code, duration_ms=duration)
+    def _attempt(
+        self, code: str, usage: Usage | None = None, cost: Cost | None = None, *, estimated: bool = False
+    ) -> Attempt:
+        return Attempt(
+            provider=self._provider.name,
+            model=self._model,
+            error=code,
+            duration_ms=round(self._duration * 1000, 3),
+            usage=usage,
+            cost=cost,
+            estimated=estimated,
+        )
 
     def _boundary(self, code: str, *, restart: bool) -> tuple[AttemptFailed, ...]:
         return (AttemptFailed(provider=self._provider.name, model=self._model, code=code, restart=restart),)
