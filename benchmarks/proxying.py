@@ -3,6 +3,8 @@
 The same upstream, the same load, one server at a time, each in a process of its own, all on uvloop:
 
 * **bare proxy**: reads the body, sends it on, hands back what comes. No key, no decoding, no log.
+* **bare proxy, streamed upstream**: the same, but it asks the upstream for a stream also where its caller wants the
+  answer whole, and puts the pieces together, as tidegate does: the least that our way can cost. For unary calls only.
 * **tidegate**: the whole service: a key is checked, the body is decoded and fingerprinted, the cache and the calls in
   flight are looked up, the answer is a log that is kept and can be followed, the access log is written as JSON. Tracing
   is off.
@@ -30,6 +32,7 @@ from benchmarks.instructions import Instructions, countable
 NAME: Final = "proxying"
 KEY: Final = "bench-key-0123456789"
 BARE: Final = "bare proxy"
+FLOOR: Final = "bare proxy, streamed upstream"
 OURS: Final = "tidegate"
 TRACED: Final = "tidegate, tracing"
 CONNECTIONS: Final = (1, 16, 64)
@@ -86,6 +89,7 @@ async def _measure(plan: Plan) -> Result:
         address = upstream.hello["address"]
         servers = {
             BARE: await enter(child("bare_proxy", upstream=address + "/v1")),
+            FLOOR: await enter(child("bare_proxy", upstream=address + "/v1", streamed=True)),
             OURS: await enter(child("tidegate", upstream=address + "/v1")),
             TRACED: await enter(child("tidegate", upstream=address + "/v1", otel_exporter_otlp_endpoint=address)),
         }
@@ -114,7 +118,11 @@ async def _measure(plan: Plan) -> Result:
 
 
 def _sides(load: Load, servers: Mapping[str, Child], kind: str, connections: int, count: int) -> dict[str, Side]:
-    return {name: _side(load, server, kind, connections, count, 1) for name, server in servers.items()}
+    return {
+        name: _side(load, server, kind, connections, count, 1)
+        for name, server in servers.items()
+        if kind == "short" or name != FLOOR
+    }
 
 
 def _side(load: Load, server: Child, kind: str, connections: int, count: int, share: int) -> Side:

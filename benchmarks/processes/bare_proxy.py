@@ -1,6 +1,13 @@
-"""The least that a proxy on aiohttp can do: read the body, send it on, and hand back what comes."""
+"""The least that a proxy on aiohttp can do: read the body, send it on, and hand back what comes.
+
+With ``streamed`` it asks the upstream for a stream whatever the caller wants, and gives a caller who wants it whole the
+pieces put together: the least of a gateway that always streams from its upstream.
+"""
+
+from typing import Any
 
 import aiohttp
+import msgspec
 from aiohttp import web
 
 from benchmarks.processes import control
@@ -10,14 +17,20 @@ KEPT = ("Content-Type", "Cache-Control")
 
 async def main() -> None:
     """Serve until the parent is done."""
-    upstream = control.options()["upstream"] + "/chat/completions"
+    options = control.options()
+    upstream, streamed = options["upstream"] + "/chat/completions", options.get("streamed", False)
     connector = aiohttp.TCPConnector(limit=256)
     async with aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar()) as session:
 
         async def forward(request: web.Request) -> web.StreamResponse:
             body = await request.read()
             headers = {"Content-Type": "application/json"}
+            whole = streamed and b'"stream":true' not in body
+            if whole:
+                body = body[:-1] + b',"stream":true}'
             async with session.post(upstream, data=body, headers=headers) as answer:
+                if whole:
+                    return web.Response(body=put_together(await answer.read()), content_type="application/json")
                 if answer.content_type != "text/event-stream":
                     return web.Response(
                         status=answer.status, body=await answer.read(), content_type=answer.content_type
@@ -35,6 +48,19 @@ async def main() -> None:
         app = web.Application()
         app.router.add_post("/v1/chat/completions", forward)
         await control.obey({"address": await control.listen(app)})
+
+
+def put_together(stream: bytes) -> bytes:
+    """Return the body of the whole answer whose stream this is."""
+    answer: dict[str, Any] = {}
+    text = []
+    for event in stream.split(b"\n\n"):
+        if event and event != b"data: [DONE]":
+            answer = msgspec.json.decode(event.removeprefix(b"data: "))
+            text += [choice["delta"].get("content", "") for choice in answer["choices"]]
+    message = {"role": "assistant", "content": "".join(text)}
+    answer["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    return msgspec.json.encode(answer)
 
 
 if __name__ == "__main__":
