@@ -76,6 +76,10 @@ class Authenticator:
         """
         return self._tickets.redeem(ticket)
 
+    def withdraw(self, principal: Principal) -> None:
+        """Let the tickets of ``principal`` open nothing: the key that they were had by does not either, any more."""
+        self._tickets.withdraw(principal)
+
     async def close(self) -> None:
         """Give up what is under way."""
         if self._tokens is not None:

@@ -221,7 +221,7 @@ def _assemble(
     )
     hub = system.spawn(lambda: SubscriptionHub(text_frame, channels=channel_limits(settings)), name="subscription-hub")
     system.spawn(
-        lambda: RoutesWatcher(routes, takers=(embeddings, gateway), router=router, keys=keys, hub=hub),
+        lambda: RoutesWatcher(routes, takers=(embeddings, gateway), router=router, keys=keys, tickets=auth, hub=hub),
         name="routes-watcher",
     )
     return Container(

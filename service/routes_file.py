@@ -58,6 +58,13 @@ class KeyHolder(Protocol):
         """
 
 
+class TicketHolder(Protocol):
+    """Who has issued tickets."""
+
+    def withdraw(self, principal: Principal) -> None:
+        """Let nobody in any more by what ``principal`` has had."""
+
+
 def open_routes(path: Path | None) -> RoutesFile:
     """Read the file at ``path``; with None, the one of the default name where there is one.
 
@@ -178,6 +185,7 @@ class RoutesWatcher(Actor[Look | Taken | Refused]):
         takers: who is told of the routes.
         router: who knows models by their names.
         keys: who is told of the keys.
+        tickets: those that a key has been used for open nothing without it.
         hub: who closes sockets.
     """
 
@@ -188,6 +196,7 @@ class RoutesWatcher(Actor[Look | Taken | Refused]):
         takers: Sequence[Ref[SetRoutes]],
         router: Ref[ForgetModels],
         keys: KeyHolder,
+        tickets: TicketHolder,
         hub: Ref[DisconnectUser],
     ) -> None:
         self._path = file.path
@@ -197,6 +206,7 @@ class RoutesWatcher(Actor[Look | Taken | Refused]):
         self._takers = tuple(takers)
         self._router = router
         self._keys = keys
+        self._tickets = tickets
         self._hub = hub
         self._held = file.keys
 
@@ -209,6 +219,7 @@ class RoutesWatcher(Actor[Look | Taken | Refused]):
         """Read the file if it has changed, and tell the takers."""
         self.schedule(LOOK_INTERVAL, Look())
         for gone in self._read():
+            self._tickets.withdraw(gone)
             await self._hub.tell(DisconnectUser(tenant=gone.tenant, user=gone.subject))
         self._offer(self._wanted, 0)
 

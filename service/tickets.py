@@ -59,6 +59,13 @@ class Tickets:
                 return principal
         raise AccessDenied(code="invalid_ticket")
 
+    def withdraw(self, principal: Principal) -> None:
+        """Let nobody in any more by what ``principal`` has had: the key behind it opens nothing now."""
+        whose = (principal.tenant, principal.subject)
+        for digest, (_, holder) in tuple(self._held.items()):
+            if (holder.tenant, holder.subject) == whose:
+                del self._held[digest]
+
     def _forget(self, now: float) -> None:
         """Drop those whose time is over: they were issued first, and none lasts longer than ``TICKET_TTL``."""
         while self._held:

@@ -240,6 +240,7 @@ async def test_a_key_of_the_file_comes_and_goes(
     monkeypatch.setattr("service.routes_file.LOOK_INTERVAL", 0.01)
     running = await start(routes_file=file)
     socket = await running.client.ws_connect("/ws", headers=bearer("boss"))
+    ticket = (await (await running.client.post("/api/tickets", headers=bearer("boss"))).json())["ticket"]
     for text, key, status in (
         (FILE + f'[keys.new]\nhash = "{digest_of("new").hex()}"\n', "new", 200),
         (FILE + '[keys.new]\nhash = "broken"\n', "new", 200),
@@ -252,6 +253,8 @@ async def test_a_key_of_the_file_comes_and_goes(
     assert (await running.client.get("/v1/models")).status == 401
     assert (await socket.receive_json())["data"]["code"] == 4503
     assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+    with pytest.raises(aiohttp.WSServerHandshakeError, match="401"):
+        await running.client.ws_connect(f"/ws?ticket={ticket}")
 
 
 async def test_published_keys_open_the_service(start: Start, upstream: ScriptedUpstream) -> None:

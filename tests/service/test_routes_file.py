@@ -25,6 +25,7 @@ from service.container import open_container
 from service.identity.keys import KeyRing, KeySpec, digest_of
 from service.routes_file import LOOK_INTERVAL, RoutesWatcher, open_routes, read_file
 from service.settings import load_settings, variable
+from service.tickets import Tickets
 
 HASH = digest_of("k").hex()
 WHOLE = f"""
@@ -208,7 +209,9 @@ class Watched:
         self.keys.replace(opened.keys)
         takers = self.embeddings.ref, self.gateway.ref
         system.spawn(
-            lambda: RoutesWatcher(opened, takers=takers, router=self.router.ref, keys=self.keys, hub=self.hub.ref),
+            lambda: RoutesWatcher(
+                opened, takers=takers, router=self.router.ref, keys=self.keys, tickets=Tickets(), hub=self.hub.ref
+            ),
             name="routes-watcher",
         )
 
@@ -355,7 +358,9 @@ async def test_a_reload_drops_no_request(upstream: ScriptedUpstream, file: Path)
         router = system.probe(ForgetModels, name="router")
         hub = system.probe(DisconnectUser, name="hub")
         system.spawn(
-            lambda: RoutesWatcher(opened, takers=(gateway,), router=router.ref, keys=KeyRing(), hub=hub.ref),
+            lambda: RoutesWatcher(
+                opened, takers=(gateway,), router=router.ref, keys=KeyRing(), tickets=Tickets(), hub=hub.ref
+            ),
             name="routes-watcher",
         )
         request = ChatRequest(model="one", messages=(ChatMessage(role="user", content="hi"),))

@@ -53,6 +53,17 @@ def test_a_ticket_lasts_no_longer_than_what_it_was_had_by() -> None:
     assert ends == clock.now + 1
 
 
+def test_a_ticket_goes_with_the_key_that_it_was_had_by() -> None:
+    """Whoever's key is taken away keeps no way in; nobody else's ticket is lost."""
+    tickets = Tickets()
+    ann, bob = (Principal(tenant="acme", subject=name) for name in ("ann", "bob"))
+    hers, his = tickets.issue(ann)[0], tickets.issue(bob)[0]
+    tickets.withdraw(ann)
+    with pytest.raises(AccessDenied):
+        tickets.redeem(hers)
+    assert tickets.redeem(his) == bob
+
+
 def test_unused_tickets_are_bounded() -> None:
     """One more is refused until the first ones have ended."""
     clock = Clock()
