@@ -123,14 +123,16 @@ export class Tidegate extends EventTarget {
    * Follow a channel. One that is followed already is returned as it is.
    *
    * @param {string} name
-   * @param {{ after?: Position }} [options] from where on; without it, only what is published from now on.
+   * @param {{ after?: Position, presence?: boolean, member?: any, client?: string }} [options] `after`: from where on;
+   *   without it, only what is published from now on. `presence`: whether to be told who is there. `member`: what the
+   *   others see of us, who then are present. `client`: which of the user's clients this is; by default this page.
    * @returns {Channel}
    */
-  channel(name, { after } = {}) {
+  channel(name, { after, ...options } = {}) {
     const key = `channel ${name}`;
     const known = this.#followed.get(key);
     if (known instanceof Channel) return known;
-    const channel = new Channel(this.#link, name, after ?? null);
+    const channel = new Channel(this.#link, name, after ?? null, options);
     this.#add(key, channel);
     return channel;
   }
@@ -658,14 +660,22 @@ export class Following extends Followed {
 }
 
 /**
- * A channel. `message` events have a `Message` as their `detail`, `presence` events `{ action, member }`; `gap` says that
- * messages were missed which the channel no longer has.
+ * A channel. `message` events have a `Message` as their `detail`; `presence` events `{ action, member }`, or with the
+ * action `state`, which comes first and after each reconnect, `{ action, members }`. `gap` says that messages were missed
+ * which the channel no longer has; `failure` that it is followed no more.
  */
 export class Channel extends Followed {
-  /** @param {Link} link @param {string} name @param {Position | null} position */
-  constructor(link, name, position) {
+  #options;
+
+  /** @param {Link} link @param {string} name @param {Position | null} position @param {{ presence?: boolean, member?: any, client?: string }} options */
+  constructor(link, name, position, options) {
     super(link, `channel ${name}`, { channel: name }, position);
     this.channel = name;
+    this.#options = { client: crypto.randomUUID(), ...options };
+  }
+
+  from() {
+    return { ...this.#options, ...super.from() };
   }
 
   /**
@@ -681,6 +691,15 @@ export class Channel extends Followed {
     return { epoch: ack.data.epoch, offset: ack.data.offset };
   }
 
+  async #whoIsThere() {
+    try {
+      const { data } = await this.link.call({ type: "presence", channel: this.channel });
+      this.dispatchEvent(new CustomEvent("presence", { detail: { action: "state", members: data.members } }));
+    } catch (error) {
+      if (!(error instanceof TidegateError)) throw error; // the connection is lost: asked again after the next one
+    }
+  }
+
   /** Who is in the channel. @returns {Promise<Member[]>} */
   async presence() {
     return (await this.link.call({ type: "presence", channel: this.channel }, true)).data.members;
@@ -691,6 +710,7 @@ export class Channel extends Followed {
     const lost = this.position && (data.recovered === false || this.position.epoch !== data.epoch);
     if (!this.position || lost) this.position = { epoch: data.epoch, offset: data.offset };
     if (lost) this.dispatchEvent(new Event("gap"));
+    if (this.#options.presence) this.#whoIsThere();
   }
 
   forget() {

@@ -87,3 +87,28 @@ async def test_a_request_is_submitted_once_and_its_end_is_told(chromium: "Browse
         assert await page.evaluate("({ pieces }) => pieces", running) == "Hello"
         assert (await page.evaluate("({ request }) => request.done", running))["text"] == "Hello"
         assert await page.evaluate("({ request }) => request.source", running) == "upstream"
+
+
+async def test_who_is_there_is_said_again_after_a_cut(chromium: "Browser") -> None:
+    """A page that asks for it is told who is in the channel, first and after each reconnect."""
+    async with open_service() as service, CuttingProxy(service.base) as proxy:
+        page = await visit(chromium, proxy.url)
+        told = await page.evaluate_handle("""
+            () => {
+                const told = [];
+                const hall = window.tidegate.channel("hall", { presence: true, member: { name: "Ada" }, client: "a" });
+                hall.addEventListener("presence", ({ detail }) => told.push(detail));
+                const states = (count) => new Promise((resolve) => {
+                    const look = () => {
+                        const states = told.filter(({ action, members }) => action === "state" && members.length);
+                        if (states.length >= count) resolve(states.map(({ members }) => members[0].info.name));
+                    };
+                    hall.addEventListener("presence", look);
+                    look();
+                });
+                return { states };
+            }
+        """)
+        await page.evaluate("({ states }) => states(1)", told)
+        proxy.cut()
+        assert await page.evaluate("({ states }) => states(2)", told) == ["Ada", "Ada"]
