@@ -143,11 +143,16 @@ def renderer(*, pretty: bool, secrets: Iterable[str] = ()) -> Render:
 
         def render(event: Event) -> str:
             _prepare(event)
-            return orjson.dumps(traceback(None, "", event), default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+            if "exc_info" in event:
+                event = dict(traceback(None, "", event))
+            return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
 
     def redacted(event: Event) -> str:
         line = render(event)
-        return pattern.sub(REDACTED, line) if any(mark in line for mark in suspect) else line
+        for mark in suspect:
+            if mark in line:
+                return pattern.sub(REDACTED, line)
+        return line
 
     return redacted
 
