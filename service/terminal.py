@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from protocol.errors import TidegateError
-from service.following import Finished, Update
+from service.client.following import Finished, Update
 
 TEMPORARY: Final = 75  # EX_TEMPFAIL: the same command may succeed later
 PERMANENT: Final = 1

@@ -6,7 +6,7 @@ import shlex
 from protocol.errors import TidegateError
 from protocol.requests import SubmitBody
 from service.client import Client
-from service.following import Finished
+from service.client.following import Finished
 from service.terminal import Screen
 
 

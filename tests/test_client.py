@@ -25,10 +25,10 @@ from protocol.errors import (
 from protocol.events import Position
 from protocol.llm import ChatMessage
 from protocol.requests import RequestOptions, SubmitBody
-from service.backoff import Backoff
 from service.client import Client
+from service.client.backoff import Backoff
+from service.client.following import Finished, Following, Update
 from service.container import open_container
-from service.following import Finished, Following, Update
 from service.server import listening
 from service.settings import load_settings
 from tests.cutting_proxy import CuttingProxy

@@ -10,10 +10,9 @@ from aiohttp import WSMsgType, web
 
 from protocol.channels import MAX_DATA_BYTES
 from protocol.errors import AccessDenied, InvalidRequest, Unreachable
-from service import endpoint
-from service.client import Client
-from service.endpoint import Key
-from service.listening import Message
+from service.client import Client, endpoint
+from service.client.endpoint import Key
+from service.client.listening import Message
 from tests.service.bench import Service, open_service
 from tests.service.issuer import SECRET, claims, sign
 

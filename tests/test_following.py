@@ -10,7 +10,7 @@ from protocol.events import AttemptFailed, Position, ReasoningDelta, ToolCallDel
 from protocol.hub import Mode
 from protocol.llm import ReasoningPart, ToolCall
 from service.client import Client
-from service.following import Finished, Following, Update
+from service.client.following import Finished, Following, Update
 from tests.cutting_proxy import CuttingProxy
 from tests.service.bench import Service, open_service
 

@@ -15,9 +15,9 @@ from protocol.channels import UnsubscribeUser
 from protocol.errors import AccessDenied, IdempotencyKeyReused, InvalidRequest, ShuttingDown, UnrecoverablePosition
 from protocol.events import Position
 from service.client import Client
+from service.client.listening import Gap, Heard, Listening, Message, Presence
 from service.http.websocket import SOCKETS
 from service.identity.keys import digest_of
-from service.listening import Gap, Heard, Listening, Message, Presence
 from tests.cutting_proxy import CuttingProxy
 from tests.service.bench import open_service
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from protocol.errors import FieldError, InvalidRequest, ProviderError
 from protocol.events import Position
 from protocol.llm import Usage
-from service.following import Finished, Update
+from service.client.following import Finished, Update
 from service.terminal import PERMANENT, TEMPORARY, Screen
 
 HERE = Position("e", 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from service.client import Client
-from service.following import Following, Update
+from service.client.following import Following, Update
 from tests.cutting_proxy import CuttingProxy
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from protocol.events import Position
-from service.listening import Message
+from service.client.listening import Message
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):

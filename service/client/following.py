@@ -8,8 +8,9 @@ from protocol.errors import PROBLEMS, RequestCancelled, TidegateError
 from protocol.events import Position
 from protocol.hub import Mode
 from protocol.llm import ReasoningPart, Usage
-from service.backoff import Backoff
-from service.client_frames import (
+from service.client.backoff import Backoff
+from service.client.endpoint import Endpoint, LostError
+from service.client.frames import (
     Acknowledged,
     Content,
     Frame,
@@ -18,8 +19,7 @@ from service.client_frames import (
     decode_whole,
     failure_of,
 )
-from service.endpoint import Endpoint, LostError
-from service.subscription import SUBSCRIBE, Subscription
+from service.client.subscription import SUBSCRIBE, Subscription
 
 _OVER: Final = frozenset({"completed", "failed", "cancelled"})
 

@@ -7,10 +7,10 @@ import msgspec
 
 from protocol import ids
 from protocol.events import Position
-from service.backoff import Backoff
-from service.client_frames import Acknowledged, Coming, Frame, Member, decode_coming, failure_of
-from service.endpoint import Endpoint, LostError
-from service.subscription import SUBSCRIBE, Subscription
+from service.client.backoff import Backoff
+from service.client.endpoint import Endpoint, LostError
+from service.client.frames import Acknowledged, Coming, Frame, Member, decode_coming, failure_of
+from service.client.subscription import SUBSCRIBE, Subscription
 
 _PRESENCE: Final = 2  # the id of the frame that asks who is there
 _decode: Final = msgspec.json.Decoder().decode

@@ -12,8 +12,9 @@ import msgspec
 
 from protocol.errors import ShuttingDown, TidegateError
 from protocol.events import Position
-from service.backoff import Backoff, cause_of
-from service.client_frames import (
+from service.client.backoff import Backoff, cause_of
+from service.client.endpoint import ClientSocket, Endpoint, LostError
+from service.client.frames import (
     NO_RETURN,
     Acknowledged,
     Frame,
@@ -23,7 +24,6 @@ from service.client_frames import (
     failure_of,
     failure_of_close,
 )
-from service.endpoint import ClientSocket, Endpoint, LostError
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds until the subscription is acknowledged
 STEADY: Final = 10.0  # seconds after which a connection counts as a success, whatever came over it

@@ -26,13 +26,13 @@ from protocol.errors import ConfigurationError
 from protocol.events import Position
 from protocol.hub import Mode
 from protocol.requests import RequestState, Status, SubmitBody
-from service.backoff import Backoff
-from service.client_frames import Member
-from service.endpoint import Endpoint, Key
-from service.following import Following
-from service.history import History, Page
-from service.listening import Listening
-from service.subscription import Subscription
+from service.client.backoff import Backoff
+from service.client.endpoint import Endpoint, Key
+from service.client.following import Following
+from service.client.frames import Member
+from service.client.history import History, Page
+from service.client.listening import Listening
+from service.client.subscription import Subscription
 
 PATIENCE: Final = 60.0  # seconds without any progress after which following ends
 CALL_PATIENCE: Final = 5.0  # seconds for which a call is tried, and the first connection of a follower

@@ -8,8 +8,8 @@ from typing import Any, Final, cast
 import aiohttp
 
 from protocol.errors import ConfigurationError
-from service.backoff import Backoff, cause_of
-from service.client_frames import failure_of_body, failure_of_status
+from service.client.backoff import Backoff, cause_of
+from service.client.frames import failure_of_body, failure_of_status
 
 Key = str | Callable[[], str | Awaitable[str]]
 

@@ -1,0 +1,7 @@
+"""A client for programs: submit, follow, come back by itself; publish to channels and listen to them."""
+
+from service.client.client import Client, Receipt
+from service.client.following import Finished, Following, Update
+from service.client.listening import Gap, Listening, Message, Presence
+
+__all__ = ["Client", "Finished", "Following", "Gap", "Listening", "Message", "Presence", "Receipt", "Update"]
