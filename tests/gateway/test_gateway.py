@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import json
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -10,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from actors.llm_gateway import GatewayConfig, LLMGateway, build_gateway
+from actors.llm_gateway import GatewayConfig, LLMGateway, attempt, build_gateway, drain, fallback
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Call, End, Reply, Say, ScriptedUpstream, Stall, Wait, refuse, say
@@ -74,6 +75,18 @@ async def test_models_and_providers_are_listed(spawn: Spawn) -> None:
         "anthropic": "ready",
         "local": "loading",
     }
+
+
+async def test_a_call_leaves_nothing_to_the_collector(spawn: Spawn) -> None:
+    """What was made for a call is gone with it, and not when the collector comes."""
+    gateway = spawn()
+    gc.collect()
+    gc.disable()
+    try:
+        await ask(gateway)
+        assert not [one for one in gc.get_objects() if type(one) in {attempt.Call, drain.Kept, fallback.Course}]
+    finally:
+        gc.enable()
 
 
 async def test_progress_is_told_as_it_comes(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
