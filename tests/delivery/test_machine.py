@@ -5,6 +5,7 @@ import os
 from typing import Any, Final
 
 import msgspec
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
@@ -94,12 +95,14 @@ class Machine(RuleBasedStateMachine):
                 self.world.tick()
 
     @precondition(lambda self: not self.world.log.ended)
-    @rule()
-    def flood(self) -> None:
-        """So much that nobody who does not read may have it kept, and in the end it is all void."""
-        for _ in range(30):
-            self._write([Delta("x" * 9000), RESTART])
+    @rule(reader=readers)
+    def flood(self, reader: Reader) -> None:
+        """So much that it may be kept for nobody who does not read, and in the end it is all void."""
+        reader.overlook()
+        for _ in range(20):
+            self._write([Delta("x" * 15_000)])
             self.world.tick()
+            self._write([RESTART])
 
     @precondition(lambda self: not self.world.log.ended)
     @rule(reader=readers, events=PIECES, more=PIECES)
@@ -271,6 +274,8 @@ class Machine(RuleBasedStateMachine):
         for reader in self.all:
             reader.hear()
 
+
+pytestmark = pytest.mark.timeout(60 + CASES)
 
 TestMachine = Machine.TestCase
 TestMachine.settings = settings(max_examples=CASES, stateful_step_count=40)
