@@ -5,7 +5,7 @@ them, in order.
 
 * **send_str loop**: aiohttp; the event is encoded once, and each socket gets it by ``await socket.send_str(text)``.
 * **bare write**: the floor: ready-made frames by one ``transport.write`` a socket and tick, and nothing else. What it
-  costs is nearly all the kernel's, so no ratio can be better than this side's.
+  costs is nearly all the kernel's: where each tick is sent by itself, no ratio can be much better than this side's.
 * **websockets**: ``broadcast`` of that package. **picows**: ``send`` for each socket. **python-socketio**: ``emit``.
 * **tidegate**: the whole service: a request was submitted over HTTP, the upstream sends the tick's events in one write,
   they become entries of the request's log, and the hub delivers that log to the sockets that follow it. So reading the
