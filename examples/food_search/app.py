@@ -13,6 +13,7 @@ from examples.food_search.searches import Searches, SearchState
 from examples.food_search.stages import FoodSettings, food_pipeline
 from protocol.errors import ConfigurationError, InvalidRequest
 from service.app import build_app
+from service.connections import Runner
 from service.container import Container
 from service.context import call_of, container_of
 from service.http.bodies import decode, read_json
@@ -50,7 +51,7 @@ async def serving(container: Container, settings: FoodSettings) -> AsyncIterator
         ConfigurationError: the address can't be bound.
     """
     host, port = container.settings.host, container.settings.port
-    runner = web.AppRunner(food_app(container, settings), **RUNNER_OPTIONS)
+    runner = Runner(food_app(container, settings), **RUNNER_OPTIONS)
     await runner.setup()
     try:
         try:
