@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(120)
 
 COMPLETE: Final = '.view[data-state="completed"]'
+PATIENCE: Final = 60_000  # ms: a small machine takes its time over an answer
 MISSED: Final = 25  # updates that the model goes on for while the page is cut off
 
 
 async def ask(page: "Page", address: str, prompt: str, tokens: int = 200) -> str:
     """Ask in the page, and return the request's id once an answer has begun."""
+    page.set_default_timeout(PATIENCE)
     await page.goto(address)
     await page.fill("#prompt", prompt)
     await page.fill("#tokens", str(tokens))
@@ -53,6 +55,7 @@ async def test_a_cut_network_loses_nothing(chromium: "Browser", playground: str,
     async with CuttingProxy(playground) as proxy, Client(playground) as client:
         context = await chromium.new_context(viewport={"width": 1200, "height": 860})
         page, other = await context.new_page(), await context.new_page()
+        other.set_default_timeout(PATIENCE)
         request_id = await ask(page, proxy.url, "Tell me a long story about the sea.", tokens=250)
         async with client.follow(request_id) as staying:
             proxy.cut(refusing=True)
