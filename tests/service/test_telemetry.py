@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -51,6 +51,16 @@ def _expect(receiver: OtelTapHttpProtobufReceiver, name: str) -> "asyncio.Task[S
 def _attributes(span: Span) -> dict[str, Any]:
     values = ((item.key, item.value) for item in span.attributes)
     return {key: getattr(value, value.WhichOneof("value") or "string_value") for key, value in values}
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """Wait for the threads that a collector which is not there leaves behind: they draw their backoff at random."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name == "telemetry-shutdown":
+            thread.join(40)
+            assert not thread.is_alive()
 
 
 async def test_a_request_is_one_trace_from_the_caller_to_the_upstream(
