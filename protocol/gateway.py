@@ -119,6 +119,7 @@ class ListModels(Message[tuple[ModelInfo, ...]], frozen=True):
 
 
 BreakerState = Literal["closed", "open", "half-open"]
+ProviderState = Literal["ready", "loading", "failed"]
 
 
 class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +147,7 @@ class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     name: str
-    state: str
+    state: ProviderState
     detail: str = ""
     in_flight: int = 0
     queued: int = 0

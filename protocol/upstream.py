@@ -1,12 +1,18 @@
-"""What the upstream dialects have in common: content as it is read, and what an HTTP status means."""
+"""What the upstream dialects have in common: addresses, content as it is read, refusals, and what a status means."""
 
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
+
+import msgspec
 
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta
 from protocol.llm import ContentPart, FinishReason, Usage, VendorPart
 
 Pieces = list[Delta | ReasoningDelta | ToolCallDelta]
+Unit = Literal["calls", "tokens", "output"]
+
+CONNECT_TIMEOUT: Final = 10.0  # seconds
+BASE_URLS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}  # by dialect
 
 _CODES: Final = {
     401: "provider_credentials",
@@ -39,6 +45,34 @@ def unsaid(part: ContentPart, dialect: str) -> ProviderError:
     kind = part.value.get("type") if isinstance(part, VendorPart) else "file"
     message = f"A model behind {dialect}'s dialect can't be given this part: {str(kind)[:40]!r}"
     return ProviderError(message, code="provider_rejected")
+
+
+class Allowance(msgspec.Struct, frozen=True):
+    """One of an upstream's limits, as its answer says it.
+
+    Attributes:
+        unit: what is counted: ``calls``, ``tokens`` that are sent, or tokens of ``output``.
+        remaining: how many there may still be.
+        limit: how many there may be when nothing has been used; 0 where it does not say.
+        reset: seconds until then.
+    """
+
+    unit: Unit
+    remaining: int
+    limit: int
+    reset: float
+
+
+class Refusal(ProviderError):
+    """The upstream has refused a call.
+
+    Attributes:
+        limits: what it says of its rate limits; empty where it says nothing.
+    """
+
+    def __init__(self, *, code: str, retry_after: float | None = None, limits: tuple[Allowance, ...] = ()) -> None:
+        super().__init__(code=code, retry_after=retry_after)
+        self.limits = limits
 
 
 class AnswerReader(Protocol):

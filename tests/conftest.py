@@ -2,10 +2,13 @@
 
 import os
 import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from actors.testing import ScriptedUpstream
 
 SETTING = re.compile(r"^#? ?([A-Z][A-Z0-9_]+)=", re.MULTILINE)
 
@@ -27,3 +30,10 @@ def _bare_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name in ours or name.startswith("OTEL_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[ScriptedUpstream]:
+    """A model's side that does what it is told."""
+    async with ScriptedUpstream() as scripted:
+        yield scripted

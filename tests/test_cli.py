@@ -146,13 +146,6 @@ async def serving(root: Path, upstream: ScriptedUpstream, port: int = 0, **setti
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    """A model's side that does what the test says."""
-    async with ScriptedUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
 async def service(root: Path, upstream: ScriptedUpstream) -> AsyncIterator[Service]:
     """A service that runs."""
     async with serving(root, upstream) as service:

@@ -55,13 +55,6 @@ async def serving(upstream: ScriptedUpstream, **settings: Any) -> AsyncIterator[
         container.lifecycle.stop()
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    """A model's side that does what the test says."""
-    async with ScriptedUpstream() as upstream:
-        yield upstream
-
-
 async def gather(events: Following, each: Callable[[str], object] = lambda _: None) -> tuple[str, Finished]:
     """Follow to the end, as a user of the client does; ``each`` is told the text so far."""
     text = ""

@@ -14,7 +14,7 @@ SPANS = {"attach", "start_as_current_span", "use_span"}
 CONTEXTS = {"asynccontextmanager", "contextmanager"}
 
 BOUNDED_OTHERWISE = {
-    "actors/llm_gateway/turns.py": "the line as a whole: one more is refused, or takes another tenant's place",
+    "actors/targets/turns.py": "the line as a whole: one more is refused, or takes another tenant's place",
     "actors/request_store.py": "at most as many as there may be requests",
     "actors/runtime/mailbox.py": "its capacity, but for the system's own messages, of which there is one of a kind",
     "actors/runtime/supervision.py": "what is older than the window goes, and one too many ends the actor",

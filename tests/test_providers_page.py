@@ -8,7 +8,7 @@ import pytest
 
 from actors.llm_gateway import Deadlines
 from actors.llm_gateway.named import NamedProviders
-from actors.llm_gateway.wire.client import WireClient
+from actors.wire.client import WireClient
 from service.routes_file import parse_routes
 
 TABLES = re.compile(r"^```toml\n(.*?)^```$", re.DOTALL | re.MULTILINE)

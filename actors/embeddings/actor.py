@@ -15,10 +15,10 @@ from actors.embeddings.sources import Leg, Make, Sources
 from actors.embeddings.till import Pending, Till
 from actors.embeddings.vector_cache import DIGEST_BYTES, VectorCache, encoded, key_of, scope_of
 from actors.ledger import MemoryLedger
-from actors.llm_gateway.admission import Lane
-from actors.llm_gateway.pricing import Prices
-from actors.llm_gateway.retry import RetryPolicy
 from actors.runtime import Actor, Deferred, handles
+from actors.targets.lane import Lane
+from actors.targets.pricing import Prices
+from actors.targets.retry import RetryPolicy
 from protocol.budgets import Account
 from protocol.embeddings import Embed, Embedded, Input, size_of
 from protocol.errors import DeadlineExceeded, Overloaded, TidegateError

@@ -8,7 +8,7 @@ import msgspec
 
 from actors.embeddings.course import Course, Plan
 from actors.embeddings.sources import Leg
-from actors.llm_gateway.pricing import Prices
+from actors.targets.pricing import Prices
 from protocol.embeddings import Input, Vectors, size_of
 from protocol.errors import TidegateError
 from protocol.llm import Usage

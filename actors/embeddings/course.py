@@ -12,10 +12,10 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from actors.embeddings.embedder import Target
 from actors.embeddings.sources import Leg
 from actors.embeddings.till import estimate
-from actors.llm_gateway.retry import RetryPolicy
-from actors.llm_gateway.trial import Trial, Trials
-from actors.llm_gateway.watch import Watch, pause
 from actors.runtime import Clock
+from actors.targets.retry import RetryPolicy
+from actors.targets.trial import Trial, Trials
+from actors.targets.watch import Watch, pause
 from protocol import spans
 from protocol.embeddings import Input, Vectors
 from protocol.errors import Overloaded, ProviderError, TidegateError

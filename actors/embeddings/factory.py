@@ -11,14 +11,14 @@ import msgspec
 from actors.embeddings.actor import Bounds, EmbeddingsActor
 from actors.embeddings.embedder import ATTEMPT_TIMEOUT, MAX_BATCH_INPUTS, Embedder, Limits
 from actors.ledger import MemoryLedger
-from actors.llm_gateway.provider import CONNECT_TIMEOUT
-from actors.llm_gateway.retry import RetryPolicy
+from actors.targets.retry import RetryPolicy
 from protocol.errors import ConfigurationError
 from protocol.ledger import Ledger
 from protocol.routes import ProviderSpec, Routes
+from protocol.upstream import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
-    from actors.llm_gateway.wire.unary import JsonWire
+    from actors.wire.unary import JsonWire
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 
@@ -124,7 +124,7 @@ def _named(config: EmbeddingsConfig, name: str, spec: ProviderSpec) -> Embedder 
 
 
 def _wire(config: EmbeddingsConfig) -> "JsonWire":
-    from actors.llm_gateway.wire.unary import JsonWire  # noqa: PLC0415 - as in _embedders
+    from actors.wire.unary import JsonWire  # noqa: PLC0415 - as in _embedders
 
     return JsonWire(max_connections=0, connect_timeout=config.connect_timeout)
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from actors.embeddings.embedder import Limits
-from actors.llm_gateway.providers.local import MODEL_NAME, NO_MODEL, installed_model
-from actors.llm_gateway.providers.local_process import EMBEDDING_CONTEXT, Address, LocalProcess
-from actors.llm_gateway.wire.unary import JsonWire
+from actors.local.model import MODEL_NAME, NO_MODEL, installed_model
+from actors.local.process import EMBEDDING_CONTEXT, Address, LocalProcess
+from actors.wire.unary import JsonWire
 from protocol.embeddings import Input, Vectors, read_vectors, upstream_body
 from protocol.errors import ProviderError
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from actors.embeddings.embedder import Limits
-from actors.llm_gateway.providers.openai import BASE_URL
-from actors.llm_gateway.wire.unary import JsonWire
+from actors.wire.unary import JsonWire
 from protocol.embeddings import Input, Vectors, read_vectors, upstream_body
+from protocol.upstream import BASE_URLS
 
 DEFAULT_MODEL: Final = "text-embedding-3-small"
 
@@ -29,7 +29,7 @@ class OpenAIEmbedder:
         self,
         wire: JsonWire,
         *,
-        base_url: str = BASE_URL,
+        base_url: str = BASE_URLS["openai"],
         api_key: str = "",
         models: tuple[str, ...] | None = None,
         limits: Limits | None = None,

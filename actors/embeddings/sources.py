@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from actors.embeddings.embedder import Embedder
-from actors.llm_gateway.admission import Lane
-from actors.llm_gateway.upstream import Station
+from actors.targets.lane import Lane
+from actors.targets.station import Station
 from protocol.errors import ConfigurationError, NotFound
 from protocol.gateway import ModelInfo
 from protocol.routes import ProviderSpec, Routes

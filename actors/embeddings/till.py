@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from decimal import Decimal
 
 from actors.embeddings.sources import Leg
-from actors.llm_gateway.pricing import Prices
+from actors.targets.pricing import Prices
 from protocol.budgets import Account
 from protocol.embeddings import Embedded, Input, size_of
 from protocol.ledger import NOTHING, Ledger, Spend

@@ -14,18 +14,17 @@ from actors.llm_gateway.answer import Assembly
 from actors.llm_gateway.call_span import close_span, open_span, trace_headers
 from actors.llm_gateway.commons import Commons
 from actors.llm_gateway.drain import Kept
-from actors.llm_gateway.provider import Allowance
 from actors.llm_gateway.routing import Leg
 from actors.llm_gateway.schema import validated
 from actors.llm_gateway.till import Bill
 from actors.llm_gateway.usage import used
-from actors.llm_gateway.watch import Watch
+from actors.targets.watch import Watch
 from protocol import spans
 from protocol.errors import ProviderError, SchemaMismatch, TidegateError
 from protocol.events import AttemptFailed, Content
 from protocol.gateway import Complete, Progress
 from protocol.llm import Attempt, Cost, FinishReason, Usage
-from protocol.upstream import AnswerReader, Pieces
+from protocol.upstream import Allowance, AnswerReader, Pieces
 
 if TYPE_CHECKING:
     from actors.llm_gateway.schema import Validator

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from opentelemetry.trace import Tracer
 
 from actors.llm_gateway.drain import Drain
-from actors.llm_gateway.retry import RetryPolicy
 from actors.llm_gateway.till import Till
 from actors.runtime import Clock
+from actors.targets.retry import RetryPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

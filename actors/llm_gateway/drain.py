@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Any, Final
 
 from actors.llm_gateway.provider import AnswerStream
-from actors.llm_gateway.watch import Watch
 from actors.runtime import System
+from actors.targets.watch import Watch
 from protocol.errors import ShuttingDown, TidegateError
 from protocol.events import ToolCallDelta
 from protocol.upstream import Pieces

@@ -14,20 +14,20 @@ from actors.llm_gateway.gateway import Limits, LLMGateway
 from actors.llm_gateway.named import NamedProviders, patient
 from actors.llm_gateway.provider import (
     BETWEEN_CHUNKS_TIMEOUT,
-    CONNECT_TIMEOUT,
     FIRST_TOKEN_TIMEOUT,
     MAX_ANSWER_CHARS,
     TOTAL_TIMEOUT,
     Deadlines,
     Provider,
 )
-from actors.llm_gateway.retry import RetryPolicy
+from actors.targets.retry import RetryPolicy
 from protocol.errors import ConfigurationError
 from protocol.ledger import Ledger
 from protocol.routes import Routes
+from protocol.upstream import BASE_URLS, CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
-    from actors.llm_gateway.wire.client import WireClient
+    from actors.wire.client import WireClient
 
 KNOWN: Final = ("anthropic", "local", "openai")
 
@@ -103,7 +103,7 @@ def build_gateway(config: GatewayConfig, *, ledger: Ledger | None = None) -> Cal
     books = ledger or MemoryLedger()
 
     def make() -> LLMGateway:
-        from actors.llm_gateway.wire.client import WireClient  # noqa: PLC0415 - aiohttp takes 0.2 s to import
+        from actors.wire.client import WireClient  # noqa: PLC0415 - aiohttp takes 0.2 s to import
 
         wire = WireClient(max_connections=0)
         providers, model = _providers(config, name, wire)
@@ -143,12 +143,10 @@ def default_provider(config: GatewayConfig) -> str:
 
 def _usable(config: GatewayConfig) -> Mapping[str, bool]:
     """Which providers could answer: at an address of one's own, a key may not be needed."""
-    from actors.llm_gateway.providers.anthropic import BASE_URL as ANTHROPIC  # noqa: PLC0415 - as in _providers
-    from actors.llm_gateway.providers.openai import BASE_URL as OPENAI  # noqa: PLC0415 - as in _providers
-
+    openai, anthropic = config.openai_base_url.rstrip("/"), config.anthropic_base_url.rstrip("/")
     return {
-        "openai": bool(config.openai_api_key) or config.openai_base_url.rstrip("/") not in ("", OPENAI),
-        "anthropic": bool(config.anthropic_api_key) or config.anthropic_base_url.rstrip("/") not in ("", ANTHROPIC),
+        "openai": bool(config.openai_api_key) or openai not in ("", BASE_URLS["openai"]),
+        "anthropic": bool(config.anthropic_api_key) or anthropic not in ("", BASE_URLS["anthropic"]),
         "local": True,
     }
 
@@ -163,14 +161,14 @@ def _providers(config: GatewayConfig, default: str, wire: "WireClient") -> tuple
     if usable["openai"]:
         providers["openai"] = openai.OpenAIProvider(
             wire,
-            base_url=config.openai_base_url or openai.BASE_URL,
+            base_url=config.openai_base_url or BASE_URLS["openai"],
             api_key=config.openai_api_key,
             deadlines=deadlines,
         )
     if usable["anthropic"]:
         providers["anthropic"] = anthropic.AnthropicProvider(
             wire,
-            base_url=config.anthropic_base_url or anthropic.BASE_URL,
+            base_url=config.anthropic_base_url or BASE_URLS["anthropic"],
             api_key=config.anthropic_api_key,
             deadlines=deadlines,
         )

@@ -10,16 +10,16 @@ import msgspec
 from actors.llm_gateway.attempt import Call
 from actors.llm_gateway.commons import Commons
 from actors.llm_gateway.hedge import Ask, Race
-from actors.llm_gateway.provider import Refusal
 from actors.llm_gateway.repair import repairing
 from actors.llm_gateway.routing import Leg
 from actors.llm_gateway.till import Bill
-from actors.llm_gateway.trial import Size, Trial, Trials
-from actors.llm_gateway.watch import Watch, pause
-from actors.llm_gateway.window import Ticket
+from actors.targets.trial import Size, Trial, Trials
+from actors.targets.watch import Watch, pause
+from actors.targets.window import Ticket
 from protocol.errors import Overloaded, ProviderError, SchemaMismatch, TidegateError
 from protocol.gateway import Complete, ProgressSink
 from protocol.llm import Attempt, Usage
+from protocol.upstream import Refusal
 
 if TYPE_CHECKING:
     from actors.llm_gateway.schema import Validator

@@ -12,9 +12,10 @@ from actors.llm_gateway.provider import Deadlines, Provider
 from actors.llm_gateway.providers.forced import ForcedProvider
 from protocol.errors import ConfigurationError
 from protocol.routes import ProviderSpec
+from protocol.upstream import BASE_URLS
 
 if TYPE_CHECKING:
-    from actors.llm_gateway.wire.client import WireClient
+    from actors.wire.client import WireClient
 
 ONLY: Final = {
     "omit": ("openai", "azure"),
@@ -80,10 +81,9 @@ class NamedProviders:
         make: Callable[..., Provider] = anthropic.AnthropicProvider
         if spec.kind == "openai":
             make = partial(openai.OpenAIProvider, omit=spec.omit)
-        own = openai if spec.kind == "openai" else anthropic
         return make(
             self._wire,
-            base_url=spec.base_url or own.BASE_URL,
+            base_url=spec.base_url or BASE_URLS[spec.kind],
             api_key=key,
             models=spec.models,
             deadlines=self._deadlines,

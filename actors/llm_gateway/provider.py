@@ -2,18 +2,14 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
-from protocol.errors import ProviderError
+from protocol.gateway import ProviderState
 from protocol.llm import ChatRequest
-from protocol.upstream import AnswerReader, Pieces
+from protocol.upstream import CONNECT_TIMEOUT, Allowance, AnswerReader, Pieces
 
-State = Literal["ready", "loading", "failed"]
-Unit = Literal["calls", "tokens", "output"]
-
-CONNECT_TIMEOUT: Final = 10.0  # seconds
 FIRST_TOKEN_TIMEOUT: Final = 120.0  # seconds: a reasoning model thinks before it speaks
 BETWEEN_CHUNKS_TIMEOUT: Final = 60.0  # seconds
 TOTAL_TIMEOUT: Final = 600.0  # seconds
@@ -32,34 +28,6 @@ class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
     connect: float = CONNECT_TIMEOUT
     first_token: float | None = FIRST_TOKEN_TIMEOUT
     between_chunks: float | None = BETWEEN_CHUNKS_TIMEOUT
-
-
-class Allowance(msgspec.Struct, frozen=True):
-    """One of an upstream's limits, as its answer says it.
-
-    Attributes:
-        unit: what is counted: ``calls``, ``tokens`` that are sent, or tokens of ``output``.
-        remaining: how many there may still be.
-        limit: how many there may be when nothing has been used; 0 where it does not say.
-        reset: seconds until then.
-    """
-
-    unit: Unit
-    remaining: int
-    limit: int
-    reset: float
-
-
-class Refusal(ProviderError):
-    """The upstream has refused a call.
-
-    Attributes:
-        limits: what it says of its rate limits; empty where it says nothing.
-    """
-
-    def __init__(self, *, code: str, retry_after: float | None = None, limits: tuple[Allowance, ...] = ()) -> None:
-        super().__init__(code=code, retry_after=retry_after)
-        self.limits = limits
 
 
 class AnswerStream(Protocol):
@@ -100,7 +68,7 @@ class Provider(Protocol):
     def accepts(self, model: str) -> bool:
         """Whether it serves ``model``."""
 
-    def status(self) -> tuple[State, str]:
+    def status(self) -> tuple[ProviderState, str]:
         """Return how it is, and a detail that is safe to show."""
 
     def stream(

@@ -2,8 +2,8 @@
 
 from typing import Final
 
-from actors.llm_gateway.pricing import Prices
 from actors.llm_gateway.routing import Leg
+from actors.targets.pricing import Prices
 from protocol.budgets import Account
 from protocol.ledger import NOTHING, Ledger, Reservation, Spend
 from protocol.llm import ChatRequest, Cost, Usage

@@ -4,16 +4,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.llm_gateway.provider import Deadlines, Provider, State
+from actors.llm_gateway.provider import Deadlines, Provider
 from actors.llm_gateway.providers.anthropic import AnthropicProvider
 from actors.llm_gateway.providers.azure import AzureProvider
 from actors.llm_gateway.providers.bedrock import BedrockProvider
 from actors.llm_gateway.providers.local import LocalProvider
-from actors.llm_gateway.providers.local_process import Address, LocalProcess
 from actors.llm_gateway.providers.openai import OpenAIProvider
 from actors.llm_gateway.providers.vertex import VertexProvider
-from actors.llm_gateway.wire.client import WireClient
+from actors.local.process import Address, LocalProcess
 from actors.testing import ScriptedUpstream
+from actors.wire.client import WireClient
+from protocol.gateway import ProviderState
 from protocol.routes import ProviderSpec
 
 KEY = "upstream-key"
@@ -51,7 +52,7 @@ class Elsewhere(LocalProcess):
         super().__init__(path, name)
         self._where = Address(url=url, key=KEY, guided=True)
 
-    def status(self) -> tuple[State, str]:
+    def status(self) -> tuple[ProviderState, str]:
         return "ready", ""
 
     def start(self) -> None:

@@ -11,12 +11,12 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
 from actors.llm_gateway.gateway import Limits, LLMGateway
 from actors.llm_gateway.provider import Deadlines
-from actors.llm_gateway.retry import RetryPolicy
-from actors.llm_gateway.wire.client import WireClient
 from actors.request_record import RequestRecord
 from actors.request_router import RequestRouter
 from actors.run_table import RunTable
+from actors.targets.retry import RetryPolicy
 from actors.testing import ScriptedUpstream
+from actors.wire.client import WireClient
 from protocol.gateway import GetProviders
 from protocol.hub import GetHubStats
 from protocol.requests import GetRequest

@@ -10,9 +10,9 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from actors.llm_gateway.pricing import Prices
 from actors.llm_gateway.provider import Deadlines
 from actors.request_record import RequestRecord
+from actors.targets.pricing import Prices
 from actors.testing import End, Received, Reply, Say
 from protocol.events import Failed
 from protocol.llm import Usage

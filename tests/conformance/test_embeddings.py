@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from actors.embeddings import EmbeddingsActor, EmbeddingsConfig, build_embeddings
-from actors.llm_gateway.retry import RetryPolicy
-from actors.llm_gateway.wire.unary import MAX_BODY_BYTES
+from actors.targets.retry import RetryPolicy
 from actors.testing import Cut, Reply, Reset, Send, Stall, Step, refuse, scripted_vector
+from actors.wire.unary import MAX_BODY_BYTES
 from protocol.ledger import Ledger
 from service import container
 from tests.conformance.adapters import ADAPTERS

@@ -16,13 +16,6 @@ Spawn = Callable[..., Ref[Embed]]
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    """A model's side that does what it is told."""
-    async with ScriptedUpstream() as scripted:
-        yield scripted
-
-
-@pytest.fixture
 async def system() -> AsyncIterator[TestSystem]:
     """A system whose time stands still."""
     async with TestSystem() as quiet:

@@ -97,7 +97,7 @@ async def test_nobody_listens(spawn: Spawn, system: TestSystem, upstream: Script
 async def test_an_answer_that_is_too_large(system: TestSystem, upstream: ScriptedUpstream) -> None:
     """What outgrows its bound is not read on."""
     from actors.embeddings.openai import OpenAIEmbedder  # noqa: PLC0415 - as the factory does
-    from actors.llm_gateway.wire.unary import JsonWire  # noqa: PLC0415 - the same
+    from actors.wire.unary import JsonWire  # noqa: PLC0415 - the same
 
     embedder = OpenAIEmbedder(JsonWire(max_bytes=100, connect_timeout=5), base_url=upstream.openai_url)
     await embedder.open()
@@ -110,7 +110,7 @@ async def test_an_answer_that_is_too_large(system: TestSystem, upstream: Scripte
 async def test_an_embedder_that_is_not_open_reaches_nobody(upstream: ScriptedUpstream) -> None:
     """Before it is opened and after it is closed, it is unavailable."""
     from actors.embeddings.openai import OpenAIEmbedder  # noqa: PLC0415 - as the factory does
-    from actors.llm_gateway.wire.unary import JsonWire  # noqa: PLC0415 - the same
+    from actors.wire.unary import JsonWire  # noqa: PLC0415 - the same
 
     embedder = OpenAIEmbedder(JsonWire(connect_timeout=5), base_url=upstream.openai_url)
     for _ in range(2):

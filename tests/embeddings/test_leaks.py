@@ -4,11 +4,11 @@ from typing import TypeGuard
 
 from actors.embeddings import Bounds, EmbeddingsActor, EmbeddingsConfig, build_embeddings
 from actors.llm_gateway import RetryPolicy
-from actors.llm_gateway.provider import Refusal
 from actors.runtime import System
 from actors.testing import Cut, Reply, ScriptedUpstream, Send, refuse, scripted_vector
 from protocol.embeddings import Embed, Embedded, floats
 from protocol.errors import ProviderError
+from protocol.upstream import Refusal
 
 REQUESTS = 600
 FAULTS = (

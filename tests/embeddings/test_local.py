@@ -8,8 +8,8 @@ import pytest
 
 from actors.embeddings import EmbeddingsConfig, build_embeddings
 from actors.embeddings.local import LocalEmbedder
-from actors.llm_gateway.wire.unary import JsonWire
 from actors.runtime import Ref, System
+from actors.wire.unary import JsonWire
 from protocol.embeddings import Embed, Input, floats
 from protocol.errors import ProviderError
 

@@ -20,13 +20,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    """A model's side that does what it is told."""
-    async with ScriptedUpstream() as scripted:
-        yield scripted
-
-
-@pytest.fixture
 async def second() -> AsyncIterator[ScriptedUpstream]:
     """Another model's side, which answers well."""
     async with ScriptedUpstream() as scripted:

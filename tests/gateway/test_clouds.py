@@ -23,10 +23,10 @@ from actors.llm_gateway.providers.azure import AzureProvider
 from actors.llm_gateway.providers.bedrock import BedrockProvider
 from actors.llm_gateway.providers.sdk import Connected, SdkProvider
 from actors.llm_gateway.providers.vertex import VertexProvider
-from actors.llm_gateway.wire.client import WireClient
 from actors.testing import Data, End, Fault, Received, Reply, Say, ScriptedUpstream, Send, Stall
 from actors.testing.eventstream import event_message
 from actors.testing.script import RESPONSE_ID, USAGE
+from actors.wire.client import WireClient
 from protocol.anthropic import BETAS
 from protocol.errors import ProviderError
 from protocol.events import Delta

@@ -7,9 +7,9 @@ import pytest
 from actors.llm_gateway import Deadlines, GatewayConfig, LLMGateway, build_gateway
 from actors.llm_gateway.factory import default_provider
 from actors.llm_gateway.named import NamedProviders
-from actors.llm_gateway.wire.client import WireClient
 from actors.runtime.testing import TestSystem
 from actors.testing import Received, ScriptedUpstream
+from actors.wire.client import WireClient
 from protocol.errors import ConfigurationError
 from protocol.gateway import Complete, GetProviders, ListModels
 from protocol.llm import ChatMessage, ChatRequest

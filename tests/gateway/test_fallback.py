@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from actors.llm_gateway.breaker import IN_A_ROW, REST
-from actors.llm_gateway.budget import BURST
-from actors.llm_gateway.trial import COOL_DOWN
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
+from actors.targets.breaker import IN_A_ROW, REST
+from actors.targets.retry_budget import BURST
+from actors.targets.trial import COOL_DOWN
 from actors.testing import Cut, End, Fault, Reply, Say, ScriptedUpstream, Stall, Wait, refuse, say
 from protocol.errors import NotFound, ProviderError, TidegateError
 from protocol.events import AttemptFailed, Delta

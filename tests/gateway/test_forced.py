@@ -9,9 +9,9 @@ import pytest
 from actors.llm_gateway.gateway import LLMGateway
 from actors.llm_gateway.provider import Deadlines
 from actors.llm_gateway.providers.forced import ASIDE, ForcedAnswer, ForcedProvider, forced
-from actors.llm_gateway.wire.client import WireClient
 from actors.runtime.testing import TestSystem
 from actors.testing import Call, Cut, End, Reply, Say, ScriptedUpstream, Think
+from actors.wire.client import WireClient
 from protocol.errors import ProviderError, SchemaMismatch
 from protocol.events import AttemptFailed, Content, Delta, ReasoningDelta, ToolCallDelta
 from protocol.gateway import Complete, Completion, Progress

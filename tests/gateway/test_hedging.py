@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from actors.llm_gateway import GatewayConfig, RetryPolicy, build_gateway
-from actors.llm_gateway.breaker import IN_A_ROW
 from actors.runtime import Ref, System
 from actors.runtime.testing import TestSystem
+from actors.targets.breaker import IN_A_ROW
 from actors.testing import Cut, End, Reply, Say, ScriptedUpstream, Stall, Wait, refuse, say
 from protocol.errors import ProviderError, TidegateError
 from protocol.events import AttemptFailed, Delta

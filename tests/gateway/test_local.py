@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from actors.llm_gateway import GatewayConfig, build_gateway
-from actors.llm_gateway.providers.local import LocalProvider, installed_model, local_request
-from actors.llm_gateway.providers.local_process import LocalProcess
-from actors.llm_gateway.wire.client import WireClient
+from actors.llm_gateway.providers.local import LocalProvider, local_request
+from actors.local.model import installed_model
+from actors.local.process import LocalProcess
 from actors.runtime import Ref, System
+from actors.wire.client import WireClient
 from protocol.errors import ProviderError
 from protocol.events import Delta
 from protocol.gateway import Complete, GetProviders, Progress

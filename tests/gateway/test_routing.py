@@ -5,11 +5,12 @@ from itertools import cycle
 
 import pytest
 
-from actors.llm_gateway.admission import Lane
-from actors.llm_gateway.provider import AnswerStream, Deadlines, State
+from actors.llm_gateway.provider import AnswerStream, Deadlines
 from actors.llm_gateway.routing import RoutingTable
 from actors.llm_gateway.upstream import Upstream
+from actors.targets.lane import Lane
 from protocol.errors import ConfigurationError, NotFound
+from protocol.gateway import ProviderState
 from protocol.llm import ChatMessage, ChatRequest
 from protocol.routes import Route, Routes, Target
 
@@ -32,7 +33,7 @@ class Named:
     def accepts(self, model: str) -> bool:
         return not self.models or model in self.models
 
-    def status(self) -> tuple[State, str]:
+    def status(self) -> tuple[ProviderState, str]:
         return "ready", ""
 
     def stream(

@@ -8,10 +8,10 @@ import pytest
 
 from actors.llm_gateway import LLMGateway
 from actors.llm_gateway.providers.openai import OpenAIProvider
-from actors.llm_gateway.wire.client import WireClient
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import End, Reply, Say, ScriptedUpstream, Wait
+from actors.wire.client import WireClient
 from protocol.errors import ConfigurationError, NotFound
 from protocol.gateway import Complete, GetProviders, ResolveModel
 from protocol.llm import ChatMessage, ChatRequest

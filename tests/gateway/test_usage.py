@@ -10,10 +10,10 @@ import pytest
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import GatewayConfig, build_gateway
 from actors.llm_gateway.drain import SECONDS, STREAMS, Drain, Kept
-from actors.llm_gateway.retry import RetryPolicy
 from actors.llm_gateway.till import OUTPUT_CEILING
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
+from actors.targets.retry import RetryPolicy
 from actors.testing import Cut, End, Reply, Say, ScriptedUpstream, Send, Stall, Step, Wait, refuse, say
 from protocol.budgets import Account, Budget
 from protocol.errors import BudgetExceeded, TidegateError

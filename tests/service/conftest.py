@@ -42,13 +42,6 @@ Start = Callable[..., Awaitable[Running]]
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    """A model's side that says what the test tells it to."""
-    async with ScriptedUpstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture
 def settings(upstream: ScriptedUpstream) -> Settings:
     """Settings that name the scripted model as the only one, and a free port."""
     return load_settings(None, port=0, openai_api_key="upstream-key", openai_base_url=upstream.openai_url)

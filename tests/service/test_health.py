@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from actors.runtime import Actor, handles
-from protocol.gateway import GetProviders, ModelInfo, ProviderStatus, ResolveModel, TargetStatus
+from protocol.gateway import GetProviders, ModelInfo, ProviderState, ProviderStatus, ResolveModel, TargetStatus
 from service.container import open_container
 from service.http.health import Check, _checks, overall
 from service.settings import Settings
@@ -15,7 +15,9 @@ from service.settings import Settings
 class Model(Actor[GetProviders | ResolveModel]):
     """Only says how its providers are."""
 
-    def __init__(self, *states: tuple[str, str], default: str, targets: tuple[TargetStatus, ...] = ()) -> None:
+    def __init__(
+        self, *states: tuple[str, ProviderState], default: str, targets: tuple[TargetStatus, ...] = ()
+    ) -> None:
         self._states = states
         self._default = default
         self._targets = targets
@@ -58,7 +60,7 @@ async def test_all_is_well(start: Callable[..., Awaitable[Any]]) -> None:
     ],
 )
 async def test_the_default_provider_decides(
-    settings: Settings, default: str, states: list[tuple[str, str]], health: str, status: int, ready: int
+    settings: Settings, default: str, states: list[tuple[str, ProviderState]], health: str, status: int, ready: int
 ) -> None:
     """While its model loads the service lives but is not ready; when it failed the service can't do its work."""
     make: Any = lambda: Model(*states, default=default)  # noqa: E731 - it only has to look like a gateway

@@ -5,11 +5,11 @@ from typing import Final
 
 from actors.llm_gateway.provider import Deadlines
 from actors.llm_gateway.providers.wired import WiredProvider
-from actors.llm_gateway.wire.client import WireClient, WireStream
+from actors.wire.client import WireClient, WireStream
 from protocol.anthropic import VERSION, MessagesReader, betas_of, messages_body
 from protocol.llm import ChatRequest
+from protocol.upstream import BASE_URLS
 
-BASE_URL: Final = "https://api.anthropic.com"
 DEFAULT_MODEL: Final = "claude-haiku-4-5"
 
 
@@ -27,7 +27,7 @@ class AnthropicProvider(WiredProvider):
         self,
         wire: WireClient,
         *,
-        base_url: str = BASE_URL,
+        base_url: str = BASE_URLS["anthropic"],
         api_key: str = "",
         models: tuple[str, ...] | None = None,
         deadlines: Deadlines | None = None,

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from actors.llm_gateway.providers.sdk import NO_RETRIES, Connected, SdkProvider
-from actors.llm_gateway.wire.client import WireStream
+from actors.wire.client import WireStream
 from protocol.llm import ChatRequest
 from protocol.openai_upstream import ChatReader, chat_body
 

@@ -6,8 +6,8 @@ import msgspec
 
 from actors.llm_gateway.providers.claude import CloudClaude
 from actors.llm_gateway.providers.sdk import NO_RETRIES, Connected
-from actors.llm_gateway.wire.eventstream import CONTENT_TYPE, EventMessage, MessageSplitter
-from actors.llm_gateway.wire.sse import Splitter
+from actors.wire.eventstream import CONTENT_TYPE, EventMessage, MessageSplitter
+from actors.wire.sse import Splitter
 
 CHUNK: Final = "chunk"
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import msgspec
 
 from actors.llm_gateway.providers.sdk import SdkProvider
-from actors.llm_gateway.wire.client import WireStream
+from actors.wire.client import WireStream
 from protocol.anthropic import MessagesReader, betas_of, messages_body
 from protocol.llm import ChatRequest
 

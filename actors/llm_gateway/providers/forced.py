@@ -6,8 +6,9 @@ from typing import Final
 
 import msgspec
 
-from actors.llm_gateway.provider import AnswerStream, Provider, State
+from actors.llm_gateway.provider import AnswerStream, Provider
 from protocol.events import Delta, ToolCallDelta
+from protocol.gateway import ProviderState
 from protocol.llm import ChatRequest, FinishReason, Tool, Usage
 from protocol.upstream import AnswerReader, Pieces
 
@@ -195,7 +196,7 @@ class ForcedProvider:
         """Whether it serves ``model``."""
         return self._provider.accepts(model)
 
-    def status(self) -> tuple[State, str]:
+    def status(self) -> tuple[ProviderState, str]:
         """Return how it is."""
         return self._provider.status()
 

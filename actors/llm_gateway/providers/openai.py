@@ -5,11 +5,11 @@ from typing import Final
 
 from actors.llm_gateway.provider import Deadlines
 from actors.llm_gateway.providers.wired import WiredProvider
-from actors.llm_gateway.wire.client import WireClient, WireStream
+from actors.wire.client import WireClient, WireStream
 from protocol.llm import ChatRequest
 from protocol.openai_upstream import ChatReader, chat_body
+from protocol.upstream import BASE_URLS
 
-BASE_URL: Final = "https://api.openai.com/v1"
 DEFAULT_MODEL: Final = "gpt-5-mini"
 
 
@@ -28,7 +28,7 @@ class OpenAIProvider(WiredProvider):
         self,
         wire: WireClient,
         *,
-        base_url: str = BASE_URL,
+        base_url: str = BASE_URLS["openai"],
         api_key: str = "",
         models: tuple[str, ...] | None = None,
         deadlines: Deadlines | None = None,
@@ -47,7 +47,7 @@ class OpenAIProvider(WiredProvider):
             price_id=price_id,
         )
         self._omit = omit
-        self._tokens_field = "max_completion_tokens" if base_url.startswith(BASE_URL) else "max_tokens"
+        self._tokens_field = "max_completion_tokens" if base_url.startswith(BASE_URLS["openai"]) else "max_tokens"
 
     def stream(self, request: ChatRequest, model: str, headers: Mapping[str, str]) -> WireStream:
         """Send ``request`` as a streamed chat completion."""

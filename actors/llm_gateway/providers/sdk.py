@@ -12,8 +12,8 @@ from yarl import URL
 
 from actors.llm_gateway.provider import Deadlines
 from actors.llm_gateway.providers.wired import OnWire
-from actors.llm_gateway.wire.client import WireClient, WireStream
-from actors.llm_gateway.wire.sse import EventSplitter, Splitter
+from actors.wire.client import WireClient, WireStream
+from actors.wire.sse import EventSplitter, Splitter
 from protocol.errors import ProviderError
 from protocol.routes import ProviderSpec
 from protocol.upstream import AnswerReader

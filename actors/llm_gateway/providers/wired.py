@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 from yarl import URL
 
-from actors.llm_gateway.provider import Deadlines, State
-from actors.llm_gateway.wire.client import WireClient, WireStream
+from actors.llm_gateway.provider import Deadlines
+from actors.wire.client import WireClient, WireStream
+from protocol.gateway import ProviderState
 from protocol.upstream import AnswerReader
 
 
@@ -51,7 +52,7 @@ class OnWire:
         """Whether ``model`` may be asked for."""
         return self._any or model in self.models
 
-    def status(self) -> tuple[State, str]:
+    def status(self) -> tuple[ProviderState, str]:
         """Always ready: how the upstream is shows in its answers."""
         return "ready", ""
 

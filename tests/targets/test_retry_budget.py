@@ -1,4 +1,4 @@
-from actors.llm_gateway.budget import BURST, SHARE, RetryBudget
+from actors.targets.retry_budget import BURST, SHARE, RetryBudget
 
 
 def test_a_burst_then_a_share() -> None:

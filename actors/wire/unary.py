@@ -6,7 +6,7 @@ from typing import Final
 
 import aiohttp
 
-from actors.llm_gateway.wire.failures import connecting, refusal
+from actors.wire.failures import connecting, refusal
 from protocol.errors import ProviderError
 
 MAX_CONNECTIONS: Final = 64

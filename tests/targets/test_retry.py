@@ -1,6 +1,6 @@
 import pytest
 
-from actors.llm_gateway.retry import RetryPolicy
+from actors.targets.retry import RetryPolicy
 from protocol.errors import ProviderError, TidegateError
 
 POLICY = RetryPolicy(attempts=4, base=1.0, cap=3.0, patience=10.0, jitter=lambda: 0.5)

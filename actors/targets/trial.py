@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from actors.llm_gateway.retry import FAULTS, RetryPolicy
-from actors.llm_gateway.upstream import Health, Station
 from actors.runtime import Clock
+from actors.targets.retry import FAULTS, RetryPolicy
+from actors.targets.station import Health, Station
 from protocol.errors import ProviderError, TidegateError
 from protocol.llm import ChatRequest
 from protocol.tokens import estimate_tokens

@@ -6,10 +6,9 @@ from typing import Final
 
 import aiohttp
 
-from actors.llm_gateway.provider import Refusal
-from actors.llm_gateway.wire.limits import allowances
+from actors.wire.limits import allowances
 from protocol.errors import ProviderError
-from protocol.upstream import code_of
+from protocol.upstream import Refusal, code_of
 
 MAX_RETRY_AFTER: Final = 3600.0  # seconds
 

@@ -2,13 +2,14 @@
 
 import pytest
 
-from actors.llm_gateway.admission import Lane
-from actors.llm_gateway.breaker import IN_A_ROW, REST
-from actors.llm_gateway.provider import Allowance
-from actors.llm_gateway.upstream import MAX_MODELS, Upstream
-from actors.llm_gateway.window import Ticket
+from actors.llm_gateway.upstream import Upstream
 from actors.runtime.testing import ManualClock
+from actors.targets.breaker import IN_A_ROW, REST
+from actors.targets.lane import Lane
+from actors.targets.station import MAX_MODELS
+from actors.targets.window import Ticket
 from protocol.gateway import TargetStatus
+from protocol.upstream import Allowance
 from tests.gateway.test_routing import Named
 
 

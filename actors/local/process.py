@@ -9,8 +9,8 @@ from typing import Final
 
 import msgspec
 
-from actors.llm_gateway.provider import State
 from protocol.errors import ProviderError
+from protocol.gateway import ProviderState
 
 SLOTS: Final = 2  # answers at once
 CONTEXT: Final = 8192  # tokens, shared by the slots
@@ -25,7 +25,7 @@ ENDED: Final = "The local model's process has ended; the next request starts it 
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where the server is: ``key`` is the bearer key that it wants; ``guided`` as in ``local_server``."""
+    """Where the server is: ``key`` is the bearer key that it wants; ``guided`` as in ``server``."""
 
     url: str
     key: str
@@ -39,7 +39,7 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class LocalProcess:
-    """Runs ``local_server`` for one model file.
+    """Runs ``server`` for one model file.
 
     Args:
         path: the GGUF file.
@@ -55,7 +55,7 @@ class LocalProcess:
         self._process: Process | None = None
         self._failure = ""
 
-    def status(self) -> tuple[State, str]:
+    def status(self) -> tuple[ProviderState, str]:
         """Return how it is; one that has not been asked for is still to be loaded."""
         if self._failure:
             return "failed", self._failure
@@ -105,7 +105,7 @@ class LocalProcess:
             "context": EMBEDDING_CONTEXT if self._embeddings else CONTEXT,
             "embeddings": self._embeddings,
         }
-        program = str(Path(__file__).with_name("local_server.py"))
+        program = str(Path(__file__).with_name("server.py"))
         try:
             async with asyncio.timeout(LOAD_TIMEOUT):
                 process = self._process = await asyncio.create_subprocess_exec(

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from actors.llm_gateway.turns import Line
+from actors.targets.turns import Line
 from protocol.errors import Overloaded
 
 RETRY_AFTER: Final = 1.0  # seconds

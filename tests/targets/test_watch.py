@@ -2,8 +2,8 @@ import asyncio
 
 import pytest
 
-from actors.llm_gateway.watch import Watch, pause
 from actors.runtime.testing import ManualClock
+from actors.targets.watch import Watch, pause
 from protocol.errors import DeadlineExceeded, ProviderError
 
 

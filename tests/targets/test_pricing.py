@@ -4,7 +4,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from actors.llm_gateway.pricing import Prices, Rates
+from actors.targets.pricing import Prices, Rates
 from protocol.llm import Usage
 
 USAGE = Usage(input_tokens=1000, output_tokens=100, cached_input_tokens=400)

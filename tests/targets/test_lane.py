@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from actors.llm_gateway.admission import Lane
+from actors.targets.lane import Lane
 from protocol.errors import Overloaded
 
 

@@ -1,7 +1,7 @@
 import pytest
 
-from actors.llm_gateway.wire.client import WireClient
 from actors.testing import End, Reply, Say, ScriptedUpstream, Send, Stall
+from actors.wire.client import WireClient
 from protocol.errors import ProviderError
 from protocol.openai_upstream import ChatReader
 from protocol.upstream import Pieces

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.llm_gateway.wire.sse import EventSplitter
+from actors.wire.sse import EventSplitter
 from protocol.errors import ProviderError
 
 TEXTS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1), max_size=5)

@@ -2,10 +2,10 @@ import asyncio
 
 import pytest
 
-from actors.llm_gateway.provider import Allowance
-from actors.llm_gateway.window import LONGEST, RateWindow, Ticket
 from actors.runtime.testing import ManualClock
+from actors.targets.window import LONGEST, RateWindow, Ticket
 from protocol.errors import Overloaded
+from protocol.upstream import Allowance
 
 LATE = 1000.0
 

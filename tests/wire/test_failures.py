@@ -1,7 +1,7 @@
 import aiohttp
 import pytest
 
-from actors.llm_gateway.wire.failures import MAX_RETRY_AFTER, connecting, refusal, retry_after
+from actors.wire.failures import MAX_RETRY_AFTER, connecting, refusal, retry_after
 
 
 @pytest.mark.parametrize(

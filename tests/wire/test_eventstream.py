@@ -6,8 +6,8 @@ from botocore.eventstream import EventStreamBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.llm_gateway.wire.eventstream import MessageSplitter
 from actors.testing.eventstream import event_message
+from actors.wire.eventstream import MessageSplitter
 from protocol.errors import ProviderError
 
 HEADERS = {":message-type": "event", ":event-type": "chunk"}

@@ -10,12 +10,11 @@ from typing import Final, Self
 import aiohttp
 from yarl import URL
 
-from actors.llm_gateway.provider import Allowance
-from actors.llm_gateway.wire.failures import connecting, refusal
-from actors.llm_gateway.wire.limits import allowances
-from actors.llm_gateway.wire.sse import MAX_EVENT_BYTES, EventSplitter, Splitter
+from actors.wire.failures import connecting, refusal
+from actors.wire.limits import allowances
+from actors.wire.sse import MAX_EVENT_BYTES, EventSplitter, Splitter
 from protocol.errors import ProviderError
-from protocol.upstream import AnswerReader, Pieces
+from protocol.upstream import Allowance, AnswerReader, Pieces
 
 MAX_CONNECTIONS: Final = 256
 DNS_TTL: Final = 300  # seconds

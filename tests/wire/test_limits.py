@@ -1,7 +1,7 @@
 import pytest
 
-from actors.llm_gateway.provider import Allowance
-from actors.llm_gateway.wire.limits import allowances, duration, moment
+from actors.wire.limits import allowances, duration, moment
+from protocol.upstream import Allowance
 
 OPENAI = {
     "x-ratelimit-limit-requests": "60",

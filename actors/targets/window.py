@@ -5,10 +5,10 @@ from typing import Final
 
 import msgspec
 
-from actors.llm_gateway.provider import Allowance, Unit
-from actors.llm_gateway.turns import Line
 from actors.runtime import Clock, Handle
+from actors.targets.turns import Line
 from protocol.errors import Overloaded
+from protocol.upstream import Allowance, Unit
 
 LONGEST: Final = 60.0  # seconds for which an answer is believed, and so the longest that it keeps calls waiting
 

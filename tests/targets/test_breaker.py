@@ -2,8 +2,8 @@ import logging
 
 import pytest
 
-from actors.llm_gateway.breaker import IN_A_ROW, REST, WINDOW, Breaker
 from actors.runtime.testing import ManualClock
+from actors.targets.breaker import IN_A_ROW, REST, WINDOW, Breaker
 
 
 def calls(breaker: Breaker, *outcomes: bool | None) -> None:

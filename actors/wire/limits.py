@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from actors.llm_gateway.provider import Allowance, Unit
+from protocol.upstream import Allowance, Unit
 
 MAX_DIGITS: Final = 15
 _DURATION: Final = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,6})h)?(?:(\d{1,9})m)?(?:(\d{1,9}(?:\.\d{1,9})?)(m?)s)?")
