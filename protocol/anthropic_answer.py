@@ -257,13 +257,19 @@ def count_body(tokens: int) -> bytes:
 
 def models_body(models: Sequence[ModelInfo], created: int) -> bytes:
     """Return the body of ``GET /v1/models``, which is one page; ``created`` is Unix time in seconds."""
-    moment = datetime.fromtimestamp(created, UTC)
-    listed = [
-        {"type": "model", "id": name, "display_name": name, "created_at": moment, "lifecycle": "active"}
-        for name in (model.name for model in models)
-    ]
+    listed = [_model(model, created) for model in models]
     ends = (listed[0]["id"], listed[-1]["id"]) if listed else (None, None)
     return _json({"data": listed, "has_more": False, "first_id": ends[0], "last_id": ends[1]})
+
+
+def model_body(model: ModelInfo, created: int) -> bytes:
+    """Return the body of ``GET /v1/models/{model}``."""
+    return _json(_model(model, created))
+
+
+def _model(model: ModelInfo, created: int) -> dict[str, Any]:
+    moment = datetime.fromtimestamp(created, UTC)
+    return {"type": "model", "id": model.name, "display_name": model.name, "created_at": moment, "lifecycle": "active"}
 
 
 def error_status(error: TidegateError, status: int) -> int:

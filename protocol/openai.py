@@ -466,5 +466,13 @@ def _envelope(code: str, message: str, errors: Sequence[FieldError]) -> bytes:
 
 def models_body(models: Sequence[ModelInfo], created: int) -> bytes:
     """Return the body of ``GET /v1/models``; ``created`` is Unix time in seconds."""
-    listed = [{"id": model.name, "object": "model", "created": created, "owned_by": model.provider} for model in models]
-    return _json({"object": "list", "data": listed})
+    return _json({"object": "list", "data": [_model(model, created) for model in models]})
+
+
+def model_body(model: ModelInfo, created: int) -> bytes:
+    """Return the body of ``GET /v1/models/{model}``."""
+    return _json(_model(model, created))
+
+
+def _model(model: ModelInfo, created: int) -> dict[str, Any]:
+    return {"id": model.name, "object": "model", "created": created, "owned_by": model.provider}

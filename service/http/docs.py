@@ -98,6 +98,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     ("post", "/v1/messages/count_tokens", "About how many tokens a message has.", "", {"200": ""}),
     ("post", "/v1/embeddings", "OpenAI's embeddings.", "", {"200": ""}),
     ("get", "/v1/models", "The models, in OpenAI's form or, with `anthropic-version`, Anthropic's.", "", {"200": ""}),
+    ("get", "/v1/models/{model}", "One of them; its name may have slashes.", "", {"200": ""}),
     ("get", "/api/health", "How each part is.", "", {"200": "Health", "503": "Health"}),
     ("get", "/api/health/live", "Whether the loop runs.", "", {"200": "Health"}),
     ("get", "/api/health/ready", "Whether traffic may come.", "", {"200": "Health", "503": "Health"}),

@@ -1,23 +1,27 @@
-"""``GET /v1/models``: what can be asked for, as either vendor's clients read it."""
+"""``GET /v1/models`` and ``/v1/models/{model}``: what can be asked for, as either vendor's clients read it."""
 
 import time
+from types import ModuleType
 from typing import Final
 
 from aiohttp import web
 
 from protocol import anthropic_answer, openai
-from protocol.gateway import ListModels
+from protocol.gateway import ListModels, ModelInfo, ResolveModel
+from service.container import Container
 from service.context import call_of, container_of
-from service.permissions import listed
+from service.middleware.errors import of_anthropic
+from service.permissions import check_model, listed
 
 ASK_TIMEOUT: Final = 5.0  # seconds
 CREATED: Final = web.AppKey("models_created", int)
 
 
 def add_routes(app: web.Application) -> None:
-    """Offer the list."""
+    """Offer the list, and each model by its name, which may have slashes."""
     app[CREATED] = int(time.time())
     app.router.add_get("/v1/models", models)
+    app.router.add_get("/v1/models/{model:.+}", model)
 
 
 async def models(request: web.Request) -> web.Response:
@@ -25,12 +29,45 @@ async def models(request: web.Request) -> web.Response:
 
     Each was made when the service started. Anthropic's clients are known by their header.
     """
-    container, principal = container_of(request), call_of(request).principal
+    principal = call_of(request).principal
+    chat, others = await _known(container_of(request))
+    names = {known.name for known in chat}
+    every = (*chat, *(other for other in others if other.name not in names))
+    listing = [known for known in every if listed(principal, known.name)]
+    return _answer(_dialect(request).models_body(listing, request.config_dict[CREATED]))
+
+
+async def model(request: web.Request) -> web.Response:
+    """Return one model that the caller may ask for, whether or not it is listed.
+
+    Raises:
+        AccessDenied: ``model_not_allowed``.
+        NotFound: ``model_not_found``.
+    """
+    principal, name = call_of(request).principal, request.match_info["model"]
+    if not listed(principal, name):
+        check_model(principal, name)
+    found = await _find(container_of(request), name)
+    return _answer(_dialect(request).model_body(found, request.config_dict[CREATED]))
+
+
+async def _find(container: Container, name: str) -> ModelInfo:
+    chat, others = await _known(container)
+    for known in (*chat, *others):
+        if known.name == name:
+            return known
+    return await container.gateway.ask(ResolveModel(name), timeout=ASK_TIMEOUT)
+
+
+async def _known(container: Container) -> tuple[tuple[ModelInfo, ...], tuple[ModelInfo, ...]]:
+    """Return the models that chat, and those that embed."""
     chat = await container.gateway.ask(ListModels(), timeout=ASK_TIMEOUT)
-    names = {model.name for model in chat}
-    others = await container.embeddings.ask(ListModels(), timeout=ASK_TIMEOUT)
-    known = (*chat, *(model for model in others if model.name not in names))
-    listing = [model for model in known if listed(principal, model.name)]
-    dialect = anthropic_answer if "anthropic-version" in request.headers else openai
-    body = dialect.models_body(listing, request.config_dict[CREATED])
+    return chat, await container.embeddings.ask(ListModels(), timeout=ASK_TIMEOUT)
+
+
+def _dialect(request: web.Request) -> ModuleType:
+    return anthropic_answer if of_anthropic(request) else openai
+
+
+def _answer(body: bytes) -> web.Response:
     return web.Response(body=body, content_type="application/json")

@@ -14,6 +14,7 @@ from service.context import Call
 TYPES: Final = "/errors/"  # a problem's type is an address that explains it
 COMPATIBLE: Final = "/v1/"
 ANTHROPIC: Final = "/v1/messages"
+SHARED: Final = "/v1/models"
 CLIENT_CLOSED: Final = 499  # only in logs and spans: nobody is left to see it
 SERVER_ERROR: Final = 500
 BAD_REQUEST: Final = 400
@@ -90,7 +91,7 @@ def error_response(request: web.Request, call: Call, error: TidegateError, cause
     if request.path.startswith(COMPATIBLE):
         if error.code in NO_RETRY:
             headers["x-should-retry"] = "false"
-        if request.path.startswith(ANTHROPIC):
+        if of_anthropic(request):
             headers["request-id"] = call.request_id
             vendors = anthropic_answer.error_body(error, call.request_id)
             status = anthropic_answer.error_status(error, status)
@@ -112,6 +113,13 @@ def error_response(request: web.Request, call: Call, error: TidegateError, cause
     return web.Response(
         body=msgspec.json.encode(body), status=status, headers=headers, content_type="application/problem+json"
     )
+
+
+def of_anthropic(request: web.Request) -> bool:
+    """Whether a compatible address is called by Anthropic's client; where both vendors share it a header tells."""
+    if request.path.startswith(SHARED):
+        return "anthropic-version" in request.headers
+    return request.path.startswith(ANTHROPIC)
 
 
 def _from_http(error: web.HTTPException, request: web.Request) -> TidegateError:

@@ -353,6 +353,14 @@ async def test_the_models_are_typed(hand: AsyncAnthropic) -> None:
     assert (page.first_id, page.last_id, page.has_more) == (page.data[0].id, page.data[-1].id, False)
 
 
+async def test_a_model_is_retrieved(hand: AsyncAnthropic) -> None:
+    """By its name; a missing one is the SDK's own exception."""
+    model = await hand.models.retrieve("m")
+    assert (model.id, model.type) == ("m", "model")
+    with pytest.raises(anthropic.NotFoundError):
+        await hand.models.retrieve("unknown")
+
+
 @needs_local_model
 def test_the_local_model_answers(root: Path, tmp_path: Path) -> None:
     """With no key set a real model answers Anthropic's client, whole, streamed and counted."""

@@ -25,3 +25,23 @@ async def test_the_list_is_for_those_who_have_a_key() -> None:
         assert response.status == 401
         assert (await response.json())["error"]["type"] == "authentication_error"
         assert (await service.get("/v1/models", authorization="Bearer secret")).status == 200
+
+
+async def test_a_model_is_found_by_its_name() -> None:
+    """An alias, a provider's own name with a slash, one that only embeds; what nobody serves is OpenAI's 404."""
+    async with open_service() as service:
+        listed = {model["id"]: model for model in (await (await service.get("/v1/models")).json())["data"]}
+        for name in ("default", "m", "local/smollm2"):
+            assert await (await service.get(f"/v1/models/{name}")).json() == listed[name]
+        assert (await (await service.get("/v1/models/p%2Fm")).json())["id"] == "p/m"
+        missing = await service.get("/v1/models/unknown")
+        assert missing.status == 404
+        assert (await missing.json())["error"]["code"] == "model_not_found"
+
+
+async def test_anthropics_clients_hear_of_a_missing_model_in_their_words() -> None:
+    """The address is shared, so their header decides, for failures as well."""
+    async with open_service() as service:
+        missing = await service.get("/v1/models/unknown", **{"anthropic-version": "2023-06-01"})
+        assert missing.status == 404
+        assert (await missing.json())["error"]["type"] == "not_found_error"

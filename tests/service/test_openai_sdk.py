@@ -201,3 +201,11 @@ async def test_a_failure_in_mid_stream_is_raised_while_iterating(service: Servic
 async def test_the_models_are_typed(service: Service, sdk: AsyncOpenAI) -> None:
     """The list is a page of the SDK's models."""
     assert [model.id async for model in sdk.models.list()] == ["default", "m", "local/smollm2"]
+
+
+async def test_a_model_is_retrieved(sdk: AsyncOpenAI) -> None:
+    """By a name with a slash too; a missing one is the SDK's own exception."""
+    model = await sdk.models.retrieve("local/smollm2")
+    assert (model.id, model.owned_by) == ("local/smollm2", "local")
+    with pytest.raises(openai.NotFoundError):
+        await sdk.models.retrieve("unknown")
