@@ -179,8 +179,7 @@ class Call:
         kept = self._kept = Kept(provider.stream(self._message.request, self._model, trace_headers(span)), self._keeps)
         async with Watch(self._clock, deadline, self._leg.first_token) as watch, kept as stream:
             answer = self._reader = stream.answer
-            if stream.limits:
-                self._heard(stream.limits)
+            self._heard(stream.limits)
             begun = False
             async for pieces in stream:
                 self.assembly.add(pieces)

@@ -1,5 +1,6 @@
 """One request on its way over its targets: who is asked next, when, and when it is over."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from functools import partial
@@ -158,10 +159,12 @@ class Course:
         return None if call is None else (call, trial.leg)
 
     async def _ask(self, trial: Trial[Leg], sink: ProgressSink | None) -> Call | None:
-        """Wait for a place and make the call; None where the target's breaker has opened meanwhile."""
+        """Wait for a place and make the call; None where the target has turned out not to be worth asking meanwhile."""
         request = trial.leg.request(self._message.request)
         lane = trial.leg.upstream.lane
         sent = await self._enter(trial)
+        if sent is None:
+            return None
         try:
             bill = await self._commons.till.open(self._message.account, trial.leg, request)
             ticket = trial.health.breaker.enter()
@@ -174,17 +177,30 @@ class Course:
             return await self._call(trial, ticket, message, sent, bill)
         finally:
             lane.leave()
+            trial.health.window.over(sent)
 
-    async def _enter(self, trial: Trial[Leg]) -> Ticket:
-        """Wait for room in the target's rate limit, and then for a place at its provider."""
+    async def _enter(self, trial: Trial[Leg]) -> Ticket | None:
+        """Wait for room in the target's rate limit, and then for a place; None where it has refused meanwhile."""
         lane, window, tenant = trial.leg.upstream.lane, trial.health.window, self._message.tenant
         if lane.free and window.unlimited:
             await lane.enter(tenant)
             return await window.enter(tenant, self._size, self._deadline)
         async with Watch(self._clock, self._deadline):
-            sent = await window.enter(tenant, self._size, self._deadline)
-            await lane.enter(tenant)
-            return sent
+            try:
+                sent = await window.enter(tenant, self._size, self._deadline)
+            except ProviderError:
+                self._trials.spared(trial)
+                raise
+            try:
+                await lane.enter(tenant)
+            except (Overloaded, asyncio.CancelledError):
+                window.over(sent)
+                raise
+        if window.stale(sent):
+            window.over(sent)
+            lane.leave()
+            return None
+        return sent
 
     async def _call(self, trial: Trial[Leg], ticket: int, message: Complete, sent: Ticket, bill: Bill) -> Call:
         good = None

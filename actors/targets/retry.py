@@ -20,6 +20,9 @@ FAULTS: Final = frozenset(
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """Exponential backoff with full jitter, within one budget a request.
 
+    What a provider asks for is waited for in any case, and up to as long again at random, within the same bound: those
+    that it has refused in one moment should not all come back in one.
+
     Attributes:
         attempts: the most calls for one request, the first included; a route with more targets may ask each once.
         base: the most seconds before the second attempt; doubled for each further one.
@@ -44,11 +47,12 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         """
         if attempt >= self.attempts or error.code not in RETRIED:
             return None
+        bound = min(self.cap, self.base * 2 ** (attempt - 1))
         asked = error.retry_after
         if asked is None:
-            delay = self.jitter() * min(self.cap, self.base * 2 ** (attempt - 1))
+            delay = self.jitter() * bound
         elif asked <= self.patience:
-            delay = asked
+            delay = asked + self.jitter() * min(asked, bound)
         else:
             return None
         return delay if delay < left else None

@@ -131,11 +131,15 @@ class Trials(Generic[L]):
     def called(self, trial: Trial[L]) -> int:
         """Count a call to this one, and return its number."""
         self.made += 1
+        self.spared(trial)
+        return self.made
+
+    def spared(self, trial: Trial[L]) -> None:
+        """Count a call to this one that need not be made, as one in its place has failed."""
         self.left -= 1
         if not trial.calls:
             trial.station.retries.called()
         trial.calls += 1
-        return self.made
 
     def judged(self, trial: Trial[L], error: ProviderError) -> bool | None:
         """Say what a failure tells of the target: not good, or nothing, since the request itself may be the reason."""

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from protocol.errors import Overloaded
+from protocol.errors import Overloaded, TidegateError
 
 T = TypeVar("T")
 
@@ -56,6 +56,7 @@ class Line(Generic[T]):
 
         Raises:
             Overloaded: the line is full, or the place in it went to another tenant.
+            TidegateError: what ``refuse`` was given.
         """
         if self.queued >= self._bound:
             self._make_room(tenant)
@@ -73,6 +74,22 @@ class Line(Generic[T]):
 
     def hand(self, given: T) -> bool:
         """Give this to the next in turn; False where nobody waits."""
+        turn = self._next()
+        if turn is None:
+            return False
+        turn.given.set_result(given)
+        return True
+
+    def refuse(self, error: TidegateError) -> bool:
+        """Let the next in turn fail with this; False where nobody waits."""
+        turn = self._next()
+        if turn is None:
+            return False
+        turn.given.set_exception(error)
+        return True
+
+    def _next(self) -> _Turn[T] | None:
+        """Take the next in turn out of the line."""
         while self._waiting:
             tenant = next(iter(self._waiting))
             turns = self._waiting.pop(tenant)
@@ -81,9 +98,8 @@ class Line(Generic[T]):
             if turns:
                 self._waiting[tenant] = turns
             if not turn.given.done():
-                turn.given.set_result(given)
-                return True
-        return False
+                return turn
+        return None
 
     def _make_room(self, tenant: str) -> None:
         most = max(self._waiting, key=lambda other: len(self._waiting[other]), default=tenant)
