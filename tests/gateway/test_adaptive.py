@@ -8,9 +8,10 @@ import pytest
 
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
-from actors.testing import Cut, Fault, Reply, ScriptedUpstream, Stall, refuse, say
-from protocol.errors import Overloaded
-from protocol.gateway import Complete, Completion, GetProviders, TargetStatus
+from actors.targets.window import PACE, PROBED
+from actors.testing import Cut, Fault, Reply, ScriptedUpstream, Stall, Wait, refuse, say
+from protocol.errors import Overloaded, ProviderError
+from protocol.gateway import Complete, Completion, GetProviders, ProviderStatus, TargetStatus
 from protocol.llm import ChatMessage, ChatRequest
 from protocol.routes import ProviderSpec, Route, Routes
 
@@ -44,6 +45,32 @@ def last(reply: Reply) -> Reply:
     return Reply(steps=reply.steps, status=reply.status, headers={**reply.headers, **EMPTY})
 
 
+async def openai(gateway: Ref[Any]) -> ProviderStatus:
+    """What the provider does at the moment."""
+    (status,) = [status for status in await gateway.ask(GetProviders(), timeout=5) if status.name == "openai"]
+    return status
+
+
+async def answered(system: TestSystem, gateway: Ref[Any]) -> None:
+    """Wait until the provider has answered all its calls."""
+    while (await openai(gateway)).in_flight:
+        await system.settle()
+
+
+async def held(
+    ask: Ask, system: TestSystem, upstream: ScriptedUpstream, count: int
+) -> "list[asyncio.Task[Completion]]":
+    """Let so many calls wait for a rate limit that the target has refused to go beyond, for 20 s."""
+    upstream.script(last(refuse(429, retry_after="20")))
+    first = ask("openai/a", timeout=10)
+    await upstream.called()
+    with pytest.raises(ProviderError):
+        await first
+    tasks = [ask("openai/a", tenant=str(number), timeout=100) for number in range(count)]
+    await system.settle()
+    return tasks
+
+
 @pytest.mark.parametrize("said", [last(say("Hello")), last(refuse(429))])
 async def test_calls_wait_for_room(
     ask: Ask, system: TestSystem, gateway: Ref[Any], upstream: ScriptedUpstream, said: Reply
@@ -56,12 +83,15 @@ async def test_calls_wait_for_room(
     waiting = ask("openai/a", tenant="other")
     await system.advance(19.9)
     assert upstream.calls == 1
-    (status,) = [status for status in await gateway.ask(GetProviders(), timeout=5) if status.name == "openai"]
+    status = await openai(gateway)
     assert [target.model for target in status.targets] == ["a"]
     assert status.targets[0].limited == pytest.approx(0.1)
     assert status.queued >= 1
     assert (await ask("openai/b")).text == "Hello world"
     await system.advance(0.1)
+    await upstream.called(3)
+    await system.settle()
+    await system.advance(PACE)
     assert (await first).provider == (await waiting).provider == "openai"
 
 
@@ -128,10 +158,81 @@ async def test_who_leaves_the_line_leaves_nothing_behind(
     await system.settle()
     waiting.cancel()
     await system.settle()
-    (status,) = [status for status in await gateway.ask(GetProviders(), timeout=5) if status.name == "openai"]
+    status = await openai(gateway)
     assert (status.in_flight, status.queued) == (0, 0)
     assert status.targets == (TargetStatus(model="a", limited=20.0),)
     assert len(system._core.tasks) <= before
+
+
+async def test_after_the_reset_one_call_finds_out_for_all(
+    ask: Ask, system: TestSystem, gateway: Ref[Any], upstream: ScriptedUpstream
+) -> None:
+    """As long as the target refuses it is asked once each time; the calls that waited count that as one of theirs."""
+    waiting = await held(ask, system, upstream, 2)
+    for number, seconds in ((2, 20.0), (3, 20.5), (4, 21.0)):
+        gate = asyncio.Event()
+        upstream.script(Reply(before=(Wait(gate),), status=429, headers={**EMPTY, "retry-after": "20"}))
+        await system.advance(seconds)
+        await upstream.called(number)
+        gate.set()
+        await answered(system, gateway)
+        assert upstream.calls == number
+    for task in waiting:
+        with pytest.raises(ProviderError) as caught:
+            await task
+        assert caught.value.code == "provider_rate_limited"
+
+
+async def test_a_limit_that_is_over_lets_all_go(ask: Ask, system: TestSystem, upstream: ScriptedUpstream) -> None:
+    """One after the other, as soon as the first is let in."""
+    waiting = await held(ask, system, upstream, 2)
+    await system.advance(20)
+    await upstream.called(2)
+    await waiting[0]
+    assert not waiting[1].done()
+    await system.advance(PACE)
+    assert (await waiting[1]).provider == "openai"
+
+
+async def test_a_probe_that_is_given_up_keeps_nobody_waiting(
+    ask: Ask, system: TestSystem, upstream: ScriptedUpstream
+) -> None:
+    """Whether its caller leaves or it hangs."""
+    waiting = await held(ask, system, upstream, 2)
+    stall = Reply(before=(Stall(),))
+    upstream.script(stall, stall)
+    await system.advance(20)
+    await upstream.called(2)
+    waiting[0].cancel()
+    await system.settle()
+    await system.advance(PACE)
+    await upstream.called(3)
+    third = ask("openai/a")
+    await system.advance(PROBED)
+    assert (await third).provider == "openai"
+    waiting[1].cancel()
+
+
+async def test_who_has_waited_for_a_place_does_not_go_into_a_refusal(
+    ask: Ask, system: TestSystem, gateway: Ref[Any], upstream: ScriptedUpstream
+) -> None:
+    """Of what waits in the queue nothing is sent to a target that has refused meanwhile, until it may be again."""
+    gate = asyncio.Event()
+    refused = Reply(before=(Wait(gate),), status=429, headers=EMPTY)
+    upstream.script(refused, refused)
+    first = [ask("openai/a", timeout=10) for _ in range(2)]
+    await upstream.called(2)
+    then = [ask("openai/a") for _ in range(2)]
+    await system.settle()
+    gate.set()
+    await answered(system, gateway)
+    assert (upstream.calls, (await openai(gateway)).queued) == (2, 2)
+    await system.advance(20)
+    await then[0]
+    await system.advance(PACE)
+    await then[1]
+    assert upstream.calls == 4
+    assert all(isinstance(end, Overloaded) for end in await asyncio.gather(*first, return_exceptions=True))
 
 
 @pytest.mark.parametrize(

@@ -205,12 +205,12 @@ async def test_waiting_for_a_place_has_the_same_deadline(
 async def test_retry_after_is_honoured(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream, failed: Reply
 ) -> None:
-    """The next attempt comes when the provider said, not sooner, and the answer is whole."""
+    """The next attempt comes when the provider said, never sooner, and by our jitter later; the answer is whole."""
     probe = system.probe(Progress)
     upstream.script(failed, say("Hi"))
     waiting = start(ask(spawn(), sink=probe.ref))
     assert (await probe.expect(Progress)).attempt is not None
-    await system.advance(2.9)
+    await system.advance(3.4)
     assert upstream.calls == 1
     await system.advance(0.1)
     assert (await waiting).text == "Hi"

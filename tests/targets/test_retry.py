@@ -13,8 +13,10 @@ def test_backoff_doubles_up_to_its_cap() -> None:
 
 
 def test_the_provider_says_how_long() -> None:
-    """Its wish replaces our jitter, unless it is beyond our patience."""
-    assert POLICY.delay(1, ProviderError(code="provider_rate_limited", retry_after=7), 100) == 7
+    """Its wish comes before our jitter, which is at most as long again, unless it is beyond our patience."""
+    assert POLICY.delay(1, ProviderError(code="provider_rate_limited", retry_after=7), 100) == 7.5
+    assert POLICY.delay(1, ProviderError(code="provider_rate_limited", retry_after=0.5), 100) == 0.75
+    assert POLICY.delay(1, ProviderError(code="provider_rate_limited", retry_after=0), 100) == 0
     assert POLICY.delay(1, ProviderError(code="provider_rate_limited", retry_after=11), 100) is None
 
 

@@ -3,8 +3,9 @@ import asyncio
 import pytest
 
 from actors.runtime.testing import ManualClock
-from actors.targets.window import LONGEST, RateWindow, Ticket
-from protocol.errors import Overloaded
+from actors.targets.limit import LONGEST
+from actors.targets.window import PACE, PROBED, RateWindow, Ticket
+from protocol.errors import Overloaded, ProviderError
 from protocol.upstream import Allowance
 
 LATE = 1000.0
@@ -44,13 +45,14 @@ async def passing(clock: ManualClock, until: float) -> None:
         await turn()
 
 
-async def begun(window: RateWindow, tenants: str) -> tuple[list[str], list["asyncio.Task[None]"]]:
+async def begun(window: RateWindow, tenants: str) -> tuple[list[str], list["asyncio.Task[Ticket]"]]:
     """Let a call of each of these tenants come, in this order; the list fills with those that are sent."""
     sent: list[str] = []
 
-    async def send(tenant: str) -> None:
-        await enter(window, tenant)
+    async def send(tenant: str) -> Ticket:
+        ticket = await enter(window, tenant)
         sent.append(tenant)
+        return ticket
 
     tasks = []
     for tenant in tenants:
@@ -160,6 +162,8 @@ async def test_no_header_blocks_for_ever(window: RateWindow, clock: ManualClock)
     window.heard(await enter(window), [calls(0, limit=1, reset=3e7)], refused=True, retry_after=3e7)
     sent, tasks = await begun(window, "ab")
     await passing(clock, LONGEST)
+    assert sent == ["a"]
+    await passing(clock, LONGEST + PROBED)
     await asyncio.gather(*tasks)
     assert sent == ["a", "b"]
 
@@ -174,7 +178,7 @@ async def test_tenants_take_turns_and_the_line_is_bounded(window: RateWindow, cl
     assert sent == ["a", "b", "a", "a"]
 
 
-async def test_an_answer_opens_it_before_its_time(window: RateWindow) -> None:
+async def test_an_answer_opens_it_before_its_time(window: RateWindow, clock: ManualClock) -> None:
     """What another call learns counts for those that wait."""
     window.heard(await enter(window), [calls(1)])
     last = await enter(window)
@@ -183,6 +187,7 @@ async def test_an_answer_opens_it_before_its_time(window: RateWindow) -> None:
     await turn()
     assert sent == ["a"]
     window.heard(last, [calls(9)])
+    await passing(clock, PACE)
     await asyncio.gather(*tasks)
     assert window._timer is None
 
@@ -198,3 +203,150 @@ async def test_who_is_cancelled_in_the_moment_of_its_turn_leaves_the_next_ones_a
     await passing(clock, 2.0)
     await tasks[1]
     assert (sent, tasks[0].cancelled()) == (["b"], True)
+
+
+def refuse(window: RateWindow, ticket: Ticket) -> None:
+    """The target refuses this call, and wants to be left alone for a second."""
+    window.heard(ticket, [calls(0, reset=1.0)], refused=True, retry_after=1.0)
+
+
+async def test_after_a_refusal_one_finds_out_for_all(window: RateWindow, clock: ManualClock) -> None:
+    """The others wait for its answer, as do those that come meanwhile, and then follow one by one, in turn."""
+    refuse(window, await enter(window))
+    sent, tasks = await begun(window, "aab")
+    await passing(clock, 1.0)
+    assert sent == ["a"]
+    late, more = await begun(window, "c")
+    assert (late, window.queued) == ([], 3)
+    window.heard(await tasks[0], ())
+    assert window.unlimited
+    await passing(clock, 1.0 + PACE)
+    assert sent == ["a", "b"]
+    await passing(clock, 1.0 + 2 * PACE)
+    assert (sent, late) == (["a", "b", "a"], [])
+    await passing(clock, 1.0 + 3 * PACE)
+    await asyncio.gather(*tasks, *more)
+
+
+async def test_what_its_answer_says_holds_for_the_others(window: RateWindow, clock: ManualClock) -> None:
+    """Where the limit fills up slowly, they follow slowly."""
+    refuse(window, await enter(window))
+    sent, tasks = await begun(window, "aab")
+    await passing(clock, 1.0)
+    window.heard(await tasks[0], [calls(0, limit=10)])
+    await passing(clock, 1.9)
+    assert sent == ["a"]
+    await passing(clock, 2.0)
+    assert sent == ["a", "b"]
+    await passing(clock, 3.0)
+    await asyncio.gather(*tasks)
+
+
+async def test_of_many_that_come_after_the_reset_one_goes(window: RateWindow, clock: ManualClock) -> None:
+    """Also where nobody has waited for it; whoever comes later than its answer waits for nobody."""
+    refuse(window, await enter(window))
+    await passing(clock, 500.0)
+    sent, tasks = await begun(window, "abc")
+    assert sent == ["a"]
+    window.heard(await tasks[0], [calls(100)])
+    await enter(window)
+    await passing(clock, 500.0 + PACE)
+    await asyncio.gather(*tasks)
+
+
+async def test_where_it_is_refused_all_that_wait_are(window: RateWindow, clock: ManualClock) -> None:
+    """They are told one by one, and when to come back; who comes meanwhile waits for the next one."""
+    refuse(window, await enter(window))
+    sent, tasks = await begun(window, "aab")
+    await passing(clock, 1.0)
+    refuse(window, await tasks[0])
+    late, more = await begun(window, "c")
+    assert [task.done() for task in tasks] == [True, False, True]
+    assert window.queued == 2
+    await passing(clock, 1.0 + PACE)
+    for task in (tasks[2], tasks[1]):
+        error = task.exception()
+        assert isinstance(error, ProviderError)
+        assert (error.code, error.retry_after) == ("provider_rate_limited", pytest.approx(1.0, abs=PACE))
+    await passing(clock, 2.0)
+    await asyncio.gather(*more)
+    assert (sent, late) == (["a"], ["c"])
+
+
+async def test_those_on_their_way_out_are_as_few_as_may_wait(window: RateWindow, clock: ManualClock) -> None:
+    """A target that refuses faster than they can be told keeps the next ones waiting for one probe more."""
+    refuse(window, await enter(window))
+    _, first = await begun(window, "abcd")
+    await passing(clock, 1.0)
+    window.heard(await first[0], [], refused=True, retry_after=PACE / 2)
+    _, second = await begun(window, "xyz")
+    await passing(clock, 1.0 + PACE)
+    window.heard(await second[0], [], refused=True, retry_after=PACE / 2)
+    await turn()
+    assert [task.done() for task in first + second] == [True, True, True, False, True, False, False]
+    await passing(clock, 1.0 + 2 * PACE)
+    assert isinstance(first[3].exception(), ProviderError)
+    window.heard(await second[1], [], refused=True, retry_after=PACE / 2)
+    await turn()
+    assert isinstance(second[2].exception(), ProviderError)
+    assert window.queued == 0
+    await asyncio.gather(*first, *second, return_exceptions=True)
+
+
+async def test_a_probe_that_hangs_is_waited_for_a_moment_only(window: RateWindow, clock: ManualClock) -> None:
+    """A refusal would have come by then."""
+    refuse(window, await enter(window))
+    sent, tasks = await begun(window, "abc")
+    await passing(clock, 1.0 + PROBED - 0.01)
+    assert sent == ["a"]
+    await passing(clock, 1.0 + PROBED + PACE)
+    await asyncio.gather(*tasks)
+    window.heard(tasks[0].result(), ())
+    window.over(tasks[0].result())
+    assert window.unlimited
+
+
+async def test_a_probe_without_an_answer_is_followed_by_the_next(window: RateWindow, clock: ManualClock) -> None:
+    """At once: whether it was cancelled, could not be sent, or was given up in the moment of its turn."""
+    refuse(window, await enter(window))
+    sent, tasks = await begun(window, "abcd")
+    clock.step(1.0)
+    tasks[0].cancel()
+    await turn()
+    await passing(clock, 1.0 + PACE)
+    assert sent == ["b"]
+    window.over(await tasks[1])
+    await passing(clock, 1.0 + 2 * PACE)
+    assert sent == ["b", "c"]
+    await passing(clock, 1.9)
+    assert sent == ["b", "c"]
+    window.heard(await tasks[2], ())
+    window.over(tasks[2].result())
+    await turn()
+    await tasks[3]
+
+
+async def test_a_short_deadline_is_no_reason_to_despair_of_a_probe(window: RateWindow, clock: ManualClock) -> None:
+    """Its answer may come in a moment, so nobody is told at once that there is no room."""
+    refuse(window, await enter(window))
+    await passing(clock, 1.0)
+    probe = await enter(window)
+    waiting = asyncio.create_task(enter(window, deadline=1.5))
+    await turn()
+    window.heard(probe, ())
+    await waiting
+
+
+async def test_what_was_let_in_before_a_refusal_is_stale_until_one_is_let_in(
+    window: RateWindow, clock: ManualClock
+) -> None:
+    """Whoever has waited for a place meanwhile need not try."""
+    first, second = await enter(window), await enter(window)
+    assert not window.stale(second)
+    refuse(window, first)
+    assert window.stale(second)
+    await passing(clock, 1.0)
+    probe = await enter(window)
+    assert (window.stale(second), window.stale(probe)) == (True, False)
+    window.heard(probe, ())
+    assert not window.stale(second)
