@@ -6,28 +6,44 @@ side, at a pace that leaves the service time to spare. The sides take turns:
 
 * **alone**: nobody asks the first provider.
 * **answers**: it answers well: what sharing the process and the machine costs by itself.
-* **429**: it limits the rate, and says for how long.
+* **429**: it limits the rate, and says for how long, in the words of a vendor whose limits we keep.
+* **bare 429**: it refuses with nothing but ``Retry-After``, so that every call is made.
 * **stalls**: it takes requests and never answers.
 * **refuses**: nobody listens at its address.
 
 The provider in trouble, both kinds of callers and the service are processes of their own. ``cost`` is a figure over
 that of the side that is alone; what it is more for a provider in trouble than for one that answers is the trouble's.
+So that load is not taken for trouble, there is beside it how many answers a second the provider's callers got, and how
+much of a core the service used meanwhile.
 """
 
 import asyncio
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.children import Child, child
-from benchmarks.harness import Comparison, Plan, Result, Sample, Side, interleave
+from benchmarks.harness import Comparison, Plan, Result, Row, Sample, Side, interleave
 
 NAME: Final = "isolation"
 KEY: Final = "bench-key-0123456789"
 ALONE: Final = "alone"
-SIDES: Final = {"answers": "well", "429": "limiting", "stalls": "stalling", "refuses": "refusing"}
+SIDES: Final = {
+    "answers": "well",
+    "429": "limiting",
+    "bare 429": "refusing",
+    "stalls": "stalling",
+    "refuses": "deaf",
+}
+METRICS: Final = {
+    "p50": ("another provider's requests, p50", "ms"),
+    "p99": ("another provider's requests, p99", "ms"),
+    "cpu": ("the service's share of a core", "%"),
+}
 CALLERS: Final = 64
 PLACES: Final = 16
 QUEUE: Final = 32
@@ -57,22 +73,32 @@ async def _measure(plan: Plan) -> Result:
         address = service.hello["address"]
         clients = await enter(child("asking", address=address, key=KEY))
         pressure = await enter(child("asking", address=address, key=KEY))
-        sides = {side: _side(clients, pressure, provider, plan) for side, provider in SIDES.items()}
-        figures = await interleave(plan.rounds, {ALONE: _side(clients, pressure, "", plan), **sides})
-    return Result(tuple(row for metric in ("p50", "p99") for row in _comparison(metric).rows(figures)), (NOTE,))
+
+        def side(provider: str) -> Side:
+            return partial(_measured, service, clients, pressure, provider, plan)
+
+        sides = {name: side(provider) for name, provider in SIDES.items()}
+        figures = await interleave(plan.rounds, {ALONE: side(""), **sides})
+    rows = [row for metric in METRICS for row in _comparison(metric).rows(figures)]
+    return Result((*rows, *_answers(figures)), (NOTE,))
 
 
-def _side(clients: Child, pressure: Child, provider: str, plan: Plan) -> Side:
-    async def measure() -> Sample:
-        if not provider:
-            return await _timed(clients, plan)
-        await pressure.call("press", model=f"{provider}/m", callers=CALLERS, pause=PAUSE)
-        await asyncio.sleep(SETTLED)
-        timed = await _timed(clients, plan)
-        await pressure.call("release")
-        return timed
+async def _measured(service: Child, clients: Child, pressure: Child, provider: str, plan: Plan) -> Sample:
+    if not provider:
+        return await _beside(service, clients, plan)
+    begun = time.monotonic()
+    await pressure.call("press", model=f"{provider}/m", callers=CALLERS, pause=PAUSE)
+    await asyncio.sleep(SETTLED)
+    timed = await _beside(service, clients, plan)
+    ended: dict[str, int] = await pressure.call("release")
+    return {**timed, "answers": sum(ended.values()) / (time.monotonic() - begun)}
 
-    return measure
+
+async def _beside(service: Child, clients: Child, plan: Plan) -> Sample:
+    before, began = await service.call("usage"), time.monotonic()
+    timed = await _timed(clients, plan)
+    after, took = await service.call("usage"), time.monotonic() - began
+    return {**timed, "cpu": (after["cpu"] - before["cpu"]) / took * 100}
 
 
 async def _timed(clients: Child, plan: Plan) -> Sample:
@@ -87,18 +113,19 @@ async def _timed(clients: Child, plan: Plan) -> Sample:
 
 
 def _routes(upstream: str, trouble: str) -> str:
-    addresses = {"other": upstream, **{name: f"{trouble}/{name}" for name in ("well", "limiting", "stalling")}}
-    addresses["refusing"] = NOBODY
+    named = ("well", "limiting", "refusing", "stalling")
+    addresses = {"other": upstream, **{name: f"{trouble}/{name}" for name in named}, "deaf": NOBODY}
     table = '[providers.{}]\nkind = "openai"\nbase_url = "{}/v1"\nconcurrency = {}\nqueue = {}\n'
     return "\n".join(table.format(name, address, PLACES, QUEUE) for name, address in addresses.items())
 
 
 def _comparison(metric: str) -> Comparison:
-    return Comparison(
-        benchmark=NAME,
-        case=f"another provider's requests, {metric}",
-        metric=metric,
-        unit="ms",
-        baseline=ALONE,
-        word="cost",
-    )
+    case, unit = METRICS[metric]
+    return Comparison(benchmark=NAME, case=case, metric=metric, unit=unit, baseline=ALONE, word="cost")
+
+
+def _answers(figures: Mapping[str, Mapping[str, Sequence[float]]]) -> list[Row]:
+    case = "the provider's callers: answers a second"
+    return [
+        Row(benchmark=NAME, case=case, side=side, unit="1/s", values=tuple(figures[side]["answers"])) for side in SIDES
+    ]

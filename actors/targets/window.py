@@ -34,9 +34,9 @@ class RateWindow:
         open ─(refused)─► shut ─(until it said, or the reset)─► one probe ─► open, or shut again
                                                     └─(PROBED)─► open
 
-    A target that refused nevertheless is left alone until it said, or until the reset. Then one call goes as a probe, and
-    the others wait for what becomes of it. Where it is refused they are, too, as they would have been had they been sent.
-    A probe that ends without an answer is followed by the next one.
+    A target that refused nevertheless is left alone until it said, or until the reset. Then one call goes as a probe,
+    and the others wait for what becomes of it. Where it is refused they are, too, as they would have been had they been
+    sent. A probe that ends without an answer is followed by the next one.
 
     Who waits is served as ``Line`` says, one call each ``PACE``, and so are those told that they have waited in vain.
     Where answers say nothing of limits it costs nothing.

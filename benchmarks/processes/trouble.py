@@ -2,6 +2,7 @@
 
 * ``/well/v1``: a short streamed answer.
 * ``/limiting/v1``: 429, as a vendor says it, with a second to wait.
+* ``/refusing/v1``: 429, with a second to wait and nothing else.
 * ``/stalling/v1``: nothing, until the caller leaves.
 """
 
@@ -28,8 +29,13 @@ async def well(_request: web.Request) -> web.Response:
 
 
 async def limiting(_request: web.Request) -> web.Response:
-    """Refuse."""
+    """Refuse, and say of which limit nothing remains."""
     return web.Response(status=429, headers=LIMITED)
+
+
+async def refusing(_request: web.Request) -> web.Response:
+    """Refuse in one word."""
+    return web.Response(status=429, headers={"retry-after": "1"})
 
 
 async def stalling(_request: web.Request) -> web.Response:
@@ -43,6 +49,7 @@ async def main() -> None:
     app = web.Application()
     app.router.add_post(f"/well{CHAT}", well)
     app.router.add_post(f"/limiting{CHAT}", limiting)
+    app.router.add_post(f"/refusing{CHAT}", refusing)
     app.router.add_post(f"/stalling{CHAT}", stalling)
     await control.obey({"address": await control.listen(app)})
 
