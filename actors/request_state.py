@@ -76,6 +76,7 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
 
     capacity: ClassVar[int] = 64
     overflow: ClassVar[Literal["wait", "reject", "drop_oldest"]] = "wait"
+    lingers: ClassVar[bool] = False
 
     def __init__(
         self,

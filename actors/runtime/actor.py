@@ -94,13 +94,14 @@ class Actor(Behaviour[M_contra]):
         Raises:
             Overloaded: ``orders`` are outstanding already.
         """
+        inquiry = Inquiry(self._cell, ok, err)
         try:
-            question = ref._inquire(message, timeout)  # noqa: SLF001 - refs are the runtime's own
+            question = ref._inquire(message, timeout, inquiry)  # noqa: SLF001 - refs are the runtime's own
         except ActorError:
             question = None
         if question is None:
             return self.pipe(ref.ask(message, timeout=timeout), ok, err)
-        inquiry = Inquiry(self._cell, question, ok, err)
+        inquiry.question = question
         try:
             self._cell.order(inquiry)
         except Overloaded:

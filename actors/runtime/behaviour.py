@@ -20,6 +20,8 @@ class Behaviour(ABC, Generic[M_contra]):
         restarts: how many failures within ``within`` seconds are answered by a restart; the next one escalates.
         within: the length of the sliding window, in seconds.
         backoff: the mean wait before the first restart in a window, in seconds; it doubles with each further one.
+        lingers: whether a keyed actor that is idle stays for the family's ``idle`` seconds; one whose work comes once
+            and not again is passivated at once.
         orders: how many timers, pipes, deferred replies, promises and watches may be outstanding at once.
     """
 
@@ -29,6 +31,7 @@ class Behaviour(ABC, Generic[M_contra]):
     restarts: ClassVar[int] = 3
     within: ClassVar[float] = 10.0
     backoff: ClassVar[float] = 0.05
+    lingers: ClassVar[bool] = True
     orders: ClassVar[int] = 65_536
 
     _messages: ClassVar[Any] = None

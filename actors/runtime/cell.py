@@ -1,19 +1,35 @@
-"""The body of one actor: its mailbox, the task that serves it, and its life from the first start to the end."""
+"""The body of one actor: its mailbox, and its life from the first start to the end."""
 
 import asyncio
-from asyncio import Future, Task
+from asyncio import Future
 from collections.abc import Callable
-from contextvars import Context
-from typing import Any
+from typing import Any, Protocol
 
 from actors.runtime.behaviour import Behaviour
+from actors.runtime.clock import Handle
 from actors.runtime.core import Core
 from actors.runtime.dispatch import Dispatcher, Identity
-from actors.runtime.envelope import NO_CONTEXT, SCOPE, Crash, Drained, Envelope, Stop
-from actors.runtime.mailbox import Mailbox
+from actors.runtime.envelope import NO_CONTEXT, Crash, Drained, Envelope, Stop
 from actors.runtime.order import Order
 from actors.runtime.supervision import Restarts
 from protocol.errors import ActorFailed, ActorStopped, Overloaded
+
+
+class Home(Identity, Protocol):
+    """Where one actor belongs: in a place of its own in the system, or in one of a family's."""
+
+    def make(self) -> Behaviour[Any]:
+        """Make an instance."""
+
+    def settle(self, actor: Behaviour[Any], cell: "Cell") -> None:
+        """Give an instance its place, in this body."""
+
+    @property
+    def rested(self) -> Callable[[], object] | None:
+        """What to call when the actor has become idle; ``None`` for nothing."""
+
+    def ended(self, cell: "Cell") -> None:
+        """Take note, once, that the actor has ended."""
 
 
 class Cell(Dispatcher):
@@ -21,53 +37,53 @@ class Cell(Dispatcher):
 
     Args:
         core: the system's collaborators.
-        identity: what it is called.
-        factory: makes an instance.
-        bind: gives an instance its place.
-        ended: is called once, when the actor has ended.
+        home: where it belongs, which says what it is called.
         after: the actor that held this one's key before; this one begins when that has ended.
-        rest: is called each time the mailbox has become empty.
+
+    Attributes:
+        ended: whether it has.
+        lingers: whether it stays for a while when it is idle.
+        restarts: how many times it has been restarted.
+        watchers: who is to have which news of its end.
+        watching: whose end it is to hear of.
+        successor: the actor that begins when this one has ended.
     """
 
-    def __init__(
-        self,
-        core: Core,
-        identity: Identity,
-        factory: Callable[[], Behaviour[Any]],
-        *,
-        bind: "Callable[[Behaviour[Any], Cell], None]",
-        ended: "Callable[[Cell], object]",
-        after: "Cell | None" = None,
-        rest: Callable[[], object] | None = None,
-    ) -> None:
+    def __init__(self, core: Core, home: Home, after: "Cell | None" = None) -> None:
+        actor = home.make()
+        super().__init__(core, home, actor, home.rested)
         self.ended = False
         self.restarts = 0
         self.watchers: dict[Cell, Envelope] = {}
         self.watching: set[Cell] = set()
-        self._factory = factory
-        self._bind = bind
-        self._on_end = ended
-        self._after = after
-        self._draining = self._begun = False
-        self._escalated: Exception | None = None
-        self._end = core.loop.create_future()
-        self._pause: Future[None] | None = None
-        actor = factory()
-        super().__init__(core, identity, Mailbox(actor.capacity, actor.overflow), actor.domain_errors, rest)
+        self._home = home
+        self.lingers = actor.lingers
+        self._behaviour = type(actor)
+        self._fresh: Behaviour[Any] | None = actor
         self._order_limit = actor.orders
-        self._budget = Restarts(actor.restarts, actor.within, actor.backoff)
-        bind(actor, self)
-        context = Context()
-        context.run(SCOPE.set, self.scope)
-        self.task = core.tasks.start(self._run(actor), name=self.name, context=context)
-        self.task.add_done_callback(self._finish)
+        self._budget: Restarts | None = None
+        self._draining = False
+        self.successor: Cell | None = None
+        self._pause: Handle | None = None
+        self._end_awaited: Future[None] | None = None
+        home.settle(actor, self)
+        if after is None or after.ended:
+            core.crew.call(self)
+        else:
+            after.successor = self
 
     # ---------------------------------------------------------------------------------------------------- the verbs
 
     def stop(self) -> None:
-        """Take nothing new, and end after the message at hand."""
+        """Take nothing new, and end after the message at hand; now, where that takes no turn."""
         self.halted = True
-        self._close(Stop())
+        self.mailbox.close()
+        if self.mailbox.reader is not None and self._behaviour.stopped is Behaviour.stopped:
+            self._finish(None)
+            return
+        self.mailbox.command(Envelope(Stop(), NO_CONTEXT, own=True))
+        if self._pause is not None:
+            self._resume()
 
     def drain(self) -> None:
         """Take nothing new, and end when what is queued has been handled and what was ordered has come."""
@@ -78,7 +94,7 @@ class Cell(Dispatcher):
     def kill(self) -> None:
         """End now: the handler at work is cancelled."""
         self.stop()
-        if self._begun:
+        if self.task is not None:
             self.task.cancel()
 
     def crash(self, error: Exception) -> None:
@@ -88,16 +104,14 @@ class Cell(Dispatcher):
     @property
     def idle(self) -> bool:
         """Whether nothing waits, is being handled, or is outstanding."""
-        return self.scope.envelope is None and not self.orders and self.mailbox.empty()
+        return self.mailbox.reader is not None and not self.orders
 
     async def end(self) -> None:
         """Wait until the actor has ended."""
-        await asyncio.wait((self._end,))
-
-    def _close(self, command: object) -> None:
-        self.mailbox.close()
-        self.mailbox.command(Envelope(command, NO_CONTEXT, own=True))
-        self._resume()
+        if not self.ended:
+            if self._end_awaited is None:
+                self._end_awaited = self.core.loop.create_future()
+            await asyncio.wait((self._end_awaited,))
 
     # --------------------------------------------------------------------------------------------------- its orders
 
@@ -119,6 +133,8 @@ class Cell(Dispatcher):
         self.orders.discard(order)
         if self._draining and order.delays_drain and not self.ended:
             self.mailbox.admit(Envelope(Drained(), NO_CONTEXT, own=True))
+        if self.rested is not None and self.idle:
+            self.rested()
 
     def watch(self, watched: "Cell | None", news: Envelope) -> None:
         """Have ``news`` put into this actor's mailbox when ``watched`` has ended; a later watch replaces it."""
@@ -132,43 +148,74 @@ class Cell(Dispatcher):
 
     # ----------------------------------------------------------------------------------------------------- its life
 
-    async def _run(self, actor: Behaviour[Any]) -> None:
-        if self._after is not None:
-            await self._after.end()
-            self._after = None
-        self._begun = True
-        fresh: Behaviour[Any] | None = actor
-        while not self.halted and (failure := await self._live(fresh)) is not None:
-            fresh = None
-            delay = self._budget.after(self.core.clock.time())
-            if delay is None:
-                self._escalated = failure
-                return
-            self.restarts += 1
-            self.core.log.warning("actor %s failed and restarts", self.name, exc_info=failure)
-            self._abort(ActorFailed(f"{self.name} failed"), restart=True)
-            if delay > 0:
-                await self._wait(delay)
-
-    async def _live(self, actor: Behaviour[Any] | None) -> Exception | None:
-        """Return the failure that ended this instance, or ``None`` if it was asked to end."""
+    async def _begin(self) -> Behaviour[Any] | None:
+        self._pause = None
+        if self.halted:
+            self._finish(None)
+            return None
         try:
+            actor, self._fresh = self._fresh, None
             if actor is None:
-                actor = self._factory()
-                self._bind(actor, self)
+                actor = self._home.make()
+                self._home.settle(actor, self)
         except Exception as error:  # noqa: BLE001 - the instance is gone already
-            return error
+            await self._restart(error)
+            return None
+        self._serving = actor
         try:
             await actor.started()
-            return await self.serve(actor)
-        except Exception as error:  # noqa: BLE001 - the instance is gone already
-            return error
+        except Exception as error:  # noqa: BLE001 - supervision is where failures end
+            await self._restart(error)
+            return None
+        except BaseException:
+            await self._end()
+            raise
+        return actor
+
+    async def _restart(self, error: Exception) -> None:
+        if self._budget is None:
+            self._budget = Restarts(self._behaviour.restarts, self._behaviour.within, self._behaviour.backoff)
+        try:
+            await self._leave()
+        except BaseException:
+            self._finish(None)
+            raise
+        delay = self._budget.after(self.core.clock.time())
+        if delay is None:
+            self._finish(error)
+            return
+        self.restarts += 1
+        self.core.log.warning("actor %s failed and restarts", self.name, exc_info=error)
+        self._abort(ActorFailed(f"{self.name} failed"), restart=True)
+        if delay > 0 and not self.halted:
+            self._pause = self.core.clock.call_at(self.core.clock.time() + delay, self._resume)
+        else:
+            self.core.crew.call(self)
+
+    async def _end(self) -> None:
+        try:
+            await self._leave()
         finally:
-            self.leave_present()
-            try:
-                await actor.stopped()
-            except Exception as error:
-                self.core.log.warning("actor %s failed in its stopped hook", self.name, exc_info=error)
+            self._finish(None)
+
+    async def _leave(self) -> None:
+        """Give the message at hand back to its asker, if it was cut off, and let the instance go."""
+        actor, self._serving = self._serving, None
+        envelope, self.scope.envelope = self.scope.envelope, None
+        if envelope is not None and envelope.pending:
+            self.core.stopped(self.name, envelope)
+        if actor is None:
+            return
+        try:
+            await actor.stopped()
+        except Exception as error:
+            self.core.log.warning("actor %s failed in its stopped hook", self.name, exc_info=error)
+
+    def _resume(self) -> None:
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
+            self.core.crew.call(self)
 
     # ------------------------------------------------------------------------------------------------------ its end
 
@@ -177,22 +224,9 @@ class Cell(Dispatcher):
             self.orders.discard(order)
             order.abort(error)
 
-    async def _wait(self, delay: float) -> None:
-        self._pause = self.core.loop.create_future()
-        timer = self.core.clock.call_at(self.core.clock.time() + delay, self._resume)
-        try:
-            await self._pause
-        finally:
-            timer.cancel()
-
-    def _resume(self) -> None:
-        if self._pause is not None and not self._pause.done():
-            self._pause.set_result(None)
-
-    def _finish(self, task: Task[None]) -> None:
-        if not task.cancelled() and isinstance(error := task.exception(), Exception):
-            self._escalated = error
+    def _finish(self, error: Exception | None) -> None:
         self.mailbox.close()
+        self.mailbox.reader = None
         while (envelope := self.mailbox.take()) is not None:
             if not envelope.own:
                 self.core.stopped(self.name, envelope)
@@ -204,9 +238,13 @@ class Cell(Dispatcher):
             watcher.mailbox.admit(news)
         for watched in self.watching:
             watched.watchers.pop(self, None)
-        self._end.set_result(None)
-        self._on_end(self)
-        if self._escalated is not None:
-            self.core.log.error("actor %s failed too often and has stopped", self.name, exc_info=self._escalated)
+        if self._end_awaited is not None:
+            self._end_awaited.set_result(None)
+        if self.successor is not None:
+            self.core.crew.call(self.successor)
+        self._serving = None
+        self._home.ended(self)
+        if error is not None:
+            self.core.log.error("actor %s failed too often and has stopped", self.name, exc_info=error)
             if self.core.escalate is not None:
-                self.core.escalate(self.name, self._escalated)
+                self.core.escalate(self.name, error)

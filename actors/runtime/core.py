@@ -7,6 +7,7 @@ from collections.abc import Callable
 from opentelemetry.trace import Tracer
 
 from actors.runtime.clock import Clock
+from actors.runtime.crew import Crew
 from actors.runtime.dead_letters import DeadLetters
 from actors.runtime.deadlines import Deadlines
 from actors.runtime.envelope import Envelope
@@ -22,7 +23,8 @@ class Core:
         clock: the time.
         tracer: opens the spans of traced messages.
         tracing: whether there was anybody to take spans when the system opened.
-        tasks: owns every task.
+        crew: gives the actors their turns.
+        tasks: owns every task but the crew's.
         deadlines: ends the asks that take too long.
         dead_letters: tells that could not be delivered.
         late_replies: how many replies came after their asker had given up.
@@ -33,6 +35,7 @@ class Core:
 
     __slots__ = (
         "clock",
+        "crew",
         "dead_letters",
         "deadlines",
         "escalate",
@@ -58,6 +61,7 @@ class Core:
         self.tracer = tracer
         self.tracing = tracing
         self.escalate = escalate
+        self.crew = Crew(loop)
         self.tasks = Tasks(loop)
         self.deadlines = Deadlines(clock)
         self.dead_letters = DeadLetters()

@@ -1,17 +1,18 @@
-"""Serving a mailbox: one message after the other to the handlers of one instance."""
+"""An actor's turn: what waits in its mailbox, one message after the other, to the handlers of its instance."""
 
 import asyncio
-from asyncio import CancelledError
+from abc import ABC, abstractmethod
+from asyncio import CancelledError, Task
 from collections.abc import Callable
-from typing import Any, Final
+from contextvars import Context
+from typing import Any, Final, Protocol
 
-import msgspec
 from opentelemetry.context import attach, detach
 
 from actors.runtime.behaviour import Behaviour
 from actors.runtime.consumer import close_span, open_span
 from actors.runtime.core import Core
-from actors.runtime.envelope import Crash, Drained, Envelope, Scope, Stop, Void
+from actors.runtime.envelope import SCOPE, Crash, Drained, Envelope, Scope, Stop, Void
 from actors.runtime.handlers import Handler
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.order import Deferred, Order
@@ -20,122 +21,130 @@ from protocol.errors import ActorFailed
 BUDGET: Final = 64  # messages that an actor handles before it lets the others in the loop have a turn
 
 
-class Identity(msgspec.Struct, frozen=True):
-    """What an actor is called.
+class Identity(Protocol):
+    """What an actor is called."""
 
-    Attributes:
-        name: its name.
-        destination: what its spans say, with few different values: the family's name for a keyed actor.
-        address: what is equal for all refs to it.
-    """
+    @property
+    def name(self) -> str:
+        """Its name."""
 
-    name: str
-    destination: str
-    address: object
+    @property
+    def destination(self) -> str:
+        """What its spans say, with few different values: the family's name for a keyed actor."""
+
+    @property
+    def address(self) -> object:
+        """What is equal for all refs to it."""
 
 
-class Dispatcher:
-    """What serves one actor's mailbox, over all its instances.
+class Dispatcher(ABC):
+    """What takes one actor's messages out of its mailbox, over all its instances, and to their handlers.
 
     Args:
         core: the system's collaborators.
         identity: what the actor is called.
-        mailbox: where its messages come in.
-        declared: the domain errors, which a handler raises as a reply.
-        rest: is called each time the mailbox has become empty.
+        actor: the first instance.
+        rested: is called each time the actor has become idle.
 
     Attributes:
-        scope: where its handlers run.
+        mailbox: where its messages come in.
+        declared: the domain errors, which a handler raises as a reply.
+        scope: what its handlers run on behalf of.
+        context: where they run; nothing is inherited from whoever spawned it.
+        task: in which task it has its turn; ``None`` between two of them.
         orders: what it has outstanding.
         halted: whether it is to end after the message at hand.
-        turns: how many times it has waited or made way: it moves as long as the actor does.
+        turns: how many turns it has had.
     """
 
     def __init__(
-        self,
-        core: Core,
-        identity: Identity,
-        mailbox: Mailbox,
-        declared: tuple[type[Exception], ...],
-        rest: Callable[[], object] | None,
+        self, core: Core, identity: Identity, actor: Behaviour[Any], rested: Callable[[], object] | None
     ) -> None:
         self.core = core
         self.identity = identity
         self.name = identity.name
-        self.mailbox = mailbox
-        self.declared = declared
+        self.mailbox = Mailbox(actor.capacity, actor.overflow, core.crew)
+        self.declared = actor.domain_errors
         self.scope = Scope(core, identity.address, None)
+        self.context = Context()
+        self.context.run(SCOPE.set, self.scope)
+        self.task: Task[None] | None = None
         self.orders: set[Order] = set()
         self.halted = False
+        self.rested = rested
         self.turns = 0
-        self._rest = rest
+        self._serving: Behaviour[Any] | None = None
 
-    async def serve(self, actor: Behaviour[Any]) -> Exception | None:  # noqa: C901, PLR0912, PLR0915 - see below
-        """Serve until a handler fails, and return why, or until told to end, and return ``None``.
+    async def turn(self) -> None:  # noqa: C901, PLR0912, PLR0915 - see below
+        """Handle what waits: until nothing does, or a handler fails, or the actor is told to end.
 
         All of the common way of a message is in this one loop, since each call would cost it a twentieth.
         """
+        self.turns += 1
+        actor = self._serving
+        if actor is None and (actor := await self._begin()) is None:
+            return
         core, scope, mailbox, handlers = self.core, self.scope, self.mailbox, actor._handlers  # noqa: SLF001 - its type
-        system, queue, waiting = mailbox.lanes()
-        tracing, budget = core.tracing, BUDGET
+        commands, queue, senders, budget = mailbox.commands, mailbox.queue, mailbox.senders, BUDGET
         while True:
-            if system:
-                if self._obey(system.popleft()):
-                    return None
+            if commands:
+                if await self._obeyed(commands.pop(0)):
+                    return
                 continue
-            if queue:
-                if not budget:
-                    self.turns += 1
-                    budget = BUDGET
-                    await asyncio.sleep(0)
-                    continue
-                budget -= 1
-                envelope = queue.popleft()
-                if waiting:
-                    mailbox.make_room()
-            else:
-                scope.envelope = None
-                self.turns += 1
-                if self._rest is not None:
-                    self._rest()
-                await mailbox.arrival()
+            if not queue:
+                break
+            if not budget:
                 budget = BUDGET
+                self.turns += 1
+                await asyncio.sleep(0)
                 continue
+            budget -= 1
+            envelope = queue.popleft()
+            if senders:
+                mailbox.make_room()
             message, reply = envelope.message, envelope.reply
             try:
                 handler = handlers[type(message)]
             except KeyError:
-                if self._obey(envelope):
-                    return None
+                if await self._obeyed(envelope):
+                    return
                 continue
             if reply is not None and reply.done():
                 core.expired += 1
                 continue
             scope.envelope = envelope
             try:
-                if envelope.context or (tracing and message.traced):
+                if envelope.context or (core.tracing and message.traced):
                     result = await self._traced(handler, actor, envelope)
                 else:
                     result = await handler(actor, message)
             except self.declared as error:
                 core.refuse(envelope, error)
             except Exception as error:  # noqa: BLE001 - supervision is where failures end
-                return self._failed(envelope, error)
-            except CancelledError as error:
-                if self.halted or _cancelled_from_without():
-                    raise
-                return self._failed(envelope, RuntimeError("a handler was cancelled from within"), error)
+                await self._fail(envelope, error)
+                return
+            except BaseException as error:
+                if isinstance(error, CancelledError) and not (self.halted or _cancelled_from_without()):
+                    await self._fail(envelope, RuntimeError("a handler was cancelled from within"), error)
+                    return
+                await self._end()
+                raise
             else:
                 if reply is None:
                     continue
                 if isinstance(result, Deferred):
                     if result.envelope is not envelope:
-                        return self._failed(envelope, TypeError("a handler returned another message's reply"))
+                        await self._fail(envelope, TypeError("a handler returned another message's reply"))
+                        return
                     scope.envelope = None
                 elif reply.done():
                     core.late_replies += 1
                 else:
                     reply.set_result(result)
+        scope.envelope = None
+        mailbox.reader = self
+        if self.rested is not None and not self.orders:
+            self.rested()
 
     async def _traced(self, handler: Handler, actor: Behaviour[Any], envelope: Envelope) -> object:
         """Handle a message within the context it came with, and within a span of its own if its class wants one."""
@@ -158,33 +167,48 @@ class Dispatcher:
                 close_span(span, None)
         return result
 
-    def _obey(self, envelope: Envelope) -> bool:
-        """Carry out a command of the runtime, and say whether it ends the actor."""
+    async def _obeyed(self, envelope: Envelope) -> bool:
+        """Carry out a command of the runtime, and say whether that ended the instance."""
         command = envelope.message
-        if isinstance(command, Stop):
-            return True
-        if isinstance(command, Drained):
-            return not any(order.delays_drain for order in self.orders)
         if isinstance(command, Crash):
-            raise command.error
-        if not isinstance(command, Void):
+            await self._restart(command.error)
+            return True
+        ends = isinstance(command, Stop)
+        if isinstance(command, Drained):
+            ends = not any(order.delays_drain for order in self.orders)
+        elif not isinstance(command, Stop | Void):
             reason = f"{self.name} has no handler for {type(command).__qualname__}"
             self.core.undelivered(self.name, envelope, ActorFailed(reason), reason)
-        return False
+        if ends:
+            await self._end()
+        return ends
 
-    def _failed(self, envelope: Envelope, error: Exception, cause: BaseException | None = None) -> Exception:
+    async def _fail(self, envelope: Envelope, error: Exception, cause: BaseException | None = None) -> None:
+        """Tell the asker of the message at hand that its handler has failed, and what becomes of the actor then."""
         failure = ActorFailed(f"{self.name} failed")
         failure.__cause__ = error
         error.__cause__ = cause or error.__cause__
         if envelope.reply is not None:
             self.core.refuse(envelope, failure)
-        return error
+        await self._restart(error)
 
     def leave_present(self) -> None:
         """Give the message at hand back to its asker, if it was cut off."""
         envelope, self.scope.envelope = self.scope.envelope, None
         if envelope is not None and envelope.pending:
             self.core.stopped(self.name, envelope)
+
+    @abstractmethod
+    async def _begin(self) -> Behaviour[Any] | None:
+        """Make an instance ready for its messages; ``None`` if that failed, or the actor is to end."""
+
+    @abstractmethod
+    async def _restart(self, error: Exception) -> None:
+        """Do away with the instance, which has failed, and have another one begin, or end the actor."""
+
+    @abstractmethod
+    async def _end(self) -> None:
+        """End the actor."""
 
 
 def _cancelled_from_without() -> bool:

@@ -1,8 +1,9 @@
 """What travels: a message, who waits for its reply until when, and on whose behalf it was sent."""
 
 from asyncio import Future
+from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 from opentelemetry.context import Context
@@ -11,6 +12,34 @@ from actors.runtime.clock import Handle
 from protocol.errors import AskTimeout
 
 NO_CONTEXT: Final = Context()
+
+
+class Reply(Protocol):
+    """Where an asker waits for its reply: the future of an ask, or the errand of one that goes on meanwhile.
+
+    Each method does what that of ``asyncio.Future`` does.
+    """
+
+    def done(self) -> bool:
+        """Whether there is a reply, or nobody waits for one any more."""
+
+    def cancelled(self) -> bool:
+        """Whether the asker has left before the reply."""
+
+    def exception(self) -> BaseException | None:
+        """Return what the ask raises."""
+
+    def set_result(self, value: Any, /) -> None:  # noqa: ANN401 - typed by the message
+        """Give the reply."""
+
+    def set_exception(self, error: Any, /) -> None:  # noqa: ANN401 - a future takes classes, too
+        """Let the ask raise ``error``."""
+
+    def add_done_callback(self, callback: Callable[[Any], object], /) -> None:
+        """Call ``callback`` from the loop when it is done."""
+
+    def remove_done_callback(self, callback: Callable[[Any], object], /) -> int:
+        """Don't call it after all, and return how often it would have been."""
 
 
 class Envelope(msgspec.Struct, eq=False):
@@ -34,7 +63,7 @@ class Envelope(msgspec.Struct, eq=False):
     context: Context
     sent: float = 0.0
     cause: "Envelope | None" = None
-    reply: Future[Any] | None = None
+    reply: Reply | None = None
     deadline: float = 0.0
     asker: object = None
     actor: str = ""
@@ -62,9 +91,7 @@ class Envelope(msgspec.Struct, eq=False):
         that goes on after the answer is nobody's waiting time.
         """
         ask = self if self.reply is not None else self.cause
-        if ask is None or ask.pending or ask.given_up:
-            return ask
-        return None
+        return ask if ask is None or ask.pending or ask.given_up else None
 
     def waits(self, address: object) -> bool:
         """Whether a handler of the actor at ``address`` is waiting, directly or not, for this ask."""

@@ -2,8 +2,9 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from actors.runtime.behaviour import Behaviour
 from actors.runtime.cell import Cell
 from actors.runtime.clock import Handle
 from actors.runtime.core import Core
@@ -34,8 +35,34 @@ class KeyedRef(Ref[M]):
         return self._family.find(self._key)
 
     def _place(self, envelope: Envelope) -> Mailbox | None:
-        self._mailbox = self._family.activate(self._key).mailbox
+        self._mailbox = self._family.activate(self._key, self).mailbox
         return super()._place(envelope)
+
+
+class _Place(Generic[M]):
+    """Where one actor of a family belongs."""
+
+    __slots__ = ("_family", "_key", "_ref", "address", "destination", "name")
+
+    def __init__(self, family: "Keyed[M]", key: str, ref: Ref[M]) -> None:
+        self._family = family
+        self._key = key
+        self._ref = ref
+        self.name = ref.name
+        self.destination = family.name
+        self.address = (family, key)
+
+    def make(self) -> Behaviour[M]:
+        return self._family.make(self._key)
+
+    def settle(self, actor: Behaviour[Any], cell: Cell) -> None:
+        self._family.settle(actor, cell, self._ref)
+
+    def rested(self) -> None:
+        self._family.rest(self._key)
+
+    def ended(self, cell: Cell) -> None:
+        self._family.ended(self._key, cell)
 
 
 class Keyed(Generic[M]):
@@ -48,7 +75,9 @@ class Keyed(Generic[M]):
     Args:
         core: the system's collaborators.
         name: the name of the family, and of its actors' spans.
-        spawn: makes the body of the actor for a key, which begins when the one given has ended.
+        factory: makes the actor for a key.
+        system: where they live.
+        cells: the bodies of all the system's actors, among which those of the family's are.
         closed: is called once, when the family takes no new keys any more.
         idle: seconds.
         limit: how many actors there may be; as many again may be on their way out.
@@ -58,8 +87,10 @@ class Keyed(Generic[M]):
         self,
         core: Core,
         name: str,
-        spawn: Callable[[str, Cell | None], Cell],
+        factory: Callable[[str], Behaviour[M]],
         *,
+        system: Any,  # noqa: ANN401 - it is made of families, and they hand it on
+        cells: dict[Cell, None],
         closed: "Callable[[Keyed[M]], object]",
         idle: float,
         limit: int,
@@ -68,7 +99,9 @@ class Keyed(Generic[M]):
             raise ValueError(f"limit and idle must be positive, got {limit} and {idle}")
         self.name = name
         self._core = core
-        self._spawn = spawn
+        self._factory = factory
+        self._system = system
+        self._every = cells
         self._on_close = closed
         self._idle = idle
         self._limit = limit
@@ -77,7 +110,7 @@ class Keyed(Generic[M]):
         self._resting: OrderedDict[str, float] = OrderedDict()
         self._sweep: Handle | None = None
         self._closed = self._released = False
-        self._nowhere = Mailbox(1, "reject")
+        self._nowhere = Mailbox(1, "reject", core.crew)
         self._nowhere.close()
 
     def __len__(self) -> int:
@@ -99,8 +132,8 @@ class Keyed(Generic[M]):
         cell = self._cells.get(key)
         return None if cell is None or cell.mailbox.closed else cell
 
-    def activate(self, key: str) -> Cell:
-        """Return the body of the actor for ``key``, made now if need be.
+    def activate(self, key: str, ref: Ref[M]) -> Cell:
+        """Return the body of the actor for ``key``, whose address is ``ref``, made now if need be.
 
         Raises:
             Overloaded: there is no place for it.
@@ -115,11 +148,23 @@ class Keyed(Generic[M]):
             raise ActorStopped(f"{self.name} takes no new keys")
         if len(self._cells) >= self._limit:
             self._make_room()
-        cell = self._cells[key] = self._spawn(key, self._leaving.get(key))
+        cell = Cell(self._core, _Place(self, key, ref), self._leaving.get(key))
+        self._cells[key] = cell
+        self._every[cell] = None
         return cell
 
+    def make(self, key: str) -> Behaviour[M]:
+        """Make an instance of the actor for ``key``."""
+        return self._factory(key)
+
+    def settle(self, actor: Behaviour[Any], cell: Cell, ref: Ref[M]) -> None:
+        """Give an instance its place."""
+        actor._bind(cell, ref, self._system)  # noqa: SLF001 - the runtime's own
+
     def rest(self, key: str) -> None:
-        """Note that an actor's mailbox has become empty."""
+        """Note that an actor has become idle; one that does not linger is passivated."""
+        if not self._cells[key].lingers and self._passivate(key):
+            return
         now = self._resting[key] = self._core.clock.time()
         self._resting.move_to_end(key)
         if self._sweep is None:
@@ -127,6 +172,7 @@ class Keyed(Generic[M]):
 
     def ended(self, key: str, cell: Cell) -> None:
         """Forget an actor that has ended."""
+        del self._every[cell]
         if self._leaving.get(key) is cell:
             del self._leaving[key]
         if self._cells.get(key) is cell:
@@ -198,5 +244,6 @@ class Keyed(Generic[M]):
         if not cell.idle or len(self._leaving) >= self._limit:
             return False
         cell.stop()
-        self._leave(key, cell)
+        if not cell.ended:
+            self._leave(key, cell)
         return True

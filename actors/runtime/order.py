@@ -1,7 +1,6 @@
 """What an actor has ordered and what is still on its way: timers, pipes, deferred replies, promises."""
 
-from abc import ABC, abstractmethod
-from typing import ClassVar, Generic, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from opentelemetry.trace import Span
 
@@ -11,7 +10,7 @@ from actors.runtime.envelope import Envelope
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Order(ABC):
+class Order(Protocol):
     """Something outstanding that ends with its actor.
 
     Attributes:
@@ -20,17 +19,14 @@ class Order(ABC):
         delays_drain: whether a draining actor waits for it.
     """
 
-    __slots__ = ()
+    survives_restart: ClassVar[bool]
+    delays_drain: ClassVar[bool]
 
-    survives_restart: ClassVar[bool] = False
-    delays_drain: ClassVar[bool] = False
-
-    @abstractmethod
     def abort(self, error: Exception) -> None:
         """End it, because its actor has; whoever waits for it gets ``error``."""
 
 
-class Deferred(Order, Generic[R_co]):
+class Deferred(Generic[R_co]):
     """A reply that comes later: a handler returns it in the place of an ``R``.
 
     Attributes:

@@ -1,11 +1,11 @@
 """A reply that another handler will give."""
 
-from asyncio import CancelledError, Future
+from asyncio import CancelledError
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import ClassVar, TypeVar
 
 from actors.runtime.cell import Cell
-from actors.runtime.envelope import Envelope
+from actors.runtime.envelope import Envelope, Reply
 from actors.runtime.order import Deferred
 from protocol.errors import ActorFailed
 
@@ -24,6 +24,8 @@ class Promise(Deferred[R]):
     """
 
     __slots__ = ("_cell", "_given")
+    survives_restart: ClassVar[bool] = False
+    delays_drain: ClassVar[bool] = False
 
     def __init__(self, cell: Cell, envelope: Envelope) -> None:
         super().__init__(envelope)
@@ -41,7 +43,7 @@ class Promise(Deferred[R]):
     def on_abandon(self, callback: Callable[[], object]) -> None:
         """Call ``callback`` from the loop, outside any handler, once the asker has given up: it may post a message."""
 
-        def left(_: Future[Any]) -> None:
+        def left(_: Reply) -> None:
             if not self._given:
                 callback()
 
@@ -74,7 +76,7 @@ class Promise(Deferred[R]):
         self._settle(error)
         self._cell.arrived(self)
 
-    def _left(self, reply: Future[Any]) -> None:
+    def _left(self, reply: Reply) -> None:
         if not self._given:
             self._settle(CancelledError() if reply.cancelled() else reply.exception())
             self._cell.arrived(self)

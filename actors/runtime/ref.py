@@ -6,7 +6,7 @@ from opentelemetry.context import get_current
 
 from actors.runtime.cell import Cell
 from actors.runtime.core import Core
-from actors.runtime.envelope import SCOPE, Envelope
+from actors.runtime.envelope import SCOPE, Envelope, Reply
 from actors.runtime.mailbox import Mailbox
 from protocol.errors import ActorStopped, AskCycle, AskTimeout, MailboxFull
 from protocol.message import Replies
@@ -116,7 +116,7 @@ class Ref(Generic[M_contra]):
             core.deadlines.discard(envelope)
         return answer
 
-    def _inquire(self, message: object, timeout: float) -> Envelope | None:
+    def _inquire(self, message: object, timeout: float, reply: Reply) -> Envelope | None:
         """Send an ask that blocks no actor, and return it; None where it would have to wait for room.
 
         Raises:
@@ -134,7 +134,7 @@ class Ref(Generic[M_contra]):
                 deadline = min(deadline, cause.deadline)
         if deadline <= now:
             raise AskTimeout(f"no time is left to ask {self.name}")
-        envelope = Envelope(message, get_current(), now, cause, core.loop.create_future(), deadline, None, self.name)
+        envelope = Envelope(message, get_current(), now, cause, reply, deadline, None, self.name)
         if not self._mailbox.offer(envelope) and self._place(envelope) is not None:
             return None
         core.deadlines.add(envelope, now)

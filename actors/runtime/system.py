@@ -3,9 +3,8 @@
 import asyncio
 from asyncio import Task
 from collections.abc import Callable, Coroutine
-from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 from opentelemetry.trace import (
@@ -23,7 +22,6 @@ from actors.runtime.cell import Cell
 from actors.runtime.clock import Clock
 from actors.runtime.core import Core
 from actors.runtime.dead_letters import DeadLetters
-from actors.runtime.dispatch import Identity
 from actors.runtime.envelope import SCOPE
 from actors.runtime.keyed import Keyed
 from actors.runtime.ref import Ref
@@ -48,6 +46,49 @@ class Child(msgspec.Struct, frozen=True):
     actors: int
     depth: int
     restarts: int
+
+
+class _Place(Generic[M]):
+    """Where an actor belongs that is no family's.
+
+    Args:
+        core: the system's collaborators.
+        name: what it is called.
+        factory: makes an instance.
+        bind: gives an instance its place.
+        ended: is called when it has ended.
+    """
+
+    __slots__ = ("_bind", "_core", "_ended", "_factory", "address", "destination", "name", "rested")
+
+    def __init__(
+        self,
+        core: Core,
+        name: str,
+        factory: Callable[[], Behaviour[M]],
+        *,
+        bind: "Callable[[Behaviour[Any], Cell, Ref[M]], object]",
+        ended: "Callable[[Cell], object]",
+    ) -> None:
+        self._core = core
+        self._factory = factory
+        self._bind = bind
+        self._ended = ended
+        self.rested = None
+        self.name = self.destination = name
+        self.address = object()
+
+    def ref(self, cell: Cell) -> Ref[M]:
+        return Ref(self.name, self._core, cell.mailbox, self.address, cell)
+
+    def make(self) -> Behaviour[M]:
+        return self._factory()
+
+    def settle(self, actor: Behaviour[Any], cell: Cell) -> None:
+        self._bind(actor, cell, self.ref(cell))
+
+    def ended(self, cell: Cell) -> None:
+        self._ended(cell)
 
 
 class System:
@@ -106,6 +147,7 @@ class System:
         for cell in reversed(list(self._cells)):
             cell.kill()
         await self._core.tasks.cancel()
+        await self._core.crew.close()
         self._core.deadlines.look()
 
     @property
@@ -142,19 +184,19 @@ class System:
             Exception: what the factory raises.
         """
         self._admit(name)
-        identity = Identity(name, name, object())
 
-        def bind(actor: Behaviour[Any], cell: Cell) -> None:
-            actor._bind(cell, Ref(name, self._core, cell.mailbox, identity.address, cell), self)  # noqa: SLF001 - the runtime's own
+        def bind(actor: Behaviour[Any], cell: Cell, ref: Ref[M]) -> None:
+            actor._bind(cell, ref, self)  # noqa: SLF001 - the runtime's own
 
         def ended(cell: Cell) -> None:
             del self._cells[cell]
             self._names.discard(name)
 
-        cell = Cell(self._core, identity, factory, bind=bind, ended=ended)
+        place = _Place(self._core, name, factory, bind=bind, ended=ended)
+        cell = Cell(self._core, place)
         self._cells[cell] = None
         self._names.add(name)
-        return Ref(name, self._core, cell.mailbox, identity.address, cell)
+        return place.ref(cell)
 
     def keyed(self, factory: Callable[[str], Behaviour[M]], *, name: str, idle: float, limit: int) -> Keyed[M]:
         """Return a family of actors, one a key, each made at its first message and stopped after ``idle`` seconds.
@@ -165,33 +207,13 @@ class System:
         """
         self._admit(name)
 
-        def spawn(key: str, after: Cell | None) -> Cell:
-            ref = family.ref(key)
-
-            def bind(actor: Behaviour[Any], cell: Cell) -> None:
-                actor._bind(cell, ref, self)  # noqa: SLF001 - the runtime's own
-
-            def ended(cell: Cell) -> None:
-                del self._cells[cell]
-                family.ended(key, cell)
-
-            cell = Cell(
-                self._core,
-                Identity(ref.name, name, (family, key)),
-                partial(factory, key),
-                bind=bind,
-                ended=ended,
-                after=after,
-                rest=partial(family.rest, key),
-            )
-            self._cells[cell] = None
-            return cell
-
         def closed(family: Keyed[M]) -> None:
             self._families.remove(family)
             self._names.discard(name)
 
-        family = Keyed[M](self._core, name, spawn, closed=closed, idle=idle, limit=limit)
+        family = Keyed[M](
+            self._core, name, factory, system=self, cells=self._cells, closed=closed, idle=idle, limit=limit
+        )
         self._families.append(family)
         self._names.add(name)
         return family

@@ -1,11 +1,12 @@
 """A message to oneself, later."""
 
+from typing import ClassVar
+
 from actors.runtime.cell import Cell
 from actors.runtime.envelope import Envelope, Void
-from actors.runtime.order import Order
 
 
-class Timer(Order):
+class Timer:
     """A message that comes in through the mailbox when its time has come; it does not outlive its instance.
 
     Args:
@@ -15,6 +16,8 @@ class Timer(Order):
     """
 
     __slots__ = ("_cell", "_envelope", "_handle")
+    survives_restart: ClassVar[bool] = False
+    delays_drain: ClassVar[bool] = False
 
     def __init__(self, cell: Cell, envelope: Envelope, delay: float) -> None:
         self._cell = cell

@@ -1,9 +1,9 @@
 """Work beside an actor: in a task that the system owns, on behalf of the message at hand."""
 
-from abc import abstractmethod
-from asyncio import CancelledError, Future, Task
+from abc import ABC, abstractmethod
+from asyncio import CancelledError, Task
 from collections.abc import Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, copy_context
 from typing import Any, ClassVar, Generic, TypeVar
 
 from opentelemetry.context import attach
@@ -18,8 +18,10 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-def begin(cell: Cell, order: Order, work: Coroutine[Any, Any, T]) -> Task[T]:
+def begin(cell: Cell, order: Order, work: Coroutine[Any, Any, T], done: Callable[[Task[T]], object]) -> Task[T]:
     """Start ``work`` on behalf of the message at hand: with its OpenTelemetry context, its deadline and its askers.
+
+    ``done`` is called when it has ended.
 
     Raises:
         ActorStopped: the actor has ended; the work is closed.
@@ -35,7 +37,8 @@ def begin(cell: Cell, order: Order, work: Coroutine[Any, Any, T]) -> Task[T]:
     context.run(SCOPE.set, Scope(cell.core, None, envelope))
     if envelope is not None and envelope.context:
         context.run(attach, envelope.context)
-    return cell.core.tasks.start(work, name=f"{cell.name}/{getattr(work, '__name__', 'work')}", context=context)
+    name = f"{cell.name}/{getattr(work, '__name__', 'work')}"
+    return cell.core.tasks.start(work, name=name, context=context, done=done)
 
 
 def outcome(task: Task[Any]) -> BaseException | None:
@@ -45,7 +48,7 @@ def outcome(task: Task[Any]) -> BaseException | None:
     return task.exception()
 
 
-class Errand(Order, Generic[M]):
+class Errand(ABC, Generic[M]):
     """Something ordered whose outcome comes back to the actor as a message.
 
     Args:
@@ -54,53 +57,51 @@ class Errand(Order, Generic[M]):
         err: makes the message from the exception.
     """
 
-    __slots__ = ("_cell", "_envelope", "_err", "_ok")
+    __slots__ = ("_cell", "_err", "_news", "_ok", "_present")
+    survives_restart: ClassVar[bool] = False
     delays_drain: ClassVar[bool] = True
 
     def __init__(self, cell: Cell, ok: Callable[[Any], M], err: Callable[[Exception], M]) -> None:
         self._cell = cell
         self._ok = ok
         self._err = err
-        present = cell.scope.envelope
-        self._envelope = Envelope(
-            Void(),
-            NO_CONTEXT if present is None else present.context,
-            cause=None if present is None else present.binding(),
-            own=True,
-        )
+        self._present = cell.scope.envelope
+        self._news: Envelope | None = None
 
     def cancel(self) -> None:
         """Give it up; from here on no message arrives, even if it is in the mailbox already."""
-        self._stop()
+        self._give_up()
         self._cell.arrived(self)
 
     def abort(self, error: Exception) -> None:  # noqa: ARG002, D102 - the contract is the base's
+        self._give_up()
+
+    def _give_up(self) -> None:
+        if self._news is not None:
+            self._news.message = Void()
         self._stop()
 
     @abstractmethod
     def _stop(self) -> None:
         """Give it up, whatever state it is in."""
 
-    def _arrive(self, source: Future[Any], error: BaseException | None) -> None:
+    def _arrive(self, make: Callable[[Any], M], value: Any) -> None:  # noqa: ANN401 - typed by ``ask_then`` and ``pipe``
+        """Let the actor have the message that ``make`` makes of ``value``."""
+        cell, present = self._cell, self._present
         try:
-            if error is None:
-                message = self._ok(source.result())
-            elif isinstance(error, Exception):
-                message = self._err(error)
-            else:
-                return
+            message = make(value)
         except Exception as mistake:  # noqa: BLE001 - the actor's own code, so the actor's failure
-            self._cell.crash(mistake)
+            cell.crash(mistake)
         else:
-            envelope = self._envelope
-            envelope.message = message
-            if envelope.cause is not None:
-                envelope.cause = envelope.cause.binding()
-            if getattr(message, "traced", False):
-                envelope.sent = self._cell.core.clock.time()
-            self._cell.mailbox.admit(envelope)
+            sent = cell.core.clock.time() if getattr(message, "traced", False) else 0.0
+            if present is None:
+                news = Envelope(message, NO_CONTEXT, sent, own=True)
+            else:
+                news = Envelope(message, present.context, sent, present.binding(), own=True)
+            self._news = news
+            cell.mailbox.admit(news)
         finally:
-            self._cell.arrived(self)
+            cell.arrived(self)
 
 
 class Pipe(Errand[M]):
@@ -113,61 +114,102 @@ class Pipe(Errand[M]):
         err: makes the message from the exception; work that is cancelled from within fails with ``RequestCancelled``.
     """
 
-    __slots__ = ("_task",)
+    __slots__ = ("_dropped", "_task")
 
     def __init__(
         self, cell: Cell, work: Coroutine[Any, Any, T], ok: Callable[[T], M], err: Callable[[Exception], M]
     ) -> None:
         super().__init__(cell, ok, err)
-        self._task = begin(cell, self, work)
-        self._task.add_done_callback(self._done)
+        self._dropped = False
+        self._task = begin(cell, self, work, self._done)
 
     def _stop(self) -> None:
-        self._task.remove_done_callback(self._done)
-        self._task.add_done_callback(_heed)
+        self._dropped = True
         self._task.cancel()
-        self._envelope.message = Void()
 
     def _done(self, task: Task[Any]) -> None:
-        self._arrive(task, outcome(task))
+        error = outcome(task)
+        if self._dropped:
+            return
+        if error is None:
+            self._arrive(self._ok, task.result())
+        elif isinstance(error, Exception):
+            self._arrive(self._err, error)
+        else:
+            self._cell.arrived(self)
 
 
 class Inquiry(Errand[M]):
     """An ask whose reply comes back to the actor as a message: a ``Pipe`` that needs no task.
 
+    It is the ``Reply`` of its own question, so that an answer is in the actor's mailbox as soon as it is given.
+
     Args:
         cell: the actor that asks.
-        question: the ask, with its reply's future; it has been put into the other's mailbox.
         ok: makes the message from the reply.
         err: makes the message from the exception.
+
+    Attributes:
+        question: the ask, once it has been put into the other's mailbox.
     """
 
-    __slots__ = ("_question",)
+    __slots__ = ("_callbacks", "_cancelled", "_done", "_error", "question")
+    question: Envelope
 
-    def __init__(self, cell: Cell, question: Envelope, ok: Callable[[Any], M], err: Callable[[Exception], M]) -> None:
+    def __init__(self, cell: Cell, ok: Callable[[Any], M], err: Callable[[Exception], M]) -> None:
         super().__init__(cell, ok, err)
-        self._question = question
-        reply(question).add_done_callback(self._done)
+        self._done = self._cancelled = False
+        self._error: BaseException | None = None
+        self._callbacks: list[tuple[Callable[[Any], object], Context]] = []
+
+    def done(self) -> bool:
+        """Whether there is a reply, or nobody waits for one any more."""
+        return self._done
+
+    def cancelled(self) -> bool:
+        """Whether it was given up before the reply."""
+        return self._cancelled
+
+    def exception(self) -> BaseException | None:
+        """Return what came in the place of a reply."""
+        return self._error
+
+    def set_result(self, value: Any) -> None:  # noqa: ANN401 - typed by ``ask_then``
+        """Let the actor have the reply."""
+        self._end()
+        self._arrive(self._ok, value)
+
+    def set_exception(self, error: Exception) -> None:
+        """Let the actor know that there is no reply, and why."""
+        self._error = error
+        self._end()
+        self._arrive(self._err, error)
+
+    def add_done_callback(self, callback: Callable[[Any], object]) -> None:
+        """Call ``callback`` from the loop when there is a reply, or nobody waits for one any more."""
+        if self._done:
+            self._cell.core.loop.call_soon(callback, self)
+        else:
+            self._callbacks.append((callback, copy_context()))
+
+    def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
+        """Don't call it after all, and return how often it would have been."""
+        before = len(self._callbacks)
+        self._callbacks = [one for one in self._callbacks if one[0] != callback]
+        return before - len(self._callbacks)
 
     def _stop(self) -> None:
-        future = reply(self._question)
-        future.remove_done_callback(self._done)
-        self._cell.core.deadlines.discard(self._question)
-        if not future.cancel() and not future.cancelled():
-            future.exception()
-        self._envelope.message = Void()
+        if not self._done:
+            self._cancelled = True
+            self._end()
 
-    def _done(self, future: Future[Any]) -> None:
-        self._cell.core.deadlines.discard(self._question)
-        error = RequestCancelled("the ask was cancelled") if future.cancelled() else future.exception()
-        self._arrive(future, error)
-
-
-def reply(question: Envelope) -> Future[Any]:
-    """Return where the reply to an ask comes in."""
-    if question.reply is None:
-        raise TypeError("a tell has no reply")
-    return question.reply
+    def _end(self) -> None:
+        self._done = True
+        core = self._cell.core
+        core.deadlines.discard(self.question)
+        for callback, context in self._callbacks:
+            core.loop.call_soon(callback, self, context=context)
+        self._callbacks.clear()
 
 
 class Deferral(Deferred[R]):
@@ -186,8 +228,7 @@ class Deferral(Deferred[R]):
     def __init__(self, cell: Cell, envelope: Envelope, work: Coroutine[Any, Any, R]) -> None:
         super().__init__(envelope)
         self._cell = cell
-        self._task = begin(cell, self, work)
-        self._task.add_done_callback(self._done)
+        self._task = begin(cell, self, work, self._done)
         if envelope.reply is not None:
             envelope.reply.add_done_callback(self._left)
 
@@ -196,11 +237,13 @@ class Deferral(Deferred[R]):
             self._cell.core.refuse(self.envelope, error)
         self._task.cancel()
 
-    def _left(self, _: Future[Any]) -> None:
+    def _left(self, _: object) -> None:
         self._task.cancel()
 
     def _done(self, task: Task[R]) -> None:
         cell, envelope = self._cell, self.envelope
+        if envelope.reply is not None:
+            envelope.reply.remove_done_callback(self._left)
         error = CancelledError() if envelope.given_up and task.cancelled() else outcome(task)
         if error is None:
             cell.core.answer(envelope, task.result())
@@ -218,9 +261,3 @@ class Deferral(Deferred[R]):
             self._cell.core.refuse(self.envelope, failure)
         else:
             self._cell.core.log.warning("work deferred by actor %s failed", self._cell.name, exc_info=error)
-
-
-def _heed(task: Task[Any]) -> None:
-    """Take note of a failure that nobody wants to know of any more."""
-    if not task.cancelled():
-        task.exception()
