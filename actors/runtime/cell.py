@@ -25,8 +25,8 @@ class Home(Identity, Protocol):
         """Give an instance its place, in this body."""
 
     @property
-    def rested(self) -> Callable[[], object] | None:
-        """What to call when the actor has become idle; ``None`` for nothing."""
+    def rested(self) -> Callable[[Any], object] | None:
+        """What to call with the actor's body when it has become idle; ``None`` for nothing."""
 
     def ended(self, cell: "Cell") -> None:
         """Take note, once, that the actor has ended."""
@@ -134,7 +134,7 @@ class Cell(Dispatcher):
         if self._draining and order.delays_drain and not self.ended:
             self.mailbox.admit(Envelope(Drained(), NO_CONTEXT, own=True))
         if self.rested is not None and self.idle:
-            self.rested()
+            self.rested(self)
 
     def watch(self, watched: "Cell | None", news: Envelope) -> None:
         """Have ``news`` put into this actor's mailbox when ``watched`` has ended; a later watch replaces it."""

@@ -19,12 +19,10 @@ class Player(Protocol):
     Attributes:
         context: where its code runs.
         task: in which task it has its turn; ``None`` between two of them.
-        halted: whether it is to end.
     """
 
     context: Context
-    task: Task[None] | None
-    halted: bool
+    task: Task[Any] | None
 
     def turn(self) -> Coroutine[Any, Any, None]:
         """Handle what waits; whatever fails in it is its own affair, so that only a cancellation comes out of it."""
@@ -41,7 +39,7 @@ class Crew:
         loop: the loop that runs them.
     """
 
-    __slots__ = ("_closing", "_loop", "_newest", "_on_duty", "_ready", "_resting", "_tasks")
+    __slots__ = ("_closing", "_loop", "_on_duty", "_ready", "_resting", "_starting", "_tasks")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -49,6 +47,7 @@ class Crew:
         self._ready: deque[Player] = deque()
         self._resting: list[Future[bool]] = []
         self._on_duty = False
+        self._starting: Task[None] | None = None
         self._closing = False
 
     def call(self, player: Player) -> None:
@@ -70,7 +69,13 @@ class Crew:
         while self._resting:
             if _ring(self._resting.pop(), duty=True):
                 return
-        self._newest = self._tasks.start(self._work(), name="actors")
+        self._starting = self._tasks.start(self._work(), name="actors", done=self._ended)
+
+    def _ended(self, task: Task[None]) -> None:
+        """Let another task do what one was started for that was cancelled before it ran."""
+        if task is self._starting:
+            self._starting = None
+            self._relieve()
 
     def _relieve(self) -> None:
         self._on_duty = False
@@ -78,15 +83,15 @@ class Crew:
             self._go_on_duty()
 
     async def _work(self) -> None:
-        task = asyncio.current_task()
-        while await self._give_turns(task) and len(self._resting) < SPARE and not self._closing:
+        task, self._starting = self._starting, None
+        while task is not None and await self._give_turns(task) and len(self._resting) < SPARE and not self._closing:
             if not await self._rest():
                 return
 
-    async def _give_turns(self, task: Task[None] | None) -> bool:
+    async def _give_turns(self, task: Task[Any]) -> bool:
         """Give turns until nobody is to have one, or another task is on duty; say whether this one can be used again.
 
-        A task that an actor's end has cancelled can't.
+        One that has been cancelled can't: what is left of that is not for the next actor.
         """
         ready, given, on_duty = self._ready, 0, True
         try:
@@ -102,7 +107,7 @@ class Crew:
                     awaited = player.context.run(turn.send, None)
                 except StopIteration:
                     player.task = None
-                    if player.halted and _cancelled(task):
+                    if task.cancelling():
                         return False
                     continue
                 on_duty = False
@@ -111,8 +116,8 @@ class Crew:
                     await _Remainder(player.context, turn, awaited)
                 finally:
                     player.task = None
-                if self._on_duty or _cancelled(task):
-                    return not _cancelled(task)
+                if self._on_duty or task.cancelling():
+                    return not task.cancelling()
                 on_duty = self._on_duty = True
         finally:
             if on_duty:
@@ -172,7 +177,3 @@ def _ring(bell: Future[bool], *, duty: bool) -> bool:
         return False
     bell.set_result(duty)
     return True
-
-
-def _cancelled(task: Task[None] | None) -> bool:
-    return task is not None and task.cancelling() > 0

@@ -44,7 +44,7 @@ class Dispatcher(ABC):
         core: the system's collaborators.
         identity: what the actor is called.
         actor: the first instance.
-        rested: is called each time the actor has become idle.
+        rested: is called with this each time the actor has become idle.
 
     Attributes:
         mailbox: where its messages come in.
@@ -58,7 +58,7 @@ class Dispatcher(ABC):
     """
 
     def __init__(
-        self, core: Core, identity: Identity, actor: Behaviour[Any], rested: Callable[[], object] | None
+        self, core: Core, identity: Identity, actor: Behaviour[Any], rested: Callable[[Any], object] | None
     ) -> None:
         self.core = core
         self.identity = identity
@@ -68,7 +68,7 @@ class Dispatcher(ABC):
         self.scope = Scope(core, identity.address, None)
         self.context = Context()
         self.context.run(SCOPE.set, self.scope)
-        self.task: Task[None] | None = None
+        self.task: Task[Any] | None = None
         self.orders: set[Order] = set()
         self.halted = False
         self.rested = rested
@@ -144,7 +144,7 @@ class Dispatcher(ABC):
         scope.envelope = None
         mailbox.reader = self
         if self.rested is not None and not self.orders:
-            self.rested()
+            self.rested(self)
 
     async def _traced(self, handler: Handler, actor: Behaviour[Any], envelope: Envelope) -> object:
         """Handle a message within the context it came with, and within a span of its own if its class wants one."""

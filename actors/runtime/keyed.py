@@ -58,8 +58,8 @@ class _Place(Generic[M]):
     def settle(self, actor: Behaviour[Any], cell: Cell) -> None:
         self._family.settle(actor, cell, self._ref)
 
-    def rested(self) -> None:
-        self._family.rest(self._key)
+    def rested(self, cell: Cell) -> None:
+        self._family.rest(self._key, cell)
 
     def ended(self, cell: Cell) -> None:
         self._family.ended(self._key, cell)
@@ -161,9 +161,9 @@ class Keyed(Generic[M]):
         """Give an instance its place."""
         actor._bind(cell, ref, self._system)  # noqa: SLF001 - the runtime's own
 
-    def rest(self, key: str) -> None:
+    def rest(self, key: str, cell: Cell) -> None:
         """Note that an actor has become idle; one that does not linger is passivated."""
-        if not self._cells[key].lingers and self._passivate(key):
+        if self._cells.get(key) is not cell or (not cell.lingers and self._passivate(key)):
             return
         now = self._resting[key] = self._core.clock.time()
         self._resting.move_to_end(key)

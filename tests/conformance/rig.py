@@ -32,8 +32,8 @@ SETTLED = 5.0  # seconds, the bound of what may still go on after its end
 DRAIN = 0.1  # seconds
 CONNECTION = "RequestHandler.start"  # serves one connection, at the service and at the upstream
 PRICES = "Prices.load"  # once, at the start
-LEFT_OUT = (CONNECTION, PRICES)
-RESTING = "request-state"
+CREW = "Crew._work"  # the actors' turns: as many tasks as actors have had to wait at once, up to a bound
+LEFT_OUT = (CONNECTION, PRICES, CREW)
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class Footprint:
     """What there is at a moment.
 
     Attributes:
-        tasks: the names of the coroutines that run, but for what serves a connection.
+        tasks: the names of the coroutines that run, but for what serves a connection, and the actors.
+        actors: how many there are.
         clients: connections of clients to the service.
         calls: connections to the upstream that are in use, as the gateway has it and as the upstream has it.
         runs: requests under way.
@@ -51,6 +52,7 @@ class Footprint:
     """
 
     tasks: tuple[str, ...]
+    actors: int
     clients: int
     calls: tuple[int, int]
     runs: int
@@ -70,12 +72,13 @@ class Rig:
     wire: "CountedWire"
 
     async def footprint(self) -> Footprint:
-        """What there is now, but for the actors of ended requests, which rest for a second before they end."""
+        """What there is now."""
         hub = await self.container.hub.ask(GetHubStats(), timeout=SOON)
         providers = await self.container.gateway.ask(GetProviders(), timeout=SOON)
-        tasks = [_title(task) for task in asyncio.all_tasks() if not task.get_name().startswith(RESTING)]
+        tasks = [_title(task) for task in asyncio.all_tasks()]
         return Footprint(
             tasks=tuple(sorted(title for title in tasks if title not in LEFT_OUT)),
+            actors=sum(child.actors for child in self.container.system.children()),
             clients=tasks.count(CONNECTION) - self.upstream.connections,
             calls=(self.wire.busy, self.upstream.busy),
             runs=len(self.runs),
@@ -94,13 +97,6 @@ class Rig:
                     found = await self.footprint()
         except TimeoutError:
             pytest.fail(f"left over: {found}, where there was: {expected}")
-
-    async def rested(self) -> None:
-        """Wait until the actors of ended requests have ended."""
-        resting = [task for task in asyncio.all_tasks() if task.get_name().startswith(RESTING)]
-        if resting:
-            _, late = await asyncio.wait(resting, timeout=SETTLED)
-            assert not late
 
     async def record_of(self, request_id: str) -> RequestRecord:
         """A request, as it is kept; its log has exactly one end, as its last entry."""

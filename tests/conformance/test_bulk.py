@@ -48,7 +48,6 @@ async def test_every_request_ends_and_the_tokens_add_up() -> None:
         assert min(ends.values()) > REQUESTS // 20
         await rig.becomes(before)
         await check_accounts(rig, good, records)
-        await rig.rested()
 
 
 def replies(rig: Rig, dice: random.Random) -> dict[int, Reply]:

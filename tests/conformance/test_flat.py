@@ -50,7 +50,6 @@ async def test_memory_is_flat() -> None:
             rig.upstream.script(*script)
             await a_round(rig, dice, number)
             await rig.becomes(before)
-            await rig.rested()
             rig.upstream.received.clear()
             rig.upstream.answered.clear()
             gc.collect()

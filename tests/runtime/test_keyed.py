@@ -1,4 +1,5 @@
 import asyncio
+import gc
 
 import pytest
 
@@ -96,6 +97,45 @@ async def test_orders_keep_an_actor_awake() -> None:
         assert len(accounts) == 1
         with pytest.raises(Overloaded):
             await accounts.ref("b").tell(Add(1))
+
+
+async def test_one_that_does_not_linger_is_passivated_at_once() -> None:
+    """It goes when nothing waits and nothing is outstanding, and the next message makes a fresh one."""
+    seen = list[str]()
+
+    class Brief(Account):
+        lingers = False
+
+    async with TestSystem() as system:
+        accounts = system.keyed(lambda key: Brief(key, seen), name="account", idle=60, limit=2)
+        assert [await accounts.ref("a").ask(Add(n), timeout=1) for n in (1, 2)] == [1, 2]
+        await accounts.ref("b").tell(Wake())
+        await system.settle()
+        assert [accounts.get("a"), accounts.get("b")] == [None, accounts.ref("b")]
+    assert seen == ["a started", "a stopped", "a started", "a stopped", "b started", "b stopped"]
+
+
+async def test_ended_actors_leave_no_garbage() -> None:
+    """What an ended actor was made of is freed at once, and not left to the collector."""
+
+    class Brief(Actor[Add]):
+        lingers = False
+
+        @handles(Add)
+        async def add(self, message: Add) -> int:
+            return message.n
+
+    async with TestSystem() as system:
+        family = system.keyed(lambda _: Brief(), name="brief", idle=60, limit=2)
+        ref = family.ref("a")
+        await ref.ask(Add(1), timeout=1)
+        await system.settle()
+        gc.collect()
+        for n in range(10):
+            assert await ref.ask(Add(n), timeout=1) == n
+        await system.settle()
+        assert len(family) == 0
+        assert gc.collect() == 0
 
 
 async def test_limit_passivates_the_longest_idle() -> None:
