@@ -49,7 +49,7 @@ def chat_body(
         max_tokens: the bound where the request has none.
         omit: fields at the top of the body that this upstream refuses.
     """
-    body: dict[str, Any] = dict(request.extra) if request.dialect == DIALECT else {}
+    body = dict(request.extra) if request.dialect == DIALECT else {}
     body["model"] = model
     body["messages"] = _wire_messages(request.messages)
     body["stream"] = True
@@ -67,19 +67,17 @@ def chat_body(
         body["stop"] = request.stop
     if request.tools:
         body["tools"] = [_wire_tool(tool) for tool in request.tools]
-    if request.tool_choice in ("auto", "none", "required"):
-        body["tool_choice"] = request.tool_choice
-    elif request.tool_choice:
-        body["tool_choice"] = {"type": "function", "function": {"name": request.tool_choice}}
+    if request.tool_choice:
+        body["tool_choice"] = _wire_choice(request.tool_choice)
     if request.schema is not None:
         body["response_format"] = _schema_format(request.schema, body.get("response_format"))
-    return _json(_without(body, omit))
-
-
-def _without(body: dict[str, Any], omit: tuple[str, ...]) -> dict[str, Any]:
     for field in omit:
         body.pop(field, None)
-    return body
+    return _json(body)
+
+
+def _wire_choice(choice: str) -> Any:  # noqa: ANN401 - a word, or an object that names the tool
+    return choice if choice in ("auto", "none", "required") else {"type": "function", "function": {"name": choice}}
 
 
 def _schema_format(schema: dict[str, Any], given: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -102,7 +100,7 @@ def _wire_messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
         if shown:
             wire.append({"role": "user", "content": shown})
             shown = []
-        if not _only_thought(message):
+        if isinstance(message.content, str) or not _only_thought(message):
             wire.append(_wire_message(message))
     return [*wire, {"role": "user", "content": shown}] if shown else wire
 
@@ -123,24 +121,26 @@ def _wire_result(message: ChatMessage, shown: list[dict[str, Any]]) -> dict[str,
 
 
 def _wire_message(message: ChatMessage) -> dict[str, Any]:
-    wire: dict[str, Any] = {"role": message.role}
     content = message.content
+    wire: dict[str, Any] = {"role": message.role, "content": content}
     if not isinstance(content, str):
-        thoughts = [part for part in content if isinstance(part, ReasoningPart)]
-        if thoughts:
-            content = _unthought(content)
-            reasoning = "".join(thought.text for thought in thoughts if not thought.signature)
-            if reasoning:
-                wire["reasoning_content"] = reasoning
-    if isinstance(content, str):
-        wire["content"] = content if content or not message.tool_calls else None
-    else:
-        wire["content"] = [_wire_part(part) for part in content]
+        wire = {"role": message.role, **_wire_content(content)}
     if message.tool_calls:
+        if wire["content"] == "":
+            wire["content"] = None
         wire["tool_calls"] = [wire_call(call) for call in message.tool_calls]
     if message.name:
         wire["name"] = message.name
     return wire
+
+
+def _wire_content(content: tuple[ContentPart, ...]) -> dict[str, Any]:
+    """Return the content, and before it the reasoning that no other vendor has signed."""
+    thoughts = [part for part in content if isinstance(part, ReasoningPart)]
+    rest = _unthought(content) if thoughts else content
+    said = rest if isinstance(rest, str) else [_wire_part(part) for part in rest]
+    reasoning = "".join(thought.text for thought in thoughts if not thought.signature)
+    return {"reasoning_content": reasoning, "content": said} if reasoning else {"content": said}
 
 
 def _only_thought(message: ChatMessage) -> bool:
@@ -189,18 +189,18 @@ def _wire_tool(tool: Tool) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------- what an upstream streams back
 
 
-class _FunctionDelta(msgspec.Struct):
+class _FunctionDelta(msgspec.Struct, gc=False):
     name: str | None = None
     arguments: str | None = None
 
 
-class _CallDelta(msgspec.Struct):
+class _CallDelta(msgspec.Struct, gc=False):
     index: int = 0
     id: str | None = None
     function: _FunctionDelta | None = None
 
 
-class _Delta(msgspec.Struct):
+class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: Any = None
@@ -208,47 +208,51 @@ class _Delta(msgspec.Struct):
     tool_calls: tuple[_CallDelta, ...] | None = None
 
 
-class _Logprobs(msgspec.Struct):
+class _Logprobs(msgspec.Struct, gc=False):
     content: list[Any] | None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     index: int = 0
     delta: _Delta | None = None
     logprobs: _Logprobs | None = None
     finish_reason: str | None = None
 
 
-class _InputDetails(msgspec.Struct):
+class _InputDetails(msgspec.Struct, gc=False):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
 
 
-class _OutputDetails(msgspec.Struct):
+class _OutputDetails(msgspec.Struct, gc=False):
     reasoning_tokens: int | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     prompt_tokens_details: _InputDetails | None = None
     completion_tokens_details: _OutputDetails | None = None
 
 
-class _Error(msgspec.Struct):
+class _Error(msgspec.Struct, gc=False):
     type: str | None = None
     code: str | int | None = None
 
 
-class _Chunk(msgspec.Struct):
-    id: str | None = None
-    model: str | None = None
+class _Chunk(msgspec.Struct, gc=False):
     choices: tuple[_Choice, ...] | None = None
     usage: _Usage | None = None
     error: _Error | str | None = None
 
 
+class _Named(_Chunk, gc=False):
+    id: str | None = None
+    model: str | None = None
+
+
 _chunk = msgspec.json.Decoder(_Chunk).decode
+_named = msgspec.json.Decoder(_Named).decode
 
 _FINISH: Final[dict[str, FinishReason]] = {
     "stop": "stop",
@@ -299,7 +303,7 @@ class ChatReader:
             self.ended = True
             return
         try:
-            chunk = _chunk(data)
+            chunk = _chunk(data) if self.response_id else self._first(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ProviderError(code="provider_bad_response") from error
         if chunk.choices:
@@ -310,9 +314,13 @@ class ChatReader:
             _in_band(chunk.error)
         if chunk.usage is not None:
             self.usage = _canonical_usage(chunk.usage)
-        if not self.response_id:
-            self.response_id = chunk.id or ""
-            self.model = chunk.model or ""
+
+    def _first(self, data: bytes) -> _Chunk:
+        """Read a chunk with its names, which are the same in all that follow."""
+        chunk = _named(data)
+        self.response_id = chunk.id or ""
+        self.model = chunk.model or ""
+        return chunk
 
     def _choice(self, choice: _Choice, into: Pieces) -> None:
         delta = choice.delta

@@ -97,7 +97,7 @@ class Course:
         if lane.free:
             await lane.enter()
         else:
-            async with Watch(self._plan.clock, self._plan.deadline):
+            with Watch(self._plan.clock, self._plan.deadline):
                 await lane.enter()
         try:
             ticket = trial.health.breaker.enter()
@@ -123,7 +123,7 @@ class Course:
         span = self._span(leg, number)
         code = CANCELLED
         try:
-            async with Watch(plan.clock, plan.deadline, embedder.limits.timeout):
+            with Watch(plan.clock, plan.deadline, embedder.limits.timeout):
                 answer = await embedder.embed(
                     self._inputs, leg.model, target.dimensions, _extra(target), _headers(span)
                 )

@@ -51,6 +51,8 @@ class Assembly:
     @property
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tool calls so far, in order; one without arguments has an empty object."""
+        if not self._calls:
+            return ()
         return tuple(ToolCall(call[0], call[1], "".join(call[2:]) or "{}") for _, call in sorted(self._calls.items()))
 
     def add(self, pieces: Pieces) -> None:
@@ -61,8 +63,9 @@ class Assembly:
         """
         for piece in pieces:
             if isinstance(piece, Delta):
-                self._text.append(piece.text)
-                self._left -= len(piece.text)
+                text = piece.text
+                self._text.append(text)
+                self._left -= len(text)
                 if piece.logprobs:
                     self._logprobs.append(piece.logprobs[1:-1])
                     self._left -= len(piece.logprobs) // LOGPROBS_SHARE

@@ -177,24 +177,25 @@ class Call:
         deadlines = provider.deadlines
         last: Pieces = []
         kept = self._kept = Kept(provider.stream(self._message.request, self._model, trace_headers(span)), self._keeps)
-        async with Watch(self._clock, deadline, self._leg.first_token) as watch, kept as stream:
-            answer = self._reader = stream.answer
-            self._heard(stream.limits)
-            begun = False
-            async for pieces in stream:
-                self.assembly.add(pieces)
-                if answer.ended:
-                    last = pieces
-                    continue
-                if pieces:
-                    watch.hold()
-                    await self._tell(Progress(events=tuple(pieces), waited=self._waited(pieces, span)))
-                    self.sent = True
-                    if not begun:
-                        begun = True
-                        watch.expect(deadlines.between_chunks)
-                if begun:
-                    watch.heard()
+        with Watch(self._clock, deadline, self._leg.first_token) as watch:
+            async with kept as stream:
+                answer = self._reader = stream.answer
+                self._heard(stream.limits)
+                begun = False
+                async for pieces in stream:
+                    self.assembly.add(pieces)
+                    if answer.ended:
+                        last = pieces
+                        continue
+                    if pieces:
+                        watch.hold()
+                        await self._tell(Progress(events=tuple(pieces), waited=self._waited(pieces, span)))
+                        self.sent = True
+                        if not begun:
+                            begun = True
+                            watch.expect(deadlines.between_chunks)
+                    if begun:
+                        watch.heard()
         return last
 
     def _waited(self, pieces: Pieces, span: Span) -> float:

@@ -52,7 +52,7 @@ class Drain:
         chars, stream = 0, kept.left
         try:
             if stream is not None and seconds > 0:
-                async with Watch(self._system.clock, self._system.clock.time() + seconds):
+                with Watch(self._system.clock, self._system.clock.time() + seconds):
                     async for pieces in stream:
                         chars += size(pieces)
         except TidegateError:

@@ -185,7 +185,7 @@ class Course:
         if lane.free and window.unlimited:
             await lane.enter(tenant)
             return await window.enter(tenant, self._size, self._deadline)
-        async with Watch(self._clock, self._deadline):
+        with Watch(self._clock, self._deadline):
             try:
                 sent = await window.enter(tenant, self._size, self._deadline)
             except ProviderError:

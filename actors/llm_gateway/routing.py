@@ -11,6 +11,7 @@ from protocol.llm import ChatRequest
 from protocol.routes import Route, Routes, Target
 
 DEFAULT: Final = "default"
+FOUND: Final = 256  # names beside the routes' that are kept with what they have led to
 OPTIONS: Final = ("temperature", "top_p", "max_tokens", "seed")
 
 
@@ -76,6 +77,7 @@ class RoutingTable:
         self._routes = {alias: self._compiled(alias, route) for alias, route in routes.routes.items()}
         self._weighted = {alias for alias, route in routes.routes.items() if route.order == "weighted"}
         self._default = [Leg(self._home, model)]
+        self._found: dict[str, list[Leg]] = {}
         self._meaning = default_model
         if routes.default:
             self._meaning = routes.default
@@ -97,9 +99,16 @@ class RoutingTable:
         alias = self._meaning if name == DEFAULT else name
         legs = self._routes.get(alias)
         if legs is None:
-            return self._default if name == DEFAULT else [self._direct(name)]
+            return self._default if name == DEFAULT else self._found.get(name) or self._find(name)
         if alias in self._weighted:
             return sorted(legs, key=lambda leg: draw() ** (1 / leg.weight), reverse=True)
+        return legs
+
+    def _find(self, name: str) -> list[Leg]:
+        legs = [self._direct(name)]
+        if len(self._found) >= FOUND:
+            self._found.clear()
+        self._found[name] = legs
         return legs
 
     def _direct(self, name: str) -> Leg:

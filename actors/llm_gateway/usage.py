@@ -1,10 +1,14 @@
 """What a call has used: as its provider counted, or as well as we can tell."""
 
+from typing import Final
+
 import msgspec
 
 from protocol.llm import ChatRequest, Usage
 from protocol.tokens import CHARS_PER_TOKEN, estimate_tokens
 from protocol.upstream import AnswerReader
+
+NOTHING: Final = Usage()
 
 
 def used(reader: AnswerReader | None, request: ChatRequest, chars: int, *, begun: bool) -> tuple[Usage | None, bool]:
@@ -19,11 +23,11 @@ def used(reader: AnswerReader | None, request: ChatRequest, chars: int, *, begun
         chars: how many characters of content came.
         begun: whether any content came.
     """
-    reported = None if reader is None or reader.usage == Usage() else reader.usage
+    reported = None if reader is None or reader.usage == NOTHING else reader.usage
     whole = reader is not None and reader.finish_reason is not None
     if (whole and reported is not None) or not (begun or whole):
         return reported, False
-    counted = reported or Usage()
+    counted = reported or NOTHING
     estimate = msgspec.structs.replace(
         counted,
         input_tokens=counted.input_tokens or estimate_tokens(request),

@@ -44,9 +44,9 @@ class Breaker:
     @property
     def wait(self) -> float | None:
         """Seconds until a call may be let through: 0 for now; None while a probe is under way."""
-        if self._probing:
-            return None
-        return 0.0 if self._until is None else max(0.0, self._until - self._clock.time())
+        if self._until is None:
+            return 0.0
+        return None if self._probing else max(0.0, self._until - self._clock.time())
 
     @property
     def state(self) -> BreakerState:
@@ -57,11 +57,12 @@ class Breaker:
 
     def enter(self) -> int | None:
         """Let a call through, and return its ticket; None for one that is kept back."""
+        if self._until is None:
+            return self._ticket
         if self.wait != 0.0:
             return None
-        if self._until is not None:
-            self._probing = True
-            self._ticket += 1
+        self._probing = True
+        self._ticket += 1
         return self._ticket
 
     def leave(self, ticket: int, *, good: bool | None) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from actors.runtime import Clock, Handle
 from protocol.errors import DeadlineExceeded, ProviderError
@@ -14,6 +14,7 @@ class Watch:
     """Ends the block it guards when the request is out of time, or when the provider is silent for too long.
 
     A sign of life costs a look at the clock and no timer: the one timer checks, when it fires, how long ago that was.
+    Being cancelled by somebody else stays that, also where the time is up in the same moment.
 
     Args:
         clock: the time.
@@ -25,7 +26,7 @@ class Watch:
         ProviderError: ``provider_timeout``: on leaving, after too long a silence.
     """
 
-    __slots__ = ("_clock", "_deadline", "_due", "_heard", "_held", "_scope", "_silence", "_timer")
+    __slots__ = ("_cancelling", "_clock", "_deadline", "_due", "_heard", "_held", "_silence", "_task", "_timer", "_up")
 
     def __init__(self, clock: Clock, deadline: float, silence: float | None = None) -> None:
         self._clock = clock
@@ -35,7 +36,9 @@ class Watch:
         self._held = False
         self._due = NEVER
         self._timer: Handle | None = None
-        self._scope = asyncio.timeout(None)
+        self._task: asyncio.Task[Any] | None = None
+        self._cancelling = 0
+        self._up = False
 
     def hold(self) -> None:
         """Don't count silence until the next sign of life: it is not the provider who keeps us waiting."""
@@ -45,7 +48,7 @@ class Watch:
         """There was a sign of life."""
         self._held = False
         self._heard = self._clock.time()
-        if self._moment() < self._due:
+        if self._heard + self._silence < self._due:
             self._arm()
 
     def expect(self, silence: float | None) -> None:
@@ -53,24 +56,28 @@ class Watch:
         self._silence = NEVER if silence is None else silence
         self.heard()
 
-    async def __aenter__(self) -> Self:
-        await self._scope.__aenter__()
+    def __enter__(self) -> Self:
+        task = self._task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("there is no task that could be guarded")
+        self._cancelling = task.cancelling()
         self._heard = self._clock.time()
         self._arm()
         return self
 
-    async def __aexit__(
+    def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        try:
-            await self._scope.__aexit__(kind, error, traceback)
-        except TimeoutError as expired:
+        task, self._task = self._task, None
+        if not self._up or task is None or task.uncancel() > self._cancelling:
+            return
+        if kind is asyncio.CancelledError:
             if self._clock.time() >= self._deadline:
-                raise DeadlineExceeded from expired
-            raise ProviderError(code="provider_timeout") from expired
+                raise DeadlineExceeded from error
+            raise ProviderError(code="provider_timeout") from error
 
     def _moment(self) -> float:
         return self._deadline if self._held else min(self._deadline, self._heard + self._silence)
@@ -90,16 +97,17 @@ class Watch:
         """
         if self._clock.time() < self._moment():
             self._arm()
-        elif self._timer is not None:
+        else:
             asyncio.get_running_loop().call_soon(self._end)
 
     def _end(self) -> None:
-        if self._timer is None:
+        if self._task is None or self._up:
             return
         if self._clock.time() < self._moment():
             self._arm()
         else:
-            self._scope.reschedule(asyncio.get_running_loop().time())
+            self._up = True
+            self._task.cancel()
 
 
 async def pause(clock: Clock, seconds: float) -> None:

@@ -6,7 +6,7 @@ from itertools import cycle
 import pytest
 
 from actors.llm_gateway.provider import AnswerStream, Deadlines
-from actors.llm_gateway.routing import RoutingTable
+from actors.llm_gateway.routing import FOUND, RoutingTable
 from actors.llm_gateway.upstream import Upstream
 from actors.targets.lane import Lane
 from protocol.errors import ConfigurationError, NotFound
@@ -134,3 +134,15 @@ def test_a_routes_targets_know_when_another_is_asked_beside_them() -> None:
     routes = Routes(routes={"quick": Route(targets=("any/a", "one/m"), hedge_after=2.5)})
     assert [leg.hedge_after for leg in table(routes).legs("quick", lambda: 1.0)] == [2.5, 2.5]
     assert [leg.hedge_after for leg in table(routes).legs("any/a", lambda: 1.0)] == [None]
+
+
+def test_names_that_are_no_routes_are_kept_and_not_all_of_them() -> None:
+    """What a name leads to is found once; a table that is asked for ever new names does not grow with them."""
+    found = table(Routes())
+    legs = found.legs("any/m", lambda: 1.0)
+    assert found.legs("any/m", lambda: 1.0) is legs
+    for number in range(FOUND):
+        found.legs(f"any/{number}", lambda: 1.0)
+    again = found.legs("any/m", lambda: 1.0)
+    assert again is not legs
+    assert names(found, "any/m") == ["any/m"]

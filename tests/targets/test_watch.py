@@ -14,7 +14,7 @@ async def forever() -> None:
 
 async def guarded(watch: Watch) -> None:
     """Wait for ever under ``watch``."""
-    async with watch:
+    with watch:
         await forever()
 
 
@@ -110,7 +110,7 @@ async def test_what_had_come_during_a_pause_counts() -> None:
     socket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def read() -> str:
-        async with watch:
+        with watch:
             await socket
             watch.heard()
             for _ in range(3):
@@ -122,3 +122,52 @@ async def test_what_had_come_during_a_pause_counts() -> None:
     socket.set_result(None)
     move(clock, 6)
     assert await task == "an answer"
+
+
+async def test_somebody_elses_cancellation_at_the_same_moment_stays_one() -> None:
+    """Who is given up in the very turn in which the time is up is given up, and not out of time."""
+    clock = ManualClock()
+    task = await begin(Watch(clock, 5))
+    move(clock, 5)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_deadline_leaves_no_cancellation_behind() -> None:
+    """Whoever catches the failure goes on as if nobody had cancelled anything."""
+    clock = ManualClock()
+
+    async def caught() -> int:
+        with pytest.raises(DeadlineExceeded):
+            await guarded(Watch(clock, 5))
+        await asyncio.sleep(0)
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    task = asyncio.create_task(caught())
+    await asyncio.sleep(0)
+    move(clock, 5)
+    assert await task == 0
+
+
+async def test_what_failed_before_the_deadline_was_heard_of_stays_that() -> None:
+    """A failure of the block's own is not covered up, and leaves no cancellation behind."""
+    clock = ManualClock()
+
+    async def failing() -> int:
+        with pytest.raises(ValueError, match="own"), Watch(clock, 5):  # noqa: PT012 - the watch is what is tested
+            try:
+                await forever()
+            except asyncio.CancelledError:
+                raise ValueError("its own") from None
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    task = asyncio.create_task(failing())
+    await asyncio.sleep(0)
+    move(clock, 5)
+    assert await task == 0
