@@ -1,8 +1,9 @@
 """One append-only log, many readers.
 
 An :class:`EventLog` has a single writer, the actor that owns the request. Readers hold an offset, never a copy. The
-log keeps a byte-bounded ring of entries and, beside it, all content merged: a reader that fell off the ring gets one
-snapshot and then the tail. Memory is bounded by the ring and by the answer's own size, which the gateway bounds.
+log keeps a byte-bounded ring of entries. All content is merged beside it as soon as the ring loses some, or somebody
+asks: a reader that fell off the ring gets one snapshot and then the tail. Memory is bounded by the ring and by the
+answer's own size, which the gateway bounds.
 """
 
 import time
@@ -12,18 +13,7 @@ from typing import Final
 from protocol import ids
 from protocol.answer import Thoughts
 from protocol.errors import InternalError, UnrecoverablePosition
-from protocol.events import (
-    AttemptFailed,
-    Completed,
-    Delta,
-    Entry,
-    Event,
-    Failed,
-    ReasoningDelta,
-    Snapshot,
-    Started,
-    ToolCallDelta,
-)
+from protocol.events import AttemptFailed, Delta, Entry, Event, ReasoningDelta, Snapshot, ToolCallDelta
 from protocol.llm import ToolCall
 
 RING_BYTES: Final = 256 * 1024  # entries kept one by one, a log
@@ -59,7 +49,7 @@ class EventLog:
         self._max_bytes = max_bytes
         self._entries: list[Entry] = []
         self._bytes = 0
-        self._merged = _Merged()
+        self._merged: _Merged | None = None
         self._listeners: dict[Wake, None] = {}
 
     @property
@@ -74,32 +64,35 @@ class EventLog:
 
     @property
     def size(self) -> int:
-        """Bytes held, estimated: the ring and the merged content."""
-        return self._bytes + self._merged.size
+        """Bytes held, estimated: the ring and the merged content, which counts before it is merged."""
+        if self._merged is not None:
+            return self._bytes + self._merge().size
+        content = self._bytes - ENTRY_BYTES * len(self._entries)
+        return self._bytes + content - (self._entries[-1].event.size() if self.ended else 0)
 
     def append(self, *events: Event) -> None:
         """Append ``events`` and wake the readers once. See :meth:`extend`."""
         self.extend(events)
 
     def extend(self, events: Iterable[Event]) -> None:
-        """Append a batch and wake the readers once.
+        """Append a batch, all or nothing, and wake the readers once.
 
         Raises:
             InternalError: the log has ended; nothing may follow a terminal event.
         """
-        entries, merged = self._entries, self._merged
+        offset, ended, size = self.offset, self.ended, 0
+        entries: list[Entry] = []
         for event in events:
-            if self.ended:
+            if ended:
                 message = f"the log has ended, {type(event).__name__} came after it"
                 raise InternalError(message)
-            self.offset += 1
-            entry = Entry(self.offset, event)
-            entries.append(entry)
-            self._bytes += merged.take(event) + ENTRY_BYTES
-            if entry.terminal:
-                self.ended = True
-            else:
-                merged.offset = self.offset
+            offset += 1
+            entries.append(Entry(offset, event))
+            size += event.size()
+            ended = event.terminal
+        self._entries += entries
+        self._bytes += size + ENTRY_BYTES * len(entries)
+        self.offset, self.ended = offset, ended
         if self._bytes > self._max_bytes:
             self._trim()
         self.changed = time.time()
@@ -116,7 +109,7 @@ class EventLog:
 
     def snapshot(self) -> Snapshot:
         """Return all content so far, merged; shared by whoever asks before the next change."""
-        return self._merged.snapshot()
+        return self._merge().snapshot()
 
     def listen(self, wake: Wake) -> None:
         """Call ``wake`` after every batch."""
@@ -131,12 +124,23 @@ class EventLog:
 
     def events(self) -> tuple[Event, ...] | None:
         """Return every event from the first, or None where the ring has lost some."""
-        return tuple(entry.event for entry in self._entries) if self.first == 1 else None
+        return tuple([entry.event for entry in self._entries]) if self.first == 1 else None
+
+    def _merge(self) -> "_Merged":
+        """Merge what has come since the last time; whatever the ring has lost was merged before."""
+        if self._merged is None:
+            self._merged = _Merged()
+        merged = self._merged
+        for entry in self.since(merged.offset):
+            if not entry.terminal:
+                merged.take(entry)
+        return merged
 
     def _trim(self) -> None:
+        self._merge()
         entries, keep, dropped = self._entries, int(self._max_bytes * TRIM_TO), 0
         while self._bytes > keep and dropped < len(entries) - 1:
-            self._bytes -= _size(entries[dropped].event) + ENTRY_BYTES
+            self._bytes -= entries[dropped].event.size() + ENTRY_BYTES
             dropped += 1
         del entries[:dropped]
 
@@ -154,25 +158,27 @@ class _Merged:
         self._thoughts: Thoughts | None = None
         self._snapshot: Snapshot | None = None
 
-    def take(self, event: Event) -> int:
-        """Merge ``event`` in and return its size in bytes."""
+    def take(self, entry: Entry) -> None:
+        """Merge the next entry in."""
+        event = entry.event
         self._snapshot = None
-        size = _size(event)
+        self.offset = entry.offset
+        if isinstance(event, AttemptFailed):
+            if event.restart:
+                self._parts, self._tools, self._thoughts, self.size = [], {}, None, 0
+            return
         if isinstance(event, Delta):
             self._parts.append(event.text)
-            self.size += size
         elif isinstance(event, ToolCallDelta):
             tool = self._tools.setdefault(event.index, [event.id, event.name])
             tool.append(event.arguments)
-            self.size += size
         elif isinstance(event, ReasoningDelta):
             if self._thoughts is None:
                 self._thoughts = Thoughts()
             self._thoughts.add(event)
-            self.size += size
-        elif isinstance(event, AttemptFailed) and event.restart:
-            self._parts, self._tools, self._thoughts, self.size = [], {}, None, 0
-        return size
+        else:
+            return
+        self.size += event.size()
 
     def snapshot(self) -> Snapshot:
         if self._snapshot is None:
@@ -185,22 +191,3 @@ class _Merged:
             thoughts = () if self._thoughts is None else self._thoughts.parts
             self._snapshot = Snapshot(offset=self.offset, text=text, tool_calls=tools, thoughts=thoughts)
         return self._snapshot
-
-
-def _size(event: Event) -> int:
-    if isinstance(event, Delta):
-        return _length(event.text) + len(event.logprobs)
-    if isinstance(event, ToolCallDelta):
-        return _length(event.arguments) + _length(event.name) + _length(event.id)
-    if isinstance(event, ReasoningDelta):
-        return _length(event.text) + _length(event.signature)
-    if isinstance(event, Completed):
-        thoughts = sum(_length(thought.text) + _length(thought.signature) for thought in event.reasoning)
-        return len(memoryview(event.result)) + thoughts + len(event.logprobs)
-    if isinstance(event, Failed):
-        return _length(event.message)
-    return _length(event.model) if isinstance(event, Started) else 0
-
-
-def _length(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

@@ -5,7 +5,7 @@ event: ``Completed``, ``Failed`` or ``Cancelled``.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import ClassVar, Protocol
 
 import msgspec
 
@@ -14,7 +14,17 @@ from protocol.llm import FinishReason, ReasoningPart, ToolCall, Usage
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", omit_defaults=True):
-    """Anything that a log can hold."""
+    """Anything that a log can hold.
+
+    Attributes:
+        terminal: whether it ends a log.
+    """
+
+    terminal: ClassVar[bool] = False
+
+    def size(self) -> int:
+        """Return how many bytes its texts take in UTF-8."""
+        return 0
 
 
 class Started(_Event, frozen=True, tag="started"):
@@ -28,6 +38,9 @@ class Started(_Event, frozen=True, tag="started"):
     model: str
     created: int
 
+    def size(self) -> int:  # noqa: D102 - the contract is the base's
+        return _length(self.model)
+
 
 class Delta(_Event, frozen=True, tag="delta"):
     """A piece of the answer's text.
@@ -39,6 +52,10 @@ class Delta(_Event, frozen=True, tag="delta"):
 
     text: str
     logprobs: str = ""
+
+    def size(self) -> int:  # noqa: D102 - the contract is the base's
+        text = self.text
+        return (len(text) if text.isascii() else _length(text)) + len(self.logprobs)
 
 
 class ReasoningDelta(_Event, frozen=True, tag="reasoning"):
@@ -54,6 +71,9 @@ class ReasoningDelta(_Event, frozen=True, tag="reasoning"):
     signature: str = ""
     redacted: bool = False
 
+    def size(self) -> int:  # noqa: D102 - the contract is the base's
+        return _length(self.text) + _length(self.signature)
+
 
 class ToolCallDelta(_Event, frozen=True, tag="tool_call"):
     """A piece of a tool call: the first piece of call ``index`` has its id and name, each one adds to ``arguments``."""
@@ -62,6 +82,9 @@ class ToolCallDelta(_Event, frozen=True, tag="tool_call"):
     id: str = ""
     name: str = ""
     arguments: str = ""
+
+    def size(self) -> int:  # noqa: D102 - the contract is the base's
+        return _length(self.arguments) + _length(self.name) + _length(self.id)
 
 
 class AttemptFailed(_Event, frozen=True, tag="attempt_failed"):
@@ -94,6 +117,8 @@ class Completed(_Event, frozen=True, tag="completed"):
         stop_sequence: the text at which the model stopped; empty for none, and where its side does not say which.
     """
 
+    terminal = True
+
     result: msgspec.Raw
     finish_reason: FinishReason = "stop"
     usage: Usage = Usage()
@@ -103,9 +128,17 @@ class Completed(_Event, frozen=True, tag="completed"):
     logprobs: str = ""
     stop_sequence: str = ""
 
+    def size(self) -> int:  # noqa: D102 - the contract is the base's
+        size = len(memoryview(self.result)) + len(self.logprobs)
+        for thought in self.reasoning:
+            size += _length(thought.text) + _length(thought.signature)
+        return size
+
 
 class Failed(_Event, frozen=True, tag="failed"):
     """The end of an answer that will not become whole; ``code`` is a row of ``errors.PROBLEMS``."""
+
+    terminal = True
 
     code: str
     message: str
@@ -113,9 +146,14 @@ class Failed(_Event, frozen=True, tag="failed"):
     retry_after_ms: int | None = None
     errors: tuple[FieldError, ...] = ()
 
+    def size(self) -> int:  # noqa: D102 - the contract is the base's
+        return _length(self.message)
+
 
 class Cancelled(_Event, frozen=True, tag="cancelled"):
     """The end of an answer that nobody wants any more."""
+
+    terminal = True
 
     reason: str = "cancelled"
 
@@ -124,7 +162,9 @@ Content = Delta | ReasoningDelta | ToolCallDelta | AttemptFailed
 Terminal = Completed | Failed | Cancelled
 Event = Started | Content | Terminal
 
-TERMINAL: Final = frozenset({Completed, Failed, Cancelled})
+
+def _length(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -153,26 +193,34 @@ class Position(msgspec.Struct, frozen=True):
 _OFFSET_DIGITS = 15
 
 
-class Entry:
-    """An event at its offset. ``frames`` holds its wire forms, each built once by whoever needs it first, or None."""
+class Entry(msgspec.Struct, eq=False):
+    """An event at its offset.
 
-    __slots__ = ("event", "frames", "offset", "terminal")
+    Attributes:
+        offset: its place in the log, from 1.
+        event: what has happened.
+        frames: its wire forms by dialect, each built once by whoever needs it first; None while there are none.
+    """
 
-    def __init__(self, offset: int, event: Event) -> None:
-        self.offset = offset
-        self.event = event
-        self.terminal = type(event) in TERMINAL
-        self.frames: dict[str, bytes] | None = None
+    offset: int
+    event: Event
+    frames: dict[str, bytes] | None = None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether it ends the log."""
+        return self.event.terminal
 
     def frame(self, dialect: str, encode: "Callable[[Entry], bytes]") -> bytes:
         """Return this entry's form in ``dialect``; ``encode`` builds it the first time only."""
         frames = self.frames
         if frames is None:
-            frames = self.frames = {}
-        frame = frames.get(dialect)
-        if frame is None:
-            frame = frames[dialect] = encode(self)
-        return frame
+            frame = encode(self)
+            self.frames = {dialect: frame}
+            return frame
+        if dialect not in frames:
+            frames[dialect] = encode(self)
+        return frames[dialect]
 
     def __repr__(self) -> str:
         return f"Entry({self.offset}, {self.event!r})"
