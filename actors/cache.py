@@ -133,9 +133,8 @@ class CacheActor(Actor[CacheGet | CachePut | CacheDelete | GetCacheStats | Sweep
     async def get(self, message: CacheGet) -> CachedLog | None:
         """Look a log up, and note on the span whether it was there."""
         log = self._store.get(message.key)
-        span = trace.get_current_span()
-        if span.is_recording():
-            span.set_attribute(spans.CACHE_HIT, log is not None)
+        if self.system.tracing:
+            trace.get_current_span().set_attribute(spans.CACHE_HIT, log is not None)
         return log
 
     @handles(CachePut)

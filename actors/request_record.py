@@ -3,9 +3,10 @@
 import datetime as dt
 import time
 from decimal import Decimal
+from typing import Final
 
 import msgspec
-from opentelemetry.trace import Span
+from opentelemetry.trace import INVALID_SPAN, Span
 
 from actors.event_log import EventLog
 from actors.follow import Follower, follow
@@ -16,10 +17,11 @@ from protocol.hub import Mode
 from protocol.llm import Attempt, ChatRequest, Cost, Usage
 from protocol.requests import Delivery, ErrorInfo, RequestState, Source
 
-FREE = Cost(usd=Decimal(0))
+NOTHING: Final = Usage()
+FREE: Final = Cost(usd=Decimal(0))
 
 
-class Run:
+class Run(msgspec.Struct, eq=False, kw_only=True):
     """One answer in the making, or made: a log, and the facts beside it. Identical requests share it.
 
     Attributes:
@@ -31,88 +33,70 @@ class Run:
         waiters: the requests that still want it, by id.
         span: open for as long as the run is; joiners are linked to it.
         attempts: its calls to the model's side, in order.
+        provider: who has answered it, or was asked last; None while that is not known.
         usage: tokens of all of them.
         cost: US dollars for all of them; None where a price is unknown, and while nothing has been used.
+        upstream_wait: seconds from a call's start to its first content, of the last call that had any.
     """
 
-    __slots__ = (
-        "_numbered",
-        "account",
-        "attempts",
-        "begun",
-        "cost",
-        "delivery",
-        "fingerprint",
-        "key",
-        "log",
-        "provider",
-        "request",
-        "span",
-        "tenant",
-        "upstream_wait",
-        "usage",
-        "waiters",
-    )
-
-    def __init__(
-        self,
-        *,
-        key: str,
-        fingerprint: bytes,
-        request: ChatRequest,
-        delivery: Delivery,
-        log: EventLog,
-        span: Span,
-        tenant: str = "",
-        account: Account | None = None,
-    ) -> None:
-        self.key = key
-        self.tenant = tenant
-        self.account = account
-        self.fingerprint = fingerprint
-        self.request = request
-        self.delivery = delivery
-        self.log = log
-        self.span = span
-        self.begun = False
-        self.waiters: dict[str, RequestRecord] = {}
-        self._numbered: dict[int, Attempt] = {}
-        self.attempts: tuple[Attempt, ...] = ()
-        self.provider: str | None = None
-        self.usage = Usage()
-        self.cost: Cost | None = None
-        self.upstream_wait = 0.0
+    key: str
+    fingerprint: bytes
+    request: ChatRequest
+    delivery: Delivery
+    log: EventLog
+    span: Span = INVALID_SPAN
+    tenant: str = ""
+    account: Account | None = None
+    begun: bool = False
+    waiters: "dict[str, RequestRecord]" = {}
+    attempts: tuple[Attempt, ...] = ()
+    provider: str | None = None
+    usage: Usage = NOTHING
+    cost: Cost | None = None
+    upstream_wait: float = 0.0
+    _numbered: dict[int, Attempt] = {}
 
     def count(self, attempt: Attempt, number: int) -> None:
         """Take a call down as the one of this number, from 1: a new one, or one of which more is known now."""
-        self._numbered[number or len(self._numbered) + 1] = attempt
-        self.attempts = tuple(one for _, one in sorted(self._numbered.items()))
+        numbered = self._numbered
+        numbered[number or len(numbered) + 1] = attempt
+        if len(numbered) == 1:
+            self.attempts, self.usage = (attempt,), attempt.usage or NOTHING
+            self.cost = attempt.cost if attempt.usage else None
+            return
+        self.attempts = tuple(numbered[key] for key in sorted(numbered))
         usages = [one.usage for one in self.attempts if one.usage is not None]
         costs = [one.cost.usd for one in self.attempts if one.cost is not None]
-        self.usage = usages[0] if len(usages) == 1 else sum(usages, Usage())
+        self.usage = sum(usages, NOTHING)
         self.cost = Cost(usd=sum(costs, Decimal(0))) if usages and len(costs) == len(usages) else None
 
 
-class RequestRecord:
+class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
     """A request as it is kept: who asked, the run that answers it, and its own view of that run's log.
 
     Implements ``protocol.requests.RequestHandle``.
+
+    Attributes:
+        tenant: who asks.
+        trace_id: 32 hex digits, as the caller sees it.
+        delivery: how it is run and shared.
+        source: where its answer comes from.
+        run: what answers it.
+        stream: its view of the run's log.
+        created: Unix time in seconds.
+        expires: Unix time at which it is forgotten; 0 while it has not ended.
+        idempotency: the tenant and the key that name it; None where it has no key.
     """
 
-    __slots__ = ("created", "delivery", "expires", "idempotency", "run", "source", "stream", "tenant", "trace_id")
-
-    def __init__(
-        self, *, tenant: str, trace_id: str, delivery: Delivery, source: Source, run: Run, stream: RequestStream
-    ) -> None:
-        self.tenant = tenant
-        self.trace_id = trace_id
-        self.delivery = delivery
-        self.source: Source = source
-        self.run = run
-        self.stream = stream
-        self.created = time.time()
-        self.expires = 0.0
-        self.idempotency: tuple[str, str] | None = None
+    tenant: str
+    trace_id: str
+    delivery: Delivery
+    source: Source
+    run: Run
+    stream: RequestStream
+    created: float = msgspec.field(default_factory=time.time)
+    expires: float = 0.0
+    idempotency: tuple[str, str] | None = None
 
     @property
     def request_id(self) -> str:
@@ -132,7 +116,7 @@ class RequestRecord:
     @property
     def upstream_time(self) -> float:
         """Seconds spent in all calls to the model's side."""
-        return sum(attempt.duration_ms for attempt in self.attempts) / 1000
+        return sum([attempt.duration_ms for attempt in self.attempts]) / 1000
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:

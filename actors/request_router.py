@@ -138,7 +138,7 @@ class RequestRouter(Actor[RouterMessage]):
 
     async def started(self) -> None:
         """Set up the group of run actors, and look regularly for what has outlived its time."""
-        self._tracer: Tracer = self.system.tracer
+        self._tracer: Tracer | None = self.system.tracer if self.system.tracing else None
         self._actors: Keyed[Start | Cancel] = self.system.keyed(
             self._new_actor, name="request-state", idle=1.0, limit=self._max_requests
         )
@@ -305,9 +305,7 @@ class RequestRouter(Actor[RouterMessage]):
     def _begin(self, message: Submit, digest: bytes) -> Submitted:
         key = ids.request_id()
         log = EventLog(max_bytes=self._ring_bytes)
-        span = self._tracer.start_span(
-            spans.process("request-state"), kind=SpanKind.CONSUMER, attributes={spans.REQUEST_ID: key}
-        )
+        span = self._span(key)
         run = Run(
             key=key,
             fingerprint=digest,
@@ -329,6 +327,13 @@ class RequestRouter(Actor[RouterMessage]):
             self._runs.ended(run)
             raise
         return Submitted(record)
+
+    def _span(self, key: str) -> Span:
+        """Open a run's span; with tracing off it is none at all."""
+        if self._tracer is None:
+            return INVALID_SPAN
+        name, attributes = spans.process("request-state"), {spans.REQUEST_ID: key}
+        return self._tracer.start_span(name, kind=SpanKind.CONSUMER, attributes=attributes)
 
     def _post_within(self, span: Span, key: str, message: Start) -> None:
         """Post so that all that is done for ``message`` is below ``span``; a span that is not there costs nothing."""
@@ -354,7 +359,8 @@ class RequestRouter(Actor[RouterMessage]):
                 request_id or ids.request_id(), run.log, on_followers=watch, partial=message.delivery.partial
             ),
         )
-        trace.get_current_span().set_attribute(spans.SOURCE, source)
+        if self._tracer is not None:
+            trace.get_current_span().set_attribute(spans.SOURCE, source)
         key = message.idempotency_key
         self._store.add(record, key=key, digest=body_digest(message) if key else b"")
         if abandons and source != "cache":

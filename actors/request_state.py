@@ -41,20 +41,17 @@ class Cancel(Message[None], frozen=True):
     event: Cancelled | Failed
 
 
-class RunSink:
+class RunSink(msgspec.Struct, eq=False):
     """Takes what the gateway tells of a run, where it is told: content goes into the log without a message each.
 
     The run's actor makes the sink and alone ends the log; after that there is only to count what calls have used.
     """
 
-    __slots__ = ("_run",)
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    run: Run
 
     async def tell(self, message: Progress) -> None:
         """Write what has come into the log."""
-        run = self._run
+        run = self.run
         if message.attempt is not None:
             run.count(message.attempt, message.number)
         if run.log.ended or not message.events:
@@ -132,7 +129,8 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
             logprobs=completion.logprobs,
             stop_sequence=completion.stop_sequence,
         )
-        await self._keep(completed)
+        if self._cache is not None and run.delivery.dedupe and run.delivery.cache_ttl > 0:
+            await self._keep(self._cache, completed)
         self._end(completed)
 
     @handles(Broken)
@@ -149,10 +147,10 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
         if not self._run.log.ended:
             self._end(message.event)
 
-    async def _keep(self, completed: Completed) -> None:
+    async def _keep(self, cache: Ref[CachePut], completed: Completed) -> None:
         run = self._run
         events = run.log.events()
-        if self._cache is None or events is None or not run.delivery.dedupe or run.delivery.cache_ttl <= 0:
+        if events is None:
             return
         log = CachedLog(
             events=(*events, completed),
@@ -161,7 +159,7 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
             cost=run.cost,
             attempts=run.attempts,
         )
-        await self._cache.tell(CachePut(run.fingerprint, log, run.delivery.cache_ttl))
+        await cache.tell(CachePut(run.fingerprint, log, run.delivery.cache_ttl))
 
     def _end(self, event: Event) -> None:
         run = self._run

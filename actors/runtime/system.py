@@ -161,6 +161,11 @@ class System:
         return self._tracer
 
     @property
+    def tracing(self) -> bool:
+        """Whether there was anybody to take spans when the system opened."""
+        return self._core.tracing
+
+    @property
     def dead_letters(self) -> DeadLetters:
         """The tells that could not be delivered."""
         return self._core.dead_letters
