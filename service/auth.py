@@ -52,13 +52,21 @@ class Authenticator:
             return ANYBODY
         if not 0 < len(credential) <= LONGEST_CREDENTIAL:
             raise AccessDenied
-        digest = self._keys.digest(credential)
-        principal = self._keys.known(digest)
+        principal = self.known(credential)
         if principal is not None:
             return principal
+        digest = self._keys.digest(credential)
         if self._tokens is None or credential.count(".") != TOKEN_DOTS:
             return await self._find(digest)
-        return self._tokens.known(digest) or await self._tokens.verify(credential, digest)
+        return await self._tokens.verify(credential, digest)
+
+    def known(self, credential: str) -> Principal | None:
+        """Return whose key this is, or whose token that was seen of late; None where there is no knowing at once."""
+        if len(credential) > LONGEST_CREDENTIAL:
+            return None
+        digest = self._keys.digest(credential)
+        principal = self._keys.known(digest)
+        return principal if principal is not None or self._tokens is None else self._tokens.known(digest)
 
     def issue_ticket(self, principal: Principal) -> tuple[str, float]:
         """Return a ticket for ``principal``, and when it ends in Unix seconds.

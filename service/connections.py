@@ -4,9 +4,12 @@ aiohttp bounds the size of headers and how long a connection may be idle, but le
 """
 
 import asyncio
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, cast
 
 from aiohttp import web
+
+from service.dispatch import Dispatch
 
 HEADERS_TIMEOUT: Final = 20.0  # seconds in which all headers of a request have to arrive once it has begun
 LINGER: Final = 5.0  # seconds for which the rest of a body is read and dropped that nobody has asked for
@@ -62,8 +65,9 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> Server:
         plain = await super()._make_server()
+        dispatch = Dispatch(self.app, plain.request_handler)
         return Server(
-            plain.request_handler,
+            cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", dispatch),
             request_factory=plain.request_factory,
             handler_cancellation=True,
             access_log=None,

@@ -29,6 +29,7 @@ class Call:
         accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
         span: the SERVER span, for attributes; None where the call has none.
         response: the stream that is being written; None before its headers are sent, and for an answer in one piece.
+        ended: whether its handler has ended; an answer in one piece is sent after that.
         failure: the code of the failure that was answered; empty for none.
         parent: the caller's span, as ``traceparent`` named it.
     """
@@ -37,6 +38,7 @@ class Call:
         "_request_id",
         "accepted",
         "authenticated",
+        "ended",
         "failure",
         "parent",
         "principal",
@@ -52,6 +54,7 @@ class Call:
         self.principal = ANYBODY
         self.authenticated = True
         self.span: Span | None = None
+        self.ended = False
         self.response: web.StreamResponse | None = None
         self.failure = ""
         self.parent: SpanContext | None = None
@@ -73,6 +76,7 @@ class Call:
         self._request_id = self._request_id or request_id
 
 
+SERVER_NAME: Final = "tidegate"
 CONTAINER: Final = web.AppKey["Container"]("container")
 CALL: Final = web.RequestKey("call", Call)
 ACCEPTED: Final = web.RequestKey("accepted", float)

@@ -9,6 +9,7 @@ from protocol.anthropic_surface import parse_count, parse_messages
 from protocol.events import Completed
 from protocol.gateway import ResolveModel
 from protocol.tokens import estimate_tokens
+from service.answers import Answer
 from service.context import call_of, container_of
 from service.http.bodies import read_json
 from service.http.dialects import ask, stream, whole
@@ -42,14 +43,14 @@ async def messages(request: web.Request) -> web.StreamResponse:
     return await whole(asked, body)
 
 
-async def count_tokens(request: web.Request) -> web.Response:
+async def count_tokens(request: web.Request) -> Answer:
     """Return an estimate: only the model itself could count, and it is not asked."""
     asked = parse_count(await _read(request))
     check_request(asked, ANTHROPIC)
     model = model_for(call_of(request).principal, asked.model)
     await container_of(request).gateway.ask(ResolveModel(model), timeout=RESOLVE_TIMEOUT)
     headers = {"request-id": call_of(request).request_id}
-    return web.Response(body=count_body(estimate_tokens(asked)), headers=headers, content_type="application/json")
+    return Answer(count_body(estimate_tokens(asked)), headers=headers)
 
 
 async def _read(request: web.Request) -> bytes:

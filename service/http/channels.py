@@ -9,8 +9,8 @@ from protocol.channels import MAX_PAGE, NULL, GetHistory, GetPresence, Member, P
 from protocol.errors import AccessDenied, FieldError, InvalidRequest
 from protocol.events import Position
 from protocol.identity import ChannelRight
+from service.answers import Answer, json_answer
 from service.context import Call, call_of, container_of
-from service.http.answers import json_answer
 from service.http.bodies import decode, idempotency_key_of, read_json
 
 ACCEPTED: Final = 202
@@ -81,7 +81,7 @@ def add_routes(app: web.Application) -> None:
     router.add_get("/api/channels/{name:[^/]+}/history", history)
 
 
-async def publish(request: web.Request) -> web.Response:
+async def publish(request: web.Request) -> Answer:
     """Publish: 202, or 200 for a publication that its key names already."""
     call, container = call_of(request), container_of(request)
     name = _channel(request, call, "publish")
@@ -102,14 +102,14 @@ async def publish(request: web.Request) -> web.Response:
     return json_answer(answer, status=ACCEPTED)
 
 
-async def presence(request: web.Request) -> web.Response:
+async def presence(request: web.Request) -> Answer:
     """Return who is there."""
     call = call_of(request)
     message = GetPresence(tenant=call.tenant, channel=_channel(request, call, "presence"))
     return json_answer(PresenceList(await container_of(request).hub.ask(message, timeout=TIMEOUT)))
 
 
-async def history(request: web.Request) -> web.Response:
+async def history(request: web.Request) -> Answer:
     """Return what was published after a position, or from the first publication that is held."""
     call, query = call_of(request), request.query
     name = _channel(request, call, "subscribe")

@@ -16,6 +16,7 @@ from protocol.errors import FieldError, InternalError, InvalidRequest, TidegateE
 from protocol.events import Cancelled, Completed, Delta, Entry, Failed, ReasoningDelta, Snapshot, ToolCallDelta
 from protocol.llm import ChatRequest
 from protocol.requests import DEFAULT_CACHE_TTL_MS, Delivery, OnAbandon, RequestHandle, Submit
+from service.answers import Answer
 from service.context import Call, call_of, container_of
 from service.http import sse
 from service.http.bodies import idempotency_key_of
@@ -101,7 +102,7 @@ async def whole(asked: Asked, body: Callable[[Completed], bytes]) -> web.StreamR
     headers = _headers(asked, began, asked.handle.upstream_time)
     if not isinstance(event, Completed):
         return _failure(asked, error_of(event), headers)
-    return web.Response(body=body(event), headers=headers, content_type="application/json")
+    return Answer(body(event), headers=headers)
 
 
 async def stream(asked: Asked, encoder: StreamEncoder, *, ping: bytes = sse.PING) -> web.StreamResponse:

@@ -7,6 +7,7 @@ from aiohttp import web
 from actors.embeddings.actor import TOTAL_TIMEOUT
 from protocol.embeddings import Embed, Embedded, embeddings_body, parse_embeddings
 from protocol.errors import FieldError, InvalidRequest
+from service.answers import Answer
 from service.context import call_of, container_of
 from service.http.bodies import read_json
 from service.permissions import check_model
@@ -21,7 +22,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post("/v1/embeddings", embeddings)
 
 
-async def embeddings(request: web.Request) -> web.Response:
+async def embeddings(request: web.Request) -> Answer:
     """Embed texts. Identical texts share one vector, unless ``x-tidegate-dedupe: off`` says otherwise.
 
     A client that leaves waits for nothing any more; what others wait for goes on.
@@ -39,11 +40,7 @@ async def embeddings(request: web.Request) -> web.Response:
         extra=asked.extra,
     )
     embedded = await container.embeddings.ask(message, timeout=ASK_TIMEOUT)
-    return web.Response(
-        body=embeddings_body(embedded, asked.model, asked.encoding),
-        headers=_headers(embedded),
-        content_type="application/json",
-    )
+    return Answer(embeddings_body(embedded, asked.model, asked.encoding), headers=_headers(embedded))
 
 
 def _dedupe(request: web.Request) -> bool:

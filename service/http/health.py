@@ -13,6 +13,7 @@ from protocol.cache import GetCacheStats
 from protocol.errors import TidegateError
 from protocol.gateway import GetProviders, ProviderStatus, ResolveModel, TargetStatus
 from protocol.hub import GetHubStats
+from service.answers import Answer
 from service.container import Container
 from service.context import container_of
 
@@ -49,19 +50,19 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/api/health/ready", ready)
 
 
-async def health(request: web.Request) -> web.Response:
+async def health(request: web.Request) -> Answer:
     """How each part is: 200, and 503 when the service can't do its work at all."""
     checks = await _checks(container_of(request))
     status = overall(checks)
     return _answer(status, checks, ok=status != "unhealthy")
 
 
-async def live(_request: web.Request) -> web.Response:
+async def live(_request: web.Request) -> Answer:
     """Say that the loop runs: nothing else is asked."""
     return _answer("healthy", {"event_loop": await _event_loop()}, ok=True)
 
 
-async def ready(request: web.Request) -> web.Response:
+async def ready(request: web.Request) -> Answer:
     """Say whether traffic may come: not while the model loads, nor while the service starts or stops."""
     container = container_of(request)
     checks = await _checks(container)
@@ -150,12 +151,7 @@ def _since(started: float) -> float:
     return round((time.perf_counter() - started) * 1000, 3)
 
 
-def _answer(status: Status, checks: dict[str, Check], *, ok: bool) -> web.Response:
+def _answer(status: Status, checks: dict[str, Check], *, ok: bool) -> Answer:
     now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     body = msgspec.json.encode(Health(status=status, timestamp=now, checks=checks))
-    return web.Response(
-        body=body,
-        status=200 if ok else UNHEALTHY,
-        content_type="application/json",
-        headers={"Cache-Control": "no-store"},
-    )
+    return Answer(body, status=200 if ok else UNHEALTHY, headers={"Cache-Control": "no-store"})

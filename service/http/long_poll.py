@@ -11,6 +11,7 @@ from actors.updates import snapshot_frame, update_frames
 from protocol.errors import FieldError, InvalidRequest
 from protocol.events import EventStream, Position, Snapshot
 from protocol.requests import RequestHandle
+from service.answers import Answer
 from service.http.sse import opening_of
 
 MAX_WAIT: Final = 55.0  # seconds, below the 60 at which proxies cut a silent call
@@ -40,7 +41,7 @@ def wanted(request: web.Request) -> bool:
     return "application/json" in accept and "text/event-stream" not in accept
 
 
-async def news(request: web.Request, handle: RequestHandle) -> web.Response:
+async def news(request: web.Request, handle: RequestHandle) -> Answer:
     """Answer with all that is new, at once or as soon as something is; at the latest after ``wait`` seconds.
 
     Raises:
@@ -62,7 +63,7 @@ async def news(request: web.Request, handle: RequestHandle) -> web.Response:
     ended = stream.ended and position.offset == stream.offset
     answer = News(handle.request_id, position, ended, _events(stream, batch or ()))
     headers = {"Cache-Control": "no-store", "x-tidegate-source": handle.source}
-    return web.Response(body=_encode(answer), headers=headers, content_type="application/json")
+    return Answer(_encode(answer), headers=headers)
 
 
 def _events(stream: EventStream, batch: Batch) -> tuple[msgspec.Raw, ...]:

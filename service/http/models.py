@@ -8,6 +8,7 @@ from aiohttp import web
 
 from protocol import anthropic_answer, openai
 from protocol.gateway import ListModels, ModelInfo, ResolveModel
+from service.answers import Answer
 from service.container import Container
 from service.context import call_of, container_of
 from service.middleware.errors import of_anthropic
@@ -24,7 +25,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/v1/models/{model:.+}", model)
 
 
-async def models(request: web.Request) -> web.Response:
+async def models(request: web.Request) -> Answer:
     """Return every model that the caller may ask for: those that chat, then those that only embed.
 
     Each was made when the service started. Anthropic's clients are known by their header.
@@ -34,10 +35,10 @@ async def models(request: web.Request) -> web.Response:
     names = {known.name for known in chat}
     every = (*chat, *(other for other in others if other.name not in names))
     listing = [known for known in every if listed(principal, known.name)]
-    return _answer(_dialect(request).models_body(listing, request.config_dict[CREATED]))
+    return Answer(_dialect(request).models_body(listing, request.config_dict[CREATED]))
 
 
-async def model(request: web.Request) -> web.Response:
+async def model(request: web.Request) -> Answer:
     """Return one model that the caller may ask for, whether or not it is listed.
 
     Raises:
@@ -48,7 +49,7 @@ async def model(request: web.Request) -> web.Response:
     if not listed(principal, name):
         check_model(principal, name)
     found = await _find(container_of(request), name)
-    return _answer(_dialect(request).model_body(found, request.config_dict[CREATED]))
+    return Answer(_dialect(request).model_body(found, request.config_dict[CREATED]))
 
 
 async def _find(container: Container, name: str) -> ModelInfo:
@@ -67,7 +68,3 @@ async def _known(container: Container) -> tuple[tuple[ModelInfo, ...], tuple[Mod
 
 def _dialect(request: web.Request) -> ModuleType:
     return anthropic_answer if of_anthropic(request) else openai
-
-
-def _answer(body: bytes) -> web.Response:
-    return web.Response(body=body, content_type="application/json")

@@ -7,9 +7,9 @@ from aiohttp import web
 
 from protocol.events import Position
 from protocol.requests import CancelRequest, GetRequest, RequestHandle, Status
+from service.answers import Answer, json_answer
 from service.context import call_of, container_of
 from service.http import long_poll
-from service.http.answers import json_answer
 from service.http.bodies import decode_submit, idempotency_key_of, read_json, submit_of
 from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT, inference_headers
 from service.http.sse import event_stream
@@ -52,7 +52,7 @@ def add_routes(app: web.Application) -> None:
     router.add_post("/api/requests/{id}/cancel", cancel)
 
 
-async def submit(request: web.Request) -> web.Response:
+async def submit(request: web.Request) -> Answer:
     """Take a request: 202, or 200 for one that its idempotency key names already."""
     call, container = call_of(request), container_of(request)
     key = idempotency_key_of(request.headers)
@@ -75,7 +75,7 @@ async def submit(request: web.Request) -> web.Response:
     return json_answer(accepted, status=REPLAYED if submitted.replayed else ACCEPTED, headers=headers)
 
 
-async def show(request: web.Request) -> web.Response:
+async def show(request: web.Request) -> Answer:
     """Return what is known of a request."""
     handle = await _find(request)
     return json_answer(handle.state())
@@ -87,7 +87,7 @@ async def follow(request: web.Request) -> web.StreamResponse:
     return await (long_poll.news(request, handle) if long_poll.wanted(request) else event_stream(request, handle))
 
 
-async def cancel(request: web.Request) -> web.Response:
+async def cancel(request: web.Request) -> Answer:
     """Cancel a request; one that has ended stays as it is."""
     message = CancelRequest(request.match_info["id"], call_of(request).tenant)
     handle = await container_of(request).router.ask(message, timeout=FIND_TIMEOUT)

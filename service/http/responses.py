@@ -13,6 +13,7 @@ from protocol.requests import CancelRequest, GetRequest, RequestHandle
 from protocol.responses import ID_PREFIX, ResponseCall, parse_response, request_id_of
 from protocol.responses_answer import history_of, response_body
 from protocol.responses_events import NOTHING, EventEncoder
+from service.answers import Answer
 from service.context import call_of, container_of
 from service.http import sse
 from service.http.bodies import read_json
@@ -155,5 +156,5 @@ def _misspelt(name: str, reason: str, value: str) -> InvalidRequest:
     return InvalidRequest(f"`{name}` {reason}, got {value[:40]!r}", errors=(FieldError(name, reason),))
 
 
-def _json(handle: RequestHandle, headers: dict[str, str]) -> web.Response:
-    return web.Response(body=response_body(handle), headers=headers, content_type="application/json")
+def _json(handle: RequestHandle, headers: dict[str, str]) -> Answer:
+    return Answer(response_body(handle), headers=headers)

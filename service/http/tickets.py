@@ -5,8 +5,8 @@ import datetime as dt
 import msgspec
 from aiohttp import web
 
+from service.answers import Answer, json_answer
 from service.context import call_of, container_of
-from service.http.answers import json_answer
 
 
 class Ticket(msgspec.Struct, frozen=True, rename="camel"):
@@ -21,7 +21,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_post("/api/tickets", create)
 
 
-async def create(request: web.Request) -> web.Response:
+async def create(request: web.Request) -> Answer:
     """Give a ticket with which the caller, as who they are now, opens one socket."""
     ticket, ends = container_of(request).auth.issue_ticket(call_of(request).principal)
     body = Ticket(ticket, dt.datetime.fromtimestamp(ends, dt.UTC))

@@ -4,8 +4,8 @@ import msgspec
 from aiohttp import web
 
 from protocol.ledger import Standing
+from service.answers import Answer, json_answer
 from service.context import call_of, container_of
-from service.http.answers import json_answer
 
 
 class AccountUsage(msgspec.Struct, frozen=True):
@@ -25,7 +25,7 @@ def add_routes(app: web.Application) -> None:
     app.router.add_get("/api/usage", usage)
 
 
-async def usage(request: web.Request) -> web.Response:
+async def usage(request: web.Request) -> Answer:
     """Say how the caller's own account stands."""
     account = call_of(request).principal.account
     answer = AccountUsage()

@@ -6,8 +6,8 @@ import msgspec
 from aiohttp import web
 
 from protocol.channels import DisconnectUser, GetStatus, UnsubscribeUser, check_name
+from service.answers import Answer, json_answer
 from service.context import call_of, container_of
-from service.http.answers import json_answer
 from service.http.bodies import decode, read_json
 from service.permissions import check_scope
 
@@ -38,20 +38,20 @@ def add_routes(app: web.Application) -> None:
     router.add_post("/api/users/{user:[^/]+}/unsubscribe", unsubscribe)
 
 
-async def status(request: web.Request) -> web.Response:
+async def status(request: web.Request) -> Answer:
     """Say whether a user is online."""
     tenant, user = _named(request)
     return json_answer(await container_of(request).hub.ask(GetStatus(tenant=tenant, user=user), timeout=TIMEOUT))
 
 
-async def disconnect(request: web.Request) -> web.Response:
+async def disconnect(request: web.Request) -> Answer:
     """Close a user's sockets with 4503."""
     tenant, user = _named(request)
     sockets = await container_of(request).hub.ask(DisconnectUser(tenant=tenant, user=user), timeout=TIMEOUT)
     return json_answer(SocketCount(sockets))
 
 
-async def unsubscribe(request: web.Request) -> web.Response:
+async def unsubscribe(request: web.Request) -> Answer:
     """Take a user out of a channel."""
     tenant, user = _named(request)
     body = decode(_decoder, await read_json(request, BODY_BYTES))

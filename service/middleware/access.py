@@ -1,5 +1,6 @@
 """Who gets in: open addresses, keys, and nobody new while the service stops."""
 
+from collections.abc import Awaitable
 from typing import Final
 
 from aiohttp import web
@@ -15,8 +16,8 @@ PAGES: Final = frozenset({"/", "/client.js", "/playground.js", "/playground.css"
 OPEN: Final = PROBES | PAGES | {"/docs", "/openapi.json", "/errors/{code}"}
 
 
-async def check_access(auth: Authenticator, request: web.Request, call: Call, route: str) -> None:
-    """Find out who calls, and whether they may use this part of the service.
+def check_access(auth: Authenticator, request: web.Request, call: Call, route: str) -> Awaitable[None] | None:
+    """Find out who calls, and whether they may use this part of the service; returns what that has to wait for, if any.
 
     A socket that brings nothing at all gets past here, but its call is not ``authenticated``: the socket's own handler
     looks at the origin first, and then decides.
@@ -26,11 +27,20 @@ async def check_access(auth: Authenticator, request: web.Request, call: Call, ro
         TryAgainLater: ``auth_unavailable``.
     """
     if not auth.required or route in OPEN:
-        return
+        return None
     key = credential(request)
     if not key and route == SOCKET:
         call.authenticated = False
-        return
+        return None
+    principal = auth.known(key)
+    if principal is None:
+        return _find_out(auth, key, call, route)
+    call.principal = principal
+    check_route(principal, route)
+    return None
+
+
+async def _find_out(auth: Authenticator, key: str, call: Call, route: str) -> None:
     call.principal = await auth.authenticate(key)
     check_route(call.principal, route)
 

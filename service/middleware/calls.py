@@ -4,6 +4,7 @@ One layer and not five: each middleware of its own costs a coroutine a call.
 """
 
 import asyncio
+import contextvars
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -15,7 +16,7 @@ from opentelemetry import context as otel
 from opentelemetry.trace import Span, Tracer, set_span_in_context
 
 from service.auth import Authenticator
-from service.context import CALL, Call
+from service.context import CALL, SERVER_NAME, Call
 from service.lifecycle import Lifecycle
 from service.middleware.access import PROBES, SOCKET, check_access, check_open
 from service.middleware.context import open_call, route_of
@@ -24,31 +25,68 @@ from service.telemetry.spans import WANTED_TRACE_ID, context_of, end_server_span
 
 DEBUG: Final = 10
 INFO: Final = 20
-SERVER_NAME: Final = "tidegate"
 
+Token = contextvars.Token[otel.Context]
+Write = Callable[..., object]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _Around:
+    """What is done before and after each handler, whatever becomes of it.
+
+    Args:
+        lifecycle: counts the calls.
+        tracer: makes their spans; None for none.
+    """
+
+    __slots__ = ("_debug", "_info", "_lifecycle", "_tracer")
+
+    def __init__(self, lifecycle: Lifecycle, tracer: Tracer | None) -> None:
+        log = structlog.get_logger("http").bind()
+        self._info: Write | None = log.info if log.is_enabled_for(INFO) else None
+        self._debug: Write | None = log.debug if log.is_enabled_for(DEBUG) else None
+        self._lifecycle = lifecycle
+        self._tracer = tracer
+
+    def begin(self, request: web.Request, call: Call, route: str) -> Token | None:
+        """Open the span and count the call; returns what its context is left by."""
+        if route != SOCKET:
+            if self._tracer is not None and route not in PROBES:
+                call.span = _open_span(self._tracer, request, call, route)
+            self._lifecycle.enter()
+        return None if call.span is None and call.parent is None else otel.attach(_context(call))
+
+    def end(self, request: web.Request, call: Call, route: str, status: int, token: Token | None) -> None:
+        """Undo what ``begin`` did, and write the line."""
+        call.ended = True
+        call.response = None  # it holds the request, which holds the call: a cycle for each request otherwise
+        if route != SOCKET:
+            self._lifecycle.leave()
+        if token is not None:
+            otel.detach(token)
+        if call.span is not None:
+            end_server_span(call.span, status, call.failure)
+        write = self._debug if route in PROBES else self._info
+        if write is not None:
+            _write_line(write, request, call, status)
 
 
 def call_layer(auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None) -> Middleware:
     """Return the middleware of an application; ``stamp_responses`` belongs to it."""
-    log = structlog.get_logger("http").bind()
-    info, debug = log.is_enabled_for(INFO), log.is_enabled_for(DEBUG)
+    around = _Around(lifecycle, tracer)
 
     @web.middleware
     async def layer(request: web.Request, handler: Handler) -> web.StreamResponse:
         call = open_call(request)
         route = route_of(request)
-        counted = route != SOCKET
-        if tracer is not None and counted and route not in PROBES:
-            call.span = _open_span(tracer, request, call, route)
-        context = _context(call)
-        token = None if context is None else otel.attach(context)
-        if counted:
-            lifecycle.enter()
+        token = around.begin(request, call, route)
         status = CLIENT_CLOSED
         try:
-            await check_access(auth, request, call, route)
-            check_open(lifecycle, request, route)
+            looked_up = check_access(auth, request, call, route)
+            if looked_up is not None:
+                await looked_up
+            if lifecycle.closing.is_set():
+                check_open(lifecycle, request, route)
             response = await handler(request)
             status = response.status
         except asyncio.CancelledError:
@@ -58,16 +96,8 @@ def call_layer(auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None)
             response = _answer(request, call, error)
             status = CLIENT_CLOSED if call.failure == "client_closed" else response.status
         finally:
-            call.response = None  # it holds the request, which holds the call: a cycle for each request otherwise
-            if counted:
-                lifecycle.leave()
-            if token is not None:
-                otel.detach(token)
-            if call.span is not None:
-                end_server_span(call.span, status, call.failure)
-            if info if route not in PROBES else debug:
-                _write_line(log.debug if route in PROBES else log.info, request, call, status)
-        return response
+            around.end(request, call, route, status, token)
+        return _last(response) if lifecycle.closing.is_set() else response
 
     return layer
 
@@ -86,10 +116,17 @@ def stamp_responses(lifecycle: Lifecycle) -> Callable[[web.Request, web.StreamRe
         if lifecycle.closing.is_set() and response.status >= 200:  # noqa: PLR2004 - not a protocol switch
             headers["Connection"] = "close"
             response.force_close()
-        if not isinstance(response, web.Response):
+        if not call.ended:
             call.response = response
 
     return stamp
+
+
+def _last(response: web.StreamResponse) -> web.StreamResponse:
+    """Let the connection end with a response that has not begun yet."""
+    if not response.prepared:
+        response.force_close()
+    return response
 
 
 def _open_span(tracer: Tracer, request: web.Request, call: Call, route: str) -> Span:
@@ -98,10 +135,8 @@ def _open_span(tracer: Tracer, request: web.Request, call: Call, route: str) -> 
     return start_server_span(tracer, request, route, call.parent)
 
 
-def _context(call: Call) -> otel.Context | None:
-    if call.span is not None:
-        return set_span_in_context(call.span)
-    return None if call.parent is None else context_of(call.parent)
+def _context(call: Call) -> otel.Context:
+    return context_of(call.parent) if call.span is None else set_span_in_context(call.span)
 
 
 def _answer(request: web.Request, call: Call, error: Exception) -> web.StreamResponse:
@@ -120,7 +155,7 @@ def _answer(request: web.Request, call: Call, error: Exception) -> web.StreamRes
     return call.response
 
 
-def _write_line(write: Callable[..., object], request: web.Request, call: Call, status: int) -> None:
+def _write_line(write: Write, request: web.Request, call: Call, status: int) -> None:
     duration_ms = round((time.perf_counter() - call.accepted) * 1000, 2)
     more = {"code": call.failure} if call.failure else {}
     write("http", method=request.method, path=request.path, status=status, ms=duration_ms, **more)
