@@ -1,5 +1,7 @@
 """A whole answer: how its reasoning is put together, and how the dialects take it apart again."""
 
+from typing import Final
+
 import msgspec
 
 from protocol.events import Completed, ReasoningDelta
@@ -39,6 +41,9 @@ class _Plain(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=
     tool_calls: tuple[ToolCall, ...] = ()
 
 
+_plain: Final = msgspec.json.Decoder(_Plain).decode
+
+
 def content_of(completed: Completed, *, structured: bool) -> tuple[str, tuple[ToolCall, ...]]:
     """Return the text and the calls of an answer.
 
@@ -50,7 +55,7 @@ def content_of(completed: Completed, *, structured: bool) -> tuple[str, tuple[To
         structured: whether the request had a schema.
     """
     try:
-        plain = msgspec.json.decode(completed.result, type=_Plain)
+        plain = _plain(completed.result)
     except msgspec.ValidationError:
         if not structured:
             raise

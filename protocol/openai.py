@@ -157,7 +157,7 @@ class _ObjectFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_obj
 _Tokens = Annotated[int, msgspec.Meta(ge=1)]
 
 
-class _Body(msgspec.Struct, frozen=True, kw_only=True):
+class _Common(msgspec.Struct, frozen=True, kw_only=True):
     model: Annotated[str, msgspec.Meta(min_length=1)]
     messages: Annotated[tuple[_Message, ...], msgspec.Meta(min_length=1)]
     stream: bool | None = None
@@ -170,11 +170,20 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
     stop: str | tuple[str, ...] | None = None
     tools: tuple[_Tool, ...] | None = None
     tool_choice: str | dict[str, Any] | None = None
-    response_format: _SchemaFormat | _TextFormat | _ObjectFormat | None = None
     n: Literal[1] | None = None
 
 
+class _Plain(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A body of nothing that has to be kept word for word: most are."""
+
+
+class _Body(_Common, frozen=True, kw_only=True):
+    response_format: _SchemaFormat | _TextFormat | _ObjectFormat | None = None
+
+
 _KNOWN: Final = frozenset(_Body.__struct_fields__)
+
+_plain: Final = msgspec.json.Decoder(_Plain).decode
 
 
 class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -197,15 +206,13 @@ def parse_chat(body: bytes) -> ChatCall:
     Raises:
         InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of what is wrong in ``errors``.
     """
+    wire: _Common
+    schema: dict[str, Any] | None = None
+    extra: dict[str, Any] = {}
     try:
-        fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(code="malformed_json") from error
-    try:
-        wire = msgspec.convert(fields, _Body)
-    except msgspec.ValidationError as error:
-        raise misfit(str(error)) from error
-    extra = {name: fields[name] for name in fields.keys() - _KNOWN}
+        wire = _plain(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        wire, schema, extra = _read(body)
     choice = wire.tool_choice or ""
     if isinstance(choice, dict):
         name = choice["function"].get("name") if isinstance(choice.get("function"), dict) else None
@@ -214,13 +221,6 @@ def parse_chat(body: bytes) -> ChatCall:
         else:
             extra["tool_choice"] = choice
             choice = ""
-    schema = None
-    if isinstance(wire.response_format, _SchemaFormat):
-        schema = wire.response_format.json_schema.schema
-        named = {key: value for key, value in fields["response_format"]["json_schema"].items() if key != "schema"}
-        extra["response_format"] = {"type": "json_schema", "json_schema": named}
-    elif isinstance(wire.response_format, _ObjectFormat):
-        extra["response_format"] = fields["response_format"]
     request = ChatRequest(
         model=wire.model,
         messages=tuple(map(_message, wire.messages)),
@@ -239,6 +239,30 @@ def parse_chat(body: bytes) -> ChatCall:
     return ChatCall(
         request=request, stream=bool(wire.stream), include_usage=bool(options is not None and options.include_usage)
     )
+
+
+def _read(body: bytes) -> tuple[_Body, dict[str, Any] | None, dict[str, Any]]:
+    """Read a body that is not plain: its fields, its schema, and what goes on to the upstream word for word.
+
+    Raises:
+        InvalidRequest: as ``parse_chat`` says.
+    """
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(code="malformed_json") from error
+    try:
+        wire = msgspec.convert(fields, _Body)
+    except msgspec.ValidationError as error:
+        raise misfit(str(error)) from error
+    extra = {name: fields[name] for name in fields.keys() - _KNOWN}
+    if isinstance(wire.response_format, _SchemaFormat):
+        named = {key: value for key, value in fields["response_format"]["json_schema"].items() if key != "schema"}
+        extra["response_format"] = {"type": "json_schema", "json_schema": named}
+        return wire, wire.response_format.json_schema.schema, extra
+    if isinstance(wire.response_format, _ObjectFormat):
+        extra["response_format"] = fields["response_format"]
+    return wire, None, extra
 
 
 def _message(wire: _Message) -> ChatMessage:
@@ -399,20 +423,31 @@ def _call_delta(event: ToolCallDelta) -> dict[str, Any]:
 
 
 def _usage_tail(usage: Usage) -> bytes:
-    return b'"choices":[],"usage":%b}\n\n' % _json(_usage(usage))
+    return b'"choices":[],"usage":%b}\n\n' % _usage(usage)
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
-    return {
-        "prompt_tokens": usage.input_tokens,
-        "completion_tokens": usage.output_tokens,
-        "total_tokens": usage.input_tokens + usage.output_tokens,
-        "prompt_tokens_details": {
-            "cached_tokens": usage.cached_input_tokens,
-            "cache_write_tokens": usage.cache_write_input_tokens,
-        },
-        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
-    }
+_USAGE = (
+    b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,'
+    b'"prompt_tokens_details":{"cached_tokens":%d,"cache_write_tokens":%d},'
+    b'"completion_tokens_details":{"reasoning_tokens":%d}}'
+)
+
+
+def _usage(usage: Usage) -> bytes:
+    return _USAGE % (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.input_tokens + usage.output_tokens,
+        usage.cached_input_tokens,
+        usage.cache_write_input_tokens,
+        usage.reasoning_tokens,
+    )
+
+
+_COMPLETION = (
+    b'{"id":%b,"object":"chat.completion","created":%d,"model":%b,"choices":[{"index":0,"message":{"role":"assistant",'
+    b'"content":%b,"refusal":null%b},"logprobs":%b,"finish_reason":%b}],"usage":%b}'
+)
 
 
 def completion_body(request_id: str, created: int, model: str, completed: Completed, *, structured: bool) -> bytes:
@@ -426,26 +461,21 @@ def completion_body(request_id: str, created: int, model: str, completed: Comple
         structured: whether the request had a schema.
     """
     text, calls = content_of(completed, structured=structured)
-    message: dict[str, Any] = {
-        "role": "assistant",
-        "content": text if text or not calls else None,
-        "refusal": None,
-    }
-    reasoning = "".join(thought.text for thought in completed.reasoning)
-    if reasoning:
-        message["reasoning_content"] = reasoning
+    more = b""
+    if completed.reasoning and (reasoning := "".join(thought.text for thought in completed.reasoning)):
+        more = b"," + _REASONING + _json(reasoning)
     if calls:
-        message["tool_calls"] = [wire_call(call) for call in calls]
-    likely = {"content": msgspec.Raw(completed.logprobs.encode()), "refusal": None} if completed.logprobs else None
-    body = {
-        "id": ID_PREFIX + request_id,
-        "object": "chat.completion",
-        "created": created,
-        "model": model,
-        "choices": [{"index": 0, "message": message, "logprobs": likely, "finish_reason": completed.finish_reason}],
-        "usage": _usage(completed.usage),
-    }
-    return _json(body)
+        more += b',"tool_calls":' + _json([wire_call(call) for call in calls])
+    return _COMPLETION % (
+        _json(ID_PREFIX + request_id),
+        created,
+        _json(model),
+        _json(text) if text or not calls else b"null",
+        more,
+        b'{"content":%b,"refusal":null}' % completed.logprobs.encode() if completed.logprobs else b"null",
+        _json(completed.finish_reason),
+        _usage(completed.usage),
+    )
 
 
 def wire_call(call: ToolCall) -> dict[str, Any]:

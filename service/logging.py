@@ -1,4 +1,4 @@
-"""Log lines: one chain for structlog and the standard library, rendered and written by a thread of its own."""
+"""Log lines: of one form for structlog and the standard library, rendered and written by a thread of its own."""
 
 import logging
 import re
@@ -115,16 +115,16 @@ class SinkHandler(logging.Handler):
         }
         if record.exc_info:
             event["exc_info"] = record.exc_info
-        self._sink.put(add_call(None, "", event))
+        add_call(event)
+        self._sink.put(event)
 
 
-def add_call(_logger: object, _method: str, event: Event) -> Event:
+def add_call(event: Event) -> None:
     """Add the ids of the call that is being answered, if one is."""
     call = CURRENT_CALL.get()
     if call is not None:
         event.setdefault("request_id", call.request_id)
         event.setdefault("trace_id", call.trace_id)
-    return event
 
 
 def renderer(*, pretty: bool, secrets: Iterable[str] = ()) -> Render:
@@ -145,7 +145,10 @@ def renderer(*, pretty: bool, secrets: Iterable[str] = ()) -> Render:
             _prepare(event)
             if "exc_info" in event:
                 event = dict(traceback(None, "", event))
-            return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+            try:
+                return orjson.dumps(event, default=repr).decode()
+            except orjson.JSONEncodeError:  # a key that is no text; allowing for it costs every line
+                return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
 
     def redacted(event: Event) -> str:
         line = render(event)
@@ -171,9 +174,9 @@ def open_logging(settings: Settings, stream: TextIO | None = None) -> Iterator[L
     root.handlers = [SinkHandler(sink)]
     root.setLevel(settings.log_level)
     structlog.configure(
-        processors=[add_call, structlog.processors.add_log_level, _hand_over],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level]),
-        logger_factory=lambda *names: _SinkLogger(sink, names[0] if names else ""),
+        processors=[],
+        wrapper_class=_bound_to_sink(logging.getLevelNamesMapping()[settings.log_level]),
+        logger_factory=lambda *names: _NamedSink(sink, names[0] if names else ""),
         cache_logger_on_first_use=False,
     )
     try:
@@ -185,27 +188,38 @@ def open_logging(settings: Settings, stream: TextIO | None = None) -> Iterator[L
         sink.close()
 
 
-class _SinkLogger:
-    """What structlog calls at the end of its chain; every level is the same method."""
+class _NamedSink:
+    """What a structlog logger wraps: the sink, under the logger's name."""
 
-    __slots__ = ("_name", "_sink", "critical", "debug", "error", "info", "msg", "warning")
+    __slots__ = ("_name", "_sink")
 
     def __init__(self, sink: LogSink, name: str) -> None:
         self._sink = sink
         self._name = name
-        self.critical = self.debug = self.error = self.info = self.msg = self.warning = self._put
 
-    def _put(self, event: Event) -> None:
+    def put(self, event: Event) -> None:
+        """Complete ``event``, and hand it over."""
+        event["timestamp"] = time.time()
         if self._name:
             event["logger"] = self._name
+        if event.get("exc_info") is True:
+            event["exc_info"] = sys.exc_info()
+        add_call(event)
         self._sink.put(event)
 
 
-def _hand_over(_logger: object, _method: str, event: Event) -> tuple[tuple[Event], dict[str, Any]]:
-    event["timestamp"] = time.time()
-    if event.get("exc_info") is True:
-        event["exc_info"] = sys.exc_info()
-    return (event,), {}
+class _ToSink:
+    """Lets a structlog logger hand over what is said without a chain of processors: no line needs one of its own."""
+
+    _context: Event
+    _logger: _NamedSink
+
+    def _proxy_to_logger(self, method_name: str, event: str | None = None, **fields: Any) -> None:  # noqa: ANN401
+        self._logger.put({**self._context, **fields, "event": event, "level": method_name})
+
+
+def _bound_to_sink(level: int) -> type:
+    return type("SinkBoundLogger", (_ToSink, structlog.make_filtering_bound_logger(level)), {})
 
 
 def _prepare(event: Event) -> None:

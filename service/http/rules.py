@@ -22,6 +22,7 @@ MAX_METADATA: Final = 16  # pairs, OpenAI's number
 MAX_METADATA_KEY: Final = 64  # characters, OpenAI's number
 MAX_METADATA_VALUE: Final = 512  # characters, OpenAI's number
 MAX_DEPTH: Final = 64  # levels of free JSON, far from the interpreter's recursion limit
+MAX_TEMPERATURE: Final = 2
 MAX_TOKENS: Final = 2**31 - 1
 MAX_INT: Final = 2**63 - 1
 
@@ -184,14 +185,15 @@ def _check_schema(schema: dict[str, Any], path: str) -> None:
 
 def _option_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]:
     at = places.options
-    for name, value, low, high in (
-        ("temperature", request.temperature, 0, 2),
-        (places.top_p, request.top_p, 0, 1),
-        (places.max_tokens, request.max_tokens, 1, MAX_TOKENS),
-        ("seed", request.seed, -MAX_INT - 1, MAX_INT),
-    ):
-        if value is not None and not low <= value <= high:
-            yield _beyond(at + name, value, low, high)
+    temperature, top_p, max_tokens, seed = request.temperature, request.top_p, request.max_tokens, request.seed
+    if temperature is not None and not 0 <= temperature <= MAX_TEMPERATURE:
+        yield _beyond(at + "temperature", temperature, 0, MAX_TEMPERATURE)
+    if top_p is not None and not 0 <= top_p <= 1:
+        yield _beyond(at + places.top_p, top_p, 0, 1)
+    if max_tokens is not None and not 1 <= max_tokens <= MAX_TOKENS:
+        yield _beyond(at + places.max_tokens, max_tokens, 1, MAX_TOKENS)
+    if seed is not None and not -MAX_INT - 1 <= seed <= MAX_INT:
+        yield _beyond(at + "seed", seed, -MAX_INT - 1, MAX_INT)
     if len(request.stop) > places.stops:
         yield FieldError(at + places.stop, f"must be at most {places.stops} texts")
     if not all(request.stop):

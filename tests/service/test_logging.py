@@ -149,3 +149,11 @@ def test_a_value_that_can_not_be_rendered_does_not_end_the_log(stream: io.String
     sink.put({"event": "good"})
     sink.close(10)
     assert [line["event"] for line in _lines(stream)] == ["log_line_unrenderable", "good"]
+
+
+def test_a_value_may_have_keys_that_are_no_texts(stream: io.StringIO) -> None:
+    """They become texts, as what can't be JSON at all becomes its description."""
+    with open_logging(load_settings(None, log_format="json"), stream):
+        structlog.get_logger("ours").bind(room=7).info("counted", by={1: 2, None: 3}, of=object)
+    (line,) = _lines(stream)
+    assert (line["room"], line["by"], line["of"]) == (7, {"1": 2, "null": 3}, "<class 'object'>")
