@@ -36,6 +36,11 @@ class Connection(web.RequestHandler):
         elif self._overdue is None:
             self._overdue = self._loop.call_later(HEADERS_TIMEOUT, self._give_up)
 
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - as the base class has it
+        """Read on where reading was paused: aiohttp asks for it with every piece of a body, paused or not."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     def connection_lost(self, exc: BaseException | None) -> None:
         """Wait no longer."""
         self._on_time()

@@ -20,6 +20,7 @@ class Call:
         request_id: the caller's ``x-request-id``; empty for none.
         trace_id: 32 hex digits.
         accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
+        parent: the caller's span, as ``traceparent`` named it.
 
     Attributes:
         trace_id: 32 hex digits.
@@ -47,7 +48,7 @@ class Call:
         "trace_id",
     )
 
-    def __init__(self, request_id: str, trace_id: str, accepted: float) -> None:
+    def __init__(self, request_id: str, trace_id: str, accepted: float, parent: SpanContext | None = None) -> None:
         self._request_id = request_id
         self.trace_id = trace_id
         self.accepted = accepted
@@ -57,7 +58,7 @@ class Call:
         self.ended = False
         self.response: web.StreamResponse | None = None
         self.failure = ""
-        self.parent: SpanContext | None = None
+        self.parent = parent
 
     @property
     def tenant(self) -> str:

@@ -38,12 +38,12 @@ async def read_json(request: web.Request, limit: int) -> bytes:
             arrive, or can't be unpacked.
     """
     _check_type(request)
-    if (request.content_length or 0) > limit:
-        raise _too_large(limit)
     content = request.content
     try:
         if content.is_eof():
             body = content.read_nowait()
+        elif (request.content_length or 0) > limit:
+            raise _too_large(limit)
         else:
             async with asyncio.timeout(BODY_TIMEOUT):
                 body = await _read(request, limit)

@@ -87,10 +87,10 @@ class KeyRing:
         variable: finds the keys of which only a variable's name is known.
     """
 
-    __slots__ = ("_everything", "_held", "_pepper", "_required", "_variable")
+    __slots__ = ("_everything", "_hasher", "_held", "_required", "_variable")
 
     def __init__(self, keys: Iterable[str] = (), *, pepper: bytes = b"", variable: Variable = lambda _: None) -> None:
-        self._pepper = pepper
+        self._hasher = _hasher(pepper)
         self._variable = variable
         self._everything = {self.digest(key): Principal(tenant=tenant_of(key)) for key in keys}
         self._held = {digest: (digest, principal) for digest, principal in self._everything.items()}
@@ -103,7 +103,9 @@ class KeyRing:
 
     def digest(self, key: str) -> bytes:
         """Return the form in which keys are known; any text has one."""
-        return digest_of(key, self._pepper)
+        hasher = self._hasher.copy()
+        hasher.update(_bytes_of(key))
+        return hasher.digest()
 
     def known(self, digest: bytes) -> Principal | None:
         """Return whose key it is; None for nobody's."""
@@ -179,8 +181,17 @@ def new_key() -> str:
 
 def digest_of(key: str, pepper: bytes = b"") -> bytes:
     """Return a key's digest; with a ``pepper`` nobody else can make it."""
-    secret = key.encode("utf-8", "surrogateescape")
-    return hashlib.blake2b(secret, digest_size=DIGEST_BYTES, key=pepper, person=b"tidegate-key").digest()
+    hasher = _hasher(pepper)
+    hasher.update(_bytes_of(key))
+    return hasher.digest()
+
+
+def _hasher(pepper: bytes) -> "hashlib.blake2b":
+    return hashlib.blake2b(digest_size=DIGEST_BYTES, key=pepper, person=b"tidegate-key")
+
+
+def _bytes_of(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def tenant_of(*parts: str) -> str:

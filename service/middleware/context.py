@@ -24,13 +24,11 @@ def open_call(request: web.Request) -> Call:
     if name and not SANE_REQUEST_ID.fullmatch(name):
         name = ""
     parent = remote_parent(request)
-    trace_id = (
-        f"{parent.trace_id:032x}"
-        if parent is not None
-        else wanted_trace_id(request) or os.urandom(TRACE_ID_BYTES).hex()
-    )
-    call = Call(name, trace_id, request.get(ACCEPTED) or time.perf_counter())
-    call.parent = parent
+    if parent is None:
+        trace_id = wanted_trace_id(request) or os.urandom(TRACE_ID_BYTES).hex()
+    else:
+        trace_id = f"{parent.trace_id:032x}"
+    call = Call(name, trace_id, request.get(ACCEPTED) or time.perf_counter(), parent)
     request[CALL] = call
     CURRENT_CALL.set(call)
     return call

@@ -48,8 +48,11 @@ def remote_parent(request: web.BaseRequest) -> SpanContext | None:
 
 def wanted_trace_id(request: web.BaseRequest) -> str:
     """Return the ``x-trace-id`` that the caller sent, if it is 32 hex digits; else an empty text."""
-    header = request.headers.get("x-trace-id", "").strip().lower()
-    return header if TRACE_ID.fullmatch(header) else ""
+    header = request.headers.get("x-trace-id")
+    if header is None:
+        return ""
+    wanted = header.strip().lower()
+    return wanted if TRACE_ID.fullmatch(wanted) else ""
 
 
 def context_of(parent: SpanContext | None) -> Context:
