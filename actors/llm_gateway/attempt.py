@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -18,13 +19,15 @@ from actors.llm_gateway.routing import Leg
 from actors.llm_gateway.schema import validated
 from actors.llm_gateway.till import Bill
 from actors.llm_gateway.usage import used
+from actors.targets.trial import Trial
 from actors.targets.watch import Watch
+from actors.targets.window import Ticket
 from protocol import spans
 from protocol.errors import ProviderError, SchemaMismatch, TidegateError
 from protocol.events import AttemptFailed, Content
-from protocol.gateway import Complete, Progress
+from protocol.gateway import Complete, Completion, Progress
 from protocol.llm import Attempt, Cost, FinishReason, Usage
-from protocol.upstream import Allowance, AnswerReader, Pieces
+from protocol.upstream import AnswerReader, Pieces
 
 if TYPE_CHECKING:
     from actors.llm_gateway.schema import Validator
@@ -40,13 +43,13 @@ class Call:
     and the bill is settled.
 
     Args:
-        leg: who is asked.
+        trial: who is asked.
         message: what is asked, and who is told.
         number: from 1.
         commons: what it has in common with all others.
         validator: what the answer has to match, unless it asks for tools; None for anything.
         bill: what it comes to; the call settles it.
-        heard: is told what the upstream says of its rate limits.
+        sent: as what the target's rate limit counts it.
 
     Attributes:
         assembly: the answer so far.
@@ -61,15 +64,14 @@ class Call:
         "_commons",
         "_drained",
         "_duration",
-        "_heard",
         "_kept",
         "_leg",
         "_message",
-        "_model",
         "_number",
-        "_provider",
         "_reader",
         "_started",
+        "_ticket",
+        "_trial",
         "_validator",
         "assembly",
         "attempt",
@@ -79,25 +81,24 @@ class Call:
 
     def __init__(
         self,
-        leg: Leg,
+        trial: Trial[Leg],
         message: Complete,
         *,
         number: int,
         commons: Commons,
         validator: "Validator | None",
         bill: Bill,
-        heard: Callable[[Sequence[Allowance]], None],
+        sent: Ticket,
     ) -> None:
-        self._leg = leg
-        self._provider = leg.upstream.provider
-        self._model = leg.model
+        self._trial = trial
+        self._leg = trial.leg
+        self._ticket = sent
         self._message = message
         self._number = number
         self._commons = commons
         self._clock = commons.clock
         self._validator = validator
         self._bill = bill
-        self._heard = heard
         self._reader: AnswerReader | None = None
         self._kept: Kept | None = None
         self._drained = 0
@@ -113,17 +114,24 @@ class Call:
         """Why the model stopped."""
         return (self._reader.finish_reason if self._reader is not None else None) or "stop"
 
-    @property
-    def stop_sequence(self) -> str:
-        """The text at which the model stopped; empty for none, and where it is not said."""
-        return self._reader.stop_sequence if self._reader is not None else ""
+    def completion(self, usage: Usage, cost: Decimal | None) -> Completion:
+        """Return the answer, which is whole, with what the request has come to."""
+        assembly = self.assembly
+        return Completion(
+            text=assembly.text,
+            tool_calls=assembly.tool_calls,
+            reasoning=assembly.reasoning,
+            logprobs=assembly.logprobs,
+            stop_sequence=self._reader.stop_sequence if self._reader is not None else "",
+            result=self.result,
+            finish_reason=self.finish_reason,
+            usage=usage,
+            cost=cost,
+            provider=self._leg.upstream.name,
+            model=self._leg.model,
+        )
 
-    @property
-    def model(self) -> str:
-        """The model as the provider names it in its answer, or as it was asked for."""
-        return (self._reader.model if self._reader is not None else "") or self._model
-
-    async def run(self, deadline: float, restarts: Callable[[TidegateError], bool]) -> None:
+    async def run(self, deadline: float, restarts: Callable[[Trial[Leg], TidegateError], bool]) -> None:
         """Ask, and tell content as it comes, the attempt at its end. It runs once.
 
         Args:
@@ -137,13 +145,19 @@ class Call:
             TidegateError: the attempt failed; with ``sent``, the failure has been told as a boundary in the log.
         """
         self._started = self._clock.time()
+        leg, commons = self._leg, self._commons
         span = open_span(
-            self._commons.tracer, self._message, provider=self._provider.name, model=self._model, number=self._number
+            commons.tracer,
+            self._message,
+            tracing=commons.tracing,
+            provider=leg.upstream.name,
+            model=leg.model,
+            number=self._number,
         )
         code = CANCELLED
         last: Pieces = []
         try:
-            last = await self._ask(deadline, span)
+            last = await self._read(deadline, span)
             if self._validator is not None and not self.assembly.tool_calls:
                 self.result = validated(self.assembly.text, self._validator)
             code = ""
@@ -152,13 +166,13 @@ class Call:
         except SchemaMismatch as error:
             code = error.code
             waited = self._waited(last, span)
-            stays = self.finish_reason != "stop" or not restarts(error)
+            stays = self.finish_reason != "stop" or not restarts(self._trial, error)
             void = self._boundary(code, restart=True) if self.sent else ()
             await self._end(code, tuple(last) if stays else void, waited if stays else 0.0)
             raise
         except TidegateError as error:
             code = error.code
-            await self._end(code, self._boundary(code, restart=restarts(error)) if self.sent else ())
+            await self._end(code, self._boundary(code, restart=restarts(self._trial, error)) if self.sent else ())
             raise
         except Exception:
             code = "internal_error"
@@ -171,30 +185,28 @@ class Call:
                 self._kept = None  # it holds this call, which would keep both until the collector comes
                 close_span(span, code, reader=self._reader, attempt=self.attempt)
 
-    async def _ask(self, deadline: float, span: Span) -> Pieces:
+    async def _read(self, deadline: float, span: Span) -> Pieces:
         """Read the whole answer. The content of the last read is returned, the content before it is told."""
-        provider = self._provider
-        deadlines = provider.deadlines
+        leg, sink = self._leg, self._message.sink
+        provider = leg.upstream.provider
         last: Pieces = []
-        kept = self._kept = Kept(provider.stream(self._message.request, self._model, trace_headers(span)), self._keeps)
-        with Watch(self._clock, deadline, self._leg.first_token) as watch:
+        kept = self._kept = Kept(provider.stream(self._message.request, leg.model, trace_headers(span)), self._keeps)
+        with Watch(self._clock, deadline, leg.first_token) as watch:
             async with kept as stream:
                 answer = self._reader = stream.answer
-                self._heard(stream.limits)
-                begun = False
+                self._trial.health.window.heard(self._ticket, stream.limits)
                 async for pieces in stream:
                     self.assembly.add(pieces)
                     if answer.ended:
                         last = pieces
-                        continue
-                    if pieces:
+                    elif pieces:
                         watch.hold()
-                        await self._tell(Progress(events=tuple(pieces), waited=self._waited(pieces, span)))
+                        waited = self._waited(pieces, span)
+                        if sink is not None:
+                            await sink.tell(Progress(events=tuple(pieces), waited=waited))
                         self.sent = True
-                        if not begun:
-                            begun = True
-                            watch.expect(deadlines.between_chunks)
-                    if begun:
+                        watch.expect(provider.deadlines.between_chunks)
+                    elif self.sent:
                         watch.heard()
         return last
 
@@ -205,10 +217,6 @@ class Call:
         waited = self._clock.time() - self._started
         span.set_attribute(spans.GEN_AI_FIRST_CHUNK, waited)
         return waited
-
-    async def _tell(self, progress: Progress) -> None:
-        if self._message.sink is not None:
-            await self._message.sink.tell(progress)
 
     def _keeps(self, error: BaseException) -> bool:
         """Whether a stream that is given up goes to the drain: what it brought is paid for, and more may come."""
@@ -230,7 +238,9 @@ class Call:
         """Tell the end, with what the call has used where that is known by now."""
         self._duration = self._clock.time() - self._started
         attempt = self._attempt(code) if self._pending else await self._settled(code)
-        await self._tell(Progress(events=events, waited=waited, attempt=attempt, number=self._number))
+        if self._message.sink is not None:
+            progress = Progress(events=events, waited=waited, attempt=attempt, number=self._number)
+            await self._message.sink.tell(progress)
         self.attempt = attempt
 
     async def _afterwards(self, span: Span, code: str, ended: int, seconds: float) -> None:
@@ -242,8 +252,9 @@ class Call:
         finally:
             self.attempt = await self._settled(code)
             close_span(span, code, reader=self._reader, attempt=self.attempt, ended=ended)
-            with suppress(TidegateError):
-                await self._tell(Progress(attempt=self.attempt, number=self._number))
+            if self._message.sink is not None:
+                with suppress(TidegateError):
+                    await self._message.sink.tell(Progress(attempt=self.attempt, number=self._number))
 
     async def _settled(self, code: str) -> Attempt:
         reader = self._reader
@@ -256,8 +267,8 @@ class Call:
         self, code: str, usage: Usage | None = None, cost: Cost | None = None, *, estimated: bool = False
     ) -> Attempt:
         return Attempt(
-            provider=self._provider.name,
-            model=self._model,
+            provider=self._leg.upstream.name,
+            model=self._leg.model,
             error=code,
             duration_ms=round(self._duration * 1000, 3),
             usage=usage,
@@ -266,4 +277,4 @@ class Call:
         )
 
     def _boundary(self, code: str, *, restart: bool) -> tuple[AttemptFailed, ...]:
-        return (AttemptFailed(provider=self._provider.name, model=self._model, code=code, restart=restart),)
+        return (AttemptFailed(provider=self._leg.upstream.name, model=self._leg.model, code=code, restart=restart),)

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
+from opentelemetry.context import get_current
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from protocol import spans
@@ -13,8 +14,10 @@ from protocol.upstream import AnswerReader
 _propagator: Final = TraceContextTextMapPropagator()
 
 
-def open_span(tracer: Tracer, message: Complete, *, provider: str, model: str, number: int) -> Span:
-    """Open the span of call ``number`` of a request."""
+def open_span(tracer: Tracer, message: Complete, *, tracing: bool, provider: str, model: str, number: int) -> Span:
+    """Open the span of call ``number`` of a request; where nobody traces anything it is none at all."""
+    if not tracing and not get_current():
+        return INVALID_SPAN
     request = message.request
     span = tracer.start_span(spans.chat(model), kind=SpanKind.CLIENT)
     if span.is_recording():

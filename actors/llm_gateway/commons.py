@@ -17,6 +17,7 @@ class Commons:
     Attributes:
         clock: the time.
         tracer: opens the attempts' spans.
+        tracing: whether anybody takes them.
         retry: when a failed attempt is followed by another at the same target.
         max_chars: the bound on an answer.
         till: opens the calls' bills.
@@ -25,6 +26,7 @@ class Commons:
 
     clock: Clock
     tracer: Tracer
+    tracing: bool
     retry: RetryPolicy
     max_chars: int
     till: Till

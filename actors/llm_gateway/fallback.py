@@ -1,8 +1,7 @@
 """One request on its way over its targets: who is asked next, when, and when it is over."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -13,13 +12,12 @@ from actors.llm_gateway.commons import Commons
 from actors.llm_gateway.hedge import Ask, Race
 from actors.llm_gateway.repair import repairing
 from actors.llm_gateway.routing import Leg
-from actors.llm_gateway.till import Bill
+from actors.llm_gateway.usage import total
 from actors.targets.trial import Size, Trial, Trials
 from actors.targets.watch import Watch, pause
 from actors.targets.window import Ticket
 from protocol.errors import Overloaded, ProviderError, SchemaMismatch, TidegateError
-from protocol.gateway import Complete, ProgressSink
-from protocol.llm import Attempt, Usage
+from protocol.gateway import Complete, Completion, ProgressSink
 from protocol.upstream import Refusal
 
 if TYPE_CHECKING:
@@ -91,8 +89,8 @@ class Course:
         self._error: TidegateError | None = None
         self._calls: list[Call] = []
 
-    async def run(self) -> tuple[Call, Leg]:
-        """Return the call that gave the answer, and whom it was made to.
+    async def run(self) -> Completion:
+        """Return the answer, with what all the calls have come to as far as that is known by now.
 
         Raises:
             BudgetExceeded: whoever pays has no room for the next call.
@@ -105,29 +103,14 @@ class Course:
             trial = self._next()
             if trial is None:
                 raise self._error or self._trials.unavailable()
-            delay = trial.due - self._clock.time()
-            if delay > 0:
+            if trial.due and (delay := trial.due - self._clock.time()) > 0:
                 await pause(self._clock, delay)
-            answered = await self._hedged(trial)
-            if answered is not None:
-                return answered
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens of all the attempts together, as far as they are known by now."""
-        usages = [attempt.usage for attempt in self._attempts if attempt.usage is not None]
-        return usages[0] if len(usages) == 1 else sum(usages, Usage())
-
-    @property
-    def cost(self) -> Decimal | None:
-        """What they cost, in US dollars; None where a price is unknown."""
-        costs = [attempt.cost for attempt in self._attempts if attempt.usage is not None]
-        known = [cost.usd for cost in costs if cost is not None]
-        return sum(known, Decimal(0)) if len(known) == len(costs) else None
-
-    @property
-    def _attempts(self) -> Iterable[Attempt]:
-        return (call.attempt for call in self._calls if call.attempt is not None)
+            if trial.leg.hedge_after is None or self._trials.left <= 1:
+                call = await self._try(trial, self._message.sink)
+            else:
+                call = await self._race(trial, trial.leg.hedge_after)
+            if call is not None:
+                return call.completion(*total([one.attempt for one in self._calls]))
 
     def _next(self) -> Trial[Leg] | None:
         """Return whom to ask next; None where nobody is left."""
@@ -135,56 +118,84 @@ class Course:
         again, self._again = self._again, None
         return again or self._trials.next()
 
-    async def _hedged(self, trial: Trial[Leg]) -> tuple[Call, Leg] | None:
-        """Ask, perhaps another one beside it; None where somebody has to be asked again."""
-        after, sink = trial.leg.hedge_after, self._message.sink
-        if after is None or self._trials.left <= 1:
-            return await self._try(trial, sink)
-        race = Race[tuple[Call, Leg] | None](self._clock, sink)
+    async def _race(self, trial: Trial[Leg], after: float) -> Call | None:
+        """Ask, and another one beside it when it is slow to begin; None where somebody has to be asked again."""
+        race = Race[Call | None](self._clock, self._message.sink)
         return await race.run(partial(self._try, trial), after=after, second=partial(self._beside, trial))
 
-    def _beside(self, trial: Trial[Leg]) -> Ask[tuple[Call, Leg] | None] | None:
+    def _beside(self, trial: Trial[Leg]) -> Ask[Call | None] | None:
         other = self._trials.beside(trial)
         return None if other is None else partial(self._try, other)
 
-    async def _try(self, trial: Trial[Leg], sink: ProgressSink | None) -> tuple[Call, Leg] | None:
+    async def _try(self, trial: Trial[Leg], sink: ProgressSink | None) -> Call | None:
         """Ask this one; None where somebody has to be asked again."""
         try:
-            call = await self._ask(trial, sink)
+            return await self._ask(trial, sink)
         except (ProviderError, Overloaded) as failed:
             self._error = failed
             if not (self._goes_on(trial, failed) if self._continues is None else self._continues):
                 raise
             return None
-        return None if call is None else (call, trial.leg)
 
     async def _ask(self, trial: Trial[Leg], sink: ProgressSink | None) -> Call | None:
         """Wait for a place and make the call; None where the target has turned out not to be worth asking meanwhile."""
-        request = trial.leg.request(self._message.request)
-        lane = trial.leg.upstream.lane
-        sent = await self._enter(trial)
+        sent = self._enter_at_once(trial) or await self._enter(trial)
         if sent is None:
             return None
         try:
-            bill = await self._commons.till.open(self._message.account, trial.leg, request)
+            message = self._addressed(trial.leg, sink)
+            till = self._commons.till
+            if message.account is None:
+                bill = till.unpaid(trial.leg)
+            else:
+                bill = await till.open(message.account, trial.leg, message.request)
             ticket = trial.health.breaker.enter()
             if ticket is None:
                 await bill.settle(None)
                 return None
-            message = self._message
-            if request is not message.request or sink is not message.sink:
-                message = msgspec.structs.replace(message, request=request, sink=sink)
-            return await self._call(trial, ticket, message, sent, bill)
+            call = Call(
+                trial,
+                message,
+                number=self._trials.called(trial),
+                commons=self._commons,
+                validator=self._validator,
+                bill=bill,
+                sent=sent,
+            )
+            self._calls.append(call)
+            good = None
+            try:
+                await call.run(self._deadline, self._restarts)
+                good = True
+            except ProviderError as error:
+                good = self._judged(trial, sent, error)
+                raise
+            finally:
+                trial.health.breaker.leave(ticket, good=good)
+            return call
         finally:
-            lane.leave()
+            trial.leg.upstream.lane.leave()
             trial.health.window.over(sent)
+
+    def _addressed(self, leg: Leg, sink: ProgressSink | None) -> Complete:
+        """Return what this target is asked."""
+        message = self._message
+        request = leg.request(message.request)
+        if request is message.request and sink is message.sink:
+            return message
+        return msgspec.structs.replace(message, request=request, sink=sink)
+
+    def _enter_at_once(self, trial: Trial[Leg]) -> Ticket | None:
+        """Take a place where one is free and nothing is known of a limit."""
+        lane, window = trial.leg.upstream.lane, trial.health.window
+        if lane.free and window.unlimited:
+            lane.take()
+            return window.count()
+        return None
 
     async def _enter(self, trial: Trial[Leg]) -> Ticket | None:
         """Wait for room in the target's rate limit, and then for a place; None where it has refused meanwhile."""
         lane, window, tenant = trial.leg.upstream.lane, trial.health.window, self._message.tenant
-        if lane.free and window.unlimited:
-            await lane.enter(tenant)
-            return await window.enter(tenant, self._size, self._deadline)
         with Watch(self._clock, self._deadline):
             try:
                 sent = await window.enter(tenant, self._size, self._deadline)
@@ -201,28 +212,6 @@ class Course:
             lane.leave()
             return None
         return sent
-
-    async def _call(self, trial: Trial[Leg], ticket: int, message: Complete, sent: Ticket, bill: Bill) -> Call:
-        good = None
-        call = Call(
-            trial.leg,
-            message,
-            number=self._trials.called(trial),
-            commons=self._commons,
-            validator=self._validator,
-            bill=bill,
-            heard=partial(trial.health.window.heard, sent),
-        )
-        self._calls.append(call)
-        try:
-            await call.run(self._deadline, partial(self._restarts, trial))
-            good = True
-        except ProviderError as error:
-            good = self._judged(trial, sent, error)
-            raise
-        finally:
-            trial.health.breaker.leave(ticket, good=good)
-        return call
 
     def _judged(self, trial: Trial[Leg], sent: Ticket, error: ProviderError) -> bool | None:
         """Say what a failure tells of the target. A whole answer is a good call, also where it does not match."""

@@ -1,8 +1,8 @@
 """The actor that answers: it finds the provider, admits, attempts, validates and counts."""
 
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar, Final
+from collections.abc import Callable, Collection, Mapping
+from typing import ClassVar, Final
 
 import msgspec
 
@@ -12,7 +12,7 @@ from actors.llm_gateway.commons import Commons
 from actors.llm_gateway.drain import Drain
 from actors.llm_gateway.fallback import Course
 from actors.llm_gateway.provider import MAX_ANSWER_CHARS, TOTAL_TIMEOUT, Provider
-from actors.llm_gateway.routing import Leg, RoutingTable
+from actors.llm_gateway.routing import RoutingTable
 from actors.llm_gateway.schema import Schemas
 from actors.llm_gateway.till import Till
 from actors.llm_gateway.upstream import Upstream
@@ -32,9 +32,6 @@ from protocol.gateway import (
 )
 from protocol.ledger import Ledger
 from protocol.routes import ProviderSpec, Routes, SetRoutes
-
-if TYPE_CHECKING:
-    from actors.llm_gateway.schema import Validator
 
 MARGIN: Final = 0.02  # seconds by which our deadline precedes the asker's, so that it hears a typed error
 
@@ -112,6 +109,7 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
         self._commons = Commons(
             clock=self.system.clock,
             tracer=self.system.tracer,
+            tracing=self.system.tracing,
             retry=self._retry,
             max_chars=self._limits.max_chars,
             till=Till(self._prices, self._ledger),
@@ -206,37 +204,12 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
         for leg in legs:
             leg.upstream.hold()
         try:
-            return await self._answer(message, legs, deadline, validator)
+            return await Course(message, legs, deadline=deadline, commons=self._commons, validator=validator).run()
         finally:
             for leg in legs:
                 leg.upstream.release()
                 if self._retired:
                     await self._let_go(leg.upstream)
-
-    async def _answer(
-        self, message: Complete, legs: Sequence[Leg], deadline: float, validator: "Validator | None"
-    ) -> Completion:
-        course = Course(
-            message,
-            legs,
-            deadline=deadline,
-            commons=self._commons,
-            validator=validator,
-        )
-        call, leg = await course.run()
-        return Completion(
-            text=call.assembly.text,
-            tool_calls=call.assembly.tool_calls,
-            reasoning=call.assembly.reasoning,
-            logprobs=call.assembly.logprobs,
-            stop_sequence=call.stop_sequence,
-            result=call.result,
-            finish_reason=call.finish_reason,
-            usage=course.usage,
-            cost=course.cost,
-            provider=leg.upstream.provider.name,
-            model=leg.model,
-        )
 
 
 def _status(upstream: Upstream, now: float) -> ProviderStatus:

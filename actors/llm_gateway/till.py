@@ -26,17 +26,19 @@ class Till:
         self._prices = prices
         self._ledger = ledger
 
-    async def open(self, account: Account | None, leg: Leg, request: ChatRequest) -> "Bill":
+    def unpaid(self, leg: Leg) -> "Bill":
+        """Return the bill for a call that nobody pays for."""
+        return Bill(self._prices, self._ledger, leg, None)
+
+    async def open(self, account: Account, leg: Leg, request: ChatRequest) -> "Bill":
         """Return the bill for a call, with room held for the worst that it may come to.
 
         Raises:
             BudgetExceeded: the account has no room for it.
             Overloaded: the ledger can keep no further account.
         """
-        reservation = None
-        if account is not None:
-            worst = await self._worst(account, leg, request) if account.budgets else NOTHING
-            reservation = await self._ledger.reserve(account, worst)
+        worst = await self._worst(account, leg, request) if account.budgets else NOTHING
+        reservation = await self._ledger.reserve(account, worst)
         return Bill(self._prices, self._ledger, leg, reservation)
 
     async def _worst(self, account: Account, leg: Leg, request: ChatRequest) -> Spend:
@@ -73,12 +75,11 @@ class Bill:
             usage: None for nothing.
             answered: what the answer calls its model; empty where it does not say.
         """
-        actual, cost = NOTHING, None
+        usd = None
         if usage is not None:
-            price_id = self._leg.upstream.provider.price_id
-            usd = await self._prices.cost(price_id, self._leg.model, usage, answered=answered)
-            actual = Spend(usage.input_tokens + usage.output_tokens, usd)
-            cost = None if usd is None else Cost(usd=usd)
+            leg = self._leg
+            usd = await self._prices.cost(leg.upstream.provider.price_id, leg.model, usage, answered=answered)
         if self._reservation is not None:
+            actual = NOTHING if usage is None else Spend(usage.input_tokens + usage.output_tokens, usd)
             await self._ledger.settle(self._reservation, actual)
-        return cost
+        return None if usd is None else Cost(usd=usd)

@@ -1,10 +1,12 @@
 """What a call has used: as its provider counted, or as well as we can tell."""
 
+from collections.abc import Sequence
+from decimal import Decimal
 from typing import Final
 
 import msgspec
 
-from protocol.llm import ChatRequest, Usage
+from protocol.llm import Attempt, ChatRequest, Usage
 from protocol.tokens import CHARS_PER_TOKEN, estimate_tokens
 from protocol.upstream import AnswerReader
 
@@ -34,3 +36,18 @@ def used(reader: AnswerReader | None, request: ChatRequest, chars: int, *, begun
         output_tokens=max(counted.output_tokens, -(-chars // CHARS_PER_TOKEN)),
     )
     return estimate, True
+
+
+def total(attempts: Sequence[Attempt | None]) -> tuple[Usage, Decimal | None]:
+    """Return the tokens of all these attempts together, and their price in US dollars: None where one is unknown.
+
+    Args:
+        attempts: as far as they are known; None for one that is not over.
+    """
+    counted = [attempt for attempt in attempts if attempt is not None and attempt.usage is not None]
+    if len(counted) == 1:
+        only = counted[0]
+        return only.usage or NOTHING, None if only.cost is None else only.cost.usd
+    usage = sum((attempt.usage for attempt in counted if attempt.usage is not None), NOTHING)
+    known = [attempt.cost.usd for attempt in counted if attempt.cost is not None]
+    return usage, sum(known, Decimal(0)) if len(known) == len(counted) else None

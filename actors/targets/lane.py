@@ -40,6 +40,10 @@ class Lane:
         """Whether entering would not wait."""
         return self.in_flight < self._concurrency and not self._line.queued
 
+    def take(self) -> None:
+        """Take a free place, as ``enter`` does."""
+        self.in_flight += 1
+
     async def enter(self, tenant: str = "") -> None:
         """Wait for a place; whoever got one has to ``leave``.
 
@@ -47,7 +51,7 @@ class Lane:
             Overloaded: ``provider_overloaded``: the queue is full, or the place in it went to another tenant.
         """
         if self.free:
-            self.in_flight += 1
+            self.take()
         else:
             await self._line.wait(tenant, self._back)
 

@@ -6,8 +6,6 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-import msgspec
-
 from protocol.llm import Usage
 
 KEPT: Final = 1024  # models whose rates are kept
@@ -16,27 +14,41 @@ MILLION: Final = Decimal(1_000_000)
 _log = logging.getLogger("tidegate.gateway")
 
 
-class Rates(msgspec.Struct, frozen=True):
-    """US dollars a token, by class."""
+class Rates:
+    """US dollars a token, by class.
 
-    input: Decimal
-    cached_input: Decimal
-    cache_write: Decimal
-    output: Decimal
+    Costs are summed up as whole numbers of a unit of which each rate is a multiple: decimals would take several times
+    as long, and come to the same.
+
+    Args:
+        input: of the input that is in no cache.
+        cached_input: of input from the provider's cache.
+        cache_write: of input into it.
+        output: of the output.
+    """
+
+    __slots__ = ("_cache_write", "_cached_input", "_input", "_output", "_unit")
+
+    def __init__(self, *, input: Decimal, cached_input: Decimal, cache_write: Decimal, output: Decimal) -> None:  # noqa: A002 - as the class of tokens is called
+        rates = (input, cached_input, cache_write, output)
+        places = min(0, *(int(rate.as_tuple().exponent) for rate in rates))
+        self._unit = Decimal(1).scaleb(places)
+        self._input, self._cached_input, self._cache_write, self._output = (int(rate / self._unit) for rate in rates)
 
     def cost(self, usage: Usage) -> Decimal:
         """Return the price of ``usage`` in US dollars."""
         fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_input_tokens
-        return (
-            fresh * self.input
-            + usage.cached_input_tokens * self.cached_input
-            + usage.cache_write_input_tokens * self.cache_write
-            + usage.output_tokens * self.output
+        return self._unit * (
+            fresh * self._input
+            + usage.cached_input_tokens * self._cached_input
+            + usage.cache_write_input_tokens * self._cache_write
+            + usage.output_tokens * self._output
         )
 
     def most(self, input_tokens: int, output_tokens: int) -> Decimal:
         """Return the most that so many tokens may cost in US dollars, of whatever class they are."""
-        return input_tokens * max(self.input, self.cached_input, self.cache_write) + output_tokens * self.output
+        dearest = max(self._input, self._cached_input, self._cache_write)
+        return self._unit * (input_tokens * dearest + output_tokens * self._output)
 
 
 class Prices:
@@ -70,7 +82,7 @@ class Prices:
             usage: what was used.
             answered: what the answer calls its model, for a name of the operator's own that has no price.
         """
-        rates = await self.rates(price_id, model)
+        rates = self._rates.get((price_id, model)) or await self.rates(price_id, model)
         if rates is None and answered and answered != model:
             rates = await self.rates(price_id, answered)
         if rates is not None:

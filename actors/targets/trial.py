@@ -26,7 +26,8 @@ class Size:
     __slots__ = ("_request", "_tokens")
 
     def __init__(self, request: ChatRequest) -> None:
-        self.replace(request)
+        self._request = request
+        self._tokens = 0
 
     def replace(self, request: ChatRequest) -> None:
         """From now on this is sent."""
@@ -110,21 +111,23 @@ class Trials(Generic[L]):
 
     def next(self) -> Trial[L] | None:
         """Return whose turn it is; None where nobody is left."""
-        now = self._clock.time()
         while worth := [trial for trial in self._trials if trial.open]:
-            trial = min(worth, key=lambda trial: trial.rank(now))
+            trial = worth[0] if len(worth) == 1 else self._first(worth)
             if not trial.calls or trial.station.retries.take():
                 return trial
             self._trials.remove(trial)
         return None
 
+    def _first(self, trials: Sequence[Trial[L]]) -> Trial[L]:
+        now = self._clock.time()
+        return min(trials, key=lambda trial: trial.rank(now))
+
     def beside(self, trial: Trial[L]) -> Trial[L] | None:
         """Return who is asked beside ``trial``; None where nobody could begin at once, or is worth a repeated call."""
-        now = self._clock.time()
         others = [other for other in self._trials if other is not trial] or [trial]
-        other = min(others, key=lambda other: other.rank(now))
+        other = self._first(others)
         repeated = other.calls > 0 or other is trial
-        if not other.ready(now) or (repeated and not other.station.retries.take()):
+        if not other.ready(self._clock.time()) or (repeated and not other.station.retries.take()):
             return None
         return other
 

@@ -95,6 +95,10 @@ class RateWindow:
         """Return the seconds until there is room for one more call of this size; 0 for now."""
         return 0.0 if self.unlimited else max(self._wait(tokens), self._probing)
 
+    def count(self) -> Ticket:
+        """Count a call as sent while nothing is known of any limit, as ``enter`` does then."""
+        return self._send(0)
+
     async def enter(self, tenant: str, tokens: Callable[[], int], deadline: float) -> Ticket:
         """Wait until there is room for a call, and count it as sent.
 
