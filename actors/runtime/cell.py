@@ -49,11 +49,17 @@ class Cell(Dispatcher):
         successor: the actor that begins when this one has ended.
     """
 
+    ended = False
+    restarts = 0
+    successor: "Cell | None" = None
+    _draining = False
+    _budget: Restarts | None = None
+    _pause: Handle | None = None
+    _end_awaited: Future[None] | None = None
+
     def __init__(self, core: Core, home: Home, after: "Cell | None" = None) -> None:
         actor = home.make()
         super().__init__(core, home, actor, home.rested)
-        self.ended = False
-        self.restarts = 0
         self.watchers: dict[Cell, Envelope] = {}
         self.watching: set[Cell] = set()
         self._home = home
@@ -61,11 +67,6 @@ class Cell(Dispatcher):
         self._behaviour = type(actor)
         self._fresh: Behaviour[Any] | None = actor
         self._order_limit = actor.orders
-        self._budget: Restarts | None = None
-        self._draining = False
-        self.successor: Cell | None = None
-        self._pause: Handle | None = None
-        self._end_awaited: Future[None] | None = None
         home.settle(actor, self)
         if after is None or after.ended:
             core.crew.call(self)
@@ -224,20 +225,25 @@ class Cell(Dispatcher):
             self.orders.discard(order)
             order.abort(error)
 
-    def _finish(self, error: Exception | None) -> None:
-        self.mailbox.close()
-        self.mailbox.reader = None
-        while (envelope := self.mailbox.take()) is not None:
-            if not envelope.own:
-                self.core.stopped(self.name, envelope)
-        if self.orders:
-            self._abort(ActorStopped(f"{self.name} has stopped"))
-        self.ended = True
+    def _unwatch(self) -> None:
         for watcher, news in self.watchers.items():
             watcher.watching.discard(self)
             watcher.mailbox.admit(news)
         for watched in self.watching:
             watched.watchers.pop(self, None)
+
+    def _finish(self, error: Exception | None) -> None:
+        mailbox = self.mailbox
+        mailbox.close()
+        mailbox.reader = None
+        while (envelope := mailbox.take()) is not None:
+            if not envelope.own:
+                self.core.stopped(self.name, envelope)
+        if self.orders:
+            self._abort(ActorStopped(f"{self.name} has stopped"))
+        self.ended = True
+        if self.watchers or self.watching:
+            self._unwatch()
         if self._end_awaited is not None:
             self._end_awaited.set_result(None)
         if self.successor is not None:

@@ -37,15 +37,19 @@ class Crew:
 
     Args:
         loop: the loop that runs them.
+
+    Attributes:
+        stints: how many times a task has begun to give turns, or gone on with it: it moves as long as the actors do.
     """
 
-    __slots__ = ("_closing", "_loop", "_on_duty", "_ready", "_resting", "_starting", "_tasks")
+    __slots__ = ("_closing", "_loop", "_on_duty", "_ready", "_resting", "_starting", "_tasks", "stints")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._tasks = Tasks(loop)
         self._ready: deque[Player] = deque()
         self._resting: list[Future[bool]] = []
+        self.stints = 0
         self._on_duty = False
         self._starting: Task[None] | None = None
         self._closing = False
@@ -93,32 +97,35 @@ class Crew:
 
         One that has been cancelled can't: what is left of that is not for the next actor.
         """
-        ready, given, on_duty = self._ready, 0, True
+        ready, on_duty = self._ready, True
         try:
             while ready:
-                given += 1
-                if given == TURNS:
-                    given = 0
+                self.stints += 1
+                for _ in range(TURNS):
+                    if not ready:
+                        return True
+                    player = ready.popleft()
+                    player.task = task
+                    turn = player.turn()
+                    try:
+                        awaited = player.context.run(turn.send, None)
+                    except StopIteration:
+                        player.task = None
+                        if task.cancelling():
+                            return False
+                        continue
+                    on_duty = False
+                    self._relieve()
+                    try:
+                        await _Remainder(player.context, turn, awaited)
+                    finally:
+                        player.task = None
+                    if self._on_duty or task.cancelling():
+                        return not task.cancelling()
+                    on_duty = self._on_duty = True
+                    break
+                else:
                     await asyncio.sleep(0)
-                player = ready.popleft()
-                player.task = task
-                turn = player.turn()
-                try:
-                    awaited = player.context.run(turn.send, None)
-                except StopIteration:
-                    player.task = None
-                    if task.cancelling():
-                        return False
-                    continue
-                on_duty = False
-                self._relieve()
-                try:
-                    await _Remainder(player.context, turn, awaited)
-                finally:
-                    player.task = None
-                if self._on_duty or task.cancelling():
-                    return not task.cancelling()
-                on_duty = self._on_duty = True
         finally:
             if on_duty:
                 self._relieve()

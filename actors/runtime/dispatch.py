@@ -54,8 +54,11 @@ class Dispatcher(ABC):
         task: in which task it has its turn; ``None`` between two of them.
         orders: what it has outstanding.
         halted: whether it is to end after the message at hand.
-        turns: how many turns it has had.
     """
+
+    task: Task[Any] | None = None
+    halted = False
+    _serving: Behaviour[Any] | None = None
 
     def __init__(
         self, core: Core, identity: Identity, actor: Behaviour[Any], rested: Callable[[Any], object] | None
@@ -68,24 +71,20 @@ class Dispatcher(ABC):
         self.scope = Scope(core, identity.address, None)
         self.context = Context()
         self.context.run(SCOPE.set, self.scope)
-        self.task: Task[Any] | None = None
         self.orders: set[Order] = set()
-        self.halted = False
         self.rested = rested
-        self.turns = 0
-        self._serving: Behaviour[Any] | None = None
 
     async def turn(self) -> None:  # noqa: C901, PLR0912, PLR0915 - see below
         """Handle what waits: until nothing does, or a handler fails, or the actor is told to end.
 
         All of the common way of a message is in this one loop, since each call would cost it a twentieth.
         """
-        self.turns += 1
         actor = self._serving
         if actor is None and (actor := await self._begin()) is None:
             return
-        core, scope, mailbox, handlers = self.core, self.scope, self.mailbox, actor._handlers  # noqa: SLF001 - its type
-        commands, queue, senders, budget = mailbox.commands, mailbox.queue, mailbox.senders, BUDGET
+        core, scope, mailbox = self.core, self.scope, self.mailbox
+        queue, commands = mailbox.queue, mailbox.commands
+        budget = BUDGET
         while True:
             if commands:
                 if await self._obeyed(commands.pop(0)):
@@ -95,16 +94,15 @@ class Dispatcher(ABC):
                 break
             if not budget:
                 budget = BUDGET
-                self.turns += 1
                 await asyncio.sleep(0)
                 continue
             budget -= 1
             envelope = queue.popleft()
-            if senders:
+            if mailbox.senders:
                 mailbox.make_room()
             message, reply = envelope.message, envelope.reply
             try:
-                handler = handlers[type(message)]
+                handler = actor._handlers[type(message)]  # noqa: SLF001 - its type
             except KeyError:
                 if await self._obeyed(envelope):
                     return

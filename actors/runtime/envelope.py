@@ -90,8 +90,10 @@ class Envelope(msgspec.Struct, eq=False):
         An ask binds what is done for it (its deadline, the actors that wait for it) until its answer is given; work
         that goes on after the answer is nobody's waiting time.
         """
-        ask = self if self.reply is not None else self.cause
-        return ask if ask is None or ask.pending or ask.given_up else None
+        ask = self.cause if self.reply is None else self
+        if ask is None or ask.reply is None or not ask.reply.done() or ask.given_up:
+            return ask
+        return None
 
     def waits(self, address: object) -> bool:
         """Whether a handler of the actor at ``address`` is waiting, directly or not, for this ask."""

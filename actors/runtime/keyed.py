@@ -173,11 +173,11 @@ class Keyed(Generic[M]):
     def ended(self, key: str, cell: Cell) -> None:
         """Forget an actor that has ended."""
         del self._every[cell]
-        if self._leaving.get(key) is cell:
-            del self._leaving[key]
         if self._cells.get(key) is cell:
             del self._cells[key]
             self._resting.pop(key, None)
+        elif self._leaving.get(key) is cell:
+            del self._leaving[key]
 
     async def drain(self, *, deadline: float) -> None:
         """Take no new keys, and drain every actor; kill what is not done by ``deadline``, a time of the clock."""

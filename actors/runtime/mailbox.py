@@ -66,21 +66,24 @@ class Mailbox:
         if len(queue) >= self._room:
             return False
         queue.append(envelope)
-        if self.reader is not None:
-            self._wake(self.reader)
+        if (reader := self.reader) is not None:
+            self.reader = None
+            self._crew.call(reader)
         return True
 
     def admit(self, envelope: Envelope) -> None:
         """Take what the actor itself has ordered, whether or not there is room."""
         self.queue.append(envelope)
-        if self.reader is not None:
-            self._wake(self.reader)
+        if (reader := self.reader) is not None:
+            self.reader = None
+            self._crew.call(reader)
 
     def command(self, envelope: Envelope) -> None:
         """Put a command of the runtime on its lane."""
         self.commands.append(envelope)
-        if self.reader is not None:
-            self._wake(self.reader)
+        if (reader := self.reader) is not None:
+            self.reader = None
+            self._crew.call(reader)
 
     def take(self) -> Envelope | None:
         """Return the next envelope, or ``None`` when there is none."""
@@ -117,10 +120,6 @@ class Mailbox:
             raise
         if envelope.reply is not None and envelope.reply.done():
             self._pass_on(room)
-
-    def _wake(self, reader: Player) -> None:
-        self.reader = None
-        self._crew.call(reader)
 
     def _pass_on(self, room: Future[None]) -> None:
         """Wait no longer; if the place was this one's, let the next one have it."""

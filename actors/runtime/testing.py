@@ -138,9 +138,8 @@ class TestSystem(System):
         return Probe(self, kinds, name)
 
     def _activity(self) -> object:
-        handled = sum(cell.turns for cell in self._cells)
         depth = sum(cell.mailbox.qsize() for cell in self._cells)
-        return handled, depth, len(self._cells), len(self._core.tasks)
+        return self._core.crew.stints, depth, len(self._cells), len(self._core.tasks)
 
 
 class Probe(Generic[M]):

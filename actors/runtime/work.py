@@ -207,9 +207,10 @@ class Inquiry(Errand[M]):
         self._done = True
         core = self._cell.core
         core.deadlines.discard(self.question)
-        for callback, context in self._callbacks:
-            core.loop.call_soon(callback, self, context=context)
-        self._callbacks.clear()
+        if self._callbacks:
+            for callback, context in self._callbacks:
+                core.loop.call_soon(callback, self, context=context)
+            self._callbacks.clear()
 
 
 class Deferral(Deferred[R]):
