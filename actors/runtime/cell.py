@@ -49,17 +49,12 @@ class Cell(Dispatcher):
         successor: the actor that begins when this one has ended.
     """
 
-    ended = False
-    restarts = 0
-    successor: "Cell | None" = None
-    _draining = False
-    _budget: Restarts | None = None
-    _pause: Handle | None = None
-    _end_awaited: Future[None] | None = None
-
     def __init__(self, core: Core, home: Home, after: "Cell | None" = None) -> None:
         actor = home.make()
         super().__init__(core, home, actor, home.rested)
+        self.ended = False
+        self.restarts = 0
+        self.successor: Cell | None = None
         self.watchers: dict[Cell, Envelope] = {}
         self.watching: set[Cell] = set()
         self._home = home
@@ -67,6 +62,10 @@ class Cell(Dispatcher):
         self._behaviour = type(actor)
         self._fresh: Behaviour[Any] | None = actor
         self._order_limit = actor.orders
+        self._draining = False
+        self._budget: Restarts | None = None
+        self._pause: Handle | None = None
+        self._end_awaited: Future[None] | None = None
         home.settle(actor, self)
         if after is None or after.ended:
             core.crew.call(self)

@@ -56,10 +56,6 @@ class Dispatcher(ABC):
         halted: whether it is to end after the message at hand.
     """
 
-    task: Task[Any] | None = None
-    halted = False
-    _serving: Behaviour[Any] | None = None
-
     def __init__(
         self, core: Core, identity: Identity, actor: Behaviour[Any], rested: Callable[[Any], object] | None
     ) -> None:
@@ -73,6 +69,9 @@ class Dispatcher(ABC):
         self.context.run(SCOPE.set, self.scope)
         self.orders: set[Order] = set()
         self.rested = rested
+        self.task: Task[Any] | None = None
+        self.halted = False
+        self._serving: Behaviour[Any] | None = None
 
     async def turn(self) -> None:  # noqa: C901, PLR0912, PLR0915 - see below
         """Handle what waits: until nothing does, or a handler fails, or the actor is told to end.

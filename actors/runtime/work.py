@@ -89,19 +89,18 @@ class Errand(ABC, Generic[M]):
         """Let the actor have the message that ``make`` makes of ``value``."""
         cell, present = self._cell, self._present
         try:
-            message = make(value)
+            message: Any = make(value)
+            sent = cell.core.clock.time() if message.traced else 0.0
         except Exception as mistake:  # noqa: BLE001 - the actor's own code, so the actor's failure
             cell.crash(mistake)
         else:
-            sent = cell.core.clock.time() if getattr(message, "traced", False) else 0.0
             if present is None:
                 news = Envelope(message, NO_CONTEXT, sent, own=True)
             else:
                 news = Envelope(message, present.context, sent, present.binding(), own=True)
             self._news = news
             cell.mailbox.admit(news)
-        finally:
-            cell.arrived(self)
+        cell.arrived(self)
 
 
 class Pipe(Errand[M]):
@@ -160,7 +159,7 @@ class Inquiry(Errand[M]):
         super().__init__(cell, ok, err)
         self._done = self._cancelled = False
         self._error: BaseException | None = None
-        self._callbacks: list[tuple[Callable[[Any], object], Context]] = []
+        self._callbacks: list[tuple[Callable[[Any], object], Context]] | None = None
 
     def done(self) -> bool:
         """Whether there is a reply, or nobody waits for one any more."""
@@ -189,14 +188,16 @@ class Inquiry(Errand[M]):
         """Call ``callback`` from the loop when there is a reply, or nobody waits for one any more."""
         if self._done:
             self._cell.core.loop.call_soon(callback, self)
+        elif self._callbacks is None:
+            self._callbacks = [(callback, copy_context())]
         else:
             self._callbacks.append((callback, copy_context()))
 
     def remove_done_callback(self, callback: Callable[[Any], object]) -> int:
         """Don't call it after all, and return how often it would have been."""
-        before = len(self._callbacks)
-        self._callbacks = [one for one in self._callbacks if one[0] != callback]
-        return before - len(self._callbacks)
+        callbacks = self._callbacks or []
+        self._callbacks = [one for one in callbacks if one[0] != callback]
+        return len(callbacks) - len(self._callbacks)
 
     def _stop(self) -> None:
         if not self._done:
@@ -210,7 +211,7 @@ class Inquiry(Errand[M]):
         if self._callbacks:
             for callback, context in self._callbacks:
                 core.loop.call_soon(callback, self, context=context)
-            self._callbacks.clear()
+            self._callbacks = None
 
 
 class Deferral(Deferred[R]):
