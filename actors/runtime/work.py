@@ -149,14 +149,14 @@ class Inquiry(Errand[M]):
         err: makes the message from the exception.
 
     Attributes:
-        question: the ask, once it has been put into the other's mailbox.
+        question: the ask, from when it has been put into the other's mailbox until it is over.
     """
 
     __slots__ = ("_callbacks", "_cancelled", "_done", "_error", "question")
-    question: Envelope
 
     def __init__(self, cell: Cell, ok: Callable[[Any], M], err: Callable[[Exception], M]) -> None:
         super().__init__(cell, ok, err)
+        self.question: Envelope | None = None
         self._done = self._cancelled = False
         self._error: BaseException | None = None
         self._callbacks: list[tuple[Callable[[Any], object], Context]] | None = None
@@ -207,7 +207,9 @@ class Inquiry(Errand[M]):
     def _end(self) -> None:
         self._done = True
         core = self._cell.core
-        core.deadlines.discard(self.question)
+        if self.question is not None:
+            core.deadlines.discard(self.question)
+            self.question = None
         if self._callbacks:
             for callback, context in self._callbacks:
                 core.loop.call_soon(callback, self, context=context)

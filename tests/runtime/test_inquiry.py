@@ -1,4 +1,5 @@
 import asyncio
+import gc
 
 import pytest
 
@@ -159,3 +160,19 @@ async def test_an_oracle_that_stopped_is_a_failure_like_any_other() -> None:
         await system.stop(pair.oracle)
         await pair.pilgrim.tell(Ask("how"))
         assert await pair.heard.get() == "ActorStopped"
+
+
+async def test_what_is_over_leaves_no_garbage() -> None:
+    """Questions that were answered, refused, deferred or given up are freed at once, and not left to the collector."""
+    async with TestSystem() as system:
+        pair = Pair(system)
+        for collected in (False, True):
+            for text in ("how", "why"):
+                await pair.pilgrim.tell(Ask(text))
+                await pair.heard.get()
+            await pair.pilgrim.tell(Ask("when"))
+            await system.settle()
+            await pair.pilgrim.tell(GiveUp())
+            await pair.stopped_thinking.wait()
+            await system.settle()
+            assert gc.collect() == 0 or not collected
