@@ -74,22 +74,25 @@ class Course:
             ProviderError: the last target's failure, or ``provider_unavailable`` where none is worth asking.
         """
         clock, error = self._plan.clock, None
-        while True:
-            trial = self._trials.next()
-            if trial is None:
-                raise error or self._trials.unavailable()
-            delay = trial.due - clock.time()
-            if delay > 0:
-                await pause(clock, delay)
-            try:
-                answer = await self._ask(trial)
-            except (ProviderError, Overloaded) as failed:
-                error = failed
-                if not self._trials.goes_on(trial, failed):
-                    raise
-            else:
-                if answer is not None:
-                    return answer, trial.leg
+        try:
+            while True:
+                trial = self._trials.next()
+                if trial is None:
+                    raise error or self._trials.unavailable()
+                delay = trial.due - clock.time()
+                if delay > 0:
+                    await pause(clock, delay)
+                try:
+                    answer = await self._ask(trial)
+                except (ProviderError, Overloaded) as failed:
+                    error = failed
+                    if not self._trials.goes_on(trial, failed):
+                        raise
+                else:
+                    if answer is not None:
+                        return answer, trial.leg
+        finally:
+            del error  # its traceback holds this frame, and both would stay until the collector comes
 
     async def _ask(self, trial: Trial[Leg]) -> Vectors | None:
         """Wait for a place and make the call; None where the target's breaker has opened meanwhile."""

@@ -99,18 +99,21 @@ class Course:
             ProviderError: the last target's failure, or ``provider_unavailable`` where none is worth asking.
             SchemaMismatch: the answer is whole but does not match, and is not to be repaired, or no more.
         """
-        while True:
-            trial = self._next()
-            if trial is None:
-                raise self._error or self._trials.unavailable()
-            if trial.due and (delay := trial.due - self._clock.time()) > 0:
-                await pause(self._clock, delay)
-            if trial.leg.hedge_after is None or self._trials.left <= 1:
-                call = await self._try(trial, self._message.sink)
-            else:
-                call = await self._race(trial, trial.leg.hedge_after)
-            if call is not None:
-                return call.completion(*total([one.attempt for one in self._calls]))
+        try:
+            while True:
+                trial = self._next()
+                if trial is None:
+                    raise self._error or self._trials.unavailable()
+                if trial.due and (delay := trial.due - self._clock.time()) > 0:
+                    await pause(self._clock, delay)
+                if trial.leg.hedge_after is None or self._trials.left <= 1:
+                    call = await self._try(trial, self._message.sink)
+                else:
+                    call = await self._race(trial, trial.leg.hedge_after)
+                if call is not None:
+                    return call.completion(*total([one.attempt for one in self._calls]))
+        finally:
+            self._error = None  # its traceback holds this, and both would stay until the collector comes
 
     def _next(self) -> Trial[Leg] | None:
         """Return whom to ask next; None where nobody is left."""

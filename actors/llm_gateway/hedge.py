@@ -59,7 +59,11 @@ class Race(Generic[T]):
         decisive = self._winner or self._last
         if decisive is None:
             raise asyncio.CancelledError
-        return decisive.result()
+        try:
+            return decisive.result()
+        finally:
+            for runner in self._runners:
+                runner.forget()
 
     def claims(self, runner: "_Runner[T]") -> bool:
         """Say whether the answer is this call's: it is of the first one that asks."""
@@ -120,6 +124,10 @@ class _Runner(Generic[T]):
         if self._error is not None:
             raise self._error
         return self._ended[0]
+
+    def forget(self) -> None:
+        """Let go of a failure, whose traceback holds this."""
+        self._error = None
 
     async def tell(self, progress: Progress) -> None:
         """Take what the call tells: content and a good end are for the one whose the answer is."""

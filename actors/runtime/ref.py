@@ -114,6 +114,7 @@ class Ref(Generic[M_contra]):
             raise
         finally:
             core.deadlines.discard(envelope)
+            del envelope, reply  # an error that came as the reply holds this frame
         return answer
 
     def _inquire(self, message: object, timeout: float, reply: Reply) -> Envelope | None:

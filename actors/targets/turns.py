@@ -71,6 +71,8 @@ class Line(Generic[T]):
             elif turn.given.exception() is None:
                 back(turn.given.result())
             raise
+        finally:
+            del turn  # what failed holds its error, and that holds this frame
 
     def hand(self, given: T) -> bool:
         """Give this to the next in turn; False where nobody waits."""

@@ -127,13 +127,13 @@ async def test_an_embedder_that_is_not_open_reaches_nobody(upstream: ScriptedUps
 async def test_a_refusal_that_says_when_is_tried_again_then(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """``retry-after`` is kept to; what failed has cost nothing."""
+    """``retry-after`` is kept to, with jitter after it; what failed has cost nothing."""
     upstream.script(refuse(429, retry_after="7"), refuse(500))
     retry = Telling()
     waiting = ask(spawn(retry=retry), "a")
     await system.advance(WINDOW)
-    assert await retry.delays.get() == 7
-    await system.advance(6.9)
+    assert await retry.delays.get() == 7.5
+    await system.advance(7.4)
     assert upstream.calls == 1
     await system.advance(0.1)
     assert await retry.delays.get() == 1

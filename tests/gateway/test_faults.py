@@ -1,19 +1,23 @@
 """Every way in which a provider can fail, through the whole gateway."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+import gc
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn
 
 import pytest
 
 from actors.llm_gateway import RetryPolicy
 from actors.llm_gateway.drain import SECONDS
+from actors.llm_gateway.gateway import LLMGateway
+from actors.llm_gateway.providers.openai import OpenAIProvider
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Cut, End, Fault, Reply, Say, ScriptedUpstream, Send, Stall, Step, Wait, refuse, say
+from actors.wire.client import WireClient
 from protocol.errors import DeadlineExceeded, ProviderError, TidegateError
 from protocol.events import AttemptFailed, Delta
-from protocol.gateway import Complete, Completion, Progress
+from protocol.gateway import Complete, Completion, ListModels, Progress
 from protocol.llm import ChatMessage, ChatRequest
 
 Spawn = Callable[..., Ref[Any]]
@@ -291,3 +295,32 @@ async def test_good_answers_share_a_connection(spawn: Spawn, upstream: ScriptedU
     for _ in range(5):
         assert (await ask(gateway)).text == "Hello world"
     assert upstream.connections == 1
+
+
+class Broken(OpenAIProvider):
+    """A provider that fails without a connection, whose own objects would be in the way."""
+
+    def stream(self, request: ChatRequest, model: str, headers: Mapping[str, str]) -> NoReturn:
+        raise ProviderError(code="provider_unavailable")
+
+
+async def test_a_failure_leaves_nothing_to_the_collector(system: TestSystem) -> None:
+    """An error holds the frames it went through: where one of those held it, all would stay until a collection."""
+    broken = Broken(WireClient(), base_url="http://nowhere")
+    gateway = system.spawn(lambda: LLMGateway({"openai": broken}, default_model="openai/m"), name="llm-gateway")
+    await gateway.ask(ListModels(), timeout=5)
+    gc.collect()
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    try:
+        waiting = start(ask(gateway))
+        await system.advance(3)
+        await asyncio.wait([waiting])
+        assert isinstance(waiting.exception(), ProviderError)
+        del waiting
+        await system.settle()
+        gc.collect()
+        left = {type(one).__name__ for one in gc.garbage}
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+    assert not left & {"Course", "Call", "Envelope", "ProviderError"}

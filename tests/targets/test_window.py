@@ -1,4 +1,5 @@
 import asyncio
+import weakref
 
 import pytest
 
@@ -351,3 +352,17 @@ async def test_what_was_let_in_before_a_refusal_is_stale_until_one_is_let_in(
     assert (window.stale(second), window.stale(probe)) == (True, False)
     window.heard(probe, ())
     assert not window.stale(second)
+
+
+async def test_who_is_refused_leaves_nothing_to_the_collector(window: RateWindow, clock: ManualClock) -> None:
+    """Its error holds the frame in which it waited, which holds the error no more."""
+    refuse(window, await enter(window))
+    _, tasks = await begun(window, "ab")
+    await passing(clock, 1.0)
+    refuse(window, await tasks[0])
+    await asyncio.wait(tasks)
+    error = tasks[1].exception()
+    assert isinstance(error, ProviderError)
+    gone = weakref.ref(error)
+    del error, tasks
+    assert gone() is None
