@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from actors.embeddings.embedder import Limits
+from actors.wire.endpoint import JSON, Endpoint
 from actors.wire.unary import JsonWire
 from protocol.embeddings import Input, Vectors, read_vectors, upstream_body
+from protocol.errors import ConfigurationError
 from protocol.upstream import BASE_URLS
 
 DEFAULT_MODEL: Final = "text-embedding-3-small"
@@ -23,6 +25,9 @@ class OpenAIEmbedder:
         limits: what one call may hold.
         name: its name.
         price_id: under which name prices are looked up; empty for none.
+
+    Raises:
+        ConfigurationError: no request can go to that URL, or the key has a character that no header can have.
     """
 
     def __init__(
@@ -42,8 +47,11 @@ class OpenAIEmbedder:
         self.price_id = price_id
         self._any = not models
         self._wire = wire
-        self._url = f"{base_url.rstrip('/')}/embeddings"
-        self._headers = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        credentials = {"authorization": f"Bearer {api_key}"} if api_key else {}
+        try:
+            self._endpoint = Endpoint(f"{base_url.rstrip('/')}/embeddings", accept=JSON, headers=credentials)
+        except ValueError as error:
+            raise ConfigurationError(f"{name}: {error}") from error
 
     async def open(self) -> None:
         """Open the wire."""
@@ -67,5 +75,5 @@ class OpenAIEmbedder:
     ) -> Vectors:
         """Send one call."""
         body = upstream_body(inputs, model, dimensions, extra)
-        answer = await self._wire.post(self._url, body, {**self._headers, **headers})
+        answer = await self._wire.post(self._endpoint, body, headers)
         return read_vectors(answer, len(inputs))

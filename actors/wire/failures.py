@@ -4,10 +4,7 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-import aiohttp
-
 from actors.wire.limits import allowances
-from protocol.errors import ProviderError
 from protocol.upstream import Refusal, code_of
 
 MAX_RETRY_AFTER: Final = 3600.0  # seconds
@@ -29,15 +26,6 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         if seconds is None and said:
             seconds = _date(said, now)
     return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER)
-
-
-def connecting(error: Exception) -> ProviderError:
-    """Return the error for a failure before the response's headers."""
-    if isinstance(error, TimeoutError):
-        return ProviderError(code="provider_timeout")
-    if isinstance(error, aiohttp.ClientResponseError):
-        return ProviderError(code="provider_bad_response")
-    return ProviderError(code="provider_unavailable")
 
 
 def _number(text: str | None) -> float | None:

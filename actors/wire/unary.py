@@ -1,29 +1,28 @@
 """Calls whose answer comes in one piece: JSON there, JSON back."""
 
-import time
-from collections.abc import Mapping
+import ssl
+from collections.abc import Callable, Mapping
 from typing import Final
 
-import aiohttp
-
-from actors.wire.failures import connecting, refusal
+from actors.wire.dialer import Dialer, trusting_the_system
+from actors.wire.encoding import Body
+from actors.wire.endpoint import JSON, Endpoint
+from actors.wire.exchange import Post, reached
+from actors.wire.pool import Pool
 from protocol.errors import ProviderError
 
 MAX_CONNECTIONS: Final = 64
 MAX_BODY_BYTES: Final = 64 * 1024 * 1024
-DNS_TTL: Final = 300  # seconds
-OK: Final = 200
-JSON: Final = "application/json"
-BASE_HEADERS: Final = {"content-type": JSON, "accept": JSON, "accept-encoding": "identity", "user-agent": "tidegate"}
 
 
 class JsonWire:
-    """A session for unary calls. ``open`` it in the loop in which it is used.
+    """Connections for unary calls. ``open`` it in the loop in which it is used.
 
     Args:
         max_connections: a call beyond them waits for one; 0 leaves the bound to the caller.
         max_bytes: the most bytes of an answer.
         connect_timeout: seconds until a connection stands; how long an answer may take is the caller's business.
+        trust: makes what TLS goes by.
     """
 
     def __init__(
@@ -32,55 +31,47 @@ class JsonWire:
         max_connections: int = MAX_CONNECTIONS,
         max_bytes: int = MAX_BODY_BYTES,
         connect_timeout: float,
+        trust: Callable[[], ssl.SSLContext] = trusting_the_system,
     ) -> None:
         self._max_connections = max_connections
         self._max_bytes = max_bytes
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
-        self._session: aiohttp.ClientSession | None = None
+        self._connect_timeout = connect_timeout
+        self._trust = trust
+        self._pool: Pool | None = None
 
     async def open(self) -> None:
-        """Open the session. Idempotent."""
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._max_connections, ttl_dns_cache=DNS_TTL),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                headers=BASE_HEADERS,
-                timeout=self._timeout,
-            )
+        """Open it. Idempotent."""
+        if self._pool is None:
+            self._pool = Pool(Dialer(self._trust), limit=self._max_connections)
 
     async def close(self) -> None:
-        """Close the session and every connection of it. Idempotent."""
-        session, self._session = self._session, None
-        if session is not None:
-            await session.close()
+        """Close every connection. Idempotent."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await pool.close()
 
-    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    async def post(self, endpoint: Endpoint | str, body: bytes, headers: Mapping[str, str]) -> bytes:
         """Post ``body`` and return the whole answer; being cancelled closes the connection. No redirect is followed.
 
         Raises:
             ProviderError: it did not come whole, is no JSON by its type, is too large, or is a refusal.
         """
-        if self._session is None:
+        pool = self._pool
+        if pool is None:
             raise ProviderError(code="provider_unavailable")
+        connection, answer = await Post(reached(endpoint, JSON), headers, body, self._connect_timeout).send(pool, JSON)
         try:
-            response = await self._session.post(url, data=body, headers=headers, allow_redirects=False)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise connecting(error) from error
-        try:
-            return await self._read(response)
-        except (aiohttp.ClientError, OSError) as error:
-            raise ProviderError(code="provider_stream_broken") from error
-        finally:
-            response.close()  # one that has been read to its end is back in the pool already
+            whole = await self._whole(answer)
+        except BaseException:
+            pool.discard(connection)
+            raise
+        pool.release(connection)
+        return whole
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        if response.status != OK:
-            raise refusal(response.status, response.headers, time.time())
-        if response.content_type != JSON:
-            raise ProviderError(code="provider_bad_response")
+    async def _whole(self, answer: Body) -> bytes:
         chunks: list[bytes] = []
         left = self._max_bytes
-        while chunk := await response.content.readany():
+        while chunk := await answer.read():
             left -= len(chunk)
             if left < 0:
                 raise ProviderError(code="response_too_large")

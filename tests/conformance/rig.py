@@ -69,7 +69,7 @@ class Rig:
     container: Container
     client: ClientSession
     runs: RunTable
-    wire: "CountedWire"
+    wire: WireClient
 
     async def footprint(self) -> Footprint:
         """What there is now."""
@@ -138,22 +138,13 @@ class Rig:
                 run.log.unlisten(changed.set)
 
 
-class CountedWire(WireClient):
-    """A wire that says how many of its connections are in use."""
-
-    @property
-    def busy(self) -> int:
-        connector = None if self._session is None else self._session.connector
-        return 0 if connector is None else len(connector._acquired)
-
-
 @asynccontextmanager
 async def open_rig(
     adapters: Sequence[Adapter], *, deadlines: Deadlines, total: float, **overrides: object
 ) -> AsyncIterator[Rig]:
     """Serve these adapters, with a retry that does not wait; each override is a setting."""
     routers: list[RequestRouter] = []
-    wire = CountedWire(max_connections=0)
+    wire = WireClient(max_connections=0)
 
     def keep(**options: Any) -> RequestRouter:  # noqa: ANN401 - the router's own
         routers.append(RequestRouter(**options))

@@ -33,10 +33,10 @@ async def test_a_body_that_goes_on_after_its_end_is_let_go(upstream: ScriptedUps
     await wire.open()
     upstream.script(Reply(steps=(Say("Hi"), End(), Send(b": more\n"), Stall())))
     assert len(await read(wire, upstream)) == 1
-    assert len(wire._lingering) == 1
+    assert wire.busy == 1
     await wire.close()
     await upstream.abandoned()
-    assert not wire._lingering
+    assert wire.busy == 0
 
 
 async def test_a_client_that_is_not_open_reaches_nobody(upstream: ScriptedUpstream) -> None:

@@ -1,7 +1,6 @@
-import aiohttp
 import pytest
 
-from actors.wire.failures import MAX_RETRY_AFTER, connecting, refusal, retry_after
+from actors.wire.failures import MAX_RETRY_AFTER, refusal, retry_after
 
 
 @pytest.mark.parametrize(
@@ -45,10 +44,3 @@ def test_each_status_has_a_code(status: int, code: str) -> None:
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     """Milliseconds, seconds and dates are read, and nonsense is not."""
     assert retry_after(headers, 10.0) == seconds
-
-
-def test_what_fails_before_the_headers() -> None:
-    """No connection, one that was too slow, and one that speaks no HTTP are told apart."""
-    assert connecting(aiohttp.ServerDisconnectedError()).code == "provider_unavailable"
-    assert connecting(aiohttp.ConnectionTimeoutError()).code == "provider_timeout"
-    assert connecting(OSError()).code == "provider_unavailable"

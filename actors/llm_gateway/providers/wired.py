@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 
-from yarl import URL
-
 from actors.llm_gateway.provider import Deadlines
 from actors.wire.client import WireClient, WireStream
+from actors.wire.endpoint import Endpoint
+from actors.wire.sse import EventSplitter
+from protocol.errors import ConfigurationError
 from protocol.gateway import ProviderState
 from protocol.upstream import AnswerReader
 
@@ -65,6 +66,9 @@ class WiredProvider(OnWire):
         url: where requests are posted to.
         credentials: the headers that every request carries.
         models: as for ``OnWire``; so are ``default_model``, ``deadlines``, ``name`` and ``price_id``.
+
+    Raises:
+        ConfigurationError: no request can go to that URL, or a credential has a character that no header can have.
     """
 
     def __init__(
@@ -82,9 +86,10 @@ class WiredProvider(OnWire):
         super().__init__(
             wire, models=models, default_model=default_model, deadlines=deadlines, name=name, price_id=price_id
         )
-        self._url = URL(url)
-        self._credentials = credentials
+        try:
+            self._endpoint = Endpoint(url, accept=EventSplitter.content_type, headers=credentials)
+        except ValueError as error:
+            raise ConfigurationError(f"{name}: {error}") from error
 
     def _send(self, body: bytes, headers: Mapping[str, str], answer: AnswerReader) -> WireStream:
-        headers = {**self._credentials, **headers}
-        return self._wire.stream(self._url, body, headers, answer, connect_timeout=self.deadlines.connect)
+        return self._wire.stream(self._endpoint, body, headers, answer, connect_timeout=self.deadlines.connect)

@@ -1,0 +1,102 @@
+"""Where requests are posted to: a URL that is read once, and the head that all of them begin with."""
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+from yarl import URL
+
+JSON: Final = "application/json"
+PORTS: Final = {"http": 80, "https": 443}
+NONE: Final[Mapping[str, str]] = MappingProxyType({})
+FRAMING: Final = frozenset(
+    {"connection", "content-length", "keep-alive", "transfer-encoding"}
+)  # ours on our connections
+_TARGET: Final = re.compile(r"/[!-~]*")
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Whom a connection leads to.
+
+    Attributes:
+        host: a name or an address, the latter without brackets.
+        port: a number from 1 on.
+        tls: whether the connection is encrypted.
+    """
+
+    host: str
+    port: int
+    tls: bool
+
+
+class Endpoint:
+    """A URL, and the headers that every request to it carries.
+
+    Args:
+        url: ``http`` or ``https``, without a user's name.
+        accept: the type that an answer should have.
+        headers: these too; they take the place of our own of the same name.
+
+    Raises:
+        ValueError: no request can go there, or a header can't be written; its message quotes no header's value.
+
+    Attributes:
+        origin: whom to connect to.
+    """
+
+    __slots__ = ("_fields", "_line", "_start", "origin")
+
+    def __init__(self, url: str | URL, *, accept: str, headers: Mapping[str, str] = NONE) -> None:
+        url = URL(url)
+        if url.scheme not in PORTS or not url.raw_host or not url.port:
+            raise ValueError("a provider's URL has to begin with http:// or https:// and a host")
+        if url.user is not None or url.password is not None:
+            raise ValueError("a provider's URL may not have a user's name or password")
+        target = url.raw_path_qs or "/"
+        if not _TARGET.fullmatch(target):
+            raise ValueError("a provider's URL has a character that no request can have")
+        self.origin = Origin(url.raw_host, url.port, url.scheme == "https")
+        self._line = f"POST {target} HTTP/1.1\r\n".encode("ascii")
+        self._fields = {
+            "host": url.host_port_subcomponent or "",
+            "content-type": JSON,
+            "accept": accept,
+            "accept-encoding": "identity",
+            "user-agent": "tidegate",
+            **_checked(headers),
+        }
+        self._start = self._line + _written(self._fields)
+
+    def head(self, headers: Mapping[str, str], length: int) -> bytes:
+        """Return the head of a request with a body of ``length`` bytes; ``headers`` are added, or replace.
+
+        Raises:
+            ValueError: one of them can't be written.
+        """
+        start = self._start
+        if headers:
+            added = _checked(headers)
+            if self._fields.keys().isdisjoint(added):
+                start += _written(added)
+            else:
+                start = self._line + _written({**self._fields, **added})
+        return b"%bcontent-length: %d\r\n\r\n" % (start, length)
+
+
+def _checked(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return those that are not about the connection or the body's length, by lower-case names."""
+    checked: dict[str, str] = {}
+    for name, value in headers.items():
+        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+            raise ValueError(f"the header {name[:40]!r} has a character that no header can have")
+        if name.lower() not in FRAMING:
+            checked[name.lower()] = value
+    return checked
+
+
+def _written(fields: Mapping[str, str]) -> bytes:
+    return "".join([f"{name}: {value}\r\n" for name, value in fields.items()]).encode("latin-1")
