@@ -17,7 +17,7 @@ REGISTRIES = re.compile(
     "|".join(re.escape(name) for name in ("pypi" + ".org", "python" + "hosted", "registry." + "npm"))
 )
 MACHINE_PATHS = re.compile(r"(?<![\w.~])/(?:root|work|home/\w+|Users/\w+|tmp/\w+)/")
-NOT_FOR_EMBEDDERS = ("aiohttp.web", "opentelemetry.sdk", "opentelemetry.exporter")
+NOT_FOR_EMBEDDERS = ("aiohttp", "opentelemetry.sdk", "opentelemetry.exporter")
 REQUIREMENT = re.compile(r"^[A-Za-z0-9._-]+")
 
 
@@ -120,7 +120,7 @@ def modules_of_actors(root: Path) -> Iterator[tuple[Path, set[str]]]:
 
 
 def test_actors_import_no_server_and_no_sdk(root: Path) -> None:
-    """An embedder gets neither aiohttp's server nor the telemetry SDK (import-linter sees root packages only).
+    """An embedder gets neither aiohttp nor the telemetry SDK (import-linter sees root packages only).
 
     ``actors.testing`` is exempt: its scripted upstream is a server, for tests, and nothing of actors imports it.
     """

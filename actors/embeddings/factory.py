@@ -85,7 +85,7 @@ def build_embeddings(config: EmbeddingsConfig, *, ledger: Ledger | None = None) 
 
 def _embedders(config: EmbeddingsConfig) -> tuple[dict[str, Embedder], str]:
     """Return the embedders, and the default model as ``provider/model``."""
-    from actors.embeddings import local, openai  # noqa: PLC0415 - aiohttp takes 0.2 s to import
+    from actors.embeddings import local, openai  # noqa: PLC0415 - only who makes one waits for it
 
     own_model = local.LocalEmbedder(_wire(config), path=config.local_model_path)
     embedders: dict[str, Embedder] = {"local": own_model}

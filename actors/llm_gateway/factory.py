@@ -103,7 +103,7 @@ def build_gateway(config: GatewayConfig, *, ledger: Ledger | None = None) -> Cal
     books = ledger or MemoryLedger()
 
     def make() -> LLMGateway:
-        from actors.wire.client import WireClient  # noqa: PLC0415 - aiohttp takes 0.2 s to import
+        from actors.wire.client import WireClient  # noqa: PLC0415 - only who makes one waits for it
 
         wire = WireClient(max_connections=0)
         providers, model = _providers(config, name, wire)

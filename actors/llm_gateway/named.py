@@ -70,7 +70,7 @@ class NamedProviders:
         return ForcedProvider(provider) if spec.structured == "tool" else provider
 
     def _local(self, name: str, spec: ProviderSpec) -> Provider:
-        from actors.llm_gateway.providers.local import LocalProvider  # noqa: PLC0415 - aiohttp takes 0.2 s to import
+        from actors.llm_gateway.providers.local import LocalProvider  # noqa: PLC0415 - as in build_gateway
 
         path = Path(spec.path) if spec.path else self._local_model_path
         return LocalProvider(self._wire, path=path, eager=False, deadlines=patient(self._deadlines), name=name)

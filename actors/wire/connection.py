@@ -191,7 +191,9 @@ class Connection(asyncio.Protocol):
             return
         if len(fields) > MAX_FIELDS or (self._head_bytes > MAX_HEAD_BYTES and _size(fields) > MAX_HEAD_BYTES):
             raise ValueError("too large a head")
-        self.headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in fields.items()}
+        self.headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1").rstrip() for name, value in fields.items()
+        }
         self.status = status
 
     def on_message_complete(self) -> None:

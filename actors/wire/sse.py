@@ -50,6 +50,8 @@ class EventSplitter:
         Raises:
             ProviderError: ``response_too_large``: an event outgrew its bound.
         """
+        if not self._data and not self._held and _is_plain(chunk):
+            return chunk[6:-2].split(b"\n\ndata: ")
         lines = self._lines(chunk)
         rest = lines.pop()
         events: list[bytes] = []
@@ -82,6 +84,13 @@ class EventSplitter:
             lines[0] = b"".join(held) + lines[0]
             held.clear()
         return lines
+
+
+def _is_plain(chunk: bytes) -> bool:
+    """Whether these are whole events of one ``data`` line each, and nothing else: most of what the network gives."""
+    events = 1 + chunk.count(b"\n\ndata: ")
+    plain = chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and chunk.count(b"\n") == 2 * events
+    return plain and b"\r" not in chunk
 
 
 def _unix(chunk: bytes) -> bytes:

@@ -20,6 +20,21 @@ def test_cuts_change_nothing(texts: list[str], end: str, cuts: list[int]) -> Non
     assert events == [text.encode() for text in texts]
 
 
+@given(
+    st.lists(
+        st.sampled_from(["data: a", "data: b", "data: ", "data:", "data", "", "", ": c", "x", "\r", " "]), max_size=9
+    )
+)
+def test_whole_events_read_as_their_bytes_do(lines: list[str]) -> None:
+    """What comes in one piece gives what it gives byte by byte, and so does what comes after it."""
+    stream = "".join(f"{line}\n" for line in lines).encode()
+    whole, cut = EventSplitter(), EventSplitter()
+    for _ in range(2):
+        assert whole.feed(stream) == [
+            event for index in range(len(stream)) for event in cut.feed(stream[index : index + 1])
+        ]
+
+
 def test_byte_by_byte() -> None:
     """A stream of single bytes gives the same events."""
     splitter = EventSplitter()
