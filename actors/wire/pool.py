@@ -133,6 +133,8 @@ class Pool:
         self.busy -= 1
 
     async def _dial(self, origin: Origin, seconds: float) -> Connection:
+        if self._closed:
+            raise ProviderError(code="provider_unavailable")
         if self._resting and 0 < self._limit < self.busy + len(self._resting):
             self._retire(next(iter(self._resting)))
         timeout = asyncio.timeout(seconds)

@@ -251,6 +251,18 @@ async def test_a_connection_that_waits_elsewhere_makes_room() -> None:
         pool.discard(other)
 
 
+async def test_a_turn_that_comes_with_the_end_makes_no_connection() -> None:
+    """Nothing is made once it is closed."""
+    async with peer(answering) as server, pooled(limit=1) as pool:
+        first = await get(pool, server.origin)
+        waiting = asyncio.ensure_future(get(pool, server.origin))
+        await until(lambda: len(pool._waiting) == 1)
+        pool.discard(first)
+        await pool.close()
+        assert await code(waiting) == "provider_unavailable"
+        assert (pool.busy, len(server.links)) == (0, 1)
+
+
 class Stuck(Dialer):
     """Never gets there."""
 
