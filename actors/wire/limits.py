@@ -24,8 +24,13 @@ class _Family(msgspec.Struct, frozen=True):
 
 
 def allowances(headers: Mapping[str, str], now: float) -> tuple[Allowance, ...]:
-    """Return what ``headers`` say sensibly, in OpenAI's words or in Anthropic's; ``now`` is Unix time."""
+    """Return what ``headers``, by lower-case names, say sensibly, in OpenAI's words or in Anthropic's.
+
+    ``now`` is Unix time.
+    """
     found: tuple[Allowance, ...] = ()
+    if _REMAINING.isdisjoint(headers):
+        return found
     for family in _FAMILIES:
         said = headers.get(family.remaining)
         if said is not None:
@@ -78,3 +83,4 @@ _FAMILIES: Final = (
     _anthropic("tokens", "input-tokens"),
     _anthropic("output", "output-tokens"),
 )
+_REMAINING: Final = frozenset(family.remaining for family in _FAMILIES)
