@@ -10,7 +10,7 @@ from actors.wire.endpoint import Origin
 from protocol.errors import ProviderError
 
 READ_AHEAD: Final = 64 * 1024  # bytes that nobody has asked for; beyond them the upstream has to wait
-MAX_HEAD_BYTES: Final = 64 * 1024  # of an answer, with all that is said on the way to it
+MAX_HEAD_BYTES: Final = 64 * 1024  # with all that is said on the way to it; and of what may follow a body
 MAX_FIELDS: Final = 256
 FINAL: Final = 200  # statuses from here on are an answer; what is below is said on the way to it
 JOINED: Final = 64 * 1024  # bytes of a body that goes out in one piece with its head
@@ -19,8 +19,8 @@ JOINED: Final = 64 * 1024  # bytes of a body that goes out in one piece with its
 class Connection(asyncio.Protocol):
     """One connection. One caller at a time uses it: ``send``, then ``answered``, then ``read`` until nothing comes.
 
-    Whoever is cancelled while waiting has to ``close`` it. Bytes that nobody has asked for close it too: no answer can
-    be taken for another's.
+    Whoever is cancelled while waiting may wait again; whoever gives up has to ``close`` it. Bytes that nobody has asked
+    for close it too: no answer can be taken for another's.
 
     Args:
         origin: whom it leads to.
@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._fields: dict[bytes, bytes] = {}
         self._chunks: list[bytes] = []
-        self._head_bytes = 0
+        self._bare = 0  # bytes that have come since there was one of a body
         self._unread = 0
         self._paused = False
         self._kept_alive = True
@@ -64,7 +64,7 @@ class Connection(asyncio.Protocol):
 
     def send(self, head: bytes, body: bytes) -> None:
         """Begin an exchange. What the upstream does not take at once goes out while its answer is awaited."""
-        self.status = self._head_bytes = 0
+        self.status = self._bare = 0
         self.ended = False
         self._fields.clear()
         if len(body) <= JOINED:
@@ -142,19 +142,19 @@ class Connection(asyncio.Protocol):
         if unasked or not self.open:
             self.close()
             return
-        if not self.status:
-            self._head_bytes += len(data)
+        self._bare += len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
             self._fail("provider_stream_broken" if self.status else "provider_bad_response")
         if self._chunks:
+            self._bare = 0
             self._unread += len(data)
             if self._unread > READ_AHEAD and not self._paused and self.open:
                 self._paused = True
                 self._transport.pause_reading()
-        elif not self.status and self._head_bytes > MAX_HEAD_BYTES:
-            self._fail("provider_bad_response")
+        elif self._bare > MAX_HEAD_BYTES:
+            self._fail("provider_stream_broken" if self.status else "provider_bad_response")
         if self._waiter is not None:
             self._wake()
         elif self.on_end is not None:
@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol):
         if status < FINAL:
             fields.clear()
             return
-        if len(fields) > MAX_FIELDS or (self._head_bytes > MAX_HEAD_BYTES and _size(fields) > MAX_HEAD_BYTES):
+        if len(fields) > MAX_FIELDS or (self._bare > MAX_HEAD_BYTES and _size(fields) > MAX_HEAD_BYTES):
             raise ValueError("too large a head")
         self.headers = {
             name.decode("latin-1").lower(): value.decode("latin-1").rstrip() for name, value in fields.items()

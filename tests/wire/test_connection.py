@@ -118,6 +118,7 @@ async def test_the_end_of_the_connection_ends_a_body_of_no_declared_length() -> 
             "left",
             "provider_bad_response",
         ),
+        ((CHUNKED + b"2\r\nab\r\n0\r\n", b"A: x\r\n" * MAX_HEAD_BYTES), "left", "provider_stream_broken"),
         ((CHUNKED,), "end", "provider_stream_broken"),
         ((CHUNKED, b"5\r\nab"), "end", "provider_stream_broken"),
         ((CHUNKED, b"5\r\nab"), "reset", "provider_stream_broken"),
