@@ -19,6 +19,7 @@ BOUNDED_OTHERWISE = {
     "actors/runtime/crew.py": "as many as there are actors: each is called once until it has its turn",
     "actors/runtime/mailbox.py": "its capacity, but for the system's own messages, of which there is one of a kind",
     "actors/runtime/supervision.py": "what is older than the window goes, and one too many ends the actor",
+    "actors/wire/pool.py": "one for each call that waits for a connection, and lanes bound the calls",
     "actors/testing/upstream.py": "as many as a test has scripted",
     "service/logging.py": "its capacity; a line more is dropped and counted",
 }

@@ -2,7 +2,6 @@
 
 import asyncio
 import socket
-from collections import deque
 from functools import partial
 from typing import Final
 
@@ -22,8 +21,8 @@ class Names:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._kept: dict[Key, tuple[float, deque[AddrInfoType]]] = {}
-        self._asking: dict[Key, asyncio.Task[deque[AddrInfoType]]] = {}
+        self._kept: dict[Key, tuple[float, list[AddrInfoType]]] = {}
+        self._asking: dict[Key, asyncio.Task[list[AddrInfoType]]] = {}
 
     async def addresses(self, host: str, port: int) -> list[AddrInfoType]:
         """Return the addresses of ``host``. Being cancelled does not end the search for others.
@@ -38,7 +37,7 @@ class Names:
             found = kept[1]
         else:
             found = _literal(host, port) or await asyncio.shield(self._search(key))
-        found.rotate(-1)
+        found.append(found.pop(0))
         return list(found)
 
     def forget(self, host: str, port: int) -> None:
@@ -50,23 +49,22 @@ class Names:
         for task in self._asking.values():
             task.cancel()
 
-    def _search(self, key: Key) -> "asyncio.Task[deque[AddrInfoType]]":
+    def _search(self, key: Key) -> "asyncio.Task[list[AddrInfoType]]":
         task = self._asking.get(key)
         if task is None:
             task = self._asking[key] = self._loop.create_task(self._look_up(key))
             task.add_done_callback(partial(self._searched, key))
         return task
 
-    def _searched(self, key: Key, task: "asyncio.Task[deque[AddrInfoType]]") -> None:
+    def _searched(self, key: Key, task: "asyncio.Task[list[AddrInfoType]]") -> None:
         """Forget the search; its failure is nobody's where all who asked have left."""
         del self._asking[key]
         if not task.cancelled():
             task.exception()
 
-    async def _look_up(self, key: Key) -> deque[AddrInfoType]:
-        found: deque[AddrInfoType] = deque(
-            await self._loop.getaddrinfo(*key, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-        )
+    async def _look_up(self, key: Key) -> list[AddrInfoType]:
+        addresses = await self._loop.getaddrinfo(*key, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+        found: list[AddrInfoType] = [*addresses]
         self._kept.pop(key, None)
         if len(self._kept) >= MAX_HOSTS:
             del self._kept[next(iter(self._kept))]
@@ -74,9 +72,9 @@ class Names:
         return found
 
 
-def _literal(host: str, port: int) -> deque[AddrInfoType]:
+def _literal(host: str, port: int) -> list[AddrInfoType]:
     """Return the address that ``host`` is; none for a name, which is not looked up."""
     try:
-        return deque(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST))
+        return [*socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)]
     except socket.gaierror:
-        return deque()
+        return []
