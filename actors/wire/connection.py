@@ -58,9 +58,14 @@ class Connection(asyncio.Protocol):
         self._parser = HttpResponseParser(self)
 
     @property
+    def usable(self) -> bool:
+        """Whether anything may be asked of it: a transport may be closing before it has said so."""
+        return self.open and not self._transport.is_closing()
+
+    @property
     def reusable(self) -> bool:
-        """Whether the next request may go out on it."""
-        return self.ended and self.open and self._kept_alive and not self._transport.get_write_buffer_size()
+        """Whether it may be kept for the next request."""
+        return self.ended and self._kept_alive and self.usable and not self._transport.get_write_buffer_size()
 
     def send(self, head: bytes, body: bytes) -> None:
         """Begin an exchange. What the upstream does not take at once goes out while its answer is awaited."""
@@ -104,7 +109,7 @@ class Connection(asyncio.Protocol):
         self._unread = 0
         if self._paused:
             self._paused = False
-            if self.open:
+            if self.usable:
                 self._transport.resume_reading()
 
     def close(self) -> None:

@@ -142,7 +142,7 @@ class Pool:
             async with timeout:
                 self._dialing.add(timeout)
                 connection = await self._dialer.dial(origin, self._lost)
-                if not connection.open:
+                if not connection.usable:
                     raise ConnectionResetError
                 self._live.add(connection)
         except (OSError, ValueError) as error:
@@ -161,8 +161,9 @@ class Pool:
             self._resting.remove(connection)
             if not idle:
                 del self._idle[origin]
-            if connection.open:
+            if connection.usable:
                 return connection
+            connection.close()
         return None
 
     def _put_back(self, connection: Connection) -> None:

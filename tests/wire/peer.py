@@ -49,6 +49,8 @@ class Link:
     async def send(self, *pieces: bytes) -> None:
         """Send each on its own."""
         for piece in pieces:
+            if self.writer.transport.is_closing():
+                raise ConnectionResetError
             self.writer.write(piece)
             await self.writer.drain()
 

@@ -315,14 +315,29 @@ class Unwritten(asyncio.Transport):
     def get_write_buffer_size(self) -> int:
         return 0
 
+    def is_closing(self) -> bool:
+        return self.aborted
+
     def pause_reading(self) -> None:
         pass
 
     def resume_reading(self) -> None:
-        pass
+        assert not self.aborted
 
     def abort(self) -> None:
         self.aborted = True
+
+
+async def test_a_transport_that_is_closing_is_not_used() -> None:
+    """Between a failure and the word that the connection is lost nothing is asked of it."""
+    transport = Unwritten()
+    connection = Connection(Origin("h", 80, tls=False), lambda _: None)
+    connection.connection_made(transport)
+    assert connection.reusable
+    connection._paused = True
+    transport.abort()
+    connection.drop()
+    assert (connection.open, connection.usable, connection.reusable) == (True, False, False)
 
 
 @given(
