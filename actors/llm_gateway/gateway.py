@@ -128,8 +128,8 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
     @handles(Complete)
     async def complete(self, message: Complete) -> Deferred[Completion]:
         """Answer beside the mailbox: nothing here waits for the network."""
-        limit = self.system.clock.time() + self._limits.total
-        deadline = limit if self.deadline is None else min(limit, self.deadline - MARGIN)
+        limit, asked = self.system.clock.time() + self._limits.total, self.deadline
+        deadline = limit if asked is None else min(limit, asked - MARGIN)
         return self.defer(self._complete(message, deadline))
 
     @handles(ResolveModel)

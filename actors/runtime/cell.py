@@ -122,9 +122,9 @@ class Cell(Dispatcher):
             ActorStopped: the actor has ended.
             Overloaded: too much is outstanding already.
         """
-        if self.ended:
-            raise ActorStopped(f"{self.name} has stopped")
         if len(self.orders) >= self._order_limit:
+            if self.ended:
+                raise ActorStopped(f"{self.name} has stopped")
             raise Overloaded(f"{self.name} has {self._order_limit} orders outstanding")
         self.orders.add(order)
 
@@ -241,6 +241,7 @@ class Cell(Dispatcher):
         if self.orders:
             self._abort(ActorStopped(f"{self.name} has stopped"))
         self.ended = True
+        self._order_limit = 0
         if self.watchers or self.watching:
             self._unwatch()
         if self._end_awaited is not None:

@@ -89,8 +89,21 @@ class Crew:
     async def _work(self) -> None:
         task, self._starting = self._starting, None
         while task is not None and await self._give_turns(task) and len(self._resting) < SPARE and not self._closing:
-            if not await self._rest():
-                return
+            bell: Future[bool] = self._loop.create_future()
+            self._resting.append(bell)
+            try:
+                if not await bell:
+                    return
+            except BaseException:
+                self._leave(bell)
+                raise
+
+    def _leave(self, bell: Future[bool]) -> None:
+        """Wait for no duty any more; one for which the bell has been rung is another's."""
+        if bell in self._resting:
+            self._resting.remove(bell)
+        elif not bell.cancelled() and bell.result():
+            self._relieve()
 
     async def _give_turns(self, task: Task[Any]) -> bool:
         """Give turns until nobody is to have one, or another task is on duty; say whether this one can be used again.
@@ -130,19 +143,6 @@ class Crew:
             if on_duty:
                 self._relieve()
         return True
-
-    async def _rest(self) -> bool:
-        """Wait for the next duty, and say whether there is one."""
-        bell: Future[bool] = self._loop.create_future()
-        self._resting.append(bell)
-        try:
-            return await bell
-        except BaseException:
-            if bell in self._resting:
-                self._resting.remove(bell)
-            elif not bell.cancelled() and bell.result():
-                self._relieve()
-            raise
 
 
 class _Remainder:
