@@ -41,7 +41,6 @@ class Cell(Dispatcher):
         after: the actor that held this one's key before; this one begins when that has ended.
 
     Attributes:
-        ended: whether it has.
         lingers: whether it stays for a while when it is idle.
         restarts: how many times it has been restarted.
         watchers: who is to have which news of its end.
@@ -52,7 +51,6 @@ class Cell(Dispatcher):
     def __init__(self, core: Core, home: Home, after: "Cell | None" = None) -> None:
         actor = home.make()
         super().__init__(core, home, actor, home.rested)
-        self.ended = False
         self.restarts = 0
         self.successor: Cell | None = None
         self.watchers: dict[Cell, Envelope] = {}
@@ -80,6 +78,8 @@ class Cell(Dispatcher):
         self.mailbox.close()
         if self.mailbox.reader is not None and self._behaviour.stopped is Behaviour.stopped:
             self._finish(None)
+            if self.task is None:
+                self.life.close()
             return
         self.mailbox.command(Envelope(Stop(), NO_CONTEXT, own=True))
         if self._pause is not None:
@@ -187,6 +187,7 @@ class Cell(Dispatcher):
         self.restarts += 1
         self.core.log.warning("actor %s failed and restarts", self.name, exc_info=error)
         self._abort(ActorFailed(f"{self.name} failed"), restart=True)
+        self.life = self._serve()
         if delay > 0 and not self.halted:
             self._pause = self.core.clock.call_at(self.core.clock.time() + delay, self._resume)
         else:

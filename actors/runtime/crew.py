@@ -3,8 +3,9 @@
 import asyncio
 from asyncio import Future, Task
 from collections import deque
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context
+from types import coroutine
 from typing import Any, Final, Protocol
 
 from actors.runtime.tasks import Tasks
@@ -13,19 +14,28 @@ SPARE: Final = 16  # tasks kept for the next actors that have to wait: a new one
 TURNS: Final = 64  # turns that are given before the others in the loop have theirs
 
 
+IDLE: Final = object()
+
+
+@coroutine
+def pause() -> Generator[object, None, None]:
+    """End an actor's turn; what comes after this is its next one."""
+    yield IDLE
+
+
 class Player(Protocol):
     """What has turns: an actor.
 
     Attributes:
         context: where its code runs.
+        life: its turns, with a ``pause`` after each but the last; whatever fails in it is its own affair, so that only
+            a cancellation comes out of it.
         task: in which task it has its turn; ``None`` between two of them.
     """
 
     context: Context
+    life: Coroutine[Any, Any, None]
     task: Task[Any] | None
-
-    def turn(self) -> Coroutine[Any, Any, None]:
-        """Handle what waits; whatever fails in it is its own affair, so that only a cancellation comes out of it."""
 
 
 class Crew:
@@ -64,14 +74,18 @@ class Crew:
         """Wait for the end of the turns at hand, and of the tasks; in the end cancel those that go on regardless."""
         self._closing = True
         while self._resting:
-            _ring(self._resting.pop(), duty=False)
+            bell = self._resting.pop()
+            if not bell.done():
+                bell.set_result(False)
         await self._tasks.wait()
         await self._tasks.cancel()
 
     def _go_on_duty(self) -> None:
         self._on_duty = True
         while self._resting:
-            if _ring(self._resting.pop(), duty=True):
+            bell = self._resting.pop()
+            if not bell.done():
+                bell.set_result(True)
                 return
         self._starting = self._tasks.start(self._work(), name="actors", done=self._ended)
 
@@ -86,18 +100,6 @@ class Crew:
         if self._ready:
             self._go_on_duty()
 
-    async def _work(self) -> None:
-        task, self._starting = self._starting, None
-        while task is not None and await self._give_turns(task) and len(self._resting) < SPARE and not self._closing:
-            bell: Future[bool] = self._loop.create_future()
-            self._resting.append(bell)
-            try:
-                if not await bell:
-                    return
-            except BaseException:
-                self._leave(bell)
-                raise
-
     def _leave(self, bell: Future[bool]) -> None:
         """Wait for no duty any more; one for which the bell has been rung is another's."""
         if bell in self._resting:
@@ -105,44 +107,54 @@ class Crew:
         elif not bell.cancelled() and bell.result():
             self._relieve()
 
-    async def _give_turns(self, task: Task[Any]) -> bool:
-        """Give turns until nobody is to have one, or another task is on duty; say whether this one can be used again.
+    async def _work(self) -> None:  # noqa: C901, PLR0912 - each branch is one way in which a turn may end
+        """Give turns while on duty, and rest in between.
 
-        One that has been cancelled can't: what is left of that is not for the next actor.
+        A task that has been cancelled ends: what is left of that is not for the next actor.
         """
-        ready, on_duty = self._ready, True
+        task, self._starting = self._starting, None
+        ready, resting, on_duty = self._ready, self._resting, True
         try:
-            while ready:
+            while task is not None:
                 self.stints += 1
                 for _ in range(TURNS):
-                    if not ready:
-                        return True
+                    if not (on_duty and ready):
+                        break
                     player = ready.popleft()
                     player.task = task
-                    turn = player.turn()
+                    life = player.life
                     try:
-                        awaited = player.context.run(turn.send, None)
+                        awaited = player.context.run(life.send, None)
                     except StopIteration:
-                        player.task = None
-                        if task.cancelling():
-                            return False
-                        continue
-                    on_duty = False
-                    self._relieve()
-                    try:
-                        await _Remainder(player.context, turn, awaited)
-                    finally:
-                        player.task = None
-                    if self._on_duty or task.cancelling():
-                        return not task.cancelling()
-                    on_duty = self._on_duty = True
-                    break
+                        awaited = IDLE
+                    if awaited is not IDLE:
+                        on_duty = False
+                        self._relieve()
+                        await _Remainder(player.context, life, awaited)
+                        if not self._on_duty:
+                            on_duty = self._on_duty = True
+                    player.task = None
+                    if task.cancelling():
+                        return
                 else:
                     await asyncio.sleep(0)
+                    continue
+                if on_duty:
+                    on_duty = self._on_duty = False
+                if self._closing or len(resting) >= SPARE:
+                    return
+                bell: Future[bool] = self._loop.create_future()
+                resting.append(bell)
+                try:
+                    on_duty = await bell
+                except BaseException:
+                    self._leave(bell)
+                    raise
+                if not on_duty:
+                    return
         finally:
             if on_duty:
                 self._relieve()
-        return True
 
 
 class _Remainder:
@@ -150,16 +162,16 @@ class _Remainder:
 
     Args:
         context: where they run.
-        turn: what has been begun.
-        awaited: what it waits for, handed to the loop at the first step.
+        life: what has begun a turn.
+        awaited: what it waits for, which the loop has not been told yet.
     """
 
-    __slots__ = ("_awaited", "_context", "_turn")
+    __slots__ = ("_awaited", "_context", "_life")
 
-    def __init__(self, context: Context, turn: Coroutine[Any, Any, None], awaited: object) -> None:
+    def __init__(self, context: Context, life: Coroutine[Any, Any, None], awaited: object) -> None:
         self._context = context
-        self._turn = turn
-        self._awaited: list[object] = [awaited]
+        self._life = life
+        self._awaited = awaited
 
     def __await__(self) -> Generator[Any, None, None]:
         return self  # type: ignore[return-value]
@@ -168,19 +180,20 @@ class _Remainder:
         return self
 
     def __next__(self) -> object:
-        return self._awaited.pop() if self._awaited else self._context.run(self._turn.send, None)
+        awaited, self._awaited = self._awaited, IDLE
+        return self._step(self._life.send, None) if awaited is IDLE else awaited
 
     def throw(self, *error: Any) -> object:  # noqa: ANN401 - as a generator's
         """Let the turn go on with an exception, which is how a task is cancelled."""
-        return self._context.run(self._turn.throw, *error)
+        self._awaited = IDLE
+        return self._step(self._life.throw, *error)
 
     def close(self) -> None:
-        """Give the turn up."""
-        self._turn.close()
+        """Give the turn up, and all that would come after."""
+        self._life.close()
 
-
-def _ring(bell: Future[bool], *, duty: bool) -> bool:
-    if bell.done():
-        return False
-    bell.set_result(duty)
-    return True
+    def _step(self, go_on: Callable[..., object], *args: Any) -> object:  # noqa: ANN401 - as a generator's
+        awaited = self._context.run(go_on, *args)
+        if awaited is IDLE:
+            raise StopIteration
+        return awaited

@@ -12,6 +12,7 @@ from opentelemetry.context import attach, detach
 from actors.runtime.behaviour import Behaviour
 from actors.runtime.consumer import close_span, open_span
 from actors.runtime.core import Core
+from actors.runtime.crew import pause
 from actors.runtime.envelope import SCOPE, Crash, Drained, Envelope, Scope, Stop, Void
 from actors.runtime.handlers import Handler
 from actors.runtime.mailbox import Mailbox
@@ -54,6 +55,8 @@ class Dispatcher(ABC):
         task: in which task it has its turn; ``None`` between two of them.
         orders: what it has outstanding.
         halted: whether it is to end after the message at hand.
+        ended: whether it has.
+        life: the turns of its instance, and of the next one when that has failed.
     """
 
     def __init__(
@@ -71,15 +74,17 @@ class Dispatcher(ABC):
         self.rested = rested
         self.task: Task[Any] | None = None
         self.halted = False
+        self.ended = False
+        self.life = self._serve()
         self._serving: Behaviour[Any] | None = None
 
-    async def turn(self) -> None:  # noqa: C901, PLR0912, PLR0915 - see below
-        """Handle what waits: until nothing does, or a handler fails, or the actor is told to end.
+    async def _serve(self) -> None:  # noqa: C901, PLR0911, PLR0912, PLR0915 - see below
+        """Let an instance handle what comes, until a handler fails or the actor is told to end.
 
         All of the common way of a message is in this one loop, since each call would cost it a twentieth.
         """
-        actor = self._serving
-        if actor is None and (actor := await self._begin()) is None:
+        actor = await self._begin()
+        if actor is None:
             return
         core, scope, mailbox = self.core, self.scope, self.mailbox
         queue, commands = mailbox.queue, mailbox.commands
@@ -90,7 +95,15 @@ class Dispatcher(ABC):
                     return
                 continue
             if not queue:
-                break
+                scope.envelope = None
+                mailbox.reader = self
+                if self.rested is not None and not self.orders:
+                    self.rested(self)
+                    if self.ended:
+                        return
+                await pause()
+                budget = BUDGET
+                continue
             if not budget:
                 budget = BUDGET
                 await asyncio.sleep(0)
@@ -138,10 +151,6 @@ class Dispatcher(ABC):
                     core.late_replies += 1
                 else:
                     reply.set_result(result)
-        scope.envelope = None
-        mailbox.reader = self
-        if self.rested is not None and not self.orders:
-            self.rested(self)
 
     async def _traced(self, handler: Handler, actor: Behaviour[Any], envelope: Envelope) -> object:
         """Handle a message within the context it came with, and within a span of its own if its class wants one."""
