@@ -17,7 +17,6 @@ from actors.llm_gateway.commons import Commons
 from actors.llm_gateway.drain import Kept
 from actors.llm_gateway.routing import Leg
 from actors.llm_gateway.schema import validated
-from actors.llm_gateway.till import Bill
 from actors.llm_gateway.usage import used
 from actors.targets.trial import Trial
 from actors.targets.watch import Watch
@@ -26,6 +25,7 @@ from protocol import spans
 from protocol.errors import ProviderError, SchemaMismatch, TidegateError
 from protocol.events import AttemptFailed, Content
 from protocol.gateway import Complete, Completion, Progress
+from protocol.ledger import Reservation
 from protocol.llm import Attempt, Cost, FinishReason, Usage
 from protocol.upstream import AnswerReader, Pieces
 
@@ -40,7 +40,7 @@ class Call:
 
     A call that is given up after content, by whoever asked, by a deadline or by a bound of ours, is over at once; what
     it has used is found out afterwards: its stream is left to the drain, the attempt is told again, now with its usage,
-    and the bill is settled.
+    and what was held for it is let go of.
 
     Args:
         trial: who is asked.
@@ -48,7 +48,7 @@ class Call:
         number: from 1.
         commons: what it has in common with all others.
         validator: what the answer has to match, unless it asks for tools; None for anything.
-        bill: what it comes to; the call settles it.
+        held: what is held for it in whoever's budgets; the call settles it. None where nobody pays.
         sent: as what the target's rate limit counts it.
 
     Attributes:
@@ -59,11 +59,11 @@ class Call:
     """
 
     __slots__ = (
-        "_bill",
         "_clock",
         "_commons",
         "_drained",
         "_duration",
+        "_held",
         "_kept",
         "_leg",
         "_message",
@@ -87,7 +87,7 @@ class Call:
         number: int,
         commons: Commons,
         validator: "Validator | None",
-        bill: Bill,
+        held: Reservation | None,
         sent: Ticket,
     ) -> None:
         self._trial = trial
@@ -98,7 +98,7 @@ class Call:
         self._commons = commons
         self._clock = commons.clock
         self._validator = validator
-        self._bill = bill
+        self._held = held
         self._reader: AnswerReader | None = None
         self._kept: Kept | None = None
         self._drained = 0
@@ -260,7 +260,8 @@ class Call:
         reader = self._reader
         chars = self.assembly.chars + self._drained
         usage, estimated = used(reader, self._message.request, chars, begun=self._begun)
-        cost = await self._bill.settle(usage, "" if reader is None else reader.model)
+        answered = "" if reader is None else reader.model
+        cost = await self._commons.till.settle(self._leg, usage, answered, self._held)
         return self._attempt(code, usage, cost, estimated=estimated)
 
     def _attempt(

@@ -20,7 +20,7 @@ class Commons:
         tracing: whether anybody takes them.
         retry: when a failed attempt is followed by another at the same target.
         max_chars: the bound on an answer.
-        till: opens the calls' bills.
+        till: holds room for calls, and says what they have cost.
         drain: reads on in the streams of calls that are given up.
     """
 

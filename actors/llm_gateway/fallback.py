@@ -147,14 +147,11 @@ class Course:
             return None
         try:
             message = self._addressed(trial.leg, sink)
-            till = self._commons.till
-            if message.account is None:
-                bill = till.unpaid(trial.leg)
-            else:
-                bill = await till.open(message.account, trial.leg, message.request)
+            till, account = self._commons.till, message.account
+            held = None if account is None else await till.open(account, trial.leg, message.request)
             ticket = trial.health.breaker.enter()
             if ticket is None:
-                await bill.settle(None)
+                await till.settle(trial.leg, None, reservation=held)
                 return None
             call = Call(
                 trial,
@@ -162,7 +159,7 @@ class Course:
                 number=self._trials.called(trial),
                 commons=self._commons,
                 validator=self._validator,
-                bill=bill,
+                held=held,
                 sent=sent,
             )
             self._calls.append(call)
