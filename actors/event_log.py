@@ -36,13 +36,13 @@ class EventLog:
         changed: Unix time of the last change, in seconds; 0 before the first.
     """
 
-    __slots__ = ("_bytes", "_entries", "_listeners", "_max_bytes", "_merged", "changed", "ended", "epoch", "offset")
+    __slots__ = ("_bytes", "_entries", "_epoch", "_listeners", "_max_bytes", "_merged", "changed", "ended", "offset")
 
     def __init__(self, *, epoch: str = "", max_bytes: int = RING_BYTES) -> None:
         if max_bytes < 1:
             message = f"max_bytes must be positive, got {max_bytes}"
             raise ValueError(message)
-        self.epoch = epoch or ids.epoch()
+        self._epoch = epoch
         self.offset = 0
         self.ended = False
         self.changed = 0.0
@@ -51,6 +51,13 @@ class EventLog:
         self._bytes = 0
         self._merged: _Merged | None = None
         self._listeners: dict[Wake, None] = {}
+
+    @property
+    def epoch(self) -> str:
+        """What names this numbering: made when somebody asks for it, and the same ever after."""
+        if not self._epoch:
+            self._epoch = ids.epoch()
+        return self._epoch
 
     @property
     def first(self) -> int:
@@ -96,8 +103,9 @@ class EventLog:
         if self._bytes > self._max_bytes:
             self._trim()
         self.changed = time.time()
-        for wake in tuple(self._listeners):
-            wake()
+        if self._listeners:
+            for wake in tuple(self._listeners):
+                wake()
 
     def since(self, after: int) -> Sequence[Entry]:
         """Return the entries above ``after``. Raises ``UnrecoverablePosition`` where they are not, or not all, here."""
