@@ -95,3 +95,15 @@ async def test_a_body_that_nobody_wants_and_that_never_ends(monkeypatch: pytest.
         async with asyncio.timeout(10):
             assert await reader.read() == b""
         writer.close()
+
+
+async def test_a_body_that_stops_the_reading_is_read_to_its_end(service: Service) -> None:
+    """More than is buffered: the connection is not read from until some of it has been taken, and then it is again."""
+    body = b'{"messages":[{"role":"user","content":"%b"}]}' % (b"x" * 900_000)
+    reader, writer = await dial(service)
+    head = b"POST /api/requests HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    for _ in range(2):
+        writer.write(head % len(body) + body)
+        async with asyncio.timeout(10):
+            assert await answer(reader) == "http/1.1 202 accepted"
+    writer.close()
