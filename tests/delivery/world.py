@@ -20,6 +20,7 @@ from protocol.events import (
 )
 from protocol.requests import RequestHandle
 from protocol.websocket import snapshot_json, update_json
+from service.context import CALL, Call
 from service.frames import Joiner, text_frame
 from service.http import long_poll, sse
 from tests.delivery.wires import Loop
@@ -148,6 +149,7 @@ class World:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         handle = cast("RequestHandle", _Handle(self.streams[int(request.path[-1])]))
         asked = cast("web.Request", request)
+        asked[CALL] = Call("", "0" * 32, 0.0)
         try:
             return await (long_poll.news if long_poll.wanted(asked) else sse.event_stream)(asked, handle)
         except UnrecoverablePosition:
