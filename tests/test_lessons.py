@@ -28,7 +28,7 @@ TELLS = {
     "attempt": {"request_state"},
     "hedge": {"request_state"},
 }
-TOLD = {"self._cache": "cache", "self._message.sink": "request_state", "self._sink": "request_state"}
+TOLD = dict.fromkeys(("sink", "self._message.sink", "self._sink"), "request_state")
 WITHIN = {"self._race"}  # passes on to its own sink, in the same module
 
 
