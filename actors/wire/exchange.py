@@ -13,6 +13,7 @@ from actors.wire.endpoint import Endpoint
 from actors.wire.failures import refusal
 from actors.wire.pool import Pool
 from protocol.errors import ProviderError
+from protocol.upstream import Refusal
 
 OK: Final = 200
 
@@ -55,6 +56,11 @@ class Post(msgspec.Struct, frozen=True, gc=False):
             connection.send(head, self.body)
             await connection.answered()
             return connection, _readable(connection, accepted)
+        except Refusal:
+            pool.release(
+                connection
+            )  # in a storm of refusals a new connection for each call would cost more than they do
+            raise
         except BaseException:
             pool.discard(connection)
             raise

@@ -32,8 +32,6 @@ async def test_an_answer_comes_whole() -> None:
 @pytest.mark.parametrize(
     ("answer", "code"),
     [
-        (OK.replace(b"200 OK", b"503 No"), "provider_unavailable"),
-        (OK.replace(b"200 OK", b"307 No\r\nLocation: /"), "provider_bad_response"),
         (OK.replace(b"application/json", b"text/html"), "provider_bad_response"),
         (OK.replace(b"Content-Type: application/json\r\n", b""), "provider_bad_response"),
         (OK.replace(b"Length: 2", b"Length: 4") + b"{}", "response_too_large"),
@@ -56,6 +54,35 @@ async def test_what_is_no_answer_costs_the_connection(answer: bytes, code: str) 
             await wire.post(server.url, b"[]", {})
         assert caught.value.code == code
         await server.until(lambda: not server.open)
+        await wire.close()
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [
+        (b"429 Later", "provider_rate_limited"),
+        (b"503 No", "provider_unavailable"),
+        (b"307 No", "provider_bad_response"),
+    ],
+)
+async def test_a_refusal_keeps_the_connection(said: bytes, code: str) -> None:
+    """It is dropped to its end, and the next call goes out on the same connection."""
+
+    async def play(link: Link) -> None:
+        await link.request()
+        await link.send(OK.replace(b"200 OK", said))
+        await link.request()
+        await link.send(OK)
+        await link.left()
+
+    async with peer(play) as server:
+        wire = JsonWire(connect_timeout=5)
+        await wire.open()
+        with pytest.raises(ProviderError) as caught:
+            await wire.post(server.url, b"[]", {})
+        assert caught.value.code == code
+        assert await wire.post(server.url, b"[]", {}) == b"{}"
+        assert len(server.links) == 1
         await wire.close()
 
 
