@@ -1,5 +1,6 @@
 """Streams that nobody reads any more: read on for a moment, because the tokens are counted at the end of them."""
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
@@ -68,7 +69,7 @@ class Drain:
         try:
             _ = self._system.background(work(self._seconds), name="llm-gateway/drain")
         except ShuttingDown:
-            await work(0.0)
+            await _to_its_end(work(0.0))
 
 
 class Kept:
@@ -108,6 +109,20 @@ class Kept:
         """Close a stream that was left; a connection whose answer came to its end goes back to its pool."""
         self.left = None
         await self._context.__aexit__(None, None, None)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do ``work`` whatever happens: whoever is cancelled meanwhile, as all are when a system ends, is so after it."""
+    task = asyncio.ensure_future(work)
+    given_up: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            given_up = error
+    if given_up is not None and (task.cancelled() or task.exception() is None):
+        raise given_up
+    task.result()
 
 
 def size(pieces: Pieces) -> int:

@@ -57,9 +57,7 @@ class Post(msgspec.Struct, frozen=True, gc=False):
             await connection.answered()
             return connection, _readable(connection, accepted)
         except Refusal:
-            pool.release(
-                connection
-            )  # in a storm of refusals a new connection for each call would cost more than they do
+            pool.release(connection)  # in a storm of them a handshake each would cost more than they do
             raise
         except BaseException:
             pool.discard(connection)

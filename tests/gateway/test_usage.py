@@ -13,6 +13,7 @@ from actors.llm_gateway.drain import SECONDS, STREAMS, Drain, Kept
 from actors.llm_gateway.till import OUTPUT_CEILING
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
+from actors.targets.pricing import Prices
 from actors.targets.retry import RetryPolicy
 from actors.testing import Cut, End, Reply, Say, ScriptedUpstream, Send, Stall, Step, Wait, refuse, say
 from protocol.budgets import Account, Budget
@@ -305,8 +306,19 @@ class _Nothing:
         return None
 
 
-async def test_the_end_of_the_system_ends_the_drain(upstream: ScriptedUpstream) -> None:
-    """Both what is read on then and what is given up by that: sockets are closed, and the room is let go of."""
+async def test_the_end_of_the_system_ends_the_drain(
+    upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both what is read on then and what is given up by that: sockets are closed, and the room is let go of.
+
+    Also where the price has to be looked up first, while everything is being cancelled.
+    """
+
+    async def slowly(*_: object) -> None:
+        for _turn in range(50):
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Prices, "rates", slowly)
     ledger = MemoryLedger()
     config = GatewayConfig(llm_provider="openai", default_model="gpt-4o-mini", openai_base_url=upstream.openai_url)
     upstream.default = Reply(steps=(Say(BEGUN), Stall()))
