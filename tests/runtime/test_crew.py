@@ -183,6 +183,26 @@ async def test_actors_that_go_on_for_ever_leave_the_loop_its_turns() -> None:
         assert 0 < len(seen) <= 4 * TURNS
 
 
+async def test_who_asks_again_at_once_wakes_nobody() -> None:
+    """One ask after the other from outside the actors takes a single pass of the loop for each."""
+    passes = 0
+
+    async def count() -> None:
+        nonlocal passes
+        while True:
+            await asyncio.sleep(0)
+            passes += 1
+
+    async with System() as system:
+        ref = system.spawn(lambda: Clerk(asyncio.Event(), []), name="clerk")
+        await ref.ask(Note(0), timeout=5)
+        counter = system.background(count(), name="counter")
+        for n in range(20):
+            assert await ref.ask(Note(n), timeout=5) == n
+        counter.cancel()
+        assert passes <= 20
+
+
 @pytest.mark.parametrize("turns", [0, 1, 3])
 async def test_cancelled_tasks_are_replaced(turns: int) -> None:
     """Whoever cancels the actors' tasks, at whatever moment, takes the next message's turn from nobody."""
