@@ -112,17 +112,13 @@ class Kept:
 
 
 async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do ``work`` whatever happens: whoever is cancelled meanwhile, as all are when a system ends, is so after it."""
+    """Do ``work`` also where everything is cancelled meanwhile, as it is when a system ends; only then be cancelled."""
     task = asyncio.ensure_future(work)
-    given_up: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            given_up = error
-    if given_up is not None and (task.cancelled() or task.exception() is None):
-        raise given_up
-    task.result()
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        raise
 
 
 def size(pieces: Pieces) -> int:
