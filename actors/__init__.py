@@ -1,7 +1,7 @@
 """Who says it: the actors that own requests, logs, caches and providers. Runs without the service.
 
-The runtime's names are here; what is built on it is a module each: ``actors.request_router``, ``actors.llm_gateway``,
-``actors.cache``, ``actors.subscription_hub``, ``actors.follow``, ``actors.pipeline``.
+The runtime's names are here; what is built on it is a module each: ``actors.requests.router``, ``actors.llm_gateway``,
+``actors.cache``, ``actors.subscription_hub``, ``actors.log.follow``, ``actors.pipeline.pipeline``.
 """
 
 from actors.runtime import (

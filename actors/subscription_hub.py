@@ -9,8 +9,8 @@ import msgspec
 
 from actors.channels.channels import SWEEP_INTERVAL, ChannelLimits, Channels
 from actors.channels.receipts import Receipt
-from actors.hub.fanout import Fanout
-from actors.hub.topic import FrameEncoder
+from actors.delivery.fanout import Fanout
+from actors.delivery.topic import FrameEncoder
 from actors.runtime import Actor, Deferred, handles
 from protocol.channels import (
     AckChannel,

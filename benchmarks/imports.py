@@ -23,7 +23,7 @@ NAME: Final = "imports"
 STARTS_A_ROUND: Final = 3
 EMBEDDER: Final = (
     "actors.runtime",
-    "actors.request_router",
+    "actors.requests.router",
     "actors.subscription_hub",
     "actors.cache",
     "actors.llm_gateway",
@@ -31,13 +31,13 @@ EMBEDDER: Final = (
 ASYNCIO: Final = "import asyncio alone"
 RUNTIME: Final = "import actors.runtime"
 ALL: Final = "import actors, all that an embedder uses"
-SERVICE: Final = "import service.app"
+SERVICE: Final = "import service.server.app"
 START: Final = "start to first answer"
 IMPORTS: Final = {
     ASYNCIO: ("asyncio",),
     RUNTIME: ("actors.runtime",),
     ALL: EMBEDDER,
-    SERVICE: ("service.app",),
+    SERVICE: ("service.server.app",),
 }
 PROGRAM: Final = "import time\nstart = time.process_time()\nimport {modules}\nprint(time.process_time() - start)\n"
 

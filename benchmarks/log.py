@@ -15,9 +15,9 @@ from typing import Final
 import msgspec
 import uvloop
 
-from actors.event_log import EventLog
-from actors.follow import Follower
-from actors.request_stream import RequestStream
+from actors.log.event_log import EventLog
+from actors.log.follow import Follower
+from actors.requests.stream import RequestStream
 from benchmarks.harness import Comparison, Plan, Result, Row, Sample, interleave
 from protocol.events import Completed, Delta, Entry
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from actors.hub.fanout import STALL_LIMIT
+from actors.delivery.fanout import STALL_LIMIT
 from actors.subscription_hub import HIGH_WATER
 from benchmarks.children import Child, child
 from benchmarks.fanout import KEY, LEAD, submit, subscribe_text

@@ -26,7 +26,7 @@ SETTINGS_HEAD: Final = """\
 # Settings
 
 Each is an environment variable, or a line of a file `.env` in the working directory; the environment wins. An empty
-value is the same as none. `.env.example` is a template. The table is generated from `service/settings.py` by
+value is the same as none. `.env.example` is a template. The table is generated from `service/config/settings.py` by
 `python docs/generate.py`.
 
 """
@@ -35,7 +35,7 @@ FRAMES_HEAD: Final = """\
 # Frames
 
 What a client may send over `/ws`; [websocket.md](websocket.md) says what happens then. A field that is not here is an
-error; one in bold has to be there. Generated from `protocol/websocket_frames.py` by `python docs/generate.py`.
+error; one in bold has to be there. Generated from `protocol/websocket/out.py` by `python docs/generate.py`.
 
 """
 
@@ -60,7 +60,7 @@ def errors() -> str:
 
 def settings() -> str:
     """Return the page of settings."""
-    from service.settings import Settings  # noqa: PLC0415 - the path is set first
+    from service.config.settings import Settings  # noqa: PLC0415 - the path is set first
 
     said = _attributes(Settings.__doc__ or "")
     rows = ["| variable | default | |", "|---|---|---|"]
@@ -74,7 +74,7 @@ def frames() -> str:
     """Return the page of the client's frames."""
     import msgspec  # noqa: PLC0415 - as below
 
-    from protocol.websocket_frames import CLIENT_FRAMES  # noqa: PLC0415 - the path is set first
+    from protocol.websocket.out import CLIENT_FRAMES  # noqa: PLC0415 - the path is set first
 
     parts: list[str] = []
     for kind in CLIENT_FRAMES:

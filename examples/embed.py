@@ -5,7 +5,7 @@ import os
 
 from actors.cache import CacheActor
 from actors.llm_gateway import GatewayConfig, build_gateway
-from actors.request_router import RequestRouter
+from actors.requests.router import RequestRouter
 from actors.runtime import Ref, System
 from protocol.events import Delta, Entry
 from protocol.llm import ChatMessage, ChatRequest

@@ -14,7 +14,7 @@ from actors.channels.log import Bounds as HistoryBounds
 from actors.embeddings import Bounds, EmbeddingsConfig, build_embeddings
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import GatewayConfig, LLMGateway, build_gateway
-from actors.request_router import ForgetModels, RequestRouter
+from actors.requests.router import ForgetModels, RequestRouter
 from actors.runtime import Ref, System
 from actors.subscription_hub import SubscriptionHub
 from protocol.cache import CacheDelete, CacheGet, CachePut, GetCacheStats
@@ -26,14 +26,14 @@ from protocol.hub import GetHubStats, Goodbye, SocketClosed, Subscribe, Unsubscr
 from protocol.ledger import Ledger
 from protocol.requests import CancelRequest, GetRequest, Submit
 from protocol.routes import Routes, SetRoutes
-from service.auth import Authenticator
+from service.auth.authenticator import Authenticator
+from service.auth.jwks import PublishedKeys
+from service.auth.keys import KeyRing
+from service.auth.tokens import Tokens
+from service.config.routes_file import RoutesFile, RoutesWatcher, open_routes
+from service.config.settings import Settings, variable
 from service.frames import text_frame
-from service.identity.jwks import PublishedKeys
-from service.identity.keys import KeyRing
-from service.identity.tokens import Tokens
 from service.lifecycle import Lifecycle
-from service.routes_file import RoutesFile, RoutesWatcher, open_routes
-from service.settings import Settings, variable
 from service.telemetry.setup import Telemetry, open_telemetry
 
 RouterMessage = Submit | GetRequest | CancelRequest | ForgetModels

@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from structlog.dev import ConsoleRenderer, plain_traceback
 from structlog.tracebacks import ExceptionDictTransformer
 
+from service.config.settings import Settings
 from service.context import CURRENT_CALL
-from service.settings import Settings
 
 CAPACITY: Final = 10_000  # lines that wait to be written; further ones are dropped and counted
 GATHER: Final = 0.05  # seconds in which lines gather for one write

@@ -36,7 +36,7 @@ def environment(root: Path, **settings: str) -> dict[str, str]:
 def local_service(root: Path, cwd: Path) -> Iterator[str]:
     """Serve on a free port; gives the address once the model is there."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "service.cli", "serve", "--port", "0"],
+        [sys.executable, "-m", "service.cli.main", "serve", "--port", "0"],
         cwd=cwd,
         stderr=subprocess.PIPE,
         text=True,

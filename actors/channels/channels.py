@@ -10,8 +10,7 @@ from actors.channels.leases import Leases
 from actors.channels.log import Bounds, FrameEncoder
 from actors.channels.receipts import Receipt
 from actors.channels.users import Users
-from actors.hub.fanout import Fanout
-from protocol.channel_frames import channel_ack_json
+from actors.delivery.fanout import Fanout
 from protocol.channels import (
     DisconnectUser,
     GetHistory,
@@ -33,7 +32,8 @@ from protocol.channels import (
 )
 from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest, Overloaded, UnrecoverablePosition
 from protocol.hub import Socket
-from protocol.websocket import disconnect_json, error_json
+from protocol.websocket.channels import channel_ack_json
+from protocol.websocket.commands import disconnect_json, error_json
 
 MAX_RECEIPTS: Final = 256  # publishers that wait at once
 SWEEP_INTERVAL: Final = 5.0  # seconds

@@ -7,11 +7,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from protocol import ids
-from protocol.channel_frames import publication_json
 from protocol.channels import History, Publication
 from protocol.errors import InvalidRequest, UnrecoverablePosition
 from protocol.events import Position
 from protocol.hub import Mode
+from protocol.websocket.channels import publication_json
 
 ENTRY_BYTES: Final = 600  # a publication and its frame, without what they hold
 

@@ -4,9 +4,9 @@ from typing import Final
 
 import msgspec
 
-from protocol.channel_frames import Action
 from protocol.channels import Member, Peer
 from protocol.errors import Overloaded
+from protocol.websocket.channels import Action
 
 MAX_MEMBERS: Final = 1000  # of a channel
 MAX_HOLDERS: Final = 64  # of a member

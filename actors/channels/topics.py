@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from actors.channels.log import ChannelLog, FrameEncoder
-from actors.hub.topic import LOST, SNAPSHOT, Page, Topic
-from protocol.channel_frames import Action, presence_json, presence_state_json
+from actors.delivery.topic import LOST, SNAPSHOT, Page, Topic
 from protocol.channels import Member
+from protocol.websocket.channels import Action, presence_json, presence_state_json
 
 PRESENCE_EVENTS: Final = 256  # kept for readers that lag; those that miss more are told who is there
 

@@ -7,18 +7,18 @@ from typing import ClassVar, Final
 
 import msgspec
 
+from actors.embeddings.budget import Pending, Till
 from actors.embeddings.call import REFUSED, BatchCall, Outcome
-from actors.embeddings.course import Plan
 from actors.embeddings.embedder import Embedder, Target
+from actors.embeddings.embedding import Plan
 from actors.embeddings.request import Batch, EmbedRequest, Unit
 from actors.embeddings.sources import Leg, Make, Sources
-from actors.embeddings.till import Pending, Till
 from actors.embeddings.vector_cache import DIGEST_BYTES, VectorCache, encoded, key_of, scope_of
 from actors.ledger import MemoryLedger
 from actors.runtime import Actor, Deferred, handles
-from actors.targets.lane import Lane
-from actors.targets.pricing import Prices
-from actors.targets.retry import RetryPolicy
+from actors.upstream.concurrency import Lane
+from actors.upstream.pricing import Prices
+from actors.upstream.retry import RetryPolicy
 from protocol.budgets import Account
 from protocol.embeddings import Embed, Embedded, Input, size_of
 from protocol.errors import DeadlineExceeded, Overloaded, TidegateError

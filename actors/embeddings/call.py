@@ -6,9 +6,9 @@ from typing import Final
 
 import msgspec
 
-from actors.embeddings.course import Course, Plan
+from actors.embeddings.embedding import Course, Plan
 from actors.embeddings.sources import Leg
-from actors.targets.pricing import Prices
+from actors.upstream.pricing import Prices
 from protocol.embeddings import Input, Vectors, size_of
 from protocol.errors import TidegateError
 from protocol.llm import Usage

@@ -11,7 +11,7 @@ import msgspec
 from actors.embeddings.actor import Bounds, EmbeddingsActor
 from actors.embeddings.embedder import ATTEMPT_TIMEOUT, MAX_BATCH_INPUTS, Embedder, Limits
 from actors.ledger import MemoryLedger
-from actors.targets.retry import RetryPolicy
+from actors.upstream.retry import RetryPolicy
 from protocol.errors import ConfigurationError
 from protocol.ledger import Ledger
 from protocol.routes import ProviderSpec, Routes

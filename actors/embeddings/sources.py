@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from actors.embeddings.embedder import Embedder
-from actors.targets.lane import Lane
-from actors.targets.station import Station
+from actors.upstream.concurrency import Lane
+from actors.upstream.endpoint import Station
 from protocol.errors import ConfigurationError, NotFound
 from protocol.gateway import ModelInfo
 from protocol.routes import ProviderSpec, Routes

@@ -5,7 +5,7 @@ from actors.llm_gateway.gateway import Limits, LLMGateway
 from actors.llm_gateway.provider import AnswerStream, Deadlines, Provider
 from actors.llm_gateway.schema import check_schema
 from actors.llm_gateway.structured import complete_json
-from actors.targets.retry import RetryPolicy
+from actors.upstream.retry import RetryPolicy
 
 __all__ = [
     "AnswerStream",

@@ -12,15 +12,15 @@ import msgspec
 from opentelemetry.trace import Span
 
 from actors.llm_gateway.answer import Assembly
+from actors.llm_gateway.attempt_deps import Commons
 from actors.llm_gateway.call_span import close_span, open_span, trace_headers
-from actors.llm_gateway.commons import Commons
 from actors.llm_gateway.drain import Kept
 from actors.llm_gateway.routing import Leg
 from actors.llm_gateway.schema import validated
 from actors.llm_gateway.usage import used
-from actors.targets.trial import Trial
-from actors.targets.watch import Watch
-from actors.targets.window import Ticket
+from actors.upstream.candidates import Trial
+from actors.upstream.rate_limit import Ticket
+from actors.upstream.timeouts import Watch
 from protocol import spans
 from protocol.errors import ProviderError, SchemaMismatch, TidegateError
 from protocol.events import AttemptFailed, Content

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from actors.llm_gateway.provider import AnswerStream
 from actors.runtime import System
-from actors.targets.watch import Watch
+from actors.upstream.timeouts import Watch
 from protocol.errors import ShuttingDown, TidegateError
 from protocol.events import ToolCallDelta
 from protocol.upstream import Pieces

@@ -20,7 +20,7 @@ from actors.llm_gateway.provider import (
     Deadlines,
     Provider,
 )
-from actors.targets.retry import RetryPolicy
+from actors.upstream.retry import RetryPolicy
 from protocol.errors import ConfigurationError
 from protocol.ledger import Ledger
 from protocol.routes import Routes

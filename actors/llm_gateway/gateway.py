@@ -8,18 +8,18 @@ import msgspec
 
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import drain
-from actors.llm_gateway.commons import Commons
+from actors.llm_gateway.attempt_deps import Commons
+from actors.llm_gateway.budget import Till
+from actors.llm_gateway.completion import Course
 from actors.llm_gateway.drain import Drain
-from actors.llm_gateway.fallback import Course
 from actors.llm_gateway.provider import MAX_ANSWER_CHARS, TOTAL_TIMEOUT, Provider
+from actors.llm_gateway.provider_endpoint import Upstream
 from actors.llm_gateway.routing import RoutingTable
 from actors.llm_gateway.schema import Schemas
-from actors.llm_gateway.till import Till
-from actors.llm_gateway.upstream import Upstream
 from actors.runtime import Actor, Deferred, handles
-from actors.targets.lane import Lane
-from actors.targets.pricing import Prices
-from actors.targets.retry import RetryPolicy
+from actors.upstream.concurrency import Lane
+from actors.upstream.pricing import Prices
+from actors.upstream.retry import RetryPolicy
 from protocol.errors import ConfigurationError
 from protocol.gateway import (
     Complete,

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from actors.llm_gateway.upstream import Upstream
+from actors.llm_gateway.provider_endpoint import Upstream
 from protocol.errors import ConfigurationError, NotFound
 from protocol.llm import ChatRequest
 from protocol.routes import Route, Routes, Target

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from protocol.errors import FieldError, InvalidRequest, SchemaMismatch
-from protocol.strict_schema import without_nulls
+from protocol.json.strict_schema import without_nulls
 
 if TYPE_CHECKING:
     import jsonschema_rs

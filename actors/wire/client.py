@@ -9,12 +9,12 @@ from typing import Final, Self
 from yarl import URL
 
 from actors.wire.connection import Connection
-from actors.wire.dialer import Dialer, trusting_the_system
+from actors.wire.connector import Dialer, trusting_the_system
 from actors.wire.encoding import Body
 from actors.wire.endpoint import Endpoint
-from actors.wire.exchange import Post, reached
 from actors.wire.limits import allowances
 from actors.wire.pool import Pool
+from actors.wire.post import Post, reached
 from actors.wire.sse import MAX_EVENT_BYTES, EventSplitter, Splitter
 from protocol.errors import ProviderError
 from protocol.upstream import Allowance, AnswerReader, Pieces

@@ -5,9 +5,9 @@ from collections import deque
 from typing import Final
 
 from actors.wire.connection import Connection
-from actors.wire.dialer import Dialer
+from actors.wire.connector import Dialer
 from actors.wire.endpoint import Origin
-from actors.wire.expiry import Expiry
+from actors.wire.idle_timer import Expiry
 from protocol.errors import ProviderError
 
 IDLE: Final = 15.0  # seconds for which a connection waits for its next request

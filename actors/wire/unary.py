@@ -4,11 +4,11 @@ import ssl
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from actors.wire.dialer import Dialer, trusting_the_system
+from actors.wire.connector import Dialer, trusting_the_system
 from actors.wire.encoding import Body
 from actors.wire.endpoint import JSON, Endpoint
-from actors.wire.exchange import Post, reached
 from actors.wire.pool import Pool
+from actors.wire.post import Post, reached
 from protocol.errors import ProviderError
 
 MAX_CONNECTIONS: Final = 64

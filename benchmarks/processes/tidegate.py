@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Final, TextIO
 
 from benchmarks.processes import control
+from service.config.settings import load_settings
 from service.container import open_container
 from service.logging import open_logging
-from service.server import listening, tune_collector
-from service.settings import load_settings
+from service.server.server import listening, tune_collector
 
 KEY: Final = "bench-key-0123456789"
 

@@ -10,11 +10,11 @@ from aiohttp import web
 from examples.food_search.app import serving
 from examples.food_search.stages import FoodSettings
 from protocol.errors import ConfigurationError
+from service.config.settings import Settings, load_settings
 from service.container import Container, open_container
-from service.http import websocket
 from service.lifecycle import wind_down
 from service.logging import open_logging
-from service.settings import Settings, load_settings
+from service.websocket import upgrade
 
 
 async def serve(settings: Settings, food: FoodSettings) -> None:
@@ -37,7 +37,7 @@ async def stop(container: Container, runner: web.AppRunner) -> None:
             await site.stop()
 
     async def farewell() -> None:
-        await websocket.farewell(runner.app)
+        await upgrade.farewell(runner.app)
 
     grace = container.settings.shutdown_grace_seconds
     await wind_down(container.lifecycle, refuse=refuse, farewell=farewell, grace=grace)

@@ -8,16 +8,16 @@ import msgspec
 from aiohttp import web
 from opentelemetry import context as otel_context
 
-from actors.stage import Caller
+from actors.pipeline.stage import Caller
 from examples.food_search.searches import Searches, SearchState
 from examples.food_search.stages import FoodSettings, food_pipeline
 from protocol.errors import ConfigurationError, InvalidRequest
-from service.app import build_app
-from service.connections import Runner
 from service.container import Container
 from service.context import call_of, container_of
 from service.http.bodies import decode, read_json
-from service.server import RUNNER_OPTIONS
+from service.server.app import build_app
+from service.server.connections import Runner
+from service.server.server import RUNNER_OPTIONS
 
 SEARCHES: Final = web.AppKey("searches", Searches)
 ACCEPTED: Final = 202

@@ -5,9 +5,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from actors.pipeline import Pipeline
+from actors.pipeline.pipeline import Pipeline
+from actors.pipeline.stage import Caller, PipelineRun
 from actors.runtime import System
-from actors.stage import Caller, PipelineRun
 from examples.food_search.stages import ANSWER, GATE, FoodSettings, Query, region_of
 from protocol import ids
 from protocol.errors import InternalError, NotFound, Overloaded

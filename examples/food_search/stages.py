@@ -6,9 +6,9 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from actors.pipeline import Pipeline
+from actors.pipeline.pipeline import Pipeline
+from actors.pipeline.stage import PipelineRun, Stage
 from actors.runtime import Ref, System
-from actors.stage import PipelineRun, Stage
 from protocol.errors import ConfigurationError
 from protocol.pipeline import Prompt, Route
 from protocol.requests import Submit

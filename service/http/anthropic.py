@@ -4,17 +4,17 @@ from typing import Final
 
 from aiohttp import web
 
-from protocol.anthropic_answer import PING_EVENT, EventEncoder, count_body, message_body
-from protocol.anthropic_surface import parse_count, parse_messages
+from protocol.anthropic.answer import PING_EVENT, EventEncoder, count_body, message_body
+from protocol.anthropic.messages import parse_count, parse_messages
 from protocol.events import Completed
 from protocol.gateway import ResolveModel
 from protocol.tokens import estimate_tokens
-from service.answers import Answer
+from service.auth.permissions import model_for
 from service.context import call_of, container_of
 from service.http.bodies import read_json
 from service.http.dialects import ask, stream, whole
+from service.http.json_response import Answer
 from service.http.rules import ANTHROPIC, check_request
-from service.permissions import model_for
 
 RESOLVE_TIMEOUT: Final = 5.0  # seconds
 

@@ -9,9 +9,9 @@ from protocol.channels import MAX_PAGE, NULL, GetHistory, GetPresence, Member, P
 from protocol.errors import AccessDenied, FieldError, InvalidRequest
 from protocol.events import Position
 from protocol.identity import ChannelRight
-from service.answers import Answer, json_answer
 from service.context import Call, call_of, container_of
 from service.http.bodies import decode, idempotency_key_of, read_json
+from service.http.json_response import Answer, json_answer
 
 ACCEPTED: Final = 202
 REPLAYED: Final = 200

@@ -11,18 +11,18 @@ import msgspec
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
-from actors.follow import Batch, Follower
+from actors.log.follow import Batch, Follower
 from protocol.errors import FieldError, InternalError, InvalidRequest, TidegateError
 from protocol.events import Cancelled, Completed, Delta, Entry, Failed, ReasoningDelta, Snapshot, ToolCallDelta
 from protocol.llm import ChatRequest
 from protocol.requests import DEFAULT_CACHE_TTL_MS, Delivery, OnAbandon, RequestHandle, Submit
-from service.answers import Answer
+from service.auth.permissions import model_for
 from service.context import Call, call_of, container_of
 from service.http import sse
 from service.http.bodies import idempotency_key_of
 from service.http.inference import SUBMIT_TIMEOUT, end_of, error_of, inference_headers
+from service.http.json_response import Answer
 from service.middleware.errors import error_response
-from service.permissions import model_for
 
 DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}
 ON_ABANDON: Final[dict[str, OnAbandon]] = {"finish": "finish", "cancel": "cancel"}

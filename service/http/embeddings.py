@@ -7,10 +7,10 @@ from aiohttp import web
 from actors.embeddings.actor import TOTAL_TIMEOUT
 from protocol.embeddings import Embed, Embedded, embeddings_body, parse_embeddings
 from protocol.errors import FieldError, InvalidRequest
-from service.answers import Answer
+from service.auth.permissions import check_model
 from service.context import call_of, container_of
 from service.http.bodies import read_json
-from service.permissions import check_model
+from service.http.json_response import Answer
 
 ASK_TIMEOUT: Final = TOTAL_TIMEOUT + 1.0  # seconds, so that the actor's own failure comes first
 DEDUPE: Final = "x-tidegate-dedupe"

@@ -13,9 +13,9 @@ from protocol.cache import GetCacheStats
 from protocol.errors import TidegateError
 from protocol.gateway import GetProviders, ProviderStatus, ResolveModel, TargetStatus
 from protocol.hub import GetHubStats
-from service.answers import Answer
 from service.container import Container
 from service.context import container_of
+from service.http.json_response import Answer
 
 ASK_TIMEOUT: Final = 1.0  # seconds; a probe has to answer before the prober gives up
 SLOW_LOOP_MS: Final = 250.0  # a turn of the loop that takes longer holds up every stream

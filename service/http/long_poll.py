@@ -6,12 +6,12 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from actors.follow import Batch, Follower
-from actors.updates import snapshot_frame, update_frames
+from actors.log.follow import Batch, Follower
+from actors.log.frames import snapshot_frame, update_frames
 from protocol.errors import FieldError, InvalidRequest
 from protocol.events import EventStream, Position, Snapshot
 from protocol.requests import RequestHandle
-from service.answers import Answer
+from service.http.json_response import Answer
 from service.http.sse import opening_of
 
 MAX_WAIT: Final = 55.0  # seconds, below the 60 at which proxies cut a silent call

@@ -6,13 +6,14 @@ from typing import Final
 
 from aiohttp import web
 
-from protocol import anthropic_answer, openai
+from protocol.anthropic import answer as anthropic_answer
 from protocol.gateway import ListModels, ModelInfo, ResolveModel
-from service.answers import Answer
+from protocol.openai import chat as openai
+from service.auth.permissions import check_model, listed
 from service.container import Container
 from service.context import call_of, container_of
+from service.http.json_response import Answer
 from service.middleware.errors import of_anthropic
-from service.permissions import check_model, listed
 
 ASK_TIMEOUT: Final = 5.0  # seconds
 CREATED: Final = web.AppKey("models_created", int)

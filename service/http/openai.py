@@ -5,7 +5,7 @@ import time
 from aiohttp import web
 
 from protocol.events import Completed
-from protocol.openai import ChunkEncoder, completion_body, parse_chat
+from protocol.openai.chat import ChunkEncoder, completion_body, parse_chat
 from service.context import container_of
 from service.http.bodies import read_json
 from service.http.dialects import ask, stream, whole

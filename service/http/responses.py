@@ -6,19 +6,19 @@ from typing import Final
 import msgspec
 from aiohttp import web
 
-from actors.follow import Follower
+from actors.log.follow import Follower
 from protocol.errors import FieldError, InvalidRequest, NotFound, UnrecoverablePosition
 from protocol.llm import ChatRequest
+from protocol.openai.responses import ID_PREFIX, ResponseCall, parse_response, request_id_of
+from protocol.openai.responses_answer import history_of, response_body
+from protocol.openai.responses_events import NOTHING, EventEncoder
 from protocol.requests import CancelRequest, GetRequest, RequestHandle
-from protocol.responses import ID_PREFIX, ResponseCall, parse_response, request_id_of
-from protocol.responses_answer import history_of, response_body
-from protocol.responses_events import NOTHING, EventEncoder
-from service.answers import Answer
 from service.context import call_of, container_of
 from service.http import sse
 from service.http.bodies import read_json
 from service.http.dialects import ask, encoded, stream, whole
 from service.http.inference import FIND_TIMEOUT, inference_headers
+from service.http.json_response import Answer
 from service.http.rules import RESPONSES, check_request, metadata_faults, refuse
 
 _NUMBER = re.compile(r"[0-9]{1,15}")

@@ -5,13 +5,13 @@ from typing import Final
 
 from aiohttp import web
 
-from actors.follow import Batch, Follower, Opening, open_at
-from actors.updates import snapshot_frame, update_frames
+from actors.log.follow import Batch, Follower, Opening, open_at
+from actors.log.frames import snapshot_frame, update_frames
 from protocol.errors import FieldError, InvalidRequest
 from protocol.events import Entry, EventStream, Position, Snapshot
 from protocol.hub import Mode
 from protocol.requests import RequestHandle
-from protocol.websocket import frame_type
+from protocol.websocket.commands import frame_type
 
 PING: Final = b": ping\n"  # one newline: after a blank line some SDKs see an empty event
 PING_INTERVAL: Final = 15.0  # seconds of silence, below the 60 of every proxy

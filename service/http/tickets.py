@@ -5,8 +5,8 @@ import datetime as dt
 import msgspec
 from aiohttp import web
 
-from service.answers import Answer, json_answer
 from service.context import call_of, container_of
+from service.http.json_response import Answer, json_answer
 
 
 class Ticket(msgspec.Struct, frozen=True, rename="camel"):

@@ -4,8 +4,8 @@ import msgspec
 from aiohttp import web
 
 from protocol.ledger import Standing
-from service.answers import Answer, json_answer
 from service.context import call_of, container_of
+from service.http.json_response import Answer, json_answer
 
 
 class AccountUsage(msgspec.Struct, frozen=True):

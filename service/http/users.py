@@ -6,10 +6,10 @@ import msgspec
 from aiohttp import web
 
 from protocol.channels import DisconnectUser, GetStatus, UnsubscribeUser, check_name
-from service.answers import Answer, json_answer
+from service.auth.permissions import check_scope
 from service.context import call_of, container_of
 from service.http.bodies import decode, read_json
-from service.permissions import check_scope
+from service.http.json_response import Answer, json_answer
 
 TIMEOUT: Final = 5.0  # seconds
 BODY_BYTES: Final = 4096

@@ -5,10 +5,10 @@ from typing import Final
 
 from aiohttp import web
 
-from service.auth import Authenticator, credential
+from service.auth.authenticator import Authenticator, credential
+from service.auth.permissions import check_route
 from service.context import Call
 from service.lifecycle import Lifecycle
-from service.permissions import check_route
 
 SOCKET: Final = "/ws"
 PROBES: Final = frozenset({"/api/health", "/api/health/live", "/api/health/ready"})

@@ -15,7 +15,7 @@ from aiohttp.typedefs import Middleware
 from opentelemetry import context as otel
 from opentelemetry.trace import Span, Tracer, set_span_in_context
 
-from service.auth import Authenticator
+from service.auth.authenticator import Authenticator
 from service.context import CALL, SERVER_NAME, Call
 from service.lifecycle import Lifecycle
 from service.middleware.access import PROBES, SOCKET, check_access, check_open

@@ -7,8 +7,9 @@ import msgspec
 import structlog
 from aiohttp import web
 
-from protocol import anthropic_answer, openai
+from protocol.anthropic import answer as anthropic_answer
 from protocol.errors import AccessDenied, FieldError, InternalError, InvalidRequest, NotFound, TidegateError
+from protocol.openai import chat as openai
 from service.context import Call
 
 TYPES: Final = "/errors/"  # a problem's type is an address that explains it

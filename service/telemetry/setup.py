@@ -9,7 +9,7 @@ from typing import Final
 from opentelemetry.trace import Tracer, TracerProvider
 
 from protocol import spans
-from service.settings import Settings
+from service.config.settings import Settings
 
 FLUSH_TIMEOUT: Final = 2.0  # seconds at exit for spans that are still here; the SDK alone may take 30
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import ClientResponse, ClientSession, TCPConnector, web
 
-from actors.request_record import RequestRecord
+from actors.requests.record import RequestRecord
 from actors.runtime import Actor, Deferred, handles
 from protocol.errors import NotFound
 from protocol.events import Content, Delta
@@ -27,9 +27,9 @@ from protocol.gateway import (
 )
 from protocol.llm import Attempt, ReasoningPart, ToolCall, Usage
 from protocol.requests import GetRequest
+from service.config.settings import load_settings
 from service.container import Container, open_container
-from service.server import listening
-from service.settings import load_settings
+from service.server.server import listening
 from service.telemetry.setup import Telemetry
 
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}

@@ -5,9 +5,9 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from actors.testing import Call, End, Reply, Say, ScriptedUpstream
+from service.config.settings import load_settings
 from service.container import open_container
-from service.server import listening
-from service.settings import load_settings
+from service.server.server import listening
 
 KEY: Final = "client-key"
 MODELS: Final = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5"}

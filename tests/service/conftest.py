@@ -10,9 +10,9 @@ import pytest
 import structlog
 
 from actors.testing import ScriptedUpstream
+from service.config.settings import Settings, load_settings
 from service.container import Container, open_container
-from service.server import listening
-from service.settings import Settings, load_settings
+from service.server.server import listening
 
 
 @pytest.fixture(autouse=True)

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from actors import request_router
-from actors.event_log import RING_BYTES
 from actors.llm_gateway import GatewayConfig
+from actors.log.event_log import RING_BYTES
+from actors.requests import router
 from actors.testing import ScriptedUpstream, say
 from protocol.errors import ConfigurationError
 from protocol.gateway import ListModels
+from service.config.settings import Settings, load_settings
 from service.container import gateway_config, open_container
-from service.settings import Settings, load_settings
 
 BODY = {"model": "default", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -52,10 +52,10 @@ def test_the_settings_change_no_default_of_the_actors() -> None:
     assert settings.first_token_timeout_seconds == config.first_token_timeout
     assert settings.idle_timeout_seconds == config.idle_timeout
     assert (settings.provider_concurrency, settings.provider_queue) == (config.concurrency, config.queue)
-    assert settings.request_ttl_seconds == request_router.TTL
-    assert settings.max_requests == request_router.MAX_REQUESTS
-    assert settings.requests_max_bytes == request_router.MAX_STORED_BYTES
-    assert settings.abandon_grace_seconds == request_router.ABANDON_GRACE
+    assert settings.request_ttl_seconds == router.TTL
+    assert settings.max_requests == router.MAX_REQUESTS
+    assert settings.requests_max_bytes == router.MAX_STORED_BYTES
+    assert settings.abandon_grace_seconds == router.ABANDON_GRACE
     assert settings.log_max_bytes == RING_BYTES
 
 

@@ -9,17 +9,17 @@ from typing import Any, Final
 import pytest
 
 from actors import subscription_hub
-from actors.hub import fanout
-from actors.hub.topic import PAGE_BYTES
+from actors.delivery import fanout
+from actors.delivery.topic import PAGE_BYTES
 from actors.subscription_hub import HIGH_WATER, MAX_SUBSCRIPTIONS
 from protocol.hub import GetHubStats
 from protocol.requests import GetRequest
-from service.http import websocket, ws_guard
-from service.http.ws_transport import Later, SocketTransport
-from tests.delivery.wires import messages
-from tests.delivery.world import Content
+from service.websocket import admission, upgrade
+from service.websocket.transport import Later, SocketTransport
+from tests.contracts.delivery.wires import messages
+from tests.contracts.delivery.world import Content
 from tests.service.bench import Service, open_service
-from tests.service.test_ws_fuzz import CLOSE, HANDSHAKE, TEXT, frame
+from tests.service.websocket.test_fuzz import CLOSE, HANDSHAKE, TEXT, frame
 
 SMALL: Final = 4096  # bytes that the kernel keeps for a connection, or as few as it can
 BOUND: Final = HIGH_WATER + PAGE_BYTES + PAGE_BYTES // 8
@@ -116,7 +116,7 @@ class Peer:
 async def service(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
     """A service whose gateway is in the test's hand, and whose connections are gauged."""
     Gauge.seen, Gauge.narrow = [], True
-    monkeypatch.setattr(websocket, "SocketTransport", Gauge)
+    monkeypatch.setattr(upgrade, "SocketTransport", Gauge)
     async with open_service() as running:
         yield running
 
@@ -183,7 +183,7 @@ async def test_answers_that_are_not_read_can_not_be_asked_for(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that asks and asks, and takes no answer, is read no more once so much waits for it."""
-    monkeypatch.setattr(ws_guard, "BURST", 1e9)
+    monkeypatch.setattr(admission, "BURST", 1e9)
     peer = await Peer(service).connect()
     asking = asyncio.ensure_future(_ask_for_ever(peer))
     (gauge,) = Gauge.seen
@@ -202,7 +202,7 @@ async def _ask_for_ever(peer: Peer) -> None:
 
 async def test_thousands_of_subscriptions(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thousandth is the last; each one more is refused, and with the socket all of them are gone."""
-    monkeypatch.setattr(ws_guard, "BURST", 1e9)
+    monkeypatch.setattr(admission, "BURST", 1e9)
     many = MAX_SUBSCRIPTIONS + 20
     async with service.client.ws_connect(f"{service.base}/ws") as line:
         for number in range(many):

@@ -9,9 +9,9 @@ import orjson
 import pytest
 import structlog
 
+from service.config.settings import load_settings
 from service.context import CURRENT_CALL, Call
 from service.logging import LogSink, open_logging, renderer
-from service.settings import load_settings
 
 KEY = "tide-9f8e7d6c5b4a"
 

@@ -2,9 +2,9 @@
 
 from typing import assert_type
 
-from actors.pipeline import Pipeline
+from actors.pipeline.pipeline import Pipeline
+from actors.pipeline.stage import PipelineRun, Stage
 from actors.runtime import Ref
-from actors.stage import PipelineRun, Stage
 from protocol.message import Message
 from protocol.pipeline import Outcome, Prompt, Route
 from protocol.requests import GetRequest, Submit

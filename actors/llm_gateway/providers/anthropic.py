@@ -6,7 +6,7 @@ from typing import Final
 from actors.llm_gateway.provider import Deadlines
 from actors.llm_gateway.providers.wired import WiredProvider
 from actors.wire.client import WireClient, WireStream
-from protocol.anthropic import VERSION, MessagesReader, betas_of, messages_body
+from protocol.anthropic.upstream import VERSION, MessagesReader, betas_of, messages_body
 from protocol.llm import ChatRequest
 from protocol.upstream import BASE_URLS
 

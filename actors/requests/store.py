@@ -1,0 +1,101 @@
+"""The requests that can still be asked for."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from actors.requests.record import RequestRecord
+from protocol.errors import Overloaded
+
+RECORD_BYTES: Final = 4096  # what a stored request takes beside its log, rounded up
+
+
+class RequestStore:
+    """The requests that can still be asked for: bounded in number and bytes, each for ``ttl`` seconds after its end.
+
+    A running request is never dropped. Where a bound is reached, the one that ended first goes early; where nothing has
+    ended, :meth:`add` refuses.
+
+    Args:
+        ttl: seconds for which an ended request is kept.
+        max_requests: how many are kept at most.
+        max_bytes: the bound on ended requests' logs, in bytes. A shared log counts once for each of its requests.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(
+        self, *, ttl: float, max_requests: int, max_bytes: int, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._ttl = ttl
+        self._max_requests = max_requests
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._records: dict[str, RequestRecord] = {}
+        self._keys: dict[tuple[str, str], tuple[bytes, str]] = {}
+        self._ended: deque[tuple[str, int]] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __iter__(self) -> Iterator[RequestRecord]:
+        return iter(self._records.values())
+
+    def get(self, request_id: str, tenant: str) -> RequestRecord | None:
+        """Return a live request of this tenant."""
+        record = self._records.get(request_id)
+        if record is None or record.tenant != tenant or (record.expires and record.expires <= self._clock()):
+            return None
+        return record
+
+    def by_key(self, tenant: str, key: str) -> tuple[bytes, RequestRecord] | None:
+        """Return what an idempotency key names: the digest it was used with, and the request."""
+        digest, request_id = self._keys.get((tenant, key), (b"", ""))
+        record = self.get(request_id, tenant) if request_id else None
+        return (digest, record) if record else None
+
+    def add(self, record: RequestRecord, *, key: str = "", digest: bytes = b"") -> None:
+        """Keep ``record``, and under its idempotency key where it has one.
+
+        Raises:
+            Overloaded: the bound is reached, and all that are kept are running.
+        """
+        self.expire()
+        if len(self._records) >= self._max_requests and not self._evict():
+            message = f"{self._max_requests} requests are running, which is the most that are kept"
+            raise Overloaded(message, retry_after=1.0)
+        self._records[record.request_id] = record
+        if key:
+            record.idempotency = (record.tenant, key)
+            self._keys[record.idempotency] = (digest, record.request_id)
+
+    def ended(self, record: RequestRecord) -> None:
+        """Let the time of an ended request begin. Calling it again does nothing."""
+        if record.expires:
+            return
+        record.expires = self._clock() + self._ttl
+        size = record.run.log.size + RECORD_BYTES
+        self._ended.append((record.request_id, size))
+        self._bytes += size
+        while self._bytes > self._max_bytes and len(self._ended) > 1:
+            self._evict()
+
+    def expire(self) -> None:
+        """Drop what has outlived its time."""
+        now = self._clock()
+        while self._ended:
+            record = self._records.get(self._ended[0][0])
+            if record is not None and record.expires > now:
+                return
+            self._evict()
+
+    def _evict(self) -> bool:
+        if not self._ended:
+            return False
+        request_id, size = self._ended.popleft()
+        self._bytes -= size
+        record = self._records.pop(request_id, None)
+        if record is not None and record.idempotency is not None:
+            self._keys.pop(record.idempotency, None)
+        return True

@@ -1,0 +1,1 @@
+"""Anthropic's messages dialect, on the client's side and the provider's."""

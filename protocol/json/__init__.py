@@ -1,0 +1,1 @@
+"""JSON: values that are still being written, schemas, and decoding errors that name the field."""

@@ -1,0 +1,318 @@
+"""OpenAI's responses dialect as its clients speak it: what they send us, and how it becomes canonical.
+
+Top-level fields that we don't know are kept in ``ChatRequest.extra``, for an upstream that speaks OpenAI's chat
+dialect. What only the vendor can do, its hosted tools and its stored conversations, is refused by name.
+"""
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from protocol.errors import InvalidRequest
+from protocol.json.validation import at, misfit
+from protocol.llm import (
+    ChatMessage,
+    ChatRequest,
+    ContentPart,
+    FilePart,
+    ImagePart,
+    TextPart,
+    Tool,
+    ToolCall,
+    VendorPart,
+)
+from protocol.openai.chat import DIALECT, data_url
+from protocol.vendor_extras import marks_of
+
+ID_PREFIX: Final = "resp_"
+
+
+class _Marked(msgspec.Struct, frozen=True, kw_only=True):
+    """A part that may have a mark for the vendor beside its content."""
+
+    prompt_cache_breakpoint: dict[str, Any] | None = None
+
+
+class _TextItem(_Marked, frozen=True, tag_field="type", tag="input_text"):
+    text: str
+
+
+class _OutputText(msgspec.Struct, frozen=True, tag_field="type", tag="output_text"):
+    text: str
+
+
+class _Refusal(msgspec.Struct, frozen=True, tag_field="type", tag="refusal"):
+    refusal: str
+
+
+class _Image(_Marked, frozen=True, tag_field="type", tag="input_image"):
+    image_url: str
+    detail: str | None = None
+
+
+class _File(_Marked, frozen=True, tag_field="type", tag="input_file"):
+    file_data: str | None = None
+    file_id: str | None = None
+    file_url: str | None = None
+    filename: str | None = None
+
+
+_Part = _TextItem | _OutputText | _Refusal | _Image | _File
+
+
+class _Message(msgspec.Struct, frozen=True, tag_field="type", tag="message"):
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | tuple[_Part, ...]
+
+
+class _Call(msgspec.Struct, frozen=True, tag_field="type", tag="function_call"):
+    call_id: Annotated[str, msgspec.Meta(min_length=1)]
+    name: str
+    arguments: str = "{}"
+
+
+class _CallOutput(msgspec.Struct, frozen=True, tag_field="type", tag="function_call_output"):
+    call_id: Annotated[str, msgspec.Meta(min_length=1)]
+    output: str | tuple[_TextItem | _Image | _File, ...]
+
+
+class _Thought(msgspec.Struct, frozen=True, tag_field="type", tag="reasoning"):
+    pass
+
+
+_Item = _Message | _Call | _CallOutput | _Thought
+
+
+class _Tool(msgspec.Struct, frozen=True, tag_field="type", tag="function"):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class _SchemaFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_schema", omit_defaults=True):
+    name: str
+    schema: dict[str, Any]
+    description: str | None = None
+    strict: bool | None = None
+
+
+class _TextFormat(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+    pass
+
+
+class _ObjectFormat(msgspec.Struct, frozen=True, tag_field="type", tag="json_object"):
+    pass
+
+
+class _Text(msgspec.Struct, frozen=True, omit_defaults=True):
+    format: _SchemaFormat | _TextFormat | _ObjectFormat | None = None
+    verbosity: str | None = None
+
+
+class _Reasoning(msgspec.Struct, frozen=True):
+    effort: str | None = None
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True):
+    model: Annotated[str, msgspec.Meta(min_length=1)]
+    input: str | tuple[_Item, ...]
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    stream: bool | None = None
+    background: bool | None = None
+    store: bool | None = None
+    metadata: dict[str, str] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_output_tokens: int | None = None
+    seed: int | None = None
+    tools: tuple[_Tool, ...] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    text: _Text | None = None
+    reasoning: _Reasoning | None = None
+
+
+_IGNORED: Final = frozenset({"include", "max_tool_calls", "stream_options", "top_logprobs", "truncation"})
+_REFUSED: Final = ("conversation", "prompt", "moderation")
+_KNOWN: Final = frozenset({*_Body.__struct_fields__, *_IGNORED})
+_ECHOED: Final = ("instructions", "previous_response_id", "background", "store", "parallel_tool_calls")
+
+
+class ResponseCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A parsed body of ``POST /v1/responses``.
+
+    Attributes:
+        request: what the model is asked, without what ``previous`` stands for.
+        stream: whether the answer is to be streamed.
+        background: whether the caller does not wait for the answer.
+        previous: the id of the request that this one goes on from; empty for none.
+        metadata: the caller's own notes.
+        echo: what the response says again of the call, beside what the request says.
+    """
+
+    request: ChatRequest
+    stream: bool = False
+    background: bool = False
+    previous: str = ""
+    metadata: dict[str, str] = {}
+    echo: dict[str, Any] = {}
+
+    def after(self, history: tuple[ChatMessage, ...]) -> ChatRequest:
+        """Return the request with ``history`` before its input; the instructions stay in front."""
+        messages = self.request.messages
+        own = 1 if self.echo.get("instructions") else 0
+        return msgspec.structs.replace(self.request, messages=(*messages[:own], *history, *messages[own:]))
+
+
+def request_id_of(response_id: str) -> str:
+    """Return the id of the request that ``response_id`` stands for."""
+    return response_id.removeprefix(ID_PREFIX)
+
+
+def parse_response(body: bytes) -> ResponseCall:
+    """Read the body of ``POST /v1/responses``.
+
+    Raises:
+        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of what is wrong in ``errors``.
+    """
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(code="malformed_json") from error
+    wire = _read(fields)
+    messages = _messages(wire.input)
+    if not messages:
+        raise at("$.input", "must have a message")
+    if wire.instructions:
+        messages.insert(0, ChatMessage(role="system", content=wire.instructions))
+    if wire.background and wire.store is False:
+        raise at("$.store", "must not be false for a response in the background: it could never be retrieved")
+    echo = {name: value for name in _ECHOED if (value := getattr(wire, name)) is not None}
+    if wire.text is not None and wire.text.format is not None:
+        echo["text"] = msgspec.to_builtins(wire.text)
+    if wire.reasoning is not None and wire.reasoning.effort is not None:
+        echo["reasoning"] = {"effort": wire.reasoning.effort}
+    return ResponseCall(
+        request=_request(wire, fields, tuple(messages)),
+        stream=bool(wire.stream),
+        background=bool(wire.background),
+        previous=request_id_of(wire.previous_response_id or ""),
+        metadata=wire.metadata or {},
+        echo=echo,
+    )
+
+
+def _read(fields: Any) -> _Body:  # noqa: ANN401 - any JSON
+    if isinstance(fields, dict):
+        for name in _REFUSED:
+            if fields.get(name) is not None:
+                raise at(f"$.{name}", f"`{name}` is not supported")
+        _refuse_hosted(fields.get("tools"))
+        if isinstance(fields.get("input"), list):
+            items = [{"type": "message", **item} if isinstance(item, dict) else item for item in fields["input"]]
+            fields = {**fields, "input": items}
+    try:
+        return msgspec.convert(fields, _Body)
+    except msgspec.ValidationError as error:
+        raise misfit(str(error)) from error
+
+
+def _refuse_hosted(tools: Any) -> None:  # noqa: ANN401 - any JSON
+    for index, tool in enumerate(tools if isinstance(tools, list) else ()):
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        if isinstance(kind, str) and kind != "function":
+            raise at(f"$.tools[{index}].type", f"`{kind[:64]}` is the vendor's own tool; only `function` is supported")
+
+
+def _request(wire: _Body, fields: dict[str, Any], messages: tuple[ChatMessage, ...]) -> ChatRequest:
+    extra = {name: fields[name] for name in fields.keys() - _KNOWN if fields[name] is not None}
+    if wire.reasoning is not None and wire.reasoning.effort is not None:
+        extra["reasoning_effort"] = wire.reasoning.effort
+    if wire.parallel_tool_calls is not None and wire.tools:
+        extra["parallel_tool_calls"] = wire.parallel_tool_calls
+    schema = None
+    text = wire.text or _Text()
+    if text.verbosity is not None:
+        extra["verbosity"] = text.verbosity
+    if isinstance(text.format, _SchemaFormat):
+        schema = text.format.schema
+        named = {key: value for key, value in msgspec.to_builtins(text.format).items() if key not in ("type", "schema")}
+        extra["response_format"] = {"type": "json_schema", "json_schema": named}
+    elif isinstance(text.format, _ObjectFormat):
+        extra["response_format"] = {"type": "json_object"}
+    return ChatRequest(
+        model=wire.model,
+        messages=messages,
+        schema=schema,
+        tools=tuple(
+            Tool(
+                name=tool.name,
+                description=tool.description or "",
+                parameters=tool.parameters or {},
+                extra=marks_of(tool, DIALECT, ("strict",)),
+            )
+            for tool in wire.tools or ()
+        ),
+        tool_choice=_choice(wire.tool_choice),
+        temperature=wire.temperature,
+        top_p=wire.top_p,
+        max_tokens=wire.max_output_tokens,
+        seed=wire.seed,
+        extra=extra,
+        dialect=DIALECT,
+    )
+
+
+def _choice(choice: str | dict[str, Any] | None) -> str:
+    if not isinstance(choice, dict):
+        return choice or ""
+    name = choice.get("name")
+    if choice.get("type") != "function" or not isinstance(name, str):
+        raise at("$.tool_choice", "must be `auto`, `none`, `required` or the name of a function")
+    return name
+
+
+def _messages(given: str | tuple[_Item, ...]) -> list[ChatMessage]:
+    if isinstance(given, str):
+        return [ChatMessage(role="user", content=given)] if given else []
+    messages: list[ChatMessage] = []
+    for item in given:
+        if isinstance(item, _Message):
+            role = "system" if item.role == "developer" else item.role
+            messages.append(ChatMessage(role=role, content=_content(item.content)))
+        elif isinstance(item, _CallOutput):
+            messages.append(ChatMessage(role="tool", content=_content(item.output), tool_call_id=item.call_id))
+        elif isinstance(item, _Call):
+            call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
+            turn = messages.pop() if messages and messages[-1].role == "assistant" else ChatMessage(role="assistant")
+            messages.append(msgspec.structs.replace(turn, tool_calls=(*turn.tool_calls, call)))
+    return messages
+
+
+def _content(content: str | tuple[_Part, ...]) -> str | tuple[ContentPart, ...]:
+    """Return the content; one text stands for itself, so that it is the same question however it was written."""
+    if isinstance(content, str):
+        return content
+    parts = tuple(map(_part, content))
+    first = parts[0] if len(parts) == 1 else None
+    return first.text if isinstance(first, TextPart) and not first.extra else parts
+
+
+def _part(part: _Part) -> ContentPart:
+    if isinstance(part, _Refusal):
+        return TextPart(text=part.refusal)
+    if isinstance(part, _OutputText):
+        return TextPart(text=part.text)
+    marks = marks_of(part, DIALECT, ("prompt_cache_breakpoint",))
+    if isinstance(part, _TextItem):
+        return TextPart(text=part.text, extra=marks)
+    if isinstance(part, _Image):
+        return ImagePart(url=part.image_url, detail=part.detail or "", extra=marks)
+    url = data_url(part.file_data) if part.file_data else part.file_url
+    if url:
+        return FilePart(url=url, filename=part.filename or "", extra=marks)
+    if not part.file_id:
+        raise at("$.input", "an `input_file` needs `file_data`, `file_url` or `file_id`")
+    return VendorPart(dialect=DIALECT, value={"type": "file", "file": {"file_id": part.file_id}})

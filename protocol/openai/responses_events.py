@@ -1,0 +1,295 @@
+"""OpenAI's responses dialect as its clients speak it: the events of a stream, and the numbers they are resumed by.
+
+A ``sequence_number`` is a function of the log alone, so that every reader sees the same event under the same number.
+The first entry gives two events, every later one before the end gives one; where an item begins, a message or the
+reasoning has two more in front of it and a call has one. What ends the items comes with the last entry. So the number
+after any entry follows from its offset and from the items that have begun, also where earlier entries are no longer
+held.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from protocol.answer import content_of
+from protocol.errors import UnrecoverablePosition
+from protocol.events import (
+    Cancelled,
+    Completed,
+    Delta,
+    Entry,
+    Failed,
+    ReasoningDelta,
+    Snapshot,
+    Started,
+    ToolCallDelta,
+)
+from protocol.llm import ToolCall
+from protocol.openai.responses_answer import (
+    CALL_PREFIX,
+    MESSAGE_PREFIX,
+    REASONING_PREFIX,
+    REASONS,
+    call_item,
+    completed,
+    failed,
+    frame,
+    message_item,
+    reasoning_item,
+    reasoning_part,
+    text_part,
+)
+from protocol.requests import RequestHandle
+
+NOTHING: Final = -1  # the number of a reader that has no event yet
+SLOW: Final = "slow_consumer"  # a reader's failure, not the response's
+
+_ITEM_EVENTS: Final = 2  # before the first text of a message, or of the reasoning: the item and its part
+_TEXT: Final = (
+    b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","item_id":%b,"output_index":%d,'
+    b'"content_index":0,"logprobs":[],"delta":'
+)
+_THOUGHT: Final = (
+    b'event: response.reasoning_text.delta\ndata: {"type":"response.reasoning_text.delta","item_id":%b,'
+    b'"output_index":%d,"content_index":0,"delta":'
+)
+_NUMBER: Final = b',"sequence_number":%d}\n\n'
+
+_json = msgspec.json.Encoder(decimal_format="string").encode
+
+
+class EventEncoder:
+    """One client's stream of events, as SSE bytes.
+
+    Args:
+        handle: the request that answers it.
+        after: the number of the last event that the client has; what it has is not sent again.
+        held: whether the first events wait for those of the content, so that a failure before it can still be an HTTP
+            error.
+
+    Attributes:
+        sequence: the number of the next event.
+    """
+
+    __slots__ = (
+        "_after",
+        "_calls",
+        "_handle",
+        "_held",
+        "_items",
+        "_message",
+        "_pending",
+        "_reasoning",
+        "_text",
+        "_thought",
+        "sequence",
+    )
+
+    def __init__(self, handle: RequestHandle, *, after: int = NOTHING, held: bool = False) -> None:
+        self.sequence = 0
+        self._handle = handle
+        self._after = after
+        self._held = held
+        self._pending: list[bytes] = []
+        self._items = 0  # so far: the next one's output index
+        self._message: int | None = None  # the message's output index
+        self._reasoning: int | None = None  # the reasoning's output index
+        self._text = b""  # what a delta of the message begins with
+        self._thought = b""  # what a delta of the reasoning begins with
+        self._calls: dict[int, tuple[int, ToolCall]] = {}  # a call's index: its output index, and its id and name
+
+    def seek(self) -> int:
+        """Go to where the log is still held entry by entry, and return the offset to read on from.
+
+        Of what is not held, the reasoning came before the text, as models have it.
+
+        Raises:
+            UnrecoverablePosition: what follows ``after`` is not held any more.
+        """
+        stream = self._handle.stream
+        first = stream.first
+        if first == 1:
+            return 0
+        snapshot, entries = stream.snapshot(), stream.since(first - 1)
+        if not _calls_held(snapshot, entries):
+            raise UnrecoverablePosition("the response is too long to be resumed; retrieve it without `stream`")
+        held = sum(len(entry.event.text) for entry in entries if isinstance(entry.event, Delta))
+        begun = len(snapshot.text) > held
+        thought = _thought_before(snapshot, entries)
+        self.sequence = first + _ITEM_EVENTS * (begun + thought)
+        if self._after + 1 < self.sequence:
+            message = f"events up to {self.sequence - 1} are no longer held; retrieve the response without `stream`"
+            raise UnrecoverablePosition(message)
+        if thought:
+            self._name_reasoning()
+        if begun:
+            self._name_message()
+        return first - 1
+
+    def encode(self, entries: Sequence[Entry]) -> bytes:
+        """Return the SSE bytes of ``entries``; a terminal one, if any, is the last."""
+        into = self._pending
+        for entry in entries:
+            self._entry(entry, into)
+        if self._held and all(isinstance(entry.event, Started) for entry in entries):
+            return b""
+        self._held, self._pending = False, []
+        return b"".join(into)
+
+    def snapshot(self, snapshot: Snapshot) -> bytes:
+        """Return the SSE bytes of all content so far, for a client that has seen none of it.
+
+        What was said in many pieces is said in one, so numbers are left out: those that follow are everybody's.
+        """
+        entries = [] if self.sequence else [Entry(0, Started(model="", created=0))]
+        if snapshot.thoughts:
+            entries.append(Entry(0, ReasoningDelta(text=snapshot.reasoning)))
+        if snapshot.text:
+            entries.append(Entry(0, Delta(text=snapshot.text)))
+        for index, call in enumerate(snapshot.tool_calls):
+            piece = ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments)
+            entries.append(Entry(0, piece))
+        data = self.encode(entries)
+        begun = bool(snapshot.text) + bool(snapshot.thoughts)
+        self.sequence = snapshot.offset + 1 + _ITEM_EVENTS * begun + len(snapshot.tool_calls)
+        return data
+
+    def _entry(self, entry: Entry, into: list[bytes]) -> None:
+        event = entry.event
+        if isinstance(event, Delta):
+            self._say(event.text, into)
+        elif isinstance(event, ToolCallDelta):
+            self._call(event, into)
+        elif isinstance(event, ReasoningDelta):
+            self._think(event.text, into)
+        elif isinstance(event, Completed):
+            self._complete(event, into)
+        elif isinstance(event, Failed) and event.code == SLOW:
+            self._refuse(event, into)
+        elif isinstance(event, Failed | Cancelled):
+            self._emit("response.failed", {"response": failed(self._handle, event)}, into)
+        else:
+            response = frame(self._handle)
+            if isinstance(event, Started):
+                self._emit("response.created", {"response": response}, into)
+            self._emit("response.in_progress", {"response": response}, into)
+
+    def _say(self, text: str, into: list[bytes]) -> None:
+        if self._message is None:
+            self._begin_message(into)
+        if self.sequence > self._after:
+            into += (self._text, _json(text), _NUMBER % self.sequence)
+        self.sequence += 1
+
+    def _begin_message(self, into: list[bytes]) -> None:
+        index = self._name_message()
+        item = message_item(self._handle.request_id, None, "in_progress")
+        self._emit("response.output_item.added", {"output_index": index, "item": item}, into)
+        place = {"item_id": item["id"], "output_index": index, "content_index": 0}
+        self._emit("response.content_part.added", {**place, "part": text_part("")}, into)
+
+    def _name_message(self) -> int:
+        index = self._message = self._items
+        self._items += 1
+        self._text = _TEXT % (_json(MESSAGE_PREFIX + self._handle.request_id), index)
+        return index
+
+    def _think(self, text: str, into: list[bytes]) -> None:
+        if self._reasoning is None:
+            index = self._name_reasoning()
+            item = reasoning_item(self._handle.request_id, None, "in_progress")
+            self._emit("response.output_item.added", {"output_index": index, "item": item}, into)
+            place = {"item_id": item["id"], "output_index": index, "content_index": 0}
+            self._emit("response.content_part.added", {**place, "part": reasoning_part("")}, into)
+        if self.sequence > self._after:
+            into += (self._thought, _json(text), _NUMBER % self.sequence)
+        self.sequence += 1
+
+    def _name_reasoning(self) -> int:
+        index = self._reasoning = self._items
+        self._items += 1
+        self._thought = _THOUGHT % (_json(REASONING_PREFIX + self._handle.request_id), index)
+        return index
+
+    def _call(self, event: ToolCallDelta, into: list[bytes]) -> None:
+        if event.index not in self._calls:
+            call = ToolCall(id=event.id, name=event.name, arguments="")
+            self._calls[event.index] = self._items, call
+            fields = {"output_index": self._items, "item": call_item(call, "in_progress")}
+            self._items += 1
+            self._emit("response.output_item.added", fields, into)
+        index, call = self._calls[event.index]
+        place = {"item_id": CALL_PREFIX + call.id, "output_index": index}
+        self._emit("response.function_call_arguments.delta", {**place, "delta": event.arguments}, into)
+
+    def _complete(self, event: Completed, into: list[bytes]) -> None:
+        """Say what has not been said yet, end the items, and end the response."""
+        handle = self._handle
+        status = "incomplete" if event.finish_reason in REASONS else "completed"
+        text, calls = content_of(event, structured=handle.request.schema is not None)
+        if text and self._message is None:
+            self._say(text, into)
+        for index, call in enumerate(calls[len(self._calls) :], len(self._calls)):
+            self._call(ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments), into)
+        output: dict[int, dict[str, Any]] = {}
+        if self._reasoning is not None:
+            reasoning = "".join(thought.text for thought in event.reasoning)
+            output[self._reasoning] = reasoning_item(handle.request_id, reasoning, status)
+        if self._message is not None:
+            output[self._message] = message_item(handle.request_id, text, status)
+        for (_, (index, begun)), call in zip(sorted(self._calls.items()), calls, strict=False):
+            output[index] = call_item(msgspec.structs.replace(call, id=begun.id), status)
+        items = [output[index] for index in sorted(output)]
+        for index in sorted(output):
+            self._end(index, output[index], into)
+        kind = f"response.{status}"
+        self._emit(kind, {"response": completed(handle, event, items)}, into)
+
+    def _end(self, index: int, item: dict[str, Any], into: list[bytes]) -> None:
+        place = {"item_id": item["id"], "output_index": index}
+        if item["type"] in ("message", "reasoning"):
+            part = item["content"][0]
+            said = {**place, "content_index": 0}
+            whole = {"text": part["text"]} if item["type"] == "reasoning" else {"text": part["text"], "logprobs": []}
+            self._emit(f"response.{part['type']}.done", {**said, **whole}, into)
+            self._emit("response.content_part.done", {**said, "part": part}, into)
+        else:
+            done = {**place, "name": item["name"], "arguments": item["arguments"]}
+            self._emit("response.function_call_arguments.done", done, into)
+        self._emit("response.output_item.done", {"output_index": index, "item": item}, into)
+
+    def _refuse(self, event: Failed, into: list[bytes]) -> None:
+        """Tell a reader that it can't go on, under the number of the last event that it has."""
+        error = {"type": "error", "code": event.code, "message": event.message, "param": None}
+        into.append(b"event: error\ndata: %b\n\n" % _json({**error, "sequence_number": self.sequence - 1}))
+
+    def _emit(self, kind: str, fields: dict[str, Any], into: list[bytes]) -> None:
+        number = self.sequence
+        self.sequence += 1
+        if number > self._after:
+            data = _json({"type": kind, **fields, "sequence_number": number})
+            into.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
+
+
+def _thought_before(snapshot: Snapshot, entries: Sequence[Entry]) -> bool:
+    """Whether the reasoning of ``snapshot`` had begun before ``entries``."""
+    held = 0
+    for entry in entries:
+        event = entry.event
+        if isinstance(event, ReasoningDelta):
+            held += len(event.text) + len(event.signature)
+    return sum(len(thought.text) + len(thought.signature) for thought in snapshot.thoughts) > held
+
+
+def _calls_held(snapshot: Snapshot, entries: Sequence[Entry]) -> bool:
+    """Whether every call of ``snapshot`` is among ``entries`` from its first piece on: the one with its name."""
+    named: dict[int, bool] = {}
+    held = 0
+    for entry in entries:
+        event = entry.event
+        if isinstance(event, ToolCallDelta):
+            named.setdefault(event.index, bool(event.name))
+            held += len(event.arguments)
+    said = sum(len(call.arguments) for call in snapshot.tool_calls)
+    return (sum(named.values()), held) == (len(snapshot.tool_calls), said)

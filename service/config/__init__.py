@@ -1,0 +1,1 @@
+"""Configuration: settings, and the file of routes and keys."""

@@ -1,0 +1,1 @@
+"""The HTTP server: the application, its connections, its start and its stop."""

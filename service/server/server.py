@@ -1,0 +1,193 @@
+"""The server: bind, answer, and stop in order."""
+
+import asyncio
+import gc
+import os
+import signal
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Final
+
+import structlog
+from aiohttp import web
+
+from protocol.errors import ConfigurationError, TidegateError
+from protocol.gateway import GetProviders, ListModels
+from service.config.settings import Settings
+from service.container import Container, open_container
+from service.context import ACCEPTED
+from service.lifecycle import Lifecycle, wind_down
+from service.server.app import build_app
+from service.server.connections import Runner
+from service.websocket import upgrade
+
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+CUT_TIMEOUT: Final = 0.5  # seconds that a handler has to end once it is cut off
+EXIT_TIMEOUT: Final = 6.0  # seconds from the end of the grace to the end of the process, whatever hangs
+READY_POLL: Final = 0.25  # seconds between looks at a provider that loads
+ASK_TIMEOUT: Final = 1.0  # seconds
+GC_THRESHOLDS: Final = (20_000, 20, 50)  # containers made and not freed, then young collections for each older one
+
+RUNNER_OPTIONS: Final[dict[str, Any]] = {
+    "access_log": None,
+    "handle_signals": False,
+    "handler_cancellation": True,
+    "shutdown_timeout": CUT_TIMEOUT,
+}
+"""How aiohttp runs the application: a client that leaves cancels its handler, which leaves the log, not the request."""
+
+_log = structlog.get_logger("service")
+
+
+def run(settings: Settings) -> int:
+    """Serve in a loop of its own, uvloop's where there is one; see ``serve``."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(serve(settings))
+
+
+async def serve(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT, then stop in order; a second signal cuts everything off.
+
+    Returns the exit code: 0, or 1 where calls had to be cut off.
+
+    Raises:
+        ConfigurationError: the settings don't allow it, or the address can't be bound.
+    """
+    async with open_container(settings) as container:
+        settings.check_exposure(keys=container.auth.required)
+        lifecycle = container.lifecycle
+        with _signals(lifecycle):
+            async with listening(container) as (runner, address):
+                lifecycle.serve()
+                tune_collector()
+                announcing = asyncio.create_task(_announce(container, address))
+                await lifecycle.closing.wait()
+                announcing.cancel()
+                whole = await _stop(container, runner)
+    _log.info("stopped", whole=whole)
+    return 0 if whole else 1
+
+
+@asynccontextmanager
+async def listening(container: Container) -> AsyncIterator[tuple[web.AppRunner, str]]:
+    """Listen on the address that the settings name; gives the runner and the address as a URL.
+
+    Raises:
+        ConfigurationError: the address can't be bound.
+    """
+    settings = container.settings
+    runner = Runner(build_app(container), **RUNNER_OPTIONS)
+    await runner.setup()
+    try:
+        _stamp_arrival(runner)
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
+        try:
+            await site.start()
+        except OSError as error:
+            message = f"HOST={settings.host} PORT={settings.port} can't be bound: {error.strerror or error}"
+            raise ConfigurationError(message) from error
+        yield runner, _url(runner)
+    finally:
+        await runner.cleanup()
+
+
+async def _stop(container: Container, runner: web.AppRunner) -> bool:
+    settings, lifecycle = container.settings, container.lifecycle
+    _log.info("stopping", running=lifecycle.running, grace_seconds=settings.shutdown_grace_seconds)
+
+    async def refuse() -> None:
+        for site in list(runner.sites):
+            await site.stop()
+
+    async def farewell() -> None:
+        await upgrade.farewell(runner.app)
+
+    whole = await wind_down(lifecycle, refuse=refuse, farewell=farewell, grace=settings.shutdown_grace_seconds)
+    leave_for_certain()
+    return whole
+
+
+def leave_for_certain(timeout: float = EXIT_TIMEOUT, leave: Callable[[int], object] = os._exit) -> None:
+    """End the process after ``timeout`` seconds even where a thread hangs, such as one that loads a model."""
+    watch = threading.Timer(timeout, leave, args=(1,))
+    watch.daemon = True
+    watch.start()
+
+
+def _stamp_arrival(runner: web.AppRunner) -> None:
+    """Note on each request when its headers had been read: what it then waits for the loop counts as our time."""
+    server = runner.server
+    if server is None:
+        return
+    make = server.request_factory
+
+    def stamped(*args: Any) -> web.BaseRequest:  # noqa: ANN401 - handed on as they come
+        request = make(*args)
+        request[ACCEPTED] = time.perf_counter()
+        return request
+
+    server.request_factory = stamped
+
+
+def tune_collector() -> None:
+    """Let the cyclic garbage collector run seldom: a service that keeps its requests would walk them all, in vain.
+
+    What is there at the start is never looked at again. This is the process's own business, so only ``serve`` does it.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - there is none on Windows
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+@contextmanager
+def _signals(lifecycle: Lifecycle) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, lifecycle.stop)
+    try:
+        yield
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+async def _announce(container: Container, address: str) -> None:
+    """Say where the service is and who answers; and once more when a model that loads is there."""
+    try:
+        models = await container.gateway.ask(ListModels(), timeout=ASK_TIMEOUT)
+        providers = await _providers(container)
+        _log.info(
+            "serving",
+            address=address,
+            provider=container.settings.provider,
+            models=[model.name for model in models],
+            state=providers.get(container.settings.provider),
+        )
+        name = container.settings.provider
+        while providers.get(name) == "loading":
+            await asyncio.sleep(READY_POLL)
+            providers = await _providers(container)
+            if providers.get(name) != "loading":
+                _log.info("model_loaded", provider=name, state=providers.get(name))
+    except TidegateError as error:
+        _log.warning("serving", address=address, provider=container.settings.provider, code=error.code)
+
+
+async def _providers(container: Container) -> dict[str, str]:
+    providers = await container.gateway.ask(GetProviders(), timeout=ASK_TIMEOUT)
+    return {provider.name: provider.detail or provider.state for provider in providers}
+
+
+def _url(runner: web.AppRunner) -> str:
+    host, port = runner.addresses[0][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,1 @@
+"""The WebSocket endpoint: upgrade, admission, the session, and the transport."""

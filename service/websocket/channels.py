@@ -1,0 +1,152 @@
+"""What is said over a socket about channels."""
+
+import secrets
+from typing import Final, TypeGuard
+
+from actors.runtime import Ref
+from protocol.channels import (
+    AckChannel,
+    GetPresence,
+    Join,
+    Leave,
+    Peer,
+    Publish,
+    SubscribeChannel,
+    UnsubscribeChannel,
+    check_name,
+)
+from protocol.errors import AccessDenied
+from protocol.identity import ChannelRight, Principal
+from protocol.websocket.channels import channel_ack_json, members_json
+from protocol.websocket.out import (
+    AckFrame,
+    ClientFrame,
+    PresenceFrame,
+    PublishFrame,
+    SubscribeFrame,
+    UnsubscribeFrame,
+)
+from service.auth.permissions import check_scope
+from service.frames import text_frame
+from service.websocket.admission import Guard
+from service.websocket.transport import SocketTransport
+
+ChannelFrame = SubscribeFrame | UnsubscribeFrame | PublishFrame | PresenceFrame | AckFrame
+
+ChannelMessage = SubscribeChannel | UnsubscribeChannel | Publish | AckChannel | GetPresence | Join | Leave
+
+TIMEOUT: Final = 5.0  # seconds
+CLIENT_BYTES: Final = 9
+
+
+def about_channel(frame: ClientFrame) -> TypeGuard[ChannelFrame]:
+    """Whether a frame is about a channel, and not about a request."""
+    return isinstance(frame, PublishFrame | PresenceFrame) or bool(getattr(frame, "channel", ""))
+
+
+class ChannelTalk:
+    """One socket's part in channels.
+
+    Args:
+        hub: who delivers.
+        socket: where answers go.
+        guard: who is there.
+    """
+
+    __slots__ = ("_client", "_guard", "_hub", "_peers", "_socket")
+
+    def __init__(self, hub: Ref[ChannelMessage], socket: SocketTransport, guard: Guard) -> None:
+        self._hub = hub
+        self._socket = socket
+        self._guard = guard
+        self._client = ""
+        self._peers: dict[str, Peer] = {}
+
+    async def obey(self, frame: ChannelFrame) -> None:
+        """Do what ``frame`` asks for.
+
+        Raises:
+            TidegateError: as the messages of ``protocol.channels`` say, or ``channel_denied``.
+        """
+        check_name(frame.channel, "$.channel")
+        match frame:
+            case SubscribeFrame():
+                await self._subscribe(frame)
+            case UnsubscribeFrame():
+                await self._unsubscribe(frame)
+            case PublishFrame():
+                await self._publish(frame)
+            case PresenceFrame():
+                await self._presence(frame)
+            case AckFrame():
+                tenant = self._guard.principal.tenant
+                ack = AckChannel(socket=self._socket, tenant=tenant, channel=frame.channel, offset=frame.offset)
+                await self._hub.tell(ack)
+
+    async def _subscribe(self, frame: SubscribeFrame) -> None:
+        """Follow a channel, and be a member of it where the frame says as whom."""
+        principal = self._allowed("subscribe", frame.channel)
+        if frame.presence or frame.member:
+            self._allowed("presence", frame.channel)
+        peer = Peer(principal.subject, frame.client or self._own_client())
+        message = SubscribeChannel(
+            socket=self._socket,
+            tenant=principal.tenant,
+            channel=frame.channel,
+            peer=peer,
+            after=frame.after,
+            mode=frame.mode,
+            presence=frame.presence,
+            ack_id=frame.id,
+        )
+        await self._hub.ask(message, timeout=TIMEOUT)
+        if frame.member:
+            join = Join(
+                socket=self._socket, tenant=principal.tenant, channel=frame.channel, peer=peer, info=frame.member.copy()
+            )
+            await self._hub.ask(join, timeout=TIMEOUT)
+            self._peers[frame.channel] = peer
+
+    async def _unsubscribe(self, frame: UnsubscribeFrame) -> None:
+        tenant, channel = self._guard.principal.tenant, frame.channel
+        message = UnsubscribeChannel(socket=self._socket, tenant=tenant, channel=channel)
+        await self._hub.ask(message, timeout=TIMEOUT)
+        peer = self._peers.pop(channel, None)
+        if peer is not None:
+            await self._hub.ask(Leave(socket=self._socket, tenant=tenant, channel=channel, peer=peer), timeout=TIMEOUT)
+        if frame.id is not None:
+            self._send(channel_ack_json(frame.id, channel))
+
+    async def _publish(self, frame: PublishFrame) -> None:
+        principal = self._allowed("publish", frame.channel)
+        message = Publish(
+            tenant=principal.tenant,
+            channel=frame.channel,
+            event=frame.event,
+            data=frame.data.copy(),
+            key=frame.key,
+        )
+        published = await self._hub.ask(message, timeout=TIMEOUT)
+        if frame.id is not None:
+            self._send(channel_ack_json(frame.id, frame.channel, published.position))
+
+    async def _presence(self, frame: PresenceFrame) -> None:
+        principal = self._allowed("presence", frame.channel)
+        members = await self._hub.ask(GetPresence(tenant=principal.tenant, channel=frame.channel), timeout=TIMEOUT)
+        if frame.id is not None:
+            self._send(members_json(frame.id, frame.channel, members))
+
+    def _allowed(self, right: ChannelRight, channel: str) -> Principal:
+        principal = self._guard.principal
+        check_scope(principal, "channels")
+        if not principal.may(right, channel):
+            raise AccessDenied(f"You may not {right} in {channel[:80]!r}", code="channel_denied")
+        return principal
+
+    def _own_client(self) -> str:
+        if not self._client:
+            self._client = secrets.token_urlsafe(CLIENT_BYTES)
+        return self._client
+
+    def _send(self, payload: bytes) -> None:
+        self._socket.send(text_frame(payload))

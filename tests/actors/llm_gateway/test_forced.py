@@ -1,0 +1,202 @@
+"""An upstream without structured output gives it as the arguments of a tool."""
+
+import json
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+
+from actors.llm_gateway.gateway import LLMGateway
+from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.providers.forced import ASIDE, ForcedAnswer, ForcedProvider, forced
+from actors.runtime.testing import TestSystem
+from actors.testing import Call, Cut, End, Reply, Say, ScriptedUpstream, Think
+from actors.wire.client import WireClient
+from protocol.errors import ProviderError, SchemaMismatch
+from protocol.events import AttemptFailed, Content, Delta, ReasoningDelta, ToolCallDelta
+from protocol.gateway import Complete, Completion, Progress
+from protocol.llm import ChatMessage, ChatRequest, Tool, ToolCall
+from protocol.openai.upstream import ChatReader
+from protocol.routes import ProviderSpec, Routes
+from protocol.upstream import Pieces
+from tests.actors.llm_gateway.conftest import Gateway
+from tests.contracts.conformance.adapters import ADAPTERS, Adapter
+
+Dialect = Literal["openai", "anthropic"]
+
+SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
+LOOK = Tool(name="look", parameters={"type": "object"})
+CALLED = End(finish_reason="tool_calls")
+PIECES = (Call(id="c1", name="answer"), Call(arguments='{"ok": '), Call(arguments="true}"))
+
+
+class Told:
+    """Keeps what a request is told."""
+
+    def __init__(self) -> None:
+        self.events: list[Content] = []
+
+    async def tell(self, message: Progress) -> None:
+        self.events += message.events
+
+
+@pytest.fixture(params=["openai", "anthropic"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    """What the upstream speaks."""
+    return str(request.param)
+
+
+@pytest.fixture
+def gateway(spawn: Callable[..., Gateway], upstream: ScriptedUpstream, dialect: Dialect) -> Gateway:
+    """A gateway whose provider `plain` has tools, but no structured output."""
+    url = {"openai": upstream.openai_url, "anthropic": upstream.anthropic_url}[dialect]
+    spec = ProviderSpec(kind=dialect, base_url=url, structured="tool")
+    return spawn(routes=Routes(providers={"plain": spec}))
+
+
+async def ask(gateway: Gateway, told: Told | None = None, *, repair: bool = False, **fields: Any) -> Completion:  # noqa: ANN401
+    """Ask for an answer of the schema."""
+    hi = (ChatMessage(role="user", content="hi"),)
+    request = ChatRequest(**{"model": "plain/m", "messages": hi, "schema": SCHEMA, **fields})
+    return await gateway.ask(Complete(request=request, sink=told, repair=repair), timeout=5)
+
+
+async def test_the_tool_s_arguments_are_the_answer(
+    gateway: Gateway, upstream: ScriptedUpstream, dialect: Dialect
+) -> None:
+    """They are streamed as text, validated, and no call of a tool; what the model says beside them is left out."""
+    told = Told()
+    upstream.script(Reply(steps=(Think("hm"), Say("Here you are:"), *PIECES, CALLED)))
+    answer = await ask(gateway, told)
+    assert bytes(answer.result or b"") == b'{"ok": true}'
+    assert (answer.text, answer.tool_calls, answer.finish_reason) == ('{"ok": true}', (), "stop")
+    assert told.events == [ReasoningDelta(text="hm"), Delta(text='{"ok": '), Delta(text="true}")]
+    body = upstream.received[0].body
+    assert not {"response_format", "output_config"} & body.keys()
+    (tool,) = body["tools"]
+    if dialect == "openai":
+        assert (tool["function"]["name"], tool["function"]["parameters"]) == ("answer", SCHEMA)
+        assert body["tool_choice"] == {"type": "function", "function": {"name": "answer"}}
+    else:
+        assert (tool["name"], tool["input_schema"]) == ("answer", SCHEMA)
+        assert body["tool_choice"] == {"type": "tool", "name": "answer"}
+
+
+async def test_the_caller_s_own_tools_may_be_called_first(
+    gateway: Gateway, upstream: ScriptedUpstream, dialect: Dialect
+) -> None:
+    """The model has to call one of them or the answer's; what it says before a call of theirs is kept."""
+    told = Told()
+    upstream.script(Reply(steps=(Say("let me see"), Call(id="c1", name="look", arguments="{}"), CALLED)))
+    answer = await ask(gateway, told, tools=(LOOK,))
+    assert (answer.text, answer.finish_reason) == ("let me see", "tool_calls")
+    assert answer.tool_calls == (ToolCall("c1", "look", "{}"),)
+    assert told.events[0] == Delta(text="let me see")
+    assert upstream.received[0].body["tool_choice"] == ("required" if dialect == "openai" else {"type": "any"})
+
+
+async def test_an_answer_without_the_tool_is_an_answer(gateway: Gateway, upstream: ScriptedUpstream) -> None:
+    """An upstream that does not heed the choice may still have answered; also one that has no end marker."""
+    for marker in (True, False):
+        upstream.script(Reply(steps=(Say('{"ok": '), Say("true}"), End(marker=marker))))
+        assert bytes((await ask(gateway)).result or b"") == b'{"ok": true}'
+
+
+async def test_a_wrong_answer_is_repaired(gateway: Gateway, upstream: ScriptedUpstream) -> None:
+    """By the same tool, with the wrong answer in the conversation."""
+    told = Told()
+    wrong = Reply(steps=(Call(id="c1", name="answer", arguments='{"ok": 1}'), CALLED))
+    upstream.script(wrong, Reply(steps=(*PIECES, CALLED)))
+    answer = await ask(gateway, told, repair=True)
+    assert answer.text == '{"ok": true}'
+    assert upstream.received[1].body["messages"][1]["content"] == '{"ok": 1}'
+    assert upstream.received[1].body["tools"] == upstream.received[0].body["tools"]
+    upstream.script(wrong)
+    with pytest.raises(SchemaMismatch) as caught:
+        await ask(gateway)
+    assert caught.value.raw == '{"ok": 1}'
+
+
+async def test_an_answer_that_breaks_off_is_a_failure(
+    gateway: Gateway, upstream: ScriptedUpstream, system: TestSystem
+) -> None:
+    """After content, as for any other answer, with a boundary; before it the upstream is asked again."""
+    told = Told()
+    upstream.script(Reply(steps=(*PIECES[:2], Cut())))
+    with pytest.raises(ProviderError) as caught:
+        await ask(gateway, told)
+    assert caught.value.code == "provider_stream_broken"
+    assert isinstance(told.events[-1], AttemptFailed)
+    assert upstream.calls == 1
+    assert upstream.busy == 0
+    assert system.clock.time() == 0
+
+
+async def test_other_requests_are_asked_as_they_are(gateway: Gateway, upstream: ScriptedUpstream) -> None:
+    """Without a schema there is nothing to be forced."""
+    answer = await ask(gateway, schema=None)
+    assert answer.text == "Hello world"
+    assert "tools" not in upstream.received[0].body
+
+
+@pytest.mark.parametrize(
+    ("fields", "tools", "choice"),
+    [
+        ({}, ["answer"], "answer"),
+        ({"tools": (LOOK,)}, ["look", "answer"], "required"),
+        ({"tools": (LOOK,), "tool_choice": "auto"}, ["look", "answer"], "required"),
+        ({"tools": (LOOK,), "tool_choice": "none"}, ["answer"], "answer"),
+        ({"tools": (Tool(name="answer"), Tool(name="answer_"))}, ["answer", "answer_", "answer__"], "required"),
+        ({"tools": (LOOK,), "tool_choice": "look"}, ["look"], "look"),
+        ({"schema": {"type": "array"}}, None, ""),
+        ({"schema": None}, None, ""),
+    ],
+)
+def test_what_is_forced(fields: dict[str, Any], tools: list[str] | None, choice: str) -> None:
+    """The answer's tool is one beside the caller's; a tool that the caller forces comes first, and a list has none."""
+    messages = (ChatMessage(role="user", content="hi"),)
+    extra = {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}, "user": "u"}
+    request = ChatRequest(**{"model": "m", "messages": messages, "schema": SCHEMA, "extra": extra, **fields})
+    asked = forced(request)
+    if tools is None:
+        assert asked is None
+    else:
+        assert asked is not None
+        assert ([tool.name for tool in asked[0].tools], asked[0].tool_choice) == (tools, choice)
+        name = "" if tools == ["look"] else tools[-1]
+        assert (asked[0].schema, asked[0].extra, asked[1]) == (None, {"user": "u"}, name)
+
+
+def test_only_a_short_aside_is_held_back() -> None:
+    """What is longer is the answer, and is not kept waiting; a second call of the tool says nothing more."""
+    answer, pieces = ForcedAnswer(ChatReader(), "answer"), Pieces()
+    for text in ("x" * ASIDE, "y", "z"):
+        answer.feed(json.dumps({"choices": [{"delta": {"content": text}}]}).encode(), pieces)
+        assert len(pieces) == {"x": 0, "y": 2, "z": 3}[text[0]]
+    assert answer.rest() == []
+    answer = ForcedAnswer(ChatReader(), "answer")
+    called = answer.said([ToolCallDelta(index=0, id="a", name="answer", arguments="{}"), Delta(text="there")])
+    assert called == [Delta(text="{}")]
+    assert answer.said([ToolCallDelta(index=1, id="b", name="look")]) == [ToolCallDelta(index=1, id="b", name="look")]
+
+
+async def test_a_tool_that_the_caller_forces_is_what_is_called(gateway: Gateway, upstream: ScriptedUpstream) -> None:
+    """Then there is no answer of the schema, and none is asked for."""
+    upstream.script(Reply(steps=(Call(id="c1", name="look", arguments="{}"), CALLED)))
+    answer = await ask(gateway, tools=(LOOK,), tool_choice="look")
+    assert answer.tool_calls == (ToolCall("c1", "look", "{}"),)
+    assert not {"response_format", "output_config"} & upstream.received[0].body.keys()
+
+
+@pytest.mark.parametrize("adapter", [a for a in ADAPTERS if a.name != "local"], ids=lambda adapter: adapter.name)
+async def test_every_kind_of_provider_can_be_asked_so(
+    adapter: Adapter, system: TestSystem, upstream: ScriptedUpstream
+) -> None:
+    """Whatever framing and credentials it has; the local model has its grammar."""
+    provider = ForcedProvider(adapter.make(WireClient(), upstream, Deadlines()))
+    providers = {adapter.name: provider}
+    gateway = system.spawn(lambda: LLMGateway(providers, default_model=adapter.target), name="llm-gateway")
+    upstream.script(Reply(steps=(*PIECES, CALLED)))
+    answer = await ask(gateway, model=adapter.target)
+    assert (bytes(answer.result or b""), answer.tool_calls, answer.finish_reason) == (b'{"ok": true}', (), "stop")
+    assert "answer" in str(upstream.received[0].body["tools"])

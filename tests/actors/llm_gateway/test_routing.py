@@ -1,0 +1,148 @@
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from itertools import cycle
+
+import pytest
+
+from actors.llm_gateway.provider import AnswerStream, Deadlines
+from actors.llm_gateway.provider_endpoint import Upstream
+from actors.llm_gateway.routing import FOUND, RoutingTable
+from actors.upstream.concurrency import Lane
+from protocol.errors import ConfigurationError, NotFound
+from protocol.gateway import ProviderState
+from protocol.llm import ChatMessage, ChatRequest
+from protocol.routes import Route, Routes, Target
+
+REQUEST = ChatRequest(model="default", messages=(ChatMessage(role="user", content="hi"),))
+
+
+class Named:
+    """A provider that has a name and models, and is never asked."""
+
+    def __init__(self, name: str, *models: str) -> None:
+        self.name = name
+        self.models = models
+        self.deadlines = Deadlines(first_token=20.0)
+        self.price_id = ""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def accepts(self, model: str) -> bool:
+        return not self.models or model in self.models
+
+    def status(self) -> tuple[ProviderState, str]:
+        return "ready", ""
+
+    def stream(
+        self, request: ChatRequest, model: str, headers: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[AnswerStream]:
+        raise AssertionError
+
+
+UPSTREAMS = {
+    provider.name: Upstream(provider, Lane(provider.name, concurrency=1, queue=0))
+    for provider in (Named("any"), Named("one", "m"))
+}
+
+
+def names(table: RoutingTable, name: str, draw: float = 1.0) -> list[str]:
+    """The targets of a name, in order."""
+    return [f"{leg.upstream.provider.name}/{leg.model}" for leg in table.legs(name, lambda: draw)]
+
+
+def table(routes: Routes) -> RoutingTable:
+    """A table over the two providers."""
+    return RoutingTable(UPSTREAMS, routes, "any/base")
+
+
+def test_an_alias_is_its_targets_in_order() -> None:
+    """As listed, whatever kind of provider each one is."""
+    routes = Routes(routes={"fast": Route(targets=("one/m", Target(model="any/vendor/x")))})
+    assert names(table(routes), "fast") == ["one/m", "any/vendor/x"]
+    assert table(routes).names == ("default", "any/base", "fast", "one/m")
+
+
+def test_an_alias_may_look_like_a_model() -> None:
+    """A route takes the place of what its name would mean otherwise, a direct name stays one."""
+    routes = Routes(routes={"one/m": Route(targets=("any/x",)), "gpt": Route(targets=("one/m",))})
+    assert names(table(routes), "one/m") == ["any/x"]
+    assert names(table(routes), "gpt") == ["one/m"]
+    assert names(table(routes), "any/gpt") == ["any/gpt"]
+    assert names(table(routes), "other") == ["any/other"]
+
+
+@pytest.mark.parametrize(("default", "targets"), [("", "any/base"), ("fast", "one/m"), ("any/x", "any/x")])
+def test_what_default_means(default: str, targets: str) -> None:
+    """An alias, a model, or what the gateway has."""
+    routes = Routes(default=default, routes={"fast": Route(targets=("one/m",))})
+    assert names(table(routes), "default") == [targets]
+
+
+def test_weights_are_shares_of_first_places() -> None:
+    """Every target stays in the list, and each comes first as often as its weight says."""
+    targets = (Target(model="any/a", weight=3), Target(model="any/b"))
+    weighted = table(Routes(routes={"w": Route(targets=targets, order="weighted")}))
+    grid = [(index + 0.5) / 60 for index in range(60)]
+    firsts: Counter[str] = Counter()
+    for one in grid:
+        for other in grid:
+            draws = cycle((one, other))
+            legs = weighted.legs("w", lambda draws=draws: next(draws))  # type: ignore[misc]
+            assert len(legs) == 2
+            firsts[legs[0].model] += 1
+    assert firsts["a"] / firsts.total() == pytest.approx(0.75, abs=0.02)
+
+
+def test_a_targets_options_fill_what_the_request_leaves_open() -> None:
+    """What the caller says wins; a target without options changes nothing."""
+    target = Target(model="one/m", temperature=0.2, max_tokens=9, seed=3, stop=("END",), first_token_timeout=2)
+    leg, plain = table(Routes(routes={"r": Route(targets=(target, "any/x"))})).legs("r", lambda: 1.0)
+    asked = leg.request(ChatRequest(model="r", messages=REQUEST.messages, temperature=0.0))
+    assert (asked.temperature, asked.max_tokens, asked.seed, asked.stop, asked.top_p) == (0.0, 9, 3, ("END",), None)
+    assert (leg.first_token, plain.first_token) == (2, 20.0)
+    assert plain.request(REQUEST) is REQUEST
+
+
+@pytest.mark.parametrize(
+    ("routes", "says"),
+    [
+        (Routes(routes={"r": Route(targets=("any/x", "none/x"))}), r"routes\.r\.targets\[1\].*providers are: any, one"),
+        (Routes(routes={"r": Route(targets=("model",))}), r"routes\.r\.targets\[0\].*provider/model"),
+        (Routes(routes={"r": Route(targets=("one/x",))}), r"routes\.r\.targets\[0\]: one has no model 'x'"),
+        (Routes(routes={"default": Route(targets=("one/m",))}), r"routes\.default"),
+        (Routes(default="nothing"), r"default: 'nothing'"),
+    ],
+)
+def test_a_route_that_leads_nowhere_is_a_mistake(routes: Routes, says: str) -> None:
+    """The mistake names the key."""
+    with pytest.raises(ConfigurationError, match=says):
+        table(routes)
+
+
+def test_a_model_that_nobody_has() -> None:
+    """Neither an alias nor a name that its provider takes."""
+    with pytest.raises(NotFound) as caught:
+        table(Routes()).legs("one/x", lambda: 1.0)
+    assert caught.value.code == "model_not_found"
+
+
+def test_a_routes_targets_know_when_another_is_asked_beside_them() -> None:
+    """A name that is no alias has nobody beside it."""
+    routes = Routes(routes={"quick": Route(targets=("any/a", "one/m"), hedge_after=2.5)})
+    assert [leg.hedge_after for leg in table(routes).legs("quick", lambda: 1.0)] == [2.5, 2.5]
+    assert [leg.hedge_after for leg in table(routes).legs("any/a", lambda: 1.0)] == [None]
+
+
+def test_names_that_are_no_routes_are_kept_and_not_all_of_them() -> None:
+    """What a name leads to is found once; a table that is asked for ever new names does not grow with them."""
+    found = table(Routes())
+    legs = found.legs("any/m", lambda: 1.0)
+    assert found.legs("any/m", lambda: 1.0) is legs
+    for number in range(FOUND):
+        found.legs(f"any/{number}", lambda: 1.0)
+    again = found.legs("any/m", lambda: 1.0)
+    assert again is not legs
+    assert names(found, "any/m") == ["any/m"]

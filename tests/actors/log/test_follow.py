@@ -1,0 +1,175 @@
+"""The reader in this process."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from actors.log.event_log import ENTRY_BYTES, EventLog
+from actors.log.follow import Follower, Opening, follow, open_at
+from actors.requests.stream import RequestStream
+from protocol.errors import UnrecoverablePosition
+from protocol.events import Completed, Delta, Entry, Position, Snapshot, Started
+from protocol.hub import Mode
+
+STARTED = Started(model="m", created=1)
+MODES: tuple[Mode | None, ...] = (None, "replay", "snapshot", "live")
+DONE = Completed(result=msgspec.Raw(b"{}"))
+
+
+def stream_of(log: EventLog) -> RequestStream:
+    """Return a view of ``log``."""
+    return RequestStream("req_1", log)
+
+
+async def test_it_reads_like_a_loop() -> None:
+    """Past entries come first, then the live ones, and the loop ends after the terminal one."""
+    log = EventLog()
+    log.append(STARTED, Delta(text="a"))
+    seen: list[int] = []
+    async with Follower(stream_of(log)) as follower:
+        async for item in follower:
+            assert isinstance(item, Entry)
+            seen.append(item.offset)
+            if item.offset == 2:
+                log.append(Delta(text="b"))
+            if item.offset == 3:
+                log.append(DONE)
+    assert seen == [1, 2, 3, 4]
+
+
+async def test_it_waits_without_polling_and_gets_a_batch_at_once() -> None:
+    """A waiting reader is woken by the writer, and gets all that is new together."""
+    log = EventLog()
+    async with Follower(stream_of(log)) as follower:
+        waiting = asyncio.ensure_future(follower.next())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        log.append(STARTED, Delta(text="a"), DONE)
+        batch = await waiting
+        assert isinstance(batch, list)
+        assert [entry.offset for entry in batch] == [1, 2, 3]
+        assert await follower.next() is None
+
+
+async def test_one_that_fell_off_the_ring_gets_a_snapshot_and_then_the_tail() -> None:
+    """A reader that comes too late for single entries gets the text whole, and the end."""
+    log = EventLog(max_bytes=4 * ENTRY_BYTES)
+    log.append(STARTED, *(Delta(text=character) for character in "abcdefgh"), DONE)
+    async with Follower(stream_of(log)) as follower:
+        snapshot = await follower.next()
+        assert isinstance(snapshot, Snapshot)
+        assert snapshot.text == "abcdefgh"
+        tail = await follower.next()
+        assert isinstance(tail, list)
+        assert [entry.terminal for entry in tail] == [True]
+        assert await follower.next() is None
+
+
+async def test_leaving_unsubscribes_and_frees_whoever_waits() -> None:
+    """Nothing stays behind on the log, and a wait in progress ends."""
+    log = EventLog()
+    stream = stream_of(log)
+    follower = Follower(stream)
+    async with follower:
+        waiting = asyncio.ensure_future(follower.next())
+        await asyncio.sleep(0)
+        assert stream.followers == 1
+    assert await waiting is None
+    assert stream.followers == 0
+
+
+async def test_silence_gives_an_empty_batch() -> None:
+    """After ``idle`` seconds without news the reader may send a keep-alive."""
+    log = EventLog()
+    async with Follower(stream_of(log), idle=0.001) as follower:
+        assert await follower.next() == ()
+        assert await follower.next() == ()
+        log.append(STARTED)
+        assert await follower.next() == log.since(0)
+
+
+def test_a_position_is_one_value() -> None:
+    """The same offset of another epoch is another place; so is one beyond the end."""
+    log = EventLog(epoch="k1")
+    log.append(STARTED, Delta(text="a"))
+    stream = stream_of(log)
+    assert open_at(stream, None, "replay") == Opening(0)
+    assert open_at(stream, Position("k1", 0), "replay") == Opening(0)
+    assert open_at(stream, Position("k1", 2)) == Opening(2)
+    with pytest.raises(UnrecoverablePosition, match="epoch 'k0' is not this log's"):
+        open_at(stream, Position("k0", 1), "replay")
+    for mode in MODES:
+        with pytest.raises(UnrecoverablePosition, match="offset 3 is beyond the end, 2"):
+            open_at(stream, Position("k1", 3), mode)
+
+
+def test_where_a_reader_begins() -> None:
+    """The table of positions and modes: a snapshot where the entries are gone, unless each of them was asked for."""
+    lost, foreign = Position("k1", 1), Position("k0", 1)
+    log = EventLog(epoch="k1", max_bytes=4 * ENTRY_BYTES)
+    log.append(STARTED, *(Delta(text=character) for character in "abcdefgh"))
+    stream = stream_of(log)
+    assert stream.first - 1 > lost.offset
+    assert open_at(stream, Position("k1", stream.first - 1)) == Opening(stream.first - 1)
+    assert open_at(stream, lost, "live") == Opening(9)
+    assert open_at(stream, lost, "snapshot") == Opening(snapshot=True)
+    for position in (None, lost, foreign):
+        assert open_at(stream, position) == Opening(snapshot=True, recovered=False)
+        with pytest.raises(UnrecoverablePosition):
+            open_at(stream, position, "replay")
+    assert open_at(stream, foreign, "live") == Opening(9, recovered=False)
+    assert open_at(stream, foreign, "snapshot") == Opening(snapshot=True, recovered=False)
+    log.append(DONE)
+    assert open_at(stream, None, "live") == Opening(9)
+
+
+async def test_one_that_begins_at_the_end_ends_at_once() -> None:
+    """A reader that has the terminal entry already waits for nothing."""
+    log = EventLog()
+    log.append(STARTED, DONE)
+    async with Follower(stream_of(log), after=2) as follower:
+        assert await follower.next() is None
+
+
+async def test_a_handle_is_followed_like_any_iterator() -> None:
+    """Without ``async with`` the reader listens from its first step, and has left when the loop is over."""
+    log = EventLog()
+    stream = stream_of(log)
+    log.append(STARTED, Delta(text="a"), Delta(text="b"))
+    reader = follow(stream, Position(log.epoch, 2))
+    assert stream.followers == 0
+    seen: list[int] = []
+    async for item in reader:
+        assert stream.followers == 1
+        seen.append(item.offset)
+        if item.offset == 3:
+            log.append(DONE)
+    assert seen == [3, 4]
+    assert stream.followers == 0
+
+
+async def test_a_snapshot_comes_first_where_it_is_asked_for() -> None:
+    """All content so far comes merged, then each entry after it."""
+    log = EventLog()
+    log.append(STARTED, Delta(text="a"), Delta(text="b"))
+    async with follow(stream_of(log), mode="snapshot") as reader:
+        first = await reader.next()
+        assert isinstance(first, Snapshot)
+        assert (first.offset, first.text) == (3, "ab")
+        log.append(DONE)
+        batch = await reader.next()
+        assert isinstance(batch, list)
+        assert [entry.offset for entry in batch] == [4]
+
+
+async def test_a_loop_that_breaks_off_can_be_taken_up_again() -> None:
+    """Within ``async with`` the cursor stays where the last batch ended."""
+    log = EventLog()
+    log.append(STARTED)
+    async with follow(stream_of(log)) as reader:
+        async for item in reader:
+            assert item.offset == 1
+            break
+        log.append(Delta(text="a"), DONE)
+        assert [item.offset async for item in reader] == [2, 3]

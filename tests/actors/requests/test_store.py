@@ -1,0 +1,110 @@
+"""The requests that can still be asked for."""
+
+import msgspec
+import pytest
+from opentelemetry.trace import INVALID_SPAN
+
+from actors.log.event_log import EventLog
+from actors.requests.record import RequestRecord, Run
+from actors.requests.store import RECORD_BYTES, RequestStore
+from actors.requests.stream import RequestStream
+from protocol.errors import Overloaded
+from protocol.events import Completed, Delta, Started
+from protocol.llm import ChatMessage, ChatRequest
+from protocol.requests import Delivery
+
+HELLO = ChatRequest(model="m", messages=(ChatMessage(role="user", content="hello"),))
+
+
+class Clock:
+    """A time that the test sets."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def store_of(clock: Clock, *, max_requests: int = 10, max_bytes: int = 1_000_000) -> RequestStore:
+    """Return a store that keeps ended requests for ten seconds."""
+    return RequestStore(ttl=10.0, max_requests=max_requests, max_bytes=max_bytes, clock=clock)
+
+
+def record_of(name: str, *, tenant: str = "", text: str = "") -> RequestRecord:
+    """Return a request with a log of its own."""
+    log = EventLog()
+    log.append(Started(model="m", created=1), Delta(text=text))
+    run = Run(key=name, fingerprint=b"", request=HELLO, delivery=Delivery(), log=log, span=INVALID_SPAN)
+    stream = RequestStream(name, log)
+    return RequestRecord(tenant=tenant, trace_id="", delivery=Delivery(), source="upstream", run=run, stream=stream)
+
+
+def end(store: RequestStore, record: RequestRecord) -> None:
+    """End a request."""
+    record.run.log.append(Completed(result=msgspec.Raw(b"{}")))
+    store.ended(record)
+
+
+def test_a_request_is_its_tenants_alone() -> None:
+    """To anybody else it is not there."""
+    store = store_of(Clock())
+    store.add(record_of("one", tenant="a"), key="k", digest=b"d")
+    assert store.get("one", "a") is not None
+    assert store.get("one", "b") is None
+    assert store.by_key("a", "k") is not None
+    assert store.by_key("b", "k") is None
+
+
+def test_time_counts_from_the_end() -> None:
+    """A running request stays; an ended one, and its key, are gone ten seconds later."""
+    clock = Clock()
+    store = store_of(clock)
+    running, ended = record_of("running"), record_of("ended")
+    store.add(running)
+    store.add(ended, key="k")
+    end(store, ended)
+    clock.now += 9.9
+    assert store.get("ended", "") is ended
+    clock.now += 0.2
+    assert store.get("ended", "") is None
+    assert store.by_key("", "k") is None
+    store.expire()
+    assert [record.request_id for record in store] == ["running"]
+
+
+def test_the_oldest_end_makes_room_and_a_running_request_never_does() -> None:
+    """The number is bounded; what ended first goes first."""
+    store = store_of(Clock(), max_requests=3)
+    first, second, running = record_of("first"), record_of("second"), record_of("running")
+    for record in (running, first, second):
+        store.add(record)
+    end(store, second)
+    end(store, first)
+    store.add(record_of("fourth"))
+    assert {record.request_id for record in store} == {"running", "first", "fourth"}
+    store.add(record_of("fifth"))
+    with pytest.raises(Overloaded, match="3 requests are running"):
+        store.add(record_of("sixth"))
+
+
+def test_what_ended_requests_hold_is_bounded_in_bytes() -> None:
+    """A few long answers push out the older ones, but never the last."""
+    store = store_of(Clock(), max_bytes=3 * RECORD_BYTES)
+    for name in ("a", "b", "c"):
+        record = record_of(name, text="x" * 5000)
+        store.add(record)
+        end(store, record)
+    assert [record.request_id for record in store] == ["c"]
+
+
+def test_an_end_counts_once() -> None:
+    """A request that was cut off and whose run ends later has one end."""
+    clock = Clock()
+    store = store_of(clock)
+    record = record_of("one")
+    store.add(record)
+    end(store, record)
+    expires = record.expires
+    clock.now += 5
+    store.ended(record)
+    assert record.expires == expires

@@ -1,0 +1,73 @@
+"""What is known of a provider's models, and what is forgotten."""
+
+import pytest
+
+from actors.llm_gateway.provider_endpoint import Upstream
+from actors.runtime.testing import ManualClock
+from actors.upstream.breaker import IN_A_ROW, REST
+from actors.upstream.concurrency import Lane
+from actors.upstream.endpoint import MAX_MODELS
+from actors.upstream.rate_limit import Ticket
+from protocol.gateway import TargetStatus
+from protocol.upstream import Allowance
+from tests.actors.llm_gateway.test_routing import Named
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    """A clock that the test moves."""
+    return ManualClock()
+
+
+@pytest.fixture
+def upstream() -> Upstream:
+    """A provider of which nothing is known yet."""
+    return Upstream(Named("p"), Lane("p", concurrency=1, queue=1))
+
+
+def lose(upstream: Upstream, clock: ManualClock, model: str) -> None:
+    """Let every call to ``model`` fail until it is left alone."""
+    breaker = upstream.health(model, clock).breaker
+    for _ in range(IN_A_ROW):
+        breaker.leave(breaker.enter() or 0, good=False)
+
+
+def test_the_longest_known_is_forgotten_but_not_while_it_is_left_alone(upstream: Upstream, clock: ManualClock) -> None:
+    """Names that are asked for by the hundred make no provider that is down look well again."""
+    lose(upstream, clock, "down")
+    health = upstream.health("well", clock)
+    for number in range(MAX_MODELS):
+        upstream.health(f"other-{number}", clock)
+    assert [status.model for status in upstream.targets(clock.time())] == ["down"]
+    assert upstream.health("well", clock) is not health
+    assert len(upstream._health) == MAX_MODELS
+
+
+def test_where_all_are_left_alone_the_one_that_comes_back_first_is_forgotten(
+    upstream: Upstream, clock: ManualClock
+) -> None:
+    """It is the one of which least is lost."""
+    lose(upstream, clock, "soon")
+    for number in range(1, MAX_MODELS):
+        clock.step(clock.time() + REST / (2 * MAX_MODELS))
+        lose(upstream, clock, f"model-{number}")
+    upstream.health("new", clock)
+    known = {status.model for status in upstream.targets(clock.time())}
+    assert len(known) == MAX_MODELS - 1
+    assert "soon" not in known
+
+
+def test_what_keeps_a_target_from_being_asked_can_be_seen(upstream: Upstream, clock: ManualClock) -> None:
+    """Its breaker, its cool-down and its rate limit, each with the seconds that it takes."""
+    lose(upstream, clock, "lost")
+    upstream.health("cool", clock).cools_until = 5.0
+    upstream.health("busy", clock).window.heard(Ticket(), (Allowance("calls", 0, 0, 7.0),))
+    upstream.health("well", clock)
+    clock.step(1.0)
+    assert upstream.targets(1.0) == (
+        TargetStatus(model="lost", state="open", retry=REST - 1),
+        TargetStatus(model="cool", cools=4.0),
+        TargetStatus(model="busy", limited=6.0),
+    )
+    clock.step(REST)
+    assert upstream.targets(REST) == (TargetStatus(model="lost", state="half-open"),)

@@ -1,0 +1,166 @@
+"""The forms in which vendors take a schema, and what becomes of an answer to them."""
+
+import json
+from typing import Any
+
+import jsonschema_rs
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.llm_gateway.schema import Validator, validated
+from protocol.json.strict_schema import anthropic_schema, openai_schema
+
+NULL = {"type": "null"}
+STRING = {"type": "string"}
+
+leaves: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    st.sampled_from(["string", "integer", "number", "boolean", "null"]).map(lambda kind: {"type": kind}),
+    st.lists(st.sampled_from(["a", 1, None, True]), min_size=1, max_size=3).map(lambda values: {"enum": values}),
+    st.sampled_from(["a", 1, None]).map(lambda value: {"const": value}),
+    st.just({"type": ["string", "null"]}),
+    st.just({"$ref": "#/$defs/named"}),
+)
+
+
+def objects(parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects of these, some of their properties optional, closed or not."""
+    return st.builds(
+        lambda properties, required, closed: {
+            "type": "object",
+            "properties": properties,
+            "required": [name for name in properties if name in required],
+            **({"additionalProperties": False} if closed else {}),
+        },
+        st.dictionaries(st.sampled_from("abcd"), parts, min_size=1, max_size=3),
+        st.sets(st.sampled_from("abcd")),
+        st.booleans(),
+    )
+
+
+def larger(parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """What is made of these."""
+    return st.one_of(
+        objects(parts),
+        parts.map(lambda part: {"type": "array", "items": part}),
+        st.lists(parts, min_size=1, max_size=3).map(lambda branches: {"anyOf": branches}),
+        parts.map(lambda part: {"allOf": [part], "description": "the same"}),
+    )
+
+
+schemas = objects(st.recursive(leaves, larger, max_leaves=8)).map(
+    lambda schema: {**schema, "$defs": {"named": {"type": "object", "properties": {"e": {"type": "integer"}}}}}
+)
+
+
+def answers(schema: dict[str, Any], root: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """What a model may say that is held to a prepared schema."""
+    if "$ref" in schema:
+        return answers(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
+    if "anyOf" in schema:
+        return st.one_of([answers(branch, root) for branch in schema["anyOf"]])
+    if "enum" in schema or "const" in schema:
+        return st.sampled_from(schema.get("enum") or [schema["const"]])
+    if schema["type"] == "object":
+        parts = {name: answers(part, root) for name, part in schema["properties"].items()}
+        needed = {name: parts.pop(name) for name in schema.get("required", ())}
+        return st.fixed_dictionaries(needed, optional=parts)
+    typed: dict[str, st.SearchStrategy[Any]] = {
+        "string": st.text(max_size=3),
+        "integer": st.integers(-9, 9),
+        "number": st.integers(-9, 9),
+        "boolean": st.booleans(),
+        "null": st.none(),
+    }
+    return typed[schema["type"]] if schema["type"] in typed else st.lists(answers(schema["items"], root), max_size=2)
+
+
+@given(st.data(), schemas)
+def test_what_openai_is_held_to_is_what_was_asked_for(data: st.DataObject, schema: dict[str, Any]) -> None:
+    """Every answer to the prepared schema matches the caller's own, once nulls that mean nothing are left out."""
+    prepared = openai_schema(schema)
+    assert prepared is not None
+    assert openai_schema(prepared) == prepared
+    answer = data.draw(answers(prepared, prepared))
+    assert jsonschema_rs.validator_for(prepared).is_valid(answer)
+    validated(json.dumps(answer), Validator(schema))
+
+
+@given(st.data(), schemas)
+def test_what_anthropic_is_held_to_is_what_was_asked_for(data: st.DataObject, schema: dict[str, Any]) -> None:
+    """Optional properties stay optional there."""
+    prepared = anthropic_schema(schema)
+    assert prepared is not None
+    assert anthropic_schema(prepared) == prepared
+    assert jsonschema_rs.validator_for(schema).is_valid(data.draw(answers(prepared, prepared)))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object"},
+        {"type": "object", "properties": {"a": {}}},
+        {"type": "object", "properties": {"a": True}},
+        {"type": "object", "properties": {"a": STRING}, "additionalProperties": True},
+        {"type": "object", "properties": {"a": STRING}, "patternProperties": {"b": STRING}},
+        {"type": "object", "properties": {"a": STRING}, "required": ["b"]},
+        {"type": "object", "properties": {"a": {"type": "array"}}},
+        {"type": "object", "properties": {"a": {"type": "array", "prefixItems": [STRING]}}},
+        {"type": "object", "properties": {"a": {"enum": [{"b": 1}]}}},
+        {"type": "object", "properties": {"a": {"allOf": [STRING, {"minLength": 1}]}}},
+        {"type": "object", "properties": {"a": {"anyOf": [STRING], "type": "string"}}},
+        {"type": "object", "properties": {"a": {"not": STRING}}},
+        {"type": "object", "properties": {"a": {"$ref": "#/$defs/nobody"}}},
+        {"type": "object", "properties": {"a": {"$ref": "#/properties/b"}, "b": STRING}},
+        {"type": "object", "properties": {"a": STRING}, "$defs": {"free": {"type": "object"}}},
+    ],
+)
+def test_what_has_no_such_form(schema: dict[str, Any]) -> None:
+    """Keys and values that nobody has named, and what can't be said otherwise."""
+    assert openai_schema(schema) is None
+    assert anthropic_schema(schema) is None
+
+
+def test_openai_wants_an_object_at_the_root() -> None:
+    """A list, or one of several, is only for Anthropic; a reference is what it stands for."""
+    for schema in ({"type": "array", "items": STRING}, {"anyOf": [STRING, NULL]}):
+        assert openai_schema(schema) is None
+        assert anthropic_schema(schema) == schema
+    named = {"type": "object", "properties": {"a": STRING}, "required": ["a"], "additionalProperties": False}
+    prepared = openai_schema({"$ref": "#/$defs/named", "$defs": {"named": named}})
+    assert prepared == {**named, "$defs": {"named": named}}
+
+
+def test_what_is_not_known_is_said() -> None:
+    """A keyword that the vendor does not take stands in the description; what shapes no answer is left out."""
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "T",
+        "type": "object",
+        "properties": {
+            "a": {"type": "string", "minLength": 2, "pattern": "^x", "description": "an a", "default": "xx"},
+            "b": {"type": "integer", "minimum": 1},
+            "c": {"items": {"type": "string", "format": "uri"}, "minItems": 2, "examples": [[]]},
+            "d": {"oneOf": [STRING, NULL], "x-mine": 1},
+            "e": {"const": "e"},
+        },
+        "required": ["a", "b", "c", "d", "e"],
+    }
+    openai, anthropic = openai_schema(schema), anthropic_schema(schema)
+    assert openai is not None
+    assert anthropic is not None
+    assert openai.keys() == anthropic.keys() == {"title", "type", "properties", "required", "additionalProperties"}
+    assert openai["properties"] == {
+        "a": {"type": "string", "pattern": "^x", "description": "an a\n\n{minLength: 2}"},
+        "b": {"type": "integer", "minimum": 1},
+        "c": {"type": "array", "items": {"type": "string", "description": "{format: uri}"}, "minItems": 2},
+        "d": {"anyOf": [STRING, NULL]},
+        "e": {"type": "string", "const": "e"},
+    }
+    assert anthropic["properties"] == {
+        "a": {"type": "string", "description": "an a\n\n{pattern: ^x, minLength: 2}"},
+        "b": {"type": "integer", "description": "{minimum: 1}"},
+        "c": {"type": "array", "items": {"type": "string", "format": "uri"}, "description": "{minItems: 2}"},
+        "d": {"anyOf": [STRING, NULL]},
+        "e": {"const": "e"},
+    }

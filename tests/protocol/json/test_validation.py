@@ -1,0 +1,36 @@
+import msgspec
+import pytest
+
+from protocol.errors import InvalidRequest
+from protocol.json.validation import misfit
+
+
+class Inner(msgspec.Struct):
+    name: str
+
+
+class Outer(msgspec.Struct):
+    inner: tuple[Inner, ...]
+
+
+def said(value: object) -> InvalidRequest:
+    """The failure that a value which is no ``Outer`` makes."""
+    with pytest.raises(msgspec.ValidationError) as caught:
+        msgspec.convert(value, Outer)
+    return misfit(str(caught.value))
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (7, "$"),
+        ({}, "$.inner"),
+        ({"inner": [{}]}, "$.inner[0].name"),
+        ({"inner": [{"name": 7}]}, "$.inner[0].name"),
+    ],
+)
+def test_what_does_not_fit_is_named_by_its_path(value: object, path: str) -> None:
+    """A wrong value by its own path, a missing one by the path that it would have."""
+    error = said(value)
+    assert (error.code, [fault.path for fault in error.errors]) == ("invalid_request", [path])
+    assert path in error.detail

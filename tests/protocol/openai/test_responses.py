@@ -1,0 +1,468 @@
+"""OpenAI's responses dialect: what its clients send, the bodies and the numbered events that they read."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import pytest
+from openai.types.responses import Response, ResponseStreamEvent
+from opentelemetry.trace import INVALID_SPAN
+from pydantic import TypeAdapter
+
+from actors.log.event_log import EventLog
+from actors.requests.record import RequestRecord, Run
+from actors.requests.stream import RequestStream
+from protocol.errors import InvalidRequest, UnrecoverablePosition
+from protocol.events import (
+    AttemptFailed,
+    Cancelled,
+    Completed,
+    Delta,
+    Event,
+    Failed,
+    ReasoningDelta,
+    Started,
+    ToolCallDelta,
+)
+from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
+from protocol.openai.responses import parse_response
+from protocol.openai.responses_answer import history_of, response_of
+from protocol.openai.responses_events import NOTHING, EventEncoder
+from protocol.requests import Delivery
+
+STARTED = Started(model="m", created=1)
+CALL = ToolCall(id="c1", name="look", arguments='{"at": 1}')
+PIECES = (
+    ToolCallDelta(index=0, id="c1", name="look"),
+    ToolCallDelta(index=0, arguments='{"at"'),
+    ToolCallDelta(index=0, arguments=": 1}"),
+)
+EVENTS: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+
+
+def body(**fields: Any) -> bytes:  # noqa: ANN401
+    """A call's body, changed by `fields`."""
+    return json.dumps({"model": "m", "input": "hi", **fields}).encode()
+
+
+def ended(text: str = "Hello", calls: Sequence[ToolCall] = (), **fields: Any) -> Completed:  # noqa: ANN401
+    """The end of a good answer."""
+    result = {"text": text, "toolCalls": [{"id": c.id, "name": c.name, "arguments": c.arguments} for c in calls]}
+    raw = msgspec.Raw(msgspec.json.encode(result))
+    return Completed(result=raw, usage=Usage(input_tokens=7, output_tokens=3), **fields)
+
+
+def record(*events: Event, max_bytes: int = 100_000, request: ChatRequest | None = None, **echo: Any) -> RequestRecord:  # noqa: ANN401
+    """A request with these events in its log."""
+    log = EventLog(max_bytes=max_bytes)
+    delivery = Delivery(echo=echo, metadata={"k": "v"})
+    asked = request or ChatRequest(model="m", messages=(ChatMessage(role="user", content="hi"),))
+    run = Run(key="req_1", fingerprint=b"", request=asked, delivery=delivery, log=log, span=INVALID_SPAN)
+    stream = RequestStream("req_1", log)
+    kept = RequestRecord(tenant="", trace_id="", delivery=delivery, source="upstream", run=run, stream=stream)
+    for event in events:
+        log.append(event)
+    kept.created, log.changed = 1.0, 2.0
+    return kept
+
+
+def frames(data: bytes) -> list[Any]:
+    """The events of a stream, each as the SDK's model takes it."""
+    found = []
+    for block in data.decode().split("\n\n")[:-1]:
+        kind, said = block.split("\n")
+        event = json.loads(said.removeprefix("data: "))
+        assert kind == f"event: {event['type']}"
+        EVENTS.validate_python(event)
+        found.append(event)
+    return found
+
+
+def events_of(handle: RequestRecord, after: int = NOTHING) -> list[Any]:
+    """What a reader gets that has the events up to `after`."""
+    encoder = EventEncoder(handle, after=after)
+    return frames(encoder.encode(handle.stream.since(encoder.seek())))
+
+
+def test_a_whole_call_becomes_canonical() -> None:
+    """Every field that the canonical model has is taken from this dialect's place for it."""
+    call = parse_response(
+        body(
+            instructions="be brief",
+            input=[
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "input_text", "text": "what is this"},
+                        {"type": "input_image", "image_url": "data:image/png;base64,AA==", "detail": "low"},
+                    ],
+                },
+                {"type": "reasoning", "id": "rs_1", "summary": []},
+                {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "let me see"}]},
+                {"type": "function_call", "call_id": "c1", "name": "look", "arguments": "{}"},
+                {"type": "function_call", "call_id": "c2", "name": "look", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": "c1", "output": "a cat"},
+            ],
+            temperature=0,
+            top_p=0.5,
+            max_output_tokens=6,
+            seed=7,
+            tools=[{"type": "function", "name": "look", "parameters": {"type": "object"}, "strict": True}],
+            tool_choice={"type": "function", "name": "look"},
+            metadata={"a": "b"},
+            stream=True,
+        )
+    )
+    request = call.request
+    assert [message.role for message in request.messages] == ["system", "user", "assistant", "tool"]
+    assert request.messages[1].content == (
+        TextPart(text="what is this"),
+        ImagePart(url="data:image/png;base64,AA==", detail="low"),
+    )
+    assert request.messages[2] == ChatMessage(
+        role="assistant",
+        content="let me see",
+        tool_calls=(ToolCall("c1", "look", "{}"), ToolCall("c2", "look", "{}")),
+    )
+    assert (request.messages[3].tool_call_id, request.messages[3].content) == ("c1", "a cat")
+    assert (request.temperature, request.top_p, request.max_tokens, request.seed) == (0, 0.5, 6, 7)
+    assert (request.tools[0].name, request.tool_choice) == ("look", "look")
+    assert (call.stream, call.background, call.metadata) == (True, False, {"a": "b"})
+    assert (request.extra, request.dialect) == ({}, "openai")
+
+
+def test_what_chat_names_otherwise_is_named_so_for_the_upstream() -> None:
+    """Effort, verbosity and the format's name; unknown fields as they are, and what only concerns the vendor not."""
+    text = {"format": {"type": "json_schema", "name": "gate", "strict": True, "schema": {"type": "object"}}}
+    call = parse_response(
+        body(
+            text={**text, "verbosity": "low"},
+            reasoning={"effort": "low", "summary": "auto"},
+            user="u",
+            include=["reasoning.encrypted_content"],
+            truncation="auto",
+        )
+    )
+    assert call.request.schema == {"type": "object"}
+    assert call.request.extra == {
+        "response_format": {"type": "json_schema", "json_schema": {"name": "gate", "strict": True}},
+        "verbosity": "low",
+        "reasoning_effort": "low",
+        "user": "u",
+    }
+    assert call.echo["text"] == {**text, "verbosity": "low"}
+    loose = parse_response(body(text={"format": {"type": "json_object"}})).request
+    assert loose.extra == {"response_format": {"type": "json_object"}}
+
+
+def test_one_text_is_the_same_question_however_it_is_written() -> None:
+    """So that it is answered by the same log."""
+    parts = [{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}]
+    assert parse_response(body(input=parts)).request == parse_response(body()).request
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"input": []}, "$.input"),
+        ({"input": [{"role": "king", "content": "x"}]}, "$.input[0].role"),
+        ({"input": [{"role": "user", "content": [{"type": "input_video"}]}]}, "$.input[0].content[0].type"),
+        ({"input": [{"role": "user", "content": [{"type": "input_file"}]}]}, "$.input"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]}, "image_url"),
+        ({"input": [{"type": "item_reference", "id": "x"}]}, "$.input[0].type"),
+        ({"model": 7}, "$.model"),
+        ({"tools": [{"type": "web_search"}]}, "$.tools[0].type"),
+        ({"tool_choice": {"type": "web_search"}}, "$.tool_choice"),
+        ({"conversation": "conv_1"}, "$.conversation"),
+        ({"prompt": {"id": "p"}}, "$.prompt"),
+        ({"background": True, "store": False}, "$.store"),
+        ({"text": {"format": {"type": "json_schema", "name": "x"}}}, "$.text.format.schema"),
+    ],
+)
+def test_bad_input_is_named_by_its_path(change: dict[str, Any], path: str) -> None:
+    """Also what only the vendor can do: it is refused rather than left out."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse_response(body(**change))
+    assert caught.value.errors[0].path.endswith(path)
+
+
+@pytest.mark.parametrize("data", [b"", b"[", b"\xff"])
+def test_a_body_that_is_no_json_is_malformed(data: bytes) -> None:
+    """It has a code of its own."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse_response(data)
+    assert caught.value.code == "malformed_json"
+
+
+def test_a_response_says_again_what_was_asked() -> None:
+    """With the canonical values, the caller's notes, and what only this dialect has."""
+    request = ChatRequest(
+        model="m",
+        messages=(ChatMessage(role="system", content="be brief"), ChatMessage(role="user", content="hi")),
+        tools=(Tool(name="look", parameters={"type": "object"}),),
+        tool_choice="look",
+        temperature=0.5,
+        max_tokens=9,
+    )
+    handle = record(STARTED, Delta(text="Hello"), ended(), request=request, instructions="be brief")
+    said = response_of(handle)
+    assert Response.model_validate(said).output_text == "Hello"
+    assert (said["id"], said["status"], said["instructions"]) == ("resp_req_1", "completed", "be brief")
+    assert (said["temperature"], said["max_output_tokens"], said["metadata"]) == (0.5, 9, {"k": "v"})
+    assert said["tool_choice"] == {"type": "function", "name": "look"}
+    assert (said["tools"][0]["name"], said["usage"]["total_tokens"]) == ("look", 10)
+
+
+@pytest.mark.parametrize(
+    ("events", "status", "output"),
+    [
+        ((STARTED,), "in_progress", []),
+        ((STARTED, Delta(text="Hel")), "in_progress", ["Hel"]),
+        ((STARTED, Delta(text="Hel"), Cancelled()), "cancelled", ["Hel"]),
+        ((STARTED, Failed(code="provider_error", message="it fell over")), "failed", []),
+        ((STARTED, Delta(text="Hello"), ended(finish_reason="length")), "incomplete", ["Hello"]),
+        ((STARTED, Delta(text="Hello"), ended()), "completed", ["Hello"]),
+    ],
+)
+def test_a_response_has_a_status_at_any_time(events: Sequence[Event], status: str, output: list[str]) -> None:
+    """And what there is of its output."""
+    said = response_of(record(*events))
+    Response.model_validate(said)
+    assert said["status"] == status
+    assert [item["content"][0]["text"] for item in said["output"]] == output
+
+
+def test_a_response_in_the_background_is_queued_first() -> None:
+    """Until the model's side has been heard of."""
+    assert response_of(record(STARTED, background=True))["status"] == "queued"
+    assert response_of(record(STARTED, Delta(text="x"), background=True))["status"] == "in_progress"
+
+
+@pytest.mark.parametrize(
+    ("code", "vendors"),
+    [
+        ("provider_rate_limited", "rate_limit_exceeded"),
+        ("provider_rejected", "invalid_prompt"),
+        ("schema_mismatch", "server_error"),
+    ],
+)
+def test_a_failure_is_named_in_the_vendor_s_words_and_in_ours(code: str, vendors: str) -> None:
+    """The SDK's model only knows a few codes."""
+    said = response_of(record(STARTED, Failed(code=code, message="why")))
+    assert said["error"] == {"code": vendors, "message": "why", "type": code}
+
+
+def test_a_structured_answer_is_the_json_itself() -> None:
+    """As its text; a call that comes first is a call."""
+    request = ChatRequest(model="m", messages=(ChatMessage(role="user", content="hi"),), schema={"type": "object"})
+    done = Completed(result=msgspec.Raw(b'{"a":1}'))
+    assert response_of(record(STARTED, done, request=request))["output"][0]["content"][0]["text"] == '{"a":1}'
+    called = record(STARTED, *PIECES, ended("", [CALL], finish_reason="tool_calls"), request=request)
+    assert [item["type"] for item in response_of(called)["output"]] == ["function_call"]
+
+
+def test_the_events_of_a_text() -> None:
+    """From the response's beginning over its item and its part to its end, with numbers that have no gap."""
+    events = events_of(record(STARTED, Delta(text="Hel"), Delta(text="lo"), ended()))
+    assert [event["type"].removeprefix("response.") for event in events] == [
+        "created",
+        "in_progress",
+        "output_item.added",
+        "content_part.added",
+        "output_text.delta",
+        "output_text.delta",
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "completed",
+    ]
+    assert [event["sequence_number"] for event in events] == list(range(10))
+    assert (events[6]["text"], events[-1]["response"]["output"]) == ("Hello", [events[8]["item"]])
+
+
+def test_the_events_of_a_text_and_a_call() -> None:
+    """Each item has an index of its own, in the order in which they begin; the end has them as retrieved later."""
+    handle = record(STARTED, Delta(text="so"), *PIECES, ended("so", [CALL], finish_reason="tool_calls"))
+    events = events_of(handle)
+    kinds = [event["type"].removeprefix("response.") for event in events]
+    assert kinds[5:9] == ["output_item.added", *["function_call_arguments.delta"] * 3]
+    assert kinds[-3:] == ["function_call_arguments.done", "output_item.done", "completed"]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert events[-3]["arguments"] == CALL.arguments
+    assert events[-1]["response"] == response_of(handle)
+
+
+def test_the_end_says_what_no_entry_has_said() -> None:
+    """An answer without pieces has its items all the same."""
+    events = events_of(record(STARTED, ended("Hello", [CALL], finish_reason="tool_calls")))
+    deltas = [event["delta"] for event in events if event["type"].endswith(".delta")]
+    assert deltas == ["Hello", CALL.arguments]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+
+
+@pytest.mark.parametrize("end", [Cancelled(), Failed(code="provider_error", message="it fell over")])
+def test_an_answer_that_breaks_off_ends_with_a_failed_response(end: Event) -> None:
+    """After a boundary it is still in progress; the end has what had arrived."""
+    broken = AttemptFailed(provider="p", model="m", code="provider_error")
+    events = events_of(record(STARTED, Delta(text="Hel"), broken, end))
+    assert [event["type"] for event in events[-2:]] == ["response.in_progress", "response.failed"]
+    last = events[-1]["response"]
+    assert (last["status"], last["output"][0]["status"]) == (
+        "cancelled" if isinstance(end, Cancelled) else "failed",
+        "incomplete",
+    )
+
+
+LOG: tuple[Event, ...] = (
+    STARTED,
+    *(Delta(text=f"{number} ") for number in range(20)),
+    *PIECES,
+    AttemptFailed(provider="p", model="m", code="provider_error"),
+    ended("".join(f"{number} " for number in range(20)), [CALL], finish_reason="tool_calls"),
+)
+
+
+CALLED = 22  # the offset of the call's first piece
+
+THOUGHT: tuple[Event, ...] = (
+    STARTED,
+    *(ReasoningDelta(text=f"{number} ") for number in range(7)),
+    ReasoningDelta(signature="s"),
+    *(Delta(text=f"{number} ") for number in range(7)),
+    ended(
+        "".join(f"{number} " for number in range(7)),
+        reasoning=(ReasoningPart(text="".join(f"{number} " for number in range(7)), signature="s"),),
+    ),
+)
+
+
+def test_the_events_of_a_thought() -> None:
+    """It is an item of its own, before the message."""
+    events = events_of(record(STARTED, *THOUGHT[1:3], *THOUGHT[-2:]))
+    assert [event["type"].removeprefix("response.") for event in events if event.get("output_index") == 0] == [
+        "output_item.added",
+        "content_part.added",
+        "reasoning_text.delta",
+        "reasoning_text.delta",
+        "reasoning_text.done",
+        "content_part.done",
+        "output_item.done",
+    ]
+    reasoning, message = events[-1]["response"]["output"]
+    assert (reasoning["id"], reasoning["summary"], message["type"]) == ("rs_req_1", [], "message")
+    assert reasoning["content"] == [{"type": "reasoning_text", "text": "0 1 2 3 4 5 6 "}]
+    assert response_of(record(*THOUGHT))["output"][0] == reasoning
+    assert response_of(record(*THOUGHT[:4]))["output"][0]["content"][0]["text"] == "0 1 2 "
+
+
+@pytest.mark.parametrize("log", [LOG, THOUGHT])
+def test_every_reader_gets_the_same_events_wherever_it_begins(log: tuple[Event, ...]) -> None:
+    """A late reader, one that resumes after any event, and one that gets entry by entry."""
+    handle = record(*log)
+    everything = events_of(handle)
+    encoder = EventEncoder(handle)
+    piecemeal = b"".join(encoder.encode([entry]) for entry in handle.stream.since(0))
+    assert frames(piecemeal) == everything
+    for after in range(NOTHING, len(everything)):
+        assert events_of(handle, after) == everything[after + 1 :]
+
+
+def held(handle: RequestRecord, after: int) -> list[Any] | None:
+    """What a reader gets that has the events up to `after`; None where it is told to retrieve the response instead."""
+    try:
+        return events_of(handle, after)
+    except UnrecoverablePosition:
+        return None
+
+
+@pytest.mark.parametrize("max_bytes", range(300, 4500, 230))
+def test_numbers_stay_when_entries_of_a_thought_go(max_bytes: int) -> None:
+    """Whatever of the reasoning and of the text the ring has lost."""
+    everything = events_of(record(*THOUGHT))
+    handle = record(*THOUGHT, max_bytes=max_bytes)
+    served = [after for after in range(NOTHING, len(everything)) if held(handle, after) is not None]
+    assert served == list(range(served[0], len(everything)))
+    assert all(held(handle, after) == everything[after + 1 :] for after in served)
+
+
+@pytest.mark.parametrize("max_bytes", range(300, 7500, 230))
+def test_numbers_stay_when_entries_go(max_bytes: int) -> None:
+    """Whatever the ring has lost: the same events under the same numbers, or a no."""
+    everything = events_of(record(*LOG))
+    handle = record(*LOG, max_bytes=max_bytes)
+    served = []
+    for after in range(NOTHING, len(everything)):
+        events = held(handle, after)
+        if events is not None:
+            served.append(after)
+            assert events == everything[after + 1 :]
+    assert served == list(range(served[0], len(everything))) if served else handle.stream.first > CALLED
+
+
+def test_a_reader_without_anything_gets_one_piece_for_many_and_then_everybody_s_numbers() -> None:
+    """It can go on later by the numbers that it has seen."""
+    everything = events_of(record(*LOG))
+    handle = record(*LOG[:-1])
+    encoder = EventEncoder(handle, held=True)
+    assert encoder.encode(handle.stream.since(0)[:1]) == b""
+    first = frames(encoder.snapshot(handle.stream.snapshot()))
+    handle.run.log.append(LOG[-1])
+    last = frames(encoder.encode(handle.stream.since(len(LOG) - 1)))
+    assert [event["delta"] for event in first if event["type"].endswith("text.delta")] == [
+        "".join(f"{number} " for number in range(20))
+    ]
+    numbers = [event["sequence_number"] for event in first + last]
+    assert all(before < after for before, after in itertools.pairwise(numbers))
+    assert [event["sequence_number"] for event in last] == [
+        event["sequence_number"] for event in everything[-len(last) :]
+    ]
+
+
+def test_the_first_events_can_wait_for_content() -> None:
+    """So that a failure before it can be an HTTP error; none is lost."""
+    handle = record(STARTED, Delta(text="Hello"), ended())
+    entries = handle.stream.since(0)
+    encoder = EventEncoder(handle, held=True)
+    assert encoder.encode(entries[:1]) == b""
+    assert frames(encoder.encode(entries[1:])) == events_of(handle)
+
+
+def test_a_slow_reader_s_failure_is_not_the_response_s() -> None:
+    """It is told under the number from which it can go on."""
+    handle = record(STARTED, Delta(text="Hello"))
+    encoder = EventEncoder(handle)
+    said = frames(encoder.encode(handle.stream.since(0)))
+    slow = record(Failed(code="slow_consumer", message="too slow")).stream.since(0)
+    error = frames(encoder.encode(slow))[0]
+    assert (error["type"], error["code"], error["sequence_number"]) == (
+        "error",
+        "slow_consumer",
+        said[-1]["sequence_number"],
+    )
+
+
+def test_a_conversation_goes_on_without_the_instructions() -> None:
+    """They were for that response alone; its answer belongs to what follows."""
+    request = parse_response(body(instructions="be brief")).request
+    handle = record(STARTED, ended("Hello", [CALL]), request=request, instructions="be brief")
+    history = history_of(handle)
+    assert [message.role for message in history] == ["user", "assistant"]
+    assert (history[1].content, history[1].tool_calls) == ("Hello", (CALL,))
+    following = parse_response(body(instructions="be long", input="and now?")).after(history)
+    assert [message.content for message in following.messages] == ["be long", "hi", "Hello", "and now?"]
+
+
+def test_a_signed_thought_goes_on_with_the_conversation() -> None:
+    """Its vendor wants it back before the results of the calls."""
+    end = ended("", [CALL], reasoning=(ReasoningPart(text="hm", signature="s"), ReasoningPart(text="so")))
+    turn = history_of(record(STARTED, end))[-1]
+    assert turn == ChatMessage(role="assistant", content=(ReasoningPart(text="hm", signature="s"),), tool_calls=(CALL,))
+
+
+@pytest.mark.parametrize("events", [(STARTED,), (STARTED, Cancelled())])
+def test_a_conversation_can_not_go_on_from_no_answer(events: Sequence[Event]) -> None:
+    """It says what the response is instead."""
+    with pytest.raises(InvalidRequest, match=r"in_progress|cancelled"):
+        history_of(record(*events))

@@ -1,0 +1,101 @@
+"""The composed services: wired to each other, and closed to everybody else."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.config.settings import Settings, load_settings
+from service.server.server import EXIT_TIMEOUT
+
+Config = dict[str, Any]
+
+
+def load(path: Path) -> Config:
+    """The YAML file, parsed."""
+    loaded: Config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+@pytest.fixture(scope="session")
+def services(root: Path) -> dict[str, Config]:
+    """The services of compose.yaml by name."""
+    found: dict[str, Config] = load(root / "compose.yaml")["services"]
+    return found
+
+
+def test_ports_are_published_on_loopback_only(services: dict[str, Config]) -> None:
+    """Nothing can be reached from another machine unless the operator says so."""
+    for service in services.values():
+        for port in service["ports"]:
+            assert port.startswith("127.0.0.1:"), port
+
+
+def test_the_open_service_needs_keys(services: dict[str, Config]) -> None:
+    """The service listens on all addresses of its container, so composing fails without API_KEYS."""
+    environment = services["service"]["environment"]
+    assert environment["HOST"] != "127.0.0.1"
+    assert environment["API_KEYS"].startswith("${API_KEYS:?")
+
+
+def test_what_is_set_for_the_service_are_its_settings(services: dict[str, Config]) -> None:
+    """Each variable is one that the service reads, and it accepts the values that stand in the file."""
+    environment: dict[str, str] = services["service"]["environment"]
+    assert [name for name in environment if name.lower() not in Settings.model_fields] == []
+    fixed = {name.lower(): value for name, value in environment.items() if "$" not in value}
+    load_settings(None, **fixed, api_keys="key").check_exposure()
+
+
+def test_stopping_is_not_cut_off(services: dict[str, Config], root: Path) -> None:
+    """The container has as long as the service may take to stop by itself; its image is probed where it listens."""
+    patience = int(services["service"]["stop_grace_period"].removesuffix("s"))
+    assert patience > load_settings(None).shutdown_grace_seconds + EXIT_TIMEOUT
+    image = (root / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    port = load_settings(None).port
+    assert f"http://127.0.0.1:{port}/api/health/live" in image
+    assert f"EXPOSE {port}\n" in image
+    assert services["service"]["environment"]["PORT"] == str(port)
+
+
+def test_images_are_pinned(services: dict[str, Config]) -> None:
+    """An image carries a version: the same file starts the same programs."""
+    for name, service in services.items():
+        if "image" in service:
+            assert service["image"].rpartition(":")[2] not in {"", "latest"}, name
+
+
+def test_mounted_files_and_dependencies_exist(root: Path, services: dict[str, Config]) -> None:
+    """What a service mounts is in the repository, and what it waits for is in the file."""
+    for service in services.values():
+        for volume in service.get("volumes", []):
+            assert (root / volume.partition(":")[0]).is_file(), volume
+        assert set(service.get("depends_on", [])) <= set(services)
+    assert (root / services["service"]["build"]["dockerfile"]).is_file()
+
+
+def test_settings_are_documented(root: Path, services: dict[str, Config]) -> None:
+    """Each variable that the service is given is in .env.example."""
+    example = (root / ".env.example").read_text(encoding="utf-8")
+    for name in services["service"]["environment"]:
+        assert f"{name}=" in example, name
+
+
+def test_metrics_reach_the_monitor_tab(root: Path, services: dict[str, Config]) -> None:
+    """Prometheus scrapes the collector's exporter, and Jaeger asks Prometheus for the same namespace and unit."""
+    collector = load(root / "otel-collector.yaml")
+    port = collector["exporters"]["prometheus"]["endpoint"].rpartition(":")[2]
+    scraped = [
+        target
+        for job in load(root / "deploy" / "prometheus.yml")["scrape_configs"]
+        for static in job["static_configs"]
+        for target in static["targets"]
+    ]
+    assert f"collector:{port}" in scraped
+
+    storage = load(root / "deploy" / "jaeger.yaml")["extensions"]["jaeger_storage"]
+    prometheus = storage["metric_backends"]["span_metrics"]["prometheus"]
+    spanmetrics = collector["connectors"]["spanmetrics"]
+    assert prometheus["metric_namespace"] == spanmetrics["namespace"].replace(".", "_")
+    assert prometheus["latency_unit"] == spanmetrics["histogram"]["unit"]
+    assert {"collector", "jaeger", "prometheus"} <= set(services)

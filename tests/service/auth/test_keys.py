@@ -1,0 +1,200 @@
+"""API keys: what is held of them, and what their holders may do."""
+
+import tomllib
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from protocol.budgets import Account, Budget
+from protocol.errors import ConfigurationError
+from protocol.identity import ANYBODY, ChannelGrant, Principal
+from service.auth.keys import KEY_PREFIX, KeyRing, KeySpec, digest_of, new_key, tenant_of
+from service.config.routes_file import parse_keys
+
+
+def ring(specs: dict[str, KeySpec], *keys: str, **variables: str) -> KeyRing:
+    """Return the keys that these describe."""
+    held = KeyRing(keys, variable=variables.get)
+    held.replace(specs)
+    return held
+
+
+def holder(held: KeyRing, key: str) -> Principal | None:
+    """Return who holds ``key``."""
+    return held.known(held.digest(key))
+
+
+def test_a_key_cannot_be_guessed() -> None:
+    """256 random bits, with a prefix by which a scanner of secrets finds it."""
+    key = new_key()
+    assert key.startswith(KEY_PREFIX)
+    assert len(key) == len(KEY_PREFIX) + 43
+    assert key != new_key()
+
+
+def test_a_key_opens_what_its_description_says() -> None:
+    """By its digest alone: the key is nowhere."""
+    spec = KeySpec(
+        hash=digest_of("k").hex(),
+        tenant="acme",
+        scopes=("inference",),
+        models=("fast", "gpt-*"),
+        channels=(ChannelGrant("room:*", ("subscribe",)),),
+        budgets=(Budget(per="day", usd=Decimal(5)),),
+        default="fast",
+    )
+    assert holder(ring({"web": spec}), "k") == Principal(
+        tenant="acme",
+        subject="web",
+        scopes=("inference",),
+        models=("fast", "gpt-*"),
+        channels=(ChannelGrant("room:*", ("subscribe",)),),
+        account=Account("web", (Budget(per="day", usd=Decimal(5)),)),
+        default="fast",
+    )
+
+
+def test_a_key_may_be_in_the_environment() -> None:
+    """Then its digest is made here; what is not said is what an application needs, and no more."""
+    found = holder(ring({"web": KeySpec(env="WEB_KEY")}, WEB_KEY="k"), "k")
+    assert found is not None
+    assert (found.scopes, found.models, found.account) == (("inference", "channels"), ("*",), Account("web"))
+
+
+def test_tenants_that_are_not_named_are_nobody_elses() -> None:
+    """A key's own tenant is neither a key's of the settings, nor one that can be named."""
+    held = ring({"web": KeySpec(env="K"), "app": KeySpec(env="L")}, "one", "web", K="k", L="l")
+    tenants = {found.tenant for key in ("k", "l", "one", "web") if (found := holder(held, key))}
+    assert len(tenants) == 4
+    for tenant in tenants:
+        with pytest.raises(ConfigurationError, match=r"keys\.x\.tenant"):
+            parse_keys({"keys": {"x": {"env": "K", "tenant": tenant}}})
+
+
+def test_a_new_key_of_the_same_name_is_the_same_tenant() -> None:
+    """Changing a key loses no request."""
+    before, after = (holder(ring({"web": KeySpec(env="K")}, K=key), key) for key in ("old", "new"))
+    assert before == after
+
+
+def test_a_pepper_makes_digests_of_its_own() -> None:
+    """With another one a digest opens nothing."""
+    held = KeyRing(pepper=b"pepper")
+    held.replace({"web": KeySpec(hash=digest_of("k", b"pepper").hex()), "app": KeySpec(hash=digest_of("l").hex())})
+    assert holder(held, "k") is not None
+    assert holder(held, "l") is None
+
+
+def test_keys_are_replaced_as_a_whole() -> None:
+    """What is gone opens nothing at once; those of the settings stay."""
+    held = ring({"web": KeySpec(env="K")}, "one", K="k", L="l")
+    web = holder(held, "k")
+    assert held.replace({"app": KeySpec(env="L")}) == (web,)
+    assert holder(held, "k") is None
+    assert None not in (holder(held, "l"), holder(held, "one"))
+    assert held.replace({"app": KeySpec(env="L", models=("m",))}) == ()
+    assert [gone.subject for gone in held.replace({"app": KeySpec(env="L", disabled=True)})] == ["app"]
+
+
+def test_what_once_needed_a_key_needs_one_always() -> None:
+    """Losing the last key closes the door instead of taking it off its hinges."""
+    held = KeyRing(variable={"K": "k"}.get)
+    needed = [held.required]
+    for specs in ({"web": KeySpec(env="K", disabled=True)}, {}):
+        held.replace(specs)
+        needed.append(held.required)
+        assert holder(held, "k") is None
+    assert needed == [False, True, True]
+
+
+def test_a_mistake_changes_nothing() -> None:
+    """What was held is still held."""
+    held = ring({"web": KeySpec(env="K")}, K="k")
+    with pytest.raises(ConfigurationError, match=r"keys\.app\.env: the variable NONE is not set"):
+        held.replace({"new": KeySpec(env="K"), "app": KeySpec(env="NONE")})
+    assert holder(held, "k") is not None
+
+
+def test_a_key_is_described_once() -> None:
+    """Two descriptions of one key would contradict each other."""
+    with pytest.raises(ConfigurationError, match=r"keys\.b: it is the same key as keys\.a"):
+        ring({"a": KeySpec(env="K"), "b": KeySpec(hash=digest_of("k").hex())}, K="k")
+    with pytest.raises(ConfigurationError, match="the same key as one of API_KEYS"):
+        ring({"a": KeySpec(env="K")}, "k", K="k")
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ({}, "keys.web: it needs either `hash` or `env`"),
+        ({"hash": "0" * 64, "env": "K"}, "keys.web: it needs either"),
+        ({"hash": "tg_secret"}, "keys.web.hash: Expected `str` matching"),
+        ({"env": "K", "key": "secret"}, "keys.web: Object contains unknown field `key`"),
+        ({"env": "K", "tenant": ""}, "keys.web.tenant: Expected `str` matching"),
+        ({"env": "K", "tenant": "~0123456789abcdef"}, "keys.web.tenant: Expected `str` matching"),
+        ({"env": "K", "scopes": ["root"]}, "keys.web.scopes[0]: Invalid enum value 'root'"),
+        ({"env": "K", "models": "fast"}, "keys.web.models: Expected `array`"),
+        ({"env": "K", "models": [""]}, "keys.web.models[0]: Expected `str` of length >= 1"),
+        ({"env": "K", "channels": [{"pattern": "a", "rights": ["write"]}]}, "keys.web.channels[0].rights[0]: Invalid"),
+        ({"env": "K", "channels": [{"name": "a"}]}, "keys.web.channels[0]: Object"),
+        ({"env": "K", "budgets": [{"per": "week", "usd": 1}]}, "keys.web.budgets[0].per: Invalid enum value 'week'"),
+        ({"env": "K", "budgets": [{"per": "day"}]}, "keys.web.budgets[0]: it needs `usd` or `tokens`"),
+        ({"env": "K", "budgets": [{"per": "day", "usd": -1}]}, "keys.web.budgets[0]"),
+    ],
+)
+def test_a_mistake_names_its_key(table: dict[str, Any], says: str) -> None:
+    """The operator reads which key of which table it is, and what it may be; never a secret."""
+    with pytest.raises(ConfigurationError) as caught:
+        ring(parse_keys({"keys": {"web": table}}), K="k")
+    assert says in caught.value.detail
+    assert "secret" not in caught.value.detail
+
+
+def test_the_pages_example_is_one(root: Path) -> None:
+    """What the documentation shows is taken as it stands."""
+    page = (root / "docs" / "auth.md").read_text(encoding="utf-8")
+    keys = parse_keys(tomllib.loads(page.partition("```toml\n")[2].partition("```")[0]))
+    assert list(keys) == ["web", "dashboard"]
+    assert ring(keys, DASHBOARD_KEY="k").required
+
+
+def test_a_name_is_a_bare_key_of_toml() -> None:
+    """It is shown in logs and kept with what was spent."""
+    with pytest.raises(ConfigurationError, match=r"keys\.a b: a name is"):
+        parse_keys({"keys": {"a b": {"env": "K"}}})
+
+
+def test_money_is_exact() -> None:
+    """A price in a file is a decimal, however TOML reads it."""
+    (spec,) = parse_keys({"keys": {"web": {"env": "K", "budgets": [{"per": "day", "usd": 0.1}]}}}).values()
+    assert spec.budgets[0].usd == Decimal("0.1")
+
+
+def test_keys_are_not_kept() -> None:
+    """No key can be found in what is held."""
+    held = ring({"web": KeySpec(env="K")}, "settings-key", K="file-key")
+    said = repr((held._held, held._everything))
+    assert "settings-key" not in said
+    assert "file-key" not in said
+    assert "one" not in tenant_of("one")
+
+
+@pytest.mark.parametrize(
+    ("models", "model", "may"),
+    [
+        (("*",), "anything", True),
+        (("gpt-*",), "gpt-5", True),
+        (("gpt-*",), "openai/gpt-5", False),
+        (("gpt-*",), "GPT-5", False),
+        (("a", "openai/*"), "openai/gpt-5", True),
+        ((), "a", False),
+    ],
+)
+def test_models_are_allowed_by_the_names_by_which_they_are_asked(
+    models: tuple[str, ...], model: str, may: bool
+) -> None:
+    """Letter by letter; `*` stands for any characters."""
+    assert msgspec.structs.replace(ANYBODY, models=models).may_ask(model) is may

@@ -1,0 +1,86 @@
+"""Tickets: one use, within seconds."""
+
+import pytest
+
+from protocol.errors import AccessDenied, Overloaded
+from protocol.identity import ANYBODY, Principal
+from service.auth.tickets import TICKET_TTL, Tickets
+
+
+class Clock:
+    """Unix seconds, in the test's hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_ticket_carries_its_caller_once() -> None:
+    """The second time it is nobody's."""
+    tickets, someone = Tickets(), Principal(tenant="acme", subject="ann")
+    ticket, _ = tickets.issue(someone)
+    assert tickets.redeem(ticket) is someone
+    with pytest.raises(AccessDenied) as caught:
+        tickets.redeem(ticket)
+    assert (caught.value.code, len(tickets)) == ("invalid_ticket", 0)
+
+
+@pytest.mark.parametrize("ticket", ["", "tk_", "x" * 10_000, "\udcff", "clé"])
+def test_what_is_no_ticket_lets_nobody_in(ticket: str) -> None:
+    """Whatever an address holds."""
+    with pytest.raises(AccessDenied):
+        Tickets().redeem(ticket)
+
+
+def test_a_ticket_ends() -> None:
+    """After its time it is refused, and using it late does not bring it back."""
+    clock = Clock()
+    tickets = Tickets(clock=clock)
+    ticket, ends = tickets.issue(ANYBODY)
+    assert ends == clock.now + TICKET_TTL
+    clock.now = ends
+    for _ in range(2):
+        with pytest.raises(AccessDenied):
+            tickets.redeem(ticket)
+
+
+def test_a_ticket_lasts_no_longer_than_what_it_was_had_by() -> None:
+    """A token that ends in a second gives a ticket for a second."""
+    clock = Clock()
+    _, ends = Tickets(clock=clock).issue(Principal(expires=clock.now + 1))
+    assert ends == clock.now + 1
+
+
+def test_a_ticket_goes_with_the_key_that_it_was_had_by() -> None:
+    """Whoever's key is taken away keeps no way in; nobody else's ticket is lost."""
+    tickets = Tickets()
+    ann, bob = (Principal(tenant="acme", subject=name) for name in ("ann", "bob"))
+    hers, his = tickets.issue(ann)[0], tickets.issue(bob)[0]
+    tickets.withdraw(ann)
+    with pytest.raises(AccessDenied):
+        tickets.redeem(hers)
+    assert tickets.redeem(his) == bob
+
+
+def test_unused_tickets_are_bounded() -> None:
+    """One more is refused until the first ones have ended."""
+    clock = Clock()
+    tickets = Tickets(limit=2, clock=clock)
+    first, _ = tickets.issue(ANYBODY)
+    tickets.issue(ANYBODY)
+    with pytest.raises(Overloaded):
+        tickets.issue(ANYBODY)
+    tickets.redeem(first)
+    tickets.issue(ANYBODY)
+    clock.now += TICKET_TTL
+    tickets.issue(ANYBODY)
+    assert len(tickets) == 1
+
+
+def test_tickets_are_not_kept() -> None:
+    """Only their digests are."""
+    tickets = Tickets()
+    ticket, _ = tickets.issue(ANYBODY)
+    assert ticket not in repr(tickets._held)

@@ -1,0 +1,398 @@
+"""The routes' file: what it may say, and how a change of it comes into force."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from actors.llm_gateway import GatewayConfig, build_gateway
+from actors.requests.router import ForgetModels
+from actors.runtime.testing import Probe, TestSystem
+from actors.testing import End, Reply, Say, ScriptedUpstream, Wait
+from protocol.budgets import Budget
+from protocol.channels import DisconnectUser
+from protocol.errors import ConfigurationError, NotFound, Overloaded
+from protocol.gateway import Complete, ListModels, ResolveModel
+from protocol.identity import ChannelGrant
+from protocol.llm import ChatMessage, ChatRequest
+from protocol.routes import EmbeddingRoute, ProviderSpec, Route, Routes, SetRoutes, Target
+from service.auth.keys import KeyRing, KeySpec, digest_of
+from service.auth.tickets import Tickets
+from service.config.routes_file import LOOK_INTERVAL, RoutesWatcher, open_routes, read_file
+from service.config.settings import load_settings, variable
+from service.container import open_container
+
+HASH = digest_of("k").hex()
+WHOLE = f"""
+default = "fast"
+
+[providers.groq]
+kind = "openai"
+base_url = "https://groq.example/openai/v1"
+api_key_env = "GROQ_API_KEY"
+models = ["llama"]
+concurrency = 8
+
+[routes.fast]
+order = "weighted"
+targets = [
+    "groq/llama",
+    {{ model = "anthropic/claude", weight = 3, temperature = 0, max_tokens = 100, first_token_timeout = 2.5 }},
+]
+
+[routes."vendor/model"]
+targets = ["groq/llama"]
+
+[embeddings.docs]
+targets = ["groq/m", "openai/vendor/m"]
+same_space = true
+
+[keys.web]
+hash = "{HASH}"
+tenant = "acme"
+scopes = ["inference", "admin"]
+models = ["fast", "groq/*"]
+channels = [{{ pattern = "room:*", rights = ["subscribe"] }}]
+budgets = [{{ per = "day", usd = 2.5, tokens = 100_000 }}]
+default = "vendor/model"
+disabled = true
+"""
+ONE = '[routes.one]\ntargets = ["openai/a"]\n'
+KEY = '[keys.web]\nenv = "K"\n'
+TWO = '[routes.two]\ntargets = ["openai/b"]\n'
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Where the file is."""
+    return tmp_path / "tidegate.toml"
+
+
+def write(file: Path, text: str | None) -> None:
+    """Write another version, later than any before it, or do away with the file."""
+    if text is None:
+        file.unlink()
+        return
+    before = file.stat().st_mtime_ns if file.exists() else 0
+    file.write_text(text, encoding="utf-8")
+    os.utime(file, ns=(before + 10**9, before + 10**9))
+
+
+def test_all_that_it_may_say(file: Path) -> None:
+    """Providers, aliases with targets in short and in full, the default, and keys."""
+    write(file, WHOLE)
+    routes, keys = read_file(file)
+    assert keys == {
+        "web": KeySpec(
+            hash=HASH,
+            tenant="acme",
+            scopes=("inference", "admin"),
+            models=("fast", "groq/*"),
+            channels=(ChannelGrant("room:*", ("subscribe",)),),
+            budgets=(Budget(per="day", usd=Decimal("2.5"), tokens=100_000),),
+            default="vendor/model",
+            disabled=True,
+        )
+    }
+    assert routes == Routes(
+        default="fast",
+        providers={
+            "groq": ProviderSpec(
+                kind="openai",
+                base_url="https://groq.example/openai/v1",
+                api_key_env="GROQ_API_KEY",
+                models=("llama",),
+                concurrency=8,
+            )
+        },
+        routes={
+            "fast": Route(
+                order="weighted",
+                targets=(
+                    "groq/llama",
+                    Target(model="anthropic/claude", weight=3, temperature=0, max_tokens=100, first_token_timeout=2.5),
+                ),
+            ),
+            "vendor/model": Route(targets=("groq/llama",)),
+        },
+        embeddings={"docs": EmbeddingRoute(targets=("groq/m", "openai/vendor/m"), same_space=True)},
+    )
+
+
+async def test_the_pages_example_is_one(root: Path, file: Path) -> None:
+    """What the documentation shows is taken as it stands, but for the key."""
+    page = (root / "docs" / "routes.md").read_text(encoding="utf-8")
+    write(file, page.partition("```toml\n")[2].partition("```")[0])
+    config = GatewayConfig(openai_api_key="k", anthropic_api_key="k", routes=read_file(file)[0], secrets=str.lower)
+    async with TestSystem() as system:
+        gateway = system.spawn(build_gateway(config), name="llm-gateway")
+        assert (await gateway.ask(ResolveModel("default"), timeout=5)).provider == "groq"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("fallback = 1", "fallback: there is no such key"),
+        ("default = 1", "default: Expected `str`"),
+        ("routes = 1", "routes: Expected `object`"),
+        ("keys = 1", "keys: Expected `object`"),
+        ("[keys.a]\nenv = 'K'\nmodel = 'x'", "keys.a: Object contains unknown field `model`"),
+        ("[routes.a]\ntargets = []", "routes.a.targets: Expected `array` of length >= 1"),
+        ("[routes.a]\norder = 'listed'", "routes.a: Object missing required field `targets`"),
+        ("[routes.a]\ntargets = ['a/b', 1]", "routes.a.targets[1]: Expected `str | object`"),
+        ("[routes.a]\ntargets = [{model = 'a/b', wieght = 1}]", "routes.a.targets[0]: Object contains unknown field"),
+        ("[routes.a]\ntargets = [{model = 'a/b', weight = 0}]", "routes.a.targets[0].weight: Expected `float` > 0"),
+        ("[routes.a]\ntargets = ['a/b']\norder = 'random'", "routes.a.order: Invalid enum value 'random'"),
+        ("[providers.p]\nkind = 'gemini'", "providers.p.kind: Invalid enum value 'gemini'"),
+        ("[providers.p]\nkind = 'openai'\nbase_url = 'x.example'", "providers.p.base_url: Expected `str` matching"),
+        ("[providers.p]\nkind = 'openai'\napi_key = 'sk'", "providers.p: Object contains unknown field `api_key`"),
+        ("[routes", "Expected ']' at the end of a table declaration"),
+    ],
+)
+def test_a_mistake_names_its_key(file: Path, text: str, says: str) -> None:
+    """The operator reads the file, the key, and what it may be."""
+    write(file, text)
+    with pytest.raises(ConfigurationError) as caught:
+        read_file(file)
+    assert caught.value.detail.startswith(f"{file}: ")
+    assert says in caught.value.detail
+
+
+def test_only_a_file_that_was_named_has_to_be_there(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one of the default name is read where there is one."""
+    monkeypatch.chdir(tmp_path)
+    assert open_routes(None).routes == Routes()
+    with pytest.raises(ConfigurationError, match="No such file"):
+        open_routes(file)
+    write(file, ONE)
+    assert open_routes(None).routes == open_routes(file).routes == Routes(routes={"one": Route(targets=("openai/a",))})
+
+
+def test_what_is_no_text_or_too_long_is_a_mistake(file: Path) -> None:
+    """Not a failure of ours."""
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigurationError, match="utf-8"):
+        read_file(file)
+    file.write_bytes(b"#" * 2_000_000)
+    with pytest.raises(ConfigurationError, match="larger than"):
+        read_file(file)
+
+
+def test_a_key_is_in_the_environment_or_in_the_settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment wins; an empty value is none."""
+    env = tmp_path / ".env"
+    env.write_text("GROQ_API_KEY=from-file\nOTHER=\n", encoding="utf-8")
+    assert (variable("GROQ_API_KEY", env), variable("OTHER", env), variable("NONE", env)) == ("from-file", None, None)
+    monkeypatch.setenv("GROQ_API_KEY", "from-environment")
+    assert variable("GROQ_API_KEY", env) == "from-environment"
+    assert variable("GROQ_API_KEY", tmp_path / "none") == "from-environment"
+
+
+class Watched:
+    """A watcher between a file and probes."""
+
+    def __init__(self, system: TestSystem, file: Path) -> None:
+        self.system = system
+        self.embeddings: Probe[SetRoutes] = system.probe(SetRoutes, name="embeddings")
+        self.gateway: Probe[SetRoutes] = system.probe(SetRoutes, name="gateway")
+        self.router: Probe[ForgetModels] = system.probe(ForgetModels, name="router")
+        self.hub: Probe[DisconnectUser] = system.probe(DisconnectUser, name="hub")
+        self.keys = KeyRing(variable={"K": "k"}.get)
+        opened = open_routes(file)
+        self.keys.replace(opened.keys)
+        takers = self.embeddings.ref, self.gateway.ref
+        system.spawn(
+            lambda: RoutesWatcher(
+                opened, takers=takers, router=self.router.ref, keys=self.keys, tickets=Tickets(), hub=self.hub.ref
+            ),
+            name="routes-watcher",
+        )
+
+    def opens(self) -> bool:
+        """Whether the key that the tests use is in force."""
+        return self.keys.known(self.keys.digest("k")) is not None
+
+    async def look(self, reply: Exception | None = None) -> list[str]:
+        """Let it look once; return the aliases that the gateway was told of."""
+        self.embeddings.reply(SetRoutes, None)
+        self.gateway.reply(SetRoutes, reply)
+        await self.system.advance(LOOK_INTERVAL)
+        await self.embeddings.expect(SetRoutes)
+        return sorted((await self.gateway.expect(SetRoutes)).routes.routes)
+
+
+async def test_a_change_is_put_in_force(file: Path) -> None:
+    """The gateway takes it, then the router asks anew for what models there are; the log says so once."""
+    write(file, ONE)
+    async with TestSystem() as system:
+        watched = Watched(system, file)
+        with capture_logs() as logs:
+            assert await watched.look() == ["one"]
+            await watched.router.expect_nothing()
+            write(file, TWO)
+            assert await watched.look() == ["two"]
+            await watched.router.expect(ForgetModels)
+            assert await watched.look() == ["two"]
+            await watched.router.expect_nothing()
+    assert [(line["event"], line["routes"]) for line in logs] == [("routes_changed", ["two"])]
+
+
+@pytest.mark.parametrize("bad", ["[routes", None])
+async def test_a_bad_file_is_reported_once_and_the_old_one_stays(file: Path, bad: str | None) -> None:
+    """Malformed, or gone; when it is good again it is taken."""
+    write(file, ONE)
+    async with TestSystem() as system:
+        watched = Watched(system, file)
+        with capture_logs() as logs:
+            write(file, bad)
+            assert await watched.look() == ["one"]
+            assert await watched.look() == ["one"]
+            assert [(line["event"], line["log_level"], line["kept"]) for line in logs] == [
+                ("routes_rejected", "warning", ["one"])
+            ]
+            write(file, TWO)
+            assert await watched.look() == ["two"]
+
+
+async def test_what_the_gateway_refuses_is_reported_once_and_the_old_one_stays(file: Path) -> None:
+    """A route may lead nowhere; the reason is the gateway's, and names the key."""
+    write(file, ONE)
+    async with TestSystem() as system:
+        watched = Watched(system, file)
+        write(file, TWO)
+        with capture_logs() as logs:
+            assert await watched.look(ConfigurationError("routes.two.targets[0]: no")) == ["two"]
+            assert await watched.look() == ["one"]
+            await watched.router.expect_nothing()
+        assert [(line["event"], line["reason"]) for line in logs] == [("routes_rejected", "routes.two.targets[0]: no")]
+
+
+async def test_what_one_taker_refuses_no_later_one_is_told(file: Path) -> None:
+    """Who embeds is told first; the gateway then keeps what it has."""
+    write(file, ONE)
+    async with TestSystem() as system:
+        watched = Watched(system, file)
+        write(file, TWO)
+        watched.embeddings.reply(SetRoutes, ConfigurationError("embeddings.two: no"))
+        with capture_logs() as logs:
+            await system.advance(LOOK_INTERVAL)
+            await watched.embeddings.expect(SetRoutes)
+            await watched.gateway.expect_nothing()
+            assert await watched.look() == ["one"]
+        assert [line["reason"] for line in logs] == ["embeddings.two: no"]
+
+
+async def test_a_change_of_keys_is_put_in_force(file: Path) -> None:
+    """One that was added opens, one that is gone does not; the log says so once, and the router is left alone."""
+    write(file, ONE)
+    async with TestSystem() as system:
+        watched = Watched(system, file)
+        with capture_logs() as logs:
+            write(file, ONE + KEY)
+            await watched.look()
+            assert watched.opens()
+            await watched.look()
+            await watched.hub.expect_nothing()
+            write(file, ONE)
+            await watched.look()
+            assert not watched.opens()
+            assert (await watched.hub.expect(DisconnectUser)).user == "web"
+            await watched.router.expect_nothing()
+    assert [(line["event"], line["keys"]) for line in logs] == [("keys_changed", ["web"]), ("keys_changed", [])]
+
+
+@pytest.mark.parametrize("bad", ["[routes", '[keys.web]\nenv = "K"\nrights = 1', '[keys.web]\nenv = "NONE"', None])
+async def test_a_bad_file_leaves_the_keys_as_they_are(file: Path, bad: str | None) -> None:
+    """Also where the mistake is in a key, or in the environment; its good routes wait too."""
+    write(file, ONE + KEY)
+    async with TestSystem() as system:
+        watched = Watched(system, file)
+        with capture_logs() as logs:
+            write(file, bad if bad is None else TWO + bad)
+            assert await watched.look() == ["one"]
+            assert watched.opens()
+    assert [line["event"] for line in logs] == ["routes_rejected"]
+
+
+async def test_a_key_is_gone_at_once_whatever_the_gateway_says(file: Path) -> None:
+    """Taking a key away does not wait for routes that lead somewhere."""
+    write(file, ONE + KEY)
+    async with TestSystem() as system:
+        watched = Watched(system, file)
+        write(file, TWO)
+        await watched.look(ConfigurationError("routes.two.targets[0]: no"))
+        assert not watched.opens()
+        await watched.hub.expect(DisconnectUser)
+
+
+async def test_a_gateway_that_is_busy_is_told_again(file: Path) -> None:
+    """Nothing is lost, and nothing is said."""
+    write(file, ONE)
+    async with TestSystem() as system:
+        watched = Watched(system, file)
+        write(file, TWO)
+        with capture_logs() as logs:
+            assert await watched.look(Overloaded()) == ["two"]
+            assert logs == []
+            assert await watched.look() == ["two"]
+            await watched.router.expect(ForgetModels)
+
+
+async def test_a_reload_drops_no_request(upstream: ScriptedUpstream, file: Path) -> None:
+    """One that began under the old routes ends under them, though their provider is gone from the new ones."""
+    gate = asyncio.Event()
+    upstream.script(Reply(steps=(Say("Hel"), Wait(gate), Say("lo"), End())))
+    provider = f'[providers.old]\nkind = "openai"\nbase_url = "{upstream.openai_url}"\n'
+    write(file, provider + '[routes.one]\ntargets = ["old/a"]\n')
+    opened = open_routes(file)
+    async with TestSystem() as system:
+        config = GatewayConfig(openai_base_url=upstream.openai_url, llm_provider="openai", routes=opened.routes)
+        gateway = system.spawn(build_gateway(config), name="llm-gateway")
+        router = system.probe(ForgetModels, name="router")
+        hub = system.probe(DisconnectUser, name="hub")
+        system.spawn(
+            lambda: RoutesWatcher(
+                opened, takers=(gateway,), router=router.ref, keys=KeyRing(), tickets=Tickets(), hub=hub.ref
+            ),
+            name="routes-watcher",
+        )
+        request = ChatRequest(model="one", messages=(ChatMessage(role="user", content="hi"),))
+        waiting = asyncio.ensure_future(gateway.ask(Complete(request=request), timeout=60))
+        await upstream.called()
+        write(file, TWO)
+        await system.advance(LOOK_INTERVAL)
+        await router.expect(ForgetModels)
+        assert (await gateway.ask(ResolveModel("two"), timeout=5)).provider == "openai"
+        with pytest.raises(NotFound):
+            await gateway.ask(ResolveModel("local/a"), timeout=5)
+        assert not any(model.provider == "old" for model in await gateway.ask(ListModels(), timeout=5))
+        gate.set()
+        assert ((await waiting).text, (await waiting).provider) == ("Hello", "old")
+
+
+async def test_the_service_reads_its_file(
+    start: Callable[..., Awaitable[Any]], upstream: ScriptedUpstream, file: Path
+) -> None:
+    """An alias is a model for every client."""
+    write(file, ONE)
+    running = await start(routes_file=file)
+    models = await (await running.client.get("/v1/models")).json()
+    assert "one" in [model["id"] for model in models["data"]]
+    body = {"model": "one", "messages": [{"role": "user", "content": "hi"}]}
+    assert (await running.client.post("/v1/chat/completions", json=body)).status == 200
+    assert upstream.received[0].body["model"] == "a"
+
+
+async def test_the_service_does_not_start_with_routes_that_lead_nowhere(file: Path) -> None:
+    """The operator reads which key is wrong."""
+    write(file, '[routes.one]\ntargets = ["nobody/a"]\n')
+    with pytest.raises(ConfigurationError, match=r"routes\.one\.targets\[0\]"):
+        async with open_container(load_settings(None, routes_file=file)):
+            pytest.fail("it must not open")

@@ -1,0 +1,122 @@
+"""Settings: what they read, what they refuse, and how they say it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from protocol.errors import ConfigurationError
+from service.config.settings import Settings, is_loopback, load_settings
+
+
+def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value in the file counts only where the environment has none."""
+    file = tmp_path / ".env"
+    file.write_text("PORT=4000\nCACHE_MAX_ENTRIES=5\nSOMETHING_ELSE=1\n", encoding="utf-8")
+    monkeypatch.setenv("PORT", "5000")
+    settings = load_settings(file)
+    assert settings.port == 5000
+    assert settings.cache_max_entries == 5
+
+
+EXAMPLE = re.compile(r"^# (?P<name>[A-Z_]+)=(?P<value>\S*) +# (?P<comment>.+)$")
+
+
+def test_the_example_file_has_every_setting_with_its_default(root: Path, tmp_path: Path) -> None:
+    """As it stands it changes nothing, and neither does it with every line in force; each line says what it sets."""
+    example = root / ".env.example"
+    assert load_settings(example) == load_settings(None)
+    lines = [line for line in example.read_text(encoding="utf-8").splitlines() if "=" in line]
+    settings = [match for line in lines if (match := EXAMPLE.match(line))]
+    assert len(settings) == len(lines)
+    assert [match["name"] for match in settings] == [name.upper() for name in Settings.model_fields]
+    for match in settings:
+        default = Settings.model_fields[match["name"].lower()].default
+        assert bool(match["value"]) == (default not in {None, "", ()}), match["name"]
+    in_force = tmp_path / ".env"
+    in_force.write_text("".join(f"{line.removeprefix('# ')}\n" for line in lines), encoding="utf-8")
+    assert load_settings(in_force) == load_settings(None)
+
+
+def test_an_empty_value_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``OPENAI_API_KEY=`` in a file means that there is no key."""
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    monkeypatch.setenv("API_KEYS", "")
+    settings = load_settings(None)
+    assert settings.openai_api_key is None
+    assert settings.api_keys == ()
+
+
+def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys and origins are lists; blanks around a comma do not count."""
+    monkeypatch.setenv("API_KEYS", "one, two ,")
+    monkeypatch.setenv("WS_ALLOWED_ORIGINS", "https://a.example,https://b.example")
+    settings = load_settings(None)
+    assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
+    assert settings.ws_allowed_origins == ("https://a.example", "https://b.example")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("PORT", "70000", "less than or equal to 65535"),
+        ("PORT", "http", "valid integer"),
+        ("LLM_PROVIDER", "gemini", "'local', 'openai' or 'anthropic'"),
+        ("LOG_FORMAT", "xml", "'auto', 'json' or 'pretty'"),
+        ("OPENAI_BASE_URL", "api.example", "begins with http:// or https://"),
+        ("PROVIDER_CONCURRENCY", "0", "greater than or equal to 1"),
+    ],
+)
+def test_a_bad_value_names_the_setting_and_what_it_may_be(
+    name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The operator reads which setting is wrong and what it may be."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(None)
+    assert caught.value.detail.startswith(f"{name}: ")
+    assert says in caught.value.detail
+
+
+def test_a_bad_value_is_never_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret that stands in the wrong variable does not end up in a log."""
+    monkeypatch.setenv("PORT", "sk-very-secret")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(None)
+    assert "sk-very-secret" not in str(caught.value)
+
+
+def test_secrets_do_not_show() -> None:
+    """Printing the settings shows no key."""
+    settings = load_settings(None, openai_api_key="sk-hidden", api_keys="tide-hidden", jwt_secret="hidden" * 6)
+    assert "hidden" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("keys", "provider"),
+    [
+        ({}, "local"),
+        ({"openai_api_key": "a"}, "openai"),
+        ({"anthropic_api_key": "a"}, "anthropic"),
+        ({"openai_api_key": "a", "anthropic_api_key": "b"}, "openai"),
+        ({"openai_api_key": "a", "llm_provider": "LOCAL"}, "local"),
+    ],
+)
+def test_the_provider_follows_from_the_keys(keys: dict[str, str], provider: str) -> None:
+    """Unset, the provider is the one that has a key; without any it is the local model."""
+    assert load_settings(None, **keys).provider == provider
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
+def test_loopback_needs_no_keys(host: str) -> None:
+    """Only this machine can reach these addresses."""
+    assert is_loopback(host)
+    load_settings(None, host=host).check_exposure()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "gateway.example", ""])  # noqa: S104 - refused
+def test_any_other_address_needs_keys(host: str) -> None:
+    """Without keys the service refuses to be reachable, and says what to set."""
+    with pytest.raises(ConfigurationError, match="API_KEYS"):
+        load_settings(None, host=host).check_exposure()
+    load_settings(None, host=host, api_keys="key").check_exposure()

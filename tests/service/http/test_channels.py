@@ -1,0 +1,297 @@
+"""Channels and users over HTTP, with followers on the socket."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from protocol.channels import Join, Leave, Peer
+from service.auth.keys import digest_of
+
+Start = Callable[..., Awaitable[Any]]
+
+KEYS = """
+[keys.ada]
+hash = "{ada}"
+tenant = "acme"
+
+[keys.reader]
+hash = "{reader}"
+tenant = "acme"
+channels = [{{ pattern = "room:*", rights = ["subscribe"] }}]
+
+[keys.root]
+hash = "{root}"
+tenant = "acme"
+scopes = ["channels", "admin"]
+
+[keys.model]
+hash = "{model}"
+tenant = "acme"
+scopes = ["inference"]
+
+[keys.other]
+hash = "{other}"
+tenant = "other"
+scopes = ["channels", "admin"]
+"""
+
+
+@pytest.fixture
+async def service(start: Start, tmp_path: Path) -> "Service":
+    """A service that knows some callers."""
+    file = tmp_path / "tidegate.toml"
+    names = ("ada", "reader", "root", "model", "other")
+    file.write_text(KEYS.format(**{name: digest_of(name).hex() for name in names}), encoding="utf-8")
+    return Service(await start(routes_file=file))
+
+
+class Service:
+    """Calls with somebody's key, which is their name."""
+
+    def __init__(self, running: Any) -> None:  # noqa: ANN401 - the fixture's own
+        self._client = running.client
+        self.hub = running.container.hub
+
+    async def call(
+        self, who: str, method: str, path: str, body: object = None, **headers: str
+    ) -> tuple[int, dict[str, Any], dict[str, str]]:
+        """Return the status, the body and the headers."""
+        sent = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Authorization": f"Bearer {who}", "Content-Type": "application/json"} | headers
+        async with self._client.request(method, path, data=sent, headers=headers) as response:
+            return response.status, json.loads(await response.read()), dict(response.headers)
+
+    async def post(self, who: str, path: str, body: object = None, **headers: str) -> tuple[int, dict[str, Any]]:
+        """Return the status and the body."""
+        status, answer, _ = await self.call(who, "POST", path, {} if body is None else body, **headers)
+        return status, answer
+
+    async def get(self, who: str, path: str) -> tuple[int, dict[str, Any]]:
+        """Return the status and the body."""
+        status, answer, _ = await self.call(who, "GET", path)
+        return status, answer
+
+    async def publish(self, who: str = "ada", channel: str = "room:7", **body: object) -> tuple[int, dict[str, Any]]:
+        """Publish."""
+        return await self.post(who, f"/api/channels/{channel}/publish", {"event": "said", **body})
+
+    async def socket(self, who: str, **frame: object) -> "Client":
+        """Connect and subscribe to the room; return when that is acknowledged."""
+        socket = await self._client.ws_connect("/ws", headers={"Authorization": f"Bearer {who}"})
+        client = Client(socket)
+        await client.send(type="subscribe", id=1, channel="room:7", **frame)
+        assert (await client.next())["type"] == "ack"
+        return client
+
+
+class Client:
+    """One end of a socket."""
+
+    def __init__(self, socket: Any) -> None:  # noqa: ANN401 - aiohttp's
+        self.socket = socket
+
+    async def send(self, **frame: object) -> None:
+        """Say something."""
+        await self.socket.send_json(frame)
+
+    async def next(self) -> dict[str, Any]:
+        """Return the next frame."""
+        async with asyncio.timeout(5):
+            frame: dict[str, Any] = await self.socket.receive_json()
+        return frame
+
+    async def closed(self) -> int:
+        """Return the code with which the socket is closed."""
+        async with asyncio.timeout(5):
+            await self.socket.receive()
+        return int(self.socket.close_code)
+
+
+async def test_publish_and_look_back(service: Service) -> None:
+    """A publication has a place, and the history is read page by page, to its end."""
+    positions = []
+    for number in range(5):
+        status, answer = await service.publish(data={"n": number})
+        assert status == 202
+        assert answer.keys() == {"position"}
+        positions.append(answer["position"])
+    assert [position["offset"] for position in positions] == [1, 2, 3, 4, 5]
+    address, seen = "/api/channels/room:7/history?limit=2", []
+    after: str | None = ""
+    while after is not None:
+        status, page = await service.get("reader", address + (f"&after={after}" if after else ""))
+        assert (status, page["position"]) == (200, positions[-1])
+        seen += [(entry["offset"], entry["event"], entry["data"]["n"]) for entry in page["publications"]]
+        assert len(page["publications"]) <= 2
+        after = page["next"]
+    assert seen == [(offset, "said", offset - 1) for offset in range(1, 6)]
+
+
+@pytest.mark.parametrize("way", ["body", "header", "both"])
+async def test_a_key_publishes_once(service: Service, way: str) -> None:
+    """The second time is the first one's place: 200; other content is 422."""
+
+    async def publish(data: int) -> tuple[int, dict[str, Any], dict[str, str]]:
+        body = {"event": "said", "data": data} | ({"key": "k"} if way != "header" else {})
+        headers = {"Idempotency-Key": "k"} if way != "body" else {}
+        return await service.call("ada", "POST", "/api/channels/room:7/publish", body, **headers)
+
+    first, again, other = await publish(1), await publish(1), await publish(2)
+    assert (first[0], again[0], other[0]) == (202, 200, 422)
+    assert again[1] == first[1]
+    assert again[2]["Idempotent-Replayed"] == "true"
+    assert other[1]["code"] == "idempotency_key_reused"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "malformed_json"),
+        ({}, 400, "invalid_request"),
+        ({"event": ""}, 400, "invalid_request"),
+        ({"event": "said", "more": 1}, 400, "invalid_request"),
+        ({"event": "said", "ackTimeoutMs": 60_001}, 400, "invalid_request"),
+        ({"event": "said", "ackTimeoutMs": -1}, 400, "invalid_request"),
+        ({"event": "said", "key": "x" * 256}, 400, "invalid_request"),
+        ({"event": "said", "data": "x" * 33_000}, 413, "publication_too_large"),
+        ({"event": "said", "data": "x" * 66_000}, 413, "body_too_large"),
+        (b'{"event": "said", "data": "\xff"}', 400, "invalid_request"),
+        (b'{"event": "said", "data": ' + b"[" * 100 + b"]" * 100 + b"}", 400, "invalid_request"),
+    ],
+)
+async def test_what_can_not_be_published(service: Service, body: object, status: int, code: str) -> None:
+    """It is refused with the code that says why, and nothing is published."""
+    refused, problem = await service.post("ada", "/api/channels/room:7/publish", body)
+    assert (refused, problem["code"]) == (status, code)
+    assert (await service.get("ada", "/api/channels/room:7/history"))[1] == {
+        "position": None,
+        "publications": [],
+        "next": None,
+    }
+
+
+async def test_two_keys_that_differ_are_refused(service: Service) -> None:
+    """Which one counts would be a guess."""
+    body = {"event": "said", "key": "a"}
+    status, problem = await service.post("ada", "/api/channels/room:7/publish", body, **{"Idempotency-Key": "b"})
+    assert (status, problem["errors"][0]["path"]) == (400, "$.key")
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "1" * 5000])
+async def test_a_page_is_bounded(service: Service, limit: str) -> None:
+    """At most a thousand publications at once."""
+    status, problem = await service.get("ada", f"/api/channels/room:7/history?limit={limit}")
+    assert (status, problem["code"]) == (400, "invalid_request")
+
+
+async def test_a_position_that_is_not_held_is_gone(service: Service) -> None:
+    """410 for one of another epoch, or beyond the end; what is no position is 400."""
+    _, answer = await service.publish()
+    epoch = answer["position"]["epoch"]
+    for after, status, code in (
+        ("other:1", 410, "unrecoverable_position"),
+        (f"{epoch}:2", 410, "unrecoverable_position"),
+        ("nonsense", 400, "invalid_position"),
+    ):
+        refused, problem = await service.get("ada", f"/api/channels/room:7/history?after={after}")
+        assert (refused, problem["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("name", ["x" * 129, "room%0A7"])
+async def test_a_channel_has_a_name(service: Service, name: str) -> None:
+    """1 to 128 printable characters; one with a slash or a brace is written with an escape."""
+    assert (await service.publish(channel=name))[0] == 400
+    for odd in ("room%2F7", "room%7B7%7D", "r%C3%A4um"):
+        assert (await service.publish(channel=odd))[0] == 202
+        assert len((await service.get("ada", f"/api/channels/{odd}/history"))[1]["publications"]) == 1
+
+
+async def test_rights_are_those_of_the_key(service: Service) -> None:
+    """Each call needs its own right in that channel, and the scope for channels."""
+    assert (await service.get("reader", "/api/channels/room:7/history"))[0] == 200
+    for status, problem in (
+        await service.publish("reader"),
+        await service.get("reader", "/api/channels/room:7/presence"),
+        await service.get("reader", "/api/channels/lobby/history"),
+    ):
+        assert (status, problem["code"]) == (403, "channel_denied")
+    status, problem = await service.publish("model")
+    assert (status, problem["code"]) == (403, "forbidden")
+
+
+async def test_tenants_share_no_channel(service: Service) -> None:
+    """The same name is another channel."""
+    await service.publish()
+    assert (await service.get("other", "/api/channels/room:7/history"))[1]["publications"] == []
+
+
+async def test_a_publication_reaches_the_socket_and_comes_back_acknowledged(service: Service) -> None:
+    """The caller learns who has it."""
+    client = await service.socket("ada", client="phone")
+    publishing = asyncio.ensure_future(service.publish(data={"x": 1}, ackTimeoutMs=5000))
+    frame = await client.next()
+    assert frame == {"type": "update", "channel": "room:7", "offset": 1, "event": "said", "data": {"x": 1}}
+    await client.send(type="ack", channel="room:7", offset=1)
+    status, answer = await publishing
+    assert (status, answer["acknowledged"]) == (202, [{"user": "ada", "client": "phone"}])
+
+
+async def test_nobody_acknowledges_in_time(service: Service) -> None:
+    """Then the list is empty."""
+    await service.socket("ada")
+    status, answer = await service.publish(ackTimeoutMs=10)
+    assert (status, answer["acknowledged"]) == (202, [])
+
+
+async def test_presence(service: Service) -> None:
+    """Who is there, with what they say of themselves; who follows is told when they go."""
+    watcher = await service.socket("ada", presence=True)
+    peer, info = Peer("ada", "phone"), msgspec.Raw(b'{"name":"Ada"}')
+    join = Join(socket=None, tenant="acme", channel="room:7", peer=peer, info=info)
+    await service.hub.ask(join, timeout=5)
+    member = {"user": "ada", "client": "phone", "info": {"name": "Ada"}}
+    assert await service.get("ada", "/api/channels/room:7/presence") == (200, {"members": [member]})
+    await service.hub.ask(Leave(socket=None, tenant="acme", channel="room:7", peer=peer), timeout=5)
+    assert (await service.get("ada", "/api/channels/room:7/presence"))[1] == {"members": []}
+    for action in ("join", "leave"):
+        assert (await watcher.next())["data"] == {"action": action, "member": member}
+
+
+async def test_a_user_is_disconnected(service: Service) -> None:
+    """The socket hears that it should not come back, and is closed with 4503."""
+    client = await service.socket("ada")
+    status, found = await service.get("root", "/api/users/ada/status")
+    assert (status, found["status"], found["sockets"]) == (200, "online", 1)
+    assert await service.post("root", "/api/users/ada/disconnect") == (200, {"sockets": 1})
+    farewell = await client.next()
+    assert farewell["data"] == {"code": 4503, "reason": "disconnected", "reconnect": False, "delayMs": 0}
+    assert await client.closed() == 4503
+    assert await service.post("root", "/api/users/ada/disconnect") == (200, {"sockets": 0})
+
+
+async def test_a_user_is_taken_out_of_a_channel(service: Service) -> None:
+    """The socket stays, and hears of the channel no more."""
+    client = await service.socket("ada")
+    answer = await service.post("root", "/api/users/ada/unsubscribe", {"channel": "room:7"})
+    assert answer == (200, {"sockets": 1})
+    error = await client.next()
+    assert (error["error"]["code"], error["terminal"]) == ("unsubscribed", True)
+    await service.publish()
+    await client.send(type="ping", id=9)
+    assert (await client.next())["type"] == "pong"
+
+
+async def test_users_are_for_administrators_of_their_tenant(service: Service) -> None:
+    """Others are refused, and another tenant's administrator finds nobody."""
+    await service.socket("ada")
+    for path in ("disconnect", "unsubscribe"):
+        status, problem = await service.post("ada", f"/api/users/ada/{path}", {"channel": "room:7"})
+        assert (status, problem["code"]) == (403, "forbidden")
+    assert (await service.get("ada", "/api/users/ada/status"))[0] == 403
+    assert (await service.get("other", "/api/users/ada/status"))[1]["status"] == "offline"
+    assert (await service.post("other", "/api/users/ada/disconnect"))[1] == {"sockets": 0}

@@ -1,0 +1,134 @@
+"""Health: what each address says in each state."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from actors.runtime import Actor, handles
+from protocol.gateway import GetProviders, ModelInfo, ProviderState, ProviderStatus, ResolveModel, TargetStatus
+from service.config.settings import Settings
+from service.container import open_container
+from service.http.health import Check, _checks, overall
+
+
+class Model(Actor[GetProviders | ResolveModel]):
+    """Only says how its providers are."""
+
+    def __init__(
+        self, *states: tuple[str, ProviderState], default: str, targets: tuple[TargetStatus, ...] = ()
+    ) -> None:
+        self._states = states
+        self._default = default
+        self._targets = targets
+
+    @handles(GetProviders)
+    async def providers(self, message: GetProviders) -> tuple[ProviderStatus, ...]:
+        return tuple(ProviderStatus(name=name, state=state, targets=self._targets) for name, state in self._states)
+
+    @handles(ResolveModel)
+    async def resolve(self, message: ResolveModel) -> ModelInfo:
+        return ModelInfo(message.model, self._default)
+
+
+async def _ask(start: Callable[..., Awaitable[Any]], path: str = "/api/health") -> tuple[int, dict[str, Any]]:
+    running = await start()
+    response = await running.client.get(path)
+    return response.status, await response.json()
+
+
+async def test_all_is_well(start: Callable[..., Awaitable[Any]]) -> None:
+    """Every part is there, with the milliseconds that it took to say so."""
+    status, body = await _ask(start)
+    assert status == 200
+    assert body["status"] == "healthy"
+    assert body["timestamp"].endswith("Z")
+    assert set(body["checks"]) == {"event_loop", "provider", "cache", "hub", "actors"}
+    for check in body["checks"].values():
+        assert check["status"] == "ok"
+        assert check["latency"] >= 0
+
+
+@pytest.mark.parametrize(
+    ("default", "states", "health", "status", "ready"),
+    [
+        ("openai", [("openai", "ready"), ("local", "loading")], "healthy", 200, 200),
+        ("openai", [("openai", "loading")], "degraded", 200, 503),
+        ("openai", [("openai", "ready"), ("local", "failed")], "degraded", 200, 200),
+        ("openai", [("openai", "failed"), ("local", "ready")], "unhealthy", 503, 503),
+        ("a-route's", [("openai", "failed"), ("a-route's", "ready")], "degraded", 200, 200),
+    ],
+)
+async def test_the_default_provider_decides(
+    settings: Settings, default: str, states: list[tuple[str, ProviderState]], health: str, status: int, ready: int
+) -> None:
+    """While its model loads the service lives but is not ready; when it failed the service can't do its work."""
+    make: Any = lambda: Model(*states, default=default)  # noqa: E731 - it only has to look like a gateway
+    async with open_container(settings, gateway=make) as container:
+        from aiohttp.test_utils import TestClient, TestServer  # noqa: PLC0415
+
+        from service.server.app import build_app  # noqa: PLC0415
+
+        container.lifecycle.serve()
+        async with TestClient(TestServer(build_app(container))) as client:
+            response = await client.get("/api/health")
+            assert response.status == status
+            assert (await response.json())["status"] == health
+            assert (await client.get("/api/health/ready")).status == ready
+            assert (await client.get("/api/health/live")).status == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "status", "detail"),
+    [
+        (TargetStatus(model="m", state="open", retry=8.4), "degraded", "p/m: open for 8 s"),
+        (TargetStatus(model="m" * 100, state="half-open"), "degraded", f"p/{'m' * 80}: half-open"),
+        (TargetStatus(model="m", cools=5.0), "ok", "p/m: cools down for 5 s"),
+        (TargetStatus(model="m", cools=5.0, limited=3.0), "ok", "p/m: at its rate limit for 3 s"),
+    ],
+)
+async def test_targets_that_are_not_simply_asked_are_named(
+    settings: Settings, target: TargetStatus, status: str, detail: str
+) -> None:
+    """One that is left alone after failures degrades the service; one that is only to be spared does not."""
+    make: Any = lambda: Model(("p", "ready"), default="p", targets=(target,))  # noqa: E731 - as above
+    async with open_container(settings, gateway=make) as container:
+        check = (await _checks(container))["provider"]
+        assert (check.status, check.detail) == (status, detail)
+
+
+async def test_a_part_that_has_stopped_makes_it_unhealthy(start: Callable[..., Awaitable[Any]]) -> None:
+    """A dead router is named."""
+    running = await start()
+    await running.container.system.stop(running.container.router)
+    response = await running.client.get("/api/health")
+    assert response.status == 503
+    body = await response.json()
+    assert body["status"] == "unhealthy"
+    assert body["checks"]["actors"]["detail"] == "request-router"
+
+
+async def test_a_cache_that_has_stopped_only_degrades_it(start: Callable[..., Awaitable[Any]]) -> None:
+    """Requests are answered without a cache too, but somebody should look."""
+    running = await start()
+    await running.container.system.stop(running.container.cache)
+    body = await (await running.client.get("/api/health")).json()
+    assert body["checks"]["cache"]["status"] == "degraded"
+
+
+async def test_a_service_that_stops_is_alive_but_not_ready(start: Callable[..., Awaitable[Any]]) -> None:
+    """The load balancer turns away, and nobody kills the process."""
+    running = await start()
+    running.container.lifecycle.stop()
+    response = await running.client.get("/api/health/ready")
+    assert response.status == 503
+    assert (await response.json())["checks"]["lifecycle"]["detail"] == "closing"
+    assert (await running.client.get("/api/health/live")).status == 200
+
+
+def test_the_sum_is_the_worst() -> None:
+    """One failure outweighs what is degraded, and that outweighs what is fine."""
+    ok, loading, failed = (Check(status=status, latency=0.0) for status in ("ok", "loading", "failed"))
+    assert overall({"a": ok}) == "healthy"
+    assert overall({"a": ok, "b": loading}) == "degraded"
+    assert overall({"a": ok, "b": loading, "c": failed}) == "unhealthy"

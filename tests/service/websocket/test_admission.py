@@ -1,0 +1,159 @@
+"""Who may talk over a socket, for how long, and how much."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from protocol.errors import PROBLEMS, AccessDenied
+from protocol.identity import Principal
+from service.websocket.admission import (
+    AUTHENTICATE_TIMEOUT,
+    BAD_FRAMES,
+    BURST,
+    FRAMES_PER_SECOND,
+    STRANGER_BYTES,
+    Guard,
+)
+
+ALICE = Principal(tenant="t", subject="alice")
+BOB = Principal(tenant="t", subject="bob")
+
+
+class Desk:
+    """Knows tokens."""
+
+    def __init__(self, **known: Principal) -> None:
+        self._known = known
+
+    async def authenticate(self, token: str) -> Principal:
+        """Return whose token it is."""
+        if token not in self._known:
+            raise AccessDenied
+        return self._known[token]
+
+
+class Line:
+    """A socket that notes how it was closed."""
+
+    def __init__(self) -> None:
+        self.closed: list[tuple[int, str]] = []
+
+    def close(self, code: int, reason: str) -> None:
+        """Note it."""
+        self.closed.append((code, reason))
+
+
+class Timers:
+    """The timers that are set, by their time."""
+
+    def __init__(self) -> None:
+        self.set: dict[asyncio.TimerHandle, tuple[float, Callable[[], None]]] = {}
+
+    def __call__(self, after: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        """Set one."""
+        timers = self
+
+        class Timer:
+            def cancel(self) -> None:
+                timers.set.pop(handle, None)
+
+        handle = cast("asyncio.TimerHandle", Timer())
+        self.set[handle] = (after, call)
+        return handle
+
+    def fire(self) -> float:
+        """Let the only timer fire, and return for when it was set."""
+        ((after, call),) = self.set.values()
+        call()
+        return after
+
+
+def guard_of(principal: Principal | None, timers: Timers, **known: Principal) -> tuple[Guard, Line]:
+    """Return a guard and its socket."""
+    line: Any = Line()
+    desk: Any = Desk(**known)
+    return Guard(desk, line, principal, timers), line
+
+
+async def test_a_stranger_has_ten_seconds() -> None:
+    """Whoever does not authenticate in time is closed with 4502, and does not come back."""
+    timers = Timers()
+    guard, line = guard_of(None, timers)
+    assert not guard.known
+    with pytest.raises(AccessDenied):
+        _ = guard.principal
+    assert timers.fire() == AUTHENTICATE_TIMEOUT
+    assert line.closed == [(4502, "authentication_timeout")]
+
+
+async def test_a_token_lets_in_and_stops_the_clock() -> None:
+    """Once it is known who is there, there is no hurry."""
+    timers = Timers()
+    guard, _ = guard_of(None, timers, a=ALICE)
+    assert await guard.authenticate("a") == ALICE
+    assert guard.principal == ALICE
+    assert not timers.set
+
+
+async def test_a_socket_stays_with_whom_it_is() -> None:
+    """A token of somebody else is refused, and nothing changes."""
+    guard, line = guard_of(ALICE, Timers(), b=BOB)
+    with pytest.raises(AccessDenied) as raised:
+        await guard.authenticate("b")
+    assert raised.value.code == "forbidden"
+    assert guard.principal == ALICE
+    assert not line.closed
+
+
+async def test_whoever_s_token_ends_is_seen_out() -> None:
+    """The close code lets a client come back with a new one: 4005. A new token in time prolongs the stay."""
+    timers = Timers()
+    soon = Principal(tenant="t", subject="alice", expires=0.0)
+    guard, line = guard_of(soon, timers, a=ALICE)
+    await guard.authenticate("a")
+    assert not timers.set
+    guard, line = guard_of(soon, timers)
+    assert timers.fire() == 0.0
+    assert line.closed == [(4005, "token_expired")]
+
+
+async def test_leaving_leaves_no_timer() -> None:
+    """A socket that is gone is watched no more."""
+    timers = Timers()
+    guard, _ = guard_of(None, timers)
+    guard.leave()
+    assert not timers.set
+
+
+async def test_a_flood_is_stopped() -> None:
+    """A burst is fine, and then so many a second; beyond that the socket is closed with 4013."""
+    guard, line = guard_of(ALICE, Timers())
+    assert all(guard.admits(10, now=100.0) for _ in range(int(BURST)))
+    assert all(guard.admits(10, now=101.0) for _ in range(int(FRAMES_PER_SECOND)))
+    assert not line.closed
+    assert not guard.admits(10, now=101.0)
+    assert line.closed == [(4013, "rate_limited")]
+
+
+async def test_a_stranger_s_messages_are_small() -> None:
+    """Nobody needs more to say who they are; whoever is known may say more."""
+    guard, line = guard_of(None, Timers())
+    assert guard.admits(STRANGER_BYTES, now=100.0)
+    assert not guard.admits(STRANGER_BYTES + 1, now=100.0)
+    assert line.closed == [(1009, "authenticate first")]
+    known, line = guard_of(ALICE, Timers())
+    assert known.admits(STRANGER_BYTES + 1, now=100.0)
+    assert not line.closed
+
+
+async def test_bad_frames_are_forgiven_slowly() -> None:
+    """Twenty in a minute are too many, twenty in a longer time are not."""
+    guard, line = guard_of(ALICE, Timers())
+    for count in range(BAD_FRAMES):
+        guard.misheard(now=100.0 + 4 * count)
+    assert not line.closed
+    for count in range(BAD_FRAMES):
+        guard.misheard(now=200.0 + count)
+    assert line.closed[0] == (PROBLEMS["invalid_request"].close, "bad request")

@@ -1,0 +1,127 @@
+"""Showing who is there over ``/ws``: by header, by ticket, by the first frame."""
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from service.websocket import upgrade
+from tests.service.bench import BODY, Service, open_service
+
+KEY = "a-key-of-the-tests"
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec_WebSocket_Version": "13",
+    "Sec_WebSocket_Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Service]:
+    """A service that has a key."""
+    async with open_service(api_keys=(KEY, "another")) as running:
+        yield running
+
+
+async def connect(service: Service, query: str = "", **headers: str) -> aiohttp.ClientWebSocketResponse:
+    """Open a socket."""
+    return await service.client.ws_connect(f"{service.base}/ws{query}", headers=headers)
+
+
+async def say(socket: aiohttp.ClientWebSocketResponse, **frame: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
+    """Send a frame, and return the next one."""
+    await socket.send_json(frame)
+    return await heard(socket)
+
+
+async def heard(socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
+    """Return the next frame."""
+    frame: dict[str, Any] = json.loads(await socket.receive_str())
+    return frame
+
+
+async def closed(socket: aiohttp.ClientWebSocketResponse) -> int | None:
+    """Return the code with which the service closes."""
+    message = await socket.receive()
+    assert message.type is aiohttp.WSMsgType.CLOSE, message
+    return socket.close_code
+
+
+async def test_the_first_frame_lets_in(service: Service) -> None:
+    """A page can put no header on a socket, so it authenticates there, and then talks as anybody does."""
+    socket = await connect(service)
+    ack = await say(socket, type="authenticate", id=1, token=KEY)
+    assert (ack["type"], ack["id"]) == ("ack", 1)
+    ack = await say(socket, type="submit", id=2, **BODY)
+    assert ack["requestId"].startswith("req_")
+    await (await service.call()).end()
+
+
+async def test_nothing_else_is_heard_before(service: Service) -> None:
+    """Any other frame is refused, the socket stays open for the right one; only a ping is answered."""
+    socket = await connect(service)
+    refusal = await say(socket, type="subscribe", id=1, requestId="req_1")
+    assert refusal["error"]["code"] == "unauthenticated"
+    assert (await say(socket, type="ping"))["type"] == "pong"
+    assert (await say(socket, type="authenticate", id=2, token=KEY))["type"] == "ack"
+
+
+async def test_a_bad_token_is_the_end(service: Service) -> None:
+    """An error frame says why, and the close code says not to come back."""
+    socket = await connect(service)
+    refusal = await say(socket, type="authenticate", id=1, token="wrong")
+    assert (refusal["id"], refusal["error"]["code"]) == (1, "unauthenticated")
+    assert await closed(socket) == 4500
+
+
+async def test_a_ticket_opens_one_socket(service: Service) -> None:
+    """It is had with the key, lasts for seconds, and is good for one upgrade."""
+    response = await service.post("/api/tickets", {}, Authorization=f"Bearer {KEY}")
+    assert response.status in {200, 201}
+    ticket = (await response.json())["ticket"]
+    socket = await connect(service, f"?ticket={ticket}")
+    assert (await say(socket, type="submit", id=1, **BODY))["type"] == "ack"
+    await (await service.call()).end()
+    again = await service.get(f"/ws?ticket={ticket}", **UPGRADE)
+    assert again.status == 401
+    assert (await again.json())["code"] == "invalid_ticket"
+
+
+async def test_authenticating_again_is_for_the_same_one(service: Service) -> None:
+    """Another's key does not take a socket over, and closes nothing."""
+    socket = await connect(service, Authorization=f"Bearer {KEY}")
+    assert (await say(socket, type="authenticate", id=1, token=KEY))["type"] == "ack"
+    assert (await say(socket, type="authenticate", id=2, token="another"))["error"]["code"] == "forbidden"
+    assert (await say(socket, type="ping"))["type"] == "pong"
+
+
+async def test_without_keys_everybody_is_let_in() -> None:
+    """Authenticating is then a formality."""
+    async with open_service() as service:
+        socket = await connect(service)
+        assert (await say(socket, type="authenticate", id=1, token="anything"))["type"] == "ack"
+
+
+async def test_strangers_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sockets that have not shown who is there take no room from those that have."""
+    monkeypatch.setattr(upgrade, "MAX_STRANGERS", 1)
+    first = await connect(service)
+    second = await connect(service)
+    assert await closed(second) == 4504
+    known = await connect(service, Authorization=f"Bearer {KEY}")
+    assert (await say(known, type="ping"))["type"] == "pong"
+    await say(first, type="authenticate", id=1, token=KEY)
+    third = await connect(service)
+    assert (await say(third, type="ping"))["type"] == "pong"
+
+
+async def test_a_stranger_s_bad_frames_are_counted_too(service: Service) -> None:
+    """Somebody who only knocks is closed with 4501."""
+    socket = await connect(service)
+    for number in range(19):
+        await say(socket, type="presence", id=number, channel="room")
+    await say(socket, type="presence", id=19, channel="room")
+    assert await closed(socket) == 4501

@@ -1,0 +1,78 @@
+"""When the server goes: everybody is told, each to come back at its own time, whatever they do there."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import aiohttp
+
+from service.websocket import upgrade
+from service.websocket.upgrade import FAREWELL_SPREAD
+from tests.service.bench import Service, open_service
+
+KEY: Final = "a-key-of-the-tests"
+BEARER: Final = {"Authorization": f"Bearer {KEY}"}
+
+Socket = aiohttp.ClientWebSocketResponse
+
+
+async def _stranger(service: Service, _: str) -> Socket:
+    return await service.client.ws_connect(f"{service.base}/ws")
+
+
+async def _idler(service: Service, _: str) -> Socket:
+    return await service.client.ws_connect(f"{service.base}/ws", headers=BEARER)
+
+
+async def _follower(service: Service, request_id: str) -> Socket:
+    return await _saying(service, requestId=request_id)
+
+
+async def _batch(service: Service, request_id: str) -> Socket:
+    return await _saying(service, requestId=request_id, batch=True)
+
+
+async def _listener(service: Service, _: str) -> Socket:
+    return await _saying(service, channel="room:7")
+
+
+async def _saying(service: Service, **frame: Any) -> Socket:  # noqa: ANN401 - JSON
+    socket = await _idler(service, "")
+    await socket.send_json({"type": "subscribe", "id": 1, **frame})
+    assert json.loads((await socket.receive_str()).split("\n")[0])["type"] == "ack"
+    return socket
+
+
+TOLD_BY_THE_HUB: Final = (_follower, _batch, _listener)
+TOLD_BY_THE_REST: Final = (_stranger, _idler)
+
+
+async def test_everybody_is_told_and_nobody_at_the_same_time() -> None:
+    """Followers of requests and channels, those who take batches, idlers and strangers: a delay and 1000 for each."""
+    async with open_service(api_keys=(KEY,)) as service:
+        response = await service.post("/api/requests", {"messages": [{"role": "user", "content": "hi"}]}, **BEARER)
+        request_id = (await response.json())["requestId"]
+        call = await service.call()
+        groups = [await _three_of_each(service, kinds, request_id) for kinds in (TOLD_BY_THE_HUB, TOLD_BY_THE_REST)]
+        await upgrade.farewell(service.app)
+        for sockets in groups:
+            delays = sorted([await _delay(socket) for socket in sockets])
+            share = FAREWELL_SPREAD * 1000 / len(delays)
+            assert [int(delay // share) for delay in delays] == list(range(len(delays)))
+        await call.end()
+
+
+async def _three_of_each(
+    service: Service, kinds: tuple[Callable[[Service, str], Awaitable[Socket]], ...], request_id: str
+) -> list[Socket]:
+    return [await kind(service, request_id) for kind in kinds for _ in range(3)]
+
+
+async def _delay(socket: Socket) -> float:
+    """Read to the end, and return when the client is to come back, in milliseconds."""
+    said = []
+    while (message := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
+        said += [json.loads(line) for line in message.data.split("\n")]
+    (farewell,) = [frame["data"] for frame in said if frame["type"] == "disconnect"]
+    assert (farewell["code"], farewell["reconnect"], socket.close_code) == (4001, True, 1000)
+    return float(farewell["delayMs"])

@@ -1,0 +1,142 @@
+"""A WebSocket as the hub writes to it."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from service.frames import close_frame
+from service.websocket.transport import CLOSE_TIMEOUT, PING_INTERVAL, PONG_TIMEOUT, SocketTransport
+
+PING = b"\x89\x00"
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes] = []
+        self.size = 0
+        self.end = ""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(bytes(data))
+
+    def get_write_buffer_size(self) -> int:
+        return self.size
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert high
+        assert low
+
+    def is_closing(self) -> bool:
+        return bool(self.end)
+
+    def close(self) -> None:
+        self.end = self.end or "closed"
+
+    def abort(self) -> None:
+        self.end = "aborted"
+
+
+class Timers:
+    """Time in the hand: ``run`` lets a delay go by."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.delay = 0.0
+        self.handle: asyncio.TimerHandle | None = None
+        self._callback: Callable[[], None] | None = None
+
+    def later(self, delay: float, callback: Callable[[], None]) -> asyncio.TimerHandle:
+        self.delay, self._callback = delay, callback
+        self.handle = self._loop.call_later(3600, callback)
+        return self.handle
+
+    def run(self) -> float:
+        """Let the timer that was set last go off, and return its delay."""
+        delay, callback = self.delay, self._callback
+        assert self.handle is not None
+        assert callback is not None
+        assert not self.handle.cancelled()
+        self.handle.cancel()
+        callback()
+        return delay
+
+
+@pytest.fixture
+async def timers() -> Timers:
+    """Timers that never go off by themselves."""
+    return Timers(asyncio.get_running_loop())
+
+
+def test_a_client_that_answers_stays(timers: Timers) -> None:
+    """A ping every interval, and anything heard since counts as the answer."""
+    wire = Wire()
+    socket = SocketTransport(wire, timers.later)
+    assert timers.run() == PING_INTERVAL
+    socket.heard = True
+    assert timers.run() == PONG_TIMEOUT
+    assert timers.run() == PING_INTERVAL - PONG_TIMEOUT
+    assert wire.written == [PING, PING]
+    socket.paused = True
+    timers.run()
+    assert not socket.closing
+
+
+def test_a_client_that_does_not_answer_is_closed(timers: Timers) -> None:
+    """No pong: 4012, and a client that does not take even that is cut off."""
+    wire = Wire()
+    socket = SocketTransport(wire, timers.later)
+    timers.run()
+    timers.run()
+    assert wire.written == [PING, close_frame(4012, "no pong")]
+    assert socket.closing
+    assert timers.run() == CLOSE_TIMEOUT
+    assert wire.end == "aborted"
+
+
+def test_closing_twice_closes_once(timers: Timers) -> None:
+    """After the end has begun nothing is written."""
+    wire = Wire()
+    socket = SocketTransport(wire, timers.later)
+    socket.close(1000, "bye")
+    socket.close(4008, "slow")
+    socket.write(b"more")
+    socket.pong(b"")
+    assert wire.written == [close_frame(1000, "bye")]
+
+
+def test_finishing_never_waits(timers: Timers) -> None:
+    """An empty buffer leaves nothing behind; a full one may leave within the time that closing takes."""
+    wire = Wire()
+    socket = SocketTransport(wire, timers.later)
+    socket.finish()
+    assert wire.end == "closed"
+    assert timers.handle is not None
+    assert timers.handle.cancelled()
+    stalled = Wire()
+    stalled.size = 1000
+    SocketTransport(stalled, timers.later).finish()
+    assert timers.run() == CLOSE_TIMEOUT
+    assert stalled.end == "aborted"
+
+
+class LostWire(Wire):
+    """A transport whose connection is lost, before anybody has heard of it."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        raise RuntimeError("the handler is closed")
+
+
+def test_a_connection_that_has_just_been_lost_is_let_go(timers: Timers) -> None:
+    """Saying something to it is no failure: the socket is closing from then on, and its heartbeat stops."""
+    socket = SocketTransport(LostWire(), timers.later)
+    socket.send(b"hello")
+    assert socket.closing
+    socket.close(1000, "bye")
+    socket = SocketTransport(LostWire(), timers.later)
+    assert timers.run() == PING_INTERVAL
+    assert socket.closing
+    assert timers.delay == PING_INTERVAL
