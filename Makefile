@@ -11,9 +11,9 @@ help:
 	@echo "make install   the service with its local model, in $(VENV)"
 	@echo "make run       serve on port 3000 (settings: .env.example)"
 	@echo "make test      the tests"
-	@echo "make check     lint, format, types, layers"
+	@echo "make check     lint, format, types, layers, structure"
 	@echo "make format    rewrite the code the way the checks want it"
-	@echo "make bench     the benchmarks, as a table"
+	@echo "make bench     the benchmarks, as a table (BENCH='names of some', AGAINST=another checkout to compare with)"
 	@echo "make bench-gateways  the same against LiteLLM and Portkey, which it installs first"
 	@echo "make clean     remove $(VENV) and everything generated"
 
@@ -30,13 +30,14 @@ check: $(VENV)/.dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy --strict $(CODE)
 	$(VENV)/bin/lint-imports
+	$(VENV)/bin/python -m tests.repository.structure
 
 format: $(VENV)/.dev
 	$(VENV)/bin/ruff check --fix-only .
 	$(VENV)/bin/ruff format .
 
 bench: $(VENV)/.dev
-	$(VENV)/bin/python -m benchmarks
+	$(VENV)/bin/python -m benchmarks $(BENCH) $(if $(AGAINST),--against $(AGAINST))
 
 bench-gateways: $(VENV)/.dev
 	$(VENV)/bin/python -m benchmarks gateways

@@ -1,4 +1,4 @@
-"""``python -m benchmarks [name ...] [--rounds N] [--quick] [--json FILE]``: run benchmarks and print one table."""
+"""``python -m benchmarks [name ...] [--rounds N] [--quick] [--against DIR] [--json FILE]``: run and print one table."""
 
 import argparse
 import importlib
@@ -10,11 +10,13 @@ from typing import Final
 
 import msgspec
 
+from benchmarks import compare
 from benchmarks.harness import Plan, Result
 from benchmarks.table import document, render
 
 NAMES: Final = ("imports", "runtime", "tracing", "log", "proxying", "fanout", "stalled", "isolation", "memory")
-ON_REQUEST: Final = ("gateways",)  # these install what they compare with
+ON_REQUEST: Final = ("callgrind", "gateways")  # these need what `make` does not install
+COMPARES_BY_ITSELF: Final = ("callgrind",)  # another checkout's figures are in its own rounds
 ROUNDS: Final = 5
 QUICK_ROUNDS: Final = 2
 
@@ -31,6 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, help=f"turns of each side ({ROUNDS}, or {QUICK_ROUNDS} with --quick)")
     parser.add_argument("--quick", action="store_true", help="a tenth of the work: not figures to quote")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there, too")
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR", help="compare with the same benchmarks of another checkout, in turns"
+    )
     chosen = parser.parse_args(arguments)
     unknown = [name for name in chosen.names if name not in NAMES + ON_REQUEST]
     if unknown:
@@ -38,7 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     rounds = chosen.rounds or (QUICK_ROUNDS if chosen.quick else ROUNDS)
     if rounds < 1:
         parser.error(f"--rounds must be positive, got {rounds}")
-    results = measure(chosen.names or NAMES, Plan(rounds=rounds, quick=chosen.quick))
+    if chosen.against and not (chosen.against / "benchmarks").is_dir():
+        parser.error(f"--against must be a checkout of the project, got {chosen.against}")
+    against = chosen.against.resolve() if chosen.against else None
+    results = measure(chosen.names or NAMES, Plan(rounds=rounds, quick=chosen.quick, against=against))
     print(
         f"Python {platform.python_version()}, {platform.machine()}, {rounds} rounds{', quick' if chosen.quick else ''}"
     )
@@ -54,7 +62,10 @@ def measure(names: tuple[str, ...] | list[str], plan: Plan) -> dict[str, Result]
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)
         run: Callable[[Plan], Result] = importlib.import_module(f"benchmarks.{name}").run
-        results[name] = run(plan)
+        if plan.against is not None and name not in COMPARES_BY_ITSELF:
+            results[name] = compare.run(name, plan)
+        else:
+            results[name] = run(plan)
     return results
 
 

@@ -8,7 +8,7 @@ import asyncio
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -81,18 +81,38 @@ class Child:
             await self._process.wait()
 
 
+def environment(checkout: Path = TOP) -> dict[str, str]:
+    """Return the environment of a process that runs the code of ``checkout``, without settings of this one's."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+    return {**inherited, "PYTHONPATH": str(checkout), "PYTHONHASHSEED": "0"}
+
+
 @asynccontextmanager
-async def child(module: str, **options: Any) -> AsyncIterator[Child]:  # noqa: ANN401 - JSON
-    """Run ``benchmarks.processes.<module>`` with ``options`` until the end of the block."""
+async def child(
+    module: str,
+    *,
+    checkout: Path = TOP,
+    under: Sequence[str] = (),
+    **options: Any,  # noqa: ANN401 - JSON
+) -> AsyncIterator[Child]:
+    """Run ``benchmarks.processes.<module>`` until the end of the block.
+
+    Args:
+        module: which process.
+        checkout: the checkout of the project whose code it runs.
+        under: a command that runs it, such as a profiler with its arguments.
+        options: what the process is told at its start.
+    """
     process = await asyncio.create_subprocess_exec(
+        *under,
         sys.executable,
         "-m",
         f"benchmarks.processes.{module}",
         msgspec.json.encode(options).decode(),
         stdin=PIPE,
         stdout=PIPE,
-        cwd=TOP,
-        env={name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)},
+        cwd=checkout,
+        env=environment(checkout),
         limit=MAX_LINE,
     )
     started = Child(module, process)

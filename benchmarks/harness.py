@@ -7,6 +7,7 @@ how far to trust it.
 
 import statistics
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -22,10 +23,12 @@ class Plan(msgspec.Struct, frozen=True):
     Attributes:
         rounds: how often each side takes its turn.
         quick: a tenth of the work in each round: figures to look at, not to quote.
+        against: another checkout of the project, such as one of the state before a change, to compare with.
     """
 
     rounds: int = 5
     quick: bool = False
+    against: Path | None = None
 
     def scaled(self, count: int) -> int:
         """Return ``count``, or a tenth of it (at least one) when it has to be quick."""

@@ -14,7 +14,7 @@ process that has been warmed up.
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import Final
+from typing import Any, Final
 
 import aiohttp
 
@@ -85,7 +85,7 @@ async def _stored(count: int) -> Sample:
 
 async def _idle(module: str, count: int) -> Sample:
     async with AsyncExitStack() as stack:
-        options = {} if module == "send_str" else {"upstream": "http://127.0.0.1:9/v1"}
+        options: dict[str, Any] = {} if module == "send_str" else {"upstream": "http://127.0.0.1:9/v1"}
         server = await stack.enter_async_context(child(module, **options))
         clients = await stack.enter_async_context(child("sockets"))
         for share in (1, WARM_UP - 1):  # one by itself: with many at once Python never learns what its objects share

@@ -10,7 +10,7 @@ import pytest
 
 import benchmarks.__main__ as command
 from actors.testing import Reply, ScriptedUpstream, Stall, refuse
-from benchmarks import fanout, isolation, runtime
+from benchmarks import callgrind, compare, fanout, isolation, runtime
 from benchmarks.harness import Comparison, Goal, Plan, Result, Row, Sample, Spread, Word, interleave, ratios, spread
 from benchmarks.limits import affordable_sockets
 from benchmarks.processes.asking import Asking
@@ -318,3 +318,24 @@ async def test_a_caller_is_timed_and_another_leaves_when_it_is_told_to() -> None
 def test_no_more_sockets_are_wanted_than_there_may_be() -> None:
     """A small number is always affordable."""
     assert affordable_sockets(3) == 3
+
+
+def test_a_benchmark_is_compared_with_another_checkout(root: Path) -> None:
+    """Each line that both checkouts have comes twice: the other's figures, then ours with the ratio."""
+    result = compare.run("log", Plan(rounds=1, quick=True, against=root))
+    other, ours = result.rows[:2]
+    assert (other.case, other.side, other.ratios) == (ours.case, f"{ours.side}, other checkout", ())
+    assert ours.ratios == (ours.values[0] / other.values[0],)
+
+
+def test_the_other_checkout_has_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder without benchmarks is refused before anything is measured."""
+    with pytest.raises(SystemExit):
+        command.main(["log", "--against", str(tmp_path)])
+    assert "--against must be a checkout of the project" in capsys.readouterr().err
+
+
+def test_without_valgrind_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benchmark says what is missing instead of failing."""
+    monkeypatch.setenv("PATH", "")
+    assert callgrind.run(Plan()) == Result((), (callgrind.MISSING,))
