@@ -1,4 +1,4 @@
-"""What the README says, done: each block that is tagged ``run`` is run against a service with the real local model."""
+"""The README and the first steps: each block tagged ``run`` runs against a service with the real local model."""
 
 import json
 import re
@@ -15,9 +15,13 @@ import pytest
 from service.http.docs import OPERATIONS
 from tests.local_service import environment, local_service, needs_local_model
 
-README: Final = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT: Final = Path(__file__).resolve().parents[2]
+README: Final = (ROOT / "README.md").read_text(encoding="utf-8")
+FIRST_STEPS: Final = (ROOT / "docs" / "first-steps.md").read_text(encoding="utf-8")
+ENDPOINTS: Final = (ROOT / "docs" / "endpoints.md").read_text(encoding="utf-8")
+MAX_LINES: Final = 110  # of the README
 BLOCK: Final = re.compile(r"^```(\w+) run\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS: Final = BLOCK.findall(README)
+BLOCKS: Final = BLOCK.findall(README + FIRST_STEPS)
 ADDRESS: Final = "http://127.0.0.1:3000"
 LINK: Final = re.compile(r"\]\(([^)#:]+)\)")
 
@@ -62,8 +66,13 @@ def block(part: str) -> tuple[str, str]:
 
 
 def test_every_way_in_has_a_block() -> None:
-    """The terminal, curl twice, a WebSocket and the OpenAI SDK."""
-    assert [language for language, _ in BLOCKS] == ["bash", "bash", "bash", "python", "python"]
+    """curl and the OpenAI SDK; then the terminal, a schema and a WebSocket."""
+    assert [language for language, _ in BLOCKS] == ["bash", "python", "bash", "bash", "python"]
+
+
+def test_the_readme_is_short() -> None:
+    """What it is, two commands, a picture, curl, one SDK, links; all else is a page of its own."""
+    assert len(README.splitlines()) <= MAX_LINES
 
 
 @needs_local_model
@@ -109,14 +118,13 @@ def test_openai_sdk(run: Run) -> None:
 
 def test_the_embedding_block_is_the_example(root: Path) -> None:
     """The block is the file, but for its docstring; the file is run by its own test."""
-    (shown,) = re.findall(r"^```python\n(import asyncio.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    (shown,) = re.findall(r"^```python\n(import asyncio.*?)^```$", FIRST_STEPS, re.MULTILINE | re.DOTALL)
     assert (root / "examples" / "embed.py").read_text(encoding="utf-8").endswith(shown)
 
 
 def test_every_operation_is_listed() -> None:
     """The table of endpoints has each address that the service describes."""
-    section = README.partition("## Endpoints")[2].partition("\n## ")[0]
-    said = section.replace("…/live`", "/api/health/live`").replace("…/ready`", "/api/health/ready`")
+    said = ENDPOINTS.replace("…/live`", "/api/health/live`").replace("…/ready`", "/api/health/ready`")
     said = said.replace("`GET …/{id}`, `POST …/{id}/cancel`", "`/v1/responses/{id}` `/v1/responses/{id}/cancel`")
     for method, path, *_ in OPERATIONS:
         assert f"{path}`" in said, (method, path)
