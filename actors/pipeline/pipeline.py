@@ -23,7 +23,7 @@ from actors.llm_gateway.structured import json_schema
 from actors.log.follow import Follower
 from actors.pipeline.log import PipelineLog
 from actors.pipeline.stage import NOBODY, Caller, InputT, PipelineRun, Stage
-from actors.requests.state import failure
+from actors.requests.failure import failure
 from actors.runtime import Ref
 from protocol import spans
 from protocol.errors import RequestCancelled, SchemaMismatch, TidegateError

@@ -379,7 +379,7 @@ async def test_a_stopped_system_ends_every_run() -> None:
 
 def test_errors_of_the_runtime_do_not_show_their_inside() -> None:
     """What ends a log is safe to show."""
-    from actors.requests.state import failure  # noqa: PLC0415
+    from actors.requests.failure import failure  # noqa: PLC0415
 
     assert failure(RuntimeError("secret")).message == "Internal error"
     assert failure(ProviderError("said so", retry_after=1.5)).retry_after_ms == 1500
