@@ -144,6 +144,7 @@ class RequestRouter(Actor[RouterMessage]):
 
     async def started(self) -> None:
         """Create the table of runs, and schedule the first sweep."""
+        self._tracing = self.system.tracing
         self._runs = RunTable(
             self.system,
             gateway=self._gateway,
@@ -322,7 +323,7 @@ class RequestRouter(Actor[RouterMessage]):
                 request_id or ids.request_id(), run.log, on_followers=on_followers, partial=message.delivery.partial
             ),
         )
-        if self.system.tracing:
+        if self._tracing:
             trace.get_current_span().set_attribute(spans.SOURCE, source)
         key = message.idempotency_key
         self._store.add(record, key=key, digest=body_digest(message) if key else b"")

@@ -164,14 +164,15 @@ class Run:
         """Append content. After ``finish`` it is dropped: a cancelled call may still deliver some.
 
         Args:
-            events: the content, in order.
+            events: the content, in order; at least one.
             waited: seconds from the call's start to its first content; 0 where this is not the first.
         """
-        if self.log.ended or not events:
+        log = self.log
+        if log.ended:
             return
         if waited:
             self.upstream_wait = waited
-        self.log.extend(events)
+        log.extend(events)
 
     def finish(self, event: Completed | Failed | Cancelled) -> bool:
         """Write the terminal entry, end the span, call ``on_end`` and let all requests go.

@@ -49,10 +49,10 @@ class RunSink(msgspec.Struct, eq=False):
 
     async def tell(self, message: Progress) -> None:
         """Write the content, and count the call if ``message`` has one."""
-        run = self.run
         if message.attempt is not None:
-            run.count(message.attempt, message.number)
-        run.write(message.events, message.waited)
+            self.run.count(message.attempt, message.number)
+        if message.events:
+            self.run.write(message.events, message.waited)
 
 
 class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
