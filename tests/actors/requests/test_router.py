@@ -25,7 +25,7 @@ from protocol.errors import (
 from protocol.events import Cancelled, Completed, Content, Delta, Entry, EventStream, Failed, Snapshot, Terminal
 from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveModel
 from protocol.llm import Attempt, ChatMessage, ChatRequest, Cost, Usage
-from protocol.requests import CancelRequest, Delivery, GetRequest, RequestHandle, Submit
+from protocol.requests import CancelRequest, Delivery, GetRequest, Submit, Submitted
 
 HELLO = ChatRequest(model="default", messages=(ChatMessage(role="user", content="hello"),))
 
@@ -93,7 +93,7 @@ class Bench:
 
     async def submit(
         self, request: ChatRequest = HELLO, *, tenant: str = "", key: str = "", **delivery: object
-    ) -> "Kept":
+    ) -> Submitted:
         """Submit and return what came of it."""
         message = Submit(
             request=request,
@@ -101,28 +101,15 @@ class Bench:
             idempotency_key=key,
             delivery=Delivery(**delivery),  # type: ignore[arg-type]
         )
-        submitted = await self.router.ask(message, timeout=5)
-        return Kept(submitted.handle, submitted.replayed)
+        return await self.router.ask(message, timeout=5)
 
     async def call(self) -> Call:
         """Return the next call that reaches the gateway."""
         return await self.calls.get()
 
-    async def cancel(self, kept: "Kept") -> None:
+    async def cancel(self, submitted: Submitted) -> None:
         """Cancel a request."""
-        await self.router.ask(CancelRequest(kept.handle.request_id), timeout=5)
-
-
-class Kept(msgspec.Struct):
-    """A submission's outcome."""
-
-    handle: RequestHandle
-    replayed: bool
-
-    @property
-    def source(self) -> str:
-        """Where the answer comes from."""
-        return self.handle.source
+        await self.router.ask(CancelRequest(submitted.handle.request_id), timeout=5)
 
 
 @pytest.fixture
@@ -149,34 +136,34 @@ async def read(stream: EventStream) -> tuple[str, Terminal]:
 
 async def test_a_request_runs_and_its_log_tells_everything(bench: Bench) -> None:
     """A submission starts a run: its tokens and its end come as one log, its state says the same."""
-    kept = await bench.submit()
-    assert kept.handle.state().assistant_status == "pending"
+    submitted = await bench.submit()
+    assert submitted.handle.state().assistant_status == "pending"
     call = await bench.call()
     await call.say("Hel", "lo")
-    text, end = await read(kept.handle.stream)
+    text, end = await read(submitted.handle.stream)
     assert text == "Hello"
     assert isinstance(end, Completed)
-    state = kept.handle.state()
+    state = submitted.handle.state()
     assert state.assistant_status == "completed"
     assert state.source == "upstream"
     assert state.usage.output_tokens == 2
     assert state.core_result is not None
     assert msgspec.json.decode(state.core_result) == {"text": "Hello", "toolCalls": []}
-    assert kept.handle.upstream_wait == 0.25
+    assert submitted.handle.upstream_wait == 0.25
 
 
 async def test_a_hundred_at_once_share_one_call_and_the_next_one_is_replayed(bench: Bench) -> None:
     """Identical requests in flight become one call; a later one needs none. Each says where its answer came from."""
     many = await asyncio.gather(*(bench.submit() for _ in range(100)))
     call = await bench.call()
-    readers = [asyncio.ensure_future(read(kept.handle.stream)) for kept in many]
+    readers = [asyncio.ensure_future(read(submitted.handle.stream)) for submitted in many]
     await call.say("one ", "answer")
     results = await asyncio.gather(*readers)
     assert [text for text, _ in results] == ["one answer"] * 100
-    assert sorted(kept.source for kept in many) == ["joined"] * 99 + ["upstream"]
-    assert len({kept.handle.request_id for kept in many}) == 100
+    assert sorted(submitted.handle.source for submitted in many) == ["joined"] * 99 + ["upstream"]
+    assert len({submitted.handle.request_id for submitted in many}) == 100
     later = await bench.submit()
-    assert later.source == "cache"
+    assert later.handle.source == "cache"
     assert (await read(later.handle.stream))[0] == "one answer"
     assert bench.calls.empty()
 
@@ -184,18 +171,18 @@ async def test_a_hundred_at_once_share_one_call_and_the_next_one_is_replayed(ben
 async def test_nothing_is_shared_across_tenants(bench: Bench) -> None:
     """Neither a run nor a cached log crosses from one tenant to another, and neither sees the other's requests."""
     one, two = await bench.submit(tenant="a"), await bench.submit(tenant="b")
-    assert (one.source, two.source) == ("upstream", "upstream")
+    assert (one.handle.source, two.handle.source) == ("upstream", "upstream")
     await (await bench.call()).say("x")
     await read(one.handle.stream)
-    assert (await bench.submit(tenant="c")).source == "upstream"
+    assert (await bench.submit(tenant="c")).handle.source == "upstream"
     with pytest.raises(NotFound, match="there is no request"):
         await bench.router.ask(GetRequest(one.handle.request_id, "b"), timeout=5)
 
 
 async def test_dedupe_off_makes_a_call_of_its_own(bench: Bench) -> None:
     """A request that does not want to share neither joins, nor is joined, nor is replayed."""
-    assert [(await bench.submit(dedupe=False)).source for _ in range(2)] == ["upstream", "upstream"]
-    assert (await bench.submit()).source == "upstream"
+    assert [(await bench.submit(dedupe=False)).handle.source for _ in range(2)] == ["upstream", "upstream"]
+    assert (await bench.submit()).handle.source == "upstream"
 
 
 async def test_an_idempotency_key_names_one_request(bench: Bench) -> None:
@@ -240,36 +227,36 @@ async def test_the_last_waiter_that_cancels_ends_the_call(bench: Bench) -> None:
     await bench.cancel(second)
     fresh = await bench.submit()
     await call.cancelled.wait()
-    assert fresh.source == "upstream"
+    assert fresh.handle.source == "upstream"
     assert isinstance((await read(second.handle.stream))[1], Cancelled)
 
 
 async def test_cancel_is_idempotent_and_leaves_an_end_as_it_is(bench: Bench) -> None:
     """Cancelling what has ended changes nothing."""
-    kept = await bench.submit()
+    submitted = await bench.submit()
     await (await bench.call()).say("x")
-    await read(kept.handle.stream)
-    await bench.cancel(kept)
-    await bench.cancel(kept)
-    assert kept.handle.state().assistant_status == "completed"
+    await read(submitted.handle.stream)
+    await bench.cancel(submitted)
+    await bench.cancel(submitted)
+    assert submitted.handle.state().assistant_status == "completed"
 
 
 async def test_leaving_is_not_cancelling(bench: Bench) -> None:
     """A reader that goes away changes nothing; the request finishes for whoever comes back."""
-    kept = await bench.submit()
+    submitted = await bench.submit()
     call = await bench.call()
-    async with Follower(kept.handle.stream) as follower:
+    async with Follower(submitted.handle.stream) as follower:
         await follower.next()
     await call.say("all of it")
-    handle = await bench.router.ask(GetRequest(kept.handle.request_id), timeout=5)
+    handle = await bench.router.ask(GetRequest(submitted.handle.request_id), timeout=5)
     assert (await read(handle.stream))[0] == "all of it"
 
 
 async def test_an_abandoned_request_is_cancelled_after_a_grace_where_it_asked_for_that(bench: Bench) -> None:
     """`onAbandon: cancel` gives a reader time to come back, and then gives up the call."""
-    kept = await bench.submit(on_abandon="cancel")
+    submitted = await bench.submit(on_abandon="cancel")
     call = await bench.call()
-    async with Follower(kept.handle.stream) as follower:
+    async with Follower(submitted.handle.stream) as follower:
         await follower.next()
         await bench.system.advance(11)
     assert not call.cancelled.is_set()
@@ -277,16 +264,16 @@ async def test_an_abandoned_request_is_cancelled_after_a_grace_where_it_asked_fo
     assert not call.cancelled.is_set()
     await bench.system.advance(6)
     await call.cancelled.wait()
-    assert isinstance((await read(kept.handle.stream))[1], Cancelled)
+    assert isinstance((await read(submitted.handle.stream))[1], Cancelled)
 
 
 async def test_who_leaves_again_gives_all_of_the_grace_again(bench: Bench) -> None:
     """A reader that comes and goes, as one that polls does, is not taken at its word of the time before."""
-    kept = await bench.submit(on_abandon="cancel")
+    submitted = await bench.submit(on_abandon="cancel")
     call = await bench.call()
     for _ in range(5):
         await bench.system.advance(9)
-        async with Follower(kept.handle.stream) as follower:
+        async with Follower(submitted.handle.stream) as follower:
             await follower.next()
     await bench.system.advance(9)
     assert not call.cancelled.is_set()
@@ -296,22 +283,22 @@ async def test_who_leaves_again_gives_all_of_the_grace_again(bench: Bench) -> No
 
 async def test_a_failure_is_the_end_and_is_not_cached(bench: Bench) -> None:
     """A failed run has one terminal entry with its code; the next request tries anew."""
-    kept = await bench.submit()
+    submitted = await bench.submit()
     call = await bench.call()
     call.outcome.set_exception(ProviderError("broke", code="provider_stream_broken"))
-    _, end = await read(kept.handle.stream)
+    _, end = await read(submitted.handle.stream)
     assert isinstance(end, Failed)
     assert end.code == "provider_stream_broken"
-    assert kept.handle.state().assistant_status == "failed"
-    assert (await bench.submit()).source == "upstream"
+    assert submitted.handle.state().assistant_status == "failed"
+    assert (await bench.submit()).handle.source == "upstream"
 
 
 async def test_a_run_ends_at_its_deadline(bench: Bench) -> None:
     """Out of time is an end like any other, and it gives up the call."""
-    kept = await bench.submit(timeout=2.0)
+    submitted = await bench.submit(timeout=2.0)
     call = await bench.call()
     await bench.system.advance(3)
-    _, end = await read(kept.handle.stream)
+    _, end = await read(submitted.handle.stream)
     assert isinstance(end, Failed)
     assert end.code == "deadline_exceeded"
     await call.cancelled.wait()
@@ -342,16 +329,16 @@ async def test_ended_requests_are_dropped_after_their_time() -> None:
     """State and log live for `ttl` seconds after the end; then the id is unknown."""
     async with TestSystem() as system:
         bench = Bench(system, ttl=0.0)
-        kept = await bench.submit()
+        submitted = await bench.submit()
         await (await bench.call()).say("x")
-        await read(kept.handle.stream)
+        await read(submitted.handle.stream)
         await system.settle()
         with pytest.raises(NotFound):
-            await bench.router.ask(GetRequest(kept.handle.request_id), timeout=5)
+            await bench.router.ask(GetRequest(submitted.handle.request_id), timeout=5)
 
 
 async def test_a_full_store_drops_the_oldest_end_first_and_refuses_when_all_are_running() -> None:
-    """The number of kept requests is bounded: ended ones make room, running ones do not."""
+    """The number of submitted requests is bounded: ended ones make room, running ones do not."""
     async with TestSystem() as system:
         bench = Bench(system, max_requests=2)
         first = await bench.submit(dedupe=False)
@@ -370,9 +357,9 @@ async def test_a_stopped_system_ends_every_run() -> None:
     """Whoever still follows is told that the server goes."""
     async with TestSystem() as system:
         bench = Bench(system)
-        kept = await bench.submit()
+        submitted = await bench.submit()
         await bench.call()
-    _, end = await read(kept.handle.stream)
+    _, end = await read(submitted.handle.stream)
     assert isinstance(end, Failed)
     assert end.code == "shutting_down"
 
@@ -403,20 +390,20 @@ async def test_an_answer_that_was_not_to_be_shared_is_not_kept_for_others(bench:
     alone = await bench.submit(dedupe=False)
     await (await bench.call()).say("mine")
     await read(alone.handle.stream)
-    assert (await bench.submit()).source == "upstream"
+    assert (await bench.submit()).handle.source == "upstream"
 
 
 async def test_an_actor_that_fails_ends_its_run_once(bench: Bench) -> None:
     """A fault of ours is an end like any other, nothing is asked twice, and the next request starts anew."""
-    kept = await bench.submit()
+    submitted = await bench.submit()
     call = await bench.call()
     call.outcome.set_result(Completion(tool_calls=("no call",)))  # type: ignore[arg-type]
     await bench.system.advance(5)
-    _, end = await read(kept.handle.stream)
+    _, end = await read(submitted.handle.stream)
     assert isinstance(end, Failed)
     assert end.code == "internal_error"
     assert bench.calls.empty()
-    assert (await bench.submit()).source == "upstream"
+    assert (await bench.submit()).handle.source == "upstream"
 
 
 async def test_no_end_is_lost_when_the_router_is_busy(bench: Bench) -> None:
@@ -426,11 +413,11 @@ async def test_no_end_is_lost_when_the_router_is_busy(bench: Bench) -> None:
     asks = [asyncio.ensure_future(bench.submit(msgspec.structs.replace(HELLO, seed=5000 + n))) for n in range(900)]
     for call in calls:
         call.outcome.set_result(Completion(text="x"))
-    for kept in many:
-        assert isinstance((await read(kept.handle.stream))[1], Completed)
+    for submitted in many:
+        assert isinstance((await read(submitted.handle.stream))[1], Completed)
     await asyncio.gather(*asks)
     again = await bench.submit(msgspec.structs.replace(HELLO, seed=0), cache_ttl=0.0)
-    assert again.source == "upstream"
+    assert again.handle.source == "upstream"
 
 
 async def test_the_gateway_learns_whose_run_it_is(bench: Bench) -> None:
@@ -467,7 +454,7 @@ async def test_what_only_concerns_the_delivery_does_not_part_requests(bench: Ben
     """Deadline, time in the cache, abandonment, session and notes are each request's own; the call is one."""
     await bench.submit()
     other = await bench.submit(timeout=5.0, cache_ttl=1.0, on_abandon="cancel", session_id="s", metadata={"a": "b"})
-    assert other.source == "joined"
+    assert other.handle.source == "joined"
 
 
 async def test_who_joins_late_reads_the_same_log_from_its_beginning(bench: Bench) -> None:
@@ -502,7 +489,7 @@ async def test_a_log_that_outgrew_its_ring_is_not_kept() -> None:
         first = await bench.submit()
         await (await bench.call()).say(*["x" * 500] * 10)
         assert (await read(first.handle.stream))[0] == "x" * 5000
-        assert (await bench.submit()).source == "upstream"
+        assert (await bench.submit()).handle.source == "upstream"
 
 
 async def test_a_slow_cache_counts_as_one_that_has_nothing() -> None:
@@ -521,13 +508,13 @@ async def test_a_slow_cache_counts_as_one_that_has_nothing() -> None:
 
 
 async def test_a_router_that_fails_ends_its_runs_and_serves_again(bench: Bench) -> None:
-    """A fault of ours in the router costs what it kept, not the service: readers are told, new requests are taken."""
-    kept = await bench.submit()
+    """A fault of ours in the router costs what it submitted, not the service: readers are told, new requests are taken."""
+    submitted = await bench.submit()
     call = await bench.call()
     with pytest.raises(ActorFailed):
         await bench.router.ask(GetRequest(["no", "id"]), timeout=5)  # type: ignore[arg-type]
     await bench.system.advance(5)
-    _, end = await read(kept.handle.stream)
+    _, end = await read(submitted.handle.stream)
     assert isinstance(end, Failed)
     assert end.code == "shutting_down"
     await call.cancelled.wait()

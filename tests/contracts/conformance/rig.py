@@ -120,7 +120,7 @@ class Rig:
             pytest.fail(f"{found} tokens were used, not {usage}")
         return state
 
-    async def told(self, text: str, count: int) -> None:
+    async def until_text(self, text: str, count: int) -> None:
         """Wait until ``text`` is in the logs of ``count`` requests under way."""
         changed = asyncio.Event()
         runs = tuple(self.runs)

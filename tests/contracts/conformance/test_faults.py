@@ -69,7 +69,7 @@ async def suffer(rig: Rig, case: Case, adapter: Adapter, surfaces: Sequence[Surf
     called.cancel()
     assert upstream.calls == calls, f"{upstream.calls} of {calls} calls came before the answers"
     if case.begun:
-        await rig.told(case.text, len(surfaces))
+        await rig.until_text(case.text, len(surfaces))
     seen.set()
     came = await asking
     assert upstream.calls == calls

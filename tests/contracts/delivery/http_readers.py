@@ -89,7 +89,7 @@ class EventReader(HttpReader):
         self.ask("text/event-stream", query, position)
         return self.feed()
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         if not self.reading or self.protocol is None or not self.feed():
             return
         *blocks, self.response.body = self.response.body.replace(b": ping\n", b"").split(b"\n\n")
@@ -117,7 +117,7 @@ class PollReader(HttpReader):
         self._poll("" if mode is None else f"mode={mode}", position)
         return self.feed()
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         if not self.reading or not self.connected or not self.feed() or not self.response.whole:
             return
         news = json.loads(self.response.body)

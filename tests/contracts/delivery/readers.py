@@ -131,7 +131,7 @@ class Reader(ABC):
         """Connect, and say whether the position was good enough; it may turn out later that it was not."""
 
     @abstractmethod
-    def hear(self) -> None:
+    def receive(self) -> None:
         """Look at what has come."""
 
     @abstractmethod
@@ -179,7 +179,7 @@ class SocketReader(Reader):
             return False
         return True
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         if not self.reading or self.transport is None:
             return
         found, self.pipe.received = messages(self.pipe.received)
@@ -223,7 +223,7 @@ class SocketReader(Reader):
 
     def cut(self) -> None:
         if self.transport is not None:
-            self.world.fanout.leave(self.transport)
+            self.world.fanout.remove(self.transport)
             self.transport.finish()
             self.pipe.abort()
             self.transport = None
@@ -277,7 +277,7 @@ class LoopReader(Reader):
             return snapshot_json(self.stream.request_id, self.stream.epoch, item)
         return update_json(self.stream.request_id, item)
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         if self.task is not None and self.task.done():
             self.task.result()
             assert self.ended

@@ -115,7 +115,7 @@ class Machine(RuleBasedStateMachine):
             self._write(written)
         self.world.tick()
         reader.drain()
-        self.world.fanout.poll()
+        self.world.fanout.check_lagging()
 
     @rule()
     def tick(self) -> None:
@@ -124,7 +124,7 @@ class Machine(RuleBasedStateMachine):
     @rule(reader=readers)
     def cut(self, reader: Reader) -> None:
         """The connection breaks; what was under way and not read is lost."""
-        reader.hear()
+        reader.receive()
         reader.save()
         reader.cut()
 
@@ -167,7 +167,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def look_after_the_slow(self) -> None:
-        self.world.fanout.poll()
+        self.world.fanout.check_lagging()
 
     @rule(seconds=st.sampled_from([1.0, 11.0, 16.0, 31.0, 400.0]))
     def time_passes(self, seconds: float) -> None:
@@ -180,7 +180,7 @@ class Machine(RuleBasedStateMachine):
         if goodbye:
             self.world.fanout.goodbye("shutdown", 8.0)
         else:
-            self.world.fanout.abandon(4010, "insufficient state")
+            self.world.fanout.close_all(4010, "insufficient state")
         self.world.fanout = self.world.new_hub()
 
     @rule(place=PLACE)
@@ -267,12 +267,12 @@ class Machine(RuleBasedStateMachine):
             self.world.tick()
         else:
             raise AssertionError("it does not come to rest")
-        self.world.fanout.poll()
+        self.world.fanout.check_lagging()
         self.world.tick()
 
     def _look(self) -> None:
         for reader in self.all:
-            reader.hear()
+            reader.receive()
 
 
 pytestmark = pytest.mark.timeout(60 + CASES)

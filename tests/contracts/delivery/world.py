@@ -107,8 +107,8 @@ class World:
             high_water=self.high_water,
             max_subscriptions=10,
             clock=self.loop.time,
-            soon=self.soon.append,
-            watch=lambda: None,
+            call_soon=self.soon.append,
+            on_lag=lambda: None,
         )
 
     def write(self, *events: Event) -> None:
