@@ -34,7 +34,7 @@ EMPTY = HubStats(sockets=0, subscriptions=0, requests=0)
 
 
 class FakeSocket:
-    """A socket whose client takes what is written at once, or when it is told to."""
+    """A socket whose client reads everything at once, or when it is told to."""
 
     def __init__(self, *, reading: bool = True) -> None:
         self.reading = reading
@@ -70,7 +70,7 @@ class FakeSocket:
 
 
 class FanoutBench:
-    """A fan-out with its loop and its clock in hand."""
+    """A fan-out on a loop and a clock that the test controls."""
 
     def __init__(self, *, high_water: int = 1000, max_subscriptions: int = 100) -> None:
         self.soon: list[Callable[[], None]] = []
@@ -117,7 +117,7 @@ def newline(payload: bytes) -> bytes:
 
 
 def stream_of(*events: Event, request_id: str = "req_1", max_bytes: int = 1 << 20) -> RequestStream:
-    """Return a request's stream with these entries in its log."""
+    """Return a stream with these entries in its log."""
     log = EventLog(epoch="k3", max_bytes=max_bytes)
     if events:
         log.extend(events)
@@ -125,7 +125,7 @@ def stream_of(*events: Event, request_id: str = "req_1", max_bytes: int = 1 << 2
 
 
 def deltas(count: int) -> Iterator[Delta]:
-    """Return as many pieces of text."""
+    """Return this many pieces of text."""
     return (Delta(f"{number} ") for number in range(count))
 
 
@@ -133,7 +133,7 @@ def deltas(count: int) -> Iterator[Delta]:
 
 
 def test_the_acknowledgement_comes_first_and_each_replayed_frame_has_its_offset() -> None:
-    """One write holds the ack and then the replay after the position."""
+    """One write has the acknowledgement and then the replay after the position."""
     bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, *deltas(4))
     bench.subscribe(socket, stream, Position("k3", 2), ack_id=3)
     bench.settle()
@@ -149,7 +149,7 @@ def test_the_acknowledgement_comes_first_and_each_replayed_frame_has_its_offset(
 
 
 def test_a_subscription_before_the_first_entry_waits_for_it() -> None:
-    """A pending request acknowledges offset 0, which is a position to come back to."""
+    """A pending request acknowledges offset 0, a position to resume from."""
     bench, socket, stream = FanoutBench(), FakeSocket(), stream_of()
     bench.subscribe(socket, stream, ack_id=1)
     bench.settle()
@@ -162,7 +162,7 @@ def test_a_subscription_before_the_first_entry_waits_for_it() -> None:
 
 
 def test_a_resume_that_breaks_off_before_an_event_has_lost_nothing() -> None:
-    """The acknowledgement has the position that was asked for, so a client that has had nothing else has that."""
+    """The acknowledgement has the position of the subscription, for a client that gets nothing else."""
     bench, stream, position = FanoutBench(), stream_of(STARTED, Delta("a"), Delta("b")), Position("k3", 3)
     for _ in range(3):
         socket = FakeSocket()
@@ -179,7 +179,7 @@ def test_a_resume_that_breaks_off_before_an_event_has_lost_nothing() -> None:
 
 
 def test_a_client_without_an_id_gets_no_acknowledgement() -> None:
-    """The plain protocol has updates and an end."""
+    """Without an id there are only updates and an end."""
     bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, Delta("x"), COMPLETED)
     bench.subscribe(socket, stream)
     bench.settle()
@@ -188,7 +188,7 @@ def test_a_client_without_an_id_gets_no_acknowledgement() -> None:
 
 @pytest.mark.parametrize("end", [COMPLETED, Cancelled()])
 def test_a_finished_request_replays_with_its_end_and_leaves_nothing(end: Event) -> None:
-    """A late subscriber gets the end too, and then the subscription is over."""
+    """A late subscriber gets the end, too, and then the subscription is over."""
     bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, Delta("x"), end)
     bench.subscribe(socket, stream, ack_id=1)
     bench.settle()
@@ -197,8 +197,8 @@ def test_a_finished_request_replays_with_its_end_and_leaves_nothing(end: Event) 
     assert (bench.fanout.stats(), stream.followers) == (EMPTY, 0)
 
 
-def test_who_has_the_end_already_gets_the_state_only() -> None:
-    """Resuming behind the terminal entry repeats nothing."""
+def test_resuming_after_the_end_gets_the_acknowledgement_only() -> None:
+    """Resuming after the terminal entry repeats nothing."""
     bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, COMPLETED)
     bench.subscribe(socket, stream, Position("k3", 2), ack_id=1)
     bench.settle()
@@ -207,8 +207,8 @@ def test_who_has_the_end_already_gets_the_state_only() -> None:
 
 
 @pytest.mark.parametrize("after", [Position("other", 1), Position("k3", 1), None])
-def test_a_position_that_is_lost_says_so_and_gets_a_snapshot(after: Position | None) -> None:
-    """A foreign epoch, or an offset that fell off the ring: not recovered, then all content at once."""
+def test_a_lost_position_gets_a_snapshot(after: Position | None) -> None:
+    """Another epoch, or a dropped offset: `recovered` is false, and a snapshot follows."""
     bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, *deltas(20), max_bytes=1000)
     bench.subscribe(socket, stream, after, ack_id=1)
     stream.log.append(COMPLETED)
@@ -231,8 +231,8 @@ def test_a_position_that_is_lost_says_so_and_gets_a_snapshot(after: Position | N
         (Position("k3", 22), "snapshot"),
     ],
 )
-def test_a_position_that_can_not_be_had_is_refused(after: Position | None, mode: Mode | None) -> None:
-    """A replay of what is gone, and whatever lies beyond the end; the old subscription is as it was."""
+def test_an_unrecoverable_position_is_refused(after: Position | None, mode: Mode | None) -> None:
+    """A replay of dropped entries, and a position beyond the end; the old subscription stays."""
     bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, *deltas(20), max_bytes=1000)
     bench.subscribe(socket, stream, mode="live")
     with pytest.raises(UnrecoverablePosition):
@@ -242,8 +242,8 @@ def test_a_position_that_can_not_be_had_is_refused(after: Position | None, mode:
     assert socket.offsets == [(22, 22)]
 
 
-def test_live_begins_with_what_comes_next() -> None:
-    """Nothing of the past, but a finished request's end."""
+def test_live_begins_with_the_next_entry() -> None:
+    """No earlier entry, except a finished request's end."""
     bench, socket, late, stream = FanoutBench(), FakeSocket(), FakeSocket(), stream_of(STARTED, *deltas(3))
     bench.subscribe(socket, stream, mode="live")
     bench.settle()
@@ -265,7 +265,7 @@ def test_a_snapshot_and_then_live() -> None:
 
 
 def test_a_second_subscription_replaces_the_first() -> None:
-    """The same request twice on one socket is one subscription, from the newer position."""
+    """The same request twice on one socket is one subscription, at the newer position."""
     bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, Delta("a"))
     bench.subscribe(socket, stream)
     bench.subscribe(socket, stream, Position("k3", 1))
@@ -275,7 +275,7 @@ def test_a_second_subscription_replaces_the_first() -> None:
 
 
 def test_a_socket_has_a_limit_of_subscriptions() -> None:
-    """One more is refused with ``connection_limit``; replacing one is not one more."""
+    """One more is refused with ``connection_limit``; a replacement is not one more."""
     bench, socket = FanoutBench(max_subscriptions=1), FakeSocket()
     first = stream_of(request_id="req_1")
     bench.subscribe(socket, first)
@@ -289,7 +289,7 @@ def test_a_socket_has_a_limit_of_subscriptions() -> None:
 
 
 def test_one_write_a_socket_and_tick() -> None:
-    """Whatever happens to however many requests in a tick goes out in one write, shared by those at the same place."""
+    """All entries of all requests in a tick are one write per socket."""
     bench, sockets = FanoutBench(), [FakeSocket(), FakeSocket()]
     streams = [stream_of(STARTED, request_id="req_1"), stream_of(STARTED, request_id="req_2")]
     for socket in sockets:
@@ -306,7 +306,7 @@ def test_one_write_a_socket_and_tick() -> None:
 
 
 class LostSocket(FakeSocket):
-    """A socket whose connection is lost, before anybody was told."""
+    """A socket whose connection is lost, before ``SocketClosed``."""
 
     def write(self, frames: bytes) -> None:
         raise RuntimeError("unable to perform operation: the handler is closed")
@@ -316,7 +316,7 @@ class LostSocket(FakeSocket):
 
 
 def test_a_connection_that_is_lost_costs_the_others_nothing() -> None:
-    """Neither a frame of what is followed nor a farewell."""
+    """The other sockets get their frames and the disconnect frame."""
     bench, stream = FanoutBench(), stream_of(STARTED)
     sockets = [FakeSocket(), LostSocket(), FakeSocket()]
     for socket in sockets:
@@ -330,7 +330,7 @@ def test_a_connection_that_is_lost_costs_the_others_nothing() -> None:
     assert [socket.closed for socket in sockets] == [(1000, "shutdown"), None, (1000, "shutdown")]
 
 
-def test_readers_at_the_same_place_share_their_bytes() -> None:
+def test_readers_with_the_same_cursor_share_their_bytes() -> None:
     """A frame for a thousand sockets is one object."""
     bench, sockets, stream = FanoutBench(), [FakeSocket() for _ in range(3)], stream_of(STARTED)
     for socket in sockets:
@@ -352,7 +352,7 @@ def test_a_long_replay_goes_out_page_by_page() -> None:
 
 
 def test_a_slow_reader_costs_an_integer_and_then_gets_one_merged_update() -> None:
-    """Above the mark nothing is written; when it has drained, what it missed comes as one frame."""
+    """Above the high-water mark nothing is written; after it has drained, it gets what it missed in one frame."""
     bench, socket, stream = FanoutBench(high_water=100), FakeSocket(reading=False), stream_of(STARTED)
     bench.subscribe(socket, stream)
     bench.settle()
@@ -377,7 +377,7 @@ def test_a_slow_reader_costs_an_integer_and_then_gets_one_merged_update() -> Non
 
 
 def test_a_slow_reader_that_fell_off_the_ring_gets_a_snapshot() -> None:
-    """Memory stays bounded: the ring goes on without the reader."""
+    """Memory stays bounded: the ring drops entries that the reader does not have."""
     bench, socket, stream = FanoutBench(high_water=100), FakeSocket(reading=False), stream_of(STARTED, max_bytes=2000)
     bench.subscribe(socket, stream)
     stream.log.append(Delta("y" * 200))
@@ -392,8 +392,8 @@ def test_a_slow_reader_that_fell_off_the_ring_gets_a_snapshot() -> None:
     assert socket.frames[-1]["data"]["text"] == "y" * 200 + "".join(delta.text for delta in deltas(100))
 
 
-def test_a_reader_that_does_not_move_is_closed() -> None:
-    """After a while without progress the socket is closed as slow; progress, however small, starts the time anew."""
+def test_a_reader_without_progress_is_closed() -> None:
+    """A socket without progress for some time is closed as slow; any progress restarts that time."""
     bench, socket, other, stream = (
         FanoutBench(high_water=100),
         FakeSocket(reading=False),
@@ -418,7 +418,7 @@ def test_a_reader_that_does_not_move_is_closed() -> None:
 
 
 def test_a_change_of_one_request_does_not_wake_the_readers_of_another() -> None:
-    """What is not news to a socket is no write."""
+    """A socket without news gets no write."""
     bench, socket, other = FanoutBench(), FakeSocket(), FakeSocket()
     streams = [stream_of(STARTED, request_id="req_1"), stream_of(STARTED, request_id="req_2")]
     bench.subscribe(socket, streams[0])
@@ -430,7 +430,7 @@ def test_a_change_of_one_request_does_not_wake_the_readers_of_another() -> None:
 
 
 def test_a_request_cut_short_ends_its_own_readers_only() -> None:
-    """Two requests share a log: cancelling one is the end for its followers, and nothing to the other's."""
+    """Two requests share a log: cancelling one is the end for its followers only."""
     log = EventLog(epoch="k3")
     mine, theirs = RequestStream("req_1", log), RequestStream("req_2", log)
     bench, socket, other = FanoutBench(), FakeSocket(), FakeSocket()
@@ -445,8 +445,8 @@ def test_a_request_cut_short_ends_its_own_readers_only() -> None:
     assert [frame["type"] for frame in other.frames] == ["update", "update", "update", "complete"]
 
 
-def test_leaving_leaves_nothing() -> None:
-    """Unsubscribing, or the socket's end, takes the listener off and forgets what was to be sent."""
+def test_unsubscribing_leaves_nothing() -> None:
+    """Unsubscribing, or closing the socket, removes the listener and all unsent frames."""
     bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED)
     bench.subscribe(socket, stream)
     assert bench.fanout.unsubscribe(socket, "req_1")
@@ -460,7 +460,7 @@ def test_leaving_leaves_nothing() -> None:
 
 
 def test_a_broken_socket_does_not_starve_the_others() -> None:
-    """A fault in one delivery is raised for all to see, and the rest goes out with the next tick."""
+    """An error in one delivery is raised, and the rest is delivered in the next tick."""
     bench, other = FanoutBench(), FakeSocket()
 
     class Broken(FakeSocket):
@@ -477,11 +477,11 @@ def test_a_broken_socket_does_not_starve_the_others() -> None:
     assert other.offsets == [(1, 1)]
 
 
-# --------------------------------------------------------------------------------------------------- the great test
+# --------------------------------------------------------------------------------------------------- all at once
 
 
 class Client:
-    """Puts an answer together by the rules of the wire, over one socket after another."""
+    """A client that assembles an answer by the rules of the wire, over one socket after another."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -492,7 +492,7 @@ class Client:
         self.socket = FakeSocket()
 
     def read(self) -> None:
-        """Take in what has come; a gap or a repetition is an error."""
+        """Read the new frames; a gap or a repetition is an error."""
         self.socket.take()
         for frame in self.socket.frames:
             self._apply(frame)
@@ -537,10 +537,10 @@ STEP = st.one_of(
     high_water=st.sampled_from([1, 300, 70_000]),
     end=st.sampled_from([COMPLETED, Cancelled()]),
 )
-def test_every_client_puts_the_same_answer_together(
+def test_every_client_gets_the_same_answer(
     steps: list[tuple[str, Any]], ring: int, high_water: int, end: Event
 ) -> None:
-    """Whatever the cuts, stalls, rings and marks: exactly the text, no gap, no duplicate, one end, and no residue."""
+    """For any cuts, stalls, rings and marks: exactly the text, no gap, no duplicate, one end, and nothing left."""
     stream, bench, clients = stream_of(max_bytes=ring), FanoutBench(high_water=high_water), [Client()]
     bench.subscribe(clients[0].socket, stream)
     stream.log.append(STARTED)
@@ -598,7 +598,7 @@ def _move(bench: FanoutBench, stream: RequestStream, client: Client, step: str) 
 
 
 async def written(socket: FakeSocket, writes: int) -> None:
-    """Wait until a socket has been written to so many times."""
+    """Wait until a socket has had this many writes."""
     while len(socket.writes) < writes:
         socket.news.clear()
         await socket.news.wait()
@@ -628,8 +628,8 @@ async def test_the_actor_delivers() -> None:
             await hub.ask(Subscribe(socket=socket, stream=stream, after=Position("k3", 9)), timeout=5)
 
 
-async def test_the_actor_looks_after_a_lagging_socket() -> None:
-    """A socket that has drained goes on, with nobody else's doing."""
+async def test_the_actor_resumes_a_lagging_socket() -> None:
+    """A socket that has drained gets the next frames without any other event."""
     async with System() as system:
         hub, socket, stream = spawn(system, high_water=100), FakeSocket(reading=False), stream_of(Delta("y" * 400))
         await hub.ask(Subscribe(socket=socket, stream=stream), timeout=5)
@@ -643,7 +643,7 @@ async def test_the_actor_looks_after_a_lagging_socket() -> None:
 
 
 async def test_goodbye_is_staggered() -> None:
-    """Every socket gets its own time to come back, and nobody is let in any more."""
+    """Every socket gets a delay of its own, and no new one is accepted."""
     async with System() as system:
         hub, sockets, stream = spawn(system), [FakeSocket() for _ in range(4)], stream_of(STARTED)
         for socket in sockets:
@@ -651,19 +651,19 @@ async def test_goodbye_is_staggered() -> None:
         stream.log.append(Delta("last words"))
         assert await hub.ask(Goodbye(spread=8.0), timeout=5) == 4
         for index, socket in enumerate(sockets):
-            *_, words, farewell = socket.frames
+            *_, words, last_frame = socket.frames
             assert words["data"] == {"delta": "last words"}
-            assert farewell["type"] == "disconnect"
-            assert 2000 * index <= farewell["data"].pop("delayMs") <= 2000 * (index + 1)
-            assert farewell["data"] == {"code": 4001, "reason": "shutdown", "reconnect": True}
+            assert last_frame["type"] == "disconnect"
+            assert 2000 * index <= last_frame["data"].pop("delayMs") <= 2000 * (index + 1)
+            assert last_frame["data"] == {"code": 4001, "reason": "shutdown", "reconnect": True}
             assert socket.closed == (1000, "shutdown")
         assert stream.followers == 0
         with pytest.raises(ShuttingDown):
             await hub.ask(Subscribe(socket=FakeSocket(), stream=stream), timeout=5)
 
 
-async def test_a_hub_that_goes_lets_its_sockets_go() -> None:
-    """A socket whose subscriptions are lost is closed: its client subscribes anew and does not wait for ever."""
+async def test_a_hub_that_ends_closes_its_sockets() -> None:
+    """Its sockets are closed, so that their clients subscribe again."""
     socket, stream = FakeSocket(), stream_of(STARTED)
     async with System() as system:
         await spawn(system).ask(Subscribe(socket=socket, stream=stream), timeout=5)
@@ -672,7 +672,7 @@ async def test_a_hub_that_goes_lets_its_sockets_go() -> None:
 
 
 def test_bounds_are_checked() -> None:
-    """A bound that bounds nothing is refused when the hub is made."""
+    """A bound below 1 is refused at construction."""
     with pytest.raises(ValueError, match="high_water must be positive, got 0"):
         SubscriptionHub(newline, high_water=0)
     with pytest.raises(ValueError, match="max_subscriptions must be positive, got -1"):

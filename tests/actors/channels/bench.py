@@ -1,4 +1,4 @@
-"""Channels with their loop and their clock in the test's hand, and sockets to follow them with."""
+"""Channels on a loop and a clock that the test controls, and fake sockets to follow them."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ CHANNEL = "room:7"
 
 
 class FakeSocket:
-    """A socket whose client takes what is written at once, or when it is told to."""
+    """A socket whose client reads everything at once, or when it is told to."""
 
     def __init__(self, *, reading: bool = True) -> None:
         self.reading = reading
@@ -51,12 +51,12 @@ class FakeSocket:
 
     @property
     def offsets(self) -> list[int]:
-        """The offsets of the publications that have come."""
+        """The offsets of the publications so far."""
         return [frame["offset"] for frame in self.frames if frame["type"] == "update"]
 
     @property
     def presence_events(self) -> list[tuple[str, str]]:
-        """What has been told of members."""
+        """The presence events so far: action and client."""
         return [
             (frame["data"]["action"], frame["data"]["member"]["client"])
             for frame in self.frames
@@ -113,7 +113,7 @@ class ChannelsBench:
         peer: Peer | None = None,
         channel: str = CHANNEL,
     ) -> None:
-        """Let ``socket`` follow the channel."""
+        """Subscribe ``socket`` to the channel."""
         message = SubscribeChannel(
             socket=socket,
             tenant=TENANT,
@@ -139,8 +139,8 @@ class ChannelsBench:
         """Leave the channel."""
         return self.channels.leave(Leave(socket=socket, tenant=TENANT, channel=CHANNEL, peer=Peer(user, client)))
 
-    def hang_up(self, socket: FakeSocket) -> None:
-        """Let a connection end."""
+    def disconnect(self, socket: FakeSocket) -> None:
+        """Close a connection."""
         socket.closing = True
         self.fanout.remove(socket)
         self.channels.closed(socket)
@@ -150,8 +150,8 @@ class ChannelsBench:
         """The clients in the channel."""
         return [member.client for member in self.channels.members(GetPresence(tenant=TENANT, channel=CHANNEL))]
 
-    def expel(self, user: str) -> int:
-        """Take a user out of the channel."""
+    def unsubscribe_user(self, user: str) -> int:
+        """Unsubscribe a user."""
         return self.channels.unsubscribe_user(UnsubscribeUser(tenant=TENANT, user=user, channel=CHANNEL))
 
 
@@ -161,10 +161,10 @@ def newline(payload: bytes) -> bytes:
 
 
 def publication(data: object = None, *, event: str = "said", key: str = "", channel: str = CHANNEL) -> Publish:
-    """Return what to publish."""
+    """Return a publication."""
     return Publish(tenant=TENANT, channel=channel, event=event, data=msgspec.Raw(json.dumps(data).encode()), key=key)
 
 
-def holding(entries: int = 1000, size: int = 256 * 1024, ttl: float = 300.0) -> ChannelLimits:
-    """Return limits for one channel's history."""
+def limits_of(entries: int = 1000, size: int = 256 * 1024, ttl: float = 300.0) -> ChannelLimits:
+    """Return limits with these bounds of a history."""
     return ChannelLimits(history=HistoryBounds(entries, size, ttl))

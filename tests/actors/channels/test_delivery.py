@@ -1,4 +1,4 @@
-"""Following a channel: replay, live, slow, and back again."""
+"""Following a channel: replay, live, slow readers, and resuming."""
 
 import json
 
@@ -12,10 +12,10 @@ from protocol.channels import MAX_DATA_BYTES, GetHistory, Peer, SubscribeChannel
 from protocol.errors import IdempotencyKeyReused, InvalidRequest, Overloaded, UnrecoverablePosition
 from protocol.events import Position, Started
 from protocol.hub import Mode, Subscribe
-from tests.actors.channels.bench import CHANNEL, TENANT, ChannelsBench, FakeSocket, holding, publication
+from tests.actors.channels.bench import CHANNEL, TENANT, ChannelsBench, FakeSocket, limits_of, publication
 
 
-def test_a_publication_goes_out_as_the_wire_says() -> None:
+def test_the_frames_of_an_acknowledgement_and_a_publication() -> None:
     """The frame has the channel, the offset, the event and the data; the acknowledgement has the position."""
     bench, socket = ChannelsBench(), FakeSocket()
     bench.subscribe(socket, ack_id=4)
@@ -28,8 +28,8 @@ def test_a_publication_goes_out_as_the_wire_says() -> None:
     ]
 
 
-def test_without_a_position_only_what_comes_is_heard() -> None:
-    """Who enters a room does not hear what was said before, and knows where it is."""
+def test_without_a_position_only_later_publications_come() -> None:
+    """A new follower gets no earlier publication, and its acknowledgement has the position."""
     bench, socket = ChannelsBench(), FakeSocket()
     bench.publish()
     bench.subscribe(socket, ack_id=1)
@@ -39,8 +39,8 @@ def test_without_a_position_only_what_comes_is_heard() -> None:
     assert socket.frames[0]["data"]["offset"] == 1
 
 
-def test_a_position_is_gone_on_from() -> None:
-    """Everything after it, each with its own offset, and then live."""
+def test_a_follower_resumes_at_its_position() -> None:
+    """Everything after it comes, each with its own offset, and then live publications."""
     bench, socket = ChannelsBench(), FakeSocket()
     positions = [bench.publish(number).position for number in range(5)]
     bench.subscribe(socket, positions[1], ack_id=1)
@@ -51,9 +51,9 @@ def test_a_position_is_gone_on_from() -> None:
 
 
 @pytest.mark.parametrize("lost", ["trimmed", "expired", "epoch"])
-def test_a_position_that_is_lost_says_so(lost: str) -> None:
-    """It is not recovered, and what follows is live; a strict replay is refused."""
-    bench, socket = ChannelsBench(limits=holding(3, ttl=10)), FakeSocket()
+def test_a_lost_position_is_not_recovered(lost: str) -> None:
+    """`recovered` is false, and later publications follow; a strict replay is refused."""
+    bench, socket = ChannelsBench(limits=limits_of(3, ttl=10)), FakeSocket()
     position = bench.publish().position
     for _ in range(4):
         bench.publish()
@@ -70,9 +70,9 @@ def test_a_position_that_is_lost_says_so(lost: str) -> None:
         bench.subscribe(socket, position, mode="replay")
 
 
-def test_a_position_whose_past_has_expired_is_still_one() -> None:
-    """Who has everything misses nothing, however long ago it was, as long as the channel lives."""
-    bench, socket, other = ChannelsBench(limits=holding(ttl=10)), FakeSocket(), FakeSocket()
+def test_the_last_position_outlives_its_history() -> None:
+    """A follower that has everything misses nothing, however long ago that was, as long as the channel exists."""
+    bench, socket, other = ChannelsBench(limits=limits_of(ttl=10)), FakeSocket(), FakeSocket()
     bench.subscribe(other)
     position = bench.publish().position
     bench.now += 100
@@ -84,9 +84,9 @@ def test_a_position_whose_past_has_expired_is_still_one() -> None:
     assert socket.offsets == [2]
 
 
-def test_a_replay_without_a_position_is_all_that_is_held() -> None:
-    """And it says whether that is all there was."""
-    bench, whole, rest = ChannelsBench(limits=holding(3)), FakeSocket(), FakeSocket()
+def test_a_replay_without_a_position_has_all_that_is_held() -> None:
+    """`recovered` says whether that is everything since the first publication."""
+    bench, whole, rest = ChannelsBench(limits=limits_of(3)), FakeSocket(), FakeSocket()
     for _ in range(3):
         bench.publish()
     bench.subscribe(whole, mode="replay", ack_id=1)
@@ -100,7 +100,7 @@ def test_a_replay_without_a_position_is_all_that_is_held() -> None:
 
 
 @pytest.mark.parametrize("mode", [None, "replay", "live"])
-def test_a_position_beyond_the_end_was_never_given(mode: Mode | None) -> None:
+def test_a_position_beyond_the_end_is_refused(mode: Mode | None) -> None:
     """It is refused in every mode."""
     bench = ChannelsBench()
     epoch = bench.publish().position.epoch
@@ -109,13 +109,13 @@ def test_a_position_beyond_the_end_was_never_given(mode: Mode | None) -> None:
 
 
 def test_a_channel_has_no_snapshot() -> None:
-    """To ask for one is a mistake."""
+    """The mode is refused."""
     with pytest.raises(InvalidRequest):
         ChannelsBench().subscribe(FakeSocket(), mode="snapshot")
 
 
 def test_readers_share_bytes_and_get_one_write_a_tick() -> None:
-    """Whatever was published in a tick, in however many channels, is one write; the frames are built once."""
+    """All publications of a tick, in any number of channels, are one write per socket; each frame is built once."""
     bench, sockets = ChannelsBench(), [FakeSocket(), FakeSocket(), FakeSocket()]
     for socket in sockets:
         bench.subscribe(socket)
@@ -132,7 +132,7 @@ def test_readers_share_bytes_and_get_one_write_a_tick() -> None:
 
 
 def test_one_write_a_tick_holds_across_requests_and_channels() -> None:
-    """A socket that follows both gets what a tick brings of both in one write."""
+    """A socket that follows both gets one write per tick for both."""
     bench, socket, log = ChannelsBench(), FakeSocket(), EventLog(epoch="k3")
     bench.fanout.subscribe(Subscribe(socket=socket, stream=RequestStream("req_1", log)))
     bench.subscribe(socket)
@@ -143,8 +143,8 @@ def test_one_write_a_tick_holds_across_requests_and_channels() -> None:
     assert {frame.get("channel") or frame["requestId"] for frame in socket.frames} == {CHANNEL, "req_1"}
 
 
-def test_a_slow_reader_is_a_cursor_and_catches_up() -> None:
-    """Above the mark nothing is written; when it has drained, everything comes one by one."""
+def test_a_slow_reader_catches_up() -> None:
+    """Above the high-water mark nothing is written; after it has drained, every publication comes."""
     bench, socket = ChannelsBench(high_water=100), FakeSocket(reading=False)
     bench.subscribe(socket)
     bench.publish("y" * 200)
@@ -162,8 +162,8 @@ def test_a_slow_reader_is_a_cursor_and_catches_up() -> None:
 
 
 def test_a_slow_reader_that_falls_out_of_the_history_is_closed() -> None:
-    """Publications can't be merged: 4008, and it comes back at its position to hear that it is lost."""
-    bench, socket, quick = ChannelsBench(high_water=100, limits=holding(5)), FakeSocket(reading=False), FakeSocket()
+    """Publications can't be merged: the socket is closed with 4008."""
+    bench, socket, quick = ChannelsBench(high_water=100, limits=limits_of(5)), FakeSocket(reading=False), FakeSocket()
     bench.subscribe(socket)
     bench.subscribe(quick)
     bench.publish("y" * 200)
@@ -179,9 +179,9 @@ def test_a_slow_reader_that_falls_out_of_the_history_is_closed() -> None:
     assert quick.offsets == list(range(1, 12))
 
 
-def test_a_burst_beyond_the_history_reaches_who_keeps_up() -> None:
-    """What a tick publishes goes out before it is trimmed: nobody is lost who had no chance."""
-    bench, socket, late = ChannelsBench(high_water=1 << 20, limits=holding(4)), FakeSocket(), FakeSocket()
+def test_a_burst_beyond_the_history_reaches_readers_that_keep_up() -> None:
+    """Publications of one tick are delivered before they are trimmed."""
+    bench, socket, late = ChannelsBench(high_water=1 << 20, limits=limits_of(4)), FakeSocket(), FakeSocket()
     bench.subscribe(socket)
     for number in range(3):
         bench.publish(number)
@@ -194,9 +194,9 @@ def test_a_burst_beyond_the_history_reaches_who_keeps_up() -> None:
     assert socket.closed is late.closed is None
 
 
-def test_what_expires_within_a_tick_goes_out_first() -> None:
-    """Who has just come back is not lost to the clock."""
-    bench, socket = ChannelsBench(limits=holding(ttl=10)), FakeSocket()
+def test_what_expires_within_a_tick_is_delivered_first() -> None:
+    """A reader that has just subscribed gets it."""
+    bench, socket = ChannelsBench(limits=limits_of(ttl=10)), FakeSocket()
     bench.publish()
     bench.subscribe(socket, mode="replay")
     bench.now += 10
@@ -208,8 +208,8 @@ def test_what_expires_within_a_tick_goes_out_first() -> None:
 
 
 def test_slow_readers_do_not_break_up_the_ticks_of_others() -> None:
-    """Where all who read a channel are slow there is nothing to hand over, however much is published in it."""
-    bench, slow, other = ChannelsBench(high_water=100, limits=holding(3)), FakeSocket(reading=False), FakeSocket()
+    """Where all readers of a channel are slow, its publications do not cause extra deliveries."""
+    bench, slow, other = ChannelsBench(high_water=100, limits=limits_of(3)), FakeSocket(reading=False), FakeSocket()
     bench.subscribe(slow)
     bench.subscribe(other, channel="room:8")
     bench.publish("y" * 200)
@@ -224,8 +224,8 @@ def test_slow_readers_do_not_break_up_the_ticks_of_others() -> None:
 
 
 def test_a_history_is_bounded_in_bytes() -> None:
-    """The newest is always held."""
-    bench = ChannelsBench(limits=holding(1000, size=5000))
+    """The newest publication is always held."""
+    bench = ChannelsBench(limits=limits_of(1000, size=5000))
     for _ in range(100):
         bench.publish("x" * 1000)
     history = bench.channels.history(GetHistory(tenant=TENANT, channel=CHANNEL))
@@ -233,7 +233,7 @@ def test_a_history_is_bounded_in_bytes() -> None:
 
 
 def test_all_histories_are_bounded_together() -> None:
-    """Those that were silent for longest go, and who was there had them."""
+    """The histories with the oldest last publication are dropped; present readers have got them."""
     bench, socket = ChannelsBench(limits=ChannelLimits(size=20_000)), FakeSocket()
     bench.subscribe(socket, channel="room:0")
     for number in range(10):
@@ -248,7 +248,7 @@ def test_all_histories_are_bounded_together() -> None:
 
 
 def test_channels_are_limited_in_number() -> None:
-    """For one more the one that was silent for longest goes, unless somebody uses it."""
+    """One more removes the channel with the oldest last publication, unless it is in use."""
     bench, socket = ChannelsBench(limits=ChannelLimits(channels=2)), FakeSocket()
     bench.subscribe(socket, channel="room:1")
     bench.publish(channel="room:1")
@@ -263,8 +263,8 @@ def test_channels_are_limited_in_number() -> None:
     assert len(bench.channels) == 2
 
 
-def test_channels_are_forgotten_when_idle() -> None:
-    """A sweep drops those that nobody uses and in which nothing is held; with the last of them it rests."""
+def test_idle_channels_are_removed() -> None:
+    """A sweep removes channels without users and history; after the last one it stops."""
     bench = ChannelsBench()
     bench.publish()
     assert bench.channels.sweep()
@@ -285,7 +285,7 @@ def test_tenants_share_no_channel() -> None:
 
 
 def test_a_second_subscription_replaces_the_first() -> None:
-    """From the newer position, once."""
+    """It begins at the newer position, and each publication comes once."""
     bench, socket = ChannelsBench(), FakeSocket()
     position = bench.publish().position
     bench.subscribe(socket)
@@ -297,14 +297,14 @@ def test_a_second_subscription_replaces_the_first() -> None:
     assert socket.offsets == [2, 3]
 
 
-def test_leaving_ends_it() -> None:
-    """Unsubscribed, or gone: nothing comes any more and nothing is kept."""
+def test_unsubscribing_leaves_nothing() -> None:
+    """Unsubscribed or closed: nothing more is sent, and nothing is held."""
     bench, socket, other = ChannelsBench(), FakeSocket(), FakeSocket()
     bench.subscribe(socket, presence=True)
     bench.subscribe(other, presence=True)
     assert bench.channels.unsubscribe(socket, (TENANT, CHANNEL))
     assert not bench.channels.unsubscribe(socket, (TENANT, CHANNEL))
-    bench.hang_up(other)
+    bench.disconnect(other)
     bench.publish()
     bench.settle()
     assert socket.offsets == other.offsets == []
@@ -312,7 +312,7 @@ def test_leaving_ends_it() -> None:
 
 
 def test_a_key_publishes_once() -> None:
-    """The second time is the first one's place, for some minutes; other content under it is refused."""
+    """The second time returns the first position, until the key expires; other content is refused."""
     bench, socket = ChannelsBench(), FakeSocket()
     bench.subscribe(socket)
     first, again = bench.publish(1, key="k"), bench.publish(1, key="k")
@@ -336,7 +336,7 @@ def test_a_channel_has_a_name(name: str) -> None:
 
 
 def test_a_publication_is_bounded() -> None:
-    """Too large, without an event, with too long a wait: refused."""
+    """Too large, without an event, or with too long a wait: refused."""
     bench = ChannelsBench()
     with pytest.raises(InvalidRequest) as raised:
         bench.publish("x" * MAX_DATA_BYTES)
@@ -349,7 +349,7 @@ def test_a_publication_is_bounded() -> None:
 
 
 def test_history_comes_in_pages() -> None:
-    """Up to so many after a position, and whether there are more."""
+    """Up to a limit after a position, and whether there are more."""
     bench = ChannelsBench()
     positions = [bench.publish(number).position for number in range(5)]
     page = bench.channels.history(GetHistory(tenant=TENANT, channel=CHANNEL, after=positions[0], limit=2))
@@ -361,8 +361,8 @@ def test_history_comes_in_pages() -> None:
         bench.channels.history(GetHistory(tenant=TENANT, channel=CHANNEL, after=Position("other", 0)))
 
 
-def test_nothing_is_known_of_a_channel_without_a_word() -> None:
-    """To look makes no channel."""
+def test_a_look_up_creates_no_channel() -> None:
+    """A look-up creates no channel."""
     bench = ChannelsBench()
     assert bench.channels.history(GetHistory(tenant=TENANT, channel=CHANNEL)).epoch == ""
     with pytest.raises(UnrecoverablePosition):
@@ -371,8 +371,8 @@ def test_nothing_is_known_of_a_channel_without_a_word() -> None:
     assert len(bench.channels) == 0
 
 
-def test_who_has_it_is_known() -> None:
-    """Acknowledgements are cumulative, and neither what was never published nor a stranger's count."""
+def test_acknowledgements_are_counted() -> None:
+    """Acknowledgements are cumulative; one beyond the end or of another socket does not count."""
     bench, one, two, stranger = ChannelsBench(), FakeSocket(), FakeSocket(), FakeSocket()
     bench.subscribe(one, peer=Peer("ada", "c1"))
     bench.subscribe(two, peer=Peer("bob", "c2"))
@@ -386,25 +386,25 @@ def test_who_has_it_is_known() -> None:
     assert receipt.outstanding == {one, two}
     bench.channels.acked(one, (TENANT, CHANNEL), 2)
     assert not done
-    bench.hang_up(two)
+    bench.disconnect(two)
     assert done == [(Peer("ada", "c1"),)]
 
 
-def test_who_comes_back_with_it_has_it() -> None:
-    """A position to go on from says as much as an acknowledgement."""
+def test_a_resumed_position_acknowledges() -> None:
+    """A position to resume from counts as an acknowledgement."""
     bench, socket, again = ChannelsBench(), FakeSocket(), FakeSocket()
     bench.subscribe(socket, peer=Peer("ada", "c1"))
     message = publication()
     position = bench.channels.publish(message).position
     receipt = bench.channels.open_receipt(message, position.offset)
-    bench.hang_up(socket)
+    bench.disconnect(socket)
     bench.subscribe(again, position, peer=Peer("ada", "c1"))
     receipt.close()
     assert bench.channels.close_receipt(message, receipt) == (Peer("ada", "c1"),)
 
 
 @pytest.mark.parametrize("data", [b'"\xff"', b"[" * 65 + b"]" * 65, b"{", b"", b"[" * 10_000 + b"]" * 10_000])
-def test_what_not_everybody_could_read_is_refused(data: bytes) -> None:
-    """Not UTF-8, not JSON, or too deep for a client: one publisher can't break the readers."""
+def test_data_that_readers_can_not_parse_is_refused(data: bytes) -> None:
+    """Not UTF-8, not JSON, or nested too deeply: it could break the readers."""
     with pytest.raises(InvalidRequest):
         ChannelsBench().channels.publish(msgspec.structs.replace(publication(), data=msgspec.Raw(data)))

@@ -1,4 +1,4 @@
-"""Channels through the actor that holds them."""
+"""Channels through the hub."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,37 +38,37 @@ Hub = Ref[HubMessage | ChannelMessage]
 
 @pytest.fixture
 async def system() -> AsyncIterator[TestSystem]:
-    """A system with a clock in hand."""
+    """A system with a manual clock."""
     async with TestSystem() as system:
         yield system
 
 
 @pytest.fixture
 async def hub(system: TestSystem) -> Hub:
-    """The hub, with a history of three."""
+    """The hub, with a history of three publications."""
     limits = ChannelLimits(history=HistoryBounds(3))
     return system.spawn(lambda: SubscriptionHub(newline, channels=limits), name="hub")
 
 
 @pytest.fixture
 def channels(hub: Hub) -> EmbeddedChannels:
-    """The tenant's channels, as a program has them."""
+    """The tenant's channels in process."""
     return EmbeddedChannels(hub, tenant=TENANT)
 
 
 async def follow(hub: Hub, socket: FakeSocket, peer: Peer = ADA, *, presence: bool = False) -> None:
-    """Let ``socket`` follow the channel."""
+    """Subscribe ``socket`` to the channel."""
     message = SubscribeChannel(socket=socket, tenant=TENANT, channel=CHANNEL, peer=peer, presence=presence)
     await hub.ask(message, timeout=1)
 
 
 async def ack(hub: Hub, socket: FakeSocket, offset: int) -> None:
-    """Say that ``socket`` has everything up to ``offset``."""
+    """Acknowledge everything up to ``offset``."""
     await hub.tell(AckChannel(socket=socket, tenant=TENANT, channel=CHANNEL, offset=offset))
 
 
-async def test_a_publisher_learns_who_has_it(system: TestSystem, hub: Hub, channels: EmbeddedChannels) -> None:
-    """As soon as everybody who follows has said so, cumulatively."""
+async def test_a_publisher_gets_the_acknowledgements(system: TestSystem, hub: Hub, channels: EmbeddedChannels) -> None:
+    """It gets a reply as soon as all followers have acknowledged; acknowledgements are cumulative."""
     sockets = {ADA: FakeSocket(), BOB: FakeSocket()}
     for peer, socket in sockets.items():
         await follow(hub, socket, peer)
@@ -84,10 +84,8 @@ async def test_a_publisher_learns_who_has_it(system: TestSystem, hub: Hub, chann
     assert (published.acknowledged, published.position.offset) == ((ADA, BOB), 2)
 
 
-async def test_a_publisher_waits_no_longer_than_it_said(
-    system: TestSystem, hub: Hub, channels: EmbeddedChannels
-) -> None:
-    """It learns who has it by then; nobody is a good answer."""
+async def test_a_publisher_waits_until_its_timeout(system: TestSystem, hub: Hub, channels: EmbeddedChannels) -> None:
+    """At its timeout it gets the acknowledgements so far."""
     sockets = {ADA: FakeSocket(), BOB: FakeSocket()}
     for peer, socket in sockets.items():
         await follow(hub, socket, peer)
@@ -102,13 +100,15 @@ async def test_a_publisher_waits_no_longer_than_it_said(
     await system.settle()
 
 
-async def test_nobody_to_wait_for_is_no_wait(channels: EmbeddedChannels) -> None:
-    """Where nobody follows the reply comes at once."""
+async def test_a_publisher_without_followers_does_not_wait(channels: EmbeddedChannels) -> None:
+    """Without followers the reply comes at once."""
     assert (await channels.publish(CHANNEL, "said", ack=True)).acknowledged == ()
 
 
-async def test_who_leaves_is_not_waited_for(system: TestSystem, hub: Hub, channels: EmbeddedChannels) -> None:
-    """A socket that is gone will not acknowledge."""
+async def test_a_publisher_does_not_wait_for_a_closed_socket(
+    system: TestSystem, hub: Hub, channels: EmbeddedChannels
+) -> None:
+    """A closed socket can not acknowledge."""
     socket = FakeSocket()
     await follow(hub, socket)
     publishing = asyncio.ensure_future(channels.publish(CHANNEL, "said", ack=True))
@@ -117,8 +117,8 @@ async def test_who_leaves_is_not_waited_for(system: TestSystem, hub: Hub, channe
     assert (await publishing).acknowledged == ()
 
 
-async def test_a_replayed_publication_knows_who_has_it(hub: Hub, channels: EmbeddedChannels) -> None:
-    """Publishing again with the same key asks again who has it."""
+async def test_a_replayed_publication_has_its_acknowledgements(hub: Hub, channels: EmbeddedChannels) -> None:
+    """Publishing again with the same key returns the acknowledgements."""
     socket = FakeSocket()
     await follow(hub, socket)
     await channels.publish(CHANNEL, "said", key="k")
@@ -128,7 +128,7 @@ async def test_a_replayed_publication_knows_who_has_it(hub: Hub, channels: Embed
 
 
 async def test_history_and_members_in_process(hub: Hub, channels: EmbeddedChannels) -> None:
-    """A program looks back and sees who is there, too."""
+    """A program gets the history and the members, too."""
     for number in range(4):
         await channels.publish(CHANNEL, "said", number)
     history = await channels.history(CHANNEL)
@@ -140,7 +140,7 @@ async def test_history_and_members_in_process(hub: Hub, channels: EmbeddedChanne
 
 
 async def test_a_dead_peer_disappears(system: TestSystem, hub: Hub) -> None:
-    """A socket whose end nobody told, and a member that does not renew, are gone after a lease and a sweep."""
+    """A socket that is closing, and a member that does not renew, are gone after a lease and a sweep."""
     watcher, dead = FakeSocket(), FakeSocket()
     await follow(hub, watcher, BOB, presence=True)
     await hub.ask(Join(socket=dead, tenant=TENANT, channel=CHANNEL, peer=ADA), timeout=1)
@@ -152,8 +152,8 @@ async def test_a_dead_peer_disappears(system: TestSystem, hub: Hub) -> None:
     assert watcher.presence_events == [("join", "c1"), ("join", "r"), ("leave", "r"), ("leave", "c1")]
 
 
-async def test_the_sweep_rests_when_there_is_nothing(system: TestSystem, hub: Hub, channels: EmbeddedChannels) -> None:
-    """It begins with the first word and ends when the last channel is forgotten."""
+async def test_the_sweep_stops_without_channels(system: TestSystem, hub: Hub, channels: EmbeddedChannels) -> None:
+    """It starts with the first channel and stops after the last one."""
     await channels.publish(CHANNEL, "said")
     assert (await hub.ask(GetHubStats(), timeout=1)).channels == 1
     await system.advance(310)
@@ -163,7 +163,7 @@ async def test_the_sweep_rests_when_there_is_nothing(system: TestSystem, hub: Hu
 
 
 async def test_the_other_messages(hub: Hub, channels: EmbeddedChannels) -> None:
-    """Each is answered by what it is about."""
+    """Each gets its reply."""
     socket = FakeSocket()
     await hub.tell(SocketOpened(socket=socket, tenant=TENANT, user="ada"))
     await follow(hub, socket)
@@ -181,8 +181,8 @@ async def test_the_other_messages(hub: Hub, channels: EmbeddedChannels) -> None:
     assert found.publications == ()
 
 
-async def test_what_can_not_be_is_a_reply(hub: Hub, channels: EmbeddedChannels) -> None:
-    """The hub lives on."""
+async def test_an_invalid_publication_is_refused(hub: Hub, channels: EmbeddedChannels) -> None:
+    """The error is a reply, and the hub goes on."""
     with pytest.raises(InvalidRequest):
         await channels.publish("", "said")
     with pytest.raises(InvalidRequest):
@@ -190,8 +190,8 @@ async def test_what_can_not_be_is_a_reply(hub: Hub, channels: EmbeddedChannels) 
     await channels.publish(CHANNEL, "said")
 
 
-async def test_a_hub_that_ends_sends_everybody_away(system: TestSystem, hub: Hub) -> None:
-    """Who follows, who is a member and who is only connected: each has to say again what it is."""
+async def test_a_hub_that_ends_closes_all_sockets(system: TestSystem, hub: Hub) -> None:
+    """Followers, members and connected sockets are closed: each has to subscribe again."""
     follower, member, connected = FakeSocket(), FakeSocket(), FakeSocket()
     await follow(hub, follower)
     await hub.ask(Join(socket=member, tenant=TENANT, channel=CHANNEL, peer=Peer("", "c3")), timeout=1)

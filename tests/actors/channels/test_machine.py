@@ -1,4 +1,4 @@
-"""Whatever happens, in any order, to any number of followers: no gap, no duplicate, no reorder, and no silence."""
+"""Any events in any order, with any number of followers: no gap, no duplicate, no reordering, no lost reader."""
 
 from typing import Any, Final
 
@@ -36,7 +36,7 @@ class Follower:
         self.always_read = True
 
     def check_frames(self, truth: dict[tuple[str, str, int], int]) -> None:
-        """Take what has come, and see that it is what follows."""
+        """Read the new frames, and check that they follow the position."""
         assert self.socket is not None
         for frame in self.socket.frames[self.read :]:
             self._take(frame, truth)
@@ -67,14 +67,14 @@ class Machine(RuleBasedStateMachine):
         self.everybody: list[Follower] = []
         self.truth: dict[tuple[str, str, int], int] = {}
         self.count = 0
-        return multiple(*[self.somebody_new(channel) for channel in CHANNELS for _ in range(2)])
+        return multiple(*[self.new_follower(channel) for channel in CHANNELS for _ in range(2)])
 
     @rule(target=followers, channel=st.sampled_from(CHANNELS))
     def somebody_comes(self, channel: str) -> Follower:
-        return self.somebody_new(channel)
+        return self.new_follower(channel)
 
-    def somebody_new(self, channel: str) -> Follower:
-        """Return a client that has nothing."""
+    def new_follower(self, channel: str) -> Follower:
+        """Return a client without a position."""
         follower = Follower(channel)
         self.everybody.append(follower)
         self._connect(follower, strict=False)
@@ -88,15 +88,15 @@ class Machine(RuleBasedStateMachine):
             self.truth[channel, position.epoch, position.offset] = self.count
 
     @rule(channel=st.sampled_from(CHANNELS))
-    def talk(self, channel: str) -> None:
-        """For many ticks: who does not read falls behind, and then out of the history."""
+    def publish_for_long(self, channel: str) -> None:
+        """Over many ticks: a client that does not read falls behind, and then out of the history."""
         for _ in range(30):
             self.publish(channel, 1, 300)
             self.bench.tick()
 
     @rule(channel=st.sampled_from(CHANNELS), key=st.sampled_from("ab"))
     def publish_with_a_key(self, channel: str, key: str) -> None:
-        """The first time it is a publication; after that it is nothing new."""
+        """The first time it is a publication; later it is a repetition."""
         found = self.bench.publish({"n": 0}, channel=channel, key=key)
         place = (channel, found.position.epoch, found.position.offset)
         assert found.replayed == (place in self.truth)
@@ -108,10 +108,10 @@ class Machine(RuleBasedStateMachine):
 
     @rule(follower=followers)
     def cut(self, follower: Follower) -> None:
-        """The connection breaks; what was under way and not yet read is lost."""
+        """The connection breaks; frames that are not read yet are lost."""
         if follower.socket is not None:
             follower.check_frames(self.truth)
-            self.bench.hang_up(follower.socket)
+            self.bench.disconnect(follower.socket)
             follower.socket = None
 
     @rule(follower=followers, strict=st.booleans())
@@ -121,7 +121,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(follower=followers)
     def miss_a_little(self, follower: Follower) -> None:
-        """And come back into the middle of a burst."""
+        """Reconnect in the middle of a burst."""
         self.cut(follower)
         self.publish(follower.channel, 2, 10)
         self.bench.settle()
@@ -130,16 +130,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule(follower=followers, away=st.sampled_from([0.0, 400.0]))
     def miss_a_lot(self, follower: Follower, away: float) -> None:
-        """More than is held."""
+        """More than the history holds."""
         self.cut(follower)
-        self.talk(follower.channel)
+        self.publish_for_long(follower.channel)
         self.time_passes(away)
         self.publish(follower.channel, 1, 10)
         self.come_back(follower, strict=False)
 
     @rule(follower=followers)
     def subscribe_again(self, follower: Follower) -> None:
-        """On the same socket, from where it is; frames that are under way come before the acknowledgement."""
+        """On the same socket, at its position; frames in transit come before the acknowledgement."""
         if follower.socket is not None and follower.socket.reading and not follower.socket.held:
             self.bench.settle()
             self._look(follower)
@@ -172,7 +172,7 @@ class Machine(RuleBasedStateMachine):
     @rule(follower=consumes(followers))
     def leave_for_good(self, follower: Follower) -> None:
         if follower.socket is not None:
-            self.bench.hang_up(follower.socket)
+            self.bench.disconnect(follower.socket)
         self.everybody.remove(follower)
 
     @invariant()
@@ -189,7 +189,7 @@ class Machine(RuleBasedStateMachine):
             assert offsets == list(range(history.offset - len(offsets) + 1, history.offset + 1))
 
     def teardown(self) -> None:
-        """In the end everybody who is still connected has everything."""
+        """In the end every connected follower has everything."""
         for follower in self.everybody:
             if follower.socket is not None:
                 self.read_on(follower)
@@ -224,7 +224,7 @@ class Machine(RuleBasedStateMachine):
             assert not follower.always_read
             socket.take()
             follower.check_frames(self.truth)
-            self.bench.hang_up(socket)
+            self.bench.disconnect(socket)
             follower.socket = None
 
 

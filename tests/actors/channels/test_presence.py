@@ -1,4 +1,4 @@
-"""Who is in a channel, and who is online."""
+"""Members of a channel, and online users."""
 
 import json
 from typing import Any
@@ -25,22 +25,22 @@ from tests.actors.channels.bench import CHANNEL, TENANT, ChannelsBench, FakeSock
 
 
 def status(bench: ChannelsBench, user: str = "ada") -> str:
-    """Whether a user is online."""
+    """Return a user's status."""
     return bench.channels.status(GetStatus(tenant=TENANT, user=user)).status
 
 
-def watching(bench: ChannelsBench) -> FakeSocket:
-    """Return a socket that is told who comes and goes."""
+def watcher_of(bench: ChannelsBench) -> FakeSocket:
+    """Return a socket that gets presence events."""
     socket = FakeSocket()
     bench.subscribe(socket, presence=True)
     bench.settle()
     return socket
 
 
-def test_who_joins_is_told_to_who_wants_to_know() -> None:
-    """Followers that asked for presence get the frame of the wire; others, and those outside, get nothing."""
+def test_followers_with_presence_get_the_event() -> None:
+    """Followers with `presence` get the event; other followers get nothing."""
     bench, plain = ChannelsBench(), FakeSocket()
-    watcher = watching(bench)
+    watcher = watcher_of(bench)
     bench.subscribe(plain)
     bench.join(FakeSocket(), "c1", info={"name": "Ada"})
     bench.settle()
@@ -55,15 +55,15 @@ def test_who_joins_is_told_to_who_wants_to_know() -> None:
 
 
 def test_a_client_with_several_sockets_counts_once() -> None:
-    """It leaves with the last of them."""
+    """It leaves with the last one."""
     bench = ChannelsBench()
-    watcher, tabs = watching(bench), [FakeSocket(), FakeSocket()]
+    watcher, tabs = watcher_of(bench), [FakeSocket(), FakeSocket()]
     for tab in tabs:
         bench.join(tab, "c1")
-    bench.hang_up(tabs[0])
+    bench.disconnect(tabs[0])
     bench.settle()
     assert bench.present == ["c1"]
-    bench.hang_up(tabs[1])
+    bench.disconnect(tabs[1])
     bench.settle()
     assert bench.present == []
     assert watcher.presence_events == [("join", "c1"), ("leave", "c1")]
@@ -78,10 +78,10 @@ def test_other_clients_and_users_are_other_members() -> None:
     assert [(member.user, member.client) for member in members] == [("ada", "c1"), ("ada", "c2"), ("bob", "c1")]
 
 
-def test_saying_something_else_is_an_update() -> None:
-    """The same again is nothing."""
+def test_new_info_is_an_update() -> None:
+    """The same info again is no event."""
     bench, socket = ChannelsBench(), FakeSocket()
-    watcher = watching(bench)
+    watcher = watcher_of(bench)
     for mood in ("well", "well", "tired"):
         bench.join(socket, "c1", info={"mood": mood})
     bench.settle()
@@ -91,9 +91,9 @@ def test_saying_something_else_is_an_update() -> None:
 
 
 def test_a_socket_is_one_member() -> None:
-    """Joining as another client, it is no longer the first; so one socket can't fill a room."""
+    """When it joins as another client it leaves as the first one, so one socket can't fill a channel."""
     bench, socket = ChannelsBench(), FakeSocket()
-    watcher = watching(bench)
+    watcher = watcher_of(bench)
     bench.join(socket, "c1")
     bench.join(socket, "c2")
     bench.settle()
@@ -103,8 +103,8 @@ def test_a_socket_is_one_member() -> None:
     assert bench.leave(socket, "c2")
 
 
-def test_leaving_says_whether_one_was_there() -> None:
-    """A second time it is nothing."""
+def test_leaving_returns_whether_there_was_a_lease() -> None:
+    """Leaving twice is no error."""
     bench, socket = ChannelsBench(), FakeSocket()
     bench.join(socket, "c1")
     assert bench.leave(socket, "c1")
@@ -114,9 +114,9 @@ def test_leaving_says_whether_one_was_there() -> None:
 
 
 def test_a_lease_without_a_socket_has_to_be_renewed() -> None:
-    """Joining again renews it; without that the member is gone when it ends."""
+    """Joining again renews it; otherwise the member leaves when it expires."""
     bench = ChannelsBench()
-    watcher = watching(bench)
+    watcher = watcher_of(bench)
     bench.join(None, "robot")
     bench.now += LEASE - 1
     bench.join(None, "robot")
@@ -131,7 +131,7 @@ def test_a_lease_without_a_socket_has_to_be_renewed() -> None:
 
 
 def test_a_socket_renews_as_long_as_it_is_open() -> None:
-    """One whose end was never told is not there for longer than a lease."""
+    """A closing socket holds its member for a lease at most."""
     bench, socket = ChannelsBench(), FakeSocket()
     bench.join(socket, "c1")
     for _ in range(10):
@@ -144,8 +144,8 @@ def test_a_socket_renews_as_long_as_it_is_open() -> None:
     assert bench.present == []
 
 
-def test_a_reader_that_lags_is_told_who_is_there() -> None:
-    """It gets what has happened, and where that is too much, the state."""
+def test_a_lagging_reader_gets_the_list_of_members() -> None:
+    """It gets the missed events, or the list of members where these are too many."""
     bench, slow = ChannelsBench(high_water=50), FakeSocket(reading=False)
     bench.subscribe(slow, presence=True)
     bench.join(FakeSocket(), "first", info="x" * 100)
@@ -174,8 +174,8 @@ def test_a_reader_that_lags_is_told_who_is_there() -> None:
         {"channel": ""},
     ],
 )
-def test_a_member_that_can_not_be(changes: dict[str, Any]) -> None:
-    """A client needs a name, and what it says is bounded and can be read by everybody."""
+def test_an_invalid_member_is_refused(changes: dict[str, Any]) -> None:
+    """A client needs a name, and its info is bounded JSON in UTF-8."""
     join = Join(socket=FakeSocket(), tenant=TENANT, channel=CHANNEL, peer=Peer("ada", "c1"))
     with pytest.raises(InvalidRequest):
         ChannelsBench().channels.join(msgspec.structs.replace(join, **changes))
@@ -195,7 +195,7 @@ def test_members_and_their_sockets_are_limited() -> None:
 
 
 def test_a_refused_member_leaves_nothing() -> None:
-    """Where there is no room for a channel, nobody is in it."""
+    """Where one more channel is refused, there is no member and no online user."""
     bench = ChannelsBench(limits=ChannelLimits(channels=1))
     bench.subscribe(FakeSocket(), channel="room:8")
     with pytest.raises(Overloaded):
@@ -204,12 +204,12 @@ def test_a_refused_member_leaves_nothing() -> None:
     assert status(bench) == "offline"
 
 
-def test_a_user_is_online_with_a_socket_and_for_a_moment_after() -> None:
-    """A page that is loaded again is no news."""
+def test_a_user_is_online_with_a_socket_and_for_the_grace_period() -> None:
+    """The grace period hides a page reload."""
     bench, socket = ChannelsBench(), FakeSocket()
     assert status(bench) == "offline"
     bench.channels.opened(socket, TENANT, "ada")
-    bench.hang_up(socket)
+    bench.disconnect(socket)
     bench.now += GRACE - 1
     assert status(bench) == "online"
     bench.now += 1
@@ -219,7 +219,7 @@ def test_a_user_is_online_with_a_socket_and_for_a_moment_after() -> None:
 
 
 def test_a_membership_holds_a_user_online() -> None:
-    """Also without a socket, as long as its lease is."""
+    """Also without a socket, as long as the lease lasts."""
     bench = ChannelsBench()
     bench.join(None, "robot")
     assert status(bench) == "online"
@@ -229,8 +229,8 @@ def test_a_membership_holds_a_user_online() -> None:
     assert status(bench) == "offline"
 
 
-def test_a_socket_that_authenticates_again_is_its_new_users() -> None:
-    """Whoever it was before is gone; following as nobody in particular changes nothing."""
+def test_a_socket_that_authenticates_again_belongs_to_the_new_user() -> None:
+    """The former user is offline; a subscription without a user changes nothing."""
     bench, socket = ChannelsBench(), FakeSocket()
     bench.channels.opened(socket, TENANT, "ada")
     bench.channels.opened(socket, TENANT, "bob")
@@ -240,14 +240,14 @@ def test_a_socket_that_authenticates_again_is_its_new_users() -> None:
 
 
 def test_users_of_other_tenants_are_others() -> None:
-    """A name means something within a tenant."""
+    """The same name in another tenant is another user."""
     bench = ChannelsBench()
     bench.channels.opened(FakeSocket(), "t2", "ada")
     assert status(bench) == "offline"
 
 
 def test_a_user_is_disconnected() -> None:
-    """Every socket is told not to come back by itself and closed with 4503; the others are as they were."""
+    """Every socket gets `reconnect: false` and is closed with 4503; other users are not affected."""
     bench, watcher, sockets, other = ChannelsBench(), FakeSocket(), [FakeSocket(), FakeSocket()], FakeSocket()
     bench.subscribe(watcher, presence=True)
     bench.subscribe(other, peer=Peer("bob", "c9"))
@@ -260,16 +260,16 @@ def test_a_user_is_disconnected() -> None:
     bench.settle()
     for socket in sockets:
         assert socket.closed == (4503, "disconnected")
-        farewell = socket.frames[-1]
-        assert farewell["type"] == "disconnect"
-        assert (farewell["data"]["code"], farewell["data"]["reconnect"]) == (4503, False)
+        last_frame = socket.frames[-1]
+        assert last_frame["type"] == "disconnect"
+        assert (last_frame["data"]["code"], last_frame["data"]["reconnect"]) == (4503, False)
     assert watcher.presence_events[-2:] == [("leave", "c0"), ("leave", "c1")]
     assert other.offsets == [1]
     assert bench.channels.disconnect(DisconnectUser(tenant=TENANT, user="ada")) == 0
 
 
-def test_a_user_is_taken_out_of_a_channel() -> None:
-    """As a follower and as a member; the socket stays, and what else it follows goes on."""
+def test_a_user_is_unsubscribed() -> None:
+    """Subscriptions and memberships end; the socket stays open with its other subscriptions."""
     bench, socket, other = ChannelsBench(), FakeSocket(), FakeSocket()
     bench.subscribe(socket, peer=Peer("ada", "c1"))
     bench.subscribe(socket, peer=Peer("ada", "c1"), channel="room:8")
@@ -278,7 +278,7 @@ def test_a_user_is_taken_out_of_a_channel() -> None:
     bench.join(None, "robot")
     bench.join(other, "c2", user="bob")
     bench.settle()
-    assert bench.expel("ada") == 1
+    assert bench.unsubscribe_user("ada") == 1
     bench.publish()
     bench.publish(channel="room:8")
     bench.settle()
@@ -293,15 +293,15 @@ def test_a_user_is_taken_out_of_a_channel() -> None:
     assert bench.channels.unsubscribe_user(unknown) == 0
 
 
-def test_everything_goes_when_everybody_has_gone() -> None:
-    """No channel, no user and no subscription is left, and nothing is swept any more."""
+def test_nothing_is_left_after_the_last_socket() -> None:
+    """No channel, user or subscription is left, and the sweep stops."""
     bench, socket = ChannelsBench(), FakeSocket()
     bench.channels.opened(socket, TENANT, "ada")
     bench.subscribe(socket, presence=True, peer=Peer("ada", "c1"))
     bench.join(socket, "c1")
     bench.publish(key="k")
     bench.settle()
-    bench.hang_up(socket)
+    bench.disconnect(socket)
     bench.now += 301
     assert not bench.channels.sweep()
     assert len(bench.channels) == 0

@@ -54,8 +54,8 @@ def test_a_request_belongs_to_one_tenant() -> None:
     assert store.by_key("b", "k") is None
 
 
-def test_time_counts_from_the_end() -> None:
-    """A running request stays; an ended one, and its key, are gone ten seconds later."""
+def test_the_ttl_counts_from_the_end() -> None:
+    """A running request stays; an ended one and its key are dropped ten seconds later."""
     clock = Clock()
     store = store_of(clock)
     running, ended = record_of("running"), record_of("ended")
@@ -72,7 +72,7 @@ def test_time_counts_from_the_end() -> None:
 
 
 def test_the_oldest_end_makes_room_and_a_running_request_never_does() -> None:
-    """At the bound the request that ended first is dropped."""
+    """At the bound the request that ended first is dropped; a running one never is."""
     store = store_of(Clock(), max_requests=3)
     first, second, running = record_of("first"), record_of("second"), record_of("running")
     for record in (running, first, second):
