@@ -1,7 +1,7 @@
-"""The cache: finished logs, encoded, under opaque keys.
+"""The cache: finished logs, encoded, by opaque keys.
 
-A stored log is its encoded bytes: what it weighs is known, nothing can change it, and each hit decodes a log of its
-own. The least recently used one goes first when a bound is reached, and the expired ones are swept out once a minute.
+A log is stored as encoded bytes: its size is known, nothing can change it, and each hit decodes a new log. At a bound
+the least recently used log is evicted. Expired logs are removed once a minute.
 """
 
 import math
@@ -18,7 +18,7 @@ from protocol import spans
 from protocol.cache import CacheDelete, CachedLog, CacheGet, CachePut, CacheStats, GetCacheStats
 from protocol.message import Message
 
-SWEEP_INTERVAL: Final = 60.0  # seconds for which an expired log may still take room
+SWEEP_INTERVAL: Final = 60.0  # seconds; an expired log takes memory for no longer
 
 
 class _Stored(msgspec.Struct, frozen=True):
@@ -26,15 +26,15 @@ class _Stored(msgspec.Struct, frozen=True):
     expires: float
 
 
-_NOTHING: Final = _Stored(b"", -math.inf)
+_EXPIRED: Final = _Stored(b"", -math.inf)
 
 
 class LogStore:
     """Encoded logs, bounded in number and in bytes.
 
     Args:
-        max_entries: the most logs that are kept.
-        max_bytes: the most bytes that all of them may take, encoded; a larger log is not kept at all.
+        max_entries: the most logs.
+        max_bytes: the most bytes of all logs, encoded; a larger log is not stored.
         clock: seconds, monotonic.
     """
 
@@ -56,8 +56,8 @@ class LogStore:
         return len(self._logs)
 
     def get(self, key: bytes) -> CachedLog | None:
-        """Return the log under ``key``, unless there is none or it has expired."""
-        stored = self._logs.get(key, _NOTHING)
+        """Return the log with ``key``; None where there is none, or it has expired."""
+        stored = self._logs.get(key, _EXPIRED)
         if stored.expires <= self._clock():
             self._logs.pop(key, None)
             self._misses += 1
@@ -66,7 +66,7 @@ class LogStore:
         return self._decoder.decode(stored.log)
 
     def put(self, key: bytes, log: CachedLog, ttl: float) -> None:
-        """Keep ``log`` for ``ttl`` seconds in the place of what was under ``key``; a ``ttl`` of 0 keeps nothing."""
+        """Store ``log`` for ``ttl`` seconds in the place of the one with ``key``; a ``ttl`` of 0 only removes that."""
         self._logs.pop(key, None)
         if ttl <= 0:
             return
@@ -81,11 +81,11 @@ class LogStore:
         self._stores += 1
 
     def delete(self, key: bytes) -> bool:
-        """Forget ``key`` and say whether it was there."""
+        """Remove the log with ``key``; return whether there was one."""
         return self._logs.pop(key, None) is not None
 
     def sweep(self) -> int:
-        """Forget what has expired and return how many logs that were."""
+        """Remove the expired logs; return their number."""
         now = self._clock()
         expired = [key for key, stored in self._logs.items() if stored.expires <= now]
         for key in expired:
@@ -93,7 +93,7 @@ class LogStore:
         return len(expired)
 
     def stats(self) -> CacheStats:
-        """Return what is held and what has happened."""
+        """Return the sizes and the counters."""
         return CacheStats(
             entries=len(self._logs),
             bytes=self._logs.current_size(),
@@ -109,16 +109,16 @@ def _size(_: bytes, stored: _Stored) -> int:
     return len(stored.log)
 
 
-class Sweep(Message[None], frozen=True):
-    """A minute has gone: forget what has expired."""
+class SweepCache(Message[None], frozen=True):
+    """Remove the expired logs."""
 
 
-class CacheActor(Actor[CacheGet | CachePut | CacheDelete | GetCacheStats | Sweep]):
-    """Keeps finished logs. Keys are opaque: whoever makes them puts the tenant in.
+class CacheActor(Actor[CacheGet | CachePut | CacheDelete | GetCacheStats | SweepCache]):
+    """Stores finished logs. Keys are opaque: their caller includes the tenant.
 
     Args:
-        max_entries: the most logs that are kept.
-        max_bytes: the most bytes that all of them may take, encoded.
+        max_entries: the most logs.
+        max_bytes: the most bytes of all logs, encoded.
         clock: seconds, monotonic.
     """
 
@@ -127,11 +127,11 @@ class CacheActor(Actor[CacheGet | CachePut | CacheDelete | GetCacheStats | Sweep
 
     def __init__(self, max_entries: int, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = LogStore(max_entries, max_bytes, clock)
-        self._sweeping = False
+        self._sweep_scheduled = False
 
     @handles(CacheGet)
     async def get(self, message: CacheGet) -> CachedLog | None:
-        """Look a log up, and note on the span whether it was there."""
+        """Return a log, and set on the span whether it was a hit."""
         log = self._store.get(message.key)
         if self.system.tracing:
             trace.get_current_span().set_attribute(spans.CACHE_HIT, log is not None)
@@ -139,13 +139,13 @@ class CacheActor(Actor[CacheGet | CachePut | CacheDelete | GetCacheStats | Sweep
 
     @handles(CachePut)
     async def put(self, message: CachePut) -> None:
-        """Store a log, and see to it that it goes when its time is over."""
+        """Store a log, and schedule a sweep."""
         self._store.put(message.key, message.log, message.ttl)
         self._sweep_later()
 
     @handles(CacheDelete)
     async def delete(self, message: CacheDelete) -> bool:
-        """Forget a log."""
+        """Remove a log."""
         return self._store.delete(message.key)
 
     @handles(GetCacheStats)
@@ -153,14 +153,14 @@ class CacheActor(Actor[CacheGet | CachePut | CacheDelete | GetCacheStats | Sweep
         """Return the statistics."""
         return self._store.stats()
 
-    @handles(Sweep)
-    async def sweep(self, _: Sweep) -> None:
-        """Sweep, and go on while there is something to sweep."""
-        self._sweeping = False
+    @handles(SweepCache)
+    async def sweep(self, _: SweepCache) -> None:
+        """Remove the expired logs, and repeat while there are others."""
+        self._sweep_scheduled = False
         self._store.sweep()
         self._sweep_later()
 
     def _sweep_later(self) -> None:
-        if len(self._store) and not self._sweeping:
-            self._sweeping = True
-            self.schedule(SWEEP_INTERVAL, Sweep())
+        if len(self._store) and not self._sweep_scheduled:
+            self._sweep_scheduled = True
+            self.schedule(SWEEP_INTERVAL, SweepCache())

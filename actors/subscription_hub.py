@@ -1,4 +1,4 @@
-"""Who follows what over which socket, and the delivery to them."""
+"""The subscription hub: sockets subscribe to requests and channels, and it delivers to them."""
 
 import asyncio
 from contextvars import Context
@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
-from actors.channels.channels import SWEEP_INTERVAL, ChannelLimits, Channels
+from actors.channels.channels import Channels
 from actors.channels.receipts import Receipt
+from actors.channels.table import SWEEP_INTERVAL, ChannelLimits
 from actors.delivery.fanout import Fanout
 from actors.delivery.topic import FrameEncoder
 from actors.runtime import Actor, Deferred, handles
@@ -36,21 +37,21 @@ from protocol.message import Message
 
 HIGH_WATER: Final = 64 * 1024  # bytes
 MAX_SUBSCRIPTIONS: Final = 1000
-POLL_INTERVAL: Final = 0.05  # seconds between looks at the sockets that lag
-NO_MORE_THAN: Final = ChannelLimits()
-LOST_STATE: Final = 4010  # close code: reconnect, and say again what you follow
+LAG_INTERVAL: Final = 0.05  # seconds between two checks of the lagging sockets
+DEFAULT_LIMITS: Final = ChannelLimits()
+LOST_STATE: Final = 4010  # close code: reconnect, and subscribe again
 
 
-class Poll(Message[None], frozen=True):
-    """Time to look after the sockets that lag."""
+class CheckLagging(Message[None], frozen=True):
+    """Resume or close the lagging sockets."""
 
 
-class Sweep(Message[None], frozen=True):
-    """Time to drop what has outlived its time."""
+class SweepChannels(Message[None], frozen=True):
+    """Drop what has expired in the channels."""
 
 
-class GiveUp(Message[None], frozen=True):
-    """A publisher has waited for long enough."""
+class AckTimedOut(Message[None], frozen=True):
+    """A publisher's time to wait for acknowledgements is over."""
 
     receipt: Receipt
 
@@ -58,20 +59,20 @@ class GiveUp(Message[None], frozen=True):
 HubMessage = Subscribe | Unsubscribe | SocketClosed | Goodbye | GetHubStats
 
 
-class SubscriptionHub(Actor[HubMessage | ChannelMessage | Poll | Sweep | GiveUp]):
+class SubscriptionHub(Actor[HubMessage | ChannelMessage | CheckLagging | SweepChannels | AckTimedOut]):
     """Delivers requests' logs and channels to sockets.
 
-    It keeps a cursor for each socket and what it follows, and no copy of anything. Once a tick, whatever has changed
-    goes out in one write a socket, outside of any handler: a delivery never waits, neither for a client nor for the
-    mailbox. Channels live here, too: they are a part of memory that is never waited for, one write a socket covers
-    requests and channels alike, and what ends a socket or a user ends it in all of them at once.
+    It holds one cursor per subscription, and no copies. Once per loop tick it delivers all changes with one write per
+    socket, outside of any handler: a delivery never waits for a client or for the mailbox. Channels are part of this
+    actor: nothing in them waits, one write per socket covers requests and channels, and the end of a socket or a user
+    ends it in all of them at once.
 
     Args:
-        encoder: turns a frame's JSON into what goes over the wire.
-        high_water: bytes buffered in a socket above which it is left alone until it has drained to half of them. What
-            it has missed it then gets merged; one that does not move for 30 s is closed (4008).
-        max_subscriptions: of one socket.
-        channels: how much there may be of channels.
+        encoder: turns a frame's JSON into wire bytes.
+        high_water: bytes buffered in a socket above which it gets nothing more until half of them are sent; then it
+            gets what it has missed, merged. A socket without progress for 30 s is closed (4008).
+        max_subscriptions: the most of one socket.
+        channels: the bounds of all channels.
     """
 
     capacity = 4096
@@ -83,7 +84,7 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | Poll | Sweep | GiveUp]
         *,
         high_water: int = HIGH_WATER,
         max_subscriptions: int = MAX_SUBSCRIPTIONS,
-        channels: ChannelLimits = NO_MORE_THAN,
+        channels: ChannelLimits = DEFAULT_LIMITS,
     ) -> None:
         for name, bound in (("high_water", high_water), ("max_subscriptions", max_subscriptions)):
             if bound < 1:
@@ -95,139 +96,139 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | Poll | Sweep | GiveUp]
             high_water=high_water,
             max_subscriptions=max_subscriptions,
             clock=self._now,
-            soon=partial(loop.call_soon, context=Context()),
-            watch=self._watch,
+            call_soon=partial(loop.call_soon, context=Context()),
+            on_lag=self._check_later,
         )
         self._channels = Channels(
             self._fanout,
             encoder,
             limits=channels,
             clock=self._now,
-            watch=lambda: self.schedule(SWEEP_INTERVAL, Sweep()),
+            start_sweeping=lambda: self.schedule(SWEEP_INTERVAL, SweepChannels()),
         )
 
     async def stopped(self) -> None:
-        """Let go of the sockets that are left: after a failure they subscribe anew."""
-        self._fanout.abandon(LOST_STATE, "insufficient state")
-        self._channels.abandon(LOST_STATE, "insufficient state")
+        """Close all sockets: their clients reconnect and subscribe again."""
+        self._fanout.close_all(LOST_STATE, "insufficient state")
+        self._channels.close_all(LOST_STATE, "insufficient state")
 
     @handles(Subscribe)
     async def subscribe(self, message: Subscribe) -> None:
-        """Let a socket follow a stream."""
+        """Subscribe a socket to a request."""
         self._fanout.subscribe(message)
 
     @handles(Unsubscribe)
     async def unsubscribe(self, message: Unsubscribe) -> bool:
-        """Let a socket follow a request no more."""
+        """End a subscription to a request."""
         return self._fanout.unsubscribe(message.socket, message.request_id)
 
     @handles(SocketClosed)
     async def closed(self, message: SocketClosed) -> None:
-        """Forget a socket."""
-        self._fanout.leave(message.socket)
+        """Remove a socket."""
+        self._fanout.remove(message.socket)
         self._channels.closed(message.socket)
 
     @handles(Goodbye)
     async def goodbye(self, message: Goodbye) -> int:
-        """Send everybody away."""
+        """Close all sockets before a shutdown."""
         return self._fanout.goodbye(message.reason, message.spread)
 
     @handles(GetHubStats)
     async def stats(self, _: GetHubStats) -> HubStats:
-        """Return the hub's size."""
+        """Return the numbers of sockets, subscriptions, requests and channels."""
         return msgspec.structs.replace(self._fanout.stats(), channels=len(self._channels))
 
     @handles(SocketOpened)
     async def opened(self, message: SocketOpened) -> None:
-        """Note whose socket it is."""
+        """Record a socket's user."""
         self._channels.opened(message.socket, message.tenant, message.user)
 
     @handles(DisconnectUser)
     async def disconnect_user(self, message: DisconnectUser) -> int:
-        """Send a user away."""
+        """Close a user's sockets."""
         return self._channels.disconnect(message)
 
     @handles(GetStatus)
     async def status(self, message: GetStatus) -> UserStatus:
-        """Say whether a user is there."""
+        """Return whether a user is online."""
         return self._channels.status(message)
 
     @handles(SubscribeChannel)
     async def subscribe_channel(self, message: SubscribeChannel) -> None:
-        """Let a socket follow a channel."""
+        """Subscribe a socket to a channel."""
         self._channels.subscribe(message)
 
     @handles(UnsubscribeChannel)
     async def unsubscribe_channel(self, message: UnsubscribeChannel) -> bool:
-        """Let a socket follow a channel no more."""
+        """End a subscription to a channel."""
         return self._channels.unsubscribe(message.socket, (message.tenant, message.channel))
 
     @handles(UnsubscribeUser)
     async def unsubscribe_user(self, message: UnsubscribeUser) -> int:
-        """Take a user out of a channel."""
+        """End a user's subscriptions and memberships in a channel."""
         return self._channels.unsubscribe_user(message)
 
     @handles(Publish)
     async def publish(self, message: Publish) -> Published | Deferred[Published]:
-        """Publish, and where that is asked for, reply when everybody has it or the time is up."""
+        """Publish. With ``wait``, reply when all followers have acknowledged, or at the end of that time."""
         published = self._channels.publish(message)
         if not message.wait:
             return published
-        receipt = self._channels.expect(message, published.position.offset)
-        reply, patience = self.promise(Publish), self.schedule(message.wait, GiveUp(receipt))
+        receipt = self._channels.open_receipt(message, published.position.offset)
+        reply, timer = self.promise(Publish), self.schedule(message.wait, AckTimedOut(receipt))
 
         def done() -> None:
-            patience.cancel()
-            peers = self._channels.settle(message, receipt)
+            timer.cancel()
+            peers = self._channels.close_receipt(message, receipt)
             reply.resolve(msgspec.structs.replace(published, acknowledged=peers))
 
-        receipt.then(done)
+        receipt.when_done(done)
         return reply
 
     @handles(AckChannel)
     async def ack_channel(self, message: AckChannel) -> None:
-        """Note what a socket has."""
+        """Record a socket's acknowledgement."""
         self._channels.acked(message.socket, (message.tenant, message.channel), message.offset)
 
     @handles(GetHistory)
     async def history(self, message: GetHistory) -> History:
-        """Look back."""
+        """Return a page of publications."""
         return self._channels.history(message)
 
     @handles(Join)
     async def join(self, message: Join) -> None:
-        """Let a peer be there."""
+        """Make a peer a member, or renew its lease."""
         self._channels.join(message)
 
     @handles(Leave)
     async def leave(self, message: Leave) -> bool:
-        """Let a peer go."""
+        """End a member's lease."""
         return self._channels.leave(message)
 
     @handles(GetPresence)
     async def presence(self, message: GetPresence) -> tuple[Member, ...]:
-        """Say who is there."""
+        """Return the members of a channel."""
         return self._channels.members(message)
 
-    @handles(GiveUp)
-    async def give_up(self, message: GiveUp) -> None:
-        """Let a publisher know who has it by now."""
+    @handles(AckTimedOut)
+    async def ack_timed_out(self, message: AckTimedOut) -> None:
+        """Reply to a publisher with the acknowledgements so far."""
         message.receipt.close()
 
-    @handles(Sweep)
-    async def sweep(self, _: Sweep) -> None:
-        """Drop what has outlived its time, and once more as long as there is anything."""
+    @handles(SweepChannels)
+    async def sweep(self, _: SweepChannels) -> None:
+        """Drop what has expired, and repeat while anything is left."""
         if self._channels.sweep():
-            self.schedule(SWEEP_INTERVAL, Sweep())
+            self.schedule(SWEEP_INTERVAL, SweepChannels())
 
-    @handles(Poll)
-    async def poll(self, _: Poll) -> None:
-        """Look after the sockets that lag, and once more as long as there are any."""
-        if self._fanout.poll():
-            self._watch()
+    @handles(CheckLagging)
+    async def check_lagging(self, _: CheckLagging) -> None:
+        """Check the lagging sockets, and repeat while there are any."""
+        if self._fanout.check_lagging():
+            self._check_later()
 
     def _now(self) -> float:
         return self.system.clock.time()
 
-    def _watch(self) -> None:
-        self.schedule(POLL_INTERVAL, Poll())
+    def _check_later(self) -> None:
+        self.schedule(LAG_INTERVAL, CheckLagging())

@@ -9,8 +9,8 @@ import structlog
 from pydantic import SecretStr
 
 from actors.cache import CacheActor
-from actors.channels.channels import ChannelLimits
-from actors.channels.log import Bounds as HistoryBounds
+from actors.channels.log import HistoryBounds
+from actors.channels.table import ChannelLimits
 from actors.embeddings import Bounds, EmbeddingsConfig, build_embeddings
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import GatewayConfig, LLMGateway, build_gateway

@@ -1,11 +1,11 @@
-"""One channel: its log, its members and its followers."""
+"""One channel: its publications, its members and its followers."""
 
 from collections.abc import Callable
 
 from actors.channels.keys import PublicationKeys
-from actors.channels.log import Bounds, ChannelLog, FrameEncoder
+from actors.channels.log import ChannelLog, FrameEncoder, HistoryBounds
 from actors.channels.presence import Presence
-from actors.channels.receipts import Follower, Receipt
+from actors.channels.receipts import ChannelFollower, Receipt
 from actors.channels.topics import PresenceTopic, PublicationTopic
 from protocol.channels import Peer, Publish, Published
 from protocol.events import Position
@@ -13,50 +13,50 @@ from protocol.hub import Socket
 
 
 class Channel:
-    """All that is known of a channel.
+    """A channel of one tenant.
 
     Args:
-        tenant: whose it is.
-        name: what it is called.
-        encode: turns a frame's JSON into what goes over the wire.
-        bounds: what it holds of its past.
-        deliver: lets every reader of everything have what it is owed, now.
+        tenant: the tenant.
+        name: the channel's name.
+        encode: turns a frame's JSON into wire bytes.
+        bounds: of its history.
+        deliver: writes to every reader of every topic what it has not been sent yet.
 
     Attributes:
-        key: its tenant and name.
+        key: the tenant and the name.
         name: as given.
-        log: what was published.
-        presence: who is there.
-        followers: who reads it.
-        publications: its log, as the hub delivers it.
-        comings: its members, as the hub tells of them.
-        counted: bytes that its owner has on account for it.
+        log: the publications; only the channel writes to it.
+        presence: the members.
+        followers: the sockets that read it.
+        publications: the topic of the publications.
+        presence_events: the topic of members that join, change and leave.
+        counted: bytes that the table of channels has counted for it.
     """
 
     __slots__ = (
         "_deliver",
         "_keys",
         "_receipts",
-        "comings",
         "counted",
         "followers",
         "key",
         "log",
         "name",
         "presence",
+        "presence_events",
         "publications",
     )
 
     def __init__(
-        self, tenant: str, name: str, encode: FrameEncoder, *, bounds: Bounds, deliver: Callable[[], object]
+        self, tenant: str, name: str, encode: FrameEncoder, *, bounds: HistoryBounds, deliver: Callable[[], object]
     ) -> None:
         self.key = (tenant, name)
         self.name = name
         self.log = ChannelLog(name, encode, bounds)
         self.presence = Presence()
-        self.followers: dict[Socket, Follower] = {}
+        self.followers: dict[Socket, ChannelFollower] = {}
         self.publications = PublicationTopic(("channel", tenant, name), self.log)
-        self.comings = PresenceTopic(("presence", tenant, name), name, encode, self.presence.members)
+        self.presence_events = PresenceTopic(("presence", tenant, name), name, encode, self.presence.members)
         self.counted = 0
         self._deliver = deliver
         self._keys = PublicationKeys()
@@ -64,59 +64,59 @@ class Channel:
 
     @property
     def size(self) -> int:
-        """Bytes held of what was published, estimated."""
+        """Bytes held, estimated: publications and idempotency keys."""
         return self.log.size + self._keys.size
 
     @property
     def idle(self) -> bool:
-        """Whether nothing would be lost with it but its epoch."""
+        """Whether it holds nothing but its epoch."""
         return not (self.log or self.used or self._keys)
 
     @property
     def used(self) -> bool:
-        """Whether anybody follows it, is in it, or waits for those who do."""
+        """Whether it has a follower, a member, or a publisher that waits."""
         return bool(self.followers or self.presence or self._receipts)
 
     def publish(self, message: Publish, now: float) -> Published:
-        """Append a publication, or find the one that has its key.
+        """Append a publication, or return the earlier one with its key.
 
         Raises:
-            IdempotencyKeyReused: the key was used for something else.
+            IdempotencyKeyReused: the key was used for another publication.
         """
         key, data = message.key, bytes(message.data)
         if key:
             offset = self._keys.find(key, message.event, data, now)
             if offset is not None:
                 return Published(position=Position(self.log.epoch, offset), replayed=True)
-        self.log.append(message.event, data, now, before_trim=self._hand_over)
+        self.log.append(message.event, data, now, before_trim=self._deliver_up_to)
         if key:
             self._keys.put(key, message.event, data, self.log.offset, now)
         return Published(position=self.log.position)
 
     def follow(self, socket: Socket, peer: Peer, acked: int) -> None:
-        """Count a follower in, who has everything up to ``acked``."""
-        self.followers[socket] = Follower(peer, 0)
+        """Add a follower that has everything up to ``acked``."""
+        self.followers[socket] = ChannelFollower(peer, 0)
         self.acked(socket, acked)
 
     def unfollow(self, socket: Socket) -> None:
-        """Count a follower off."""
+        """Remove a follower; no receipt waits for it any more."""
         if self.followers.pop(socket, None) is not None:
             for receipt in tuple(self._receipts):
-                receipt.left(socket)
+                receipt.remove(socket)
 
-    def expect(self, offset: int) -> Receipt:
-        """Return what is known of who has the publication at ``offset``; it is kept up to date until ``settle``."""
+    def open_receipt(self, offset: int) -> Receipt:
+        """Return a receipt for the publication at ``offset``; it is updated until ``close_receipt``."""
         receipt = Receipt(offset, self.followers.items())
         self._receipts.append(receipt)
         return receipt
 
-    def settle(self, receipt: Receipt) -> None:
-        """Keep ``receipt`` no longer."""
+    def close_receipt(self, receipt: Receipt) -> None:
+        """Stop updating ``receipt``."""
         if receipt in self._receipts:
             self._receipts.remove(receipt)
 
     def acked(self, socket: Socket, offset: int) -> None:
-        """A follower has everything up to ``offset``; what was never published can't be had."""
+        """Record that a follower has everything up to ``offset``; an offset beyond the end is ignored."""
         follower = self.followers.get(socket)
         if follower is None or not follower.acked < offset <= self.log.offset:
             return
@@ -126,18 +126,18 @@ class Channel:
                 receipt.acked(socket, follower.peer)
 
     def expire(self, now: float) -> bool:
-        """Drop what has outlived its time, and say whether there was any."""
-        expired = self.log.expire(now, before_trim=self._hand_over)
+        """Drop expired publications and keys; return whether there were any."""
+        expired = self.log.expire(now, before_trim=self._deliver_up_to)
         return self._keys.expire(now) or expired
 
     def clear(self) -> None:
-        """Drop everything that was published."""
-        self._hand_over(self.log.offset)
+        """Drop all publications and keys."""
+        self._deliver_up_to(self.log.offset)
         self.log.clear()
         self._keys.clear()
 
-    def _hand_over(self, last: int) -> None:
-        """Let who is owed something up to ``last`` have it before it goes."""
-        if self.publications.owes(last):
+    def _deliver_up_to(self, last: int) -> None:
+        """Write to readers what they have not been sent yet, before the publications up to ``last`` are dropped."""
+        if self.publications.undelivered(last):
             self._deliver()
-            self.publications.settle()
+            self.publications.mark_delivered()

@@ -1,4 +1,4 @@
-"""Channels for a program that has the hub in its own process."""
+"""Channels for a program with the hub in its own process."""
 
 from typing import Final
 
@@ -8,15 +8,15 @@ from actors.runtime import Ref
 from protocol.channels import ChannelMessage, GetHistory, GetPresence, History, Member, Publish, Published
 from protocol.events import Position
 
-PATIENCE: Final = 5.0  # seconds that the hub has to answer, beside what a publisher waits for
+REPLY_TIMEOUT: Final = 5.0  # seconds for the hub's reply, in addition to a publisher's own timeout
 
 
 class EmbeddedChannels:
     """The channels of one tenant.
 
     Args:
-        hub: who delivers: a ``SubscriptionHub``.
-        tenant: whose channels they are.
+        hub: a ``SubscriptionHub``.
+        tenant: the tenant.
     """
 
     def __init__(self, hub: Ref[ChannelMessage], *, tenant: str = "") -> None:
@@ -33,10 +33,10 @@ class EmbeddedChannels:
         ack: bool = False,
         timeout: float = 5.0,  # noqa: ASYNC109 - at its end there is a reply, not a failure
     ) -> Published:
-        """Publish what msgspec can write as JSON.
+        """Publish any value that msgspec encodes as JSON.
 
-        With ``ack`` it returns once everybody who follows the channel now has acknowledged or left, or after
-        ``timeout`` seconds; either way it says who has acknowledged by then.
+        With ``ack`` it waits until every present follower of the channel has acknowledged or left, or for ``timeout``
+        seconds, and returns the peers that have acknowledged.
 
         Raises:
             TidegateError: as ``protocol.channels.Publish`` says.
@@ -49,13 +49,13 @@ class EmbeddedChannels:
             key=key,
             wait=timeout if ack else 0.0,
         )
-        return await self._hub.ask(message, timeout=message.wait + PATIENCE)
+        return await self._hub.ask(message, timeout=message.wait + REPLY_TIMEOUT)
 
     async def history(self, channel: str, *, after: Position | None = None, limit: int = 100) -> History:
-        """Look back; see ``protocol.channels.GetHistory``."""
+        """Return a page of publications; see ``protocol.channels.GetHistory``."""
         message = GetHistory(tenant=self._tenant, channel=channel, after=after, limit=limit)
-        return await self._hub.ask(message, timeout=PATIENCE)
+        return await self._hub.ask(message, timeout=REPLY_TIMEOUT)
 
     async def members(self, channel: str) -> tuple[Member, ...]:
-        """Return who is there."""
-        return await self._hub.ask(GetPresence(tenant=self._tenant, channel=channel), timeout=PATIENCE)
+        """Return the members of a channel."""
+        return await self._hub.ask(GetPresence(tenant=self._tenant, channel=channel), timeout=REPLY_TIMEOUT)

@@ -1,4 +1,4 @@
-"""The idempotency keys with which something was published."""
+"""Idempotency keys of publications."""
 
 from collections import OrderedDict
 from hashlib import blake2b
@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 
 from protocol.errors import IdempotencyKeyReused
 
-MAX_KEYS: Final = 1000  # of a channel; for one more the oldest goes
+MAX_KEYS: Final = 1000  # of a channel; one more drops the oldest
 KEY_TTL: Final = 300.0  # seconds
-KEY_BYTES: Final = 400  # a key's record, without the key
+KEY_BYTES: Final = 400  # of a key's record, without the key
 
 
 class _Used(NamedTuple):
@@ -18,7 +18,7 @@ class _Used(NamedTuple):
 
 
 class PublicationKeys:
-    """Where in a channel each key was used, for ``KEY_TTL`` seconds.
+    """The offset at which each key was used in a channel, for ``KEY_TTL`` seconds.
 
     Attributes:
         size: bytes held, estimated.
@@ -34,10 +34,10 @@ class PublicationKeys:
         return len(self._used)
 
     def find(self, key: str, event: str, data: bytes, now: float) -> int | None:
-        """Return the offset of what was published with ``key``; None for nothing.
+        """Return the offset of the publication with ``key``; None where there is none.
 
         Raises:
-            IdempotencyKeyReused: it was something else.
+            IdempotencyKeyReused: the key was used for another publication.
         """
         self.expire(now)
         used = self._used.get(key)
@@ -48,21 +48,21 @@ class PublicationKeys:
         return used.offset
 
     def put(self, key: str, event: str, data: bytes, offset: int, now: float) -> None:
-        """Note what was published with ``key``."""
+        """Record the publication with ``key``."""
         if len(self._used) >= MAX_KEYS:
             self._drop()
         self._used[key] = _Used(_digest(event, data), offset, now + KEY_TTL)
         self.size += _size(key)
 
     def expire(self, now: float) -> bool:
-        """Drop what has outlived its time, and say whether there was any."""
+        """Drop expired keys; return whether there were any."""
         before = len(self._used)
         while self._used and next(iter(self._used.values())).expires <= now:
             self._drop()
         return len(self._used) < before
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop all keys."""
         self._used.clear()
         self.size = 0
 

@@ -1,4 +1,4 @@
-"""What holds members in their channels, and for how long."""
+"""Leases: they hold members in their channels."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,74 +9,79 @@ from protocol.channels import Peer, PresentSocket
 
 LEASE: Final = 30.0  # seconds
 
-Holder = object  # anything that can be a key: a socket, or the name of who renews by itself
+Holder = object  # any key: a socket, or the name of a member without one
 Release = Callable[[Holder, Channel, Peer], object]
 
 
 class _Lease:
-    """A holder's time, and whom it holds in each channel."""
+    """A holder's lease, and the peer that it holds in each channel."""
 
-    __slots__ = ("expires", "held", "socket")
+    __slots__ = ("expires", "peers", "socket")
 
     def __init__(self, socket: PresentSocket | None) -> None:
         self.socket = socket
         self.expires = 0.0
-        self.held: dict[Channel, Peer] = {}
+        self.peers: dict[Channel, Peer] = {}
 
 
 class Leases:
-    """One lease for each holder, for ``LEASE`` seconds, whatever it holds: one peer in a channel.
+    """One lease of ``LEASE`` seconds for each holder. It holds one peer in each of any number of channels.
 
-    A socket's is renewed at each sweep, unless the socket is on its way out; any other by beginning it again.
+    ::
+
+        absent --begin--> held --begin, or sweep while the socket is open--> held
+                            +---end, revoke, or LEASE seconds without renewal--> released
+
+    A sweep renews a socket's lease as long as the socket is not closing; any other lease is renewed by ``begin``.
 
     Args:
-        release: is called for each peer that is held no more.
+        release: called for each peer that is released.
     """
 
     def __init__(self, release: Release) -> None:
         self._release = release
-        self._leases: OrderedDict[Holder, _Lease] = OrderedDict()  # the first to expire first
+        self._leases: OrderedDict[Holder, _Lease] = OrderedDict()  # by expiry
 
     def __len__(self) -> int:
         return len(self._leases)
 
     def begin(self, holder: Holder, socket: PresentSocket | None, channel: Channel, peer: Peer, now: float) -> bool:
-        """Let ``holder`` hold this peer there, and no other; say whether it held nothing anywhere before."""
+        """Let ``holder`` hold ``peer`` in ``channel``, and no other peer; return whether the lease is new."""
         lease = self._leases.get(holder)
         fresh = lease is None
         if lease is None:
             lease = self._leases[holder] = _Lease(socket)
-        before = lease.held.get(channel, peer)
-        lease.held[channel] = peer
+        before = lease.peers.get(channel, peer)
+        lease.peers[channel] = peer
         self._renew(holder, lease, now)
         if before != peer:
             self._release(holder, channel, before)
         return fresh
 
     def end(self, holder: Holder, channel: Channel, peer: Peer) -> bool:
-        """Let ``holder`` hold this no more, and say whether it did."""
+        """Release ``peer`` in ``channel``; return whether ``holder`` held it."""
         lease = self._leases.get(holder)
-        if lease is None or lease.held.get(channel) != peer:
+        if lease is None or lease.peers.get(channel) != peer:
             return False
-        del lease.held[channel]
-        if not lease.held:
+        del lease.peers[channel]
+        if not lease.peers:
             del self._leases[holder]
         self._release(holder, channel, peer)
         return True
 
     def revoke(self, holder: Holder) -> None:
-        """Let ``holder`` hold nothing any more."""
+        """Release everything that ``holder`` holds."""
         lease = self._leases.pop(holder, None)
         if lease is not None:
-            for channel, peer in lease.held.items():
+            for channel, peer in lease.peers.items():
                 self._release(holder, channel, peer)
 
     def sockets(self) -> tuple[PresentSocket, ...]:
-        """Return the sockets that hold something."""
+        """Return the sockets that have a lease."""
         return tuple(lease.socket for lease in self._leases.values() if lease.socket is not None)
 
     def sweep(self, now: float) -> None:
-        """Renew what is alive and end what has expired."""
+        """Renew the leases of open sockets, and revoke expired ones."""
         for holder, lease in tuple(self._leases.items()):
             if lease.socket is not None and not lease.socket.closing:
                 self._renew(holder, lease, now)

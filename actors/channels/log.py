@@ -1,4 +1,4 @@
-"""What was published in a channel, as long as it is held."""
+"""A channel's publications."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ from protocol.events import Position
 from protocol.hub import Mode
 from protocol.websocket.channels import publication_json
 
-ENTRY_BYTES: Final = 600  # a publication and its frame, without what they hold
+ENTRY_BYTES: Final = 600  # of a publication and its frame, without their content
 
 FrameEncoder = Callable[[bytes], bytes]
 
 
-class Bounds(NamedTuple):
-    """What a channel holds of its past, at most: whichever bound is reached first counts.
+class HistoryBounds(NamedTuple):
+    """The bounds of a channel's history; the one that is reached first counts.
 
     Attributes:
         entries: publications.
@@ -32,13 +32,13 @@ class Bounds(NamedTuple):
     ttl: float = 300.0
 
 
-class Kept(NamedTuple):
-    """A publication that is held.
+class StoredPublication(NamedTuple):
+    """A publication with its frame.
 
     Attributes:
-        publication: what it says.
-        frame: ready for any socket.
-        expires: when it is held no more, as a time of the channels' clock.
+        publication: the publication.
+        frame: its wire bytes, for any socket.
+        expires: when it is dropped, as a time of the channels' clock.
     """
 
     publication: Publication
@@ -47,83 +47,83 @@ class Kept(NamedTuple):
 
     @property
     def size(self) -> int:
-        """What it takes, in bytes."""
+        """Bytes held, estimated."""
         return len(self.frame) + len(memoryview(self.publication.data)) + ENTRY_BYTES
 
 
 class ChannelLog:
-    """Publications in order, under contiguous offsets from 1. Each is framed once, for all its readers.
+    """Publications in order, with contiguous offsets from 1. Each is framed once for all readers.
 
     Args:
-        channel: whose they are.
-        encode: turns a frame's JSON into what goes over the wire.
-        bounds: what is held.
+        channel: the channel's name.
+        encode: turns a frame's JSON into wire bytes.
+        bounds: of what is held.
 
     Attributes:
-        epoch: names this numbering.
+        epoch: identifies this numbering.
         offset: of the last publication; 0 while there is none.
         size: bytes held, estimated.
     """
 
-    __slots__ = ("_bounds", "_channel", "_encode", "_kept", "epoch", "offset", "size")
+    __slots__ = ("_bounds", "_channel", "_encode", "_entries", "epoch", "offset", "size")
 
-    def __init__(self, channel: str, encode: FrameEncoder, bounds: Bounds) -> None:
+    def __init__(self, channel: str, encode: FrameEncoder, bounds: HistoryBounds) -> None:
         self.epoch = ids.epoch()
         self.offset = 0
         self.size = 0
         self._channel = channel
         self._encode = encode
         self._bounds = bounds
-        self._kept: list[Kept] = []
+        self._entries: list[StoredPublication] = []
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     @property
     def first(self) -> int:
         """The lowest offset that is held; ``offset + 1`` where none is."""
-        return self.offset - len(self._kept) + 1
+        return self.offset - len(self._entries) + 1
 
     @property
     def position(self) -> Position:
-        """Where the log is now."""
+        """The position of the last publication."""
         return Position(self.epoch, self.offset)
 
     def append(self, event: str, data: bytes, now: float, *, before_trim: Callable[[int], object]) -> None:
-        """Append a publication. Where older ones go for it, ``before_trim`` is called first, with the last of them."""
+        """Append a publication. Before older ones are dropped for it, ``before_trim`` gets the last one's offset."""
         publication = Publication(offset=self.offset + 1, event=event, data=msgspec.Raw(data), at=time.time())
         frame = self._encode(publication_json(self._channel, publication))
-        kept = Kept(publication, frame, now + self._bounds.ttl)
-        excess = self._excess(kept.size)
+        stored = StoredPublication(publication, frame, now + self._bounds.ttl)
+        excess = self._excess(stored.size)
         if excess:
             before_trim(self.first + excess - 1)
             self._drop(excess)
         self.offset += 1
-        self._kept.append(kept)
-        self.size += kept.size
+        self._entries.append(stored)
+        self.size += stored.size
 
     def expire(self, now: float, *, before_trim: Callable[[int], object]) -> bool:
-        """Drop what has outlived its time, and say whether there was any; ``before_trim`` is as for ``append``."""
-        gone = 0
-        while gone < len(self._kept) and self._kept[gone].expires <= now:
-            gone += 1
-        if gone:
-            before_trim(self.first + gone - 1)
-            self._drop(gone)
-        return gone > 0
+        """Drop expired publications; return whether there were any. ``before_trim`` is as for ``append``."""
+        expired = 0
+        while expired < len(self._entries) and self._entries[expired].expires <= now:
+            expired += 1
+        if expired:
+            before_trim(self.first + expired - 1)
+            self._drop(expired)
+        return expired > 0
 
     def clear(self) -> None:
-        """Drop everything; offsets go on."""
-        self._kept.clear()
+        """Drop all publications; the next one has the next offset."""
+        self._entries.clear()
         self.size = 0
 
     def frames(self, after: int) -> bytes | None:
-        """Return the frames of what follows ``after``, joined; None where not all of it is held."""
-        missing = self._from(after)
-        return None if missing is None else b"".join([kept.frame for kept in missing])
+        """Return the joined frames of the publications after ``after``; None where not all are held."""
+        missing = self._after(after)
+        return None if missing is None else b"".join([stored.frame for stored in missing])
 
     def begin(self, after: Position | None, mode: Mode | None) -> tuple[int, bool]:
-        """Return the cursor at which a reader begins that has everything up to ``after``, and whether that is all.
+        """Return the cursor of a reader that has everything up to ``after``, and whether it misses nothing.
 
         Raises:
             InvalidRequest: ``mode`` is ``snapshot``.
@@ -141,40 +141,40 @@ class ChannelLog:
         if known and after.offset >= self.first - 1:
             return after.offset, True
         if mode == "replay":
-            raise self._gone(after)
+            raise self._unrecoverable(after)
         return self.offset, False
 
     def history(self, after: Position | None, limit: int) -> History:
         """Return up to ``limit`` publications after a position, or from the first that is held.
 
         Raises:
-            UnrecoverablePosition: not all that follows it is held, or it lies beyond the end.
+            UnrecoverablePosition: not all publications after it are held, or it lies beyond the end.
         """
         cursor = self.first - 1 if after is None else after.offset
-        missing = self._from(cursor)
+        missing = self._after(cursor)
         if after is not None and (missing is None or after.epoch != self.epoch):
-            raise self._gone(after)
-        publications = tuple(kept.publication for kept in (missing or ())[:limit])
+            raise self._unrecoverable(after)
+        publications = tuple(stored.publication for stored in (missing or ())[:limit])
         more = bool(publications) and publications[-1].offset < self.offset
         return History(epoch=self.epoch, offset=self.offset, publications=publications, more=more)
 
-    def _from(self, after: int) -> Sequence[Kept] | None:
-        return self._kept[after - self.first + 1 :] if self.first - 1 <= after <= self.offset else None
+    def _after(self, after: int) -> Sequence[StoredPublication] | None:
+        return self._entries[after - self.first + 1 :] if self.first - 1 <= after <= self.offset else None
 
-    def _gone(self, after: Position) -> UnrecoverablePosition:
+    def _unrecoverable(self, after: Position) -> UnrecoverablePosition:
         if after.epoch != self.epoch:
             return UnrecoverablePosition(f"epoch {after.epoch[:40]!r} is not this channel's, which is {self.epoch!r}")
         return UnrecoverablePosition(f"offset {after.offset} is not within {self.first - 1}..{self.offset}")
 
     def _excess(self, more: int) -> int:
-        """Return how many of the oldest have to go for one of ``more`` bytes."""
-        held, size, excess = len(self._kept), self.size + more, 0
+        """Return how many of the oldest publications have to be dropped for one of ``more`` bytes."""
+        held, size, excess = len(self._entries), self.size + more, 0
         while excess < held and (held - excess >= self._bounds.entries or size > self._bounds.size):
-            size -= self._kept[excess].size
+            size -= self._entries[excess].size
             excess += 1
         return excess
 
     def _drop(self, count: int) -> None:
         if count:
-            self.size -= sum(kept.size for kept in self._kept[:count])
-            del self._kept[:count]
+            self.size -= sum(stored.size for stored in self._entries[:count])
+            del self._entries[:count]

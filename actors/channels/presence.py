@@ -1,4 +1,4 @@
-"""Who is in a channel: each member held by the leases of its sockets."""
+"""The members of a channel, each held by one or more leases."""
 
 from typing import Final
 
@@ -13,7 +13,7 @@ MAX_HOLDERS: Final = 64  # of a member
 
 
 class _Membership:
-    """A member, and who holds it there."""
+    """A member, and the holders of its leases."""
 
     __slots__ = ("holders", "member")
 
@@ -23,7 +23,12 @@ class _Membership:
 
 
 class Presence:
-    """The members of one channel, in the order in which they came; a holder is a socket, or whatever has a lease."""
+    """The members of one channel in the order in which they joined. A holder is a key of ``Leases``.
+
+    ::
+
+        absent --first holder joins--> present --last holder leaves--> absent
+    """
 
     __slots__ = ("_members",)
 
@@ -34,19 +39,22 @@ class Presence:
         return len(self._members)
 
     def members(self) -> tuple[Member, ...]:
-        """Return who is there."""
+        """Return all members."""
         return tuple(membership.member for membership in self._members.values())
 
     def member(self, peer: Peer) -> Member | None:
-        """Return what is known of a peer that is there."""
+        """Return a peer's membership; None for a peer that is absent."""
         membership = self._members.get(peer)
         return None if membership is None else membership.member
 
     def join(self, peer: Peer, info: bytes, holder: object) -> Action | None:
-        """Let ``holder`` hold ``peer`` there, and return what the others see of it.
+        """Add ``holder`` to ``peer``'s holders.
+
+        Returns:
+            The event for the other members; None where nothing changes for them.
 
         Raises:
-            Overloaded: there are too many members, or this one has too many holders.
+            Overloaded: the channel has too many members, or this member too many holders.
         """
         membership = self._members.get(peer)
         if membership is None:
@@ -64,12 +72,12 @@ class Presence:
         return "update"
 
     def holders(self, peer: Peer) -> tuple[object, ...]:
-        """Return who holds ``peer`` there."""
+        """Return the holders of ``peer``."""
         membership = self._members.get(peer)
         return () if membership is None else tuple(membership.holders)
 
     def leave(self, peer: Peer, holder: object) -> Member | None:
-        """Let ``holder`` go, and return the member where that was the last one."""
+        """Remove ``holder``; return the member where it was the last holder."""
         membership = self._members.get(peer)
         if membership is None:
             return None

@@ -1,4 +1,4 @@
-"""Publishers that wait for those who follow to say that they have it."""
+"""Receipts: a publisher waits until the channel's followers have acknowledged."""
 
 from collections.abc import Callable, Iterable
 
@@ -6,12 +6,12 @@ from protocol.channels import Peer
 from protocol.hub import Socket
 
 
-class Follower:
-    """Who reads a channel over one socket.
+class ChannelFollower:
+    """A socket's subscription to a channel.
 
     Attributes:
-        peer: who it is.
-        acked: up to which offset it has said to have everything.
+        peer: the user and client.
+        acked: the offset up to which it has acknowledged.
     """
 
     __slots__ = ("acked", "peer")
@@ -22,51 +22,57 @@ class Follower:
 
 
 class Receipt:
-    """What is known of who has the publication at ``offset``.
+    """The acknowledgements of one publication.
+
+    ::
+
+        open --last outstanding socket acknowledges or is removed--> done
+          +----close-----------------------------------------------> done
 
     Args:
-        offset: which it is.
-        followers: who has to have it.
+        offset: the publication's offset.
+        followers: the channel's followers now.
 
     Attributes:
-        outstanding: the sockets that have not said so.
-        acknowledged: who has.
+        offset: as given.
+        outstanding: the sockets that have not acknowledged.
+        acknowledged: the peers that have.
     """
 
-    __slots__ = ("_then", "acknowledged", "offset", "outstanding")
+    __slots__ = ("_on_done", "acknowledged", "offset", "outstanding")
 
-    def __init__(self, offset: int, followers: Iterable[tuple[Socket, Follower]]) -> None:
+    def __init__(self, offset: int, followers: Iterable[tuple[Socket, ChannelFollower]]) -> None:
         self.offset = offset
         self.outstanding: set[Socket] = set()
         self.acknowledged: dict[Peer, None] = {}
-        self._then: Callable[[], object] | None = None
+        self._on_done: Callable[[], object] | None = None
         for socket, follower in followers:
             if follower.acked >= offset:
                 self.acknowledged[follower.peer] = None
             else:
                 self.outstanding.add(socket)
 
-    def then(self, done: Callable[[], object]) -> None:
-        """Call ``done`` once: when nobody is outstanding any more, or at ``close``."""
-        self._then = done
-        self._look()
+    def when_done(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` once: when no socket is outstanding any more, or at ``close``."""
+        self._on_done = callback
+        self._check()
 
     def acked(self, socket: Socket, peer: Peer) -> None:
-        """``peer`` has it."""
+        """Record an acknowledgement."""
         self.acknowledged[peer] = None
-        self.left(socket)
+        self.remove(socket)
 
-    def left(self, socket: Socket) -> None:
-        """``socket`` will not say anything any more."""
+    def remove(self, socket: Socket) -> None:
+        """Wait for ``socket`` no longer."""
         self.outstanding.discard(socket)
-        self._look()
+        self._check()
 
     def close(self) -> None:
-        """Wait for nobody any more."""
+        """Wait for no socket any more."""
         self.outstanding.clear()
-        self._look()
+        self._check()
 
-    def _look(self) -> None:
-        if not self.outstanding and self._then is not None:
-            then, self._then = self._then, None
-            then()
+    def _check(self) -> None:
+        if not self.outstanding and self._on_done is not None:
+            callback, self._on_done = self._on_done, None
+            callback()

@@ -1,4 +1,4 @@
-"""A channel as the hub delivers it: its publications, and who comes and goes."""
+"""A channel's two topics: its publications, and its presence events."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -9,61 +9,66 @@ from actors.delivery.topic import LOST, SNAPSHOT, Page, Topic
 from protocol.channels import Member
 from protocol.websocket.channels import Action, presence_json, presence_state_json
 
-PRESENCE_EVENTS: Final = 256  # kept for readers that lag; those that miss more are told who is there
+PRESENCE_EVENTS: Final = 256  # held for readers that lag; a reader that misses more gets the list of members
 
 Shared = dict[tuple[int, bool], Page]
 
 
 class PublicationTopic(Topic):
-    """The publications. They can't be merged, so a reader for which some are gone is lost."""
+    """The publications of a channel. They can't be merged: a reader that misses dropped ones is lost.
 
-    __slots__ = ("_log", "_settled")
+    Args:
+        name: see ``Topic``.
+        log: the publications.
+    """
+
+    __slots__ = ("_delivered", "_log")
 
     def __init__(self, name: tuple[str, ...], log: ChannelLog) -> None:
         super().__init__(name)
         self._log = log
-        self._settled = log.offset
+        self._delivered = log.offset
 
     @property
     def end(self) -> int:
-        """The last offset."""
+        """The last publication's offset."""
         return self._log.offset
 
-    def starts(self, cursor: int) -> None:
-        """A reader is about to begin at ``cursor``."""
-        self._settled = min(self._settled, cursor)
+    def reader_added(self, cursor: int) -> None:
+        """Note that a reader begins at ``cursor``."""
+        self._delivered = min(self._delivered, cursor)
 
-    def owes(self, offset: int) -> bool:
-        """Whether some reader has not had its turn to get the publication at ``offset``."""
-        return bool(self.readers) and offset > self._settled
+    def undelivered(self, offset: int) -> bool:
+        """Whether there may be a reader to which the publication at ``offset`` has not been delivered yet."""
+        return bool(self.readers) and offset > self._delivered
 
-    def settle(self) -> None:
-        """Every reader has had its turn: one that has something to come is slow."""
-        self._settled = self._log.offset
+    def mark_delivered(self) -> None:
+        """Note that everything has been delivered; a reader that misses some of it is slow."""
+        self._delivered = self._log.offset
 
-    def page(self, cursor: int, *, merged: bool, shared: Shared) -> Page:  # noqa: ARG002 - there is no merging
-        """Return everything after ``cursor``: what is held is bounded."""
+    def page(self, cursor: int, *, merged: bool, shared: Shared) -> Page:  # noqa: ARG002 - publications are not merged
+        """Return all publications after ``cursor``; the bounds of the history bound the page."""
         page = shared.get((cursor, False))
         if page is None:
             frames = self._log.frames(cursor)
-            self.settle()
+            self.mark_delivered()
             page = Page(b"", LOST, final=True) if frames is None else Page(frames, self._log.offset, final=False)
             shared[cursor, False] = page
         return page
 
     def close(self) -> None:
-        """Nobody is owed anything."""
-        self.settle()
+        """Note that there is nobody to deliver to."""
+        self.mark_delivered()
 
 
 class PresenceTopic(Topic):
-    """Who comes and goes. A reader that has missed too much is told who is there instead.
+    """Members that join, change and leave. A reader that misses too many events gets the list of members instead.
 
     Args:
         name: see ``Topic``.
-        channel: whose members they are.
-        encode: turns a frame's JSON into what goes over the wire.
-        members: gives who is there now.
+        channel: the channel's name.
+        encode: turns a frame's JSON into wire bytes.
+        members: returns the members now.
     """
 
     __slots__ = ("_channel", "_encode", "_end", "_members", "_recent")
@@ -80,18 +85,18 @@ class PresenceTopic(Topic):
 
     @property
     def end(self) -> int:
-        """How many events there have been."""
+        """The number of events so far."""
         return self._end
 
-    def tell(self, action: Action, member: Member) -> bool:
-        """Add an event, and say whether anybody reads it."""
+    def append(self, action: Action, member: Member) -> bool:
+        """Append an event if there are readers; return whether there are."""
         if self.readers:
             self._recent.append(self._encode(presence_json(self._channel, action, member)))
             self._end += 1
         return bool(self.readers)
 
-    def page(self, cursor: int, *, merged: bool, shared: Shared) -> Page:  # noqa: ARG002 - the events are few
-        """Return what has happened since ``cursor``, or who is there."""
+    def page(self, cursor: int, *, merged: bool, shared: Shared) -> Page:  # noqa: ARG002 - presence events are not merged
+        """Return the events after ``cursor``, or the list of members."""
         missed = self._end - cursor
         if missed > len(self._recent):
             cursor = SNAPSHOT
@@ -105,5 +110,5 @@ class PresenceTopic(Topic):
         return page
 
     def close(self) -> None:
-        """Forget what nobody reads."""
+        """Drop the events."""
         self._recent.clear()

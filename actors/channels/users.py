@@ -1,4 +1,4 @@
-"""Which users are there, and over which sockets."""
+"""Connected users and their sockets."""
 
 import time
 from collections.abc import Callable
@@ -7,99 +7,106 @@ from typing import Final
 from protocol.channels import UserStatus
 from protocol.hub import Socket
 
-GRACE: Final = 5.0  # seconds for which a user that has gone is still online: a page that is loaded again is no news
+GRACE: Final = 5.0  # seconds for which a disconnected user is still online, so that a page reload is not seen
 
-Name = tuple[str, str]
+UserKey = tuple[str, str]  # tenant and user
 
 
 class _User:
-    """What holds a user online."""
+    """A user's sockets and leases; it is online while it has any."""
 
-    __slots__ = ("gone", "leases", "since", "sockets")
+    __slots__ = ("leases", "left", "since", "sockets")
 
     def __init__(self, since: float) -> None:
         self.since = since
         self.sockets: dict[Socket, None] = {}
         self.leases = 0
-        self.gone = 0.0
+        self.left = 0.0
 
 
 class Users:
-    """The users of every tenant that are online, by tenant and name. Nameless ones are not counted.
+    """The online users of every tenant. A user without a name is not counted.
+
+    ::
+
+        absent --opened, leased--> online --last socket closed, last lease released--> leaving --GRACE--> absent
+                                     ^-------------------opened, leased------------------+
+
+    A leaving user still has the status online.
 
     Args:
-        clock: Unix time in seconds.
+        clock: Unix time in seconds, for ``UserStatus.since``. All ``now`` arguments are of the channels' clock.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._users: dict[Name, _User] = {}
-        self._of: dict[Socket, Name] = {}
-        self._gone: dict[Name, None] = {}
+        self._users: dict[UserKey, _User] = {}
+        self._owners: dict[Socket, UserKey] = {}
+        self._leaving: dict[UserKey, None] = {}
 
     def __len__(self) -> int:
         return len(self._users)
 
-    def opened(self, socket: Socket, name: Name, now: float) -> None:
-        """Let ``socket`` be this user's, whoever's it was before."""
-        if self._of.get(socket) != name:
+    def opened(self, socket: Socket, key: UserKey, now: float) -> None:
+        """Record that ``socket`` is this user's, and no longer another's."""
+        if self._owners.get(socket) != key:
             self.closed(socket, now)
-            if name[1]:
-                self._of[socket] = name
-                self._user(name, now).sockets[socket] = None
+            if key[1]:
+                self._owners[socket] = key
+                self._user(key, now).sockets[socket] = None
 
     def closed(self, socket: Socket, now: float) -> None:
-        """Forget a socket."""
-        name = self._of.pop(socket, None)
-        if name is not None:
-            del self._users[name].sockets[socket]
-            self._look(name, now)
+        """Remove a socket."""
+        key = self._owners.pop(socket, None)
+        if key is not None:
+            del self._users[key].sockets[socket]
+            self._check(key, now)
 
-    def leased(self, name: Name, now: float) -> None:
-        """Note that something else holds the user online."""
-        if name[1]:
-            self._user(name, now).leases += 1
+    def leased(self, key: UserKey, now: float) -> None:
+        """Count a lease without a socket that holds the user online."""
+        if key[1]:
+            self._user(key, now).leases += 1
 
-    def released(self, name: Name, now: float) -> None:
-        """Note that it does no more."""
-        if name[1]:
-            self._users[name].leases -= 1
-            self._look(name, now)
+    def released(self, key: UserKey, now: float) -> None:
+        """Count such a lease off."""
+        if key[1]:
+            self._users[key].leases -= 1
+            self._check(key, now)
 
-    def everybody(self) -> tuple[Socket, ...]:
+    def all_sockets(self) -> tuple[Socket, ...]:
         """Return the sockets of all users."""
-        return tuple(self._of)
+        return tuple(self._owners)
 
-    def sockets(self, name: Name) -> tuple[Socket, ...]:
+    def sockets(self, key: UserKey) -> tuple[Socket, ...]:
         """Return a user's sockets."""
-        user = self._users.get(name)
+        user = self._users.get(key)
         return () if user is None else tuple(user.sockets)
 
-    def status(self, name: Name, now: float) -> UserStatus:
-        """Return whether a user is there."""
-        user = self._users.get(name)
-        if user is None or (name in self._gone and now - user.gone >= GRACE):
-            return UserStatus(user=name[1], status="offline", sockets=0)
-        return UserStatus(user=name[1], status="online", sockets=len(user.sockets), since=user.since)
+    def status(self, key: UserKey, now: float) -> UserStatus:
+        """Return whether a user is online."""
+        user = self._users.get(key)
+        if user is None or (key in self._leaving and now - user.left >= GRACE):
+            return UserStatus(user=key[1], status="offline", sockets=0)
+        return UserStatus(user=key[1], status="online", sockets=len(user.sockets), since=user.since)
 
     def sweep(self, now: float) -> None:
-        """Forget who has been gone for long enough."""
-        while self._gone:
-            name = next(iter(self._gone))
-            if now - self._users[name].gone < GRACE:
+        """Remove the users that have been leaving for ``GRACE`` seconds."""
+        while self._leaving:
+            key = next(iter(self._leaving))
+            if now - self._users[key].left < GRACE:
                 return
-            del self._gone[name], self._users[name]
+            del self._leaving[key], self._users[key]
 
-    def _user(self, name: Name, now: float) -> _User:
+    def _user(self, key: UserKey, now: float) -> _User:
         self.sweep(now)
-        self._gone.pop(name, None)
-        user = self._users.get(name)
+        self._leaving.pop(key, None)
+        user = self._users.get(key)
         if user is None:
-            user = self._users[name] = _User(self._clock())
+            user = self._users[key] = _User(self._clock())
         return user
 
-    def _look(self, name: Name, now: float) -> None:
-        user = self._users[name]
+    def _check(self, key: UserKey, now: float) -> None:
+        user = self._users[key]
         if not user.sockets and not user.leases:
-            user.gone = now
-            self._gone[name] = None
+            user.left = now
+            self._leaving[key] = None

@@ -1,1 +1,1 @@
-"""The hub's inside: what is followed, and how it goes out. Synchronous, so that no delivery ever waits for a client."""
+"""Fan-out: topics, their readers, and one write per socket. Synchronous, so that no delivery waits for a client."""

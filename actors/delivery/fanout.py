@@ -1,4 +1,4 @@
-"""From many logs to many sockets: one write a socket and tick, and an integer for a reader that is slow."""
+"""Fan-out from topics to sockets: one write per socket and loop tick, and one integer per slow reader."""
 
 import random
 from collections.abc import Callable, Hashable, Iterable
@@ -18,7 +18,7 @@ SLOW: Final = "slow_consumer"
 
 
 class _Lag:
-    """A socket over the high-water mark: the least that it has had buffered, and since when."""
+    """A socket above the high-water mark: the fewest bytes it has had buffered, and since when."""
 
     __slots__ = ("buffered", "since")
 
@@ -30,13 +30,18 @@ class _Lag:
 class Fanout:
     """All topics and their readers.
 
+    A socket's states; it stays subscribed in both, and a lagging one is skipped::
+
+        reading --buffered > high_water--> lagging --buffered <= high_water / 2--> reading
+                                              +----no progress for STALL_LIMIT---> closed (4008)
+
     Args:
-        encode: turns a frame's JSON into what goes over the wire.
-        high_water: bytes buffered in a socket above which it gets no more until it has drained to half of them.
-        max_subscriptions: of one socket.
+        encode: turns a frame's JSON into wire bytes.
+        high_water: bytes buffered in a socket above which it lags.
+        max_subscriptions: the most of one socket.
         clock: seconds, monotonic.
-        soon: calls ``flush`` once the present tick is over.
-        watch: is called when the first socket lags: ``poll`` has to be called from time to time until it returns False.
+        call_soon: calls ``flush`` after the current loop tick.
+        on_lag: called when the first socket lags; from then on call ``check_lagging`` regularly until it returns False.
     """
 
     def __init__(
@@ -46,32 +51,32 @@ class Fanout:
         high_water: int,
         max_subscriptions: int,
         clock: Callable[[], float],
-        soon: Callable[[Callable[[], None]], object],
-        watch: Callable[[], object],
+        call_soon: Callable[[Callable[[], None]], object],
+        on_lag: Callable[[], object],
     ) -> None:
         self._encode = encode
         self._high_water = high_water
         self._max_subscriptions = max_subscriptions
         self._clock = clock
-        self._soon = soon
-        self._watch = watch
+        self._call_soon = call_soon
+        self._on_lag = on_lag
         self._requests: dict[tuple[str, str], RequestTopic] = {}  # by request id and epoch
         self._sockets: dict[Socket, dict[Hashable, Topic]] = {}
         self._dirty: dict[Topic, None] = {}
         self._outgoing: dict[Socket, bytes] = {}
         self._lagging: dict[Socket, _Lag] = {}
         self._scheduled = False
-        self._leaving = False
+        self._closing = False
 
-    # ------------------------------------------------------------------------------------------------- who follows what
+    # ---------------------------------------------------------------------------------------------------- subscriptions
 
     def subscribe(self, message: Subscribe) -> None:
-        """Begin to follow a request: the acknowledgement and what there is go out at the end of the tick.
+        """Subscribe a socket to a request. Its acknowledgement and the entries so far are sent after this tick.
 
         Raises:
             UnrecoverablePosition: see ``open_at``.
             Overloaded: ``connection_limit``.
-            ShuttingDown: everybody has been told to leave.
+            ShuttingDown: the hub is closing its sockets.
         """
         socket, stream = message.socket, message.stream
         request_id = stream.request_id
@@ -81,20 +86,20 @@ class Fanout:
         self.unsubscribe(socket, request_id)
         if message.ack_id is not None:
             position = Position(stream.epoch, stream.offset)
-            self.say(
+            self.send(
                 socket, ack_json(message.ack_id, request_id, position, status_of(stream), recovered=opening.recovered)
             )
         if not stream.ended or cursor != stream.offset:
             self.follow(socket, self._topic(stream), cursor)
 
     def admit(self, socket: Socket, names: Iterable[Hashable]) -> None:
-        """See whether ``socket`` may follow these, too.
+        """Check that ``socket`` may subscribe to these names, too.
 
         Raises:
             Overloaded: ``connection_limit``.
-            ShuttingDown: everybody has been told to leave.
+            ShuttingDown: the hub is closing its sockets.
         """
-        if self._leaving:
+        if self._closing:
             raise ShuttingDown
         followed = self._sockets.get(socket, {})
         if len(followed) + sum(name not in followed for name in names) > self._max_subscriptions:
@@ -102,31 +107,31 @@ class Fanout:
             raise Overloaded(detail, code="connection_limit")
 
     def follow(self, socket: Socket, topic: Topic, cursor: int) -> None:
-        """Let ``socket``, which follows nothing of that name, have what comes in ``topic`` after ``cursor``."""
+        """Add ``socket`` as a reader of ``topic`` after ``cursor``; it has no subscription of that name."""
         topic.readers[socket] = cursor
         self._sockets.setdefault(socket, {})[topic.name] = topic
         self.changed(topic)
 
-    def say(self, socket: Socket, payload: bytes) -> None:
-        """Give one socket a frame of its own, at the end of the tick and before whatever comes of its topics."""
+    def send(self, socket: Socket, payload: bytes) -> None:
+        """Send a frame to one socket after this tick, before all frames of its topics."""
         self._outgoing[socket] = self._outgoing.get(socket, b"") + self._encode(payload)
         self._schedule()
 
     def unsubscribe(self, socket: Socket, name: Hashable) -> bool:
-        """Stop following what has this name (a request's is its id), and say whether it was followed."""
+        """End a socket's subscription by name (a request's is its id); return whether there was one."""
         topic = self._sockets.get(socket, {}).get(name)
         if topic is not None:
             self._drop(socket, topic)
         return topic is not None
 
-    def leave(self, socket: Socket) -> None:
-        """Forget a socket."""
+    def remove(self, socket: Socket) -> None:
+        """Remove a socket with all its subscriptions and unsent frames."""
         for topic in tuple(self._sockets.get(socket, {}).values()):
             self._drop(socket, topic)
         self._outgoing.pop(socket, None)
 
     def stats(self) -> HubStats:
-        """Return how much is held."""
+        """Return the numbers of sockets, subscriptions and requests."""
         return HubStats(
             sockets=len(self._sockets),
             subscriptions=sum(len(topics) for topics in self._sockets.values()),
@@ -136,17 +141,17 @@ class Fanout:
     # -------------------------------------------------------------------------------------------------------- delivery
 
     def changed(self, topic: Topic) -> None:
-        """Deliver what is new in ``topic`` at the end of the tick."""
+        """Deliver what is new in ``topic`` after this tick."""
         self._dirty[topic] = None
         self._schedule()
 
     def flush(self) -> None:
-        """Give each reader of each changed topic what it has room for: one write a socket."""
+        """Deliver all changed topics; the scheduled call."""
         self._scheduled = False
         self.deliver()
 
     def deliver(self) -> None:
-        """Do so at once, as something is about to be held no more."""
+        """Write to each reader of each changed topic what it has room for, in one write per socket."""
         changed, self._dirty = self._dirty, {}
         outgoing, self._outgoing = self._outgoing, {}
         try:
@@ -156,17 +161,14 @@ class Fanout:
             for socket, frames in outgoing.items():
                 try:
                     socket.write(frames)
-                except RuntimeError:  # its connection is lost, and nobody has said so yet: the others go on
-                    self.leave(socket)
+                except RuntimeError:  # the connection is lost, and ``SocketClosed`` is still to come
+                    self.remove(socket)
             self._dirty.update(changed)
             if self._dirty:
                 self._schedule()
 
-    def poll(self) -> bool:
-        """Look after the sockets that lag, and say whether any still does.
-
-        One that has drained goes on. One that has not moved for ``STALL_LIMIT`` seconds is closed.
-        """
+    def check_lagging(self) -> bool:
+        """Resume sockets that have drained, close those that have stalled, and return whether any still lags."""
         now = self._clock()
         for socket, lag in tuple(self._lagging.items()):
             buffered = socket.buffered
@@ -177,57 +179,57 @@ class Fanout:
             elif buffered < lag.buffered:
                 lag.buffered, lag.since = buffered, now
             elif now - lag.since >= STALL_LIMIT:
-                self.dismiss(socket, PROBLEMS[SLOW].close, SLOW)
+                self.close_socket(socket, PROBLEMS[SLOW].close, SLOW)
         return bool(self._lagging)
 
     def goodbye(self, reason: str, spread: float) -> int:
-        """Tell every socket to come back within ``spread`` seconds, each at its own time; return their number."""
-        self._leaving = True
+        """Close every socket, and tell it to reconnect after up to ``spread`` seconds; return the number of sockets."""
+        self._closing = True
         self.flush()
         sockets = tuple(self._sockets)
         for index, socket in enumerate(sockets):
             delay = spread * (index + random.random()) / len(sockets)  # noqa: S311 - jitter is no secret
-            self.dismiss(socket, 1000, reason, self._encode(disconnect_json(reason, delay)))
+            self.close_socket(socket, 1000, reason, self._encode(disconnect_json(reason, delay)))
         return len(sockets)
 
-    def abandon(self, code: int, reason: str) -> None:
-        """Close every socket: what is known of them is lost."""
-        self._leaving = True
+    def close_all(self, code: int, reason: str) -> None:
+        """Close every socket, after an error that lost their state."""
+        self._closing = True
         for socket in tuple(self._sockets):
-            self.dismiss(socket, code, reason)
+            self.close_socket(socket, code, reason)
 
-    def dismiss(self, socket: Socket, code: int, reason: str, farewell: bytes = b"") -> None:
-        """Let go of a socket: write what is left to say, and close it."""
-        self.leave(socket)
+    def close_socket(self, socket: Socket, code: int, reason: str, last_frame: bytes = b"") -> None:
+        """Remove a socket, write its last frame if there is one, and close it."""
+        self.remove(socket)
         with suppress(RuntimeError):  # as in ``deliver``
-            if farewell:
-                socket.write(farewell)
+            if last_frame:
+                socket.write(last_frame)
             socket.close(code, reason)
 
-    # ---------------------------------------------------------------------------------------------------------- inside
+    # --------------------------------------------------------------------------------------------------------- internal
 
     def _topic(self, stream: EventStream) -> RequestTopic:
         key = (stream.request_id, stream.epoch)
         topic = self._requests.get(key)
         if topic is None:
-            topic = RequestTopic(stream, self._encode, changed=self.changed, closed=self._forget)
+            topic = RequestTopic(stream, self._encode, on_change=self.changed, on_close=self._topic_closed)
             self._requests[key] = topic
         return topic
 
-    def _forget(self, topic: RequestTopic) -> None:
+    def _topic_closed(self, topic: RequestTopic) -> None:
         del self._requests[topic.stream.request_id, topic.stream.epoch]
 
     def _schedule(self) -> None:
         if not self._scheduled:
             self._scheduled = True
-            self._soon(self.flush)
+            self._call_soon(self.flush)
 
     def _advance(self, topic: Topic, outgoing: dict[Socket, bytes]) -> None:
         readers, behind, end = topic.readers, topic.behind, topic.end
         lagging, mark = self._lagging, self._high_water
         pages: dict[tuple[int, bool], Page] = {}
         shared: Page | None = None
-        shared_by = end  # most readers stand at one place: for those a comparison finds the page
+        shared_by = end  # the cursor of ``shared``: most readers have the same one, and need no look-up in ``pages``
         ended: list[Socket] = []
         for socket, cursor in readers.items():
             if cursor == end:
@@ -251,7 +253,7 @@ class Fanout:
         for socket in ended:
             if readers[socket] == LOST:
                 del outgoing[socket]
-                self.dismiss(socket, PROBLEMS[SLOW].close, SLOW)
+                self.close_socket(socket, PROBLEMS[SLOW].close, SLOW)
             else:
                 self._drop(socket, topic)
 
@@ -259,7 +261,7 @@ class Fanout:
         if socket not in self._lagging:
             self._lagging[socket] = _Lag(socket.buffered, self._clock())
             if len(self._lagging) == 1:
-                self._watch()
+                self._on_lag()
 
     def _drop(self, socket: Socket, topic: Topic) -> None:
         followed = self._sockets[socket]

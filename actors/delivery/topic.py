@@ -1,4 +1,4 @@
-"""What is followed: where each of its readers is, and the bytes that come next for it."""
+"""Topics: what sockets subscribe to, a cursor for each reader, and the bytes that follow each cursor."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
@@ -12,18 +12,18 @@ from protocol.websocket.commands import DIALECT, tail
 
 FrameEncoder = Callable[[bytes], bytes]
 
-PAGE_BYTES: Final = 64 * 1024  # of entries' JSON in one write, but for one that is larger, a snapshot and a value
-SNAPSHOT: Final = -1  # the cursor of a reader whose next frame is a snapshot: it lies before every log
-LOST: Final = -2  # the cursor of a reader that can't go on: what it has missed is gone, and nothing stands for it
+PAGE_BYTES: Final = 64 * 1024  # of entries' JSON in one write; one larger entry, a snapshot and a value may exceed it
+SNAPSHOT: Final = -1  # the cursor of a reader whose next frame is a snapshot
+LOST: Final = -2  # the cursor of a reader that can't go on: entries it has missed are dropped
 
 
 class Page(NamedTuple):
-    """What a reader gets next.
+    """The next frames of a reader.
 
     Attributes:
-        frames: ready for its socket.
-        cursor: where it is then.
-        final: whether the reader leaves with it: the terminal entry is among the frames, or it is lost.
+        frames: wire bytes, for one write.
+        cursor: the reader's cursor after them.
+        final: whether the subscription ends with them: they hold the terminal entry, or the reader is lost.
     """
 
     frames: bytes
@@ -32,15 +32,15 @@ class Page(NamedTuple):
 
 
 class Topic(ABC):
-    """Something that sockets follow. Readers that stand at one place share the bytes that they get.
+    """Something that sockets subscribe to. Readers with the same cursor share the same bytes.
 
     Args:
-        name: what it is called among all that one socket follows: another topic of that name replaces it.
+        name: unique among one socket's subscriptions: another topic of that name replaces this one.
 
     Attributes:
         name: as given.
-        readers: each socket's cursor, the place up to which it has everything.
-        behind: the sockets that were left alone for a while, and get what they have missed in as few bytes as can be.
+        readers: each socket's cursor: it has everything up to there.
+        behind: sockets that have lagged, and get what they have missed merged.
     """
 
     __slots__ = ("behind", "name", "readers")
@@ -53,42 +53,42 @@ class Topic(ABC):
     @property
     @abstractmethod
     def end(self) -> int:
-        """The cursor of a reader that has everything."""
+        """The cursor of a reader that has everything so far."""
 
     @abstractmethod
     def page(self, cursor: int, *, merged: bool, shared: dict[tuple[int, bool], Page]) -> Page:
-        """Return what follows ``cursor``, built once for all who ask with the same ``shared``; there is something."""
+        """Return what follows ``cursor``, which is not ``end``. ``shared`` caches the pages of one delivery."""
 
     @abstractmethod
     def close(self) -> None:
-        """The last reader has left."""
+        """Release everything; called when the last reader has gone."""
 
 
 class RequestTopic(Topic):
-    """A followed request.
+    """A request's stream as a topic.
 
     Args:
-        stream: what is followed; the topic listens to it until ``close``.
-        encode: turns a frame's JSON into what goes over the wire.
-        changed: is called with this topic after every change of the stream.
-        closed: is called with it when it has been closed.
+        stream: the stream to deliver; the topic listens to it until ``close``.
+        encode: turns a frame's JSON into wire bytes.
+        on_change: called with this topic after every change of the stream.
+        on_close: called with this topic after ``close``.
     """
 
-    __slots__ = ("_closed", "_encode", "_wake", "stream")
+    __slots__ = ("_encode", "_on_close", "_wake", "stream")
 
     def __init__(
         self,
         stream: EventStream,
         encode: FrameEncoder,
         *,
-        changed: Callable[[Topic], None],
-        closed: "Callable[[RequestTopic], None]",
+        on_change: Callable[[Topic], None],
+        on_close: "Callable[[RequestTopic], None]",
     ) -> None:
         super().__init__(stream.request_id)
         self.stream = stream
         self._encode = encode
-        self._closed = closed
-        self._wake = partial(changed, self)
+        self._on_close = on_close
+        self._wake = partial(on_change, self)
         stream.listen(self._wake)
 
     @property
@@ -99,7 +99,7 @@ class RequestTopic(Topic):
     def close(self) -> None:
         """Stop listening."""
         self.stream.unlisten(self._wake)
-        self._closed(self)
+        self._on_close(self)
 
     def page(self, cursor: int, *, merged: bool, shared: dict[tuple[int, bool], Page]) -> Page:
         """Return the entries after ``cursor``, or a snapshot where they are not held one by one any more."""

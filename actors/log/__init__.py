@@ -1,1 +1,1 @@
-"""The append-only log of a request, and its readers."""
+"""The append-only log of a request, its readers in process, and its frames."""

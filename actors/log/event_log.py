@@ -1,9 +1,9 @@
 """One append-only log, many readers.
 
-An :class:`EventLog` has a single writer, the actor that owns the request. Readers hold an offset, never a copy. The
-log keeps a byte-bounded ring of entries. All content is merged beside it as soon as the ring loses some, or somebody
-asks: a reader that fell off the ring gets one snapshot and then the tail. Memory is bounded by the ring and by the
-answer's own size, which the gateway bounds.
+An :class:`EventLog` has a single writer, its run. Readers hold an offset, never a copy. The log keeps a byte-bounded
+ring of entries. It merges all content into a snapshot as soon as the ring drops an entry, or a reader asks for one: a
+reader whose entries are dropped gets the snapshot and then the tail. Memory is bounded by the ring and by the answer's
+own size, which the gateway bounds.
 """
 
 import time
@@ -16,19 +16,23 @@ from protocol.errors import InternalError, UnrecoverablePosition
 from protocol.events import AttemptFailed, Delta, Entry, Event, ReasoningDelta, Snapshot, ToolCallDelta
 from protocol.llm import ToolCall
 
-RING_BYTES: Final = 256 * 1024  # entries kept one by one, a log
+RING_BYTES: Final = 256 * 1024  # of entries held one by one, per log
 ENTRY_BYTES: Final = 240  # an entry, its event and its first wire frame, without the text
-TRIM_TO: Final = 0.75  # a full ring is cut to this share, so that trimming is rare
+TRIM_TO: Final = 0.75  # of the bound: a full ring is trimmed to it, so that trimming is rare
 
 Wake = Callable[[], None]
 
 
 class EventLog:
-    """The events of one answer, in order, under contiguous offsets from 1.
+    """The events of one answer, in order, with contiguous offsets from 1.
+
+    ::
+
+        open --append of a terminal event--> ended
 
     Args:
-        epoch: names this numbering; a new one by default.
-        max_bytes: the ring's bound. The newest entry is always kept, however large.
+        epoch: identifies this numbering; a new one by default.
+        max_bytes: the ring's bound. The newest entry is always held, however large.
 
     Attributes:
         offset: of the last entry; 0 while there is none.
@@ -54,14 +58,14 @@ class EventLog:
 
     @property
     def epoch(self) -> str:
-        """What names this numbering: made when somebody asks for it, and the same ever after."""
+        """The identifier of this numbering; it is generated at the first access."""
         if not self._epoch:
             self._epoch = ids.epoch()
         return self._epoch
 
     @property
     def first(self) -> int:
-        """The lowest offset that is still held entry by entry; ``offset + 1`` where none is."""
+        """The lowest offset that the ring holds; ``offset + 1`` where it is empty."""
         return self.offset - len(self._entries) + 1
 
     @property
@@ -71,21 +75,21 @@ class EventLog:
 
     @property
     def size(self) -> int:
-        """Bytes held, estimated: the ring and the merged content, which counts before it is merged."""
+        """Bytes held, estimated: the ring and the merged content, which is counted before it is merged, too."""
         if self._merged is not None:
             return self._bytes + self._merge().size
         content = self._bytes - ENTRY_BYTES * len(self._entries)
         return self._bytes + content - (self._entries[-1].event.size() if self.ended else 0)
 
     def append(self, *events: Event) -> None:
-        """Append ``events`` and wake the readers once. See :meth:`extend`."""
+        """Append ``events`` and wake the readers once; see :meth:`extend`."""
         self.extend(events)
 
     def extend(self, events: Iterable[Event]) -> None:
         """Append a batch, all or nothing, and wake the readers once.
 
         Raises:
-            InternalError: the log has ended; nothing may follow a terminal event.
+            InternalError: an event would follow a terminal one.
         """
         offset, ended, size = self.offset, self.ended, 0
         entries: list[Entry] = []
@@ -108,7 +112,7 @@ class EventLog:
                 wake()
 
     def since(self, after: int) -> Sequence[Entry]:
-        """Return the entries above ``after``. Raises ``UnrecoverablePosition`` where they are not, or not all, here."""
+        """Return the entries above ``after``. Raises ``UnrecoverablePosition`` where the ring does not hold all."""
         start = after - self.offset + len(self._entries)
         if start < 0 or after > self.offset:
             message = f"offset {after} is not within {self.first - 1}..{self.offset}"
@@ -116,7 +120,7 @@ class EventLog:
         return self._entries[start:]
 
     def snapshot(self) -> Snapshot:
-        """Return all content so far, merged; shared by whoever asks before the next change."""
+        """Return all content so far, merged; the same object until the next change."""
         return self._merge().snapshot()
 
     def listen(self, wake: Wake) -> None:
@@ -124,18 +128,18 @@ class EventLog:
         self._listeners[wake] = None
 
     def unlisten(self, wake: Wake) -> None:
-        """Take ``wake`` off again; unknown ones are ignored. The last one of an ended log frees its wire frames."""
+        """Stop calling ``wake``; an unknown one is ignored. An ended log without listeners drops its wire frames."""
         self._listeners.pop(wake, None)
         if self.ended and not self._listeners:
             for entry in self._entries:
                 entry.frames = None
 
     def events(self) -> tuple[Event, ...] | None:
-        """Return every event from the first, or None where the ring has lost some."""
+        """Return all events, or None where the ring has dropped some."""
         return tuple([entry.event for entry in self._entries]) if self.first == 1 else None
 
     def _merge(self) -> "_Merged":
-        """Merge what has come since the last time; whatever the ring has lost was merged before."""
+        """Merge the entries since the last merge. The ring drops only entries that are merged."""
         if self._merged is None:
             self._merged = _Merged()
         merged = self._merged
@@ -154,7 +158,7 @@ class EventLog:
 
 
 class _Merged:
-    """All content so far, joined as late as possible: appending costs one list append."""
+    """All content so far. Texts are joined only for a snapshot, so merging an entry costs one list append."""
 
     __slots__ = ("_parts", "_snapshot", "_thoughts", "_tools", "offset", "size")
 
@@ -167,7 +171,7 @@ class _Merged:
         self._snapshot: Snapshot | None = None
 
     def take(self, entry: Entry) -> None:
-        """Merge the next entry in."""
+        """Merge the next entry."""
         event = entry.event
         self._snapshot = None
         self.offset = entry.offset

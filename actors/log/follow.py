@@ -1,12 +1,12 @@
-"""Reading a stream in this process: the reader behind SSE, the compatible dialects and ``async for``.
+"""Followers: readers of a stream in this process, behind SSE, the compatible dialects and ``async for``.
 
 ::
 
-    async for item in handle.follow():         # Entry, or Snapshot for a reader that was left behind
+    async for item in handle.follow():         # Entry, or Snapshot where entries are dropped
         ...
 
-A follower holds a cursor. It never holds back the writer; leaving it unsubscribes and nothing more. The loop above
-leaves at the end; one that may break off before is best within ``async with handle.follow() as items``.
+A follower holds a cursor. It never blocks the writer, and closing it only unsubscribes. The loop above closes it at the
+end; use ``async with handle.follow() as items`` for a loop that may break before that.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ Batch = Sequence[Entry] | Snapshot
 
 
 class Opening(msgspec.Struct, frozen=True):
-    """How a reader begins.
+    """Where a reader begins.
 
     Attributes:
-        after: the exclusive offset to go on from; of no meaning with a ``snapshot``.
-        snapshot: whether all content so far comes first, merged, and then what follows it.
-        recovered: whether what the reader has is part of this log; otherwise it has to forget it.
+        after: the exclusive offset to start from; unused with a ``snapshot``.
+        snapshot: whether a snapshot comes first, then the entries after it.
+        recovered: whether the reader's content is part of this log; if not, the reader has to discard it.
     """
 
     after: int = 0
@@ -38,17 +38,18 @@ class Opening(msgspec.Struct, frozen=True):
 
 
 def open_at(stream: EventStream, position: Position | None, mode: Mode | None = None) -> Opening:
-    """Decide where in ``stream`` a reader begins that has everything up to ``position``.
+    """Return where a reader begins that has everything up to ``position``.
 
     Args:
-        stream: what it reads.
-        position: None for a reader that has nothing: the beginning.
-        mode: ``replay`` each entry after the position; one ``snapshot`` and what follows it; ``live``, only what
-            follows, which for an ended stream is its end; None for a replay, or a snapshot where that can't be had.
+        stream: the stream to read.
+        position: None for a reader that has nothing: it begins at the first entry.
+        mode: ``replay``: each entry after the position; ``snapshot``: one snapshot, then the entries after it;
+            ``live``: only later entries, for an ended stream its terminal entry; None: a replay, or a snapshot where
+            the position can't be recovered.
 
     Raises:
-        UnrecoverablePosition: the position lies beyond the end; or ``mode`` is ``replay``, and it is of another epoch
-            or no longer held.
+        UnrecoverablePosition: the position lies beyond the end; or ``mode`` is ``replay``, and the position is of
+            another epoch, or its entries are dropped.
     """
     known = position is None or position.epoch == stream.epoch
     after = 0 if position is None else position.offset
@@ -70,19 +71,26 @@ def open_at(stream: EventStream, position: Position | None, mode: Mode | None = 
 def follow(
     stream: EventStream, after: Position | None = None, mode: Mode | None = None, *, idle: float | None = None
 ) -> "Follower":
-    """Return a reader of ``stream`` that begins where :func:`open_at` says; raises as it does."""
+    """Return a follower of ``stream`` from ``after`` on; see :func:`open_at` for ``mode`` and what it raises."""
     opening = open_at(stream, after, mode)
     return Follower(stream, after=opening.after, snapshot=opening.snapshot, idle=idle)
 
 
 class Follower:
-    """A cursor on a stream, with waiting. It follows from the first step on, or from entering it.
+    """A cursor on a stream that can wait for more.
+
+    ::
+
+        new --next, or async with--> listening --terminal entry, or close--> closed
 
     Args:
-        stream: what to read.
-        after: the exclusive offset to begin at; see :func:`open_at` for positions.
-        snapshot: whether all content so far comes first, merged; ``after`` then has no meaning.
-        idle: seconds without news after which :meth:`next` returns an empty batch; None for never.
+        stream: the stream to read.
+        after: the exclusive offset to start from; see :func:`open_at` for positions.
+        snapshot: whether a snapshot comes first; ``after`` is then unused.
+        idle: seconds without an entry after which :meth:`next` returns an empty batch; None for never.
+
+    Attributes:
+        cursor: the offset up to which it has returned everything.
     """
 
     def __init__(
@@ -97,7 +105,7 @@ class Follower:
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
-        self._heard = self._loop.time()
+        self._last_batch = self._loop.time()
 
     async def __aenter__(self) -> Self:
         self._listen()
@@ -109,7 +117,7 @@ class Follower:
         self.close()
 
     def close(self) -> None:
-        """Leave. Calling it again does nothing."""
+        """Stop listening; :meth:`next` then returns None. Calling it again does nothing."""
         self._stream.unlisten(self._wake)
         self._ended = True
         if self._timer is not None:
@@ -117,31 +125,31 @@ class Follower:
         self._wake()
 
     async def next(self) -> Batch | None:
-        """Return what is new, waiting for it; None once the terminal entry has been given.
+        """Wait for new entries and return them; return None after the terminal entry.
 
-        A batch is every entry since the last call, in order. It is a ``Snapshot`` where the log no longer has them one
-        by one, and empty where nothing came for ``idle`` seconds.
+        A batch has all entries since the last call, in order. It is a ``Snapshot`` where the log has dropped some of
+        them, and empty where none came for ``idle`` seconds.
         """
         self._listen()
         while not self._ended:
             batch = self._take()
             if batch is not None:
-                self._heard = self._loop.time()
+                self._last_batch = self._loop.time()
                 return batch
             if self._stream.ended:
                 return None
             if self._idle is not None:
-                if self._loop.time() - self._heard >= self._idle:
-                    self._heard = self._loop.time()
+                if self._loop.time() - self._last_batch >= self._idle:
+                    self._last_batch = self._loop.time()
                     return ()
                 if self._timer is None:
-                    self._timer = self._loop.call_at(self._heard + self._idle, self._alarm)
+                    self._timer = self._loop.call_at(self._last_batch + self._idle, self._alarm)
             self._waiter = self._loop.create_future()
             await self._waiter
         return None
 
     async def __aiter__(self) -> AsyncIterator[Entry | Snapshot]:
-        """Give one entry after the other, to the end; a loop outside ``async with`` leaves when it is over."""
+        """Yield each entry up to the terminal one; a loop outside ``async with`` closes the follower when it ends."""
         entered = self._listening
         try:
             while (batch := await self.next()) is not None:

@@ -1,4 +1,4 @@
-"""What a stream has given as native readers get it: JSON, with the value so far where the request asks for that."""
+"""Native frames of entries and snapshots: JSON, with the partial value where the request asks for it."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,10 @@ from protocol.websocket.commands import conflated, snapshot_json, update_json, w
 
 
 def update_frames(stream: EventStream, entries: Sequence[Entry], *, merged: bool = False) -> list[bytes]:
-    """Return the JSON of ``entries``, which ``stream`` has just given: a frame each, or ``merged`` as few as can be.
+    """Return the frames of ``entries``, which ``stream`` has just returned.
 
-    Where they lead up to the present, the last update has the value so far: those before it would be out of date.
+    There is one frame per entry, or with ``merged`` as few frames as possible. Where they reach the end of the stream,
+    the last update has the partial value.
     """
     request_id, last = stream.request_id, entries[-1]
     frames = conflated(request_id, entries) if merged else [update_json(request_id, entry) for entry in entries]
@@ -23,7 +24,7 @@ def update_frames(stream: EventStream, entries: Sequence[Entry], *, merged: bool
 
 
 def snapshot_frame(stream: EventStream, snapshot: Snapshot) -> bytes:
-    """Return the JSON of a snapshot that ``stream`` has just given."""
+    """Return the frame of ``snapshot``, which ``stream`` has just returned."""
     frame = snapshot_json(stream.request_id, stream.epoch, snapshot)
     partial = stream.partial()
     return frame if partial is None else with_partial(frame, partial)

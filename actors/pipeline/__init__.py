@@ -1,1 +1,1 @@
-"""Pipelines: stages one after the other, each a typed question to a model."""
+"""Pipelines: a sequence of stages, each a typed question to a model."""

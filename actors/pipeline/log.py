@@ -1,8 +1,8 @@
-"""What a pipeline logs: each stage's start and end, and every call to the model's side between them.
+"""A pipeline's log lines: each stage's start and end, and every upstream call between them.
 
-The lines go to the standard library's logger ``tidegate.pipeline``, at INFO. What they say stands in the record's
-``fields``, a dict: the service's log writes them into its lines, an embedder's handler does with them what it likes.
-No line holds a prompt, a user's text or an answer.
+The lines go to the standard library's logger ``tidegate.pipeline``, at INFO. The record's attribute ``fields``, a dict,
+has their content: the service's log writes it, and an embedder's handler may use it. No line holds a prompt, a user's
+text or an answer.
 """
 
 import logging
@@ -20,18 +20,18 @@ class PipelineLog:
 
     Args:
         pipeline: the pipeline's name.
-        stage: whose lines these are.
-        caller: for whom the stage runs; its session and its trace hold the lines of one run together.
+        stage: the stage.
+        caller: the run's caller; its session and its trace identify the lines of one run.
     """
 
-    __slots__ = ("_log", "_prompt", "_stage", "_where")
+    __slots__ = ("_common", "_log", "_prompt", "_stage")
 
     def __init__(self, pipeline: str, stage: Stage[Any, Any], caller: Caller) -> None:
         self._log = logging.getLogger(LOGGER)
         self._stage = stage
-        self._where = {"pipeline": pipeline, "stage": stage.name}
-        self._where |= {"sessionId": caller.session_id} if caller.session_id else {}
-        self._where |= {"traceId": caller.trace_id} if caller.trace_id else {}
+        self._common = {"pipeline": pipeline, "stage": stage.name}
+        self._common |= {"sessionId": caller.session_id} if caller.session_id else {}
+        self._common |= {"traceId": caller.trace_id} if caller.trace_id else {}
         self._prompt = {"promptVersion": stage.prompt.version, "promptHash": stage.prompt.hash}
 
     def started(self) -> None:
@@ -41,10 +41,10 @@ class PipelineLog:
         )
 
     def calls(self, handle: RequestHandle, *, prompt_length: int) -> None:
-        """Write a ``provider_call`` for each call that was made for a request: none for one joined or replayed.
+        """Write a ``provider_call`` for each upstream call of a request: none for a joined or replayed request.
 
-        ``tokens`` and ``cost`` are the call's own: null where it brought nothing, and ``cost``, in US dollars, also
-        where the price is unknown; ``estimated`` says that the provider had not counted. ``promptLength`` is in
+        ``tokens`` and ``cost``, in US dollars, are the call's own. Both are null where nothing was used, and ``cost``
+        where the price is unknown. ``estimated`` means that the provider has not counted. ``promptLength`` is in
         characters.
         """
         for attempt in handle.attempts:
@@ -66,7 +66,7 @@ class PipelineLog:
             self._write("provider_call", fields)
 
     def completed(self, report: StageReport) -> None:
-        """Write ``stage_completed``, however the stage ended."""
+        """Write ``stage_completed``, whatever the stage's status is."""
         fields: dict[str, Any] = {
             "requestId": report.request_id,
             "source": report.source,
@@ -81,4 +81,4 @@ class PipelineLog:
         self._write("stage_completed", fields)
 
     def _write(self, event: str, fields: dict[str, Any]) -> None:
-        self._log.info(event, extra={"fields": {**self._where, **fields}})
+        self._log.info(event, extra={"fields": {**self._common, **fields}})

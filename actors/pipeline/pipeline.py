@@ -1,4 +1,4 @@
-"""Stages one after the other, each a question to a model with a typed answer: gate, then intent, then answer.
+"""A pipeline: a sequence of stages, each a question to a model with a typed answer; for example gate, intent, answer.
 
 ::
 
@@ -7,8 +7,8 @@
     if isinstance(run.outcome, RunFinished):
         print(run[ANSWER].text)
 
-A stage is a request of the router's: it is coalesced with an identical one, answered from the cache, and anybody who
-knows its id can follow it.
+Each stage is a request to the router: it is coalesced with an identical one, may be answered from the cache, and can be
+followed by its id.
 """
 
 import time
@@ -22,8 +22,8 @@ from opentelemetry.trace import Span, StatusCode, Tracer
 from actors.llm_gateway.structured import json_schema
 from actors.log.follow import Follower
 from actors.pipeline.log import PipelineLog
-from actors.pipeline.stage import NOBODY, Caller, InputT, PipelineRun, Stage
-from actors.requests.state import failure
+from actors.pipeline.stage import ANONYMOUS, Caller, InputT, PipelineRun, Stage
+from actors.requests.failure import failure
 from actors.runtime import Ref
 from protocol import spans
 from protocol.errors import RequestCancelled, SchemaMismatch, TidegateError
@@ -32,17 +32,17 @@ from protocol.llm import ChatMessage, ChatRequest
 from protocol.pipeline import Route, StageReport, StageStatus
 from protocol.requests import Delivery, ErrorInfo, RequestHandle, Submit
 
-SUBMIT_TIMEOUT: Final = 10.0  # seconds for finding the log that answers a stage, unless the stage has less
+SUBMIT_TIMEOUT: Final = 10.0  # seconds for the submission of a stage; a shorter stage timeout counts instead
 
 _STATUS: Final[dict[Route, StageStatus]] = {Route.CONTINUE: "continued", Route.STOP: "stopped"}
 
 
 class Pipeline(Generic[InputT]):
-    """Stages in order. It holds no state of its runs: any number may be under way.
+    """Stages in order. It holds no state of its runs: any number may run at once.
 
     Args:
         router: runs the stages' requests.
-        stages: at least one; their names differ.
+        stages: at least one, with different names.
         name: in spans and log lines.
         tracer: opens the spans, ``system.tracer`` for those of a system; None for the global provider's.
 
@@ -70,19 +70,19 @@ class Pipeline(Generic[InputT]):
     async def run(
         self,
         given: InputT,
-        caller: Caller = NOBODY,
+        caller: Caller = ANONYMOUS,
         *,
         on_change: Callable[[PipelineRun[InputT]], object] | None = None,
     ) -> PipelineRun[InputT]:
-        """Send ``given`` through the stages, and return the run with its outcome.
+        """Run the stages on ``given``, and return the run with its outcome.
 
-        A stage that fails is an outcome. What ``say`` and ``route`` raise is raised here. Cancelling this leaves the
-        request of the stage at hand to its ``on_abandon``.
+        A failed stage is an outcome. Exceptions of ``say`` and ``route`` are raised here. After a cancellation the
+        current stage's ``on_abandon`` decides about its request.
 
         Args:
-            given: what came in.
-            caller: for whom.
-            on_change: called with the run whenever more is known of a stage: it begins, it has its request, it ends.
+            given: the pipeline's input.
+            caller: the caller.
+            on_change: called with the run when a stage begins, has its request, or ends.
         """
         run = PipelineRun(given, on_change)
         attributes = {spans.PIPELINE: self.name}
@@ -91,8 +91,8 @@ class Pipeline(Generic[InputT]):
                 with self._tracer.start_as_current_span(
                     spans.stage(step.stage.name), attributes=step.attributes
                 ) as span:
-                    report = await step.take(self._router, run, caller)
-                    _mark(span, report)
+                    report = await step.execute(self._router, run, caller)
+                    _set_status(span, report)
                 if report.status != "continued":
                     break
         run.end()
@@ -100,7 +100,7 @@ class Pipeline(Generic[InputT]):
 
 
 class _Step(Generic[InputT]):
-    """A stage made ready: its schema, its decoder, and what its spans and log lines always say."""
+    """A stage with its schema, its decoder and its span attributes."""
 
     __slots__ = ("_decode", "_pipeline", "_schema", "attributes", "stage")
 
@@ -117,8 +117,8 @@ class _Step(Generic[InputT]):
         self._schema = json_schema(stage.result)
         self._decode = msgspec.json.Decoder(stage.result).decode
 
-    async def take(self, router: Ref[Submit], run: PipelineRun[InputT], caller: Caller) -> StageReport:
-        """Take ``run`` through this stage, and return how that went."""
+    async def execute(self, router: Ref[Submit], run: PipelineRun[InputT], caller: Caller) -> StageReport:
+        """Execute this stage for ``run``, and return its report."""
         stage, started = self.stage, time.perf_counter()
         report = StageReport(stage=stage.name, prompt_version=stage.prompt.version, prompt_hash=stage.prompt.hash)
         run.begin(report)
@@ -130,7 +130,7 @@ class _Step(Generic[InputT]):
             message = self._submit(text, caller)
             handle = (await router.ask(message, timeout=min(SUBMIT_TIMEOUT, stage.timeout))).handle
             report = msgspec.structs.replace(report, request_id=handle.request_id, source=handle.source)
-            run.note(report)
+            run.update(report)
             try:
                 result = await self._result(handle)
             finally:
@@ -141,7 +141,7 @@ class _Step(Generic[InputT]):
                 result = None
         status: StageStatus = "failed"
         if error is None or result is not None:
-            run.keep(stage, result)
+            run.set_result(stage, result)
             status = _STATUS[stage.route(result)]
         report = msgspec.structs.replace(
             report,
@@ -151,7 +151,7 @@ class _Step(Generic[InputT]):
             duration_ms=round((time.perf_counter() - started) * 1000, 3),
         )
         log.completed(report)
-        run.note(report)
+        run.update(report)
         return report
 
     def _submit(self, text: str, caller: Caller) -> Submit:
@@ -183,9 +183,9 @@ class _Step(Generic[InputT]):
         """Wait for the request's end, and return its result.
 
         Raises:
-            TidegateError: as the request ended.
+            TidegateError: the request has failed or was cancelled.
         """
-        await _ended(handle.stream)
+        await _wait_for_end(handle.stream)
         state = handle.state()
         if state.assistant_status == "cancelled":
             raise RequestCancelled
@@ -199,7 +199,7 @@ class _Step(Generic[InputT]):
             raise SchemaMismatch(str(error)) from error
 
 
-async def _ended(stream: EventStream) -> None:
+async def _wait_for_end(stream: EventStream) -> None:
     """Follow ``stream`` to its end."""
     async with Follower(stream, after=stream.offset) as follower:
         while await follower.next() is not None:
@@ -217,8 +217,8 @@ def _error(error: TidegateError) -> ErrorInfo:
     )
 
 
-def _mark(span: Span, report: StageReport) -> None:
-    """Write down how a stage went. Only a stage without a result is an error of the span."""
+def _set_status(span: Span, report: StageReport) -> None:
+    """Set a stage's attributes on its span. Only a stage without a result is an error of the span."""
     span.set_attribute(spans.STAGE_STATUS, report.status)
     if report.request_id is not None:
         span.set_attribute(spans.REQUEST_ID, report.request_id)

@@ -1,4 +1,4 @@
-"""The parts of a pipeline: a stage, for whom it runs, and one run through the stages."""
+"""The parts of a pipeline: a stage, the caller, and one run of the stages."""
 
 from collections.abc import Callable
 from typing import Any, Final, Generic, TypeVar
@@ -18,7 +18,7 @@ CACHE_TTL: Final = DEFAULT_CACHE_TTL_MS / 1000
 
 
 def proceed(_result: object) -> Route:
-    """Go on, whatever the result is."""
+    """Continue, whatever the result is."""
     return Route.CONTINUE
 
 
@@ -27,18 +27,18 @@ class Stage(msgspec.Struct, Generic[InputT, ResultT], frozen=True, kw_only=True,
 
     Attributes:
         name: unique within the pipeline; in spans, log lines and reports.
-        prompt: the system turn, and its version.
-        result: the answer's type, most often a ``msgspec.Struct``; the JSON Schema is made from it.
-        say: makes the user's turn from what came in and from the results of the stages before.
-        route: where the run goes with this result.
+        prompt: the system message, and its version.
+        result: the answer's type, most often a ``msgspec.Struct``; the JSON Schema is generated from it.
+        say: returns the user message, from the pipeline's input and the results of earlier stages.
+        route: returns whether the run continues after this result.
         model: a model name or alias.
-        timeout: seconds for the stage's request; for finding the log that answers it, no more than as long again.
-        cache_ttl: seconds for which the answer may serve later identical requests; 0 for not at all.
+        timeout: seconds for the stage's request; its submission has as many again at most.
+        cache_ttl: seconds for which the answer may serve later identical requests; 0 for none.
         temperature: 0..2, or None for the model's default.
         max_tokens: the most tokens of answer, or None for the model's default.
-        on_abandon: what happens to the request when nobody follows it, for example because the run was cancelled.
-        fallback: the result where there is none in time, or a wrong one; None for no fallback. It is not used for a
-            request that somebody cancelled.
+        on_abandon: what happens to the request without a follower, for example after the run was cancelled.
+        fallback: the result of a stage whose request failed; None for no fallback. It is not used for a cancelled
+            request.
 
     Raises:
         ValueError: the name is empty, the timeout not positive, or the time in the cache negative.
@@ -67,14 +67,14 @@ class Stage(msgspec.Struct, Generic[InputT, ResultT], frozen=True, kw_only=True,
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """For whom a pipeline runs.
+    """The caller of a pipeline.
 
     Attributes:
-        tenant: whose requests the stages are; nothing is ever shared across tenants.
-        account: who pays for them; None for nobody.
-        session_id: the caller's own name for a row of requests.
+        tenant: the tenant of the stages' requests; nothing is ever shared across tenants.
+        account: pays for them; None for nobody.
+        session_id: the caller's own name for a series of requests.
         trace_id: 32 hex digits, as the state of each stage's request shows it.
-        context: where the run's span belongs; None for the context that is current.
+        context: the parent of the run's span; None for the current context.
     """
 
     tenant: str = ""
@@ -84,22 +84,28 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
     context: Context | None = None
 
 
-NOBODY: Final = Caller()
+ANONYMOUS: Final = Caller()
 
 
 class PipelineRun(Generic[InputT]):
-    """One run: what came in, and what the stages have made of it so far.
+    """One run: its input, and the stages' reports and results so far.
 
     ``run[stage]`` is the result of a stage, of its type; ``KeyError`` where it has none.
 
+    ::
+
+        running --last stage continued--> finished
+           +------a stage stopped-------> stopped
+           +------a stage failed--------> failed
+
     Args:
-        given: what came in.
+        given: the pipeline's input.
         on_change: called after every change of ``reports`` and at the end; it must not raise or block.
 
     Attributes:
-        given: what came in.
-        reports: one for each stage that was begun, in order.
-        outcome: how it ended; None while it runs.
+        given: as given.
+        reports: one for each stage that has begun, in order.
+        outcome: how the run ended; None while it runs.
     """
 
     __slots__ = ("_on_change", "_results", "given", "outcome", "reports")
@@ -119,21 +125,21 @@ class PipelineRun(Generic[InputT]):
         return stage.name in self._results
 
     def begin(self, report: StageReport) -> None:
-        """A stage begins. Only the pipeline calls this and what follows."""
+        """Add the report of a stage that begins. Only the pipeline calls this method and the next ones."""
         self.reports = (*self.reports, report)
         self._changed()
 
-    def note(self, report: StageReport) -> None:
-        """More is known of the stage that was begun last."""
+    def update(self, report: StageReport) -> None:
+        """Replace the last stage's report."""
         self.reports = (*self.reports[:-1], report)
         self._changed()
 
-    def keep(self, stage: Stage[InputT, ResultT], result: ResultT) -> None:
-        """A stage has its result."""
+    def set_result(self, stage: Stage[InputT, ResultT], result: ResultT) -> None:
+        """Set a stage's result."""
         self._results[stage.name] = result
 
     def end(self) -> None:
-        """The run is over: its outcome is what the last report says."""
+        """End the run, with the outcome of the last report."""
         last = self.reports[-1]
         if last.status == "failed" and last.error is not None:
             self.outcome = StageFailed(last.stage, last.error)

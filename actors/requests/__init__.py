@@ -1,1 +1,1 @@
-"""Requests and the runs that answer them: submission, coalescing, state, storage."""
+"""Requests, and the runs that answer them: submission, coalescing, state, storage."""

@@ -1,4 +1,4 @@
-"""Which requests are the same: the digest that coalescing, the cache and idempotency keys go by."""
+"""Digests of requests: coalescing, the cache and idempotency keys compare them."""
 
 import hashlib
 
@@ -17,19 +17,22 @@ def fingerprint(
 ) -> bytes:
     """Return a digest of everything that shapes the answer, scoped to the tenant.
 
-    With ``restart`` it is another one, and with ``repair`` where there is a schema: a log in which the answer begins
-    anew is not for readers who can't take that.
+    ``restart`` changes the digest, and so does ``repair`` for a request with a schema: in such a log the answer may
+    begin anew, which not every reader can handle.
 
-    Two dialects that ask the same have the same fingerprint, unless one of them passes fields through to its upstream.
+    The same request in two dialects has one fingerprint, unless it passes fields through to its upstream.
+
+    Raises:
+        InvalidRequest: the request holds an integer beyond 64 bits, or is nested too deeply.
     """
     if request.dialect != "native" and not request.extra:
         request = msgspec.structs.replace(request, dialect="native")
-    marks = (("restart",) if restart else ()) + (("repair",) if repair and request.schema is not None else ())
-    return _digest((tenant, prompt_version, request, *marks))
+    flags = (("restart",) if restart else ()) + (("repair",) if repair and request.schema is not None else ())
+    return _digest((tenant, prompt_version, request, *flags))
 
 
 def body_digest(submit: Submit) -> bytes:
-    """Return a digest of the whole submission: what an idempotency key has to be repeated with."""
+    """Return a digest of the whole submission: a repeated idempotency key must come with the same one."""
     delivery: Delivery = submit.delivery
     return _digest((submit.tenant, submit.request, delivery))
 

@@ -1,26 +1,25 @@
-"""The one place of submission: which log answers a request.
+"""The entry point for requests: it decides which log answers a submission.
 
-In this order: the log that the idempotency key names; the running log with this fingerprint, joined; a finished log
-with this fingerprint, replayed from the cache; otherwise a new run. The router owns who shares what; each run has its
-own actor, which owns its log.
+In this order: the log of the request with this idempotency key; the running log with this fingerprint, joined; a
+finished log with this fingerprint, replayed from the cache; otherwise a new run. The router owns the tables of requests
+and runs; each run owns its log, and has its own actor.
 """
 
 from contextlib import suppress
 from functools import partial
 from typing import Final
 
-from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
 
-from actors.log.event_log import RING_BYTES, EventLog
+from actors.log.event_log import RING_BYTES
+from actors.requests.failure import failure
 from actors.requests.fingerprint import body_digest, fingerprint
-from actors.requests.record import RequestRecord, Run
+from actors.requests.record import RequestRecord
+from actors.requests.run import Run
 from actors.requests.runs import RunTable
-from actors.requests.state import Cancel, RequestStateActor, Start, failure
 from actors.requests.store import RequestStore
 from actors.requests.stream import RequestStream
-from actors.runtime import Actor, Deferred, Keyed, Promise, Ref, Timer, handles
+from actors.runtime import Actor, Deferred, Promise, Ref, Timer, handles
 from protocol import ids, spans
 from protocol.cache import CachedLog, CacheGet, CachePut
 from protocol.errors import (
@@ -29,26 +28,25 @@ from protocol.errors import (
     IdempotencyKeyReused,
     NotFound,
     Overloaded,
-    ShuttingDown,
     TidegateError,
 )
-from protocol.events import Cancelled, Failed, Started
+from protocol.events import Cancelled, Failed
 from protocol.gateway import Complete, ResolveModel
 from protocol.message import Message
 from protocol.requests import CancelRequest, GetRequest, RequestHandle, Source, Submit, Submitted
 
-TTL: Final = 300.0  # seconds for which an ended request can be asked for
+TTL: Final = 300.0  # seconds for which an ended request stays in the store
 MAX_REQUESTS: Final = 20_000
 MAX_STORED_BYTES: Final = 512 * 1024 * 1024
 ABANDON_GRACE: Final = 10.0  # seconds without a follower before `onAbandon: cancel` cancels
-SWEEP_INTERVAL: Final = 15.0  # seconds between looks for what has outlived its time
-CACHE_TIMEOUT: Final = 1.0  # seconds; a cache that is slower counts as a miss
+SWEEP_INTERVAL: Final = 15.0  # seconds between two sweeps of the store
+CACHE_TIMEOUT: Final = 1.0  # seconds; a slower cache counts as a miss
 RESOLVE_TIMEOUT: Final = 5.0  # seconds
-MAX_MODELS: Final = 1024  # names that the gateway is known to serve; more are asked for again
+MAX_MODELS: Final = 1024  # model names that are known to be served; at the bound all are forgotten
 
 
-class Resolved(Message[None], frozen=True):
-    """The gateway serves a submission's model; what is next is ``cache``, where there is one to look into."""
+class ModelResolved(Message[None], frozen=True):
+    """The gateway serves the submission's model; the next step is ``cache``, if there is one."""
 
     submit: Submit
     digest: bytes
@@ -56,59 +54,68 @@ class Resolved(Message[None], frozen=True):
     reply: Promise[Submitted]
 
 
-class Refused(Message[None], frozen=True):
-    """A submission can't be taken."""
+class SubmitRefused(Message[None], frozen=True):
+    """The gateway does not serve the submission's model, or has not answered."""
 
     error: Exception
     reply: Promise[Submitted]
 
 
-class Looked(Message[None], frozen=True):
-    """What the cache has for a submission."""
+class CacheAnswered(Message[None], frozen=True):
+    """The cache's answer to a submission; None for a miss."""
 
     submit: Submit
     digest: bytes
-    found: CachedLog | None
+    cached: CachedLog | None
     reply: Promise[Submitted]
 
 
-class WaiterDue(Message[None], frozen=True):
-    """A request that joined another's run has used up its own time."""
+class RequestTimedOut(Message[None], frozen=True):
+    """The timeout of a request that joined another one's run is over."""
 
     request_id: str
     tenant: str
 
 
-class Abandoned(Message[None], frozen=True):
-    """Nobody has followed a request for a while."""
+class GraceExpired(Message[None], frozen=True):
+    """A request has had no follower for the grace period."""
 
     request_id: str
     tenant: str
 
 
 class ForgetModels(Message[None], frozen=True):
-    """What the gateway serves has changed: ask it again."""
+    """The gateway's models have changed: ask it again for each name."""
 
 
-class Sweep(Message[None], frozen=True):
-    """Time to drop what has outlived its time."""
+class SweepRequests(Message[None], frozen=True):
+    """Drop the ended requests whose time is over."""
 
 
 RouterMessage = (
-    Submit | GetRequest | CancelRequest | ForgetModels | Resolved | Refused | Looked | WaiterDue | Abandoned | Sweep
+    Submit
+    | GetRequest
+    | CancelRequest
+    | ForgetModels
+    | ModelResolved
+    | SubmitRefused
+    | CacheAnswered
+    | RequestTimedOut
+    | GraceExpired
+    | SweepRequests
 )
 
 
 class RequestRouter(Actor[RouterMessage]):
-    """Finds or starts the run for each submission, and keeps the requests that can still be asked for.
+    """Finds or starts the run for each submission, and stores the requests.
 
     Args:
-        gateway: who completes.
-        cache: where finished logs are; None for no cache.
-        ttl: seconds for which an ended request is kept.
-        max_requests: the most requests that are kept, running ones included.
+        gateway: completes the requests.
+        cache: stores finished logs; None for no cache.
+        ttl: seconds for which an ended request is stored.
+        max_requests: the most stored requests, running ones included.
         max_bytes: the bound on what ended requests hold, in bytes.
-        ring_bytes: the bound on a log's ring, in bytes.
+        ring_bytes: the bound of a log's ring, in bytes.
         abandon_grace: seconds without a follower before ``onAbandon: cancel`` takes effect.
     """
 
@@ -131,30 +138,30 @@ class RequestRouter(Actor[RouterMessage]):
         self._ring_bytes = ring_bytes
         self._max_requests = max_requests
         self._grace = abandon_grace
-        self._unfollowed: dict[str, Timer] = {}  # by request id: those that are given up when their time is over
+        self._grace_timers: dict[str, Timer] = {}  # by request id: requests without a follower
         self._store = RequestStore(ttl=ttl, max_requests=max_requests, max_bytes=max_bytes)
-        self._runs = RunTable(self._store)
         self._models: set[str] = set()
 
     async def started(self) -> None:
-        """Set up the group of run actors, and look regularly for what has outlived its time."""
-        self._tracer: Tracer | None = self.system.tracer if self.system.tracing else None
-        self._actors: Keyed[Start | Cancel] = self.system.keyed(
-            self._new_actor, name="request-state", idle=1.0, limit=self._max_requests
+        """Create the table of runs, and schedule the first sweep."""
+        self._tracing = self.system.tracing
+        self._runs = RunTable(
+            self.system,
+            gateway=self._gateway,
+            cache=self._cache,
+            limit=self._max_requests,
+            ring_bytes=self._ring_bytes,
+            on_end=self._run_ended,
         )
-        self.schedule(SWEEP_INTERVAL, Sweep())
+        self.schedule(SWEEP_INTERVAL, SweepRequests())
 
     async def stopped(self) -> None:
-        """Runs that are stopped half-way still end: their readers are told, and may ask again elsewhere."""
-        for run in self._runs:
-            run.log.append(failure(ShuttingDown("the run was stopped before its end")))
-            run.span.end()
-            self._runs.ended(run)
-        await self._actors.kill()
+        """End all runs, so that their readers get an end and can submit again elsewhere."""
+        await self._runs.close()
 
     @handles(Submit)
     async def submit(self, message: Submit) -> Submitted | Deferred[Submitted]:
-        """Find or start the run for this submission; the order is the module's docstring."""
+        """Find or start the run for this submission, in the order of the module's docstring."""
         if message.idempotency_key:
             known = self._store.by_key(message.tenant, message.idempotency_key)
             if known is not None:
@@ -175,37 +182,37 @@ class RequestRouter(Actor[RouterMessage]):
             return self._begin(message, digest)
         reply = self.promise(Submit)
         if served and cache is not None:
-            self._look_up(cache, message, digest, reply)
+            self._ask_cache(cache, message, digest, reply)
         else:
             self.ask_then(
                 self._gateway,
                 ResolveModel(message.request.model),
                 timeout=RESOLVE_TIMEOUT,
-                ok=lambda _: Resolved(message, digest, cache, reply),
-                err=lambda error: Refused(error, reply),
+                ok=lambda _: ModelResolved(message, digest, cache, reply),
+                err=lambda error: SubmitRefused(error, reply),
             )
         return reply
 
-    @handles(Resolved)
-    async def resolved(self, message: Resolved) -> None:
-        """The model is there: remember that, and look into the cache."""
+    @handles(ModelResolved)
+    async def model_resolved(self, message: ModelResolved) -> None:
+        """Remember that the model is served, and ask the cache."""
         if len(self._models) >= MAX_MODELS:
             self._models.clear()
         self._models.add(message.submit.request.model)
         if message.cache is None:
-            self._settle(message.reply, message.submit, message.digest, None)
+            self._reply(message.reply, message.submit, message.digest, None)
         else:
-            self._look_up(message.cache, message.submit, message.digest, message.reply)
+            self._ask_cache(message.cache, message.submit, message.digest, message.reply)
 
-    @handles(Refused)
-    async def refused(self, message: Refused) -> None:
-        """The submission can't be taken."""
+    @handles(SubmitRefused)
+    async def submit_refused(self, message: SubmitRefused) -> None:
+        """Reply with the error."""
         message.reply.reject(message.error)
 
-    @handles(Looked)
-    async def looked(self, message: Looked) -> None:
-        """Decide, now that the cache has answered: others may have come meanwhile."""
-        self._settle(message.reply, message.submit, message.digest, message.found)
+    @handles(CacheAnswered)
+    async def cache_answered(self, message: CacheAnswered) -> None:
+        """Decide which log answers, now that the cache has replied."""
+        self._reply(message.reply, message.submit, message.digest, message.cached)
 
     @handles(GetRequest)
     async def get(self, message: GetRequest) -> RequestHandle:
@@ -214,36 +221,36 @@ class RequestRouter(Actor[RouterMessage]):
 
     @handles(CancelRequest)
     async def cancel(self, message: CancelRequest) -> RequestHandle:
-        """Cancel a request: it leaves its run, and the run is given up when nobody is left."""
+        """Cancel a request. Its run goes on for the others, and is cancelled with the last one."""
         record = self._find(message.request_id, message.tenant)
         self._leave(record, Cancelled(reason=message.reason))
         return record
 
-    @handles(WaiterDue)
-    async def waiter_due(self, message: WaiterDue) -> None:
-        """A joined request has its own deadline; the run that it joined may have a later one."""
+    @handles(RequestTimedOut)
+    async def timed_out(self, message: RequestTimedOut) -> None:
+        """End a joined request at its own deadline; its run's deadline may be later."""
         record = self._store.get(message.request_id, message.tenant)
         if record is not None:
             self._leave(record, failure(DeadlineExceeded()))
 
-    @handles(Abandoned)
-    async def abandoned(self, message: Abandoned) -> None:
-        """Give a request up, unless somebody follows it again."""
-        self._unfollowed.pop(message.request_id, None)
+    @handles(GraceExpired)
+    async def grace_expired(self, message: GraceExpired) -> None:
+        """Cancel an abandoned request, unless it has a follower again."""
+        self._grace_timers.pop(message.request_id, None)
         record = self._store.get(message.request_id, message.tenant)
         if record is not None and not record.stream.followers:
             self._leave(record, Cancelled(reason="abandoned"))
 
     @handles(ForgetModels)
     async def forget_models(self, _message: ForgetModels) -> None:
-        """Ask the gateway again for each model's name."""
+        """Forget which models the gateway serves."""
         self._models.clear()
 
-    @handles(Sweep)
-    async def sweep(self, _message: Sweep) -> None:
-        """Drop what has outlived its time."""
+    @handles(SweepRequests)
+    async def sweep(self, _message: SweepRequests) -> None:
+        """Drop the ended requests whose time is over, and schedule the next sweep."""
         self._store.expire()
-        self.schedule(SWEEP_INTERVAL, Sweep())
+        self.schedule(SWEEP_INTERVAL, SweepRequests())
 
     def _repeat(self, message: Submit, digest: bytes, record: RequestRecord) -> Submitted:
         if digest != body_digest(message):
@@ -253,25 +260,26 @@ class RequestRouter(Actor[RouterMessage]):
     def _joinable(self, message: Submit, digest: bytes) -> Run | None:
         return self._runs.joinable(digest) if message.delivery.dedupe else None
 
-    def _look_up(
+    def _ask_cache(
         self, cache: Ref[CacheGet | CachePut], message: Submit, digest: bytes, reply: Promise[Submitted]
     ) -> None:
-        """Ask the cache; one that fails or is slow counts as one that has nothing."""
+        """Ask the cache; an error or a timeout counts as a miss."""
         self.ask_then(
             cache,
             CacheGet(digest),
             timeout=CACHE_TIMEOUT,
-            ok=lambda found: Looked(message, digest, found, reply),
-            err=lambda _: Looked(message, digest, None, reply),
+            ok=lambda cached: CacheAnswered(message, digest, cached, reply),
+            err=lambda _: CacheAnswered(message, digest, None, reply),
         )
 
-    def _settle(self, reply: Promise[Submitted], message: Submit, digest: bytes, found: CachedLog | None) -> None:
+    def _reply(self, reply: Promise[Submitted], message: Submit, digest: bytes, cached: CachedLog | None) -> None:
         try:
-            reply.resolve(self._decide(message, digest, found))
+            reply.resolve(self._decide(message, digest, cached))
         except TidegateError as error:
             reply.reject(error)
 
-    def _decide(self, message: Submit, digest: bytes, found: CachedLog | None) -> Submitted:
+    def _decide(self, message: Submit, digest: bytes, cached: CachedLog | None) -> Submitted:
+        """Look again for the key and the running log: others may have been submitted in the meantime."""
         if message.idempotency_key:
             known = self._store.by_key(message.tenant, message.idempotency_key)
             if known is not None:
@@ -279,76 +287,32 @@ class RequestRouter(Actor[RouterMessage]):
         run = self._joinable(message, digest)
         if run is not None:
             return self._join(message, run)
-        return self._replay(message, digest, found) if found else self._begin(message, digest)
+        return self._replay(message, digest, cached) if cached else self._begin(message, digest)
 
     def _join(self, message: Submit, run: Run) -> Submitted:
-        submitter = trace.get_current_span()
-        run.span.add_link(submitter.get_span_context(), {spans.REQUEST_ID: run.key})
-        submitter.add_link(run.span.get_span_context())
         record = self._record(message, run, "joined")
-        run.waiters[record.request_id] = record
+        run.join(record.stream)
         if message.delivery.timeout < run.delivery.timeout:
-            self.schedule(message.delivery.timeout, WaiterDue(record.request_id, record.tenant))
+            self.schedule(message.delivery.timeout, RequestTimedOut(record.request_id, record.tenant))
         return Submitted(record)
 
-    def _replay(self, message: Submit, digest: bytes, found: CachedLog) -> Submitted:
-        log = EventLog(max_bytes=self._ring_bytes)
-        log.extend(found.events)
-        run = Run(
-            key="", fingerprint=digest, request=message.request, delivery=message.delivery, log=log, span=INVALID_SPAN
-        )
-        run.provider, run.usage = found.provider, found.usage
+    def _replay(self, message: Submit, digest: bytes, cached: CachedLog) -> Submitted:
+        run = Run.replay(message, cached, fingerprint=digest, max_bytes=self._ring_bytes)
         record = self._record(message, run, "cache")
-        self._store.ended(record)
+        self._store.ended(record.request_id)
         return Submitted(record)
 
     def _begin(self, message: Submit, digest: bytes) -> Submitted:
-        key = ids.request_id()
-        log = EventLog(max_bytes=self._ring_bytes)
-        span = self._span(key)
-        run = Run(
-            key=key,
-            fingerprint=digest,
-            request=message.request,
-            delivery=message.delivery,
-            log=log,
-            span=span,
-            tenant=message.tenant,
-            account=message.account,
-        )
-        record = self._record(message, run, "upstream", request_id=key)
-        log.append(Started(model=message.request.model, created=int(record.created)))
-        run.waiters[key] = record
-        self._runs.add(run, shared=message.delivery.dedupe)
-        try:
-            self._post_within(span, key, Start())
-        except TidegateError as error:
-            log.append(failure(error))
-            self._runs.ended(run)
-            raise
+        run = self._runs.new(message, digest)
+        record = self._record(message, run, "upstream", request_id=run.key)
+        run.begin(record.stream, record.created)
+        self._runs.start(run, shared=message.delivery.dedupe)
         return Submitted(record)
 
-    def _span(self, key: str) -> Span:
-        """Open a run's span; with tracing off it is none at all."""
-        if self._tracer is None:
-            return INVALID_SPAN
-        name, attributes = spans.process("request-state"), {spans.REQUEST_ID: key}
-        return self._tracer.start_span(name, kind=SpanKind.CONSUMER, attributes=attributes)
-
-    def _post_within(self, span: Span, key: str, message: Start) -> None:
-        """Post so that all that is done for ``message`` is below ``span``; a span that is not there costs nothing."""
-        if not span.get_span_context().is_valid:
-            self._actors.ref(key).post(message)
-            return
-        token = otel_context.attach(trace.set_span_in_context(span))
-        try:
-            self._actors.ref(key).post(message)
-        finally:
-            otel_context.detach(token)
-
     def _record(self, message: Submit, run: Run, source: Source, *, request_id: str = "") -> RequestRecord:
-        abandons = message.delivery.on_abandon == "cancel"
-        watch = partial(self._followers_changed, message.tenant) if abandons else None
+        """Store a request that ``run`` answers."""
+        cancels = message.delivery.on_abandon == "cancel"
+        on_followers = partial(self._followers_changed, message.tenant) if cancels else None
         record = RequestRecord(
             tenant=message.tenant,
             trace_id=message.trace_id,
@@ -356,21 +320,29 @@ class RequestRouter(Actor[RouterMessage]):
             source=source,
             run=run,
             stream=RequestStream(
-                request_id or ids.request_id(), run.log, on_followers=watch, partial=message.delivery.partial
+                request_id or ids.request_id(), run.log, on_followers=on_followers, partial=message.delivery.partial
             ),
         )
-        if self._tracer is not None:
+        if self._tracing:
             trace.get_current_span().set_attribute(spans.SOURCE, source)
         key = message.idempotency_key
         self._store.add(record, key=key, digest=body_digest(message) if key else b"")
-        if abandons and source != "cache":
+        if cancels and source != "cache":
             self._followers_changed(message.tenant, record.request_id, 0)
         return record
 
     def _leave(self, record: RequestRecord, event: Cancelled | Failed) -> None:
-        """End one request. Its run goes on for the others, and is given up where there are none."""
-        if not record.stream.ended and self._runs.leave(record, event):
-            self._actors.ref(record.run.key).post(Cancel(event))
+        """End one request. Its run goes on for the others, and is cancelled where it is the last one."""
+        if record.stream.ended:
+            return
+        if record.run.leave(record.stream, event):
+            self._runs.cancel(record.run, event)
+        else:
+            self._store.ended(record.request_id)
+
+    def _run_ended(self, run: Run) -> None:
+        for request_id in run.requests:
+            self._store.ended(request_id)
 
     def _find(self, request_id: str, tenant: str) -> RequestRecord:
         record = self._store.get(request_id, tenant)
@@ -380,16 +352,13 @@ class RequestRouter(Actor[RouterMessage]):
         return record
 
     def _followers_changed(self, tenant: str, request_id: str, count: int) -> None:
-        """Wait for the grace period before giving up a request that nobody follows; all of it, each time.
+        """Start the grace period of a request without followers, and stop it when a follower comes.
 
-        A service with so many timers that there is no room for this one lets the request finish.
+        A system without room for one more timer lets the request finish.
         """
-        timer = self._unfollowed.pop(request_id, None)
+        timer = self._grace_timers.pop(request_id, None)
         if timer is not None:
             timer.cancel()
         if count == 0:
             with suppress(Overloaded, ActorStopped):
-                self._unfollowed[request_id] = self.schedule(self._grace, Abandoned(request_id, tenant))
-
-    def _new_actor(self, key: str) -> RequestStateActor:
-        return RequestStateActor(self._runs[key], gateway=self._gateway, cache=self._cache, on_end=self._runs.ended)
+                self._grace_timers[request_id] = self.schedule(self._grace, GraceExpired(request_id, tenant))

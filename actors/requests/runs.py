@@ -1,24 +1,54 @@
-"""The runs under way: who may be joined, and what happens to a run's requests when it ends."""
+"""The runs in progress, and the actors that drive them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from actors.requests.record import RequestRecord, Run
-from actors.requests.store import RequestStore
-from protocol.events import Event
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
+
+from actors.requests.failure import failure
+from actors.requests.run import Run
+from actors.requests.state import Cancel, RequestStateActor, Start
+from actors.runtime import Keyed, Ref, System
+from protocol import ids, spans
+from protocol.cache import CachePut
+from protocol.errors import ShuttingDown, TidegateError
+from protocol.events import Cancelled, Failed
+from protocol.gateway import Complete
+from protocol.requests import Submit
 
 
 class RunTable:
-    """Runs by key and, where they may be shared, by fingerprint. It is bounded by the store that it is given.
+    """Runs in progress by key, and those that may be shared also by fingerprint. One actor drives each run.
 
-    The router puts runs in; a run's own actor takes it out, in the same turn of the loop in which the log ends. So
-    nobody ever joins a log that has ended, and no end can get lost on the way.
+    A run leaves the table in the same step of the event loop in which its log ends. So nobody joins a log that has
+    ended, and no end is lost, however full a mailbox is. The router's store bounds the number of runs.
 
     Args:
-        store: the requests that can still be asked for.
+        system: owns the runs' actors.
+        gateway: completes the requests.
+        cache: stores whole answers; None for no cache.
+        limit: the most runs at once.
+        ring_bytes: the bound of each log's ring, in bytes.
+        on_end: called once with each run that has ended and has left the table.
     """
 
-    def __init__(self, store: RequestStore) -> None:
-        self._store = store
+    def __init__(
+        self,
+        system: System,
+        *,
+        gateway: Ref[Complete],
+        cache: Ref[CachePut] | None,
+        limit: int,
+        ring_bytes: int,
+        on_end: Callable[[Run], object],
+    ) -> None:
+        self._gateway = gateway
+        self._cache = cache
+        self._ring_bytes = ring_bytes
+        self._on_end = on_end
+        self._tracer: Tracer | None = system.tracer if system.tracing else None
+        self._actors: Keyed[Start | Cancel] = system.keyed(self._new_actor, name="request-state", idle=1.0, limit=limit)
         self._runs: dict[str, Run] = {}
         self._shared: dict[bytes, Run] = {}
 
@@ -28,43 +58,74 @@ class RunTable:
     def __iter__(self) -> Iterator[Run]:
         return iter(tuple(self._runs.values()))
 
-    def __getitem__(self, key: str) -> Run:
-        return self._runs[key]
-
     def joinable(self, fingerprint: bytes) -> Run | None:
-        """Return the run that a request with this fingerprint may share."""
+        """Return the run that a request with this fingerprint may join."""
         return self._shared.get(fingerprint)
 
-    def add(self, run: Run, *, shared: bool) -> None:
-        """Put in a run that begins; a ``shared`` one may be joined."""
+    def new(self, submit: Submit, fingerprint: bytes) -> Run:
+        """Return a new run for ``submit``; it is in the table from ``start`` on."""
+        key = ids.request_id()
+        return Run(
+            key,
+            submit,
+            fingerprint=fingerprint,
+            span=self._open_span(key),
+            max_bytes=self._ring_bytes,
+            on_end=self._ended,
+        )
+
+    def start(self, run: Run, *, shared: bool) -> None:
+        """Add a run that has begun, and start its actor; others may join a ``shared`` one.
+
+        Raises:
+            TidegateError: there is no actor for it. The run has ended then.
+        """
         self._runs[run.key] = run
         if shared:
             self._shared[run.fingerprint] = run
+        try:
+            self._post_start(run)
+        except TidegateError as error:
+            run.finish(failure(error))
+            raise
 
-    def close(self, run: Run) -> None:
-        """Let nobody join ``run`` any more."""
+    def cancel(self, run: Run, event: Cancelled | Failed) -> None:
+        """Let nobody join ``run`` any more, and tell its actor to end it with ``event``."""
+        self._unshare(run)
+        self._actors.ref(run.key).post(Cancel(event))
+
+    async def close(self) -> None:
+        """End all runs with ``shutting_down``, and kill their actors."""
+        for run in self:
+            run.finish(failure(ShuttingDown("the run was stopped before its end")))
+        await self._actors.kill()
+
+    def _ended(self, run: Run) -> None:
+        self._runs.pop(run.key, None)
+        self._unshare(run)
+        self._on_end(run)
+
+    def _unshare(self, run: Run) -> None:
         if self._shared.get(run.fingerprint) is run:
             del self._shared[run.fingerprint]
 
-    def ended(self, run: Run) -> None:
-        """Take out a run whose log has ended, and let the time of its requests begin. Again, it does nothing."""
-        if self._runs.pop(run.key, None) is None:
+    def _open_span(self, key: str) -> Span:
+        if self._tracer is None:
+            return INVALID_SPAN
+        name, attributes = spans.process("request-state"), {spans.REQUEST_ID: key}
+        return self._tracer.start_span(name, kind=SpanKind.CONSUMER, attributes=attributes)
+
+    def _post_start(self, run: Run) -> None:
+        """Post ``Start`` within the run's span, so that it is the parent of all spans of the call."""
+        ref = self._actors.ref(run.key)
+        if not run.span.get_span_context().is_valid:
+            ref.post(Start())
             return
-        self.close(run)
-        for record in run.waiters.values():
-            self._store.ended(record)
-        run.waiters.clear()
+        token = otel_context.attach(trace.set_span_in_context(run.span))
+        try:
+            ref.post(Start())
+        finally:
+            otel_context.detach(token)
 
-    def leave(self, record: RequestRecord, event: Event) -> bool:
-        """End one request with ``event``, and say whether its run is now without anybody.
-
-        The last one does not leave: its end is the run's.
-        """
-        run = record.run
-        if run.waiters.keys() == {record.request_id}:
-            self.close(run)
-            return True
-        del run.waiters[record.request_id]
-        record.stream.cut(event)
-        self._store.ended(record)
-        return False
+    def _new_actor(self, key: str) -> RequestStateActor:
+        return RequestStateActor(self._runs[key], gateway=self._gateway, cache=self._cache)

@@ -1,20 +1,18 @@
-"""One actor a run: it owns the log, asks the gateway, and writes the one terminal entry.
+"""The actor that drives one run: it asks the gateway, and ends the run.
 
-The actor lives as long as its run. What it leaves behind, the log and the record, is plain data that the router keeps.
+The actor lives as long as its run. The run and its log stay with the router.
 """
 
-from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import msgspec
-from opentelemetry.trace import StatusCode
 
-from actors.requests.record import Run
+from actors.requests.failure import failure
+from actors.requests.run import Run
 from actors.runtime import Actor, Errand, Ref, handles
-from protocol import spans
 from protocol.cache import CachedLog, CachePut
-from protocol.errors import ActorError, AskTimeout, DeadlineExceeded, InternalError, TidegateError
-from protocol.events import Cancelled, Completed, Event, Failed
+from protocol.errors import InternalError
+from protocol.events import Cancelled, Completed, Failed
 from protocol.gateway import Complete, Completion, Progress
 from protocol.message import Message
 
@@ -23,84 +21,77 @@ class Start(Message[None], frozen=True):
     """Ask the gateway."""
 
 
-class Finished(Message[None], frozen=True):
-    """The gateway's reply: the answer is whole."""
+class CallCompleted(Message[None], frozen=True):
+    """The gateway's reply: a whole answer."""
 
     completion: Completion
 
 
-class Broken(Message[None], frozen=True):
-    """The gateway's reply: the answer will not become whole."""
+class CallFailed(Message[None], frozen=True):
+    """The gateway's reply: an error."""
 
     error: Exception
 
 
 class Cancel(Message[None], frozen=True):
-    """Nobody wants the answer any more: end with ``event``."""
+    """Cancel the call, and end the run with ``event``."""
 
     event: Cancelled | Failed
 
 
 class RunSink(msgspec.Struct, eq=False):
-    """Takes what the gateway tells of a run, where it is told: content goes into the log without a message each.
+    """Writes the gateway's progress to a run at once, without a message to the run's actor.
 
-    The run's actor makes the sink and alone ends the log; after that there is only to count what calls have used.
+    After the run's end it only counts calls.
     """
 
     run: Run
 
     async def tell(self, message: Progress) -> None:
-        """Write what has come into the log."""
-        run = self.run
+        """Write the content, and count the call if ``message`` has one."""
         if message.attempt is not None:
-            run.count(message.attempt, message.number)
-        if run.log.ended or not message.events:
-            return
-        if message.waited:
-            run.upstream_wait = message.waited
-        run.log.extend(message.events)
+            self.run.count(message.attempt, message.number)
+        if message.events:
+            self.run.write(message.events, message.waited)
 
 
-class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
-    """Drives one run from its start to its terminal entry.
+class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
+    """Drives one run from the question to the gateway to the terminal entry.
+
+    ::
+
+        pending --content--> running --CallCompleted--> completed
+           |                    +------CallFailed-----> failed
+           +--------------------+------Cancel---------> cancelled, or failed where the event says so
 
     Args:
-        run: what it drives; nobody but this actor and its sink writes into the log.
-        gateway: whom it asks.
-        cache: where a whole answer is kept; None for nowhere.
-        on_end: told once, after the terminal entry.
+        run: the run; this actor and its sink write to it.
+        gateway: completes the request.
+        cache: stores whole answers; None for no cache.
     """
 
     capacity: ClassVar[int] = 64
     overflow: ClassVar[Literal["wait", "reject", "drop_oldest"]] = "wait"
     lingers: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        run: Run,
-        *,
-        gateway: Ref[Complete],
-        cache: "Ref[CachePut] | None",
-        on_end: Callable[[Run], None],
-    ) -> None:
+    def __init__(self, run: Run, *, gateway: Ref[Complete], cache: "Ref[CachePut] | None") -> None:
         self._run = run
         self._gateway = gateway
         self._cache = cache
-        self._on_end = on_end
-        self._call: Errand[Start | Finished | Broken] | None = None
+        self._call: Errand[Start | CallCompleted | CallFailed] | None = None
 
     async def started(self) -> None:
-        """A run that had begun before is one that a fault of ours interrupted: it ends, and nothing is sent twice."""
-        if self._run.begun and not self._run.log.ended:
-            self._end(failure(InternalError()))
+        """End a run whose actor was restarted after an error: the gateway is never asked twice."""
+        if self._run.asked:
+            self._run.finish(failure(InternalError()))
 
     @handles(Start)
     async def start(self, _message: Start) -> None:
-        """Ask the gateway; its reply comes back as ``Finished`` or ``Broken``."""
+        """Ask the gateway; its reply comes back as ``CallCompleted`` or ``CallFailed``."""
         run = self._run
-        if run.begun:
+        if run.asked:
             return
-        run.begun = True
+        run.asked = True
         complete = Complete(
             request=run.request,
             request_id=run.key,
@@ -110,16 +101,18 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
             restart=run.delivery.on_attempt_failed == "restart",
             repair=run.delivery.repair,
         )
-        self._call = self.ask_then(self._gateway, complete, timeout=run.delivery.timeout, ok=Finished, err=Broken)
+        self._call = self.ask_then(
+            self._gateway, complete, timeout=run.delivery.timeout, ok=CallCompleted, err=CallFailed
+        )
 
-    @handles(Finished)
-    async def finished(self, message: Finished) -> None:
-        """End the log with the whole answer, and keep it for those who ask the same."""
+    @handles(CallCompleted)
+    async def completed(self, message: CallCompleted) -> None:
+        """Store the whole answer in the cache where it may be shared, then end the run with it."""
         run, completion = self._run, message.completion
         if run.log.ended:
             return
         run.provider = completion.provider
-        completed = Completed(
+        event = Completed(
             result=completion.result or _plain(completion),
             finish_reason=completion.finish_reason,
             usage=completion.usage,
@@ -130,24 +123,22 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
             stop_sequence=completion.stop_sequence,
         )
         if self._cache is not None and run.delivery.dedupe and run.delivery.cache_ttl > 0:
-            await self._keep(self._cache, completed)
-        self._end(completed)
+            await self._store(self._cache, event)
+        run.finish(event)
 
-    @handles(Broken)
-    async def broken(self, message: Broken) -> None:
-        """End the log with the failure."""
-        if not self._run.log.ended:
-            self._end(failure(message.error))
+    @handles(CallFailed)
+    async def failed(self, message: CallFailed) -> None:
+        """End the run with the error."""
+        self._run.finish(failure(message.error))
 
     @handles(Cancel)
     async def cancel(self, message: Cancel) -> None:
-        """Give up the call, and end the log; what the call has used is counted when it is known."""
+        """Cancel the call and end the run. What the call has used is counted when it is known."""
         if self._call is not None:
             self._call.cancel()
-        if not self._run.log.ended:
-            self._end(message.event)
+        self._run.finish(message.event)
 
-    async def _keep(self, cache: Ref[CachePut], completed: Completed) -> None:
+    async def _store(self, cache: Ref[CachePut], completed: Completed) -> None:
         run = self._run
         events = run.log.events()
         if events is None:
@@ -161,34 +152,8 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
         )
         await cache.tell(CachePut(run.fingerprint, log, run.delivery.cache_ttl))
 
-    def _end(self, event: Event) -> None:
-        run = self._run
-        if run.provider is None and run.attempts:
-            run.provider = run.attempts[-1].provider
-        run.log.append(event)
-        if isinstance(event, Failed):
-            run.span.set_attribute(spans.ERROR_TYPE, event.code)
-            run.span.set_status(StatusCode.ERROR, event.message)
-        run.span.end()
-        self._on_end(run)
-
-
-def failure(error: Exception) -> Failed:
-    """Return the terminal event for ``error``; the runtime's own failures keep their inside to themselves."""
-    if isinstance(error, AskTimeout):
-        error = DeadlineExceeded()
-    elif not isinstance(error, TidegateError) or (isinstance(error, ActorError) and not error.problem.temporary):
-        error = InternalError()
-    retry_after = error.retry_after
-    return Failed(
-        code=error.code,
-        message=error.detail,
-        temporary=error.problem.temporary,
-        retry_after_ms=None if retry_after is None else round(retry_after * 1000),
-        errors=error.errors,
-    )
-
 
 def _plain(completion: Completion) -> msgspec.Raw:
+    """Return the result of an answer without a schema."""
     calls = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in completion.tool_calls]
     return msgspec.Raw(msgspec.json.encode({"text": completion.text, "toolCalls": calls}))

@@ -1,4 +1,4 @@
-"""The requests that can still be asked for."""
+"""The stored requests, running and ended."""
 
 import time
 from collections import deque
@@ -8,18 +8,22 @@ from typing import Final
 from actors.requests.record import RequestRecord
 from protocol.errors import Overloaded
 
-RECORD_BYTES: Final = 4096  # what a stored request takes beside its log, rounded up
+RECORD_BYTES: Final = 4096  # of a stored request without its log, rounded up
 
 
 class RequestStore:
-    """The requests that can still be asked for: bounded in number and bytes, each for ``ttl`` seconds after its end.
+    """Requests by id, bounded in number and in bytes; an ended one stays for ``ttl`` seconds.
 
-    A running request is never dropped. Where a bound is reached, the one that ended first goes early; where nothing has
-    ended, :meth:`add` refuses.
+    ::
+
+        running --ended--> ended --ttl, or a bound is reached--> dropped
+
+    A running request is never dropped. At a bound the request that ended first is dropped early; where none has ended,
+    ``add`` raises.
 
     Args:
-        ttl: seconds for which an ended request is kept.
-        max_requests: how many are kept at most.
+        ttl: seconds for which an ended request is stored.
+        max_requests: the most requests, running ones included.
         max_bytes: the bound on ended requests' logs, in bytes. A shared log counts once for each of its requests.
         clock: Unix time in seconds.
     """
@@ -43,23 +47,23 @@ class RequestStore:
         return iter(self._records.values())
 
     def get(self, request_id: str, tenant: str) -> RequestRecord | None:
-        """Return a live request of this tenant."""
+        """Return a request of this tenant; None for an unknown or expired one."""
         record = self._records.get(request_id)
         if record is None or record.tenant != tenant or (record.expires and record.expires <= self._clock()):
             return None
         return record
 
     def by_key(self, tenant: str, key: str) -> tuple[bytes, RequestRecord] | None:
-        """Return what an idempotency key names: the digest it was used with, and the request."""
+        """Return the request with this idempotency key, and the digest of its submission; None where there is none."""
         digest, request_id = self._keys.get((tenant, key), (b"", ""))
         record = self.get(request_id, tenant) if request_id else None
         return (digest, record) if record else None
 
     def add(self, record: RequestRecord, *, key: str = "", digest: bytes = b"") -> None:
-        """Keep ``record``, and under its idempotency key where it has one.
+        """Store ``record``, with the idempotency key and the digest of its submission where there is one.
 
         Raises:
-            Overloaded: the bound is reached, and all that are kept are running.
+            Overloaded: the store is full, and all its requests are running.
         """
         self.expire()
         if len(self._records) >= self._max_requests and not self._evict():
@@ -70,19 +74,20 @@ class RequestStore:
             record.idempotency = (record.tenant, key)
             self._keys[record.idempotency] = (digest, record.request_id)
 
-    def ended(self, record: RequestRecord) -> None:
-        """Let the time of an ended request begin. Calling it again does nothing."""
-        if record.expires:
+    def ended(self, request_id: str) -> None:
+        """Start the ``ttl`` of a request that has ended. Does nothing for an unknown one, or when called again."""
+        record = self._records.get(request_id)
+        if record is None or record.expires:
             return
         record.expires = self._clock() + self._ttl
         size = record.run.log.size + RECORD_BYTES
-        self._ended.append((record.request_id, size))
+        self._ended.append((request_id, size))
         self._bytes += size
         while self._bytes > self._max_bytes and len(self._ended) > 1:
             self._evict()
 
     def expire(self) -> None:
-        """Drop what has outlived its time."""
+        """Drop the requests whose ``ttl`` is over."""
         now = self._clock()
         while self._ended:
             record = self._records.get(self._ended[0][0])

@@ -10,7 +10,7 @@ from protocol.requests import Status
 
 
 def status_of(stream: EventStream) -> Status:
-    """Return how far the request is whose stream this is: ``pending`` until the model's side has been heard of."""
+    """Return the status of the stream's request; it is ``pending`` until the log has more than its first entry."""
     if not stream.ended:
         return "running" if stream.offset > 1 else "pending"
     event = stream.since(stream.offset - 1)[0].event
@@ -20,15 +20,21 @@ def status_of(stream: EventStream) -> Status:
 
 
 class RequestStream:
-    """A request's view of a log that others may share: the same entries, unless the request leaves early.
+    """One request's view of a log that several requests may share: the log's entries, unless the request ends early.
 
-    Implements ``protocol.events.EventStream``.
+    ::
+
+        open --the log ends--> ended
+           +---cut-----------> ended, with a terminal entry of its own; the log goes on
+
+    Implements ``protocol.events.EventStream``. The view itself reads the log and never writes to it.
 
     Args:
-        request_id: whose view it is.
-        log: what it shows.
-        on_followers: told of the number of followers whenever the first one comes or the last one goes.
-        partial: whether its native readers get the JSON value so far.
+        request_id: the request's id.
+        log: the log to read.
+        on_followers: called with the id and 1 when the first follower comes, and with the id and 0 when the last one
+            has left.
+        partial: whether native readers also get the JSON value so far.
     """
 
     __slots__ = ("_cut", "_cut_snapshot", "_listeners", "_on_followers", "_partial", "log", "request_id")
@@ -56,7 +62,7 @@ class RequestStream:
 
     @property
     def offset(self) -> int:
-        """The offset of the last entry of this view."""
+        """The offset of this view's last entry."""
         return self._cut.offset if self._cut else self.log.offset
 
     @property
@@ -76,11 +82,11 @@ class RequestStream:
 
     @property
     def followers(self) -> int:
-        """How many readers are attached now."""
+        """The number of followers now."""
         return len(self._listeners)
 
     def since(self, after: int) -> Sequence[Entry]:
-        """Return the entries above ``after``. Raises ``UnrecoverablePosition`` where they are not, or not all, here."""
+        """Return the entries above ``after``; see ``EventStream`` for what it raises."""
         cut = self._cut
         if cut is None:
             return self.log.since(after)
@@ -93,15 +99,15 @@ class RequestStream:
         return [*shared[: cut.offset - 1 - after], cut]
 
     def snapshot(self) -> Snapshot:
-        """Return all content of this view so far, merged."""
+        """Return all content so far, merged."""
         return self._cut_snapshot or self.log.snapshot()
 
     def partial(self, new: int | None = None) -> bytes | None:
-        """Return the JSON value that all the text so far has; see ``EventStream``."""
+        """Return the JSON value of the text so far; see ``EventStream``."""
         return None if self._partial is None else self._partial.value(self.snapshot().text, new)
 
     def cut(self, event: Event) -> None:
-        """End this view with ``event`` and leave the log as it is. An ended view stays as it is."""
+        """End this view with ``event``, but not the log; an ended view stays as it is. Only the run calls it."""
         if self.ended:
             return
         self._cut_snapshot = self.log.snapshot()
@@ -109,7 +115,7 @@ class RequestStream:
         self._wake()
 
     def listen(self, wake: Wake) -> None:
-        """Call ``wake`` after every change. Whoever listens is a follower."""
+        """Call ``wake`` after every change; each listener counts as a follower."""
         if not self._listeners:
             self.log.listen(self._wake)
             if self._on_followers:
@@ -117,7 +123,7 @@ class RequestStream:
         self._listeners[wake] = None
 
     def unlisten(self, wake: Wake) -> None:
-        """Take ``wake`` off again; unknown ones are ignored."""
+        """Stop calling ``wake``; an unknown one is ignored."""
         if self._listeners.pop(wake, self) is self or self._listeners:
             return
         self.log.unlisten(self._wake)

@@ -16,7 +16,7 @@ from protocol.llm import Attempt, Cost, Usage
 
 
 class Time:
-    """A clock in the hand."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -41,8 +41,8 @@ def log_of(text: str) -> CachedLog:
     )
 
 
-def test_what_comes_out_is_what_went_in() -> None:
-    """A log survives being stored, its raw result word for word."""
+def test_a_stored_log_is_unchanged() -> None:
+    """A log survives being stored, with its raw result byte by byte."""
     store = LogStore(10, 10_000)
     store.put(b"key", log_of("hello"), 60)
     found = store.get(b"key")
@@ -54,8 +54,8 @@ def test_what_comes_out_is_what_went_in() -> None:
     assert store.get(b"other") is None
 
 
-def test_a_log_lives_for_its_own_time() -> None:
-    """Each entry has its own time to live; an expired one is a miss, and takes no more room."""
+def test_each_log_has_its_own_ttl() -> None:
+    """Each log has its own ttl; an expired one is a miss, and is removed."""
     time = Time()
     store = LogStore(10, 10_000, time)
     store.put(b"short", log_of("a"), 1)
@@ -69,7 +69,7 @@ def test_a_log_lives_for_its_own_time() -> None:
 
 
 def test_the_number_of_logs_is_bounded() -> None:
-    """The least recently used one goes first."""
+    """The least recently used one is evicted."""
     store = LogStore(2, 10_000)
     for key in (b"a", b"b"):
         store.put(key, log_of("x"), 60)
@@ -80,7 +80,7 @@ def test_the_number_of_logs_is_bounded() -> None:
 
 
 def test_the_bytes_are_bounded() -> None:
-    """What is held is counted as encoded; a log that is larger than the bound is not kept, and says so."""
+    """Encoded bytes are counted; a log larger than the bound is not stored, and is counted as oversized."""
     size = len(msgspec.json.encode(log_of("x" * 100)))
     store = LogStore(10, 2 * size)
     for key in (b"a", b"b", b"c"):
@@ -92,7 +92,7 @@ def test_the_bytes_are_bounded() -> None:
 
 
 def test_storing_again_replaces() -> None:
-    """The newer log and its newer time count; nothing is evicted for it."""
+    """The newer log and its ttl count; nothing is evicted for it."""
     time = Time()
     store = LogStore(1, 10_000, time)
     store.put(b"a", log_of("old"), 1)
@@ -102,8 +102,8 @@ def test_storing_again_replaces() -> None:
     assert store.stats().evictions == 0
 
 
-def test_deleting_says_whether_it_was_there() -> None:
-    """Forgetting twice is no error."""
+def test_deleting_returns_whether_there_was_a_log() -> None:
+    """Deleting twice is no error."""
     store = LogStore(1, 10_000)
     store.put(b"a", log_of("x"), 60)
     assert [store.delete(b"a"), store.delete(b"a")] == [True, False]
@@ -112,12 +112,12 @@ def test_deleting_says_whether_it_was_there() -> None:
 
 @pytest.mark.parametrize("bounds", [(0, 1), (1, 0), (-1, 1)])
 def test_bounds_are_checked(bounds: tuple[int, int]) -> None:
-    """A bound that bounds nothing is refused."""
+    """A bound below 1 is refused."""
     with pytest.raises(ValueError, match="must be positive"):
         LogStore(*bounds)
 
 
-async def test_the_actor_keeps_and_counts() -> None:
+async def test_the_actor_stores_and_counts() -> None:
     """Put, get, delete and the statistics, through the mailbox."""
     async with System() as system:
         cache = system.spawn(lambda: CacheActor(10, 10_000), name="cache")
@@ -130,7 +130,7 @@ async def test_the_actor_keeps_and_counts() -> None:
 
 
 async def test_expired_logs_are_swept_out() -> None:
-    """What nobody asks for any more does not stay for ever."""
+    """A log that nobody requests is removed after its ttl."""
     async with HeldSystem() as system:
         cache = system.spawn(lambda: CacheActor(10, 10_000, system.clock.time), name="cache")
         await cache.ask(CachePut(b"a", log_of("x"), SWEEP_INTERVAL / 2), timeout=5)
@@ -142,7 +142,7 @@ async def test_expired_logs_are_swept_out() -> None:
 
 
 async def test_the_span_says_whether_it_was_a_hit() -> None:
-    """A look-up's span carries ``tidegate.cache.hit``."""
+    """A look-up's span has ``tidegate.cache.hit``."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     async with System(tracer_provider=provider) as system:

@@ -33,8 +33,8 @@ RESTART = AttemptFailed(provider="p", model="m", code="provider_error", restart=
 EMPTY = HubStats(sockets=0, subscriptions=0, requests=0)
 
 
-class Link:
-    """A socket whose client takes what is written at once, or when it is told to."""
+class FakeSocket:
+    """A socket whose client reads everything at once, or when it is told to."""
 
     def __init__(self, *, reading: bool = True) -> None:
         self.reading = reading
@@ -69,24 +69,24 @@ class Link:
         return [(frame.get("from", frame["offset"]), frame["offset"]) for frame in self.frames if "offset" in frame]
 
 
-class Desk:
-    """A fan-out with its loop and its clock in hand."""
+class FanoutBench:
+    """A fan-out on a loop and a clock that the test controls."""
 
     def __init__(self, *, high_water: int = 1000, max_subscriptions: int = 100) -> None:
         self.soon: list[Callable[[], None]] = []
-        self.watches = 0
+        self.lags = 0
         self.now = 0.0
         self.fanout = Fanout(
             newline,
             high_water=high_water,
             max_subscriptions=max_subscriptions,
             clock=lambda: self.now,
-            soon=self.soon.append,
-            watch=self.watch,
+            call_soon=self.soon.append,
+            on_lag=self.on_lag,
         )
 
-    def watch(self) -> None:
-        self.watches += 1
+    def on_lag(self) -> None:
+        self.lags += 1
 
     def tick(self) -> None:
         """Run what is due in this tick."""
@@ -102,13 +102,13 @@ class Desk:
 
     def subscribe(
         self,
-        link: Socket,
+        socket: Socket,
         stream: RequestStream,
         after: Position | None = None,
         mode: Mode | None = None,
         ack_id: int | None = None,
     ) -> None:
-        self.fanout.subscribe(Subscribe(socket=link, stream=stream, after=after, mode=mode, ack_id=ack_id))
+        self.fanout.subscribe(Subscribe(socket=socket, stream=stream, after=after, mode=mode, ack_id=ack_id))
 
 
 def newline(payload: bytes) -> bytes:
@@ -117,7 +117,7 @@ def newline(payload: bytes) -> bytes:
 
 
 def stream_of(*events: Event, request_id: str = "req_1", max_bytes: int = 1 << 20) -> RequestStream:
-    """Return a request's stream with these entries in its log."""
+    """Return a stream with these entries in its log."""
     log = EventLog(epoch="k3", max_bytes=max_bytes)
     if events:
         log.extend(events)
@@ -125,7 +125,7 @@ def stream_of(*events: Event, request_id: str = "req_1", max_bytes: int = 1 << 2
 
 
 def deltas(count: int) -> Iterator[Delta]:
-    """Return as many pieces of text."""
+    """Return this many pieces of text."""
     return (Delta(f"{number} ") for number in range(count))
 
 
@@ -133,12 +133,12 @@ def deltas(count: int) -> Iterator[Delta]:
 
 
 def test_the_acknowledgement_comes_first_and_each_replayed_frame_has_its_offset() -> None:
-    """One write holds the ack and then the replay after the position."""
-    desk, link, stream = Desk(), Link(), stream_of(STARTED, *deltas(4))
-    desk.subscribe(link, stream, Position("k3", 2), ack_id=3)
-    desk.settle()
-    assert len(link.writes) == 1
-    ack, *rest = link.frames
+    """One write has the acknowledgement and then the replay after the position."""
+    bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, *deltas(4))
+    bench.subscribe(socket, stream, Position("k3", 2), ack_id=3)
+    bench.settle()
+    assert len(socket.writes) == 1
+    ack, *rest = socket.frames
     assert ack == {
         "type": "ack",
         "id": 3,
@@ -149,71 +149,71 @@ def test_the_acknowledgement_comes_first_and_each_replayed_frame_has_its_offset(
 
 
 def test_a_subscription_before_the_first_entry_waits_for_it() -> None:
-    """A pending request acknowledges offset 0, which is a position to come back to."""
-    desk, link, stream = Desk(), Link(), stream_of()
-    desk.subscribe(link, stream, ack_id=1)
-    desk.settle()
-    assert link.frames[0]["data"] == {"epoch": "k3", "offset": 0, "state": "pending", "recovered": True}
-    again = Link()
-    desk.subscribe(again, stream, Position("k3", 0))
+    """A pending request acknowledges offset 0, a position to resume from."""
+    bench, socket, stream = FanoutBench(), FakeSocket(), stream_of()
+    bench.subscribe(socket, stream, ack_id=1)
+    bench.settle()
+    assert socket.frames[0]["data"] == {"epoch": "k3", "offset": 0, "state": "pending", "recovered": True}
+    again = FakeSocket()
+    bench.subscribe(again, stream, Position("k3", 0))
     stream.log.append(STARTED)
-    desk.settle()
-    assert link.offsets == again.offsets == [(1, 1)]
+    bench.settle()
+    assert socket.offsets == again.offsets == [(1, 1)]
 
 
 def test_a_resume_that_breaks_off_before_an_event_has_lost_nothing() -> None:
-    """The acknowledgement has the position that was asked for, so a client that has had nothing else has that."""
-    desk, stream, position = Desk(), stream_of(STARTED, Delta("a"), Delta("b")), Position("k3", 3)
+    """The acknowledgement has the position of the subscription, for a client that gets nothing else."""
+    bench, stream, position = FanoutBench(), stream_of(STARTED, Delta("a"), Delta("b")), Position("k3", 3)
     for _ in range(3):
-        link = Link()
-        desk.subscribe(link, stream, position, ack_id=1)
-        desk.settle()
-        (ack,) = link.frames
+        socket = FakeSocket()
+        bench.subscribe(socket, stream, position, ack_id=1)
+        bench.settle()
+        (ack,) = socket.frames
         position = Position(ack["data"]["epoch"], ack["data"]["offset"])
-        desk.fanout.leave(link)
-    link = Link()
-    desk.subscribe(link, stream, position)
+        bench.fanout.remove(socket)
+    socket = FakeSocket()
+    bench.subscribe(socket, stream, position)
     stream.log.append(Delta("c"), COMPLETED)
-    desk.settle()
-    assert link.offsets == [(4, 4), (5, 5)]
+    bench.settle()
+    assert socket.offsets == [(4, 4), (5, 5)]
 
 
 def test_a_client_without_an_id_gets_no_acknowledgement() -> None:
-    """The plain protocol has updates and an end."""
-    desk, link, stream = Desk(), Link(), stream_of(STARTED, Delta("x"), COMPLETED)
-    desk.subscribe(link, stream)
-    desk.settle()
-    assert [frame["type"] for frame in link.frames] == ["update", "update", "complete"]
+    """Without an id there are only updates and an end."""
+    bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, Delta("x"), COMPLETED)
+    bench.subscribe(socket, stream)
+    bench.settle()
+    assert [frame["type"] for frame in socket.frames] == ["update", "update", "complete"]
 
 
 @pytest.mark.parametrize("end", [COMPLETED, Cancelled()])
 def test_a_finished_request_replays_with_its_end_and_leaves_nothing(end: Event) -> None:
-    """A late subscriber gets the end too, and then the subscription is over."""
-    desk, link, stream = Desk(), Link(), stream_of(STARTED, Delta("x"), end)
-    desk.subscribe(link, stream, ack_id=1)
-    desk.settle()
-    assert link.offsets == [(1, 1), (2, 2), (3, 3)]
-    assert link.frames[0]["data"]["state"] == ("completed" if end is COMPLETED else "cancelled")
-    assert (desk.fanout.stats(), stream.followers) == (EMPTY, 0)
+    """A late subscriber gets the end, too, and then the subscription is over."""
+    bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, Delta("x"), end)
+    bench.subscribe(socket, stream, ack_id=1)
+    bench.settle()
+    assert socket.offsets == [(1, 1), (2, 2), (3, 3)]
+    assert socket.frames[0]["data"]["state"] == ("completed" if end is COMPLETED else "cancelled")
+    assert (bench.fanout.stats(), stream.followers) == (EMPTY, 0)
 
 
-def test_who_has_the_end_already_gets_the_state_only() -> None:
-    """Resuming behind the terminal entry repeats nothing."""
-    desk, link, stream = Desk(), Link(), stream_of(STARTED, COMPLETED)
-    desk.subscribe(link, stream, Position("k3", 2), ack_id=1)
-    desk.settle()
-    assert [frame["type"] for frame in link.frames] == ["ack"]
-    assert (desk.fanout.stats(), stream.followers) == (EMPTY, 0)
+def test_resuming_after_the_end_gets_the_acknowledgement_only() -> None:
+    """Resuming after the terminal entry repeats nothing."""
+    bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, COMPLETED)
+    bench.subscribe(socket, stream, Position("k3", 2), ack_id=1)
+    bench.settle()
+    assert [frame["type"] for frame in socket.frames] == ["ack"]
+    assert (bench.fanout.stats(), stream.followers) == (EMPTY, 0)
 
 
 @pytest.mark.parametrize("after", [Position("other", 1), Position("k3", 1), None])
-def test_a_position_that_is_lost_says_so_and_gets_a_snapshot(after: Position | None) -> None:
-    """A foreign epoch, or an offset that fell off the ring: not recovered, then all content at once."""
-    desk, link, stream = Desk(), Link(), stream_of(STARTED, *deltas(20), max_bytes=1000)
-    desk.subscribe(link, stream, after, ack_id=1)
+def test_a_lost_position_gets_a_snapshot(after: Position | None) -> None:
+    """Another epoch, or a dropped offset: `recovered` is false, and a snapshot follows."""
+    bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, *deltas(20), max_bytes=1000)
+    bench.subscribe(socket, stream, after, ack_id=1)
     stream.log.append(COMPLETED)
-    desk.settle()
-    ack, snapshot, end = link.frames
+    bench.settle()
+    ack, snapshot, end = socket.frames
     assert ack["data"]["recovered"] is False
     assert (snapshot["snapshot"], snapshot["epoch"], snapshot["offset"]) == (True, "k3", 21)
     assert snapshot["data"]["text"] == "".join(delta.text for delta in deltas(20))
@@ -231,57 +231,57 @@ def test_a_position_that_is_lost_says_so_and_gets_a_snapshot(after: Position | N
         (Position("k3", 22), "snapshot"),
     ],
 )
-def test_a_position_that_can_not_be_had_is_refused(after: Position | None, mode: Mode | None) -> None:
-    """A replay of what is gone, and whatever lies beyond the end; the old subscription is as it was."""
-    desk, link, stream = Desk(), Link(), stream_of(STARTED, *deltas(20), max_bytes=1000)
-    desk.subscribe(link, stream, mode="live")
+def test_an_unrecoverable_position_is_refused(after: Position | None, mode: Mode | None) -> None:
+    """A replay of dropped entries, and a position beyond the end; the old subscription stays."""
+    bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, *deltas(20), max_bytes=1000)
+    bench.subscribe(socket, stream, mode="live")
     with pytest.raises(UnrecoverablePosition):
-        desk.subscribe(link, stream, after, mode, ack_id=1)
+        bench.subscribe(socket, stream, after, mode, ack_id=1)
     stream.log.append(Delta("x"))
-    desk.settle()
-    assert link.offsets == [(22, 22)]
+    bench.settle()
+    assert socket.offsets == [(22, 22)]
 
 
-def test_live_begins_with_what_comes_next() -> None:
-    """Nothing of the past, but a finished request's end."""
-    desk, link, late, stream = Desk(), Link(), Link(), stream_of(STARTED, *deltas(3))
-    desk.subscribe(link, stream, mode="live")
-    desk.settle()
+def test_live_begins_with_the_next_entry() -> None:
+    """No earlier entry, except a finished request's end."""
+    bench, socket, late, stream = FanoutBench(), FakeSocket(), FakeSocket(), stream_of(STARTED, *deltas(3))
+    bench.subscribe(socket, stream, mode="live")
+    bench.settle()
     stream.log.append(COMPLETED)
-    desk.settle()
-    desk.subscribe(late, stream, mode="live")
-    desk.settle()
-    assert link.offsets == late.offsets == [(5, 5)]
+    bench.settle()
+    bench.subscribe(late, stream, mode="live")
+    bench.settle()
+    assert socket.offsets == late.offsets == [(5, 5)]
 
 
 def test_a_snapshot_and_then_live() -> None:
     """One merged frame, then each entry."""
-    desk, link, stream = Desk(), Link(), stream_of(STARTED, Delta("a"), Delta("b"))
-    desk.subscribe(link, stream, mode="snapshot")
-    desk.settle()
+    bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, Delta("a"), Delta("b"))
+    bench.subscribe(socket, stream, mode="snapshot")
+    bench.settle()
     stream.log.append(Delta("c"))
-    desk.settle()
-    assert [frame["data"] for frame in link.frames] == [{"text": "ab"}, {"delta": "c"}]
+    bench.settle()
+    assert [frame["data"] for frame in socket.frames] == [{"text": "ab"}, {"delta": "c"}]
 
 
 def test_a_second_subscription_replaces_the_first() -> None:
-    """The same request twice on one socket is one subscription, from the newer position."""
-    desk, link, stream = Desk(), Link(), stream_of(STARTED, Delta("a"))
-    desk.subscribe(link, stream)
-    desk.subscribe(link, stream, Position("k3", 1))
-    desk.settle()
-    assert link.offsets == [(2, 2)]
-    assert desk.fanout.stats() == HubStats(sockets=1, subscriptions=1, requests=1)
+    """The same request twice on one socket is one subscription, at the newer position."""
+    bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, Delta("a"))
+    bench.subscribe(socket, stream)
+    bench.subscribe(socket, stream, Position("k3", 1))
+    bench.settle()
+    assert socket.offsets == [(2, 2)]
+    assert bench.fanout.stats() == HubStats(sockets=1, subscriptions=1, requests=1)
 
 
 def test_a_socket_has_a_limit_of_subscriptions() -> None:
-    """One more is refused with ``connection_limit``; replacing one is not one more."""
-    desk, link = Desk(max_subscriptions=1), Link()
+    """One more is refused with ``connection_limit``; a replacement is not one more."""
+    bench, socket = FanoutBench(max_subscriptions=1), FakeSocket()
     first = stream_of(request_id="req_1")
-    desk.subscribe(link, first)
-    desk.subscribe(link, first)
+    bench.subscribe(socket, first)
+    bench.subscribe(socket, first)
     with pytest.raises(Overloaded) as raised:
-        desk.subscribe(link, stream_of(request_id="req_2"))
+        bench.subscribe(socket, stream_of(request_id="req_2"))
     assert raised.value.code == "connection_limit"
 
 
@@ -289,24 +289,24 @@ def test_a_socket_has_a_limit_of_subscriptions() -> None:
 
 
 def test_one_write_a_socket_and_tick() -> None:
-    """Whatever happens to however many requests in a tick goes out in one write, shared by those at the same place."""
-    desk, links = Desk(), [Link(), Link()]
+    """All entries of all requests in a tick are one write per socket."""
+    bench, sockets = FanoutBench(), [FakeSocket(), FakeSocket()]
     streams = [stream_of(STARTED, request_id="req_1"), stream_of(STARTED, request_id="req_2")]
-    for link in links:
+    for socket in sockets:
         for stream in streams:
-            desk.subscribe(link, stream, mode="live")
-    desk.settle()
+            bench.subscribe(socket, stream, mode="live")
+    bench.settle()
     for stream in streams:
         stream.log.append(Delta("a"))
         stream.log.append(Delta("b"), Delta("c"))
-    desk.tick()
-    assert [len(link.writes) for link in links] == [1, 1]
-    assert len(links[0].frames) == 6
-    assert not desk.soon
+    bench.tick()
+    assert [len(socket.writes) for socket in sockets] == [1, 1]
+    assert len(sockets[0].frames) == 6
+    assert not bench.soon
 
 
-class LostLink(Link):
-    """A socket whose connection is lost, before anybody was told."""
+class LostSocket(FakeSocket):
+    """A socket whose connection is lost, before ``SocketClosed``."""
 
     def write(self, frames: bytes) -> None:
         raise RuntimeError("unable to perform operation: the handler is closed")
@@ -316,167 +316,172 @@ class LostLink(Link):
 
 
 def test_a_connection_that_is_lost_costs_the_others_nothing() -> None:
-    """Neither a frame of what is followed nor a farewell."""
-    desk, stream = Desk(), stream_of(STARTED)
-    links = [Link(), LostLink(), Link()]
-    for link in links:
-        desk.subscribe(link, stream)
-    desk.settle()
-    assert desk.fanout.stats().sockets == 2
-    desk.subscribe(LostLink(), stream, mode="live")
+    """The other sockets get their frames and the disconnect frame."""
+    bench, stream = FanoutBench(), stream_of(STARTED)
+    sockets = [FakeSocket(), LostSocket(), FakeSocket()]
+    for socket in sockets:
+        bench.subscribe(socket, stream)
+    bench.settle()
+    assert bench.fanout.stats().sockets == 2
+    bench.subscribe(LostSocket(), stream, mode="live")
     stream.log.append(Delta("x"))
-    assert desk.fanout.goodbye("shutdown", 8.0) == 2
-    assert [link.offsets for link in links] == [[(1, 1), (2, 2)], [], [(1, 1), (2, 2)]]
-    assert [link.closed for link in links] == [(1000, "shutdown"), None, (1000, "shutdown")]
+    assert bench.fanout.goodbye("shutdown", 8.0) == 2
+    assert [socket.offsets for socket in sockets] == [[(1, 1), (2, 2)], [], [(1, 1), (2, 2)]]
+    assert [socket.closed for socket in sockets] == [(1000, "shutdown"), None, (1000, "shutdown")]
 
 
-def test_readers_at_the_same_place_share_their_bytes() -> None:
+def test_readers_with_the_same_cursor_share_their_bytes() -> None:
     """A frame for a thousand sockets is one object."""
-    desk, links, stream = Desk(), [Link() for _ in range(3)], stream_of(STARTED)
-    for link in links:
-        desk.subscribe(link, stream)
-    desk.settle()
-    assert links[0].writes[0] is links[1].writes[0] is links[2].writes[0]
+    bench, sockets, stream = FanoutBench(), [FakeSocket() for _ in range(3)], stream_of(STARTED)
+    for socket in sockets:
+        bench.subscribe(socket, stream)
+    bench.settle()
+    assert sockets[0].writes[0] is sockets[1].writes[0] is sockets[2].writes[0]
 
 
 def test_a_long_replay_goes_out_page_by_page() -> None:
     """No write is much larger than a page, and nothing is merged for a client that keeps up."""
-    desk, link = Desk(), Link()
+    bench, socket = FanoutBench(), FakeSocket()
     stream = stream_of(STARTED, *(Delta("x" * 10_000) for _ in range(30)))
-    desk.subscribe(link, stream)
-    desk.tick()
-    assert 1 < len(link.frames) < 10
-    desk.settle()
-    assert link.offsets == [(offset, offset) for offset in range(1, 32)]
-    assert max(map(len, link.writes)) < PAGE_BYTES + 5000
+    bench.subscribe(socket, stream)
+    bench.tick()
+    assert 1 < len(socket.frames) < 10
+    bench.settle()
+    assert socket.offsets == [(offset, offset) for offset in range(1, 32)]
+    assert max(map(len, socket.writes)) < PAGE_BYTES + 5000
 
 
 def test_a_slow_reader_costs_an_integer_and_then_gets_one_merged_update() -> None:
-    """Above the mark nothing is written; when it has drained, what it missed comes as one frame."""
-    desk, link, stream = Desk(high_water=100), Link(reading=False), stream_of(STARTED)
-    desk.subscribe(link, stream)
-    desk.settle()
+    """Above the high-water mark nothing is written; after it has drained, it gets what it missed in one frame."""
+    bench, socket, stream = FanoutBench(high_water=100), FakeSocket(reading=False), stream_of(STARTED)
+    bench.subscribe(socket, stream)
+    bench.settle()
     stream.log.append(Delta("y" * 200))
-    desk.settle()
-    written = len(link.writes)
+    bench.settle()
+    written = len(socket.writes)
     for delta in deltas(50):
         stream.log.append(delta)
-        desk.settle()
-    assert (len(link.writes), desk.watches) == (written, 1)
-    assert desk.fanout.poll()
-    link.take()
-    assert not desk.fanout.poll()
-    desk.settle()
-    link.take()
-    assert link.offsets[-1] == (3, 52)
-    assert link.frames[-1]["data"] == {"delta": "".join(delta.text for delta in deltas(50))}
+        bench.settle()
+    assert (len(socket.writes), bench.lags) == (written, 1)
+    assert bench.fanout.check_lagging()
+    socket.take()
+    assert not bench.fanout.check_lagging()
+    bench.settle()
+    socket.take()
+    assert socket.offsets[-1] == (3, 52)
+    assert socket.frames[-1]["data"] == {"delta": "".join(delta.text for delta in deltas(50))}
     stream.log.append(Delta("live again"))
-    desk.settle()
-    link.take()
-    assert link.offsets[-1] == (53, 53)
+    bench.settle()
+    socket.take()
+    assert socket.offsets[-1] == (53, 53)
 
 
 def test_a_slow_reader_that_fell_off_the_ring_gets_a_snapshot() -> None:
-    """Memory stays bounded: the ring goes on without the reader."""
-    desk, link, stream = Desk(high_water=100), Link(reading=False), stream_of(STARTED, max_bytes=2000)
-    desk.subscribe(link, stream)
+    """Memory stays bounded: the ring drops entries that the reader does not have."""
+    bench, socket, stream = FanoutBench(high_water=100), FakeSocket(reading=False), stream_of(STARTED, max_bytes=2000)
+    bench.subscribe(socket, stream)
     stream.log.append(Delta("y" * 200))
-    desk.settle()
+    bench.settle()
     stream.log.extend(deltas(100))
-    desk.settle()
-    link.take()
-    desk.fanout.poll()
-    desk.settle()
-    link.take()
-    assert link.frames[-1]["snapshot"] is True
-    assert link.frames[-1]["data"]["text"] == "y" * 200 + "".join(delta.text for delta in deltas(100))
+    bench.settle()
+    socket.take()
+    bench.fanout.check_lagging()
+    bench.settle()
+    socket.take()
+    assert socket.frames[-1]["snapshot"] is True
+    assert socket.frames[-1]["data"]["text"] == "y" * 200 + "".join(delta.text for delta in deltas(100))
 
 
-def test_a_reader_that_does_not_move_is_closed() -> None:
-    """After a while without progress the socket is closed as slow; progress, however small, starts the time anew."""
-    desk, link, other, stream = Desk(high_water=100), Link(reading=False), Link(), stream_of(Delta("y" * 400))
-    desk.subscribe(link, stream)
-    desk.subscribe(other, stream)
-    desk.settle()
+def test_a_reader_without_progress_is_closed() -> None:
+    """A socket without progress for some time is closed as slow; any progress restarts that time."""
+    bench, socket, other, stream = (
+        FanoutBench(high_water=100),
+        FakeSocket(reading=False),
+        FakeSocket(),
+        stream_of(Delta("y" * 400)),
+    )
+    bench.subscribe(socket, stream)
+    bench.subscribe(other, stream)
+    bench.settle()
     stream.log.append(Delta("z"))
-    desk.settle()
-    desk.now = STALL_LIMIT - 1
-    link.held = link.held[1:]
-    assert desk.fanout.poll()
-    desk.now = STALL_LIMIT + 1
-    assert desk.fanout.poll()
-    desk.now = 2 * STALL_LIMIT
-    assert not desk.fanout.poll()
-    assert link.closed == (4008, "slow_consumer")
+    bench.settle()
+    bench.now = STALL_LIMIT - 1
+    socket.held = socket.held[1:]
+    assert bench.fanout.check_lagging()
+    bench.now = STALL_LIMIT + 1
+    assert bench.fanout.check_lagging()
+    bench.now = 2 * STALL_LIMIT
+    assert not bench.fanout.check_lagging()
+    assert socket.closed == (4008, "slow_consumer")
     assert other.closed is None
-    assert desk.fanout.stats().sockets == 1
+    assert bench.fanout.stats().sockets == 1
 
 
 def test_a_change_of_one_request_does_not_wake_the_readers_of_another() -> None:
-    """What is not news to a socket is no write."""
-    desk, link, other = Desk(), Link(), Link()
+    """A socket without news gets no write."""
+    bench, socket, other = FanoutBench(), FakeSocket(), FakeSocket()
     streams = [stream_of(STARTED, request_id="req_1"), stream_of(STARTED, request_id="req_2")]
-    desk.subscribe(link, streams[0])
-    desk.subscribe(other, streams[1])
-    desk.settle()
+    bench.subscribe(socket, streams[0])
+    bench.subscribe(other, streams[1])
+    bench.settle()
     streams[0].log.append(Delta("a"))
-    desk.settle()
-    assert (len(link.writes), len(other.writes)) == (2, 1)
+    bench.settle()
+    assert (len(socket.writes), len(other.writes)) == (2, 1)
 
 
 def test_a_request_cut_short_ends_its_own_readers_only() -> None:
-    """Two requests share a log: cancelling one is the end for its followers, and nothing to the other's."""
+    """Two requests share a log: cancelling one is the end for its followers only."""
     log = EventLog(epoch="k3")
     mine, theirs = RequestStream("req_1", log), RequestStream("req_2", log)
-    desk, link, other = Desk(), Link(), Link()
-    desk.subscribe(link, mine)
-    desk.subscribe(other, theirs)
+    bench, socket, other = FanoutBench(), FakeSocket(), FakeSocket()
+    bench.subscribe(socket, mine)
+    bench.subscribe(other, theirs)
     log.append(STARTED, Delta("a"))
-    desk.settle()
+    bench.settle()
     mine.cut(Cancelled())
     log.append(Delta("b"), COMPLETED)
-    desk.settle()
-    assert [frame["type"] for frame in link.frames] == ["update", "update", "error"]
+    bench.settle()
+    assert [frame["type"] for frame in socket.frames] == ["update", "update", "error"]
     assert [frame["type"] for frame in other.frames] == ["update", "update", "update", "complete"]
 
 
-def test_leaving_leaves_nothing() -> None:
-    """Unsubscribing, or the socket's end, takes the listener off and forgets what was to be sent."""
-    desk, link, stream = Desk(), Link(), stream_of(STARTED)
-    desk.subscribe(link, stream)
-    assert desk.fanout.unsubscribe(link, "req_1")
-    assert not desk.fanout.unsubscribe(link, "req_1")
-    assert (desk.fanout.stats(), stream.followers) == (EMPTY, 0)
-    desk.subscribe(link, stream, ack_id=1)
-    desk.fanout.leave(link)
-    desk.fanout.leave(link)
-    desk.settle()
-    assert (desk.fanout.stats(), stream.followers, link.writes) == (EMPTY, 0, [])
+def test_unsubscribing_leaves_nothing() -> None:
+    """Unsubscribing, or closing the socket, removes the listener and all unsent frames."""
+    bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED)
+    bench.subscribe(socket, stream)
+    assert bench.fanout.unsubscribe(socket, "req_1")
+    assert not bench.fanout.unsubscribe(socket, "req_1")
+    assert (bench.fanout.stats(), stream.followers) == (EMPTY, 0)
+    bench.subscribe(socket, stream, ack_id=1)
+    bench.fanout.remove(socket)
+    bench.fanout.remove(socket)
+    bench.settle()
+    assert (bench.fanout.stats(), stream.followers, socket.writes) == (EMPTY, 0, [])
 
 
 def test_a_broken_socket_does_not_starve_the_others() -> None:
-    """A fault in one delivery is raised for all to see, and the rest goes out with the next tick."""
-    desk, other = Desk(), Link()
+    """An error in one delivery is raised, and the rest is delivered in the next tick."""
+    bench, other = FanoutBench(), FakeSocket()
 
-    class Broken(Link):
+    class Broken(FakeSocket):
         @property
         def buffered(self) -> int:
             raise RuntimeError("broken")
 
     bad, good = stream_of(STARTED, request_id="req_1"), stream_of(STARTED, request_id="req_2")
-    desk.subscribe(other, good)
-    desk.subscribe(Broken(), bad)
+    bench.subscribe(other, good)
+    bench.subscribe(Broken(), bad)
     with pytest.raises(RuntimeError, match="broken"):
-        desk.tick()
-    desk.settle()
+        bench.tick()
+    bench.settle()
     assert other.offsets == [(1, 1)]
 
 
-# --------------------------------------------------------------------------------------------------- the great test
+# --------------------------------------------------------------------------------------------------- all at once
 
 
 class Client:
-    """Puts an answer together by the rules of the wire, over one link after another."""
+    """A client that assembles an answer by the rules of the wire, over one socket after another."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -484,14 +489,14 @@ class Client:
         self.last = 0
         self.ends = 0
         self.epoch = "k3"
-        self.link = Link()
+        self.socket = FakeSocket()
 
     def read(self) -> None:
-        """Take in what has come; a gap or a repetition is an error."""
-        self.link.take()
-        for frame in self.link.frames:
+        """Read the new frames; a gap or a repetition is an error."""
+        self.socket.take()
+        for frame in self.socket.frames:
             self._apply(frame)
-        self.link.frames.clear()
+        self.socket.frames.clear()
 
     def _apply(self, frame: dict[str, Any]) -> None:
         if frame["type"] == "ack":
@@ -532,71 +537,71 @@ STEP = st.one_of(
     high_water=st.sampled_from([1, 300, 70_000]),
     end=st.sampled_from([COMPLETED, Cancelled()]),
 )
-def test_every_client_puts_the_same_answer_together(
+def test_every_client_gets_the_same_answer(
     steps: list[tuple[str, Any]], ring: int, high_water: int, end: Event
 ) -> None:
-    """Whatever the cuts, stalls, rings and marks: exactly the text, no gap, no duplicate, one end, and no residue."""
-    stream, desk, clients = stream_of(max_bytes=ring), Desk(high_water=high_water), [Client()]
-    desk.subscribe(clients[0].link, stream)
+    """For any cuts, stalls, rings and marks: exactly the text, no gap, no duplicate, one end, and nothing left."""
+    stream, bench, clients = stream_of(max_bytes=ring), FanoutBench(high_water=high_water), [Client()]
+    bench.subscribe(clients[0].socket, stream)
     stream.log.append(STARTED)
     for step, argument in steps:
         if step == "append":
             stream.log.extend(argument)
         elif step.startswith("join"):
             clients.append(Client())
-            desk.subscribe(clients[-1].link, stream, mode="snapshot" if "snapshot" in step else None, ack_id=1)
+            bench.subscribe(clients[-1].socket, stream, mode="snapshot" if "snapshot" in step else None, ack_id=1)
         elif step == "tick":
-            desk.tick()
+            bench.tick()
         elif step == "poll":
-            desk.fanout.poll()
+            bench.fanout.check_lagging()
         else:
-            _move(desk, stream, clients[argument % len(clients)], step)
+            _move(bench, stream, clients[argument % len(clients)], step)
     stream.log.append(end)
     late = Client()
-    desk.subscribe(late.link, stream)
+    bench.subscribe(late.socket, stream)
     for client in [*clients, late]:
-        client.link.reading = True
-        client.link.take()
+        client.socket.reading = True
+        client.socket.take()
     for _ in range(1000):
-        if desk.fanout.stats() == EMPTY:
+        if bench.fanout.stats() == EMPTY:
             break
-        desk.fanout.poll()
-        desk.settle()
+        bench.fanout.check_lagging()
+        bench.settle()
     whole = stream.snapshot()
     for client in [*clients, late]:
         client.read()
         assert (client.last, client.ends) == (stream.offset, 1)
         assert client.text == whole.text
         assert "".join(client.calls.values()) == "".join(call.arguments for call in whole.tool_calls)
-        assert client.link.closed is None
-    assert (desk.fanout.stats(), stream.followers, desk.soon) == (EMPTY, 0, [])
+        assert client.socket.closed is None
+    assert (bench.fanout.stats(), stream.followers, bench.soon) == (EMPTY, 0, [])
 
 
-def _move(desk: Desk, stream: RequestStream, client: Client, step: str) -> None:
+def _move(bench: FanoutBench, stream: RequestStream, client: Client, step: str) -> None:
     if step == "cut":
-        if client.link.reading:
+        if client.socket.reading:
             client.read()
-        desk.fanout.leave(client.link)
-        client.link = Link()
-        desk.subscribe(client.link, stream, Position(client.epoch, client.last) if client.last else None)
+        bench.fanout.remove(client.socket)
+        client.socket = FakeSocket()
+        bench.subscribe(client.socket, stream, Position(client.epoch, client.last) if client.last else None)
     elif step == "stall":
         client.read()
-        client.link.reading = False
+        client.socket.reading = False
     elif step == "read":
         client.read()
     else:
         client.read()
-        client.link.reading = True
+        client.socket.reading = True
 
 
 # --------------------------------------------------------------------------------------------------------- the actor
 
 
-async def written(link: Link, writes: int) -> None:
-    """Wait until a socket has been written to so many times."""
-    while len(link.writes) < writes:
-        link.news.clear()
-        await link.news.wait()
+async def written(socket: FakeSocket, writes: int) -> None:
+    """Wait until a socket has had this many writes."""
+    while len(socket.writes) < writes:
+        socket.news.clear()
+        await socket.news.wait()
 
 
 def spawn(
@@ -609,65 +614,65 @@ def spawn(
 async def test_the_actor_delivers() -> None:
     """Subscribe, follow, unsubscribe and close, through the mailbox."""
     async with System() as system:
-        hub, link, stream = spawn(system), Link(), stream_of(STARTED)
-        await hub.ask(Subscribe(socket=link, stream=stream, ack_id=1), timeout=5)
+        hub, socket, stream = spawn(system), FakeSocket(), stream_of(STARTED)
+        await hub.ask(Subscribe(socket=socket, stream=stream, ack_id=1), timeout=5)
         stream.log.append(Delta("a"))
-        await written(link, 2)
-        assert link.offsets == [(1, 1), (2, 2)]
+        await written(socket, 2)
+        assert socket.offsets == [(1, 1), (2, 2)]
         assert await hub.ask(GetHubStats(), timeout=5) == HubStats(sockets=1, subscriptions=1, requests=1)
-        assert await hub.ask(Unsubscribe(socket=link, request_id="req_1"), timeout=5)
-        await hub.ask(Subscribe(socket=link, stream=stream), timeout=5)
-        await hub.tell(SocketClosed(link))
+        assert await hub.ask(Unsubscribe(socket=socket, request_id="req_1"), timeout=5)
+        await hub.ask(Subscribe(socket=socket, stream=stream), timeout=5)
+        await hub.tell(SocketClosed(socket))
         assert await hub.ask(GetHubStats(), timeout=5) == EMPTY
         with pytest.raises(UnrecoverablePosition):
-            await hub.ask(Subscribe(socket=link, stream=stream, after=Position("k3", 9)), timeout=5)
+            await hub.ask(Subscribe(socket=socket, stream=stream, after=Position("k3", 9)), timeout=5)
 
 
-async def test_the_actor_looks_after_a_lagging_socket() -> None:
-    """A socket that has drained goes on, with nobody else's doing."""
+async def test_the_actor_resumes_a_lagging_socket() -> None:
+    """A socket that has drained gets the next frames without any other event."""
     async with System() as system:
-        hub, link, stream = spawn(system, high_water=100), Link(reading=False), stream_of(Delta("y" * 400))
-        await hub.ask(Subscribe(socket=link, stream=stream), timeout=5)
-        await written(link, 1)
+        hub, socket, stream = spawn(system, high_water=100), FakeSocket(reading=False), stream_of(Delta("y" * 400))
+        await hub.ask(Subscribe(socket=socket, stream=stream), timeout=5)
+        await written(socket, 1)
         stream.log.append(Delta("a"), Delta("b"))
         await asyncio.sleep(0)
-        link.reading = True
-        link.take()
-        await written(link, 2)
-        assert link.offsets == [(1, 1), (2, 3)]
+        socket.reading = True
+        socket.take()
+        await written(socket, 2)
+        assert socket.offsets == [(1, 1), (2, 3)]
 
 
 async def test_goodbye_is_staggered() -> None:
-    """Every socket gets its own time to come back, and nobody is let in any more."""
+    """Every socket gets a delay of its own, and no new one is accepted."""
     async with System() as system:
-        hub, links, stream = spawn(system), [Link() for _ in range(4)], stream_of(STARTED)
-        for link in links:
-            await hub.ask(Subscribe(socket=link, stream=stream, mode="live"), timeout=5)
+        hub, sockets, stream = spawn(system), [FakeSocket() for _ in range(4)], stream_of(STARTED)
+        for socket in sockets:
+            await hub.ask(Subscribe(socket=socket, stream=stream, mode="live"), timeout=5)
         stream.log.append(Delta("last words"))
         assert await hub.ask(Goodbye(spread=8.0), timeout=5) == 4
-        for index, link in enumerate(links):
-            *_, words, farewell = link.frames
+        for index, socket in enumerate(sockets):
+            *_, words, last_frame = socket.frames
             assert words["data"] == {"delta": "last words"}
-            assert farewell["type"] == "disconnect"
-            assert 2000 * index <= farewell["data"].pop("delayMs") <= 2000 * (index + 1)
-            assert farewell["data"] == {"code": 4001, "reason": "shutdown", "reconnect": True}
-            assert link.closed == (1000, "shutdown")
+            assert last_frame["type"] == "disconnect"
+            assert 2000 * index <= last_frame["data"].pop("delayMs") <= 2000 * (index + 1)
+            assert last_frame["data"] == {"code": 4001, "reason": "shutdown", "reconnect": True}
+            assert socket.closed == (1000, "shutdown")
         assert stream.followers == 0
         with pytest.raises(ShuttingDown):
-            await hub.ask(Subscribe(socket=Link(), stream=stream), timeout=5)
+            await hub.ask(Subscribe(socket=FakeSocket(), stream=stream), timeout=5)
 
 
-async def test_a_hub_that_goes_lets_its_sockets_go() -> None:
-    """A socket whose subscriptions are lost is closed: its client subscribes anew and does not wait for ever."""
-    link, stream = Link(), stream_of(STARTED)
+async def test_a_hub_that_ends_closes_its_sockets() -> None:
+    """Its sockets are closed, so that their clients subscribe again."""
+    socket, stream = FakeSocket(), stream_of(STARTED)
     async with System() as system:
-        await spawn(system).ask(Subscribe(socket=link, stream=stream), timeout=5)
-    assert link.closed == (4010, "insufficient state")
+        await spawn(system).ask(Subscribe(socket=socket, stream=stream), timeout=5)
+    assert socket.closed == (4010, "insufficient state")
     assert stream.followers == 0
 
 
 def test_bounds_are_checked() -> None:
-    """A bound that bounds nothing is refused when the hub is made."""
+    """A bound below 1 is refused at construction."""
     with pytest.raises(ValueError, match="high_water must be positive, got 0"):
         SubscriptionHub(newline, high_water=0)
     with pytest.raises(ValueError, match="max_subscriptions must be positive, got -1"):

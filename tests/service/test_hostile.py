@@ -155,7 +155,7 @@ async def test_some_never_read_among_many_that_do(service: Service) -> None:
 async def test_one_that_never_reads_is_closed_and_comes_back(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """With 4008, after its time, and with the same text in the end."""
     monkeypatch.setattr(fanout, "STALL_LIMIT", 0.0)
-    monkeypatch.setattr(subscription_hub, "POLL_INTERVAL", 0.001)
+    monkeypatch.setattr(subscription_hub, "LAG_INTERVAL", 0.001)
     request_id = await service.submit()
     call = await service.call()
     handle = await service.container.router.ask(GetRequest(request_id), timeout=5)

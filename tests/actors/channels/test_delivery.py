@@ -1,410 +1,410 @@
-"""Following a channel: replay, live, slow, and back again."""
+"""Following a channel: replay, live, slow readers, and resuming."""
 
 import json
 
 import msgspec
 import pytest
 
-from actors.channels.channels import ChannelLimits
+from actors.channels.table import ChannelLimits
 from actors.log.event_log import EventLog
 from actors.requests.stream import RequestStream
 from protocol.channels import MAX_DATA_BYTES, GetHistory, Peer, SubscribeChannel
 from protocol.errors import IdempotencyKeyReused, InvalidRequest, Overloaded, UnrecoverablePosition
 from protocol.events import Position, Started
 from protocol.hub import Mode, Subscribe
-from tests.actors.channels.room import ROOM, TENANT, House, Link, holding, publication
+from tests.actors.channels.bench import CHANNEL, TENANT, ChannelsBench, FakeSocket, limits_of, publication
 
 
-def test_a_publication_goes_out_as_the_wire_says() -> None:
+def test_the_frames_of_an_acknowledgement_and_a_publication() -> None:
     """The frame has the channel, the offset, the event and the data; the acknowledgement has the position."""
-    house, link = House(), Link()
-    house.subscribe(link, ack_id=4)
-    published = house.publish({"x": 1}, event="typing")
-    house.settle()
+    bench, socket = ChannelsBench(), FakeSocket()
+    bench.subscribe(socket, ack_id=4)
+    published = bench.publish({"x": 1}, event="typing")
+    bench.settle()
     epoch = published.position.epoch
-    assert link.frames == [
-        {"type": "ack", "id": 4, "channel": ROOM, "data": {"epoch": epoch, "offset": 0, "recovered": True}},
-        {"type": "update", "channel": ROOM, "offset": 1, "event": "typing", "data": {"x": 1}},
+    assert socket.frames == [
+        {"type": "ack", "id": 4, "channel": CHANNEL, "data": {"epoch": epoch, "offset": 0, "recovered": True}},
+        {"type": "update", "channel": CHANNEL, "offset": 1, "event": "typing", "data": {"x": 1}},
     ]
 
 
-def test_without_a_position_only_what_comes_is_heard() -> None:
-    """Who enters a room does not hear what was said before, and knows where it is."""
-    house, link = House(), Link()
-    house.publish()
-    house.subscribe(link, ack_id=1)
-    house.publish()
-    house.settle()
-    assert link.offsets == [2]
-    assert link.frames[0]["data"]["offset"] == 1
+def test_without_a_position_only_later_publications_come() -> None:
+    """A new follower gets no earlier publication, and its acknowledgement has the position."""
+    bench, socket = ChannelsBench(), FakeSocket()
+    bench.publish()
+    bench.subscribe(socket, ack_id=1)
+    bench.publish()
+    bench.settle()
+    assert socket.offsets == [2]
+    assert socket.frames[0]["data"]["offset"] == 1
 
 
-def test_a_position_is_gone_on_from() -> None:
-    """Everything after it, each with its own offset, and then live."""
-    house, link = House(), Link()
-    positions = [house.publish(number).position for number in range(5)]
-    house.subscribe(link, positions[1], ack_id=1)
-    house.publish(5)
-    house.settle()
-    assert link.offsets == [3, 4, 5, 6]
-    assert link.frames[0]["data"]["recovered"] is True
+def test_a_follower_resumes_at_its_position() -> None:
+    """Everything after it comes, each with its own offset, and then live publications."""
+    bench, socket = ChannelsBench(), FakeSocket()
+    positions = [bench.publish(number).position for number in range(5)]
+    bench.subscribe(socket, positions[1], ack_id=1)
+    bench.publish(5)
+    bench.settle()
+    assert socket.offsets == [3, 4, 5, 6]
+    assert socket.frames[0]["data"]["recovered"] is True
 
 
 @pytest.mark.parametrize("lost", ["trimmed", "expired", "epoch"])
-def test_a_position_that_is_lost_says_so(lost: str) -> None:
-    """It is not recovered, and what follows is live; a strict replay is refused."""
-    house, link = House(limits=holding(3, ttl=10)), Link()
-    position = house.publish().position
+def test_a_lost_position_is_not_recovered(lost: str) -> None:
+    """`recovered` is false, and later publications follow; a strict replay is refused."""
+    bench, socket = ChannelsBench(limits=limits_of(3, ttl=10)), FakeSocket()
+    position = bench.publish().position
     for _ in range(4):
-        house.publish()
+        bench.publish()
     if lost == "expired":
-        house.now += 10
+        bench.now += 10
     elif lost == "epoch":
         position = Position("other", 5)
-    house.subscribe(link, position, ack_id=1)
-    house.publish()
-    house.settle()
-    assert link.frames[0]["data"]["recovered"] is False
-    assert link.offsets == [6]
+    bench.subscribe(socket, position, ack_id=1)
+    bench.publish()
+    bench.settle()
+    assert socket.frames[0]["data"]["recovered"] is False
+    assert socket.offsets == [6]
     with pytest.raises(UnrecoverablePosition):
-        house.subscribe(link, position, mode="replay")
+        bench.subscribe(socket, position, mode="replay")
 
 
-def test_a_position_whose_past_has_expired_is_still_one() -> None:
-    """Who has everything misses nothing, however long ago it was, as long as the channel lives."""
-    house, link, other = House(limits=holding(ttl=10)), Link(), Link()
-    house.subscribe(other)
-    position = house.publish().position
-    house.now += 100
-    house.channels.sweep()
-    house.subscribe(link, position, ack_id=1)
-    house.publish()
-    house.settle()
-    assert link.frames[0]["data"]["recovered"] is True
-    assert link.offsets == [2]
+def test_the_last_position_outlives_its_history() -> None:
+    """A follower that has everything misses nothing, however long ago that was, as long as the channel exists."""
+    bench, socket, other = ChannelsBench(limits=limits_of(ttl=10)), FakeSocket(), FakeSocket()
+    bench.subscribe(other)
+    position = bench.publish().position
+    bench.now += 100
+    bench.channels.sweep()
+    bench.subscribe(socket, position, ack_id=1)
+    bench.publish()
+    bench.settle()
+    assert socket.frames[0]["data"]["recovered"] is True
+    assert socket.offsets == [2]
 
 
-def test_a_replay_without_a_position_is_all_that_is_held() -> None:
-    """And it says whether that is all there was."""
-    house, whole, rest = House(limits=holding(3)), Link(), Link()
+def test_a_replay_without_a_position_has_all_that_is_held() -> None:
+    """`recovered` says whether that is everything since the first publication."""
+    bench, whole, rest = ChannelsBench(limits=limits_of(3)), FakeSocket(), FakeSocket()
     for _ in range(3):
-        house.publish()
-    house.subscribe(whole, mode="replay", ack_id=1)
-    house.settle()
-    house.publish()
-    house.subscribe(rest, mode="replay", ack_id=1)
-    house.settle()
+        bench.publish()
+    bench.subscribe(whole, mode="replay", ack_id=1)
+    bench.settle()
+    bench.publish()
+    bench.subscribe(rest, mode="replay", ack_id=1)
+    bench.settle()
     assert whole.offsets == [1, 2, 3, 4]
     assert rest.offsets == [2, 3, 4]
-    assert [link.frames[0]["data"]["recovered"] for link in (whole, rest)] == [True, False]
+    assert [socket.frames[0]["data"]["recovered"] for socket in (whole, rest)] == [True, False]
 
 
 @pytest.mark.parametrize("mode", [None, "replay", "live"])
-def test_a_position_beyond_the_end_was_never_given(mode: Mode | None) -> None:
+def test_a_position_beyond_the_end_is_refused(mode: Mode | None) -> None:
     """It is refused in every mode."""
-    house = House()
-    epoch = house.publish().position.epoch
+    bench = ChannelsBench()
+    epoch = bench.publish().position.epoch
     with pytest.raises(UnrecoverablePosition):
-        house.subscribe(Link(), Position(epoch, 2), mode=mode)
+        bench.subscribe(FakeSocket(), Position(epoch, 2), mode=mode)
 
 
 def test_a_channel_has_no_snapshot() -> None:
-    """To ask for one is a mistake."""
+    """The mode is refused."""
     with pytest.raises(InvalidRequest):
-        House().subscribe(Link(), mode="snapshot")
+        ChannelsBench().subscribe(FakeSocket(), mode="snapshot")
 
 
 def test_readers_share_bytes_and_get_one_write_a_tick() -> None:
-    """Whatever was published in a tick, in however many channels, is one write; the frames are built once."""
-    house, links = House(), [Link(), Link(), Link()]
-    for link in links:
-        house.subscribe(link)
-        house.subscribe(link, channel="room:8")
-    house.settle()
-    for channel in (ROOM, "room:8", ROOM):
-        house.publish(channel=channel)
-    house.tick()
-    assert [len(link.writes) for link in links] == [1, 1, 1]
-    assert not house.soon
-    house.publish()
-    house.tick()
-    assert links[0].writes[-1] is links[1].writes[-1] is links[2].writes[-1]
+    """All publications of a tick, in any number of channels, are one write per socket; each frame is built once."""
+    bench, sockets = ChannelsBench(), [FakeSocket(), FakeSocket(), FakeSocket()]
+    for socket in sockets:
+        bench.subscribe(socket)
+        bench.subscribe(socket, channel="room:8")
+    bench.settle()
+    for channel in (CHANNEL, "room:8", CHANNEL):
+        bench.publish(channel=channel)
+    bench.tick()
+    assert [len(socket.writes) for socket in sockets] == [1, 1, 1]
+    assert not bench.soon
+    bench.publish()
+    bench.tick()
+    assert sockets[0].writes[-1] is sockets[1].writes[-1] is sockets[2].writes[-1]
 
 
 def test_one_write_a_tick_holds_across_requests_and_channels() -> None:
-    """A socket that follows both gets what a tick brings of both in one write."""
-    house, link, log = House(), Link(), EventLog(epoch="k3")
-    house.fanout.subscribe(Subscribe(socket=link, stream=RequestStream("req_1", log)))
-    house.subscribe(link)
-    house.publish()
+    """A socket that follows both gets one write per tick for both."""
+    bench, socket, log = ChannelsBench(), FakeSocket(), EventLog(epoch="k3")
+    bench.fanout.subscribe(Subscribe(socket=socket, stream=RequestStream("req_1", log)))
+    bench.subscribe(socket)
+    bench.publish()
     log.append(Started(model="m", created=0))
-    house.tick()
-    assert len(link.writes) == 1
-    assert {frame.get("channel") or frame["requestId"] for frame in link.frames} == {ROOM, "req_1"}
+    bench.tick()
+    assert len(socket.writes) == 1
+    assert {frame.get("channel") or frame["requestId"] for frame in socket.frames} == {CHANNEL, "req_1"}
 
 
-def test_a_slow_reader_is_a_cursor_and_catches_up() -> None:
-    """Above the mark nothing is written; when it has drained, everything comes one by one."""
-    house, link = House(high_water=100), Link(reading=False)
-    house.subscribe(link)
-    house.publish("y" * 200)
-    house.settle()
-    written = len(link.writes)
+def test_a_slow_reader_catches_up() -> None:
+    """Above the high-water mark nothing is written; after it has drained, every publication comes."""
+    bench, socket = ChannelsBench(high_water=100), FakeSocket(reading=False)
+    bench.subscribe(socket)
+    bench.publish("y" * 200)
+    bench.settle()
+    written = len(socket.writes)
     for number in range(20):
-        house.publish(number)
-        house.settle()
-    assert len(link.writes) == written
-    link.take()
-    house.fanout.poll()
-    house.settle()
-    link.take()
-    assert link.offsets == list(range(1, 22))
+        bench.publish(number)
+        bench.settle()
+    assert len(socket.writes) == written
+    socket.take()
+    bench.fanout.check_lagging()
+    bench.settle()
+    socket.take()
+    assert socket.offsets == list(range(1, 22))
 
 
 def test_a_slow_reader_that_falls_out_of_the_history_is_closed() -> None:
-    """Publications can't be merged: 4008, and it comes back at its position to hear that it is lost."""
-    house, link, quick = House(high_water=100, limits=holding(5)), Link(reading=False), Link()
-    house.subscribe(link)
-    house.subscribe(quick)
-    house.publish("y" * 200)
-    house.settle()
+    """Publications can't be merged: the socket is closed with 4008."""
+    bench, socket, quick = ChannelsBench(high_water=100, limits=limits_of(5)), FakeSocket(reading=False), FakeSocket()
+    bench.subscribe(socket)
+    bench.subscribe(quick)
+    bench.publish("y" * 200)
+    bench.settle()
     for number in range(10):
-        house.publish(number)
-        house.settle()
-    link.take()
-    house.fanout.poll()
-    house.settle()
-    assert link.closed == (4008, "slow_consumer")
-    assert link.offsets == [1]
+        bench.publish(number)
+        bench.settle()
+    socket.take()
+    bench.fanout.check_lagging()
+    bench.settle()
+    assert socket.closed == (4008, "slow_consumer")
+    assert socket.offsets == [1]
     assert quick.offsets == list(range(1, 12))
 
 
-def test_a_burst_beyond_the_history_reaches_who_keeps_up() -> None:
-    """What a tick publishes goes out before it is trimmed: nobody is lost who had no chance."""
-    house, link, late = House(high_water=1 << 20, limits=holding(4)), Link(), Link()
-    house.subscribe(link)
+def test_a_burst_beyond_the_history_reaches_readers_that_keep_up() -> None:
+    """Publications of one tick are delivered before they are trimmed."""
+    bench, socket, late = ChannelsBench(high_water=1 << 20, limits=limits_of(4)), FakeSocket(), FakeSocket()
+    bench.subscribe(socket)
     for number in range(3):
-        house.publish(number)
-    house.settle()
-    house.subscribe(late, mode="replay")
+        bench.publish(number)
+    bench.settle()
+    bench.subscribe(late, mode="replay")
     for number in range(50):
-        house.publish(number)
-    house.settle()
-    assert link.offsets == late.offsets == list(range(1, 54))
-    assert link.closed is late.closed is None
+        bench.publish(number)
+    bench.settle()
+    assert socket.offsets == late.offsets == list(range(1, 54))
+    assert socket.closed is late.closed is None
 
 
-def test_what_expires_within_a_tick_goes_out_first() -> None:
-    """Who has just come back is not lost to the clock."""
-    house, link = House(limits=holding(ttl=10)), Link()
-    house.publish()
-    house.subscribe(link, mode="replay")
-    house.now += 10
-    house.channels.sweep()
-    house.publish()
-    house.settle()
-    assert link.offsets == [1, 2]
-    assert link.closed is None
+def test_what_expires_within_a_tick_is_delivered_first() -> None:
+    """A reader that has just subscribed gets it."""
+    bench, socket = ChannelsBench(limits=limits_of(ttl=10)), FakeSocket()
+    bench.publish()
+    bench.subscribe(socket, mode="replay")
+    bench.now += 10
+    bench.channels.sweep()
+    bench.publish()
+    bench.settle()
+    assert socket.offsets == [1, 2]
+    assert socket.closed is None
 
 
 def test_slow_readers_do_not_break_up_the_ticks_of_others() -> None:
-    """Where all who read a channel are slow there is nothing to hand over, however much is published in it."""
-    house, slow, other = House(high_water=100, limits=holding(3)), Link(reading=False), Link()
-    house.subscribe(slow)
-    house.subscribe(other, channel="room:8")
-    house.publish("y" * 200)
-    house.settle()
+    """Where all readers of a channel are slow, its publications do not cause extra deliveries."""
+    bench, slow, other = ChannelsBench(high_water=100, limits=limits_of(3)), FakeSocket(reading=False), FakeSocket()
+    bench.subscribe(slow)
+    bench.subscribe(other, channel="room:8")
+    bench.publish("y" * 200)
+    bench.settle()
     written = len(other.writes)
     for _ in range(30):
-        house.publish()
-        house.publish(channel="room:8")
-    house.settle()
+        bench.publish()
+        bench.publish(channel="room:8")
+    bench.settle()
     assert len(other.offsets) == 30
     assert len(other.writes) - written <= 30 / 3
 
 
 def test_a_history_is_bounded_in_bytes() -> None:
-    """The newest is always held."""
-    house = House(limits=holding(1000, size=5000))
+    """The newest publication is always held."""
+    bench = ChannelsBench(limits=limits_of(1000, size=5000))
     for _ in range(100):
-        house.publish("x" * 1000)
-    history = house.channels.history(GetHistory(tenant=TENANT, channel=ROOM))
+        bench.publish("x" * 1000)
+    history = bench.channels.history(GetHistory(tenant=TENANT, channel=CHANNEL))
     assert [publication.offset for publication in history.publications] == [100]
 
 
 def test_all_histories_are_bounded_together() -> None:
-    """Those that were silent for longest go, and who was there had them."""
-    house, link = House(limits=ChannelLimits(size=20_000)), Link()
-    house.subscribe(link, channel="room:0")
+    """The histories with the oldest last publication are dropped; present readers have got them."""
+    bench, socket = ChannelsBench(limits=ChannelLimits(size=20_000)), FakeSocket()
+    bench.subscribe(socket, channel="room:0")
     for number in range(10):
-        house.publish("x" * 2000, channel=f"room:{number}")
-    house.settle()
+        bench.publish("x" * 2000, channel=f"room:{number}")
+    bench.settle()
     held = [
-        len(house.channels.history(GetHistory(tenant=TENANT, channel=f"room:{number}")).publications)
+        len(bench.channels.history(GetHistory(tenant=TENANT, channel=f"room:{number}")).publications)
         for number in range(10)
     ]
     assert held == [0] * 6 + [1] * 4
-    assert link.offsets == [1]
+    assert socket.offsets == [1]
 
 
 def test_channels_are_limited_in_number() -> None:
-    """For one more the one that was silent for longest goes, unless somebody uses it."""
-    house, link = House(limits=ChannelLimits(channels=2)), Link()
-    house.subscribe(link, channel="room:1")
-    house.publish(channel="room:1")
-    epochs = [house.publish(channel=name).position.epoch for name in ("room:2", "room:3", "room:2")]
+    """One more removes the channel with the oldest last publication, unless it is in use."""
+    bench, socket = ChannelsBench(limits=ChannelLimits(channels=2)), FakeSocket()
+    bench.subscribe(socket, channel="room:1")
+    bench.publish(channel="room:1")
+    epochs = [bench.publish(channel=name).position.epoch for name in ("room:2", "room:3", "room:2")]
     assert epochs[2] != epochs[0]
-    house.subscribe(Link(), channel="room:2")
+    bench.subscribe(FakeSocket(), channel="room:2")
     with pytest.raises(Overloaded) as raised:
-        house.publish(channel="room:3")
+        bench.publish(channel="room:3")
     assert raised.value.retry_after
-    house.settle()
-    assert link.offsets == [1]
-    assert len(house.channels) == 2
+    bench.settle()
+    assert socket.offsets == [1]
+    assert len(bench.channels) == 2
 
 
-def test_channels_are_forgotten_when_idle() -> None:
-    """A sweep drops those that nobody uses and in which nothing is held; with the last of them it rests."""
-    house = House()
-    house.publish()
-    assert house.channels.sweep()
-    house.now += 301
-    assert not house.channels.sweep()
-    assert len(house.channels) == 0
-    house.publish()
-    assert house.watches == 2
+def test_idle_channels_are_removed() -> None:
+    """A sweep removes channels without users and history; after the last one it stops."""
+    bench = ChannelsBench()
+    bench.publish()
+    assert bench.channels.sweep()
+    bench.now += 301
+    assert not bench.channels.sweep()
+    assert len(bench.channels) == 0
+    bench.publish()
+    assert bench.sweeps_started == 2
 
 
 def test_tenants_share_no_channel() -> None:
     """The same name is another channel for another tenant."""
-    house, link = House(), Link()
-    house.channels.subscribe(SubscribeChannel(socket=link, tenant="t2", channel=ROOM))
-    house.publish()
-    house.settle()
-    assert link.offsets == []
+    bench, socket = ChannelsBench(), FakeSocket()
+    bench.channels.subscribe(SubscribeChannel(socket=socket, tenant="t2", channel=CHANNEL))
+    bench.publish()
+    bench.settle()
+    assert socket.offsets == []
 
 
 def test_a_second_subscription_replaces_the_first() -> None:
-    """From the newer position, once."""
-    house, link = House(), Link()
-    position = house.publish().position
-    house.subscribe(link)
-    house.publish()
-    house.subscribe(link, position)
-    house.settle()
-    house.publish()
-    house.settle()
-    assert link.offsets == [2, 3]
+    """It begins at the newer position, and each publication comes once."""
+    bench, socket = ChannelsBench(), FakeSocket()
+    position = bench.publish().position
+    bench.subscribe(socket)
+    bench.publish()
+    bench.subscribe(socket, position)
+    bench.settle()
+    bench.publish()
+    bench.settle()
+    assert socket.offsets == [2, 3]
 
 
-def test_leaving_ends_it() -> None:
-    """Unsubscribed, or gone: nothing comes any more and nothing is kept."""
-    house, link, other = House(), Link(), Link()
-    house.subscribe(link, presence=True)
-    house.subscribe(other, presence=True)
-    assert house.channels.unsubscribe(link, (TENANT, ROOM))
-    assert not house.channels.unsubscribe(link, (TENANT, ROOM))
-    house.hang_up(other)
-    house.publish()
-    house.settle()
-    assert link.offsets == other.offsets == []
-    assert house.fanout.stats().subscriptions == 0
+def test_unsubscribing_leaves_nothing() -> None:
+    """Unsubscribed or closed: nothing more is sent, and nothing is held."""
+    bench, socket, other = ChannelsBench(), FakeSocket(), FakeSocket()
+    bench.subscribe(socket, presence=True)
+    bench.subscribe(other, presence=True)
+    assert bench.channels.unsubscribe(socket, (TENANT, CHANNEL))
+    assert not bench.channels.unsubscribe(socket, (TENANT, CHANNEL))
+    bench.disconnect(other)
+    bench.publish()
+    bench.settle()
+    assert socket.offsets == other.offsets == []
+    assert bench.fanout.stats().subscriptions == 0
 
 
 def test_a_key_publishes_once() -> None:
-    """The second time is the first one's place, for some minutes; other content under it is refused."""
-    house, link = House(), Link()
-    house.subscribe(link)
-    first, again = house.publish(1, key="k"), house.publish(1, key="k")
+    """The second time returns the first position, until the key expires; other content is refused."""
+    bench, socket = ChannelsBench(), FakeSocket()
+    bench.subscribe(socket)
+    first, again = bench.publish(1, key="k"), bench.publish(1, key="k")
     assert (again.position, again.replayed) == (first.position, True)
     with pytest.raises(IdempotencyKeyReused):
-        house.publish(2, key="k")
-    house.now += 300
-    assert not house.publish(1, key="k").replayed
-    house.settle()
-    assert link.offsets == [1, 2]
+        bench.publish(2, key="k")
+    bench.now += 300
+    assert not bench.publish(1, key="k").replayed
+    bench.settle()
+    assert socket.offsets == [1, 2]
 
 
 @pytest.mark.parametrize("name", ["", "x" * 129, "room\n7", "room\x007"])
 def test_a_channel_has_a_name(name: str) -> None:
     """1 to 128 printable characters."""
-    house = House()
+    bench = ChannelsBench()
     with pytest.raises(InvalidRequest):
-        house.publish(channel=name)
+        bench.publish(channel=name)
     with pytest.raises(InvalidRequest):
-        house.subscribe(Link(), channel=name)
+        bench.subscribe(FakeSocket(), channel=name)
 
 
 def test_a_publication_is_bounded() -> None:
-    """Too large, without an event, with too long a wait: refused."""
-    house = House()
+    """Too large, without an event, or with too long a wait: refused."""
+    bench = ChannelsBench()
     with pytest.raises(InvalidRequest) as raised:
-        house.publish("x" * MAX_DATA_BYTES)
+        bench.publish("x" * MAX_DATA_BYTES)
     assert raised.value.code == "publication_too_large"
     for event in ("", "x" * 65):
         with pytest.raises(InvalidRequest):
-            house.publish(event=event)
+            bench.publish(event=event)
     with pytest.raises(InvalidRequest):
-        house.channels.publish(msgspec.structs.replace(publication(), wait=61.0))
+        bench.channels.publish(msgspec.structs.replace(publication(), wait=61.0))
 
 
 def test_history_comes_in_pages() -> None:
-    """Up to so many after a position, and whether there are more."""
-    house = House()
-    positions = [house.publish(number).position for number in range(5)]
-    page = house.channels.history(GetHistory(tenant=TENANT, channel=ROOM, after=positions[0], limit=2))
+    """Up to a limit after a position, and whether there are more."""
+    bench = ChannelsBench()
+    positions = [bench.publish(number).position for number in range(5)]
+    page = bench.channels.history(GetHistory(tenant=TENANT, channel=CHANNEL, after=positions[0], limit=2))
     assert [(entry.offset, json.loads(bytes(entry.data))) for entry in page.publications] == [(2, 1), (3, 2)]
     assert (page.epoch, page.offset, page.more) == (positions[0].epoch, 5, True)
-    page = house.channels.history(GetHistory(tenant=TENANT, channel=ROOM, after=positions[4]))
+    page = bench.channels.history(GetHistory(tenant=TENANT, channel=CHANNEL, after=positions[4]))
     assert (page.publications, page.more) == ((), False)
     with pytest.raises(UnrecoverablePosition):
-        house.channels.history(GetHistory(tenant=TENANT, channel=ROOM, after=Position("other", 0)))
+        bench.channels.history(GetHistory(tenant=TENANT, channel=CHANNEL, after=Position("other", 0)))
 
 
-def test_nothing_is_known_of_a_channel_without_a_word() -> None:
-    """To look makes no channel."""
-    house = House()
-    assert house.channels.history(GetHistory(tenant=TENANT, channel=ROOM)).epoch == ""
+def test_a_look_up_creates_no_channel() -> None:
+    """A look-up creates no channel."""
+    bench = ChannelsBench()
+    assert bench.channels.history(GetHistory(tenant=TENANT, channel=CHANNEL)).epoch == ""
     with pytest.raises(UnrecoverablePosition):
-        house.channels.history(GetHistory(tenant=TENANT, channel=ROOM, after=Position("k3", 0)))
-    assert house.present == []
-    assert len(house.channels) == 0
+        bench.channels.history(GetHistory(tenant=TENANT, channel=CHANNEL, after=Position("k3", 0)))
+    assert bench.present == []
+    assert len(bench.channels) == 0
 
 
-def test_who_has_it_is_known() -> None:
-    """Acknowledgements are cumulative, and neither what was never published nor a stranger's count."""
-    house, one, two, stranger = House(), Link(), Link(), Link()
-    house.subscribe(one, peer=Peer("ada", "c1"))
-    house.subscribe(two, peer=Peer("bob", "c2"))
+def test_acknowledgements_are_counted() -> None:
+    """Acknowledgements are cumulative; one beyond the end or of another socket does not count."""
+    bench, one, two, stranger = ChannelsBench(), FakeSocket(), FakeSocket(), FakeSocket()
+    bench.subscribe(one, peer=Peer("ada", "c1"))
+    bench.subscribe(two, peer=Peer("bob", "c2"))
     message = publication()
-    offset = house.channels.publish(message).position.offset
-    house.publish()
-    receipt, done = house.channels.expect(message, offset), []
-    receipt.then(lambda: done.append(house.channels.settle(message, receipt)))
-    house.channels.acked(stranger, (TENANT, ROOM), 1)
-    house.channels.acked(one, (TENANT, ROOM), 99)
+    offset = bench.channels.publish(message).position.offset
+    bench.publish()
+    receipt, done = bench.channels.open_receipt(message, offset), []
+    receipt.when_done(lambda: done.append(bench.channels.close_receipt(message, receipt)))
+    bench.channels.acked(stranger, (TENANT, CHANNEL), 1)
+    bench.channels.acked(one, (TENANT, CHANNEL), 99)
     assert receipt.outstanding == {one, two}
-    house.channels.acked(one, (TENANT, ROOM), 2)
+    bench.channels.acked(one, (TENANT, CHANNEL), 2)
     assert not done
-    house.hang_up(two)
+    bench.disconnect(two)
     assert done == [(Peer("ada", "c1"),)]
 
 
-def test_who_comes_back_with_it_has_it() -> None:
-    """A position to go on from says as much as an acknowledgement."""
-    house, link, again = House(), Link(), Link()
-    house.subscribe(link, peer=Peer("ada", "c1"))
+def test_a_resumed_position_acknowledges() -> None:
+    """A position to resume from counts as an acknowledgement."""
+    bench, socket, again = ChannelsBench(), FakeSocket(), FakeSocket()
+    bench.subscribe(socket, peer=Peer("ada", "c1"))
     message = publication()
-    position = house.channels.publish(message).position
-    receipt = house.channels.expect(message, position.offset)
-    house.hang_up(link)
-    house.subscribe(again, position, peer=Peer("ada", "c1"))
+    position = bench.channels.publish(message).position
+    receipt = bench.channels.open_receipt(message, position.offset)
+    bench.disconnect(socket)
+    bench.subscribe(again, position, peer=Peer("ada", "c1"))
     receipt.close()
-    assert house.channels.settle(message, receipt) == (Peer("ada", "c1"),)
+    assert bench.channels.close_receipt(message, receipt) == (Peer("ada", "c1"),)
 
 
 @pytest.mark.parametrize("data", [b'"\xff"', b"[" * 65 + b"]" * 65, b"{", b"", b"[" * 10_000 + b"]" * 10_000])
-def test_what_not_everybody_could_read_is_refused(data: bytes) -> None:
-    """Not UTF-8, not JSON, or too deep for a client: one publisher can't break the readers."""
+def test_data_that_readers_can_not_parse_is_refused(data: bytes) -> None:
+    """Not UTF-8, not JSON, or nested too deeply: it could break the readers."""
     with pytest.raises(InvalidRequest):
-        House().channels.publish(msgspec.structs.replace(publication(), data=msgspec.Raw(data)))
+        ChannelsBench().channels.publish(msgspec.structs.replace(publication(), data=msgspec.Raw(data)))

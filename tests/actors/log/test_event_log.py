@@ -1,4 +1,4 @@
-"""What a log promises its readers."""
+"""The event log."""
 
 import msgspec
 import pytest
@@ -26,7 +26,7 @@ DONE = Completed(result=msgspec.Raw(b"{}"))
 
 
 def text_of(batch: list[Entry | Snapshot]) -> str:
-    """Put a reader's text together: a snapshot replaces what came before it."""
+    """Join a reader's text: a snapshot replaces what came before it."""
     text = ""
     for item in batch:
         if isinstance(item, Snapshot):
@@ -37,7 +37,7 @@ def text_of(batch: list[Entry | Snapshot]) -> str:
 
 
 def test_offsets_are_contiguous_from_one() -> None:
-    """The first entry is at offset 1, and no offset is left out."""
+    """The first entry has offset 1, and there is no gap."""
     log = EventLog()
     log.append(STARTED, Delta(text="a"))
     log.append(Delta(text="b"), DONE)
@@ -47,7 +47,7 @@ def test_offsets_are_contiguous_from_one() -> None:
 
 
 def test_nothing_follows_the_terminal_entry() -> None:
-    """A log has one end: whoever writes after it is told so, and the log stays as it was."""
+    """A later append raises, and the log stays as it was."""
     log = EventLog()
     log.append(STARTED, DONE)
     with pytest.raises(InternalError, match="the log has ended, Cancelled came after it"):
@@ -59,7 +59,7 @@ def test_nothing_follows_the_terminal_entry() -> None:
 
 @pytest.mark.parametrize("after", [-1, 3])
 def test_an_offset_outside_the_log_is_refused(after: int) -> None:
-    """Neither before the beginning nor beyond the end is there anything to read."""
+    """Reading from before the first or beyond the last entry raises."""
     log = EventLog()
     log.append(STARTED, Delta(text="a"))
     with pytest.raises(UnrecoverablePosition, match=f"offset {after} is not within 0..2"):
@@ -67,7 +67,7 @@ def test_an_offset_outside_the_log_is_refused(after: int) -> None:
 
 
 def test_a_batch_wakes_each_reader_once() -> None:
-    """However many events a batch has, a reader is woken one time, and not after it has left."""
+    """A reader is woken once per batch, and not after it has left."""
     log, woken = EventLog(), []
     log.listen(lambda: woken.append("other"))
 
@@ -81,8 +81,8 @@ def test_a_batch_wakes_each_reader_once() -> None:
     assert woken == ["other", "one", "other"]
 
 
-def test_the_ring_is_bounded_and_the_snapshot_has_what_fell_off() -> None:
-    """Old entries go; all the text stays, merged, up to the last entry that is not terminal."""
+def test_the_ring_is_bounded_and_the_snapshot_has_what_was_dropped() -> None:
+    """Old entries are dropped; the snapshot has all the text."""
     log = EventLog(max_bytes=10 * (ENTRY_BYTES + 1))
     log.append(STARTED, *(Delta(text=character) for character in "abcdefghijklmnopqrst"), DONE)
     assert log.first > 1
@@ -96,7 +96,7 @@ def test_the_ring_is_bounded_and_the_snapshot_has_what_fell_off() -> None:
 
 
 def test_the_newest_entry_is_kept_however_large_it_is() -> None:
-    """A ring that is smaller than one entry still holds the last one."""
+    """A ring smaller than one entry still holds the last one."""
     log = EventLog(max_bytes=1)
     log.append(STARTED, Delta(text="x" * 1000))
     assert log.first == log.offset == 2
@@ -118,7 +118,7 @@ def test_tool_calls_are_merged_by_their_index() -> None:
 
 
 def test_reasoning_is_merged_thought_by_thought() -> None:
-    """A signature ends a thought; the last one may be unfinished, and a restart voids them all."""
+    """A signature ends a thought; the last one may be unfinished, and a restart voids all."""
     log = EventLog(max_bytes=600)
     log.append(ReasoningDelta(text="h"), ReasoningDelta(text="m"), ReasoningDelta(signature="s"), Delta(text="Hi"))
     log.append(ReasoningDelta(text="so"))
@@ -133,7 +133,7 @@ def test_reasoning_is_merged_thought_by_thought() -> None:
 
 
 def test_a_restart_voids_the_text_before_it_and_a_plain_boundary_does_not() -> None:
-    """Text is never doubled: after a restart, the snapshot begins anew."""
+    """After a restart the snapshot begins anew, so text is never doubled."""
     log = EventLog()
     log.append(Delta(text="half"), AttemptFailed(provider="p", model="m", code="provider_error"))
     assert log.snapshot().text == "half"
@@ -143,7 +143,7 @@ def test_a_restart_voids_the_text_before_it_and_a_plain_boundary_does_not() -> N
 
 
 def test_a_frame_is_built_once() -> None:
-    """The first reader pays for the encoding, all others share it."""
+    """The first reader encodes it, and all others share it."""
     entry, built = Entry(1, Delta(text="a")), []
 
     def encode(entry: Entry) -> bytes:
@@ -154,8 +154,8 @@ def test_a_frame_is_built_once() -> None:
     assert built == [1]
 
 
-def test_wire_frames_are_kept_while_somebody_reads() -> None:
-    """A stored request is its events: the frames of an ended log go with its last reader."""
+def test_wire_frames_are_held_while_there_is_a_reader() -> None:
+    """An ended log drops its frames with its last reader."""
     log = EventLog()
     log.append(STARTED, DONE)
 
@@ -180,7 +180,7 @@ def test_wire_frames_are_kept_while_somebody_reads() -> None:
 def test_a_reader_that_leaves_and_rejoins_anywhere_has_exactly_the_text(
     texts: list[str], ring: int, cuts: list[int], batch: int
 ) -> None:
-    """Whatever the ring's size and wherever it was cut, a reader ends with the whole text, without gap or duplicate."""
+    """For any ring size and any cut, a reader ends with the whole text, without gap or duplicate."""
     log = EventLog(max_bytes=ring)
     events: list[Event] = [STARTED, *(Delta(text=text) for text in texts), DONE]
     seen: list[Entry | Snapshot] = []

@@ -1,4 +1,4 @@
-"""The reader in this process."""
+"""Followers: readers in this process."""
 
 import asyncio
 
@@ -22,8 +22,8 @@ def stream_of(log: EventLog) -> RequestStream:
     return RequestStream("req_1", log)
 
 
-async def test_it_reads_like_a_loop() -> None:
-    """Past entries come first, then the live ones, and the loop ends after the terminal one."""
+async def test_a_follower_reads_from_the_first_to_the_terminal_entry() -> None:
+    """Past entries come first, then live ones, and the loop ends after the terminal entry."""
     log = EventLog()
     log.append(STARTED, Delta(text="a"))
     seen: list[int] = []
@@ -39,7 +39,7 @@ async def test_it_reads_like_a_loop() -> None:
 
 
 async def test_it_waits_without_polling_and_gets_a_batch_at_once() -> None:
-    """A waiting reader is woken by the writer, and gets all that is new together."""
+    """A waiting reader is woken by the writer, and gets all new entries together."""
     log = EventLog()
     async with Follower(stream_of(log)) as follower:
         waiting = asyncio.ensure_future(follower.next())
@@ -52,8 +52,8 @@ async def test_it_waits_without_polling_and_gets_a_batch_at_once() -> None:
         assert await follower.next() is None
 
 
-async def test_one_that_fell_off_the_ring_gets_a_snapshot_and_then_the_tail() -> None:
-    """A reader that comes too late for single entries gets the text whole, and the end."""
+async def test_a_follower_behind_the_ring_gets_a_snapshot_and_then_the_tail() -> None:
+    """A reader whose entries are dropped gets the whole text, then the end."""
     log = EventLog(max_bytes=4 * ENTRY_BYTES)
     log.append(STARTED, *(Delta(text=character) for character in "abcdefgh"), DONE)
     async with Follower(stream_of(log)) as follower:
@@ -66,8 +66,8 @@ async def test_one_that_fell_off_the_ring_gets_a_snapshot_and_then_the_tail() ->
         assert await follower.next() is None
 
 
-async def test_leaving_unsubscribes_and_frees_whoever_waits() -> None:
-    """Nothing stays behind on the log, and a wait in progress ends."""
+async def test_closing_unsubscribes_and_ends_a_wait() -> None:
+    """`close` removes the listener, and ends a wait in progress."""
     log = EventLog()
     stream = stream_of(log)
     follower = Follower(stream)
@@ -80,7 +80,7 @@ async def test_leaving_unsubscribes_and_frees_whoever_waits() -> None:
 
 
 async def test_silence_gives_an_empty_batch() -> None:
-    """After ``idle`` seconds without news the reader may send a keep-alive."""
+    """After ``idle`` seconds without an entry a reader may send a keep-alive."""
     log = EventLog()
     async with Follower(stream_of(log), idle=0.001) as follower:
         assert await follower.next() == ()
@@ -90,7 +90,7 @@ async def test_silence_gives_an_empty_batch() -> None:
 
 
 def test_a_position_is_one_value() -> None:
-    """The same offset of another epoch is another place; so is one beyond the end."""
+    """The same offset in another epoch is another position; one beyond the end is refused."""
     log = EventLog(epoch="k1")
     log.append(STARTED, Delta(text="a"))
     stream = stream_of(log)
@@ -105,7 +105,7 @@ def test_a_position_is_one_value() -> None:
 
 
 def test_where_a_reader_begins() -> None:
-    """The table of positions and modes: a snapshot where the entries are gone, unless each of them was asked for."""
+    """The table of positions and modes: a snapshot where entries are dropped, unless a replay was requested."""
     lost, foreign = Position("k1", 1), Position("k0", 1)
     log = EventLog(epoch="k1", max_bytes=4 * ENTRY_BYTES)
     log.append(STARTED, *(Delta(text=character) for character in "abcdefgh"))
@@ -124,8 +124,8 @@ def test_where_a_reader_begins() -> None:
     assert open_at(stream, None, "live") == Opening(9)
 
 
-async def test_one_that_begins_at_the_end_ends_at_once() -> None:
-    """A reader that has the terminal entry already waits for nothing."""
+async def test_a_follower_that_begins_at_the_end_ends_at_once() -> None:
+    """A reader that has the terminal entry does not wait."""
     log = EventLog()
     log.append(STARTED, DONE)
     async with Follower(stream_of(log), after=2) as follower:
@@ -133,7 +133,7 @@ async def test_one_that_begins_at_the_end_ends_at_once() -> None:
 
 
 async def test_a_handle_is_followed_like_any_iterator() -> None:
-    """Without ``async with`` the reader listens from its first step, and has left when the loop is over."""
+    """Without ``async with`` the reader listens from its first step until the loop ends."""
     log = EventLog()
     stream = stream_of(log)
     log.append(STARTED, Delta(text="a"), Delta(text="b"))
@@ -149,8 +149,8 @@ async def test_a_handle_is_followed_like_any_iterator() -> None:
     assert stream.followers == 0
 
 
-async def test_a_snapshot_comes_first_where_it_is_asked_for() -> None:
-    """All content so far comes merged, then each entry after it."""
+async def test_a_snapshot_comes_first_where_it_is_requested() -> None:
+    """The snapshot has all content so far; each later entry follows."""
     log = EventLog()
     log.append(STARTED, Delta(text="a"), Delta(text="b"))
     async with follow(stream_of(log), mode="snapshot") as reader:
@@ -163,7 +163,7 @@ async def test_a_snapshot_comes_first_where_it_is_asked_for() -> None:
         assert [entry.offset for entry in batch] == [4]
 
 
-async def test_a_loop_that_breaks_off_can_be_taken_up_again() -> None:
+async def test_a_loop_that_breaks_can_be_continued() -> None:
     """Within ``async with`` the cursor stays where the last batch ended."""
     log = EventLog()
     log.append(STARTED)

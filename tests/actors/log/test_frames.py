@@ -1,4 +1,4 @@
-"""What native readers get of a stream."""
+"""Native frames, with and without the partial value."""
 
 import json
 from collections.abc import Iterable
@@ -18,20 +18,20 @@ RESTART = AttemptFailed(provider="p", model="m", code="provider_error", restart=
 
 
 def stream_of(*events: Event, partial: bool = True) -> RequestStream:
-    """Return a request's stream with these entries in its log."""
+    """Return a stream with these entries in its log."""
     log = EventLog(epoch="k3")
     log.extend(events)
     return RequestStream("req_1", log, partial=partial)
 
 
 def partials(frames: Iterable[bytes]) -> list[Any]:
-    """Return what each frame has as the value so far."""
+    """Return the partial value of each frame."""
     return [json.loads(frame).get("data", {}).get("partial", "none") for frame in frames]
 
 
 @pytest.mark.parametrize("merged", [False, True])
 def test_the_last_update_has_the_value(merged: bool) -> None:
-    """Beside what it says itself."""
+    """In addition to its own delta."""
     stream = stream_of(STARTED, Delta('{"a": 1'), Delta(', "b": "x'))
     frames = update_frames(stream, stream.since(0), merged=merged)
     assert partials(frames) == ["none"] * (len(frames) - 1) + [{"a": 1, "b": "x"}]
@@ -40,21 +40,21 @@ def test_the_last_update_has_the_value(merged: bool) -> None:
 
 @pytest.mark.parametrize("merged", [False, True])
 def test_the_end_comes_after_the_value(merged: bool) -> None:
-    """A failure leaves its readers with what there was."""
+    """The readers of a failed request have the last value."""
     stream = stream_of(STARTED, Delta('{"a": '), Delta("1, "), Cancelled())
     frames = update_frames(stream, stream.since(0), merged=merged)
     assert json.loads(frames[-1])["type"] == "error"
     assert partials(frames)[-2:] == [{"a": 1}, "none"]
 
 
-def test_entries_that_are_not_the_last_ones_have_none() -> None:
-    """It would be of a text that their reader does not have yet."""
+def test_earlier_entries_have_no_value() -> None:
+    """Their reader does not have the text of that value yet."""
     stream = stream_of(STARTED, Delta('{"a": '), Delta("1, "))
     assert partials(update_frames(stream, stream.since(0)[:2])) == ["none", "none"]
 
 
 def test_without_text_there_is_no_value() -> None:
-    """Neither before the first piece, nor of calls, nor of an end alone."""
+    """Neither before the first piece, nor for tool calls, nor for a terminal entry alone."""
     stream = stream_of(STARTED, ToolCallDelta(index=0, name="f", arguments="{}"))
     assert partials(update_frames(stream, stream.since(0))) == ["none", "none"]
     stream.log.append(DONE)
@@ -63,7 +63,7 @@ def test_without_text_there_is_no_value() -> None:
 
 @pytest.mark.parametrize("merged", [False, True])
 def test_after_a_restart_the_value_begins_anew(merged: bool) -> None:
-    """The void content has no part in it."""
+    """The void content is not part of it."""
     stream = stream_of(STARTED, Delta('{"old": "'))
     assert partials(update_frames(stream, stream.since(1), merged=merged)) == [{"old": ""}]
     stream.log.append(Delta("x"), RESTART)
@@ -73,7 +73,7 @@ def test_after_a_restart_the_value_begins_anew(merged: bool) -> None:
 
 
 def test_a_snapshot_has_the_value() -> None:
-    """Whoever comes late has it at once; a request that has left has that of its own end."""
+    """A late reader has it at once; a request that has left has the value at its own end."""
     stream = stream_of(STARTED, Delta('{"a": "x'))
     stream.cut(Cancelled())
     stream.log.append(Delta("yz"))
@@ -82,8 +82,8 @@ def test_a_snapshot_has_the_value() -> None:
     assert (frame["snapshot"], frame["offset"]) == (True, 2)
 
 
-def test_who_does_not_ask_has_no_value() -> None:
-    """Requests that share a log each have it as they asked."""
+def test_a_request_without_partial_has_no_value() -> None:
+    """Requests that share a log each have the value only if they request it."""
     asked = stream_of(STARTED, Delta("[1, "))
     other = RequestStream("req_2", asked.log)
     assert partials(update_frames(other, other.since(0))) == ["none", "none"]
@@ -91,8 +91,8 @@ def test_who_does_not_ask_has_no_value() -> None:
     assert partials(update_frames(asked, asked.since(0))) == ["none", [1]]
 
 
-def test_an_ended_stream_that_nobody_follows_keeps_no_value() -> None:
-    """And has it again for who comes later."""
+def test_an_ended_stream_without_followers_drops_the_value() -> None:
+    """It is computed again for a later reader."""
     stream = stream_of(STARTED, Delta("[1, "), DONE)
     for _ in range(2):
         stream.listen(print)
@@ -101,7 +101,7 @@ def test_an_ended_stream_that_nobody_follows_keeps_no_value() -> None:
 
 
 def test_entries_hold_nothing_of_the_value() -> None:
-    """A log's memory does not depend on who follows it."""
+    """A log's memory does not depend on its followers."""
     stream = stream_of(STARTED, Delta('{"a": "x'))
     update_frames(stream, stream.since(0))
     assert [b"partial" in frame for entry in stream.since(0) for frame in (entry.frames or {}).values()] == [

@@ -1,4 +1,4 @@
-"""The value of an answer's text, for all who follow it."""
+"""The JSON value of an unfinished answer's text."""
 
 import json
 
@@ -10,7 +10,7 @@ from protocol.json.partial import PartialJson
 
 
 def test_a_text_that_begins_anew_has_a_new_value() -> None:
-    """What was read of the void text has no part in it, however short or long the new one is."""
+    """Nothing of the void text is in it, however short or long the new one is."""
     partial = PartialText()
     assert partial.value('{"name": "Nap') == b'{"name": "Nap"}'
     assert partial.value('{"nam') == b"{}"
@@ -20,8 +20,8 @@ def test_a_text_that_begins_anew_has_a_new_value() -> None:
     assert partial.value("") is None
 
 
-def test_the_value_is_made_once_for_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Readers at one place share it, and the text is read on, not again."""
+def test_the_value_is_parsed_once_per_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Readers share it, and only new text is parsed."""
     read: list[str] = []
 
     class Counting(PartialJson):
@@ -43,12 +43,12 @@ def test_the_value_is_made_once_for_one_text(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_value_is_in_utf_8() -> None:
-    """Whatever the text is written in."""
+    """Whatever characters the text has."""
     assert PartialText().value('["шу') == '["шу"]'.encode()
 
 
-def test_each_piece_of_a_short_text_is_worth_its_value() -> None:
-    """But for one that adds no text."""
+def test_each_piece_of_a_short_text_comes_with_the_value() -> None:
+    """Except a piece without text."""
     partial, text = PartialText(), '["'
     while len(text) < EACH_TIME - 1:
         text += "x"
@@ -57,7 +57,7 @@ def test_each_piece_of_a_short_text_is_worth_its_value() -> None:
 
 
 def test_a_long_text_is_not_sent_with_each_piece() -> None:
-    """What goes out for a text that comes in pieces is some hundred times its size, not its square."""
+    """What is sent for a text in pieces is about a hundred times its size, not its square."""
     partial, text, sent, values = PartialText(), '["', 0, 0
     while len(text) < 8 * EACH_TIME:
         text += "word"
@@ -71,7 +71,7 @@ def test_a_long_text_is_not_sent_with_each_piece() -> None:
 
 
 def test_a_text_that_is_too_long_has_no_value() -> None:
-    """A reader that came late would have to wait for all of it to be read."""
+    """A late reader would have to wait until all of it is parsed."""
     text = '["' + "x" * (MAX_CHARACTERS - 2)
     partial = PartialText()
     assert json.loads(partial.value(text) or b"") == [text[2:]]

@@ -1,4 +1,4 @@
-"""Stages one after the other: where a run goes, how it ends, what it shares, and what is written down of it."""
+"""Pipelines: how a run goes on and ends, what it shares, and what it logs."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ Router = Ref[Submit | GetRequest | CancelRequest]
 
 
 class Gate(msgspec.Struct, frozen=True):
-    """What the first stage answers."""
+    """The first stage's answer."""
 
     food: bool
     language: Literal["en", "he"]
@@ -37,7 +37,7 @@ class Gate(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """What the last stage answers."""
+    """The last stage's answer."""
 
     text: str
 
@@ -48,7 +48,7 @@ LINES = "tidegate.pipeline"
 
 
 class Scripted(Actor[Complete | ResolveModel]):
-    """A gateway that says the next text of its script, raises the next failure, or waits where it has none."""
+    """A gateway that returns the next text of its script, raises the next error, or waits where it has none."""
 
     def __init__(self, script: "list[str | Exception]", asked: "list[Complete]") -> None:
         self.script = script
@@ -81,7 +81,7 @@ class Scripted(Actor[Complete | ResolveModel]):
 
 
 class Bench:
-    """A router in front of a scripted gateway, and what reached that gateway."""
+    """A router in front of a scripted gateway, with the calls that reached the gateway."""
 
     def __init__(self, system: TestSystem) -> None:
         self.system = system
@@ -98,18 +98,18 @@ class Bench:
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    """Give a router on a clock that stands still."""
+    """A router on a manual clock."""
     async with TestSystem() as system:
         yield Bench(system)
 
 
 def only_food(gate: Gate) -> Route:
-    """Go on with what is about food."""
+    """Continue with queries about food."""
     return Route.CONTINUE if gate.food else Route.STOP
 
 
 def as_it_came(run: PipelineRun[str]) -> str:
-    """Say what came in."""
+    """Return the pipeline's input."""
     return run.given
 
 
@@ -120,7 +120,7 @@ def gate_stage(**changes: Any) -> Stage[str, Gate]:  # noqa: ANN401 - fields of 
 
 
 def answer_stage(gate: Stage[str, Gate]) -> Stage[str, Answer]:
-    """Return the last stage, which builds on the first one's result."""
+    """Return the last stage, which uses the first one's result."""
 
     def say(run: PipelineRun[str]) -> str:
         return f"{run.given} ({run[gate].language})"
@@ -129,7 +129,7 @@ def answer_stage(gate: Stage[str, Gate]) -> Stage[str, Answer]:
 
 
 async def test_a_run_goes_through_all_stages(bench: Bench) -> None:
-    """Each stage is asked with its prompt and the results before it, and has a result of its own type."""
+    """Each stage gets its prompt and the results before it, and has a result of its own type."""
     bench.script[:] = [YES, '{"text": "a pizzeria"}']
     gate = gate_stage()
     answer = answer_stage(gate)
@@ -148,7 +148,7 @@ async def test_a_run_goes_through_all_stages(bench: Bench) -> None:
 
 
 async def test_a_stage_can_stop_the_run(bench: Bench) -> None:
-    """Where the route says STOP nothing more is asked; the result stays."""
+    """After STOP no further stage runs; the result stays."""
     bench.script[:] = [NO]
     gate = gate_stage()
     answer = answer_stage(gate)
@@ -162,7 +162,7 @@ async def test_a_stage_can_stop_the_run(bench: Bench) -> None:
 
 
 async def test_a_stage_out_of_time_ends_the_run_with_its_name(bench: Bench) -> None:
-    """The stage's own time counts; the outcome names the stage and says why, and its request has ended too."""
+    """The stage's own timeout counts; the outcome names the stage and the error, and its request has ended."""
     running = asyncio.create_task(bench.pipeline(gate_stage()).run("pizza"))
     await bench.system.settle()
     await bench.system.advance(0.9)
@@ -183,7 +183,7 @@ async def test_a_stage_out_of_time_ends_the_run_with_its_name(bench: Bench) -> N
     ],
 )
 async def test_a_stage_without_an_answer_of_its_type_fails(bench: Bench, said: str | Exception, code: str) -> None:
-    """What the model's side failed with is the outcome; so is a result that is not of the stage's type."""
+    """An upstream error is the outcome; so is a result of another type."""
     bench.script[:] = [said]
     run = await bench.pipeline(gate_stage()).run("pizza")
     assert isinstance(run.outcome, StageFailed)
@@ -191,7 +191,7 @@ async def test_a_stage_without_an_answer_of_its_type_fails(bench: Bench, said: s
 
 
 async def test_a_refused_submission_is_a_failed_stage(bench: Bench) -> None:
-    """A stage that has no request at all says so."""
+    """Its report has no request id."""
     run = await bench.pipeline(gate_stage(model="unknown")).run("pizza")
     assert isinstance(run.outcome, StageFailed)
     assert run.outcome.error.code == "model_not_found"
@@ -199,7 +199,7 @@ async def test_a_refused_submission_is_a_failed_stage(bench: Bench) -> None:
 
 
 async def test_a_fallback_takes_the_place_of_a_failure(bench: Bench) -> None:
-    """The run goes where the fallback's route leads, and the report keeps the reason."""
+    """The run follows the fallback's route, and the report has the error."""
     fallback = Gate(food=True, language="en", confidence=0.0)
     gate = gate_stage(fallback=fallback)
     bench.script[:] = [ProviderError(), '{"text": "somewhere"}']
@@ -213,7 +213,7 @@ async def test_a_fallback_takes_the_place_of_a_failure(bench: Bench) -> None:
 
 
 async def test_a_cancelled_stage_has_no_fallback(bench: Bench) -> None:
-    """Whoever cancels a stage's request wants the run to end."""
+    """Cancelling a stage's request ends the run."""
     begun: list[str] = []
 
     def look(run: PipelineRun[str]) -> None:
@@ -230,7 +230,7 @@ async def test_a_cancelled_stage_has_no_fallback(bench: Bench) -> None:
 
 
 async def test_stages_share_as_requests_do(bench: Bench) -> None:
-    """Runs at the same time share a call, a later one is replayed, and another tenant's shares nothing."""
+    """Concurrent runs share a call, a later one is replayed, and another tenant's shares nothing."""
     bench.script[:] = [YES, YES]
     pipeline = bench.pipeline(gate_stage())
     runs = await asyncio.gather(*(pipeline.run("pizza") for _ in range(5)))
@@ -242,7 +242,7 @@ async def test_stages_share_as_requests_do(bench: Bench) -> None:
 
 
 async def test_a_new_prompt_version_shares_nothing_with_the_old_one(bench: Bench) -> None:
-    """The version belongs to what a request is known by, and a stage may keep its answers out of the cache."""
+    """The version is part of the fingerprint, and a stage may keep its answers out of the cache."""
     bench.script[:] = [YES, YES, YES]
     for version, ttl in (("v1", 60), ("v2", 0), ("v2", 0)):
         stage = gate_stage(prompt=Prompt(version, "Is it about food?"), cache_ttl=ttl)
@@ -250,8 +250,8 @@ async def test_a_new_prompt_version_shares_nothing_with_the_old_one(bench: Bench
         assert run.reports[0].source == "upstream"
 
 
-async def test_changes_are_told_as_they_happen(bench: Bench) -> None:
-    """A stage begins, gets its request, and ends; at last the outcome is there."""
+async def test_changes_are_reported_as_they_happen(bench: Bench) -> None:
+    """A stage begins, gets its request, and ends; at last there is the outcome."""
     bench.script[:] = [YES]
     seen: list[tuple[str, bool, bool]] = []
 
@@ -269,7 +269,7 @@ async def test_changes_are_told_as_they_happen(bench: Bench) -> None:
 
 
 async def test_each_stage_is_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """Start, calls and end have the fields that a log is searched by; a replay made no call. No text is logged."""
+    """Start, calls and end have the documented fields; a replay has no call. No text is logged."""
     bench.script[:] = [YES]
     pipeline = bench.pipeline(gate_stage())
     with caplog.at_level(logging.INFO, logger=LINES):
@@ -299,7 +299,7 @@ async def test_each_stage_is_logged(bench: Bench, caplog: pytest.LogCaptureFixtu
 
 
 async def test_a_failed_stage_is_logged_with_its_code(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """The call that failed and the stage's end both say why."""
+    """The failed call and the stage's end have the code."""
     bench.script[:] = [ProviderError()]
     with caplog.at_level(logging.INFO, logger=LINES):
         await bench.pipeline(gate_stage()).run("pizza")
@@ -333,8 +333,8 @@ async def test_each_stage_is_a_span() -> None:
     assert {first.context.span_id, last.context.span_id} <= runs
 
 
-async def test_a_mistake_of_the_program_is_raised(bench: Bench) -> None:
-    """What a route function raises is no outcome."""
+async def test_an_exception_of_a_route_function_is_raised(bench: Bench) -> None:
+    """An exception of a route function is raised, not an outcome."""
 
     def broken(_gate: Gate) -> Route:
         raise ZeroDivisionError
@@ -345,7 +345,7 @@ async def test_a_mistake_of_the_program_is_raised(bench: Bench) -> None:
 
 
 async def test_a_cancelled_run_leaves_its_request_to_finish(bench: Bench) -> None:
-    """Giving up a run is leaving: the request goes on."""
+    """Cancelling a run only stops following: the request goes on."""
     running = asyncio.create_task(bench.pipeline(gate_stage()).run("pizza"))
     await bench.system.settle()
     running.cancel()
@@ -356,14 +356,14 @@ async def test_a_cancelled_run_leaves_its_request_to_finish(bench: Bench) -> Non
 
 
 def test_a_prompt_shows_when_its_text_has_changed() -> None:
-    """The hash is that of the text, whatever the version says."""
+    """The hash is that of the text, whatever the version is."""
     assert Prompt("v1", "one").hash == Prompt("v2", "one").hash != Prompt("v1", "two").hash
     assert len(Prompt("v1", "one").hash) == 16
 
 
 @pytest.mark.parametrize("changes", [{"name": ""}, {"timeout": 0.0}, {"cache_ttl": -1.0}])
 def test_a_stage_is_checked_when_it_is_made(changes: dict[str, Any]) -> None:
-    """A mistake shows before anything runs."""
+    """Invalid values raise before anything runs."""
     fields: dict[str, Any] = {"name": "gate", "prompt": Prompt("v1", "?"), "result": Gate, "say": str}
     with pytest.raises(ValueError, match="stage"):
         Stage(**{**fields, **changes})
@@ -371,6 +371,6 @@ def test_a_stage_is_checked_when_it_is_made(changes: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("count", [0, 2])
 async def test_stages_have_names_of_their_own(bench: Bench, count: int) -> None:
-    """A pipeline has stages, and each can be told from the others."""
+    """A pipeline needs stages, with different names."""
     with pytest.raises(ValueError, match="differ"):
         bench.pipeline(*(gate_stage() for _ in range(count)))

@@ -1,4 +1,4 @@
-"""Which log answers a submission, and who ends when."""
+"""The request router: which log answers a submission, and when each request ends."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,13 +25,13 @@ from protocol.errors import (
 from protocol.events import Cancelled, Completed, Content, Delta, Entry, EventStream, Failed, Snapshot, Terminal
 from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveModel
 from protocol.llm import Attempt, ChatMessage, ChatRequest, Cost, Usage
-from protocol.requests import CancelRequest, Delivery, GetRequest, RequestHandle, Submit
+from protocol.requests import CancelRequest, Delivery, GetRequest, Submit, Submitted
 
 HELLO = ChatRequest(model="default", messages=(ChatMessage(role="user", content="hello"),))
 
 
 class Call:
-    """One call of the gateway, in the test's hand."""
+    """One call to the gateway, which the test controls."""
 
     def __init__(self, complete: Complete) -> None:
         self.complete = complete
@@ -39,12 +39,12 @@ class Call:
         self.outcome: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
 
     async def tell(self, *events: Content) -> None:
-        """Tell the run of content."""
+        """Report content to the run."""
         assert self.complete.sink is not None
         await self.complete.sink.tell(Progress(events=events, waited=0.25))
 
     async def say(self, *texts: str) -> None:
-        """Tell the run of these texts and finish."""
+        """Report these texts to the run, and complete the call."""
         await self.tell(*(Delta(text=text) for text in texts))
         usage = Usage(output_tokens=len(texts))
         assert self.complete.sink is not None
@@ -52,8 +52,8 @@ class Call:
         self.outcome.set_result(Completion(text="".join(texts), usage=usage, provider="p"))
 
 
-class HandGateway(Actor[Complete | ResolveModel]):
-    """A gateway whose calls a test answers by hand."""
+class ManualGateway(Actor[Complete | ResolveModel]):
+    """A gateway whose calls the test answers."""
 
     def __init__(self, calls: "asyncio.Queue[Call]") -> None:
         self.calls = calls
@@ -79,12 +79,12 @@ class HandGateway(Actor[Complete | ResolveModel]):
 
 
 class Bench:
-    """A router with a cache and a gateway by hand."""
+    """A router with a cache and a gateway that the test controls."""
 
     def __init__(self, system: TestSystem, **options: float) -> None:
         self.system = system
         self.calls: asyncio.Queue[Call] = asyncio.Queue(1000)
-        gateway = system.spawn(lambda: HandGateway(self.calls), name="llm-gateway")
+        gateway = system.spawn(lambda: ManualGateway(self.calls), name="llm-gateway")
         cache = system.spawn(lambda: CacheActor(max_entries=100, max_bytes=1_000_000), name="cache")
         self.router: Ref[Submit | GetRequest | CancelRequest] = system.spawn(
             lambda: RequestRouter(gateway=gateway, cache=cache, **options),  # type: ignore[arg-type]
@@ -93,41 +93,28 @@ class Bench:
 
     async def submit(
         self, request: ChatRequest = HELLO, *, tenant: str = "", key: str = "", **delivery: object
-    ) -> "Kept":
-        """Submit and return what came of it."""
+    ) -> Submitted:
+        """Submit a request."""
         message = Submit(
             request=request,
             tenant=tenant,
             idempotency_key=key,
             delivery=Delivery(**delivery),  # type: ignore[arg-type]
         )
-        submitted = await self.router.ask(message, timeout=5)
-        return Kept(submitted.handle, submitted.replayed)
+        return await self.router.ask(message, timeout=5)
 
     async def call(self) -> Call:
         """Return the next call that reaches the gateway."""
         return await self.calls.get()
 
-    async def cancel(self, kept: "Kept") -> None:
+    async def cancel(self, submitted: Submitted) -> None:
         """Cancel a request."""
-        await self.router.ask(CancelRequest(kept.handle.request_id), timeout=5)
-
-
-class Kept(msgspec.Struct):
-    """A submission's outcome."""
-
-    handle: RequestHandle
-    replayed: bool
-
-    @property
-    def source(self) -> str:
-        """Where the answer comes from."""
-        return self.handle.source
+        await self.router.ask(CancelRequest(submitted.handle.request_id), timeout=5)
 
 
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
-    """Give a router whose gateway is in the test's hand."""
+    """A router whose gateway the test controls."""
     async with TestSystem() as system:
         yield Bench(system)
 
@@ -147,59 +134,59 @@ async def read(stream: EventStream) -> tuple[str, Terminal]:
     return text, last.event
 
 
-async def test_a_request_runs_and_its_log_tells_everything(bench: Bench) -> None:
-    """A submission starts a run: its tokens and its end come as one log, its state says the same."""
-    kept = await bench.submit()
-    assert kept.handle.state().assistant_status == "pending"
+async def test_a_request_has_one_log_with_its_tokens_and_its_end(bench: Bench) -> None:
+    """A submission starts a run: its tokens and its end are one log, and its state agrees."""
+    submitted = await bench.submit()
+    assert submitted.handle.state().assistant_status == "pending"
     call = await bench.call()
     await call.say("Hel", "lo")
-    text, end = await read(kept.handle.stream)
+    text, end = await read(submitted.handle.stream)
     assert text == "Hello"
     assert isinstance(end, Completed)
-    state = kept.handle.state()
+    state = submitted.handle.state()
     assert state.assistant_status == "completed"
     assert state.source == "upstream"
     assert state.usage.output_tokens == 2
     assert state.core_result is not None
     assert msgspec.json.decode(state.core_result) == {"text": "Hello", "toolCalls": []}
-    assert kept.handle.upstream_wait == 0.25
+    assert submitted.handle.upstream_wait == 0.25
 
 
 async def test_a_hundred_at_once_share_one_call_and_the_next_one_is_replayed(bench: Bench) -> None:
-    """Identical requests in flight become one call; a later one needs none. Each says where its answer came from."""
+    """Identical requests in flight share one call, a later one needs none, and `source` says which is which."""
     many = await asyncio.gather(*(bench.submit() for _ in range(100)))
     call = await bench.call()
-    readers = [asyncio.ensure_future(read(kept.handle.stream)) for kept in many]
+    readers = [asyncio.ensure_future(read(submitted.handle.stream)) for submitted in many]
     await call.say("one ", "answer")
     results = await asyncio.gather(*readers)
     assert [text for text, _ in results] == ["one answer"] * 100
-    assert sorted(kept.source for kept in many) == ["joined"] * 99 + ["upstream"]
-    assert len({kept.handle.request_id for kept in many}) == 100
+    assert sorted(submitted.handle.source for submitted in many) == ["joined"] * 99 + ["upstream"]
+    assert len({submitted.handle.request_id for submitted in many}) == 100
     later = await bench.submit()
-    assert later.source == "cache"
+    assert later.handle.source == "cache"
     assert (await read(later.handle.stream))[0] == "one answer"
     assert bench.calls.empty()
 
 
 async def test_nothing_is_shared_across_tenants(bench: Bench) -> None:
-    """Neither a run nor a cached log crosses from one tenant to another, and neither sees the other's requests."""
+    """Neither a run nor a cached log is shared between tenants, and neither finds the other's requests."""
     one, two = await bench.submit(tenant="a"), await bench.submit(tenant="b")
-    assert (one.source, two.source) == ("upstream", "upstream")
+    assert (one.handle.source, two.handle.source) == ("upstream", "upstream")
     await (await bench.call()).say("x")
     await read(one.handle.stream)
-    assert (await bench.submit(tenant="c")).source == "upstream"
+    assert (await bench.submit(tenant="c")).handle.source == "upstream"
     with pytest.raises(NotFound, match="there is no request"):
         await bench.router.ask(GetRequest(one.handle.request_id, "b"), timeout=5)
 
 
 async def test_dedupe_off_makes_a_call_of_its_own(bench: Bench) -> None:
-    """A request that does not want to share neither joins, nor is joined, nor is replayed."""
-    assert [(await bench.submit(dedupe=False)).source for _ in range(2)] == ["upstream", "upstream"]
-    assert (await bench.submit()).source == "upstream"
+    """A request without `dedupe` does not join, is not joined, and is not replayed."""
+    assert [(await bench.submit(dedupe=False)).handle.source for _ in range(2)] == ["upstream", "upstream"]
+    assert (await bench.submit()).handle.source == "upstream"
 
 
 async def test_an_idempotency_key_names_one_request(bench: Bench) -> None:
-    """The same key with the same body is the same request; with another body it is refused."""
+    """The same key with the same body returns the same request; another body is refused."""
     first = await bench.submit(key="k", dedupe=False)
     again = await bench.submit(key="k", dedupe=False)
     assert again.replayed
@@ -210,14 +197,14 @@ async def test_an_idempotency_key_names_one_request(bench: Bench) -> None:
     assert (await bench.submit(key="k", dedupe=False, tenant="b")).replayed is False
 
 
-async def test_an_idempotency_key_counts_also_while_the_first_is_being_looked_up(bench: Bench) -> None:
+async def test_an_idempotency_key_counts_also_while_the_first_submission_is_pending(bench: Bench) -> None:
     """Two submissions with one key at the same moment are one request."""
     one, two = await asyncio.gather(bench.submit(key="k", dedupe=False), bench.submit(key="k", dedupe=False))
     assert one.handle.request_id == two.handle.request_id
 
 
-async def test_cancelling_one_waiter_changes_nothing_for_the_others(bench: Bench) -> None:
-    """The one that cancels gets its own end; the run and the others go on."""
+async def test_cancelling_one_request_changes_nothing_for_the_others(bench: Bench) -> None:
+    """A cancelled request gets an end of its own; the run and the others go on."""
     first, second, third = [await bench.submit() for _ in range(3)]
     call = await bench.call()
     await call.tell(Delta(text="a"))
@@ -232,44 +219,44 @@ async def test_cancelling_one_waiter_changes_nothing_for_the_others(bench: Bench
     assert first.handle.state().assistant_status == "cancelled"
 
 
-async def test_the_last_waiter_that_cancels_ends_the_call(bench: Bench) -> None:
-    """With nobody left the upstream call is given up, and whoever comes after that starts anew."""
+async def test_the_last_cancelled_request_cancels_the_call(bench: Bench) -> None:
+    """After the last request has left, the upstream call is cancelled, and a new request starts a new run."""
     first, second = await bench.submit(), await bench.submit()
     call = await bench.call()
     await bench.cancel(first)
     await bench.cancel(second)
     fresh = await bench.submit()
     await call.cancelled.wait()
-    assert fresh.source == "upstream"
+    assert fresh.handle.source == "upstream"
     assert isinstance((await read(second.handle.stream))[1], Cancelled)
 
 
-async def test_cancel_is_idempotent_and_leaves_an_end_as_it_is(bench: Bench) -> None:
-    """Cancelling what has ended changes nothing."""
-    kept = await bench.submit()
+async def test_cancel_is_idempotent(bench: Bench) -> None:
+    """Cancelling a request that has ended changes nothing."""
+    submitted = await bench.submit()
     await (await bench.call()).say("x")
-    await read(kept.handle.stream)
-    await bench.cancel(kept)
-    await bench.cancel(kept)
-    assert kept.handle.state().assistant_status == "completed"
+    await read(submitted.handle.stream)
+    await bench.cancel(submitted)
+    await bench.cancel(submitted)
+    assert submitted.handle.state().assistant_status == "completed"
 
 
 async def test_leaving_is_not_cancelling(bench: Bench) -> None:
-    """A reader that goes away changes nothing; the request finishes for whoever comes back."""
-    kept = await bench.submit()
+    """A reader that closes changes nothing: the request finishes, and can be read later."""
+    submitted = await bench.submit()
     call = await bench.call()
-    async with Follower(kept.handle.stream) as follower:
+    async with Follower(submitted.handle.stream) as follower:
         await follower.next()
     await call.say("all of it")
-    handle = await bench.router.ask(GetRequest(kept.handle.request_id), timeout=5)
+    handle = await bench.router.ask(GetRequest(submitted.handle.request_id), timeout=5)
     assert (await read(handle.stream))[0] == "all of it"
 
 
-async def test_an_abandoned_request_is_cancelled_after_a_grace_where_it_asked_for_that(bench: Bench) -> None:
-    """`onAbandon: cancel` gives a reader time to come back, and then gives up the call."""
-    kept = await bench.submit(on_abandon="cancel")
+async def test_an_abandoned_request_is_cancelled_after_the_grace_period(bench: Bench) -> None:
+    """`onAbandon: cancel` waits for a new reader for the grace period, then cancels the call."""
+    submitted = await bench.submit(on_abandon="cancel")
     call = await bench.call()
-    async with Follower(kept.handle.stream) as follower:
+    async with Follower(submitted.handle.stream) as follower:
         await follower.next()
         await bench.system.advance(11)
     assert not call.cancelled.is_set()
@@ -277,16 +264,16 @@ async def test_an_abandoned_request_is_cancelled_after_a_grace_where_it_asked_fo
     assert not call.cancelled.is_set()
     await bench.system.advance(6)
     await call.cancelled.wait()
-    assert isinstance((await read(kept.handle.stream))[1], Cancelled)
+    assert isinstance((await read(submitted.handle.stream))[1], Cancelled)
 
 
-async def test_who_leaves_again_gives_all_of_the_grace_again(bench: Bench) -> None:
-    """A reader that comes and goes, as one that polls does, is not taken at its word of the time before."""
-    kept = await bench.submit(on_abandon="cancel")
+async def test_each_leaving_restarts_the_grace_period(bench: Bench) -> None:
+    """A reader that comes back, as a polling client does, restarts the grace period when it leaves."""
+    submitted = await bench.submit(on_abandon="cancel")
     call = await bench.call()
     for _ in range(5):
         await bench.system.advance(9)
-        async with Follower(kept.handle.stream) as follower:
+        async with Follower(submitted.handle.stream) as follower:
             await follower.next()
     await bench.system.advance(9)
     assert not call.cancelled.is_set()
@@ -295,30 +282,30 @@ async def test_who_leaves_again_gives_all_of_the_grace_again(bench: Bench) -> No
 
 
 async def test_a_failure_is_the_end_and_is_not_cached(bench: Bench) -> None:
-    """A failed run has one terminal entry with its code; the next request tries anew."""
-    kept = await bench.submit()
+    """A failed run has one terminal entry with its code; the next request starts a new run."""
+    submitted = await bench.submit()
     call = await bench.call()
     call.outcome.set_exception(ProviderError("broke", code="provider_stream_broken"))
-    _, end = await read(kept.handle.stream)
+    _, end = await read(submitted.handle.stream)
     assert isinstance(end, Failed)
     assert end.code == "provider_stream_broken"
-    assert kept.handle.state().assistant_status == "failed"
-    assert (await bench.submit()).source == "upstream"
+    assert submitted.handle.state().assistant_status == "failed"
+    assert (await bench.submit()).handle.source == "upstream"
 
 
 async def test_a_run_ends_at_its_deadline(bench: Bench) -> None:
-    """Out of time is an end like any other, and it gives up the call."""
-    kept = await bench.submit(timeout=2.0)
+    """The deadline ends the run as failed, and cancels the call."""
+    submitted = await bench.submit(timeout=2.0)
     call = await bench.call()
     await bench.system.advance(3)
-    _, end = await read(kept.handle.stream)
+    _, end = await read(submitted.handle.stream)
     assert isinstance(end, Failed)
     assert end.code == "deadline_exceeded"
     await call.cancelled.wait()
 
 
-async def test_one_who_joined_with_less_time_ends_alone(bench: Bench) -> None:
-    """A joined request keeps its own deadline; the run goes on for the one that has more time."""
+async def test_a_joined_request_with_less_time_ends_alone(bench: Bench) -> None:
+    """A joined request has its own deadline; the run goes on for the request with more time."""
     first = await bench.submit(timeout=60.0)
     second = await bench.submit(timeout=1.0)
     call = await bench.call()
@@ -331,27 +318,27 @@ async def test_one_who_joined_with_less_time_ends_alone(bench: Bench) -> None:
 
 
 async def test_an_unknown_model_is_refused_before_anything_starts(bench: Bench) -> None:
-    """The submission itself fails; there is no request to look at."""
+    """The submission fails, and there is no request."""
     with pytest.raises(NotFound, match="no model 'unknown'") as caught:
         await bench.submit(msgspec.structs.replace(HELLO, model="unknown"))
     assert caught.value.code == "model_not_found"
     assert bench.calls.empty()
 
 
-async def test_ended_requests_are_dropped_after_their_time() -> None:
-    """State and log live for `ttl` seconds after the end; then the id is unknown."""
+async def test_ended_requests_are_dropped_after_the_ttl() -> None:
+    """State and log stay for `ttl` seconds after the end; then the id is unknown."""
     async with TestSystem() as system:
         bench = Bench(system, ttl=0.0)
-        kept = await bench.submit()
+        submitted = await bench.submit()
         await (await bench.call()).say("x")
-        await read(kept.handle.stream)
+        await read(submitted.handle.stream)
         await system.settle()
         with pytest.raises(NotFound):
-            await bench.router.ask(GetRequest(kept.handle.request_id), timeout=5)
+            await bench.router.ask(GetRequest(submitted.handle.request_id), timeout=5)
 
 
 async def test_a_full_store_drops_the_oldest_end_first_and_refuses_when_all_are_running() -> None:
-    """The number of kept requests is bounded: ended ones make room, running ones do not."""
+    """The number of requests is bounded: ended ones are dropped, running ones are not."""
     async with TestSystem() as system:
         bench = Bench(system, max_requests=2)
         first = await bench.submit(dedupe=False)
@@ -367,27 +354,27 @@ async def test_a_full_store_drops_the_oldest_end_first_and_refuses_when_all_are_
 
 
 async def test_a_stopped_system_ends_every_run() -> None:
-    """Whoever still follows is told that the server goes."""
+    """Followers get `shutting_down` as the end."""
     async with TestSystem() as system:
         bench = Bench(system)
-        kept = await bench.submit()
+        submitted = await bench.submit()
         await bench.call()
-    _, end = await read(kept.handle.stream)
+    _, end = await read(submitted.handle.stream)
     assert isinstance(end, Failed)
     assert end.code == "shutting_down"
 
 
-def test_errors_of_the_runtime_do_not_show_their_inside() -> None:
-    """What ends a log is safe to show."""
-    from actors.requests.state import failure  # noqa: PLC0415
+def test_internal_errors_do_not_show_their_text() -> None:
+    """A terminal event has no internal error text."""
+    from actors.requests.failure import failure  # noqa: PLC0415
 
     assert failure(RuntimeError("secret")).message == "Internal error"
     assert failure(ProviderError("said so", retry_after=1.5)).retry_after_ms == 1500
     assert isinstance(ProviderError(), TidegateError)
 
 
-async def test_one_who_joined_and_is_abandoned_leaves_alone(bench: Bench) -> None:
-    """`onAbandon` is each request's own: the run goes on for the one who wants it finished."""
+async def test_an_abandoned_joined_request_ends_alone(bench: Bench) -> None:
+    """`onAbandon` is each request's own: the run goes on for the other request."""
     first = await bench.submit()
     second = await bench.submit(on_abandon="cancel")
     call = await bench.call()
@@ -398,51 +385,51 @@ async def test_one_who_joined_and_is_abandoned_leaves_alone(bench: Bench) -> Non
     assert (await read(first.handle.stream))[0] == "done"
 
 
-async def test_an_answer_that_was_not_to_be_shared_is_not_kept_for_others(bench: Bench) -> None:
-    """Without `dedupe` the answer does not go into the cache either."""
+async def test_an_unshared_answer_is_not_cached(bench: Bench) -> None:
+    """An answer without `dedupe` is not cached."""
     alone = await bench.submit(dedupe=False)
     await (await bench.call()).say("mine")
     await read(alone.handle.stream)
-    assert (await bench.submit()).source == "upstream"
+    assert (await bench.submit()).handle.source == "upstream"
 
 
 async def test_an_actor_that_fails_ends_its_run_once(bench: Bench) -> None:
-    """A fault of ours is an end like any other, nothing is asked twice, and the next request starts anew."""
-    kept = await bench.submit()
+    """An internal error ends the run once, the gateway is not asked twice, and the next request starts a new run."""
+    submitted = await bench.submit()
     call = await bench.call()
     call.outcome.set_result(Completion(tool_calls=("no call",)))  # type: ignore[arg-type]
     await bench.system.advance(5)
-    _, end = await read(kept.handle.stream)
+    _, end = await read(submitted.handle.stream)
     assert isinstance(end, Failed)
     assert end.code == "internal_error"
     assert bench.calls.empty()
-    assert (await bench.submit()).source == "upstream"
+    assert (await bench.submit()).handle.source == "upstream"
 
 
 async def test_no_end_is_lost_when_the_router_is_busy(bench: Bench) -> None:
-    """A thousand runs that end while the router has a full mailbox all end, and none can be joined any more."""
+    """A thousand runs that end while the router's mailbox is full all end, and none can be joined any more."""
     many = [await bench.submit(msgspec.structs.replace(HELLO, seed=number), cache_ttl=0.0) for number in range(1000)]
     calls = [await bench.call() for _ in many]
     asks = [asyncio.ensure_future(bench.submit(msgspec.structs.replace(HELLO, seed=5000 + n))) for n in range(900)]
     for call in calls:
         call.outcome.set_result(Completion(text="x"))
-    for kept in many:
-        assert isinstance((await read(kept.handle.stream))[1], Completed)
+    for submitted in many:
+        assert isinstance((await read(submitted.handle.stream))[1], Completed)
     await asyncio.gather(*asks)
     again = await bench.submit(msgspec.structs.replace(HELLO, seed=0), cache_ttl=0.0)
-    assert again.source == "upstream"
+    assert again.handle.source == "upstream"
 
 
-async def test_the_gateway_learns_whose_run_it_is(bench: Bench) -> None:
-    """So that it can share a provider's places fairly, and knows whether content may be taken back."""
+async def test_the_gateway_gets_the_tenant_and_the_options(bench: Bench) -> None:
+    """It gets the tenant, for fair queueing, and whether content may be taken back."""
     await bench.submit(tenant="acme", on_attempt_failed="restart", repair=True)
     call = await bench.call()
     assert (call.complete.tenant, call.complete.restart, call.complete.repair) == ("acme", True, True)
     await call.say("hi")
 
 
-async def test_models_that_are_forgotten_are_asked_for_again() -> None:
-    """A name that other routes have done away with is refused where it is submitted."""
+async def test_the_gateway_is_asked_again_after_forget_models() -> None:
+    """After new routes, the gateway is asked for each model again, and an unknown one is refused."""
     asked: list[str] = []
 
     def resolve(message: ResolveModel) -> ModelInfo:
@@ -463,15 +450,15 @@ async def test_models_that_are_forgotten_are_asked_for_again() -> None:
             await router.ask(Submit(request=HELLO, delivery=Delivery(dedupe=False)), timeout=5)
 
 
-async def test_what_only_concerns_the_delivery_does_not_part_requests(bench: Bench) -> None:
-    """Deadline, time in the cache, abandonment, session and notes are each request's own; the call is one."""
+async def test_delivery_options_do_not_separate_requests(bench: Bench) -> None:
+    """Deadline, cache TTL, abandonment, session and metadata are not part of the fingerprint."""
     await bench.submit()
     other = await bench.submit(timeout=5.0, cache_ttl=1.0, on_abandon="cancel", session_id="s", metadata={"a": "b"})
-    assert other.source == "joined"
+    assert other.handle.source == "joined"
 
 
-async def test_who_joins_late_reads_the_same_log_from_its_beginning(bench: Bench) -> None:
-    """Entries, offsets, epoch and usage are shared; the cost and the attempts are the first one's."""
+async def test_a_late_joiner_reads_the_same_log_from_the_first_entry(bench: Bench) -> None:
+    """Entries, offsets, epoch and usage are shared; cost and attempts are the first request's."""
     first = await bench.submit()
     call = await bench.call()
     await call.tell(Delta(text="early "))
@@ -485,7 +472,7 @@ async def test_who_joins_late_reads_the_same_log_from_its_beginning(bench: Bench
 
 
 async def test_a_replay_is_a_log_of_its_own(bench: Bench) -> None:
-    """What was said comes again entry by entry, under a new epoch."""
+    """A replay has the same events, entry by entry, in a new epoch."""
     first = await bench.submit()
     await (await bench.call()).say("one ", "answer")
     await read(first.handle.stream)
@@ -495,18 +482,18 @@ async def test_a_replay_is_a_log_of_its_own(bench: Bench) -> None:
     assert again.handle.stream.epoch != first.handle.stream.epoch
 
 
-async def test_a_log_that_outgrew_its_ring_is_not_kept() -> None:
-    """Only a log that is there from its first entry can be replayed."""
+async def test_a_log_that_exceeds_its_ring_is_not_cached() -> None:
+    """Only a log with all its entries is cached."""
     async with TestSystem() as system:
         bench = Bench(system, ring_bytes=2000)
         first = await bench.submit()
         await (await bench.call()).say(*["x" * 500] * 10)
         assert (await read(first.handle.stream))[0] == "x" * 5000
-        assert (await bench.submit()).source == "upstream"
+        assert (await bench.submit()).handle.source == "upstream"
 
 
-async def test_a_slow_cache_counts_as_one_that_has_nothing() -> None:
-    """The model is asked after a second."""
+async def test_a_slow_cache_counts_as_a_miss() -> None:
+    """After a second without a reply the gateway is asked."""
     async with TestSystem() as system:
         gateway = system.probe(Complete, ResolveModel, name="gateway")
         gateway.reply(ResolveModel, ModelInfo("default", "p"))
@@ -521,13 +508,13 @@ async def test_a_slow_cache_counts_as_one_that_has_nothing() -> None:
 
 
 async def test_a_router_that_fails_ends_its_runs_and_serves_again(bench: Bench) -> None:
-    """A fault of ours in the router costs what it kept, not the service: readers are told, new requests are taken."""
-    kept = await bench.submit()
+    """An internal error ends the router's runs with `shutting_down`, and the restarted router takes new requests."""
+    submitted = await bench.submit()
     call = await bench.call()
     with pytest.raises(ActorFailed):
         await bench.router.ask(GetRequest(["no", "id"]), timeout=5)  # type: ignore[arg-type]
     await bench.system.advance(5)
-    _, end = await read(kept.handle.stream)
+    _, end = await read(submitted.handle.stream)
     assert isinstance(end, Failed)
     assert end.code == "shutting_down"
     await call.cancelled.wait()

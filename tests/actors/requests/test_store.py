@@ -1,23 +1,22 @@
-"""The requests that can still be asked for."""
+"""The stored requests."""
 
 import msgspec
 import pytest
-from opentelemetry.trace import INVALID_SPAN
 
-from actors.log.event_log import EventLog
-from actors.requests.record import RequestRecord, Run
+from actors.requests.record import RequestRecord
+from actors.requests.run import Run
 from actors.requests.store import RECORD_BYTES, RequestStore
 from actors.requests.stream import RequestStream
 from protocol.errors import Overloaded
-from protocol.events import Completed, Delta, Started
+from protocol.events import Completed, Delta
 from protocol.llm import ChatMessage, ChatRequest
-from protocol.requests import Delivery
+from protocol.requests import Delivery, Submit
 
 HELLO = ChatRequest(model="m", messages=(ChatMessage(role="user", content="hello"),))
 
 
 class Clock:
-    """A time that the test sets."""
+    """A clock that the test sets."""
 
     now = 1000.0
 
@@ -26,27 +25,27 @@ class Clock:
 
 
 def store_of(clock: Clock, *, max_requests: int = 10, max_bytes: int = 1_000_000) -> RequestStore:
-    """Return a store that keeps ended requests for ten seconds."""
+    """Return a store with a ttl of ten seconds."""
     return RequestStore(ttl=10.0, max_requests=max_requests, max_bytes=max_bytes, clock=clock)
 
 
 def record_of(name: str, *, tenant: str = "", text: str = "") -> RequestRecord:
     """Return a request with a log of its own."""
-    log = EventLog()
-    log.append(Started(model="m", created=1), Delta(text=text))
-    run = Run(key=name, fingerprint=b"", request=HELLO, delivery=Delivery(), log=log, span=INVALID_SPAN)
-    stream = RequestStream(name, log)
+    run = Run(name, Submit(request=HELLO))
+    stream = RequestStream(name, run.log)
+    run.begin(stream, 1.0)
+    run.write((Delta(text=text),))
     return RequestRecord(tenant=tenant, trace_id="", delivery=Delivery(), source="upstream", run=run, stream=stream)
 
 
 def end(store: RequestStore, record: RequestRecord) -> None:
     """End a request."""
-    record.run.log.append(Completed(result=msgspec.Raw(b"{}")))
-    store.ended(record)
+    record.run.finish(Completed(result=msgspec.Raw(b"{}")))
+    store.ended(record.request_id)
 
 
-def test_a_request_is_its_tenants_alone() -> None:
-    """To anybody else it is not there."""
+def test_a_request_belongs_to_one_tenant() -> None:
+    """Another tenant finds neither the request nor its key."""
     store = store_of(Clock())
     store.add(record_of("one", tenant="a"), key="k", digest=b"d")
     assert store.get("one", "a") is not None
@@ -55,8 +54,8 @@ def test_a_request_is_its_tenants_alone() -> None:
     assert store.by_key("b", "k") is None
 
 
-def test_time_counts_from_the_end() -> None:
-    """A running request stays; an ended one, and its key, are gone ten seconds later."""
+def test_the_ttl_counts_from_the_end() -> None:
+    """A running request stays; an ended one and its key are dropped ten seconds later."""
     clock = Clock()
     store = store_of(clock)
     running, ended = record_of("running"), record_of("ended")
@@ -73,7 +72,7 @@ def test_time_counts_from_the_end() -> None:
 
 
 def test_the_oldest_end_makes_room_and_a_running_request_never_does() -> None:
-    """The number is bounded; what ended first goes first."""
+    """At the bound the request that ended first is dropped; a running one never is."""
     store = store_of(Clock(), max_requests=3)
     first, second, running = record_of("first"), record_of("second"), record_of("running")
     for record in (running, first, second):
@@ -87,8 +86,8 @@ def test_the_oldest_end_makes_room_and_a_running_request_never_does() -> None:
         store.add(record_of("sixth"))
 
 
-def test_what_ended_requests_hold_is_bounded_in_bytes() -> None:
-    """A few long answers push out the older ones, but never the last."""
+def test_ended_requests_are_bounded_in_bytes() -> None:
+    """Long answers push out the older ones, but the last one stays."""
     store = store_of(Clock(), max_bytes=3 * RECORD_BYTES)
     for name in ("a", "b", "c"):
         record = record_of(name, text="x" * 5000)
@@ -98,7 +97,7 @@ def test_what_ended_requests_hold_is_bounded_in_bytes() -> None:
 
 
 def test_an_end_counts_once() -> None:
-    """A request that was cut off and whose run ends later has one end."""
+    """A request that left its run early, and whose run ends later, has one end."""
     clock = Clock()
     store = store_of(clock)
     record = record_of("one")
@@ -106,5 +105,5 @@ def test_an_end_counts_once() -> None:
     end(store, record)
     expires = record.expires
     clock.now += 5
-    store.ended(record)
+    store.ended(record.request_id)
     assert record.expires == expires

@@ -1,4 +1,4 @@
-"""A request's own view of a log."""
+"""A request's view of a log."""
 
 import msgspec
 import pytest
@@ -13,7 +13,7 @@ DONE = Completed(result=msgspec.Raw(b"{}"))
 
 
 def test_a_view_that_is_cut_ends_and_the_log_goes_on() -> None:
-    """A request that leaves a shared log has its own end, at the next offset; the others see nothing of it."""
+    """A request that leaves a shared log ends at the next offset; the other views do not see it."""
     log = EventLog()
     log.append(STARTED, Delta(text="a"))
     left, stayed = RequestStream("req_1", log), RequestStream("req_2", log)
@@ -42,8 +42,8 @@ def test_a_view_that_has_ended_is_not_cut_again() -> None:
     assert isinstance(stream.terminal.event, Completed)
 
 
-def test_followers_are_counted_at_the_first_and_the_last() -> None:
-    """Whoever cares is told when a request gains its first follower and when it loses its last."""
+def test_the_first_and_the_last_follower_are_reported() -> None:
+    """`on_followers` is called for the first follower and for the last one that leaves."""
     told: list[tuple[str, int]] = []
     stream = RequestStream("req_1", EventLog(), on_followers=lambda request_id, count: told.append((request_id, count)))
 
@@ -59,8 +59,8 @@ def test_followers_are_counted_at_the_first_and_the_last() -> None:
     assert stream.followers == 0
 
 
-def test_a_status_is_the_same_on_every_surface() -> None:
-    """Pending until the model's side has been heard of, running from then on, and then how it ended."""
+def test_the_status_follows_the_log() -> None:
+    """A request is pending until the log has more than its first entry, then running, then ended."""
     log = EventLog()
     stream, other = RequestStream("req_1", log), RequestStream("req_2", log)
     log.append(STARTED)

@@ -1,4 +1,4 @@
-"""The provider adapters that the kit runs, each in front of the scripted upstream. A new adapter is a new row."""
+"""The provider adapters under test, each in front of the scripted upstream. A new adapter is a new row."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ class Adapter:
     """A provider adapter.
 
     Attributes:
-        name: the provider's.
-        model: one that it accepts; where it has prices, one whose price is known.
-        make: makes it, with these deadlines, in front of this upstream.
-        price_id: under which name its prices are; empty for none.
-        surfaces: those at which it goes through every fault; empty for all. Whatever is on our own wire and has a known
-            reader needs one of each vendor only.
+        name: the provider's name.
+        model: a model that it accepts; where it has prices, one with a known price.
+        make: creates the provider, with these deadlines, in front of this upstream.
+        price_id: its name in the price list; empty for none.
+        surfaces: the surfaces that run every fault; empty for all. An adapter on our own wire with a tested reader
+            needs one of each vendor only.
     """
 
     name: str
@@ -41,12 +41,12 @@ class Adapter:
 
     @property
     def target(self) -> str:
-        """What a client asks for."""
+        """The model name in a request."""
         return f"{self.name}/{self.model}"
 
 
-class Elsewhere(LocalProcess):
-    """A model's process that has been loaded, and is really the scripted upstream."""
+class ScriptedProcess(LocalProcess):
+    """A model process that is ready, with the scripted upstream's address."""
 
     def __init__(self, path: Path, name: str, url: str) -> None:
         super().__init__(path, name)
@@ -56,7 +56,7 @@ class Elsewhere(LocalProcess):
         return "ready", ""
 
     def start(self) -> None:
-        """There is nothing to load."""
+        """Does nothing: there is no process."""
 
     async def address(self) -> Address:
         return self._where
@@ -76,7 +76,7 @@ def local(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) ->
     """The local model, whose engine speaks OpenAI's dialect."""
     path = Path("scripted.gguf")
     provider = LocalProvider(wire, path=path, eager=False, deadlines=deadlines)
-    provider._process = Elsewhere(path, path.stem, upstream.anthropic_url)
+    provider._process = ScriptedProcess(path, path.stem, upstream.anthropic_url)
     return provider
 
 

@@ -1,11 +1,11 @@
-"""What is loaded once for the whole kit."""
+"""Imports for the whole kit."""
 
 import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _packages() -> None:
-    """Import the vendors' packages, which a provider does with its first request, within that request's deadlines."""
+    """Import the vendors' packages now: a provider imports them within the deadlines of its first request."""
     from anthropic import AsyncAnthropicBedrock, AsyncAnthropicVertex  # noqa: F401, PLC0415 - three seconds
     from openai import AsyncAzureOpenAI  # noqa: F401, PLC0415 - the same
 

@@ -1,4 +1,4 @@
-"""The table: what the upstream does, and how a request ends by it."""
+"""The table of faults: what the upstream does, and how a request ends."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,15 +23,15 @@ class Case:
     """A fault.
 
     Attributes:
-        name: what it is called.
-        script: the upstream's replies to this one request's calls, in order. What waits for the event goes on when the
-            last of the calls has come, and where content is said, when it is in the request's log.
-        code: what the request fails with; empty for an answer.
-        text: the content that is told, whether or not the request then fails.
-        deadlines: how long the provider may be silent.
-        total: seconds that a request may take.
-        retry_after: seconds, rounded up, after which the client is asked to come back.
-        deaf: nobody listens: no call arrives.
+        name: in the test's id.
+        script: the upstream's replies to the calls of one request, in order. A ``Wait`` ends when the last of the calls
+            has arrived, and with content when that is in the request's log.
+        code: of the failure; empty for an answer.
+        text: the content, whether or not the request then fails.
+        deadlines: of the provider.
+        total: seconds for the request.
+        retry_after: seconds of the client's ``Retry-After``, rounded up.
+        deaf: no upstream listens, so no call arrives.
     """
 
     name: str
@@ -45,27 +45,27 @@ class Case:
 
     @property
     def begun(self) -> bool:
-        """Whether it comes after content."""
+        """Whether the failure comes after content."""
         return bool(self.code and self.text)
 
 
 def twice(reply: Reply) -> Script:
-    """The same at every attempt."""
+    """The same reply to every attempt."""
     return lambda _: (reply,) * ATTEMPTS
 
 
 def once(*replies: Reply) -> Script:
-    """These, one an attempt."""
+    """One reply for each attempt."""
     return lambda _: replies
 
 
 def begun(*last: Step) -> Script:
-    """Content, and when it is in the log what is ``last``."""
+    """Content, and the steps of ``last`` when it is in the log."""
     return lambda seen: (Reply(steps=(Say(BEGUN), Wait(seen), *last)),)
 
 
 def late(reply: Reply) -> Script:
-    """Headers that take their time."""
+    """Slow headers."""
     return lambda seen: (Reply(before=(Wait(seen),), steps=reply.steps),)
 
 

@@ -1,4 +1,4 @@
-"""A service in front of the scripted upstream, and what it holds at a moment."""
+"""A service in front of the scripted upstream, and its footprint: what it holds at a moment."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -38,16 +38,16 @@ LEFT_OUT = (CONNECTION, PRICES, CREW)
 
 @dataclass(frozen=True)
 class Footprint:
-    """What there is at a moment.
+    """What the service holds at a moment.
 
     Attributes:
-        tasks: the names of the coroutines that run, but for what serves a connection, and the actors.
+        tasks: the names of the running coroutines, except those that serve a connection, and the actors'.
         actors: how many there are.
         clients: connections of clients to the service.
-        calls: connections to the upstream that are in use, as the gateway has it and as the upstream has it.
-        runs: requests under way.
-        hub: sockets, subscriptions and requests that are followed.
-        lanes: calls under way and waiting, of all providers together.
+        calls: busy connections to the upstream, as counted by the gateway and by the upstream.
+        runs: runs in progress.
+        hub: sockets, subscriptions and followed requests.
+        in_flight: calls in flight and queued, of all providers together.
         serving: calls that the service answers.
     """
 
@@ -57,13 +57,13 @@ class Footprint:
     calls: tuple[int, int]
     runs: int
     hub: tuple[int, int, int]
-    lanes: tuple[int, int]
+    in_flight: tuple[int, int]
     serving: int
 
 
 @dataclass(frozen=True)
 class Rig:
-    """A running service, its model's side, and a client that keeps no connection."""
+    """A running service, the scripted upstream, and a client without keep-alive."""
 
     upstream: ScriptedUpstream
     container: Container
@@ -72,7 +72,7 @@ class Rig:
     wire: WireClient
 
     async def footprint(self) -> Footprint:
-        """What there is now."""
+        """The footprint now."""
         hub = await self.container.hub.ask(GetHubStats(), timeout=SOON)
         providers = await self.container.gateway.ask(GetProviders(), timeout=SOON)
         tasks = [_title(task) for task in asyncio.all_tasks()]
@@ -83,12 +83,12 @@ class Rig:
             calls=(self.wire.busy, self.upstream.busy),
             runs=len(self.runs),
             hub=(hub.sockets, hub.subscriptions, hub.requests),
-            lanes=(sum(one.in_flight for one in providers), sum(one.queued for one in providers)),
+            in_flight=(sum(one.in_flight for one in providers), sum(one.queued for one in providers)),
             serving=self.container.lifecycle.running,
         )
 
-    async def becomes(self, expected: Footprint) -> None:
-        """Wait until there is again what there was."""
+    async def wait_for(self, expected: Footprint) -> None:
+        """Wait until the footprint is the expected one."""
         found = await self.footprint()
         try:
             async with asyncio.timeout(SETTLED):
@@ -99,7 +99,7 @@ class Rig:
             pytest.fail(f"left over: {found}, where there was: {expected}")
 
     async def record_of(self, request_id: str) -> RequestRecord:
-        """A request, as it is kept; its log has exactly one end, as its last entry."""
+        """A stored request, whose log has exactly one terminal entry, the last one."""
         record = await self.container.router.ask(GetRequest(request_id), timeout=SOON)
         assert isinstance(record, RequestRecord)
         entries = record.run.log.since(0)
@@ -107,7 +107,7 @@ class Rig:
         return record
 
     async def state_of(self, request_id: str, *, usage: tuple[int, int]) -> Any:  # noqa: ANN401 - JSON
-        """A request's state, as a client sees it, once it says these tokens in and out."""
+        """A request's state over HTTP, once it has this usage: tokens in and out."""
         found: Any = None
         try:
             async with asyncio.timeout(SETTLED):
@@ -120,8 +120,8 @@ class Rig:
             pytest.fail(f"{found} tokens were used, not {usage}")
         return state
 
-    async def told(self, text: str, count: int) -> None:
-        """Wait until ``text`` is in the logs of ``count`` requests under way."""
+    async def until_text(self, text: str, count: int) -> None:
+        """Wait until ``text`` is in the logs of ``count`` runs."""
         changed = asyncio.Event()
         runs = tuple(self.runs)
         for run in runs:

@@ -1,4 +1,4 @@
-"""The surfaces that the kit runs: how a client asks there, and what it may see. A new surface is a new row."""
+"""The surfaces under test: how a client sends a request, and what it may see. A new surface is a new row."""
 
 import json
 import math
@@ -16,7 +16,7 @@ Ask = Callable[[ClientSession, str, str], Awaitable["Seen"]]
 
 @dataclass(frozen=True)
 class Failure:
-    """What a failure is at a surface: the HTTP status, and the name of its kind in the vendor's words."""
+    """A failure at a surface: the HTTP status, and its kind in the vendor's words."""
 
     status: int
     kind: str
@@ -27,15 +27,15 @@ class Seen:
     """What a client saw of one request.
 
     Attributes:
-        request_id: the request's.
-        status: the HTTP status of what held the answer.
+        request_id: the request's id.
+        status: the HTTP status of the response with the answer.
         text: all content.
-        ends: how many ends came.
+        ends: the number of ends.
         kind: of the failure, in the surface's words; empty for an answer.
         code: of the failure, in our words.
-        retry_after: seconds after which to come back, rounded up.
-        raw: every byte of the answer.
-        usage: tokens in and out, as the surface says them; None where it doesn't.
+        retry_after: seconds of ``Retry-After``, rounded up.
+        raw: every byte of the response.
+        usage: tokens in and out, as the surface reports them; None where it does not.
     """
 
     request_id: str
@@ -54,14 +54,14 @@ class Surface:
     """A surface.
 
     Attributes:
-        name: what it is called.
-        ask: asks a model for an answer to a text, over a client of the service, and returns what came.
-        failures: what each code is there, where it comes before any content.
-        streams: whether content comes before the end, so that a failure after it can't have a status of its own.
-        status: of an answer, and of a failure that comes after content.
-        begun: the kind of every failure that comes after content; empty for the same as before it.
-        cached: whether its count of input tokens includes those from the provider's cache.
-        says_when: whether a failure says when to come back.
+        name: in the test's id.
+        ask: sends a text to a model over a client of the service, and returns what came.
+        failures: each code's failure at this surface, before any content.
+        streams: whether content comes before the end, so that a later failure can't have a status of its own.
+        status: of an answer, and of a failure after content.
+        begun: the kind of every failure after content; empty for the same as before it.
+        cached: whether its input tokens include those from the provider's cache.
+        says_when: whether a failure has a time to retry.
     """
 
     name: str
@@ -74,11 +74,11 @@ class Surface:
     says_when: bool = True
 
     def usage(self, usage: Usage) -> tuple[int, int]:
-        """Tokens in and out, as a client sees them here."""
+        """Tokens in and out at this surface."""
         return usage.input_tokens - (0 if self.cached else usage.cached_input_tokens), usage.output_tokens
 
     def failure(self, code: str, *, begun: bool) -> Failure:
-        """What a client sees of a failure."""
+        """A failure at this surface."""
         failure = self.failures[code]
         return Failure(self.status, self.begun or failure.kind) if begun and self.streams else failure
 
@@ -87,7 +87,7 @@ class Surface:
 
 
 def submission(model: str, text: str) -> dict[str, Any]:
-    """The native body; nothing that it asks for may be shared."""
+    """The native body, of a request that shares nothing."""
     return {"model": model, "messages": [{"role": "user", "content": text}], "options": {"dedupe": False}}
 
 
@@ -105,7 +105,7 @@ async def native(client: ClientSession, model: str, text: str) -> Seen:
 
 
 async def websocket(client: ClientSession, model: str, text: str) -> Seen:
-    """Submit over the socket, and follow there; what comes up to the answer to a ping is all that comes."""
+    """Submit and follow over the socket, until the answer to a ping."""
     frames: list[Any] = []
     ends: list[Any] = []
     said = ""
@@ -129,7 +129,7 @@ async def websocket(client: ClientSession, model: str, text: str) -> Seen:
 
 
 async def long_poll(client: ClientSession, model: str, text: str) -> Seen:
-    """Submit, and ask for what is new until there is an end."""
+    """Submit, and poll until the end."""
     async with client.post("/api/requests", json=submission(model, text)) as response:
         assert response.status == 202, await response.text()
         place = response.headers["Location"]
@@ -175,14 +175,14 @@ def chat(model: str, text: str, **more: object) -> dict[str, Any]:
 
 
 async def openai_whole(client: ClientSession, model: str, text: str) -> Seen:
-    """Ask for the answer in one piece."""
+    """A completion in one piece."""
     async with client.post("/v1/chat/completions", json=chat(model, text)) as response:
         raw = await response.text()
     return _openai_refusal(response, raw) if response.status != 200 else _openai_answer(response, raw)
 
 
 async def openai_streamed(client: ClientSession, model: str, text: str) -> Seen:
-    """Ask for a stream."""
+    """A streamed completion."""
     body = chat(model, text, stream=True, stream_options={"include_usage": True})
     async with client.post("/v1/chat/completions", json=body) as response:
         raw = await response.text()
@@ -208,7 +208,7 @@ async def openai_streamed(client: ClientSession, model: str, text: str) -> Seen:
 
 
 async def responses_whole(client: ClientSession, model: str, text: str) -> Seen:
-    """Ask for a response in one piece."""
+    """A response in one piece."""
     async with client.post("/v1/responses", json={"model": model, "input": text}) as response:
         raw = await response.text()
     if response.status != 200:
@@ -217,7 +217,7 @@ async def responses_whole(client: ClientSession, model: str, text: str) -> Seen:
 
 
 async def responses_streamed(client: ClientSession, model: str, text: str) -> Seen:
-    """Ask for a response as a stream of numbered events; the text is what its pieces are together."""
+    """A streamed response with numbered events; its text is that of all deltas."""
     async with client.post("/v1/responses", json={"model": model, "input": text, "stream": True}) as response:
         raw = await response.text()
     if response.status != 200:
@@ -233,7 +233,7 @@ async def responses_streamed(client: ClientSession, model: str, text: str) -> Se
 
 
 async def responses_resumed(client: ClientSession, model: str, text: str) -> Seen:
-    """Ask in the background, leave the stream after its first event, and go on from there to the end."""
+    """A background response: leave the stream after its first event, and resume to the end."""
     async with client.post("/v1/responses", json={"model": model, "input": text, "background": True}) as response:
         assert response.status == 200, await response.text()
         place = f"/v1/responses/{(await response.json())['id']}"
@@ -300,7 +300,7 @@ def _refusal(response: ClientResponse, raw: str, kind: str, code: str) -> Seen:
 
 
 async def anthropic_whole(client: ClientSession, model: str, text: str) -> Seen:
-    """Ask for the message in one piece."""
+    """A message in one piece."""
     async with client.post("/v1/messages", json=chat(model, text, max_tokens=100)) as response:
         raw = await response.text()
     if response.status != 200:
@@ -312,7 +312,7 @@ async def anthropic_whole(client: ClientSession, model: str, text: str) -> Seen:
 
 
 async def anthropic_streamed(client: ClientSession, model: str, text: str) -> Seen:
-    """Ask for a stream of events."""
+    """A streamed message."""
     async with client.post("/v1/messages", json=chat(model, text, max_tokens=100, stream=True)) as response:
         raw = await response.text()
     if response.status != 200:

@@ -1,4 +1,4 @@
-"""Many requests at once, of which many fail: each ends, what was used adds up, and nothing is left."""
+"""Many requests at once, many of which fail: each ends, usage adds up, and nothing is left."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ Asked = Iterator[tuple[Adapter, Surface, str]]
 
 @pytest.mark.timeout(BOUND)
 async def test_every_request_ends_and_the_tokens_add_up() -> None:
-    """Any surface, provider and fault: each ends once, and the states say what the upstream has served and no more."""
+    """With any surface, provider and fault each request ends once, and the states have the usage of the upstream."""
     dice = random.Random(SEED)
     async with open_rig(ADAPTERS, deadlines=DEADLINES, total=TOTAL) as rig:
         before = await rig.footprint()
@@ -42,16 +42,16 @@ async def test_every_request_ends_and_the_tokens_add_up() -> None:
         records: dict[str, RequestRecord] = {}
         async with asyncio.TaskGroup() as group:
             for _ in range(TOGETHER):
-                group.create_task(ask_on(rig, asked, records))
+                group.create_task(send_all(rig, asked, records))
         ends = Counter(record.state().assistant_status for record in records.values())
         assert ends["completed"] + ends["failed"] == REQUESTS
         assert min(ends.values()) > REQUESTS // 20
-        await rig.becomes(before)
+        await rig.wait_for(before)
         await check_accounts(rig, good, records)
 
 
 def replies(rig: Rig, dice: random.Random) -> dict[int, Reply]:
-    """Let the upstream give as many replies as there can be calls, and return the good ones by their identity."""
+    """Script as many replies as there may be calls, and return the good ones by their identity."""
     seen = asyncio.Event()
     seen.set()
     faults = [case.script(seen)[0] for case in CASES if case.code and not case.deaf and case.total == TOTAL]
@@ -61,15 +61,15 @@ def replies(rig: Rig, dice: random.Random) -> dict[int, Reply]:
 
 
 def answer(dice: random.Random) -> Reply:
-    """A good answer of some size, cut anywhere, which perhaps says its end twice."""
+    """A good answer of some size, split anywhere, perhaps with a repeated end."""
     tokens = dice.randrange(1, 4000)
     usage = Usage(input_tokens=tokens, cached_input_tokens=dice.randrange(tokens), output_tokens=dice.randrange(1, 500))
     ends = (End(usage=usage),) * dice.choice((1, 1, 2))
     return Reply(steps=(*map(Say, "Many words." * dice.randrange(1, 4)), *ends), split=dice.choice((0, 0, 0, 150)))
 
 
-async def ask_on(rig: Rig, asked: Asked, records: dict[str, RequestRecord]) -> None:
-    """Take one question after the other, and keep what is kept of its request."""
+async def send_all(rig: Rig, asked: Asked, records: dict[str, RequestRecord]) -> None:
+    """Send one request after another, and collect their records."""
     for adapter, surface, text in asked:
         seen = await surface.ask(rig.client, adapter.target, text)
         where = surface.name, seen.raw
@@ -82,7 +82,7 @@ async def ask_on(rig: Rig, asked: Asked, records: dict[str, RequestRecord]) -> N
 
 
 async def check_accounts(rig: Rig, good: dict[int, Reply], records: dict[str, RequestRecord]) -> None:
-    """By provider: as many answers, tokens and dollars in the states as the upstream has served, and our estimates."""
+    """By provider: the answers, tokens and dollars in the states are those of the upstream, and our estimates."""
     prices = Prices()
     states = {text: record.state() for text, record in records.items()}
     answered = [(question(received), reply) for received, reply in rig.upstream.answered if id(reply) in good]
@@ -109,7 +109,7 @@ async def check_accounts(rig: Rig, good: dict[int, Reply], records: dict[str, Re
 
 
 def check_estimates(text: str, record: RequestRecord) -> None:
-    """What broke off after content is estimated, by its length; what broke off before it has used nothing."""
+    """A call that broke off after content is estimated by its length; one before it has used nothing."""
     estimates = [attempt for attempt in record.attempts if attempt.estimated]
     said = record.stream.snapshot().text
     broken = isinstance(record.stream.since(record.stream.offset - 1)[-1].event, Failed)
@@ -124,7 +124,7 @@ def check_estimates(text: str, record: RequestRecord) -> None:
 
 
 def question(received: Received) -> str:
-    """What the upstream was asked."""
+    """The text of the request to the upstream."""
     content = received.body["messages"][-1]["content"]
     return content if isinstance(content, str) else "".join(part["text"] for part in content)
 

@@ -1,4 +1,4 @@
-"""Every fault that an answer in one piece can have, at the surface of embeddings."""
+"""Every fault of an answer in one piece, at the surface of embeddings."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,7 +25,7 @@ HUGE = b" " * (MAX_BODY_BYTES + 1)
 
 
 def raw(*steps: Step, content_type: str = "application/json") -> Reply:
-    """An answer of these bytes."""
+    """A reply with these bytes."""
     return Reply(steps=steps, content_type=content_type)
 
 
@@ -34,11 +34,11 @@ class Case:
     """A fault.
 
     Attributes:
-        name: what it is called.
-        replies: the upstream's, one an attempt.
-        code: what the request fails with; empty for an answer.
-        hasty: whether an attempt has little time.
-        deaf: nobody listens.
+        name: in the test's id.
+        replies: the upstream's, one per attempt.
+        code: of the failure; empty for an answer.
+        hasty: whether an attempt has a short deadline.
+        deaf: no upstream listens.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Case:
 
 
 def twice(name: str, reply: Reply, code: str, *, hasty: bool = False) -> Case:
-    """The same at every attempt."""
+    """The same reply to every attempt."""
     return Case(name, (reply,) * ATTEMPTS, code, hasty=hasty)
 
 
@@ -84,7 +84,7 @@ CASES = (
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_a_fault_ends_once_and_leaves_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In time, in OpenAI's words, with nothing of the upstream's; and the next request is answered."""
+    """The failure comes in time, in OpenAI's words, without the upstream's; and the next request is answered."""
 
     def hasty(config: EmbeddingsConfig, *, ledger: Ledger | None = None) -> Callable[[], EmbeddingsActor]:
         timeout = HASTE if case.hasty else config.attempt_timeout
@@ -104,11 +104,11 @@ async def test_a_fault_ends_once_and_leaves_nothing(case: Case, monkeypatch: pyt
         if case.deaf:
             await rig.upstream.listen_again()
         await answered(rig)
-        await rig.becomes(before)
+        await rig.wait_for(before)
 
 
 async def check(rig: Rig, case: Case) -> None:
-    """Ask, and see how it ends."""
+    """Send a request, and check its end."""
     if not case.code:
         await answered(rig)
         return
@@ -120,7 +120,7 @@ async def check(rig: Rig, case: Case) -> None:
 
 
 async def answered(rig: Rig) -> None:
-    """Ask, and get the vectors."""
+    """Send a request, and check its vectors."""
     async with rig.client.post("/v1/embeddings", json=BODY, headers={"x-tidegate-dedupe": "off"}) as response:
         assert response.status == 200
         data = (await response.json())["data"]

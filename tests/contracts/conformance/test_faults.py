@@ -17,7 +17,7 @@ TOGETHER = 4  # surfaces
 
 @pytest.fixture(autouse=True)
 def _plain_logs() -> Iterator[None]:
-    """Print what is logged without decorating it."""
+    """Log plain lines."""
     structlog.configure(processors=[structlog.processors.KeyValueRenderer()])
     yield
     structlog.reset_defaults()
@@ -26,20 +26,20 @@ def _plain_logs() -> Iterator[None]:
 @pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda adapter: adapter.name)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 async def test_a_fault_ends_once_and_leaves_nothing(case: Case, adapter: Adapter) -> None:
-    """At every surface one end, in time, with its code, in its own words; and the next request there is answered."""
+    """Every surface has one end, in time, with its code, in its own words; and its next request is answered."""
     async with asyncio.timeout(SOON), open_rig([adapter], deadlines=case.deadlines, total=case.total) as rig:
         before = await rig.footprint()
         for surfaces in groups(case, adapter):
-            for surface, seen in zip(surfaces, await suffer(rig, case, adapter, surfaces), strict=True):
+            for surface, seen in zip(surfaces, await run_case(rig, case, adapter, surfaces), strict=True):
                 await check_end(rig, case, surface, seen)
                 await check_state(rig, case, seen)
             for surface in surfaces:
                 await answered(rig, adapter, surface)
-        await rig.becomes(before)
+        await rig.wait_for(before)
 
 
 def groups(case: Case, adapter: Adapter) -> Iterator[tuple[Surface, ...]]:
-    """Surfaces that may be asked at once: together they fail too seldom for the breaker, and get the same replies."""
+    """Surfaces that run at once: together they fail too seldom for the breaker, and get the same replies."""
     replies = case.script(asyncio.Event())
     size = TOGETHER if all(reply == replies[0] for reply in replies) else 1
     asked = tuple(surface for surface in SURFACES if surface.name in adapter.surfaces or not adapter.surfaces)
@@ -48,14 +48,14 @@ def groups(case: Case, adapter: Adapter) -> Iterator[tuple[Surface, ...]]:
 
 
 async def answered(rig: Rig, adapter: Adapter, surface: Surface) -> None:
-    """Ask for an answer, and get it."""
+    """Send a request, and check its answer."""
     seen = await surface.ask(rig.client, adapter.target, "hi")
     found = seen.status, seen.text, seen.ends, seen.kind, seen.code
     assert found == (surface.status, HELLO, 1, "", ""), (surface.name, seen.raw)
 
 
-async def suffer(rig: Rig, case: Case, adapter: Adapter, surfaces: Sequence[Surface]) -> list[Seen]:
-    """Ask at each surface while the upstream does what the case says, and return what came."""
+async def run_case(rig: Rig, case: Case, adapter: Adapter, surfaces: Sequence[Surface]) -> list[Seen]:
+    """Send a request at each surface while the upstream does what the case says, and return what came."""
     upstream, seen = rig.upstream, asyncio.Event()
     replies = case.script(seen) * len(surfaces)
     upstream.script(*replies)
@@ -69,7 +69,7 @@ async def suffer(rig: Rig, case: Case, adapter: Adapter, surfaces: Sequence[Surf
     called.cancel()
     assert upstream.calls == calls, f"{upstream.calls} of {calls} calls came before the answers"
     if case.begun:
-        await rig.told(case.text, len(surfaces))
+        await rig.until_text(case.text, len(surfaces))
     seen.set()
     came = await asking
     assert upstream.calls == calls
@@ -79,7 +79,7 @@ async def suffer(rig: Rig, case: Case, adapter: Adapter, surfaces: Sequence[Surf
 
 
 async def check_end(rig: Rig, case: Case, surface: Surface, seen: Seen) -> None:
-    """The client saw the right end, nothing of the upstream's own words, and the log has that one end, at its end."""
+    """The client saw the right end, without the upstream's own words, and the log has that end only, at its end."""
     where = surface.name, seen.raw
     failure = surface.failure(case.code, begun=case.begun) if case.code else Failure(surface.status, "")
     assert (seen.status, seen.kind, seen.code) == (failure.status, failure.kind, case.code), where
@@ -92,7 +92,7 @@ async def check_end(rig: Rig, case: Case, surface: Surface, seen: Seen) -> None:
 
 
 async def check_state(rig: Rig, case: Case, seen: Seen) -> None:
-    """The request's state says the same, with every attempt and what it has used: counted, estimated, or nothing."""
+    """The request's state agrees, with every attempt and its usage: counted, estimated, or none."""
     used = expected_usage(case)
     state = await rig.state_of(seen.request_id, usage=used)
     assert state["assistantStatus"] == ("failed" if case.code else "completed")
@@ -104,7 +104,7 @@ async def check_state(rig: Rig, case: Case, seen: Seen) -> None:
 
 
 def expected_usage(case: Case) -> tuple[int, int]:
-    """Tokens in and out: what the upstream says at the end, and where it never comes to that a fourth of the text."""
+    """Tokens in and out: the reported ones, or without a report an estimate of a token per four characters."""
     if case.code:
         return (1, -(-len(case.text) // 4)) if case.begun else (0, 0)
     return 7, 3

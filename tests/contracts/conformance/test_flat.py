@@ -1,4 +1,4 @@
-"""Memory does not depend on how many requests there have been, good ones and failed ones."""
+"""Memory does not depend on the number of past requests, good or failed."""
 
 import asyncio
 import gc
@@ -29,7 +29,7 @@ BOUND = 50 + REQUESTS // 4  # seconds
 
 @pytest.fixture(autouse=True)
 def _no_logs() -> Iterator[None]:
-    """Log nothing: pytest keeps every record, with what its traceback holds."""
+    """Log nothing: pytest holds every record, with the objects of its traceback."""
     logging.disable(logging.CRITICAL)
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     yield
@@ -39,7 +39,7 @@ def _no_logs() -> Iterator[None]:
 
 @pytest.mark.timeout(BOUND)
 async def test_memory_is_flat() -> None:
-    """Once as many requests are kept as may be, a further one takes a former one's place, whatever its end."""
+    """Once the store is full, one more request takes the place of an ended one, whatever its end."""
     dice = random.Random(SEED)
     script = replies(dice)
     bounds = {"max_requests": KEPT, "cache_max_entries": KEPT}
@@ -48,8 +48,8 @@ async def test_memory_is_flat() -> None:
         counts = []
         for number in range(ROUNDS):
             rig.upstream.script(*script)
-            await a_round(rig, dice, number)
-            await rig.becomes(before)
+            await run_round(rig, dice, number)
+            await rig.wait_for(before)
             rig.upstream.received.clear()
             rig.upstream.answered.clear()
             gc.collect()
@@ -59,15 +59,15 @@ async def test_memory_is_flat() -> None:
 
 
 def replies(dice: random.Random) -> list[Reply]:
-    """As many as a round may take; they are the same in each, and so is the memory that they take."""
+    """The replies of a round; they are the same in each round, and so is their memory."""
     seen = asyncio.Event()
     seen.set()
     faults = [case.script(seen)[0] for case in CASES if case.code and not case.deaf and case.total == TOTAL]
     return [dice.choice(faults) if dice.random() < FAULTY else answer(dice) for _ in range(REQUESTS * ATTEMPTS)]
 
 
-async def a_round(rig: Rig, dice: random.Random, number: int) -> None:
-    """Ask for as many answers as a round has."""
+async def run_round(rig: Rig, dice: random.Random, number: int) -> None:
+    """Send the requests of one round."""
     questions = iter([f"question {number}.{n}" for n in range(REQUESTS)])
 
     async def ask() -> None:

@@ -1,4 +1,4 @@
-"""Clients over HTTP: a stream of server-sent events, and long polls."""
+"""Clients over HTTP: server-sent events, and long polls."""
 
 import json
 from typing import Any
@@ -26,9 +26,9 @@ class HttpReader(Reader):
     def exact(self, mode: Mode | None, wanted: Position | None) -> bool:
         return mode == "replay" if wanted is None else not self.by_header and mode in {None, "replay"}
 
-    def ask(self, accept: str, query: str, position: Position | None) -> None:
-        """Send a call over a connection of its own."""
-        self.hang_up()
+    def send(self, accept: str, query: str, position: Position | None) -> None:
+        """Send a request over a new connection."""
+        self.disconnect()
         header = ""
         if position is not None and self.by_header:
             header = f"Last-Event-ID: {position}\r\n"
@@ -42,7 +42,7 @@ class HttpReader(Reader):
         self.protocol.data_received(head.encode())
         self.world.loop.turn()
 
-    def hang_up(self) -> None:
+    def disconnect(self) -> None:
         """Close the connection, if there is one."""
         if self.protocol is not None:
             self.protocol.connection_lost(None)
@@ -51,7 +51,7 @@ class HttpReader(Reader):
             self.world.loop.turn()
 
     def cut(self) -> None:
-        self.hang_up()
+        self.disconnect()
         self.connected = False
 
     def drain(self) -> None:
@@ -59,12 +59,12 @@ class HttpReader(Reader):
         self.pipe.take()
         self.world.loop.turn()
 
-    def overlook(self) -> bool:
+    def stop_reading(self) -> bool:
         self.pipe.reading = False
-        return super().overlook()
+        return super().stop_reading()
 
     def feed(self) -> bool:
-        """Take what has come, and say whether the answer is one."""
+        """Parse what has come, and return whether the position was accepted."""
         self.response.feed(self.pipe.received)
         self.pipe.received = b""
         if self.response.status == 410:
@@ -79,17 +79,17 @@ class HttpReader(Reader):
 
 
 class EventReader(HttpReader):
-    """Follows a stream of server-sent events."""
+    """Follows over server-sent events."""
 
     def open(self, mode: Mode | None, position: Position | None) -> bool:
         if mode == "live":
             self.begin_live(self.world.log.epoch, self.stream.offset - self.stream.ended)
         query = "" if mode is None else f"mode={mode}"
         self.forgetful = position is not None and position.epoch != self.world.log.epoch and mode != "live"
-        self.ask("text/event-stream", query, position)
+        self.send("text/event-stream", query, position)
         return self.feed()
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         if not self.reading or self.protocol is None or not self.feed():
             return
         *blocks, self.response.body = self.response.body.replace(b": ping\n", b"").split(b"\n\n")
@@ -108,7 +108,7 @@ class EventReader(HttpReader):
 
 
 class PollReader(HttpReader):
-    """Asks again and again."""
+    """Follows by long polls."""
 
     def open(self, mode: Mode | None, position: Position | None) -> bool:
         if mode == "live":
@@ -117,7 +117,7 @@ class PollReader(HttpReader):
         self._poll("" if mode is None else f"mode={mode}", position)
         return self.feed()
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         if not self.reading or not self.connected or not self.feed() or not self.response.whole:
             return
         news = json.loads(self.response.body)
@@ -134,4 +134,4 @@ class PollReader(HttpReader):
             self._poll("", self.position)
 
     def _poll(self, query: str, position: Position | None) -> None:
-        self.ask("application/json", f"{query}&wait=50", position)
+        self.send("application/json", f"{query}&wait=50", position)

@@ -1,4 +1,4 @@
-"""Clients, each of which puts an answer together by the rules that ``docs/websocket.md`` gives it."""
+"""Clients, each of which assembles an answer by the rules of ``docs/websocket.md``."""
 
 import asyncio
 import json
@@ -27,13 +27,13 @@ ASLEEP: Final = frozenset({4008, 4012})  # what becomes of those who don't read
 
 
 class Reader(ABC):
-    """A client that follows one request, keeps its position, and comes back to it.
+    """A client that follows one request, keeps its position, and resumes at it.
 
     Attributes:
         position: up to where it has everything; None while it has nothing.
-        content: what it has put together.
-        base: the offset after which its content begins; 0 unless it came in late and wanted nothing else.
-        saved: what it has had before, to begin from again.
+        content: the assembled content.
+        base: the offset after which its content begins; 0 unless it began ``live``.
+        saved: earlier positions with their content, to resume at.
         connected: whether it follows now.
         attentive: whether it has always read what came over this connection.
     """
@@ -57,8 +57,8 @@ class Reader(ABC):
         """Whether it has the end."""
         return bool(self.content.ended)
 
-    def come(self, mode: Mode | None = None, position: Position | None = None) -> None:
-        """Connect: from the position that it has, unless it thinks that it is elsewhere."""
+    def connect(self, mode: Mode | None = None, position: Position | None = None) -> None:
+        """Connect at its own position, or at ``position`` if there is one."""
         if self.connected or self.ended:
             return
         self.attentive = self.reading = True
@@ -72,7 +72,7 @@ class Reader(ABC):
         if refused:
             self.connected = False
             self.forget()
-            self.come()
+            self.connect()
 
     def _is_to_be_refused(self, mode: Mode | None, wanted: Position | None) -> bool:
         stream, after = self.stream, 0 if wanted is None else wanted.offset
@@ -82,25 +82,25 @@ class Reader(ABC):
         return self.exact(mode, wanted) and not (known and after >= stream.first - 1)
 
     def exact(self, mode: Mode | None, _: Position | None) -> bool:
-        """Whether it wants every entry, and rather a no than a snapshot."""
+        """Whether it wants every entry, and a refusal rather than a snapshot."""
         return mode == "replay"
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Discard everything."""
         self.position, self.content, self.base = None, Content(), 0
 
     def save(self) -> None:
-        """Remember this place."""
+        """Save the position and the content."""
         self.saved.append((self.position, self.content.copy(), self.base))
 
     def go_back(self) -> None:
-        """Be again where it was when it saved last, as a page is that was put to sleep."""
+        """Restore what was saved last, as a suspended page does."""
         if self.saved and not self.connected:
             position, content, self.base = self.saved[-1]
             self.position, self.content = position, content.copy()
 
     def take(self, frame: dict[str, Any], epoch: str) -> None:
-        """Go on by a frame, and see that it is what follows, and that all is as it was written."""
+        """Apply a frame; check that it is the next one, and that the content is what was written."""
         assert not self.ended, "something came after the end"
         offset = frame["offset"]
         if frame.get("snapshot"):
@@ -117,26 +117,26 @@ class Reader(ABC):
         assert self.content.same(truth), (vars(self.content), vars(truth))
 
     def begin_live(self, epoch: str, offset: int) -> None:
-        """Have nothing of what was, and everything from here on."""
+        """Begin without earlier content, with everything from here on."""
         self.content, self.base, self.position = Content(), offset, Position(epoch, offset)
 
-    def overlook(self) -> bool:
-        """Stop reading, and say whether that is possible."""
+    def stop_reading(self) -> bool:
+        """Stop reading, and return whether that is possible."""
         if self.connected:
             self.attentive = self.reading = False
         return self.connected
 
     @abstractmethod
     def open(self, mode: Mode | None, position: Position | None) -> bool:
-        """Connect, and say whether the position was good enough; it may turn out later that it was not."""
+        """Connect, and return whether the position was accepted; it may be refused later."""
 
     @abstractmethod
-    def hear(self) -> None:
-        """Look at what has come."""
+    def receive(self) -> None:
+        """Read what has come."""
 
     @abstractmethod
     def cut(self) -> None:
-        """Lose the connection, with everything that has not been looked at."""
+        """Lose the connection, with everything that is not read yet."""
 
     def drain(self) -> None:
         """Read on."""
@@ -144,10 +144,10 @@ class Reader(ABC):
 
     @abstractmethod
     def check_bound(self) -> None:
-        """See that it costs the server no more than it may."""
+        """Check the bound of the server's memory for it."""
 
     def bound(self, mark: int, page: int) -> int:
-        """Return how much a connection may hold: a mark, and what is written when it is just below."""
+        """Return how much a connection may hold: the mark, and one write that begins just below it."""
         return mark + max(page + page // 8, self.world.whole) + self.world.largest + 4096
 
 
@@ -169,7 +169,7 @@ class SocketReader(Reader):
         return self.subscribe(mode, position)
 
     def subscribe(self, mode: Mode | None, position: Position | None) -> bool:
-        """Follow, or follow from elsewhere."""
+        """Subscribe, or subscribe again."""
         assert self.transport is not None
         message = Subscribe(socket=self.transport, stream=self.stream, after=position, mode=mode, ack_id=1)
         try:
@@ -179,7 +179,7 @@ class SocketReader(Reader):
             return False
         return True
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         if not self.reading or self.transport is None:
             return
         found, self.pipe.received = messages(self.pipe.received)
@@ -223,7 +223,7 @@ class SocketReader(Reader):
 
     def cut(self) -> None:
         if self.transport is not None:
-            self.world.fanout.leave(self.transport)
+            self.world.fanout.remove(self.transport)
             self.transport.finish()
             self.pipe.abort()
             self.transport = None
@@ -234,9 +234,9 @@ class SocketReader(Reader):
         self.pipe.reading = True
         self.pipe.take()
 
-    def overlook(self) -> bool:
+    def stop_reading(self) -> bool:
         self.pipe.reading = False
-        return super().overlook()
+        return super().stop_reading()
 
     def check_bound(self) -> None:
         assert self.pipe.peak <= self.bound(self.world.high_water, PAGE_BYTES), self.pipe.peak
@@ -277,7 +277,7 @@ class LoopReader(Reader):
             return snapshot_json(self.stream.request_id, self.stream.epoch, item)
         return update_json(self.stream.request_id, item)
 
-    def hear(self) -> None:
+    def receive(self) -> None:
         if self.task is not None and self.task.done():
             self.task.result()
             assert self.ended
@@ -291,13 +291,13 @@ class LoopReader(Reader):
             self.task = None
         self.connected = False
 
-    def overlook(self) -> bool:
+    def stop_reading(self) -> bool:
         self.awake.clear()
-        return super().overlook()
+        return super().stop_reading()
 
     def drain(self) -> None:
         self.reading = True
         self.awake.set()
 
     def check_bound(self) -> None:
-        """It holds what the log holds."""
+        """It holds only what the log holds."""

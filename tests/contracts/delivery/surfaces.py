@@ -19,7 +19,7 @@ Surface = Callable[[Service, str, Position | None], Frames]
 
 
 class RefusedError(Exception):
-    """The position is not to be had."""
+    """The position is refused."""
 
 
 async def plain(service: Service, request_id: str, after: Position | None) -> Frames:
@@ -29,19 +29,19 @@ async def plain(service: Service, request_id: str, after: Position | None) -> Fr
 
 
 async def batch(service: Service, request_id: str, after: Position | None) -> Frames:
-    """Over the socket, all frames of a tick in a message."""
+    """Over the socket, with all frames of a tick in one message."""
     async for frame in _socket(service, {"requestId": request_id, "mode": "replay", "batch": True}, after):
         yield frame
 
 
 async def events(service: Service, request_id: str, after: Position | None) -> Frames:
-    """By server-sent events."""
+    """Over server-sent events."""
     async for frame in _events(service, request_id, "" if after is None else f"?after={after}", {}):
         yield frame
 
 
 async def polls(service: Service, request_id: str, after: Position | None) -> Frames:
-    """By one call after the other."""
+    """By long polls."""
     ended = False
     while not ended:
         query = "?wait=50" if after is None else f"?wait=50&after={after}"
@@ -68,7 +68,7 @@ async def forgiving(service: Service, request_id: str, after: Position | None) -
 
 
 async def reconnecting(service: Service, request_id: str, after: Position | None) -> Frames:
-    """By server-sent events, as an ``EventSource`` reconnects."""
+    """Over server-sent events, as an ``EventSource`` reconnects."""
     async for frame in _events(service, request_id, "", {} if after is None else {"Last_Event_ID": str(after)}):
         yield frame
 
@@ -87,7 +87,7 @@ SURFACES: Final = EXACT | {f"forgiving {name}": surface for name, surface in FOR
 async def read(
     surface: Surface, service: Service, request_id: str, after: Position | None, until: int = 0
 ) -> list[Frame]:
-    """Return what comes after a position, up to an offset, and leave; up to the end without."""
+    """Return the frames after a position, up to an offset, or up to the end."""
     frames = []
     async with aclosing(surface(service, request_id, after)) as coming:
         async for frame in coming:

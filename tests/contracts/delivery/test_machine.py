@@ -1,4 +1,4 @@
-"""Whatever happens to an answer and to its readers, in any order: no gap, no repetition, no reordering, and one end."""
+"""Any events on an answer and its readers, in any order: no gap, no repetition, no reordering, and one end."""
 
 import asyncio
 import os
@@ -97,8 +97,8 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: not self.world.log.ended)
     @rule(reader=readers)
     def flood(self, reader: Reader) -> None:
-        """So much that it may be kept for nobody who does not read, and in the end it is all void."""
-        reader.overlook()
+        """More than may be held for a reader that does not read; at the end all of it is void."""
+        reader.stop_reading()
         for _ in range(20):
             self._write([Delta("x" * 15_000)])
             self.world.tick()
@@ -107,15 +107,15 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: not self.world.log.ended)
     @rule(reader=readers, events=PIECES, more=PIECES)
     def fall_behind(self, reader: Reader, events: list[Event], more: list[Event]) -> None:
-        """And read on, to get in few frames what it has missed."""
+        """Read on later, and get what was missed in few frames."""
         self._write([Delta("x")])
-        reader.overlook()
+        reader.stop_reading()
         for written in (events, more):
             self.world.tick()
             self._write(written)
         self.world.tick()
         reader.drain()
-        self.world.fanout.poll()
+        self.world.fanout.check_lagging()
 
     @rule()
     def tick(self) -> None:
@@ -123,33 +123,33 @@ class Machine(RuleBasedStateMachine):
 
     @rule(reader=readers)
     def cut(self, reader: Reader) -> None:
-        """The connection breaks; what was under way and not read is lost."""
-        reader.hear()
+        """The connection breaks; what is not read yet is lost."""
+        reader.receive()
         reader.save()
         reader.cut()
 
     @rule(reader=readers, mode=st.sampled_from(MODES))
     def come_back(self, reader: Reader, mode: Mode | None) -> None:
         if not self.world.gone:
-            reader.come(mode)
+            reader.connect(mode)
 
     @rule(reader=readers, mode=st.sampled_from(MODES))
     def wake_up(self, reader: Reader, mode: Mode | None) -> None:
-        """From a place of long ago."""
+        """Reconnect at an old position."""
         reader.go_back()
         self.come_back(reader, mode)
 
     @rule(reader=readers, mode=st.sampled_from(MODES), ahead=st.sampled_from([-2, 0, 1, 1000]))
-    def come_from_elsewhere(self, reader: Reader, mode: Mode | None, ahead: int) -> None:
-        """From another log, or from beyond the end."""
+    def connect_elsewhere(self, reader: Reader, mode: Mode | None, ahead: int) -> None:
+        """Connect with a position of another log, or beyond the end."""
         if not self.world.gone:
             end = reader.stream.offset
             beyond = Position(self.world.log.epoch, end + ahead)
-            reader.come(mode, beyond if ahead > 0 else Position("elsewhere", end - ahead))
+            reader.connect(mode, beyond if ahead > 0 else Position("elsewhere", end - ahead))
 
     @rule(reader=readers)
     def subscribe_again(self, reader: Reader) -> None:
-        """On the same socket, from where it is."""
+        """On the same socket, at its position."""
         if isinstance(reader, SocketReader) and reader.connected and reader.attentive and not reader.ended:
             self._settle()
             self._look()
@@ -158,8 +158,8 @@ class Machine(RuleBasedStateMachine):
                 reader.subscribe(None, reader.position)
 
     @rule(reader=readers)
-    def overlook(self, reader: Reader) -> None:
-        reader.overlook()
+    def stop_reading(self, reader: Reader) -> None:
+        reader.stop_reading()
 
     @rule(reader=readers)
     def read_on(self, reader: Reader) -> None:
@@ -167,7 +167,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def look_after_the_slow(self) -> None:
-        self.world.fanout.poll()
+        self.world.fanout.check_lagging()
 
     @rule(seconds=st.sampled_from([1.0, 11.0, 16.0, 31.0, 400.0]))
     def time_passes(self, seconds: float) -> None:
@@ -176,16 +176,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule(goodbye=st.booleans())
     def lose_the_hub(self, *, goodbye: bool) -> None:
-        """Whoever was there comes again to another one."""
+        """Its readers reconnect to another hub."""
         if goodbye:
             self.world.fanout.goodbye("shutdown", 8.0)
         else:
-            self.world.fanout.abandon(4010, "insufficient state")
+            self.world.fanout.close_all(4010, "insufficient state")
         self.world.fanout = self.world.new_hub()
 
     @rule(place=PLACE)
     def cancel(self, place: int) -> None:
-        """One of the two leaves the answer; it goes on for the other."""
+        """One of the two requests leaves; the answer goes on for the other."""
         self.world.cancel(place, Cancelled())
 
     @precondition(lambda self: not self.world.log.ended)
@@ -199,7 +199,7 @@ class Machine(RuleBasedStateMachine):
     @precondition(lambda self: all(stream.ended for stream in self.world.streams))
     @rule()
     def expire(self) -> None:
-        """It is not to be found any more; those who follow it still get all of it."""
+        """The request is not found any more; its followers still get all of it."""
         self.world.gone = True
 
     @invariant()
@@ -214,7 +214,7 @@ class Machine(RuleBasedStateMachine):
                 reader.check_bound()
 
     def teardown(self) -> None:
-        """In the end everybody has all of it, with one end, and nothing is left."""
+        """In the end every reader has everything, with one end, and nothing is left."""
         if not hasattr(self, "all"):
             return
         if not self.world.log.ended:
@@ -236,7 +236,7 @@ class Machine(RuleBasedStateMachine):
     def _new(self, kind: str, place: int, mode: Mode | None) -> Reader:
         reader = reader_of(kind, self.world, place)
         self.all.append(reader)
-        reader.come(mode)
+        reader.connect(mode)
         return reader
 
     def _begin(self) -> None:
@@ -244,7 +244,7 @@ class Machine(RuleBasedStateMachine):
             self.world.write(Started(model="m", created=0))
 
     def _write(self, events: list[Event]) -> None:
-        """Write as a model's side does: it begins first, and its calls are numbered from 0."""
+        """Write as an upstream does: the first entry first, and tool calls numbered from 0."""
         self._begin()
         for event in events:
             if isinstance(event, ToolCallDelta):
@@ -256,7 +256,7 @@ class Machine(RuleBasedStateMachine):
         for reader in self.all:
             reader.drain()
             if not self.world.gone:
-                reader.come()
+                reader.connect()
         self._settle()
         self._look()
 
@@ -267,12 +267,12 @@ class Machine(RuleBasedStateMachine):
             self.world.tick()
         else:
             raise AssertionError("it does not come to rest")
-        self.world.fanout.poll()
+        self.world.fanout.check_lagging()
         self.world.tick()
 
     def _look(self) -> None:
         for reader in self.all:
-            reader.hear()
+            reader.receive()
 
 
 pytestmark = pytest.mark.timeout(60 + CASES)

@@ -1,4 +1,4 @@
-"""Coming back at any position, over any surface: what is put together is the answer, or it is said to be gone."""
+"""Resuming at any position, over any surface: the result is the answer, or the position is refused."""
 
 import asyncio
 import json
@@ -48,7 +48,7 @@ STREAM: Final[dict[str, Any]] = {"model": "m", "input": "hi", "stream": True}
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service whose gateway is in the test's hand."""
+    """A service whose gateway the test controls."""
     async with open_service() as running:
         yield running
 
@@ -61,15 +61,15 @@ async def begun(service: Service) -> tuple[RequestHandle, Call]:
 
 
 async def ended(call: Call, handle: RequestHandle) -> None:
-    """End well, and wait until that is in the log."""
+    """Complete the call, and wait until the log has ended."""
     await call.end(result=RESULT)
     async with follow(handle.stream, mode="live") as items:
         async for _ in items:
             pass
 
 
-def put_together(frames: list[Frame]) -> world.Content:
-    """Return what a client has after these frames, none of which may be missing or doubled."""
+def content_of(frames: list[Frame]) -> world.Content:
+    """Return the content of these frames; none may be missing or doubled."""
     content, last = world.Content(), 0
     for frame in frames:
         assert frame.get("snapshot") or frame.get("from", frame["offset"]) == last + 1
@@ -79,7 +79,7 @@ def put_together(frames: list[Frame]) -> world.Content:
 
 
 def truth(events: tuple[Event, ...]) -> world.Content:
-    """Return what there is to have."""
+    """Return the content of these events."""
     content = world.Content()
     for event in events:
         content.add(event)
@@ -88,7 +88,7 @@ def truth(events: tuple[Event, ...]) -> world.Content:
 
 @pytest.mark.parametrize("name", SURFACES)
 async def test_cut_at_every_offset_while_it_comes(service: Service, name: str) -> None:
-    """Whoever was cut off after any entry goes on after it: the same answer, each entry once, and one end."""
+    """A reader that resumes after any entry gets the same answer, each entry once, and one end."""
     handle, call = await begun(service)
     stream, cut = handle.stream, {0: list[Frame]()}
     for event in ANSWER:
@@ -102,13 +102,13 @@ async def test_cut_at_every_offset_while_it_comes(service: Service, name: str) -
     for offset, frames in cut.items():
         after = Position(stream.epoch, offset)
         rest = await read(SURFACES[name], service, handle.request_id, after)
-        assert put_together(frames + rest).same(truth(tuple(entry.event for entry in entries)))
+        assert content_of(frames + rest).same(truth(tuple(entry.event for entry in entries)))
         assert [frame["type"] for frame in frames + rest].count("complete") == 1
 
 
 @pytest.mark.parametrize("name", SURFACES)
-async def test_a_position_that_is_gone(name: str) -> None:
-    """Of another log, or off the ring: a refusal or all of it anew, and never a gap; beyond the end: a refusal."""
+async def test_an_unrecoverable_position(name: str) -> None:
+    """Another epoch, or a dropped entry: a refusal or a snapshot, never a gap; beyond the end: a refusal."""
     async with open_service(log_max_bytes=ENTRY_BYTES * 20) as service:
         handle, call = await begun(service)
         stream, surface = handle.stream, SURFACES[name]
@@ -127,11 +127,11 @@ async def test_a_position_that_is_gone(name: str) -> None:
             else:
                 frames = await read(surface, service, handle.request_id, after)
                 assert frames[0]["snapshot"]
-                assert put_together(frames).text == text
+                assert content_of(frames).text == text
 
 
 async def attempt(service: Service, name: str, handle: RequestHandle, after: Position) -> None:
-    """Come back at a position, with a refusal as one exception on every surface."""
+    """Resume at a position; a refusal is the same exception on every surface."""
     try:
         await read(SURFACES[name], service, handle.request_id, after)
     except UnrecoverablePosition as error:
@@ -139,7 +139,7 @@ async def attempt(service: Service, name: str, handle: RequestHandle, after: Pos
 
 
 async def test_responses_are_resumed_after_every_event_while_they_come(service: Service) -> None:
-    """Reasoning, text, calls and a boundary in OpenAI's newer dialect: the same events under the same numbers."""
+    """Reasoning, text, calls and a boundary as responses: the same events with the same numbers."""
     created = asyncio.ensure_future(service.post("/v1/responses", STREAM | {"background": True, "stream": False}))
     call = await service.call()
     place = f"/v1/responses/{(await (await created).json())['id']}?stream=true"
@@ -161,7 +161,7 @@ async def test_responses_are_resumed_after_every_event_while_they_come(service: 
 
 
 async def numbered(service: Service, place: str, more_than: int | None = None) -> list[Frame]:
-    """Return the events of a response up to its end, or until there are more than so many."""
+    """Return the events of a response up to its end, or until there are more than ``more_than``."""
     found: list[Frame] = []
     kept = b""
     async with service.client.get(service.base + place) as response:
@@ -175,8 +175,8 @@ async def numbered(service: Service, place: str, more_than: int | None = None) -
 
 
 @pytest.mark.parametrize("name", SURFACES)
-async def test_nobody_is_left_on_any_surface(name: str) -> None:
-    """``onAbandon: cancel``: it goes on as long as somebody follows, and is given up a while after the last one."""
+async def test_an_abandoned_request_is_cancelled_on_any_surface(name: str) -> None:
+    """``onAbandon: cancel``: a followed request goes on, and is cancelled some time after its last follower left."""
     async with open_service(abandon_grace_seconds=0.05) as service:
         request_id = await service.submit(options={"onAbandon": "cancel"})
         call = await service.call()

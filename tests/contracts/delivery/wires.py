@@ -1,4 +1,4 @@
-"""Connections, a loop and its clock in the test's hand: the server's own protocols run on them, and no kernel."""
+"""Connections, an event loop and its clock under the test's control, for the server's protocols to run on."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """An event loop whose time passes when the test says so."""
+    """An event loop whose clock the test sets."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,12 +25,12 @@ class Loop(asyncio.SelectorEventLoop):
     def call_soon(
         self, callback: Callable[[Unpack[Ts]], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        """Note that there is something to do."""
+        """Record that there is something to do."""
         self.busy = True
         return super().call_soon(callback, *args, context=context)
 
     def turn(self) -> None:
-        """Let whatever is ready run, and what becomes ready by it, until nothing is."""
+        """Run everything that is ready, until nothing is."""
         for _ in range(TURNS):
             self.busy = False
             self.stop()
@@ -41,13 +41,13 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 class Pipe(asyncio.Transport):
-    """A connection as the server sees it, and as its client does, who takes what is written at once or when told to.
+    """A connection, as the server sees it and as its client does, which reads at once or when told to.
 
     Attributes:
-        reading: whether the client takes it at once.
-        received: what the client has and has not looked at yet.
-        peak: the most that the server had to hold, in bytes.
-        ended: whether the server has let go.
+        reading: whether the client reads at once.
+        received: what the client has read and not parsed yet.
+        peak: the most bytes that the server had to buffer.
+        ended: whether the server has closed it.
     """
 
     def __init__(self, protocol: asyncio.Protocol | None = None, *, reading: bool = True) -> None:
@@ -75,7 +75,7 @@ class Pipe(asyncio.Transport):
             self.protocol.pause_writing()
 
     def take(self) -> None:
-        """Take everything, as the client."""
+        """Read everything, as the client."""
         self.received += self._held
         self._held.clear()
         if self._paused:
@@ -100,14 +100,14 @@ class Pipe(asyncio.Transport):
         self.ended = True
 
     def pause_reading(self) -> None:
-        """The client says no more for now: it never does."""
+        """Does nothing: the client sends no more."""
 
     def resume_reading(self) -> None:
-        """The client may go on."""
+        """Does nothing."""
 
 
 def messages(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
-    """Return the WebSocket messages of a server, by opcode, and what is not whole yet."""
+    """Return a server's WebSocket messages by opcode, and the bytes of an unfinished one."""
     found = []
     while len(data) > 1:
         size, place = data[1], 2
@@ -123,12 +123,12 @@ def messages(data: bytes) -> tuple[list[tuple[int, bytes]], bytes]:
 
 
 class Response:
-    """An HTTP response as it comes in.
+    """An HTTP response as it arrives.
 
     Attributes:
-        status: 0 until its headers are there.
-        body: what has come of it.
-        whole: whether that is all.
+        status: 0 until the headers have arrived.
+        body: the body so far.
+        whole: whether the body is complete.
     """
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ class Response:
         self._length: int | None = None
 
     def feed(self, data: bytes) -> None:
-        """Take more of the response."""
+        """Parse more of the response."""
         assert not (self.whole and data)
         self._rest += data
         if not self.status and b"\r\n\r\n" in self._rest:

@@ -1,4 +1,4 @@
-"""One answer that two requests share, what has truly been written into it, and the ways to it."""
+"""One answer that two requests share, what was written to it, and the ways to read it."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -27,10 +27,10 @@ from tests.contracts.delivery.wires import Loop
 
 
 class Content:
-    """What an answer holds at some place.
+    """The content of an answer at some offset.
 
     Attributes:
-        ended: the type of the frame that was its end; empty before.
+        ended: the type of the terminal frame; empty before it.
     """
 
     def __init__(self) -> None:
@@ -38,13 +38,13 @@ class Content:
         self.void()
 
     def void(self) -> None:
-        """Begin anew."""
+        """Discard everything."""
         self.text = ""
         self.reasoning = ""
         self.calls: dict[int, str] = {}
 
     def add(self, event: Event) -> None:
-        """Go on by one event."""
+        """Apply an event."""
         if isinstance(event, Delta):
             self.text += event.text
         elif isinstance(event, ReasoningDelta):
@@ -57,7 +57,7 @@ class Content:
             self.ended = "complete" if event.__struct_config__.tag == "completed" else "error"
 
     def take(self, frame: dict[str, Any]) -> None:
-        """Go on by one frame."""
+        """Apply a frame."""
         data = frame.get("data", {})
         if frame.get("snapshot") or data.get("attemptFailed", {}).get("restart"):
             self.void()
@@ -70,18 +70,18 @@ class Content:
             self.ended = frame["type"]
 
     def copy(self) -> "Content":
-        """Return one that goes its own way."""
+        """Return a copy."""
         other = Content()
         vars(other).update(vars(self), calls=dict(self.calls))
         return other
 
     def same(self, other: "Content") -> bool:
-        """Whether a reader of both could not tell them apart."""
+        """Whether both are equal."""
         return vars(self) == vars(other)
 
 
 class World:
-    """One log that two requests share, what has truly been written into it, and the ways to it."""
+    """One log that two requests share, what was written to it, and the ways to read it."""
 
     def __init__(self, *, ring: int, high_water: int) -> None:
         self.loop = Loop()
@@ -100,19 +100,19 @@ class World:
         self.server = self.loop.run_until_complete(self._serve())
 
     def new_hub(self) -> Fanout:
-        """Return a hub that knows nobody."""
+        """Return a new hub."""
         self.soon.clear()
         return Fanout(
             text_frame,
             high_water=self.high_water,
             max_subscriptions=10,
             clock=self.loop.time,
-            soon=self.soon.append,
-            watch=lambda: None,
+            call_soon=self.soon.append,
+            on_lag=lambda: None,
         )
 
     def write(self, *events: Event) -> None:
-        """Let the answer go on."""
+        """Append to the log."""
         self.largest = max(self.largest, *(len(update_of(event)) for event in events))
         for stream, truth in zip(self.streams, self.events, strict=True):
             if not stream.ended:
@@ -127,7 +127,7 @@ class World:
             self.streams[place].cut(event)
 
     def tick(self) -> None:
-        """Let everything that is due happen."""
+        """Run everything that is due."""
         due, self.soon[:] = list(self.soon), []
         assert len(due) <= 1
         for call in due:
@@ -135,7 +135,7 @@ class World:
         self.loop.turn()
 
     def content(self, place: int, base: int, offset: int) -> Content:
-        """Return what a reader has of a request who has read from after ``base`` to ``offset``."""
+        """Return a reader's content after the events from ``base`` to ``offset``."""
         known = self._contents[place]
         if base:
             return _sum(Content(), self.events[place][base:offset])
@@ -174,5 +174,5 @@ class _Handle:
 
 
 def update_of(event: Event) -> bytes:
-    """Return an event as its frame has it, for its size."""
+    """Return an event's frame, for its size."""
     return update_json("req_a", Entry(1, event))

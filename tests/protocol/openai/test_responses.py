@@ -8,11 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
-from opentelemetry.trace import INVALID_SPAN
 from pydantic import TypeAdapter
 
-from actors.log.event_log import EventLog
-from actors.requests.record import RequestRecord, Run
+from actors.requests.record import RequestRecord
+from actors.requests.run import Run
 from actors.requests.stream import RequestStream
 from protocol.errors import InvalidRequest, UnrecoverablePosition
 from protocol.events import (
@@ -30,7 +29,7 @@ from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, Tex
 from protocol.openai.responses import parse_response
 from protocol.openai.responses_answer import history_of, response_of
 from protocol.openai.responses_events import NOTHING, EventEncoder
-from protocol.requests import Delivery
+from protocol.requests import Delivery, Submit
 
 STARTED = Started(model="m", created=1)
 CALL = ToolCall(id="c1", name="look", arguments='{"at": 1}')
@@ -56,10 +55,10 @@ def ended(text: str = "Hello", calls: Sequence[ToolCall] = (), **fields: Any) ->
 
 def record(*events: Event, max_bytes: int = 100_000, request: ChatRequest | None = None, **echo: Any) -> RequestRecord:  # noqa: ANN401
     """A request with these events in its log."""
-    log = EventLog(max_bytes=max_bytes)
     delivery = Delivery(echo=echo, metadata={"k": "v"})
     asked = request or ChatRequest(model="m", messages=(ChatMessage(role="user", content="hi"),))
-    run = Run(key="req_1", fingerprint=b"", request=asked, delivery=delivery, log=log, span=INVALID_SPAN)
+    run = Run("req_1", Submit(request=asked, delivery=delivery), max_bytes=max_bytes)
+    log = run.log
     stream = RequestStream("req_1", log)
     kept = RequestRecord(tenant="", trace_id="", delivery=delivery, source="upstream", run=run, stream=stream)
     for event in events:

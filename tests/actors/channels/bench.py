@@ -1,4 +1,4 @@
-"""Channels with their loop and their clock in the test's hand, and sockets to follow them with."""
+"""Channels on a loop and a clock that the test controls, and fake sockets to follow them."""
 
 import json
 from collections.abc import Callable
@@ -6,19 +6,20 @@ from typing import Any
 
 import msgspec
 
-from actors.channels.channels import ChannelLimits, Channels
-from actors.channels.log import Bounds
+from actors.channels.channels import Channels
+from actors.channels.log import HistoryBounds
+from actors.channels.table import ChannelLimits
 from actors.delivery.fanout import Fanout
 from protocol.channels import GetPresence, Join, Leave, Peer, Publish, Published, SubscribeChannel, UnsubscribeUser
 from protocol.events import Position
 from protocol.hub import Mode
 
 TENANT = "t1"
-ROOM = "room:7"
+CHANNEL = "room:7"
 
 
-class Link:
-    """A socket whose client takes what is written at once, or when it is told to."""
+class FakeSocket:
+    """A socket whose client reads everything at once, or when it is told to."""
 
     def __init__(self, *, reading: bool = True) -> None:
         self.reading = reading
@@ -50,12 +51,12 @@ class Link:
 
     @property
     def offsets(self) -> list[int]:
-        """The offsets of the publications that have come."""
+        """The offsets of the publications so far."""
         return [frame["offset"] for frame in self.frames if frame["type"] == "update"]
 
     @property
-    def comings(self) -> list[tuple[str, str]]:
-        """What has been told of members."""
+    def presence_events(self) -> list[tuple[str, str]]:
+        """The presence events so far: action and client."""
         return [
             (frame["data"]["action"], frame["data"]["member"]["client"])
             for frame in self.frames
@@ -63,27 +64,31 @@ class Link:
         ]
 
 
-class House:
+class ChannelsBench:
     """The channels, synchronously."""
 
     def __init__(self, *, high_water: int = 1000, limits: ChannelLimits | None = None) -> None:
         self.soon: list[Callable[[], None]] = []
-        self.watches = 0
+        self.sweeps_started = 0
         self.now = 1000.0
         self.fanout = Fanout(
             newline,
             high_water=high_water,
             max_subscriptions=100,
             clock=lambda: self.now,
-            soon=self.soon.append,
-            watch=lambda: None,
+            call_soon=self.soon.append,
+            on_lag=lambda: None,
         )
         self.channels = Channels(
-            self.fanout, newline, limits=limits or ChannelLimits(), clock=lambda: self.now, watch=self.watch
+            self.fanout,
+            newline,
+            limits=limits or ChannelLimits(),
+            clock=lambda: self.now,
+            start_sweeping=self.start_sweeping,
         )
 
-    def watch(self) -> None:
-        self.watches += 1
+    def start_sweeping(self) -> None:
+        self.sweeps_started += 1
 
     def tick(self) -> None:
         """Run what is due in this tick."""
@@ -99,18 +104,18 @@ class House:
 
     def subscribe(
         self,
-        link: Link,
+        socket: FakeSocket,
         after: Position | None = None,
         *,
         mode: Mode | None = None,
         presence: bool = False,
         ack_id: int | None = None,
         peer: Peer | None = None,
-        channel: str = ROOM,
+        channel: str = CHANNEL,
     ) -> None:
-        """Let ``link`` follow the room."""
+        """Subscribe ``socket`` to the channel."""
         message = SubscribeChannel(
-            socket=link,
+            socket=socket,
             tenant=TENANT,
             channel=channel,
             peer=peer or Peer(),
@@ -121,33 +126,33 @@ class House:
         )
         self.channels.subscribe(message)
 
-    def publish(self, data: object = None, *, event: str = "said", key: str = "", channel: str = ROOM) -> Published:
-        """Publish in the room."""
+    def publish(self, data: object = None, *, event: str = "said", key: str = "", channel: str = CHANNEL) -> Published:
+        """Publish in the channel."""
         return self.channels.publish(publication(data, event=event, key=key, channel=channel))
 
-    def join(self, link: Link | None, client: str, *, user: str = "ada", info: object = None) -> None:
-        """Join the room."""
+    def join(self, socket: FakeSocket | None, client: str, *, user: str = "ada", info: object = None) -> None:
+        """Join the channel."""
         raw = msgspec.Raw(json.dumps(info).encode())
-        self.channels.join(Join(socket=link, tenant=TENANT, channel=ROOM, peer=Peer(user, client), info=raw))
+        self.channels.join(Join(socket=socket, tenant=TENANT, channel=CHANNEL, peer=Peer(user, client), info=raw))
 
-    def leave(self, link: Link | None, client: str, *, user: str = "ada") -> bool:
-        """Leave the room."""
-        return self.channels.leave(Leave(socket=link, tenant=TENANT, channel=ROOM, peer=Peer(user, client)))
+    def leave(self, socket: FakeSocket | None, client: str, *, user: str = "ada") -> bool:
+        """Leave the channel."""
+        return self.channels.leave(Leave(socket=socket, tenant=TENANT, channel=CHANNEL, peer=Peer(user, client)))
 
-    def hang_up(self, link: Link) -> None:
-        """Let a connection end."""
-        link.closing = True
-        self.fanout.leave(link)
-        self.channels.closed(link)
+    def disconnect(self, socket: FakeSocket) -> None:
+        """Close a connection."""
+        socket.closing = True
+        self.fanout.remove(socket)
+        self.channels.closed(socket)
 
     @property
     def present(self) -> list[str]:
-        """The clients in the room."""
-        return [member.client for member in self.channels.members(GetPresence(tenant=TENANT, channel=ROOM))]
+        """The clients in the channel."""
+        return [member.client for member in self.channels.members(GetPresence(tenant=TENANT, channel=CHANNEL))]
 
-    def expel(self, user: str) -> int:
-        """Take a user out of the room."""
-        return self.channels.unsubscribe_user(UnsubscribeUser(tenant=TENANT, user=user, channel=ROOM))
+    def unsubscribe_user(self, user: str) -> int:
+        """Unsubscribe a user."""
+        return self.channels.unsubscribe_user(UnsubscribeUser(tenant=TENANT, user=user, channel=CHANNEL))
 
 
 def newline(payload: bytes) -> bytes:
@@ -155,11 +160,11 @@ def newline(payload: bytes) -> bytes:
     return payload + b"\n"
 
 
-def publication(data: object = None, *, event: str = "said", key: str = "", channel: str = ROOM) -> Publish:
-    """Return what to publish."""
+def publication(data: object = None, *, event: str = "said", key: str = "", channel: str = CHANNEL) -> Publish:
+    """Return a publication."""
     return Publish(tenant=TENANT, channel=channel, event=event, data=msgspec.Raw(json.dumps(data).encode()), key=key)
 
 
-def holding(entries: int = 1000, size: int = 256 * 1024, ttl: float = 300.0) -> ChannelLimits:
-    """Return limits for one channel's history."""
-    return ChannelLimits(history=Bounds(entries, size, ttl))
+def limits_of(entries: int = 1000, size: int = 256 * 1024, ttl: float = 300.0) -> ChannelLimits:
+    """Return limits with these bounds of a history."""
+    return ChannelLimits(history=HistoryBounds(entries, size, ttl))

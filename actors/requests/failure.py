@@ -1,0 +1,20 @@
+"""The terminal event for an error."""
+
+from protocol.errors import ActorError, AskTimeout, DeadlineExceeded, InternalError, TidegateError
+from protocol.events import Failed
+
+
+def failure(error: Exception) -> Failed:
+    """Return the terminal event for ``error``. It is safe to show: internal errors lose their text."""
+    if isinstance(error, AskTimeout):
+        error = DeadlineExceeded()
+    elif not isinstance(error, TidegateError) or (isinstance(error, ActorError) and not error.problem.temporary):
+        error = InternalError()
+    retry_after = error.retry_after
+    return Failed(
+        code=error.code,
+        message=error.detail,
+        temporary=error.problem.temporary,
+        retry_after_ms=None if retry_after is None else round(retry_after * 1000),
+        errors=error.errors,
+    )
