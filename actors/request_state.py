@@ -10,7 +10,7 @@ import msgspec
 from opentelemetry.trace import StatusCode
 
 from actors.request_record import Run
-from actors.runtime import Actor, Errand, Ref, handles
+from actors.runtime import Actor, Callback, Ref, handles
 from protocol import spans
 from protocol.cache import CachedLog, CachePut
 from protocol.errors import ActorError, AskTimeout, DeadlineExceeded, InternalError, TidegateError
@@ -87,7 +87,7 @@ class RequestStateActor(Actor[Start | Finished | Broken | Cancel]):
         self._gateway = gateway
         self._cache = cache
         self._on_end = on_end
-        self._call: Errand[Start | Finished | Broken] | None = None
+        self._call: Callback[Start | Finished | Broken] | None = None
 
     async def started(self) -> None:
         """A run that had begun before is one that a fault of ours interrupted: it ends, and nothing is sent twice."""

@@ -1,16 +1,16 @@
-"""A message to oneself, later."""
+"""Messages that an actor sends to itself later."""
 
 from typing import ClassVar
 
-from actors.runtime.cell import Cell
-from actors.runtime.envelope import Envelope, Void
+from actors.runtime.cell import ActorCell
+from actors.runtime.envelope import Discarded, Envelope
 
 
 class Timer:
-    """A message that comes in through the mailbox when its time has come; it does not outlive its instance.
+    """A message to the actor itself, later. It ends with the instance that started it.
 
     Args:
-        cell: the actor that ordered it.
+        cell: the actor.
         envelope: the message.
         delay: seconds from now.
     """
@@ -19,23 +19,22 @@ class Timer:
     survives_restart: ClassVar[bool] = False
     delays_drain: ClassVar[bool] = False
 
-    def __init__(self, cell: Cell, envelope: Envelope, delay: float) -> None:
+    def __init__(self, cell: ActorCell, envelope: Envelope, delay: float) -> None:
         self._cell = cell
         self._envelope = envelope
-        cell.order(self)
+        cell.add_outstanding(self)
         clock = cell.core.clock
         self._handle = clock.call_at(clock.time() + delay, self._fire)
 
     def cancel(self) -> None:
-        """Make it not happen; from here on the message does not arrive, even if it is in the mailbox already."""
-        self._envelope.message = Void()
-        self._handle.cancel()
-        self._cell.arrived(self)
+        """Send nothing; the message does not arrive even if it is in the mailbox already."""
+        self.abort()
+        self._cell.remove_outstanding(self)
 
-    def abort(self, error: Exception) -> None:  # noqa: ARG002, D102 - the contract is the base's
-        self._envelope.message = Void()
+    def abort(self, error: Exception | None = None) -> None:  # noqa: ARG002, D102 - the contract is the base's
+        self._envelope.message = Discarded()
         self._handle.cancel()
 
     def _fire(self) -> None:
-        self._cell.arrived(self)
-        self._cell.mailbox.admit(self._envelope)
+        self._cell.remove_outstanding(self)
+        self._cell.mailbox.put_internal(self._envelope)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from actors.runtime import Actor, Deferred, Pipe, Promise, Timer, handles
+from actors.runtime import Actor, Deferred, PipedTask, Promise, Timer, handles
 from actors.runtime.testing import TestSystem
 from protocol.errors import ActorFailed, ActorStopped, AskCycle, AskTimeout, NotFound, Overloaded
 from protocol.message import Message
@@ -40,13 +40,13 @@ class Fetcher(Actor[Messages]):
     """Does long work in each of the ways there are."""
 
     backoff = 0.0
-    orders = 4
+    outstanding_limit = 4
 
     def __init__(self, mode: str, work: asyncio.Future[str], seen: list[str]) -> None:
         self.mode = mode
         self.future = work
         self.seen = seen
-        self.pipes: list[Pipe[Any]] = []
+        self.pipes: list[PipedTask[Any]] = []
         self.promises: list[Promise[str]] = []
         self.timers: list[Timer] = []
 
