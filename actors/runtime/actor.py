@@ -15,7 +15,7 @@ from actors.runtime.outstanding import Deferred
 from actors.runtime.promise import Promise
 from actors.runtime.ref import Ref
 from actors.runtime.system import System
-from actors.runtime.timers import Timer
+from actors.runtime.timers import PeriodicTimer, Timer
 from protocol.errors import ActorError, TidegateError
 from protocol.message import Replies
 
@@ -173,6 +173,18 @@ class Actor(Generic[M_contra]):
             Overloaded: the ``outstanding_limit`` is reached.
         """
         return Timer(self._cell, self._internal(message), delay)
+
+    def every(self, interval: float, message: M_contra) -> Timer:
+        """Put ``message`` into the actor's own mailbox every ``interval`` seconds, until ``cancel`` or a restart.
+
+        The first one comes after one interval. Delays do not add up. At most one of the messages waits in the mailbox:
+        a slow actor gets fewer of them. A keyed actor with such a timer is never idle.
+
+        Raises:
+            Overloaded: the ``outstanding_limit`` is reached.
+            ValueError: ``interval`` is not positive.
+        """
+        return PeriodicTimer(self._cell, message, interval)
 
     def watch(self, ref: Ref[Any], then: M_contra) -> None:
         """Put ``then`` into the actor's own mailbox when ``ref`` has ended, or now if it is not alive.

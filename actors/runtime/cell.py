@@ -7,7 +7,7 @@ from typing import Final
 
 from actors.runtime.consumer import handle_traced
 from actors.runtime.core import Core, failure
-from actors.runtime.envelope import NO_CONTEXT, SCOPE, STOP, Crash, Discarded, Drained, Envelope, Scope, Stop
+from actors.runtime.envelope import NO_CONTEXT, SCOPE, STOP, Crash, Discarded, Drained, Envelope, Scope, Stop, Tick
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.outstanding import Deferred, Outstanding
 from actors.runtime.slot import Instance, Slot
@@ -266,6 +266,8 @@ class ActorCell:
                 raise error
             case Drained():
                 self.halted = self.halted or not any(item.delays_drain for item in self.outstanding)
+            case Tick(read=read):
+                self.mailbox.put_first(read())
             case Stop() | Discarded():
                 pass
             case foreign:

@@ -1,6 +1,7 @@
 """The envelope: a message on its way, with its asker, its deadline and its context."""
 
 from asyncio import Future
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -86,6 +87,16 @@ class Crash(msgspec.Struct, frozen=True):
     """Command: fail with an error that the actor's own code raised outside of a handler."""
 
     error: Exception
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Stands for a message of a periodic timer until the actor reads it.
+
+    Attributes:
+        read: returns the message; from then on the timer may send the next tick.
+    """
+
+    read: Callable[[], Envelope]
 
 
 class Drained:

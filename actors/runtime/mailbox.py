@@ -85,6 +85,12 @@ class Mailbox(asyncio.Queue[Envelope]):
         if self._getters:
             self._wakeup_next(self._getters)
 
+    def put_first(self, item: Envelope) -> None:
+        """Add a message that is read before all other messages, whether or not there is room."""
+        self.messages.appendleft(item)
+        if self._getters:
+            self._wakeup_next(self._getters)
+
     def put_command(self, item: Envelope) -> None:
         """Add a command, unless one of its class waits already."""
         self.commands.setdefault(type(item.message), item)
