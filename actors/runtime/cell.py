@@ -3,7 +3,7 @@
 import asyncio
 from asyncio import CancelledError, Future, Task
 from contextvars import Context
-from typing import Final
+from typing import Any, Final
 
 from actors.runtime.consumer import handle_traced
 from actors.runtime.core import Core, failure
@@ -195,12 +195,13 @@ class ActorCell:
     async def _serve(self, actor: Instance) -> None:
         """Handle messages until the actor is to end; raise what a handler raises and has not declared."""
         core, scope, mailbox, declared = self.core, self.scope, self.mailbox, self.declared
-        messages, commands, handlers = mailbox.messages, mailbox.commands, actor._handlers  # noqa: SLF001 - its type
+        messages, commands, get_nowait = mailbox.messages, mailbox.commands, mailbox.get_nowait
+        handlers = actor._handlers  # noqa: SLF001 - its actor
         budget = BUDGET
         while not self.halted:
             if budget and (messages or commands):
                 budget -= 1
-                envelope = mailbox.get_nowait()
+                envelope = get_nowait()
             else:
                 waited = await self._next()
                 if waited is None:
@@ -225,23 +226,25 @@ class ActorCell:
                 core.refuse(envelope, error)
                 continue
             if reply is not None:
-                self._reply(envelope, result)
+                self._reply(envelope, reply, result)
 
     async def _next(self) -> Envelope | None:
         """Yield to the loop if messages wait, or wait for one; return it, or ``None`` where the actor has ended."""
+        mailbox = self.mailbox
         self.scope.envelope = None
         self.core.wakeups += 1
-        self._resting = self.mailbox.empty()
+        self._resting = mailbox.empty()
         try:
             if self._resting and self.slot.on_idle is not None and not self.outstanding:
                 self.slot.on_idle(self)
                 if self.ended:
                     return None
             await asyncio.sleep(0)  # an asker that has its reply runs now, and its next message then wakes nobody
-            envelope = await self.mailbox.get()
+            envelope = await mailbox.get() if mailbox.empty() else mailbox.get_nowait()
         finally:
             self._resting = False
-        self._forget_cancellations()
+        if self._task.cancelling():
+            self._forget_cancellations()
         return envelope
 
     def _forget_cancellations(self) -> None:
@@ -249,14 +252,16 @@ class ActorCell:
         while self._task.cancelling():  # a ``TaskGroup`` that fails leaves one behind
             self._task.uncancel()
 
-    def _reply(self, envelope: Envelope, result: object) -> None:
+    def _reply(self, envelope: Envelope, reply: Future[Any], result: object) -> None:
         """Give the asker the handler's result, unless that is a reply that comes later."""
-        if not isinstance(result, Deferred):
-            self.core.answer(envelope, result)
-        elif result.envelope is envelope:
+        if isinstance(result, Deferred):
+            if result.envelope is not envelope:
+                raise TypeError("a handler returned another message's reply")
             self.scope.envelope = None
+        elif reply.done():
+            self.core.late_replies += 1
         else:
-            raise TypeError("a handler returned another message's reply")
+            reply.set_result(result)
 
     def _on_command(self, envelope: Envelope) -> None:
         """Carry out a command of the runtime; refuse a message that the actor does not handle."""

@@ -185,9 +185,12 @@ class Ref(Generic[M_contra]):
             scope = SCOPE.get()
             if scope is not None and scope.address == self._address:
                 raise MailboxFull(f"{self.name} would wait for room in its own mailbox")
-            with suppress(MailboxClosed):
-                await _wait_for_room(mailbox, envelope)
-                return
+            reply = envelope.reply
+            try:
+                await (mailbox.put(envelope) if reply is None else _put_in_time(mailbox, envelope, reply))
+            except MailboxClosed:
+                continue
+            return
 
 
 class Addressed(Instance, Protocol[M_contra]):
@@ -198,18 +201,16 @@ class Addressed(Instance, Protocol[M_contra]):
         """The actor's own address."""
 
 
-async def _wait_for_room(mailbox: Mailbox, envelope: Envelope) -> None:
-    if envelope.reply is None:
-        await mailbox.put(envelope)
-        return
-    with suppress(TimeoutError):  # the ask raises it
+async def _put_in_time(mailbox: Mailbox, envelope: Envelope, reply: Future[Any]) -> None:
+    """Put an ask into a full mailbox, or give up when its deadline has given it a reply."""
+    with suppress(TimeoutError):  # the asker gets its own from the reply
         async with asyncio.timeout(None) as limit:
 
             def on_reply_done(_: Future[Any]) -> None:
                 limit.reschedule(0)
 
-            envelope.reply.add_done_callback(on_reply_done)
+            reply.add_done_callback(on_reply_done)
             try:
                 await mailbox.put(envelope)
             finally:
-                envelope.reply.remove_done_callback(on_reply_done)
+                reply.remove_done_callback(on_reply_done)
