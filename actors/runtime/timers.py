@@ -37,8 +37,8 @@ class Timer:
         self._handle.cancel()
 
     def _fire(self) -> None:
-        self._cell.remove_outstanding(self)
         self._cell.mailbox.put_internal(self._envelope)
+        self._cell.remove_outstanding(self)
 
 
 class PeriodicTimer(Timer):
