@@ -60,6 +60,9 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     family: Family = "request"
 
 
+LONGEST_CAUSE: Final = 200  # characters of a cause's own text in the text of the failure that it caused
+
+
 class FieldError(msgspec.Struct, frozen=True):
     """Where in the input something is wrong: ``path`` as ``$.messages[0].role``, and what is wrong there."""
 
@@ -484,9 +487,18 @@ class AskCycle(ActorError):
 
 
 class ActorFailed(ActorError):
-    """The handler raised something it had not declared; the actor restarts and the message is dropped."""
+    """The handler raised something it had not declared; the actor restarts and the message is dropped.
+
+    Its ``str`` is for logs and names the cause, as in "usage failed: ValueError: bad row". The ``detail``, which
+    clients see, does not.
+    """
 
     code = "actor_failed"
+
+    def __str__(self) -> str:
+        if self.__cause__ is None:
+            return self.detail
+        return f"{self.detail}: {type(self.__cause__).__name__}: {str(self.__cause__)[:LONGEST_CAUSE]}"
 
 
 class ActorStopped(ActorError):

@@ -7,7 +7,7 @@ from opentelemetry.context import Context
 
 from actors.embeddings.embedder import Target
 from actors.embeddings.sources import Leg
-from actors.runtime import Errand
+from actors.runtime import Callback
 from protocol.embeddings import Embedded, Input, size_of
 
 
@@ -76,7 +76,7 @@ class Batch:
         self.units: list[Unit] = []
         self.size = 0
         self.requests: frozenset[EmbedRequest] = frozenset()
-        self.errand: Errand[Any] | None = None
+        self.errand: Callback[Any] | None = None
 
     def release(self) -> None:
         """Hold the legs no more. Idempotent."""

@@ -9,7 +9,7 @@ import msgspec
 
 from actors.requests.failure import failure
 from actors.requests.run import Run
-from actors.runtime import Actor, Errand, Ref, handles
+from actors.runtime import Actor, Callback, Ref, handles
 from protocol.cache import CachedLog, CachePut
 from protocol.errors import InternalError
 from protocol.events import Cancelled, Completed, Failed
@@ -78,7 +78,7 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
         self._run = run
         self._gateway = gateway
         self._cache = cache
-        self._call: Errand[Start | CallCompleted | CallFailed] | None = None
+        self._call: Callback[Start | CallCompleted | CallFailed] | None = None
 
     async def started(self) -> None:
         """End a run whose actor was restarted after an error: the gateway is never asked twice."""

@@ -1,207 +1,309 @@
-"""The body of one actor: its mailbox, and its life from the first start to the end."""
+"""The actor cell: the task, the mailbox and the supervision of one actor."""
 
 import asyncio
-from asyncio import Future
-from collections.abc import Callable
-from typing import Any, Protocol
+from asyncio import CancelledError, Future, Task
+from contextvars import Context
+from typing import Any, Final
 
-from actors.runtime.behaviour import Behaviour
-from actors.runtime.clock import Handle
-from actors.runtime.core import Core
-from actors.runtime.dispatch import Dispatcher, Identity
-from actors.runtime.envelope import NO_CONTEXT, Crash, Drained, Envelope, Stop
-from actors.runtime.order import Order
-from actors.runtime.supervision import Restarts
+from actors.runtime.consumer import handle_traced
+from actors.runtime.core import Core, failure
+from actors.runtime.envelope import NO_CONTEXT, SCOPE, STOP, Crash, Discarded, Drained, Envelope, Scope, Stop, Tick
+from actors.runtime.mailbox import Mailbox
+from actors.runtime.outstanding import Deferred, Outstanding
+from actors.runtime.slot import Instance, Slot
+from actors.runtime.supervision import Backoff, RestartBudget
 from protocol.errors import ActorFailed, ActorStopped, Overloaded
 
-
-class Home(Identity, Protocol):
-    """Where one actor belongs: in a place of its own in the system, or in one of a family's."""
-
-    def make(self) -> Behaviour[Any]:
-        """Make an instance."""
-
-    def settle(self, actor: Behaviour[Any], cell: "Cell") -> None:
-        """Give an instance its place, in this body."""
-
-    @property
-    def rested(self) -> Callable[[Any], object] | None:
-        """What to call with the actor's body when it has become idle; ``None`` for nothing."""
-
-    def ended(self, cell: "Cell") -> None:
-        """Take note, once, that the actor has ended."""
+BUDGET: Final = 64  # messages that an actor handles before it yields to the loop
 
 
-class Cell(Dispatcher):
-    """One actor from its spawning to its end, over all the instances that its restarts make.
+class ActorCell:
+    """Runs one actor in one task: takes envelopes from the mailbox, calls the handlers, and restarts what failed.
+
+    ::
+
+        spawned ──► serving ──► draining ──► stopping ──► ended
+                     │   ▲                      ▲
+              failed │   │ fresh instance       │ stopped, killed, or failed too often
+                     ▼   │                      │
+                  backing off ──────────────────┘
+
+    The task has the actor's name. Cancelling it ends the actor, in every state; ``kill`` does nothing else.
 
     Args:
-        core: the system's collaborators.
-        home: where it belongs, which says what it is called.
-        after: the actor that held this one's key before; this one begins when that has ended.
+        core: the shared parts of the system.
+        slot: the actor's place in the system.
+        predecessor: the actor that had this one's key before; this one starts when that has ended.
 
     Attributes:
+        name: the actor's name, and its task's.
+        mailbox: where its messages come in.
+        declared: the domain errors, which a handler raises as a reply.
         lingers: whether it stays for a while when it is idle.
+        scope: what its handlers run for.
+        outstanding: what it has started and what has not ended.
         restarts: how many times it has been restarted.
-        watchers: who is to have which news of its end.
-        watching: whose end it is to hear of.
-        successor: the actor that begins when this one has ended.
+        watchers: the actors that watch it, each with the notice that it gets.
+        watching: the actors that it watches.
+        halted: whether it is to end after the message at hand.
+        ended: whether it has ended.
     """
 
-    def __init__(self, core: Core, home: Home, after: "Cell | None" = None) -> None:
-        actor = home.make()
-        super().__init__(core, home, actor, home.rested)
-        self.restarts = 0
-        self.successor: Cell | None = None
-        self.watchers: dict[Cell, Envelope] = {}
-        self.watching: set[Cell] = set()
-        self._home = home
+    def __init__(self, core: Core, slot: "Slot[ActorCell]", predecessor: "ActorCell | None" = None) -> None:
+        actor = slot.make()
+        self.core = core
+        self.slot = slot
+        self.name = slot.name
+        self.mailbox = Mailbox(actor.capacity, actor.overflow)
+        self.declared = actor.domain_errors
         self.lingers = actor.lingers
-        self._behaviour = type(actor)
-        self._fresh: Behaviour[Any] | None = actor
-        self._order_limit = actor.orders
-        self._draining = False
-        self._budget: Restarts | None = None
-        self._pause: Handle | None = None
-        self._end_awaited: Future[None] | None = None
-        home.settle(actor, self)
-        if after is None or after.ended:
-            core.crew.call(self)
-        else:
-            after.successor = self
+        self.scope = Scope(core, slot.address, None)
+        self.outstanding: set[Outstanding] = set()
+        self.restarts = 0
+        self.watchers: dict[ActorCell, Envelope] = {}
+        self.watching: set[ActorCell] = set()
+        self.halted = self.ended = False
+        self._class = type(actor)
+        self._first: Instance | None = actor
+        self._instance: Instance | None = None
+        self._limit = actor.outstanding_limit
+        self._resting = self._draining = False
+        self._restart_budget: RestartBudget | None = None
+        self._escalated: Exception | None = None
+        self._backoff: Backoff | None = None
+        self._end_future: Future[None] | None = None
+        self._predecessor = None if predecessor is None or predecessor.ended else predecessor
+        slot.bind(actor, self)
+        context = Context()
+        context.run(SCOPE.set, self.scope)
+        self._task = core.tasks.start(self._run(), name=self.name, context=context, done=self._on_task_done)
 
     # ---------------------------------------------------------------------------------------------------- the verbs
 
     def stop(self) -> None:
-        """Take nothing new, and end after the message at hand; now, where that takes no turn."""
+        """Take nothing new, and end after the message at hand; end at once where nothing is left to run."""
         self.halted = True
         self.mailbox.close()
-        if self.mailbox.reader is not None and self._behaviour.stopped is Behaviour.stopped:
-            self._finish(None)
-            if self.task is None:
-                self.life.close()
-            return
-        self.mailbox.command(Envelope(Stop(), NO_CONTEXT, own=True))
-        if self._pause is not None:
-            self._resume()
+        if self._resting and self.mailbox.empty() and not self._class._has_stopped_hook:  # noqa: SLF001 - its actor
+            self._finish()
+        self.mailbox.put_command(STOP)
+        if self._backoff is not None:
+            self._backoff.cut_short()
 
     def drain(self) -> None:
-        """Take nothing new, and end when what is queued has been handled and what was ordered has come."""
+        """Take nothing new, and end when the queued messages and the outstanding work are done."""
         self._draining = True
         self.mailbox.close()
-        self.mailbox.admit(Envelope(Drained(), NO_CONTEXT, own=True))
+        self.mailbox.put_internal(Envelope(Drained(), NO_CONTEXT, internal=True))
 
     def kill(self) -> None:
-        """End now: the handler at work is cancelled."""
+        """End now: cancel the task, and with it the handler at work."""
         self.stop()
-        if self.task is not None:
-            self.task.cancel()
+        self._task.cancel()
 
     def crash(self, error: Exception) -> None:
         """Fail as if a handler had raised ``error``."""
-        self.mailbox.command(Envelope(Crash(error), NO_CONTEXT, own=True))
+        self.mailbox.put_command(Envelope(Crash(error), NO_CONTEXT, internal=True))
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits, is being handled, or is outstanding."""
-        return self.mailbox.reader is not None and not self.orders
+        """Whether no message waits or is being handled, and nothing is outstanding."""
+        return self._resting and self.mailbox.empty() and not self.outstanding
 
     async def end(self) -> None:
-        """Wait until the actor has ended."""
+        """Wait until the actor and its task have ended."""
         if not self.ended:
-            if self._end_awaited is None:
-                self._end_awaited = self.core.loop.create_future()
-            await asyncio.wait((self._end_awaited,))
+            await asyncio.wait((self._end_awaited(),))
+        if not self._task.done():
+            await asyncio.wait((self._task,))
 
-    # --------------------------------------------------------------------------------------------------- its orders
+    # -------------------------------------------------------------------------------- outstanding work, and watching
 
-    def order(self, order: Order) -> None:
-        """Keep account of something outstanding.
+    def add_outstanding(self, item: Outstanding) -> None:
+        """Register something that the actor has started.
 
         Raises:
             ActorStopped: the actor has ended.
-            Overloaded: too much is outstanding already.
+            Overloaded: the actor's ``outstanding_limit`` is reached.
         """
-        if len(self.orders) >= self._order_limit:
-            if self.ended:
-                raise ActorStopped(f"{self.name} has stopped")
-            raise Overloaded(f"{self.name} has {self._order_limit} orders outstanding")
-        self.orders.add(order)
+        if self.ended:
+            raise ActorStopped(f"{self.name} has stopped")
+        if len(self.outstanding) >= self._limit:
+            raise Overloaded(f"{self.name} has {self._limit} timers, tasks and replies outstanding")
+        self.outstanding.add(item)
 
-    def arrived(self, order: Order) -> None:
-        """Strike an order that is no longer outstanding; the last one of a draining actor lets it end."""
-        self.orders.discard(order)
-        if self._draining and order.delays_drain and not self.ended:
-            self.mailbox.admit(Envelope(Drained(), NO_CONTEXT, own=True))
-        if self.rested is not None and self.idle:
-            self.rested(self)
+    def remove_outstanding(self, item: Outstanding) -> None:
+        """Forget something that has ended; after the last one a draining actor ends, and another may be idle."""
+        self.outstanding.discard(item)
+        if self._draining and item.delays_drain and not self.ended:
+            self.mailbox.put_internal(Envelope(Drained(), NO_CONTEXT, internal=True))
+        if self.slot.on_idle is not None and self.idle:
+            self.slot.on_idle(self)
 
-    def watch(self, watched: "Cell | None", news: Envelope) -> None:
-        """Have ``news`` put into this actor's mailbox when ``watched`` has ended; a later watch replaces it."""
+    def watch(self, watched: "ActorCell | None", notice: Envelope) -> None:
+        """Put ``notice`` into this actor's mailbox when ``watched`` has ended; a later watch replaces it."""
         if watched is None or watched.ended:
-            self.mailbox.admit(news)
+            self.mailbox.put_internal(notice)
             return
-        if len(self.watching) >= self._order_limit:
-            raise Overloaded(f"{self.name} watches {self._order_limit} actors already")
-        watched.watchers[self] = news
+        if len(self.watching) >= self._limit:
+            raise Overloaded(f"{self.name} watches {self._limit} actors already")
+        watched.watchers[self] = notice
         self.watching.add(watched)
 
-    # ----------------------------------------------------------------------------------------------------- its life
+    # ------------------------------------------------------------------------------------------------------ the task
 
-    async def _begin(self) -> Behaviour[Any] | None:
-        self._pause = None
-        if self.halted:
-            self._finish(None)
-            return None
+    async def _run(self) -> None:
+        """Serve with one instance after another, until the actor is to end."""
+        if self._predecessor is not None:
+            await self._predecessor.end()
+            self._predecessor = None
         try:
-            actor, self._fresh = self._fresh, None
-            if actor is None:
-                actor = self._home.make()
-                self._home.settle(actor, self)
-        except Exception as error:  # noqa: BLE001 - the instance is gone already
-            await self._restart(error)
-            return None
-        self._serving = actor
+            while not self.halted:
+                try:
+                    await self._serve(await self._start())
+                except Exception as error:  # noqa: BLE001 - supervision is where failures end
+                    await self._restart(error)
+                except CancelledError as cancelled:
+                    if self._is_cancelled():
+                        raise
+                    await self._restart(_cancelled_from_within(cancelled))
+        finally:
+            if not self.ended:
+                await self._end()
+
+    def _is_cancelled(self) -> bool:
+        """Whether a cancellation is the task's own, and not that of something that a handler waits for."""
+        return self.halted or self._task.cancelling() > 0
+
+    async def _end(self) -> None:
+        """Release the instance and end the actor."""
         try:
-            await actor.started()
-        except Exception as error:  # noqa: BLE001 - supervision is where failures end
-            await self._restart(error)
-            return None
-        except BaseException:
-            await self._end()
-            raise
+            await self._release()
+        finally:
+            self._finish()
+
+    async def _start(self) -> Instance:
+        """Start an instance: the one made at the spawning, or after a failure a fresh one."""
+        actor, self._first = self._first, None
+        if actor is None:
+            actor = self.slot.make()
+            self.slot.bind(actor, self)
+        self._instance = actor
+        await actor.started()
         return actor
 
-    async def _restart(self, error: Exception) -> None:
-        if self._budget is None:
-            self._budget = Restarts(self._behaviour.restarts, self._behaviour.within, self._behaviour.backoff)
+    async def _serve(self, actor: Instance) -> None:
+        """Handle messages until the actor is to end; raise what a handler raises and has not declared."""
+        core, scope, mailbox, declared = self.core, self.scope, self.mailbox, self.declared
+        messages, commands, get_nowait = mailbox.messages, mailbox.commands, mailbox.get_nowait
+        handlers = actor._handlers  # noqa: SLF001 - its actor
+        budget = BUDGET
+        while not self.halted:
+            if budget and (messages or commands):
+                budget -= 1
+                envelope = get_nowait()
+            else:
+                waited = await self._next()
+                if waited is None:
+                    return
+                envelope, budget = waited, BUDGET
+            message, reply = envelope.message, envelope.reply
+            try:
+                handler = handlers[type(message)]
+            except KeyError:
+                self._on_command(envelope)
+                continue
+            if reply is not None and reply.done():
+                core.expired += 1
+                continue
+            scope.envelope = envelope
+            try:
+                if envelope.context or (core.tracing and message.traced):
+                    result = await handle_traced(core, self.slot.group, handler, actor, envelope)
+                else:
+                    result = await handler(actor, message)
+            except declared as error:
+                core.refuse(envelope, error)
+                continue
+            if reply is not None:
+                self._reply(envelope, reply, result)
+
+    async def _next(self) -> Envelope | None:
+        """Yield to the loop if messages wait, or wait for one; return it, or ``None`` where the actor has ended."""
+        mailbox = self.mailbox
+        self.scope.envelope = None
+        self.core.wakeups += 1
+        self._resting = mailbox.empty()
         try:
-            await self._leave()
-        except BaseException:
-            self._finish(None)
-            raise
-        delay = self._budget.after(self.core.clock.time())
+            if self._resting and self.slot.on_idle is not None and not self.outstanding:
+                self.slot.on_idle(self)
+                if self.ended:
+                    return None
+            await asyncio.sleep(0)  # an asker that has its reply runs now, and its next message then wakes nobody
+            envelope = await mailbox.get() if mailbox.empty() else mailbox.get_nowait()
+        finally:
+            self._resting = False
+        if self._task.cancelling():
+            self._forget_cancellations()
+        return envelope
+
+    def _forget_cancellations(self) -> None:
+        """Reset the task's count of cancellations, none of which is pending: a handler has dealt with them."""
+        while self._task.cancelling():  # a ``TaskGroup`` that fails leaves one behind
+            self._task.uncancel()
+
+    def _reply(self, envelope: Envelope, reply: Future[Any], result: object) -> None:
+        """Give the asker the handler's result, unless that is a reply that comes later."""
+        if isinstance(result, Deferred):
+            if result.envelope is not envelope:
+                raise TypeError("a handler returned another message's reply")
+            self.scope.envelope = None
+        elif reply.done():
+            self.core.late_replies += 1
+        else:
+            reply.set_result(result)
+
+    def _on_command(self, envelope: Envelope) -> None:
+        """Carry out a command of the runtime; refuse a message that the actor does not handle."""
+        self.scope.envelope = None
+        match envelope.message:
+            case Crash(error=error):
+                raise error
+            case Drained():
+                self.halted = self.halted or not any(item.delays_drain for item in self.outstanding)
+            case Tick(read=read):
+                self.mailbox.put_first(read())
+            case Stop() | Discarded():
+                pass
+            case foreign:
+                reason = f"{self.name} has no handler for {type(foreign).__qualname__}"
+                self.core.undelivered(self.name, envelope, ActorFailed(reason), reason)
+
+    # --------------------------------------------------------------------------------------------------- supervision
+
+    async def _restart(self, error: Exception) -> None:
+        """Release the failed instance; then wait until a fresh one may start, or let the actor end."""
+        failed, envelope = failure(self.name, error), self.scope.envelope
+        if envelope is not None:
+            self.core.refuse(envelope, failed)
+        await self._release()
+        if self._restart_budget is None:
+            self._restart_budget = RestartBudget(self._class.restarts, self._class.within, self._class.backoff)
+        delay = self._restart_budget.next_delay(self.core.clock.time())
         if delay is None:
-            self._finish(error)
+            self._escalated, self.halted = error, True
             return
         self.restarts += 1
         self.core.log.warning("actor %s failed and restarts", self.name, exc_info=error)
-        self._abort(ActorFailed(f"{self.name} failed"), restart=True)
-        self.life = self._serve()
-        if delay > 0 and not self.halted:
-            self._pause = self.core.clock.call_at(self.core.clock.time() + delay, self._resume)
-        else:
-            self.core.crew.call(self)
+        self._abort([item for item in self.outstanding if not item.survives_restart], failed)
+        if not self.halted:
+            self._backoff = Backoff(self.core.loop, self.core.clock)
+            await self._backoff.wait(delay)
+            self._forget_cancellations()
 
-    async def _end(self) -> None:
-        try:
-            await self._leave()
-        finally:
-            self._finish(None)
-
-    async def _leave(self) -> None:
-        """Give the message at hand back to its asker, if it was cut off, and let the instance go."""
-        actor, self._serving = self._serving, None
+    async def _release(self) -> None:
+        """Return the message at hand to its asker, if it was cut off, and run the instance's ``stopped``."""
+        actor, self._instance = self._instance, None
         envelope, self.scope.envelope = self.scope.envelope, None
         if envelope is not None and envelope.pending:
             self.core.stopped(self.name, envelope)
@@ -212,46 +314,58 @@ class Cell(Dispatcher):
         except Exception as error:
             self.core.log.warning("actor %s failed in its stopped hook", self.name, exc_info=error)
 
-    def _resume(self) -> None:
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
-            self.core.crew.call(self)
+    # ------------------------------------------------------------------------------------------------------- the end
 
-    # ------------------------------------------------------------------------------------------------------ its end
+    def _end_awaited(self) -> Future[None]:
+        """Return the future that is done when the actor has ended; it exists only where something waits for it."""
+        if self._end_future is None:
+            self._end_future = self.core.loop.create_future()
+        return self._end_future
 
-    def _abort(self, error: Exception, *, restart: bool = False) -> None:
-        for order in [order for order in self.orders if not (restart and order.survives_restart)]:
-            self.orders.discard(order)
-            order.abort(error)
+    def _on_task_done(self, task: Task[None]) -> None:
+        """End the actor also where its task was cancelled before it began, but not before its predecessor."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.core.log.error("the task of actor %s failed", self.name, exc_info=error)
+        if self.ended:
+            return
+        if self._predecessor is None or self._predecessor.ended:
+            self._finish()
+        else:
+            self.stop()
+            self._predecessor._end_awaited().add_done_callback(lambda _: self._finish())  # noqa: SLF001 - its class
 
-    def _unwatch(self) -> None:
-        for watcher, news in self.watchers.items():
+    def _abort(self, items: list[Outstanding], error: Exception) -> None:
+        for item in items:
+            self.outstanding.discard(item)
+            item.abort(error)
+
+    def _finish(self) -> None:
+        """Mark the actor as ended, and tell everything that waits for it or that it holds."""
+        self.halted = self.ended = True
+        self._resting = False
+        self._instance = self._first = None
+        self.mailbox.close()
+        while not self.mailbox.empty():
+            envelope = self.mailbox.get_nowait()
+            if not envelope.internal:
+                self.core.stopped(self.name, envelope)
+        if self.outstanding:
+            self._abort(list(self.outstanding), ActorStopped(f"{self.name} has stopped"))
+        for watcher, notice in self.watchers.items():
             watcher.watching.discard(self)
-            watcher.mailbox.admit(news)
+            watcher.mailbox.put_internal(notice)
         for watched in self.watching:
             watched.watchers.pop(self, None)
-
-    def _finish(self, error: Exception | None) -> None:
-        mailbox = self.mailbox
-        mailbox.close()
-        mailbox.reader = None
-        while (envelope := mailbox.take()) is not None:
-            if not envelope.own:
-                self.core.stopped(self.name, envelope)
-        if self.orders:
-            self._abort(ActorStopped(f"{self.name} has stopped"))
-        self.ended = True
-        self._order_limit = 0
-        if self.watchers or self.watching:
-            self._unwatch()
-        if self._end_awaited is not None:
-            self._end_awaited.set_result(None)
-        if self.successor is not None:
-            self.core.crew.call(self.successor)
-        self._serving = None
-        self._home.ended(self)
-        if error is not None:
-            self.core.log.error("actor %s failed too often and has stopped", self.name, exc_info=error)
+        if self._end_future is not None:
+            self._end_future.set_result(None)
+        self.slot.on_end(self)
+        if self._escalated is not None:
+            self.core.log.error("actor %s failed too often and has stopped", self.name, exc_info=self._escalated)
             if self.core.escalate is not None:
-                self.core.escalate(self.name, error)
+                self.core.escalate(self.name, self._escalated)
+
+
+def _cancelled_from_within(cancelled: CancelledError) -> Exception:
+    error = RuntimeError("a handler was cancelled from within")
+    error.__cause__ = cancelled
+    return error

@@ -1,4 +1,4 @@
-"""Time as a collaborator: a system tells and waits for the time only through its clock, so that a test can hold it."""
+"""The clock of a system: the only source of its time and its timers, so that a test can replace it."""
 
 from collections.abc import Callable
 from typing import Protocol, TypeVarTuple
@@ -7,17 +7,17 @@ Ts = TypeVarTuple("Ts")
 
 
 class Handle(Protocol):
-    """Something that will happen, unless it is cancelled first."""
+    """A scheduled call that can be cancelled."""
 
     def cancel(self) -> None:
-        """Make it not happen; after it happened, or was cancelled, this does nothing."""
+        """Cancel the call; after the call, or a second time, this does nothing."""
 
 
 class Clock(Protocol):
-    """A monotonic time in seconds, and calls at a moment of it. An asyncio event loop is one."""
+    """A monotonic clock that schedules calls. An asyncio event loop is one."""
 
     def time(self) -> float:
-        """Return the present moment, in seconds since an arbitrary start."""
+        """Return the current time, in seconds since an arbitrary start."""
 
     def call_at(self, when: float, callback: Callable[[*Ts], object], /, *args: *Ts) -> Handle:
-        """Call ``callback(*args)`` from the loop at ``when``, or soon if that has passed."""
+        """Call ``callback(*args)`` from the loop at the time ``when``, or soon if that has passed."""

@@ -1,8 +1,14 @@
 """The CONSUMER span of a traced message: from the handler's start to its reply."""
 
+from functools import partial
+
+from opentelemetry.context import attach, detach
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, set_span_in_context
 
+from actors.runtime.core import Core
 from actors.runtime.envelope import Envelope
+from actors.runtime.handlers import Handler
+from actors.runtime.outstanding import Deferred
 from protocol import spans
 from protocol.errors import TidegateError
 
@@ -42,3 +48,25 @@ def close_span(span: Span, error: BaseException | None) -> None:
         if fault:
             span.set_status(Status(StatusCode.ERROR, kind))
     span.end()
+
+
+async def handle_traced(core: Core, destination: str, handler: Handler, actor: object, envelope: Envelope) -> object:
+    """Handle a message in its sender's context, and in a span of its own if its class wants one."""
+    message, span = envelope.message, None
+    if core.tracing and message.traced:
+        span = open_span(core.tracer, destination, envelope, core.clock.time())
+    token = attach(envelope.context)
+    try:
+        result = await handler(actor, message)
+    except BaseException as error:
+        if span is not None:
+            close_span(span, error)
+        raise
+    finally:
+        detach(token)
+    if span is not None:
+        if isinstance(result, Deferred) and result.envelope is envelope:
+            result.on_close(partial(close_span, span))
+        else:
+            close_span(span, None)
+    return result

@@ -1,4 +1,4 @@
-"""What the parts of one system share."""
+"""The shared parts of one system: its loop, its clock, its tasks and its counts."""
 
 import asyncio
 import logging
@@ -7,35 +7,33 @@ from collections.abc import Callable
 from opentelemetry.trace import Tracer
 
 from actors.runtime.clock import Clock
-from actors.runtime.crew import Crew
 from actors.runtime.dead_letters import DeadLetters
 from actors.runtime.deadlines import Deadlines
 from actors.runtime.envelope import Envelope
 from actors.runtime.tasks import LOGGER, Tasks
-from protocol.errors import ActorStopped
+from protocol.errors import ActorFailed, ActorStopped
 
 
 class Core:
-    """The collaborators and counts of one system, at hand for its actors' cells and refs.
+    """The shared parts and counts of one system, used by its cells and refs.
 
     Attributes:
-        loop: the loop it runs in.
+        loop: the event loop it runs in.
         clock: the time.
         tracer: opens the spans of traced messages.
-        tracing: whether there was anybody to take spans when the system opened.
-        crew: gives the actors their turns.
-        tasks: owns every task but the crew's.
+        tracing: whether spans had somewhere to go when the system opened.
+        tasks: owns every task of the system.
         deadlines: ends the asks that take too long.
         dead_letters: tells that could not be delivered.
         late_replies: how many replies came after their asker had given up.
-        expired: how many asks were passed over, because their asker had given up before they were handled.
-        escalate: is told when an actor has ended for good because it failed too often.
+        expired: how many asks were not handled, because their asker had given up before.
+        wakeups: how many times an actor has waited or yielded: it moves as long as the actors do something.
+        escalate: is called when an actor has failed too often and has ended.
         log: where restarts and escalations are written.
     """
 
     __slots__ = (
         "clock",
-        "crew",
         "dead_letters",
         "deadlines",
         "escalate",
@@ -46,6 +44,7 @@ class Core:
         "tasks",
         "tracer",
         "tracing",
+        "wakeups",
     )
 
     def __init__(
@@ -61,16 +60,16 @@ class Core:
         self.tracer = tracer
         self.tracing = tracing
         self.escalate = escalate
-        self.crew = Crew(loop)
         self.tasks = Tasks(loop)
         self.deadlines = Deadlines(clock)
         self.dead_letters = DeadLetters()
         self.late_replies = 0
         self.expired = 0
+        self.wakeups = 0
         self.log = logging.getLogger(LOGGER)
 
     def answer(self, envelope: Envelope, value: object) -> None:
-        """Give the asker, if there is one, its reply; count it as late if it has left."""
+        """Give the asker, if there is one, its reply; count it as late if the asker has left."""
         reply = envelope.reply
         if reply is None:
             return
@@ -80,7 +79,7 @@ class Core:
             reply.set_result(value)
 
     def refuse(self, envelope: Envelope, error: Exception) -> None:
-        """Let the asker's ask raise ``error``; count it as a late reply if the asker has left."""
+        """Let the ask raise ``error``; count it as a late reply if the asker has left."""
         reply = envelope.reply
         if reply is None:
             return
@@ -90,7 +89,7 @@ class Core:
             reply.set_exception(error)
 
     def undelivered(self, actor: str, envelope: Envelope, error: Exception, reason: str) -> None:
-        """Give an ask back to its asker, and count a tell as a dead letter."""
+        """Let an ask raise ``error``, and count a tell as a dead letter."""
         if envelope.reply is None:
             self.dead_letters.add(actor, envelope.message, reason)
         elif not envelope.reply.done():
@@ -99,3 +98,10 @@ class Core:
     def stopped(self, actor: str, envelope: Envelope) -> None:
         """Return a message that its actor can no longer handle."""
         self.undelivered(actor, envelope, ActorStopped(f"{actor} has stopped"), "stopped")
+
+
+def failure(actor: str, cause: BaseException) -> ActorFailed:
+    """Return the failure that an asker gets when an actor raised what it had not declared."""
+    failed = ActorFailed(f"{actor} failed")
+    failed.__cause__ = cause
+    return failed

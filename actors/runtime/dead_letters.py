@@ -1,4 +1,4 @@
-"""What could not be delivered: counted for ever, remembered for a while."""
+"""Messages that could not be delivered: all are counted, the latest are kept."""
 
 from collections import deque
 from typing import Any, Final
@@ -9,10 +9,10 @@ REMEMBERED: Final = 32  # letters: enough to see what goes wrong, too few to hol
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A message that nobody will handle.
+    """A message that no actor will handle. Its ``repr`` names the message's class, and shows nothing of its content.
 
     Attributes:
-        actor: the name of the actor it was meant for.
+        actor: the name of the actor it was sent to.
         message: the message itself.
         reason: why it was not delivered, in a few words.
     """
@@ -20,6 +20,9 @@ class DeadLetter(msgspec.Struct, frozen=True):
     actor: str
     message: Any
     reason: str
+
+    def __repr__(self) -> str:
+        return f"<DeadLetter {type(self.message).__qualname__} to {self.actor}: {self.reason}>"
 
 
 class DeadLetters:
@@ -36,7 +39,10 @@ class DeadLetters:
         self.count = 0
         self.last: deque[DeadLetter] = deque(maxlen=REMEMBERED)
 
+    def __repr__(self) -> str:
+        return f"<DeadLetters {self.count}, the last of them {list(self.last)}>"
+
     def add(self, actor: str, message: object, reason: str) -> None:
-        """Count a message that was not delivered, and remember it for a while."""
+        """Count a message that was not delivered, and keep it for a while."""
         self.count += 1
         self.last.append(DeadLetter(actor, message, reason))

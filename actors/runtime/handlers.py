@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar, get_args, get_origin
 
-from actors.runtime.order import Deferred
+from actors.runtime.outstanding import Deferred
 from protocol.message import AnyMessage, Message, Replies
 
 A = TypeVar("A")
@@ -104,3 +104,23 @@ def _complain(cls: type, complaint: str, kinds: list[type]) -> None:
     if kinds:
         names = ", ".join(kind.__qualname__ for kind in kinds)
         raise TypeError(f"{cls.__qualname__} {complaint} {names}")
+
+
+def messages_of(cls: type, root: type) -> Any:  # noqa: ANN401 - a type expression
+    """Return the messages that an actor class names, with the type variables of its generic bases filled in.
+
+    ``root`` is the class that all actors derive from, whose own parameter the messages are.
+    """
+    for base in vars(cls).get("__orig_bases__", ()):
+        origin = get_origin(base)
+        if not (isinstance(origin, type) and issubclass(origin, root)):
+            continue
+        if origin is root:
+            return get_args(base)[0]
+        filling = dict(zip(origin.__parameters__, get_args(base), strict=True))  # type: ignore[attr-defined]
+        form = origin._messages  # type: ignore[attr-defined]  # noqa: SLF001 - a class of ours
+        if isinstance(form, TypeVar):
+            return filling[form]
+        parameters = getattr(form, "__parameters__", ())
+        return form[tuple(filling[parameter] for parameter in parameters)] if parameters else form
+    return cls._messages  # type: ignore[attr-defined]

@@ -1,97 +1,77 @@
-"""One actor a key: made at its first message, passivated when idle."""
+"""One actor a key: started by its first message, passivated when idle."""
 
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Generic, TypeVar
 
-from actors.runtime.behaviour import Behaviour
-from actors.runtime.cell import Cell
+from actors.runtime.cell import ActorCell
 from actors.runtime.clock import Handle
 from actors.runtime.core import Core
 from actors.runtime.envelope import Envelope
 from actors.runtime.mailbox import Mailbox
-from actors.runtime.ref import Ref
+from actors.runtime.ref import Addressed, Ref
+from actors.runtime.slot import Instance, Slot
 from protocol.errors import ActorStopped, Overloaded
 
 M = TypeVar("M")
 
 
 class KeyedRef(Ref[M]):
-    """A ref whose actor is made, or made again, when a message needs it."""
+    """A ref whose actor is started, or started again, when a message needs it."""
 
     __slots__ = ("_family", "_key")
 
-    def __init__(self, family: "Keyed[M]", core: Core, key: str, nowhere: Mailbox) -> None:
-        super().__init__(f"{family.name}/{key}", core, nowhere, (family, key), None)
+    def __init__(self, family: "Keyed[M]", core: Core, key: str, closed: Mailbox) -> None:
+        super().__init__(f"{family.name}/{key}", core, closed, (family, key), None)
         self._family = family
         self._key = key
 
     @property
     def alive(self) -> bool:
-        """Whether an actor for this key is there at present."""
-        return self._live() is not None
+        """Whether an actor for this key is there now."""
+        return self._live_cell() is not None
 
-    def _live(self) -> Cell | None:
+    def _live_cell(self) -> ActorCell | None:
         return self._family.find(self._key)
 
-    def _place(self, envelope: Envelope) -> Mailbox | None:
+    def _put_nowait(self, envelope: Envelope) -> Mailbox | None:
         self._mailbox = self._family.activate(self._key, self).mailbox
-        return super()._place(envelope)
-
-
-class _Place(Generic[M]):
-    """Where one actor of a family belongs."""
-
-    __slots__ = ("_family", "_key", "_ref", "address", "destination", "name")
-
-    def __init__(self, family: "Keyed[M]", key: str, ref: Ref[M]) -> None:
-        self._family = family
-        self._key = key
-        self._ref = ref
-        self.name = ref.name
-        self.destination = family.name
-        self.address = (family, key)
-
-    def make(self) -> Behaviour[M]:
-        return self._family.make(self._key)
-
-    def settle(self, actor: Behaviour[Any], cell: Cell) -> None:
-        self._family.settle(actor, cell, self._ref)
-
-    def rested(self, cell: Cell) -> None:
-        self._family.rest(self._key, cell)
-
-    def ended(self, cell: Cell) -> None:
-        self._family.ended(self._key, cell)
+        return super()._put_nowait(envelope)
 
 
 class Keyed(Generic[M]):
     """A family of actors, one for each key that is in use.
 
-    An actor is idle when its mailbox is empty and it has no timer, pipe, deferred reply or promise outstanding. It is
-    passivated, that is stopped, after ``idle`` seconds of that, or earlier when a new key needs its place. A message
-    that comes meanwhile is not lost: it waits for a fresh actor, which starts when the old one has ended.
+    The actor of one key::
+
+        absent ──first message──► active ◄──message──► idle ──passivated──► stopping ──► absent
+
+    An actor is idle when its mailbox is empty and nothing is outstanding: no timer, piped task, deferred reply or
+    promise. It is passivated, that is stopped, after ``idle`` seconds of that, or earlier when a new key needs its
+    place. A message that comes meanwhile is not lost: it waits for a fresh actor, which starts when the old one has
+    ended.
 
     Args:
-        core: the system's collaborators.
+        core: the shared parts of the system.
         name: the name of the family, and of its actors' spans.
         factory: makes the actor for a key.
-        system: where they live.
-        cells: the bodies of all the system's actors, among which those of the family's are.
-        closed: is called once, when the family takes no new keys any more.
+        system: the system of the actors.
+        cells: the cells of all actors of the system; the family adds and removes its own.
+        on_close: is called once, when the family takes no new keys any more.
         idle: seconds.
-        limit: how many actors there may be; as many again may be on their way out.
+        limit: how many actors there may be; as many again may be stopping.
     """
 
     def __init__(
         self,
         core: Core,
         name: str,
-        factory: Callable[[str], Behaviour[M]],
+        factory: Callable[[str], Addressed[M]],
         *,
         system: Any,  # noqa: ANN401 - it is made of families, and they hand it on
-        cells: dict[Cell, None],
-        closed: "Callable[[Keyed[M]], object]",
+        cells: dict[ActorCell, None],
+        on_close: "Callable[[Keyed[M]], object]",
         idle: float,
         limit: int,
     ) -> None:
@@ -101,39 +81,39 @@ class Keyed(Generic[M]):
         self._core = core
         self._factory = factory
         self._system = system
-        self._every = cells
-        self._on_close = closed
+        self._registry = cells
+        self._on_close = on_close
         self._idle = idle
         self._limit = limit
-        self._cells: dict[str, Cell] = {}
-        self._leaving: dict[str, Cell] = {}
-        self._resting: OrderedDict[str, float] = OrderedDict()
+        self._cells: dict[str, ActorCell] = {}
+        self._stopping: dict[str, ActorCell] = {}
+        self._idle_since: OrderedDict[str, float] = OrderedDict()
         self._sweep: Handle | None = None
         self._closed = self._released = False
-        self._nowhere = Mailbox(1, "reject", core.crew)
-        self._nowhere.close()
+        self._closed_mailbox = Mailbox(1, "reject")
+        self._closed_mailbox.close()
 
     def __len__(self) -> int:
         return len(self._cells)
 
     def ref(self, key: str) -> Ref[M]:
-        """Return the address of the actor for ``key``, which is made at its first message.
+        """Return the address of the actor for ``key``, which starts at its first message.
 
         A message that finds no place for a new actor, because none of ``limit`` is idle, raises ``Overloaded``.
         """
-        return KeyedRef(self, self._core, key, self._nowhere)
+        return KeyedRef(self, self._core, key, self._closed_mailbox)
 
     def get(self, key: str) -> Ref[M] | None:
-        """Return the address of the actor for ``key`` if there is one at present."""
+        """Return the address of the actor for ``key`` if there is one now."""
         return None if self.find(key) is None else self.ref(key)
 
-    def find(self, key: str) -> Cell | None:
-        """Return the body of the actor for ``key`` if there is one and it takes messages."""
+    def find(self, key: str) -> ActorCell | None:
+        """Return the cell of the actor for ``key`` if there is one that takes messages."""
         cell = self._cells.get(key)
         return None if cell is None or cell.mailbox.closed else cell
 
-    def activate(self, key: str, ref: Ref[M]) -> Cell:
-        """Return the body of the actor for ``key``, whose address is ``ref``, made now if need be.
+    def activate(self, key: str, ref: Ref[M]) -> ActorCell:
+        """Return the cell of the actor for ``key``, whose address is ``ref``; start the actor if there is none.
 
         Raises:
             Overloaded: there is no place for it.
@@ -143,46 +123,33 @@ class Keyed(Generic[M]):
         if cell is not None:
             if not cell.mailbox.closed:
                 return cell
-            self._leave(key, cell)
+            self._move_to_stopping(key, cell)
         if self._closed:
             raise ActorStopped(f"{self.name} takes no new keys")
         if len(self._cells) >= self._limit:
             self._make_room()
-        cell = Cell(self._core, _Place(self, key, ref), self._leaving.get(key))
+
+        def bind(actor: Instance, cell: ActorCell) -> None:
+            actor._bind(cell, ref, self._system)  # noqa: SLF001 - the runtime's own
+
+        slot: Slot[ActorCell] = Slot(
+            ref.name,
+            self.name,
+            (self, key),
+            make=partial(self._factory, key),
+            bind=bind,
+            on_end=partial(self._on_end, key),
+            on_idle=partial(self._on_idle, key),
+        )
+        cell = ActorCell(self._core, slot, self._stopping.get(key))
         self._cells[key] = cell
-        self._every[cell] = None
+        self._registry[cell] = None
         return cell
-
-    def make(self, key: str) -> Behaviour[M]:
-        """Make an instance of the actor for ``key``."""
-        return self._factory(key)
-
-    def settle(self, actor: Behaviour[Any], cell: Cell, ref: Ref[M]) -> None:
-        """Give an instance its place."""
-        actor._bind(cell, ref, self._system)  # noqa: SLF001 - the runtime's own
-
-    def rest(self, key: str, cell: Cell) -> None:
-        """Note that an actor has become idle; one that does not linger is passivated."""
-        if self._cells.get(key) is not cell or (not cell.lingers and self._passivate(key)):
-            return
-        now = self._resting[key] = self._core.clock.time()
-        self._resting.move_to_end(key)
-        if self._sweep is None:
-            self._sweep = self._core.clock.call_at(now + self._idle, self._passivate_idle)
-
-    def ended(self, key: str, cell: Cell) -> None:
-        """Forget an actor that has ended."""
-        del self._every[cell]
-        if self._cells.get(key) is cell:
-            del self._cells[key]
-            self._resting.pop(key, None)
-        elif self._leaving.get(key) is cell:
-            del self._leaving[key]
 
     async def drain(self, *, deadline: float) -> None:
         """Take no new keys, and drain every actor; kill what is not done by ``deadline``, a time of the clock."""
         self._closed = True
-        cells = [*self._cells.values(), *self._leaving.values()]
+        cells = [*self._cells.values(), *self._stopping.values()]
         for cell in self._cells.values():
             cell.drain()
         timers = [self._core.clock.call_at(deadline, cell.kill) for cell in cells]
@@ -205,45 +172,63 @@ class Keyed(Generic[M]):
 
     async def kill(self) -> None:
         """Take no new keys, end every actor now, and wait for that."""
-        cells = [*self._cells.values(), *self._leaving.values()]
+        cells = [*self._cells.values(), *self._stopping.values()]
         self.close()
         for cell in cells:
             cell.kill()
         for cell in cells:
             await cell.end()
 
-    def _leave(self, key: str, cell: Cell) -> None:
-        if len(self._leaving) >= self._limit:
-            raise Overloaded(f"{self.name} has {self._limit} actors on their way out")
+    def _on_idle(self, key: str, cell: ActorCell) -> None:
+        """Passivate an actor that does not linger; note since when another one is idle."""
+        if self._cells.get(key) is not cell or (not cell.lingers and self._passivate(key)):
+            return
+        now = self._idle_since[key] = self._core.clock.time()
+        self._idle_since.move_to_end(key)
+        if self._sweep is None:
+            self._sweep = self._core.clock.call_at(now + self._idle, self._passivate_idle)
+
+    def _on_end(self, key: str, cell: ActorCell) -> None:
+        """Forget an actor that has ended."""
+        del self._registry[cell]
+        if self._cells.get(key) is cell:
+            del self._cells[key]
+            self._idle_since.pop(key, None)
+        elif self._stopping.get(key) is cell:
+            del self._stopping[key]
+
+    def _move_to_stopping(self, key: str, cell: ActorCell) -> None:
+        if len(self._stopping) >= self._limit:
+            raise Overloaded(f"{self.name} has {self._limit} actors that are stopping")
         del self._cells[key]
-        self._resting.pop(key, None)
-        self._leaving[key] = cell
+        self._idle_since.pop(key, None)
+        self._stopping[key] = cell
 
     def _passivate_idle(self) -> None:
         self._sweep = None
         now = self._core.clock.time()
-        while self._resting:
-            key, since = next(iter(self._resting.items()))
+        while self._idle_since:
+            key, since = next(iter(self._idle_since.items()))
             if since + self._idle > now:
                 break
             if not self._passivate(key):
-                self._resting[key] = now
-                self._resting.move_to_end(key)
-        if self._resting and not self._closed:
-            first = next(iter(self._resting.values()))
+                self._idle_since[key] = now
+                self._idle_since.move_to_end(key)
+        if self._idle_since and not self._closed:
+            first = next(iter(self._idle_since.values()))
             self._sweep = self._core.clock.call_at(first + self._idle, self._passivate_idle)
 
     def _make_room(self) -> None:
-        for key in self._resting:
+        for key in self._idle_since:
             if self._passivate(key):
                 return
         raise Overloaded(f"{self.name} has {self._limit} actors, and none of them is idle")
 
     def _passivate(self, key: str) -> bool:
         cell = self._cells[key]
-        if not cell.idle or len(self._leaving) >= self._limit:
+        if not cell.idle or len(self._stopping) >= self._limit:
             return False
         cell.stop()
         if not cell.ended:
-            self._leave(key, cell)
+            self._move_to_stopping(key, cell)
         return True

@@ -1,129 +1,125 @@
-"""The mailbox: what waits for one actor, in two lanes, with a bound and a closing time."""
+"""The mailbox of an actor: a bounded ``asyncio.Queue`` with a second lane for commands of the runtime."""
 
 import asyncio
 from asyncio import Future
 from collections import deque
+from collections.abc import Callable
 from typing import Literal
 
-from actors.runtime.crew import Crew, Player
 from actors.runtime.envelope import Envelope
 
 Overflow = Literal["wait", "reject", "drop_oldest"]
 
 
-class Mailbox:
-    """Bounded, first in first out, with a lane for commands that is read before the messages.
+class MailboxClosed(asyncio.QueueFull):
+    """The mailbox takes no more messages from outside."""
 
-    Only ``capacity`` messages come in from outside. What the actor itself has ordered (timers, the results of pipes,
-    news of actors it watches) is let in beyond that by ``admit``: losing it would lose the actor's own state, and the
-    actor bounds how much it orders.
+
+class Mailbox(asyncio.Queue[Envelope]):
+    """A bounded queue with two lanes: commands of the runtime are read before messages.
+
+    ``maxsize`` bounds the messages that come from outside. A sender that finds no room waits in ``put``, as with any
+    ``asyncio.Queue``. ``put_internal`` admits messages that the actor sends to itself (timers, results of piped tasks,
+    notices of watched actors) also when the queue is full: losing them would lose the actor's state, and the actor
+    bounds how many of them are outstanding. The command lane holds at most one command of each class.
+
+    ``put_nowait`` and ``get_nowait`` do only what one consumer needs, so ``join`` and ``task_done`` have no use here.
 
     Args:
-        capacity: how many messages may wait; at least 1.
-        overflow: what happens to a message without room: its sender waits, it is rejected, or the oldest one goes.
-        crew: gives the reader its turn when something has arrived.
+        maxsize: how many messages may wait; at least 1.
+        overflow: what happens to a message that finds no room: its sender waits, it is rejected, or the oldest message
+            is dropped for it.
 
     Attributes:
-        queue: the messages, for the one loop that reads them.
-        commands: those of the runtime, read first.
-        senders: those who wait for room; whoever takes a message while there are some calls ``make_room``.
-        reader: who found nothing left, and has a turn when something arrives; ``None`` while there is nobody.
+        messages: the lane of the messages.
+        commands: the lane of the commands, by their class.
+        closed: whether it takes no more messages from outside.
     """
 
-    __slots__ = ("_crew", "_room", "commands", "overflow", "queue", "reader", "senders")
+    _getters: deque[Future[None]]
+    _putters: deque[Future[None]]
+    _wakeup_next: Callable[[deque[Future[None]]], None]
 
-    def __init__(self, capacity: int, overflow: Overflow, crew: Crew) -> None:
-        if capacity < 1:
-            message = f"capacity must be positive, got {capacity}"
-            raise ValueError(message)
+    def __init__(self, maxsize: int, overflow: Overflow) -> None:
+        if maxsize < 1:
+            raise ValueError(f"capacity must be positive, got {maxsize}")
         if overflow not in {"wait", "reject", "drop_oldest"}:
-            message = f"overflow must be wait, reject or drop_oldest, got {overflow!r}"
-            raise ValueError(message)
+            raise ValueError(f"overflow must be wait, reject or drop_oldest, got {overflow!r}")
         self.overflow = overflow
-        self.queue: deque[Envelope] = deque()
-        self.commands: list[Envelope] = []
-        self.senders: deque[Future[None]] = deque()
-        self.reader: Player | None = None
-        self._room = capacity
-        self._crew = crew
+        self.closed = False
+        self._room = maxsize
+        super().__init__(maxsize)
+
+    def _init(self, maxsize: int) -> None:  # noqa: ARG002 - the signature is the base's
+        self.messages: deque[Envelope] = deque()
+        self.commands: dict[type, Envelope] = {}
 
     def qsize(self) -> int:
         """Return how many envelopes wait, on both lanes."""
-        return len(self.queue) + len(self.commands)
+        return len(self.messages) + len(self.commands)
+
+    def empty(self) -> bool:
+        """Whether both lanes are empty."""
+        return not (self.messages or self.commands)
 
     def full(self) -> bool:
-        """Whether a message from outside finds no room; a closed mailbox is always full."""
-        return len(self.queue) >= self._room
+        """Whether ``put`` has to wait for room; in a closed mailbox it raises instead."""
+        return len(self.messages) >= self._room and not self.closed
 
-    @property
-    def closed(self) -> bool:
-        """Whether the mailbox takes no more messages from outside."""
-        return self._room == 0
+    def put_nowait(self, item: Envelope) -> None:
+        """Add a message from outside.
 
-    def offer(self, envelope: Envelope) -> bool:
-        """Take a message from outside if there is room, and say whether there was."""
-        queue = self.queue
-        if len(queue) >= self._room:
-            return False
-        queue.append(envelope)
-        if (reader := self.reader) is not None:
-            self.reader = None
-            self._crew.call(reader)
-        return True
+        Raises:
+            asyncio.QueueFull: there is no room.
+            MailboxClosed: the mailbox is closed.
+        """
+        if len(self.messages) >= self._room:
+            raise MailboxClosed if self.closed else asyncio.QueueFull
+        self.messages.append(item)
+        if self._getters:
+            self._wakeup_next(self._getters)
 
-    def admit(self, envelope: Envelope) -> None:
-        """Take what the actor itself has ordered, whether or not there is room."""
-        self.queue.append(envelope)
-        if (reader := self.reader) is not None:
-            self.reader = None
-            self._crew.call(reader)
+    def put_internal(self, item: Envelope) -> None:
+        """Add a message that the actor or the runtime sends, whether or not there is room."""
+        self.messages.append(item)
+        if self._getters:
+            self._wakeup_next(self._getters)
 
-    def command(self, envelope: Envelope) -> None:
-        """Put a command of the runtime on its lane."""
-        self.commands.append(envelope)
-        if (reader := self.reader) is not None:
-            self.reader = None
-            self._crew.call(reader)
+    def put_first(self, item: Envelope) -> None:
+        """Add a message that is read before all other messages, whether or not there is room."""
+        self.messages.appendleft(item)
+        if self._getters:
+            self._wakeup_next(self._getters)
 
-    def take(self) -> Envelope | None:
-        """Return the next envelope, or ``None`` when there is none."""
+    def put_command(self, item: Envelope) -> None:
+        """Add a command, unless one of its class waits already."""
+        self.commands.setdefault(type(item.message), item)
+        if self._getters:
+            self._wakeup_next(self._getters)
+
+    def get_nowait(self) -> Envelope:
+        """Remove and return the next envelope; wake the sender that has waited longest for the room.
+
+        Raises:
+            asyncio.QueueEmpty: both lanes are empty.
+        """
         if self.commands:
-            return self.commands.pop(0)
-        return self.queue.popleft() if self.queue else None
+            return self.commands.pop(next(iter(self.commands)))
+        try:
+            envelope = self.messages.popleft()
+        except IndexError:
+            raise asyncio.QueueEmpty from None
+        if self._putters and not self.full():
+            self._wakeup_next(self._putters)
+        return envelope
 
-    def make_room(self) -> None:
-        """Wake the sender who has waited longest."""
-        while self.senders:
-            sender = self.senders.popleft()
-            if not sender.done():
-                sender.set_result(None)
-                return
-
-    def oldest(self) -> Envelope:
-        """Remove and return the message that has waited longest, to make room."""
-        return self.queue.popleft()
+    def drop_oldest(self) -> Envelope:
+        """Remove and return the message that has waited longest."""
+        return self.messages.popleft()
 
     def close(self) -> None:
-        """Take no more messages from outside, and send away those who wait for room."""
+        """Take no more messages from outside; the senders that wait for room get ``MailboxClosed``."""
+        self.closed = True
         self._room = 0
-        while self.senders:
-            self.make_room()
-
-    async def room(self, envelope: Envelope) -> None:
-        """Wait until there may be room, the mailbox has closed, or the asker is out of time: then look again."""
-        room = envelope.room = asyncio.get_running_loop().create_future()
-        self.senders.append(room)
-        try:
-            await room
-        except asyncio.CancelledError:
-            self._pass_on(room)
-            raise
-        if envelope.reply is not None and envelope.reply.done():
-            self._pass_on(room)
-
-    def _pass_on(self, room: Future[None]) -> None:
-        """Wait no longer; if the place was this one's, let the next one have it."""
-        if room in self.senders:
-            self.senders.remove(room)
-        elif not self.full():
-            self.make_room()
+        while self._putters:
+            self._wakeup_next(self._putters)

@@ -1,13 +1,13 @@
-"""A reply that another handler will give."""
+"""A reply that another handler gives."""
 
-from asyncio import CancelledError
+from asyncio import CancelledError, Future
 from collections.abc import Callable
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from actors.runtime.cell import Cell
-from actors.runtime.envelope import Envelope, Reply
-from actors.runtime.order import Deferred
-from protocol.errors import ActorFailed
+from actors.runtime.cell import ActorCell
+from actors.runtime.core import failure
+from actors.runtime.envelope import Envelope
+from actors.runtime.outstanding import Deferred
 
 R = TypeVar("R")
 
@@ -15,8 +15,12 @@ R = TypeVar("R")
 class Promise(Deferred[R]):
     """The reply to the message at hand, to be given later by ``resolve`` or ``reject``, whichever comes first.
 
-    A promise made for a tell has no asker: it may be resolved, which does nothing, and it is never abandoned. When the
-    actor restarts or ends, the asker gets ``ActorFailed`` or ``ActorStopped``.
+    ::
+
+        pending ──► resolved | rejected | abandoned (the asker has left) | aborted (the actor restarts or ends)
+
+    A promise made for a tell has no asker: resolving it does nothing, and it is never abandoned. When the actor
+    restarts or ends, the asker gets ``ActorFailed`` or ``ActorStopped``.
 
     Args:
         cell: the actor that gives it.
@@ -27,13 +31,13 @@ class Promise(Deferred[R]):
     survives_restart: ClassVar[bool] = False
     delays_drain: ClassVar[bool] = False
 
-    def __init__(self, cell: Cell, envelope: Envelope) -> None:
+    def __init__(self, cell: ActorCell, envelope: Envelope) -> None:
         super().__init__(envelope)
         self._cell = cell
         self._given = False
-        cell.order(self)
+        cell.add_outstanding(self)
         if envelope.reply is not None:
-            envelope.reply.add_done_callback(self._left)
+            envelope.reply.add_done_callback(self._on_reply_done)
 
     @property
     def abandoned(self) -> bool:
@@ -41,42 +45,39 @@ class Promise(Deferred[R]):
         return not self._given and self.envelope.reply is not None and self.envelope.reply.done()
 
     def on_abandon(self, callback: Callable[[], object]) -> None:
-        """Call ``callback`` from the loop, outside any handler, once the asker has given up: it may post a message."""
+        """Call ``callback`` from the loop, outside of handlers, when the asker has given up: it may post a message."""
 
-        def left(_: Reply) -> None:
+        def on_reply_done(_: Future[Any]) -> None:
             if not self._given:
                 callback()
 
         if self.envelope.reply is not None:
-            self.envelope.reply.add_done_callback(left)
+            self.envelope.reply.add_done_callback(on_reply_done)
 
     def resolve(self, value: R) -> None:
-        """Give the reply. If the asker has left it is counted as a late one; after the first time nothing happens."""
+        """Give the reply; it counts as a late one if the asker has left. Only the first call has an effect."""
         if not self._given:
             self._cell.core.answer(self.envelope, value)
-            self._give(None)
+            self._end(None)
 
     def reject(self, error: Exception) -> None:
         """Let the ask raise ``error``, or ``ActorFailed`` from it where it is not one of the actor's domain errors."""
         if not self._given:
-            failure = error
-            if not isinstance(error, self._cell.declared):
-                failure = ActorFailed(f"{self._cell.name} failed")
-                failure.__cause__ = error
-            self._cell.core.refuse(self.envelope, failure)
-            self._give(error)
+            refusal = error if isinstance(error, self._cell.declared) else failure(self._cell.name, error)
+            self._cell.core.refuse(self.envelope, refusal)
+            self._end(error)
 
     def abort(self, error: Exception) -> None:  # noqa: D102 - the contract is the base's
         if self.envelope.pending:
             self._cell.core.refuse(self.envelope, error)
-        self._give(error)
+        self._end(error)
 
-    def _give(self, error: Exception | None) -> None:
+    def _end(self, error: Exception | None) -> None:
         self._given = True
-        self._settle(error)
-        self._cell.arrived(self)
+        self._close(error)
+        self._cell.remove_outstanding(self)
 
-    def _left(self, reply: Reply) -> None:
+    def _on_reply_done(self, reply: Future[Any]) -> None:
         if not self._given:
-            self._settle(CancelledError() if reply.cancelled() else reply.exception())
-            self._cell.arrived(self)
+            self._close(CancelledError() if reply.cancelled() else reply.exception())
+            self._cell.remove_outstanding(self)

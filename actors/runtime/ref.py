@@ -1,13 +1,17 @@
 """The address of an actor, and the only way to reach it."""
 
-from typing import Generic, TypeVar
+import asyncio
+from asyncio import Future, QueueFull
+from contextlib import suppress
+from typing import Any, Generic, Protocol, TypeVar
 
 from opentelemetry.context import get_current
 
-from actors.runtime.cell import Cell
+from actors.runtime.cell import ActorCell
 from actors.runtime.core import Core
-from actors.runtime.envelope import SCOPE, Envelope, Reply
-from actors.runtime.mailbox import Mailbox
+from actors.runtime.envelope import SCOPE, Envelope
+from actors.runtime.mailbox import Mailbox, MailboxClosed
+from actors.runtime.slot import Instance
 from protocol.errors import ActorStopped, AskCycle, AskTimeout, MailboxFull
 from protocol.message import Replies
 
@@ -16,7 +20,7 @@ R = TypeVar("R")
 
 
 class Ref(Generic[M_contra]):
-    """Where to send messages of the kinds ``M``. It stays good over restarts. Refs to one actor are equal.
+    """An address that takes messages of the classes ``M``. It stays valid over restarts. Refs to one actor are equal.
 
     Attributes:
         name: the actor's name.
@@ -24,7 +28,7 @@ class Ref(Generic[M_contra]):
 
     __slots__ = ("_address", "_cell", "_core", "_mailbox", "name")
 
-    def __init__(self, name: str, core: Core, mailbox: Mailbox, address: object, cell: Cell | None) -> None:
+    def __init__(self, name: str, core: Core, mailbox: Mailbox, address: object, cell: ActorCell | None) -> None:
         self.name = name
         self._address = address
         self._core = core
@@ -56,26 +60,26 @@ class Ref(Generic[M_contra]):
         """
         sent = self._core.clock.time() if message.traced else 0.0  # type: ignore[attr-defined]
         envelope = Envelope(message, get_current(), sent)
-        if not self._mailbox.offer(envelope):
+        try:
+            self._mailbox.put_nowait(envelope)
+        except QueueFull:
             try:
-                await self._deliver(envelope)
+                await self._put(envelope)
             except ActorStopped:
                 self._core.dead_letters.add(self.name, message, "stopped")
 
     def post(self, message: M_contra) -> None:
-        """Send a message from a callback of the loop: as ``tell``, but it never waits.
+        """Send a message from a callback of the loop: like ``tell``, but it never waits.
 
         Raises:
             MailboxFull: the mailbox is full, and its policy is not ``drop_oldest``.
         """
         sent = self._core.clock.time() if message.traced else 0.0  # type: ignore[attr-defined]
-        envelope = Envelope(message, get_current(), sent)
-        if not self._mailbox.offer(envelope):
-            try:
-                if self._place(envelope) is not None:
-                    raise MailboxFull(f"the mailbox of {self.name} is full")
-            except ActorStopped:
-                self._core.dead_letters.add(self.name, message, "stopped")
+        try:
+            if self._put_nowait(Envelope(message, get_current(), sent)) is not None:
+                raise MailboxFull(f"the mailbox of {self.name} is full")
+        except ActorStopped:
+            self._core.dead_letters.add(self.name, message, "stopped")
 
     async def ask(self, message: Replies[M_contra, R], *, timeout: float) -> R:  # noqa: ASYNC109 - see below
         """Send a message and wait for its reply: ``timeout`` seconds, but never beyond the sender's own deadline.
@@ -83,10 +87,10 @@ class Ref(Generic[M_contra]):
         The deadline travels with the message, which is why it is an argument here and not a scope around the call.
 
         Raises:
-            AskTimeout: no reply in time; one that comes later is counted and dropped.
+            AskTimeout: no reply in time; a reply that comes later is counted and dropped.
             AskCycle: the actor waits, directly or not, for the sender.
-            MailboxFull: the mailbox was full, or became so and dropped this message.
-            ActorFailed: the handler raised what it had not declared, which is the ``__cause__``.
+            MailboxFull: the mailbox was full, or became full and dropped this message.
+            ActorFailed: the handler raised an exception that it had not declared, which is the ``__cause__``.
             ActorStopped: the actor ended before the reply.
             Exception: a domain error, as the handler raised it.
         """
@@ -96,7 +100,7 @@ class Ref(Generic[M_contra]):
         cause, asker, scope = None, None, SCOPE.get()
         if scope is not None and scope.core is core:
             asker = scope.address
-            if scope.envelope is not None and (cause := scope.envelope.binding()) is not None:
+            if scope.envelope is not None and (cause := scope.envelope.open_ask()) is not None:
                 deadline = min(deadline, cause.deadline)
             self._check_cycle(asker, cause)
         if deadline <= now:
@@ -105,8 +109,10 @@ class Ref(Generic[M_contra]):
         envelope = Envelope(message, get_current(), now, cause, reply, deadline, asker, self.name)
         core.deadlines.add(envelope, now)
         try:
-            if not self._mailbox.offer(envelope):
-                await self._deliver(envelope)
+            try:
+                self._mailbox.put_nowait(envelope)
+            except QueueFull:
+                await self._put(envelope)
             answer: R = await reply
         except BaseException:
             if reply.done() and not reply.cancelled():
@@ -117,8 +123,8 @@ class Ref(Generic[M_contra]):
             del envelope, reply  # an error that came as the reply holds this frame
         return answer
 
-    def _inquire(self, message: object, timeout: float, reply: Reply) -> Envelope | None:
-        """Send an ask that blocks no actor, and return it; None where it would have to wait for room.
+    def _ask_nowait(self, message: object, timeout: float, reply: Future[Any]) -> Envelope | None:
+        """Send an ask that blocks no actor, and return it; ``None`` where it would have to wait for room.
 
         Raises:
             AskTimeout: no time is left.
@@ -130,53 +136,81 @@ class Ref(Generic[M_contra]):
         deadline = now + timeout
         cause, scope = None, SCOPE.get()
         if scope is not None and scope.core is core and scope.envelope is not None:
-            cause = scope.envelope.binding()
+            cause = scope.envelope.open_ask()
             if cause is not None:
                 deadline = min(deadline, cause.deadline)
         if deadline <= now:
             raise AskTimeout(f"no time is left to ask {self.name}")
         envelope = Envelope(message, get_current(), now, cause, reply, deadline, None, self.name)
-        if not self._mailbox.offer(envelope) and self._place(envelope) is not None:
+        if self._put_nowait(envelope) is not None:
             return None
         core.deadlines.add(envelope, now)
         return envelope
 
     def _check_cycle(self, asker: object, cause: Envelope | None) -> None:
         address = self._address
-        if address == asker or (cause is not None and cause.waits(address)):
+        if address == asker or (cause is not None and cause.is_awaited_by(address)):
             raise AskCycle(f"{self.name} already waits for this ask")
 
-    def _live(self) -> Cell | None:
-        """Return the actor's body, or ``None`` when there is none at present."""
+    def _live_cell(self) -> ActorCell | None:
+        """Return the actor's cell, or ``None`` when the actor is not alive."""
         return None if self._cell is None or self._cell.ended else self._cell
 
-    def _place(self, envelope: Envelope) -> Mailbox | None:
-        """Deliver what found no room at first by the mailbox's policy; return the mailbox if it has to wait for room.
+    def _put_nowait(self, envelope: Envelope) -> Mailbox | None:
+        """Deliver by the mailbox's overflow policy; return the mailbox if the sender has to wait for room.
 
         Raises:
             ActorStopped: the actor takes no more messages.
             MailboxFull: the policy rejects the message.
         """
         mailbox = self._mailbox
-        if mailbox.offer(envelope):
-            return None
-        if mailbox.closed:
-            raise ActorStopped(f"{self.name} has stopped")
-        if mailbox.overflow == "wait":
-            return mailbox
-        full = MailboxFull(f"the mailbox of {self.name} is full")
-        if mailbox.overflow == "reject":
-            raise full
-        while mailbox.full():
-            self._core.undelivered(self.name, mailbox.oldest(), full, "dropped for a newer one")
-        mailbox.offer(envelope)
+        try:
+            mailbox.put_nowait(envelope)
+        except MailboxClosed:
+            raise ActorStopped(f"{self.name} has stopped") from None
+        except QueueFull:
+            if mailbox.overflow == "wait":
+                return mailbox
+            full = MailboxFull(f"the mailbox of {self.name} is full")
+            if mailbox.overflow == "reject":
+                raise full from None
+            while mailbox.full():
+                self._core.undelivered(self.name, mailbox.drop_oldest(), full, "dropped for a newer one")
+            mailbox.put_nowait(envelope)
         return None
 
-    async def _deliver(self, envelope: Envelope) -> None:
-        while (mailbox := self._place(envelope)) is not None:
+    async def _put(self, envelope: Envelope) -> None:
+        """Deliver as ``_put_nowait`` does, and wait for room; an ask waits no longer than for its reply."""
+        while (mailbox := self._put_nowait(envelope)) is not None:
             scope = SCOPE.get()
             if scope is not None and scope.address == self._address:
                 raise MailboxFull(f"{self.name} would wait for room in its own mailbox")
-            await mailbox.room(envelope)
-            if envelope.reply is not None and envelope.reply.done():
-                return
+            reply = envelope.reply
+            try:
+                await (mailbox.put(envelope) if reply is None else _put_in_time(mailbox, envelope, reply))
+            except MailboxClosed:
+                continue
+            return
+
+
+class Addressed(Instance, Protocol[M_contra]):
+    """An actor that handles the messages ``M``, as its system sees it."""
+
+    @property
+    def ref(self) -> Ref[M_contra]:
+        """The actor's own address."""
+
+
+async def _put_in_time(mailbox: Mailbox, envelope: Envelope, reply: Future[Any]) -> None:
+    """Put an ask into a full mailbox, or give up when its deadline has given it a reply."""
+    with suppress(TimeoutError):  # the asker gets its own from the reply
+        async with asyncio.timeout(None) as limit:
+
+            def on_reply_done(_: Future[Any]) -> None:
+                limit.reschedule(0)
+
+            reply.add_done_callback(on_reply_done)
+            try:
+                await mailbox.put(envelope)
+            finally:
+                reply.remove_done_callback(on_reply_done)

@@ -1,10 +1,10 @@
-"""A system of actors: where they are spawned and ended, and what owns their tasks."""
+"""A system of actors: it spawns and ends them, and owns their tasks."""
 
 import asyncio
 from asyncio import Task
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 from opentelemetry.trace import (
@@ -17,14 +17,14 @@ from opentelemetry.trace import (
     get_tracer_provider,
 )
 
-from actors.runtime.behaviour import Behaviour
-from actors.runtime.cell import Cell
+from actors.runtime.cell import ActorCell
 from actors.runtime.clock import Clock
 from actors.runtime.core import Core
 from actors.runtime.dead_letters import DeadLetters
 from actors.runtime.envelope import SCOPE
 from actors.runtime.keyed import Keyed
-from actors.runtime.ref import Ref
+from actors.runtime.ref import Addressed, Ref
+from actors.runtime.slot import Instance, Slot
 from protocol import spans
 from protocol.errors import ShuttingDown
 
@@ -48,58 +48,15 @@ class Child(msgspec.Struct, frozen=True):
     restarts: int
 
 
-class _Place(Generic[M]):
-    """Where an actor belongs that is no family's.
-
-    Args:
-        core: the system's collaborators.
-        name: what it is called.
-        factory: makes an instance.
-        bind: gives an instance its place.
-        ended: is called when it has ended.
-    """
-
-    __slots__ = ("_bind", "_core", "_ended", "_factory", "address", "destination", "name", "rested")
-
-    def __init__(
-        self,
-        core: Core,
-        name: str,
-        factory: Callable[[], Behaviour[M]],
-        *,
-        bind: "Callable[[Behaviour[Any], Cell, Ref[M]], object]",
-        ended: "Callable[[Cell], object]",
-    ) -> None:
-        self._core = core
-        self._factory = factory
-        self._bind = bind
-        self._ended = ended
-        self.rested = None
-        self.name = self.destination = name
-        self.address = object()
-
-    def ref(self, cell: Cell) -> Ref[M]:
-        return Ref(self.name, self._core, cell.mailbox, self.address, cell)
-
-    def make(self) -> Behaviour[M]:
-        return self._factory()
-
-    def settle(self, actor: Behaviour[Any], cell: Cell) -> None:
-        self._bind(actor, cell, self.ref(cell))
-
-    def ended(self, cell: Cell) -> None:
-        self._ended(cell)
-
-
 class System:
-    """The owner of actors and of every task they start; it knows nothing of other systems in the same loop.
+    """Owns actors and every task they start. It shares nothing with other systems in the same loop.
 
-    ``async with System() as system`` starts it. Leaving the block kills what is left and waits for it: whoever wants a
-    gentler end stops or drains first.
+    ``async with System() as system`` starts it. Leaving the block kills the actors that are left and waits for their
+    end; for a gentler end stop or drain them first.
 
     Args:
-        clock: where the time comes from; by default the running loop.
-        name: what it is called in its ``repr``.
+        clock: the source of the time; by default the running loop.
+        name: shown in its ``repr``.
         on_escalate: is called with the name and the last exception of an actor that failed too often and has stopped.
         tracer_provider: where spans go; by default the global one, as it is when the system opens. With none set, a
             traced message costs what any other does.
@@ -120,7 +77,7 @@ class System:
         self._on_escalate = on_escalate
         self._tracer_provider = tracer_provider
         self._tracer = get_tracer(spans.TRACER, tracer_provider=tracer_provider)
-        self._cells: dict[Cell, None] = {}
+        self._cells: dict[ActorCell, None] = {}
         self._names: set[str] = set()
         self._families: list[Keyed[Any]] = []
         self._open = False
@@ -147,22 +104,21 @@ class System:
         for cell in reversed(list(self._cells)):
             cell.kill()
         await self._core.tasks.cancel()
-        await self._core.crew.close()
-        self._core.deadlines.look()
+        self._core.deadlines.give_timers()
 
     @property
     def clock(self) -> Clock:
-        """Where the time comes from."""
+        """The source of the time."""
         return self._core.clock
 
     @property
     def tracer(self) -> Tracer:
-        """What opens this system's spans, for actors that open some of their own."""
+        """Opens this system's spans; for actors that open some of their own."""
         return self._tracer
 
     @property
     def tracing(self) -> bool:
-        """Whether there was anybody to take spans when the system opened."""
+        """Whether spans had somewhere to go when the system opened."""
         return self._core.tracing
 
     @property
@@ -177,10 +133,10 @@ class System:
 
     @property
     def expired(self) -> int:
-        """How many asks were passed over because their asker had given up before they were handled."""
+        """How many asks were not handled, because their asker had given up before."""
         return self._core.expired
 
-    def spawn(self, factory: Callable[[], Behaviour[M]], *, name: str) -> Ref[M]:
+    def spawn(self, factory: Callable[[], Addressed[M]], *, name: str) -> Ref[M]:
         """Start an actor; the first instance is made at once, and each restart makes another.
 
         Raises:
@@ -188,36 +144,37 @@ class System:
             ValueError: there is an actor of this name already.
             Exception: what the factory raises.
         """
-        self._admit(name)
+        self._check_name(name)
+        address = object()
 
-        def bind(actor: Behaviour[Any], cell: Cell, ref: Ref[M]) -> None:
-            actor._bind(cell, ref, self)  # noqa: SLF001 - the runtime's own
+        def bind(actor: Instance, cell: ActorCell) -> None:
+            actor._bind(cell, Ref(name, cell.core, cell.mailbox, address, cell), self)  # noqa: SLF001 - the runtime's own
 
-        def ended(cell: Cell) -> None:
+        def on_end(cell: ActorCell) -> None:
             del self._cells[cell]
             self._names.discard(name)
 
-        place = _Place(self._core, name, factory, bind=bind, ended=ended)
-        cell = Cell(self._core, place)
+        slot: Slot[ActorCell] = Slot(name, name, address, factory, bind, on_end)
+        cell = ActorCell(self._core, slot)
         self._cells[cell] = None
         self._names.add(name)
-        return place.ref(cell)
+        return Ref(name, self._core, cell.mailbox, address, cell)
 
-    def keyed(self, factory: Callable[[str], Behaviour[M]], *, name: str, idle: float, limit: int) -> Keyed[M]:
+    def keyed(self, factory: Callable[[str], Addressed[M]], *, name: str, idle: float, limit: int) -> Keyed[M]:
         """Return a family of actors, one a key, each made at its first message and stopped after ``idle`` seconds.
 
         Raises:
             ShuttingDown: the system is not open.
             ValueError: there is an actor of this name already, or ``idle`` or ``limit`` is not positive.
         """
-        self._admit(name)
+        self._check_name(name)
 
-        def closed(family: Keyed[M]) -> None:
+        def on_close(family: Keyed[M]) -> None:
             self._families.remove(family)
             self._names.discard(name)
 
         family = Keyed[M](
-            self._core, name, factory, system=self, cells=self._cells, closed=closed, idle=idle, limit=limit
+            self._core, name, factory, system=self, cells=self._cells, on_close=on_close, idle=idle, limit=limit
         )
         self._families.append(family)
         self._names.add(name)
@@ -229,7 +186,7 @@ class System:
         What is left in its mailbox is not handled: asks raise ``ActorStopped``, tells are dead letters. An actor may
         stop itself: then this does not wait.
         """
-        cell = ref._live()  # noqa: SLF001 - refs are the runtime's own
+        cell = ref._live_cell()  # noqa: SLF001 - refs are the runtime's own
         if cell is not None:
             cell.stop()
             await self._end(cell)
@@ -240,7 +197,7 @@ class System:
         It also waits for the pipes and the deferred replies that are under way. At ``deadline``, a time of the system's
         clock, what is not done is killed.
         """
-        cell = ref._live()  # noqa: SLF001 - refs are the runtime's own
+        cell = ref._live_cell()  # noqa: SLF001 - refs are the runtime's own
         if cell is not None:
             cell.drain()
             timer = self.clock.call_at(deadline, cell.kill)
@@ -252,7 +209,7 @@ class System:
 
     def kill(self, ref: Ref[Any]) -> None:
         """End an actor now: its handler is cancelled, its mailbox goes back as with ``stop``; does not wait."""
-        cell = ref._live()  # noqa: SLF001 - refs are the runtime's own
+        cell = ref._live_cell()  # noqa: SLF001 - refs are the runtime's own
         if cell is not None:
             cell.kill()
 
@@ -268,26 +225,26 @@ class System:
             work.close()
             raise ShuttingDown(f"{self.name} is not open")
         task = self._core.tasks.start(work, name=name)
-        self._core.tasks.watch_over(task)
+        self._core.tasks.log_failure(task)
         return task
 
     def children(self) -> list[Child]:
         """Return the actors, with each keyed family as one, in the order in which they were spawned."""
-        groups: dict[str, list[Cell]] = {family.name: [] for family in self._families}
+        groups: dict[str, list[ActorCell]] = {family.name: [] for family in self._families}
         for cell in self._cells:
-            groups.setdefault(cell.identity.destination, []).append(cell)
+            groups.setdefault(cell.slot.group, []).append(cell)
         return [
             Child(name, len(cells), sum(cell.mailbox.qsize() for cell in cells), sum(cell.restarts for cell in cells))
             for name, cells in groups.items()
         ]
 
-    def _admit(self, name: str) -> None:
+    def _check_name(self, name: str) -> None:
         if not self._open:
             raise ShuttingDown(f"{self.name} is not open")
         if name in self._names:
             raise ValueError(f"there is an actor named {name!r} already")
 
-    async def _end(self, cell: Cell) -> None:
+    async def _end(self, cell: ActorCell) -> None:
         scope = SCOPE.get()
-        if scope is None or scope.address != cell.identity.address:
+        if scope is None or scope.address != cell.slot.address:
             await cell.end()

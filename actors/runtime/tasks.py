@@ -40,40 +40,34 @@ class Tasks:
         context: Context | None = None,
         done: Callable[[Task[T]], object] | None = None,
     ) -> Task[T]:
-        """Run ``work`` in a task of its own, in ``context`` or an empty one: nothing is inherited from the caller.
+        """Run ``work`` in a task of its own, in ``context`` or in an empty one: nothing is inherited from the caller.
 
-        When it has ended, ``done`` is called with the task.
+        It never starts before this returns, whatever task factory the loop has. ``done`` is called with the ended task.
         """
-        task = self._loop.create_task(work, name=name, context=Context() if context is None else context)
+        task = Task(work, loop=self._loop, name=name, context=Context() if context is None else context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard if done is None else partial(self._ended, done))
         return task
 
-    def watch_over(self, task: Task[Any]) -> None:
-        """Log the failure of a task whose result nobody may ever look at."""
+    def log_failure(self, task: Task[Any]) -> None:
+        """Log the failure of a task whose result may never be read."""
         task.add_done_callback(self._report)
 
-    async def wait(self) -> None:
-        """Wait for the end of all tasks, those that begin meanwhile included, but no longer than ``ROUND``."""
-        until = self._loop.time() + ROUND
-        while self._tasks and (left := until - self._loop.time()) > 0:
-            await asyncio.wait(self._tasks, timeout=left)
-
     async def cancel(self) -> None:
-        """Cancel all tasks and wait for their end, cancelling again those that go on regardless."""
-        present = asyncio.current_task()
+        """Cancel all tasks and wait for their end; cancel tasks that go on regardless again."""
+        current = asyncio.current_task()
         for _ in range(ROUNDS):
-            if not (pending := self._others(present)):
+            if not (pending := self._others(current)):
                 return
             for task in pending:
                 task.cancel()
             await asyncio.wait(pending, timeout=ROUND)
-        if pending := self._others(present):
+        if pending := self._others(current):
             names = ", ".join(sorted(task.get_name() for task in pending))
             self._log.error("tasks go on after %d cancellations: %s", ROUNDS, names)
 
-    def _others(self, present: Task[Any] | None) -> set[Task[Any]]:
-        return self._tasks - {present}
+    def _others(self, current: Task[Any] | None) -> set[Task[Any]]:
+        return self._tasks - {current}
 
     def _ended(self, done: Callable[[Task[Any]], object], task: Task[Any]) -> None:
         self._tasks.discard(task)

@@ -1,4 +1,4 @@
-"""What a test needs to hold actors still: a manual clock, a system that fails on dead letters, and probes."""
+"""Test doubles: a manual clock, a system that fails on dead letters, and probes that stand for actors."""
 
 import asyncio
 import heapq
@@ -11,8 +11,8 @@ from typing import Any, Final, Generic, TypeVar, TypeVarTuple, get_origin
 from opentelemetry.trace import TracerProvider
 
 from actors.runtime.actor import Actor
+from actors.runtime.cell import BUDGET
 from actors.runtime.clock import Clock
-from actors.runtime.dispatch import BUDGET
 from actors.runtime.handlers import Handlers
 from actors.runtime.promise import Promise
 from actors.runtime.ref import Ref
@@ -25,12 +25,12 @@ R = TypeVar("R")
 Ts = TypeVarTuple("Ts")
 
 PATIENCE: Final = 5.0  # seconds of real time in which an expected message has to come
-QUIET: Final = BUDGET + 16  # turns without a change, more than a busy actor may take before it shows one
-TURNS: Final = 20_000  # turns after which actors that never come to rest are a failure
+QUIET: Final = BUDGET + 16  # passes of the loop without a change: more than a busy actor takes before it shows one
+PASSES: Final = 20_000  # passes of the loop after which actors that are still busy are a failure
 
 
 class ManualHandle:
-    """A call on a manual clock."""
+    """A call scheduled on a manual clock."""
 
     __slots__ = ("call",)
 
@@ -38,7 +38,7 @@ class ManualHandle:
         self.call: Callable[[], object] | None = call
 
     def cancel(self) -> None:
-        """Make it not happen."""
+        """Cancel the call."""
         self.call = None
 
 
@@ -46,7 +46,7 @@ class ManualClock:
     """A clock that moves only when it is told to.
 
     Args:
-        start: its first moment, in seconds.
+        start: the time at which it starts, in seconds.
     """
 
     def __init__(self, start: float = 0.0) -> None:
@@ -55,17 +55,17 @@ class ManualClock:
         self._order = count()
 
     def time(self) -> float:
-        """Return the present moment, in seconds."""
+        """Return the current time, in seconds."""
         return self._now
 
     def call_at(self, when: float, callback: Callable[[*Ts], object], /, *args: *Ts) -> ManualHandle:
-        """Call ``callback(*args)`` when the clock is moved to ``when`` or beyond, in the order of the moments."""
+        """Call ``callback(*args)`` when the clock is moved to ``when`` or beyond, in the order of the times."""
         handle = ManualHandle(lambda: callback(*args))
         heapq.heappush(self._calls, (when, next(self._order), handle))
         return handle
 
     def step(self, until: float) -> bool:
-        """Make the next call due by ``until``, at its moment; if there is none move to ``until`` and return False."""
+        """Make the next call due by ``until``, at its time; if there is none, move to ``until`` and return False."""
         while self._calls and self._calls[0][0] <= until:
             when, _, handle = heapq.heappop(self._calls)
             if handle.call is not None:
@@ -77,7 +77,7 @@ class ManualClock:
 
 
 class TestSystem(System):
-    """A system for tests: its time stands still, and a dead letter at the end is an ``AssertionError``.
+    """A system for tests: its clock is a manual one, and a dead letter at the end is an ``AssertionError``.
 
     Args:
         allow_dead_letters: whether the test expects some.
@@ -117,7 +117,7 @@ class TestSystem(System):
     async def settle(self) -> None:
         """Wait until nothing more happens by itself: all actors wait for a message, a reply, a timer or the world."""
         quiet, before = 0, None
-        for _ in range(TURNS):
+        for _ in range(PASSES):
             await asyncio.sleep(0)
             now = self._activity()
             quiet = quiet + 1 if now == before else 0
@@ -139,11 +139,11 @@ class TestSystem(System):
 
     def _activity(self) -> object:
         depth = sum(cell.mailbox.qsize() for cell in self._cells)
-        return self._core.crew.stints, depth, len(self._cells), len(self._core.tasks)
+        return self._core.wakeups, depth, len(self._cells), len(self._core.tasks)
 
 
 class Probe(Generic[M]):
-    """The other end of a conversation, in the hand of the test.
+    """An actor whose messages a test reads, and whose replies the test gives.
 
     An ask whose reply is scripted gets it at once. Any other waits for ``answer``, until its own deadline.
 
@@ -242,8 +242,8 @@ class _Listener(Actor[Any]):
 
     def __init__(self, probe: Probe[Any], kinds: tuple[type[Any], ...]) -> None:
         self._probe = probe
-        self._handlers = Handlers(dict.fromkeys(kinds, _Listener.hear))
+        self._handlers = Handlers(dict.fromkeys(kinds, _Listener.take))
 
-    async def hear(self, message: Any) -> Any:  # noqa: ANN401 - whatever the probe takes
-        asked = self._present().reply is not None
+    async def take(self, message: Any) -> Any:  # noqa: ANN401 - whatever the probe takes
+        asked = self._current_envelope().reply is not None
         return self._probe.take(message, (lambda: self.promise(type(message))) if asked else None)

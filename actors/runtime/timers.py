@@ -1,16 +1,17 @@
-"""A message to oneself, later."""
+"""Messages that an actor sends to itself later: once, or again and again."""
 
+import math
 from typing import ClassVar
 
-from actors.runtime.cell import Cell
-from actors.runtime.envelope import Envelope, Void
+from actors.runtime.cell import ActorCell
+from actors.runtime.envelope import NO_CONTEXT, Discarded, Envelope, Tick
 
 
 class Timer:
-    """A message that comes in through the mailbox when its time has come; it does not outlive its instance.
+    """A message to the actor itself, later. It ends with the instance that started it.
 
     Args:
-        cell: the actor that ordered it.
+        cell: the actor.
         envelope: the message.
         delay: seconds from now.
     """
@@ -19,23 +20,60 @@ class Timer:
     survives_restart: ClassVar[bool] = False
     delays_drain: ClassVar[bool] = False
 
-    def __init__(self, cell: Cell, envelope: Envelope, delay: float) -> None:
+    def __init__(self, cell: ActorCell, envelope: Envelope, delay: float) -> None:
         self._cell = cell
         self._envelope = envelope
-        cell.order(self)
+        cell.add_outstanding(self)
         clock = cell.core.clock
         self._handle = clock.call_at(clock.time() + delay, self._fire)
 
     def cancel(self) -> None:
-        """Make it not happen; from here on the message does not arrive, even if it is in the mailbox already."""
-        self._envelope.message = Void()
-        self._handle.cancel()
-        self._cell.arrived(self)
+        """Send nothing; the message does not arrive even if it is in the mailbox already."""
+        self.abort()
+        self._cell.remove_outstanding(self)
 
-    def abort(self, error: Exception) -> None:  # noqa: ARG002, D102 - the contract is the base's
-        self._envelope.message = Void()
+    def abort(self, error: Exception | None = None) -> None:  # noqa: ARG002, D102 - the contract is the base's
+        self._envelope.message = Discarded()
         self._handle.cancel()
 
     def _fire(self) -> None:
-        self._cell.arrived(self)
-        self._cell.mailbox.admit(self._envelope)
+        self._cell.mailbox.put_internal(self._envelope)
+        self._cell.remove_outstanding(self)
+
+
+class PeriodicTimer(Timer):
+    """A message to the actor itself every ``interval`` seconds, until it is cancelled or its instance ends.
+
+    The periods are counted from the start, so that delays do not add up. While one message waits in the mailbox no
+    other is sent, and a period that the loop was too busy for is skipped.
+
+    Args:
+        cell: the actor.
+        message: the message.
+        interval: seconds between two messages, and before the first one.
+    """
+
+    __slots__ = ("_due", "_interval", "_message", "_waiting")
+
+    def __init__(self, cell: ActorCell, message: object, interval: float) -> None:
+        if not 0 < interval < math.inf:
+            raise ValueError(f"interval must be a positive number of seconds, got {interval}")
+        self._message = message
+        self._interval = interval
+        self._waiting = False
+        self._due = cell.core.clock.time() + interval
+        super().__init__(cell, Envelope(Discarded(), NO_CONTEXT), interval)
+
+    def _fire(self) -> None:
+        cell, clock = self._cell, self._cell.core.clock
+        if not self._waiting:
+            self._waiting = True
+            self._envelope = Envelope(Tick(self._read), NO_CONTEXT, internal=True)
+            cell.mailbox.put_internal(self._envelope)
+        self._due += self._interval * (1 + max(0.0, clock.time() - self._due) // self._interval)
+        self._handle = clock.call_at(self._due, self._fire)
+
+    def _read(self) -> Envelope:
+        self._waiting = False
+        self._envelope = Envelope(self._message, NO_CONTEXT, self._cell.core.clock.time(), internal=True)
+        return self._envelope

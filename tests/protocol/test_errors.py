@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from protocol import errors
-from protocol.errors import PROBLEMS, TidegateError
+from protocol.errors import LONGEST_CAUSE, PROBLEMS, ActorFailed, TidegateError
 
 
 def tree(kind: type[TidegateError]) -> Iterator[type[TidegateError]]:
@@ -34,3 +34,14 @@ def test_every_row_says_what_to_do() -> None:
 def test_an_unknown_code_reads_as_a_fault_of_ours() -> None:
     """A code that is no row never fails where it is looked up."""
     assert TidegateError(code="no such code").problem is PROBLEMS["internal_error"]
+
+
+def test_a_failed_actor_names_its_cause() -> None:
+    """The text of ``ActorFailed`` has its cause, cut to a bound; its detail, which clients may see, has not."""
+    failed = ActorFailed("usage failed")
+    assert str(failed) == "usage failed"
+    failed.__cause__ = ValueError("bad row")
+    assert str(failed) == "usage failed: ValueError: bad row"
+    assert failed.detail == "usage failed"
+    failed.__cause__ = ValueError("x" * 10_000)
+    assert len(str(failed)) < LONGEST_CAUSE + 50

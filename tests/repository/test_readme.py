@@ -66,7 +66,7 @@ def block(part: str) -> tuple[str, str]:
 
 
 def test_every_way_in_has_a_block() -> None:
-    """curl and the OpenAI SDK; then the terminal, a schema and a WebSocket."""
+    """Curl and the OpenAI SDK; then the terminal, a schema and a WebSocket."""
     assert [language for language, _ in BLOCKS] == ["bash", "python", "bash", "bash", "python"]
 
 

@@ -2,7 +2,7 @@
 
 from typing import assert_type
 
-from actors.runtime import Actor, Deferred, Keyed, Ref, System, handles
+from actors.runtime import Actor, Deferred, Keyed, Ref, System, Timer, handles
 from actors.runtime.testing import TestSystem
 from protocol.message import Message
 
@@ -41,6 +41,8 @@ class Typed(Actor[GetUsage | Name]):
         self.pipe(self.number(), Name, lambda _: Name(0))
         self.pipe(self.number(), lambda _: Foreign(), lambda _: Name(0))  # type: ignore[arg-type, return-value]
         self.schedule(1.0, Foreign())  # type: ignore[arg-type]
+        assert_type(self.every(1.0, Name(1)), Timer)
+        self.every(1.0, Foreign())  # type: ignore[arg-type]
         promise = self.promise(Name)
         promise.resolve(1)  # type: ignore[arg-type]
         promise.resolve("one")

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from actors.runtime import Actor, Deferred, Pipe, Promise, Timer, handles
-from actors.runtime.testing import TestSystem
+from actors.runtime import Actor, Deferred, PipedTask, Promise, Timer, handles
+from actors.runtime.testing import ManualClock, TestSystem
 from protocol.errors import ActorFailed, ActorStopped, AskCycle, AskTimeout, NotFound, Overloaded
 from protocol.message import Message
 
@@ -40,13 +40,13 @@ class Fetcher(Actor[Messages]):
     """Does long work in each of the ways there are."""
 
     backoff = 0.0
-    orders = 4
+    outstanding_limit = 4
 
     def __init__(self, mode: str, work: asyncio.Future[str], seen: list[str]) -> None:
         self.mode = mode
         self.future = work
         self.seen = seen
-        self.pipes: list[Pipe[Any]] = []
+        self.pipes: list[PipedTask[Any]] = []
         self.promises: list[Promise[str]] = []
         self.timers: list[Timer] = []
 
@@ -477,3 +477,131 @@ async def test_reply_needs_a_message_at_hand() -> None:
         system.spawn(Early, name="early")
         await system.settle()
     assert caught == ["there is no message at hand to reply to"] * 2
+
+
+class Metronome(Actor[Tick | Cancel | Crash | Fetch]):
+    """Beats every two seconds, and shows what it did."""
+
+    backoff = 0.0
+    outstanding_limit = 1
+
+    def __init__(self, seen: list[float], gate: asyncio.Event | None = None) -> None:
+        self.seen = seen
+        self.gate = gate
+        self.timer: Timer | None = None
+
+    async def started(self) -> None:
+        self.timer = self.every(2.0, Tick(1))
+
+    @handles(Tick)
+    async def tick(self, message: Tick) -> None:
+        self.seen.append(self.system.clock.time())
+        if self.gate is not None:
+            await self.gate.wait()
+
+    @handles(Cancel)
+    async def cancel(self, message: Cancel) -> None:
+        assert self.timer is not None
+        self.timer.cancel()
+
+    @handles(Crash)
+    async def crash(self, message: Crash) -> None:
+        raise ValueError("crash")
+
+    @handles(Fetch)
+    async def fetch(self, message: Fetch) -> str:
+        self.every(1.0, Tick(2))
+        return ""
+
+
+async def test_periodic_timer() -> None:
+    """The message comes after each interval until the timer is cancelled, and the timer counts as outstanding."""
+    seen = list[float]()
+    async with TestSystem() as system:
+        ref = system.spawn(lambda: Metronome(seen), name="metronome")
+        await system.advance(7)
+        assert seen == [2, 4, 6]
+        with pytest.raises(Overloaded):
+            await ref.ask(Fetch(), timeout=1)
+        await ref.ask(Cancel(), timeout=1)
+        await system.advance(10)
+        assert await ref.ask(Fetch(), timeout=1) == ""
+    assert seen == [2, 4, 6]
+
+
+async def test_periodic_timer_never_piles_up() -> None:
+    """While one message waits no other is sent; after that the beat is the old one."""
+    seen, gate = list[float](), asyncio.Event()
+    async with TestSystem() as system:
+        system.spawn(lambda: Metronome(seen, gate), name="metronome")
+        await system.advance(9)
+        assert seen == [2]
+        assert system.children()[0].depth == 1
+        gate.set()
+        await system.settle()
+        assert seen == [2, 9]
+        await system.advance(2)
+        assert seen == [2, 9, 10]
+
+
+async def test_cancelled_periodic_timer_takes_back_its_message() -> None:
+    """A message that waits in the mailbox when the timer is cancelled does not arrive."""
+    seen, gate = list[float](), asyncio.Event()
+    actor = Metronome(seen, gate)
+    async with TestSystem() as system:
+        system.spawn(lambda: actor, name="metronome")
+        await system.advance(5)
+        assert actor.timer is not None
+        actor.timer.cancel()
+        actor.timer.cancel()
+        gate.set()
+        await system.advance(10)
+    assert seen == [2]
+
+
+async def test_periodic_timer_skips_what_a_busy_loop_has_missed() -> None:
+    """A timer that fires late sends one message, and the next one at the next multiple of its interval."""
+    seen, clock = list[float](), ManualClock()
+    async with TestSystem(clock=clock) as system:
+        system.spawn(lambda: Metronome(seen), name="metronome")
+        await system.settle()
+        clock._now = 7.0
+        for until in (7.0, 7.9, 8.0):
+            while clock.step(until):
+                await system.settle()
+    assert seen == [7, 8]
+
+
+@pytest.mark.parametrize("verb", ["restart", "stop"])
+async def test_periodic_timer_ends_with_the_instance(verb: str) -> None:
+    """A restart drops the timer of the instance that failed, and the end of the actor drops it too."""
+    seen = list[float]()
+    async with TestSystem() as system:
+        ref = system.spawn(lambda: Metronome(seen), name="metronome")
+        await system.advance(1)
+        if verb == "restart":
+            await ref.tell(Crash())
+        else:
+            await system.stop(ref)
+        await system.advance(2.5)
+    assert seen == ([3] if verb == "restart" else [])
+
+
+@pytest.mark.parametrize("interval", [0, -1, float("nan"), float("inf")])
+async def test_interval_is_checked(interval: float) -> None:
+    """An interval that is no positive number of seconds is refused, and the error says the value."""
+    caught = list[str]()
+
+    class Wrong(Actor[Tick]):
+        async def started(self) -> None:
+            with pytest.raises(ValueError, match="must be a positive number") as error:
+                self.every(interval, Tick(1))
+            caught.append(str(error.value))
+
+        @handles(Tick)
+        async def tick(self, message: Tick) -> None: ...
+
+    async with TestSystem() as system:
+        system.spawn(Wrong, name="wrong")
+        await system.settle()
+    assert caught == [f"interval must be a positive number of seconds, got {interval}"]

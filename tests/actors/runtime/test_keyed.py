@@ -115,6 +115,32 @@ async def test_one_that_does_not_linger_is_passivated_at_once() -> None:
     assert seen == ["a started", "a stopped", "a started", "a stopped", "b started", "b stopped"]
 
 
+async def test_timer_of_one_that_does_not_linger() -> None:
+    """A timer keeps its actor, and its message is handled before the actor goes."""
+    woken = list[float]()
+
+    class Brief(Actor[Add | Wake]):
+        lingers = False
+
+        @handles(Add)
+        async def add(self, message: Add) -> int:
+            self.schedule(message.n, Wake())
+            return message.n
+
+        @handles(Wake)
+        async def wake(self, message: Wake) -> None:
+            woken.append(self.system.clock.time())
+
+    async with TestSystem() as system:
+        family = system.keyed(lambda _: Brief(), name="brief", idle=60, limit=2)
+        await family.ref("a").ask(Add(100), timeout=1)
+        await system.advance(99)
+        assert len(family) == 1
+        await system.advance(1)
+        assert len(family) == 0
+    assert woken == [100]
+
+
 async def test_ended_actors_leave_no_garbage() -> None:
     """What an ended actor was made of is freed at once, and not left to the collector."""
 

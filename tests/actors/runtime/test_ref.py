@@ -143,8 +143,7 @@ async def test_place_of_a_teller_cancelled_as_it_is_woken_is_passed_on() -> None
         first = system.background(ref.tell(Work(3)), name="first")
         second = system.background(ref.tell(Work(4)), name="second")
         await system.settle()
-        ref._mailbox.oldest()
-        ref._mailbox.make_room()
+        ref._mailbox.get_nowait()
         first.cancel()
         await second
         gate.set()
@@ -252,6 +251,40 @@ async def test_asker_that_waits_for_room_keeps_its_deadline() -> None:
         gate.set()
         await system.settle()
     assert worker.seen == [0, 1, 2]
+
+
+async def test_askers_that_wait_for_room() -> None:
+    """Of two asks that find no room one is cancelled and sends nothing; the other is let in and gets its reply."""
+    kind, gate = closed("wait")
+    worker = kind()
+    async with TestSystem() as system:
+        ref = system.spawn(lambda: worker, name="worker")
+        await fill(system, ref)
+        first = system.background(ref.ask(Work(3), timeout=5), name="first")
+        second = system.background(ref.ask(Work(4), timeout=5), name="second")
+        await system.settle()
+        first.cancel()
+        gate.set()
+        assert await second == 4
+        assert first.cancelled()
+    assert worker.seen == [0, 1, 2, 4]
+
+
+async def test_senders_that_wait_for_room_learn_of_the_end() -> None:
+    """When the actor ends, an ask that waits for room raises ``ActorStopped``, and a tell is a dead letter."""
+    kind, _ = closed("wait")
+    async with TestSystem(allow_dead_letters=True) as system:
+        ref = system.spawn(kind, name="worker")
+        await fill(system, ref)
+        teller = system.background(ref.tell(Work(3)), name="teller")
+        asker = system.background(ref.ask(Work(4), timeout=5), name="asker")
+        await system.settle()
+        system.kill(ref)
+        await teller
+        with pytest.raises(ActorStopped):
+            await asker
+        await system.settle()
+        assert sorted(letter.message.n for letter in system.dead_letters.last) == [1, 2, 3]
 
 
 async def test_ask_without_time_left() -> None:

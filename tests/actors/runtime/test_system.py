@@ -252,7 +252,7 @@ async def test_watchers_are_forgotten_when_they_end() -> None:
         watcher = system.spawn(lambda: Watcher(ref, []), name="watcher")
         await system.settle()
         await system.stop(watcher)
-        cell = ref._live()
+        cell = ref._live_cell()
         assert cell is not None
         assert cell.watchers == {}
 

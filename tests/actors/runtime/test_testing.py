@@ -80,7 +80,7 @@ async def test_dead_letters_fail_the_test() -> None:
             await system.stop(probe.ref)
             await probe.ref.tell(Note())
 
-    with pytest.raises(AssertionError, match=r"dead letters: .*Note\(\)"):
+    with pytest.raises(AssertionError, match=r"dead letters: .*Note to probe: stopped"):
         await test()
 
 

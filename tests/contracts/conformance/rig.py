@@ -32,8 +32,8 @@ SETTLED = 5.0  # seconds, the bound of what may still go on after its end
 DRAIN = 0.1  # seconds
 CONNECTION = "RequestHandler.start"  # serves one connection, at the service and at the upstream
 PRICES = "Prices.load"  # once, at the start
-CREW = "Crew._work"  # the actors' turns: as many tasks as actors have had to wait at once, up to a bound
-LEFT_OUT = (CONNECTION, PRICES, CREW)
+ACTOR = "ActorCell._run"  # one for each actor, and the actors are counted
+LEFT_OUT = (CONNECTION, PRICES, ACTOR)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from structlog.testing import capture_logs
 
-from protocol.errors import FieldError, InvalidRequest, Overloaded, ProviderError
+from protocol.errors import ActorFailed, FieldError, InvalidRequest, Overloaded, ProviderError
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing, tenant_of
 from service.context import call_of
@@ -43,6 +43,10 @@ async def _upstream(request: web.Request) -> web.Response:
 async def _bug(request: web.Request) -> web.Response:
     secret = "in a local variable"
     raise RuntimeError(f"with a secret {len(secret)}")
+
+
+async def _failed_actor(request: web.Request) -> web.Response:
+    raise ActorFailed("usage failed") from ValueError("a secret row")
 
 
 async def _body(request: web.Request) -> web.Response:
@@ -83,6 +87,8 @@ async def connect(lifecycle: Lifecycle) -> AsyncIterator[MakeClient]:
         app.router.add_get("/invalid", _invalid)
         app.router.add_get("/full", _full)
         app.router.add_get("/bug", _bug)
+        app.router.add_get("/actor", _failed_actor)
+        app.router.add_get("/v1/actor", _failed_actor)
         app.router.add_get("/stream", _broken_stream)
         app.router.add_get("/ws", _socket)
         app.router.add_get("/api/health", _echo)
@@ -189,6 +195,20 @@ async def test_a_bug_leaks_nothing_and_is_logged(connect: MakeClient) -> None:
     assert problem["code"] == "internal_error"
     assert "secret" not in await response.text()
     assert [type(line["exc_info"]) for line in logs if line["event"] == "call_failed"] == [RuntimeError]
+
+
+async def test_a_failed_actor_keeps_its_cause_to_itself(connect: MakeClient) -> None:
+    """The text of ``ActorFailed`` names its cause, for logs; no client sees the actor or the cause."""
+    client = await connect()
+    with capture_logs() as logs:
+        response = await client.get("/actor")
+        problem = await _problem(response)
+        vendors = await (await client.get("/v1/actor")).json()
+    assert problem["code"] == "actor_failed"
+    assert problem["title"] == problem["detail"] == vendors["error"]["message"] == "Internal error"
+    assert {str(line["exc_info"]) for line in logs if line["event"] == "call_failed"} == {
+        "usage failed: ValueError: a secret row"
+    }
 
 
 @pytest.mark.parametrize(

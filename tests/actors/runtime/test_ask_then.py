@@ -3,7 +3,7 @@ import gc
 
 import pytest
 
-from actors.runtime import Actor, Deferred, Errand, Ref, handles
+from actors.runtime import Actor, Callback, Deferred, Ref, handles
 from actors.runtime.testing import TestSystem
 from protocol.errors import NotFound
 from protocol.message import Message
@@ -59,14 +59,14 @@ class Pilgrim(Actor[Ask | Answered | Unanswered | GiveUp]):
     def __init__(self, oracle: Ref[Question], heard: "asyncio.Queue[str]") -> None:
         self.oracle = oracle
         self.heard = heard
-        self.errands: list[Errand[Answered | Unanswered]] = []
+        self.callbacks: list[Callback[Answered | Unanswered]] = []
 
     @handles(Ask)
     async def ask(self, message: Ask) -> None:
-        errand = self.ask_then(
+        callback = self.ask_then(
             self.oracle, Question(message.text), timeout=message.timeout, ok=Answered, err=Unanswered
         )
-        self.errands.append(errand)
+        self.callbacks.append(callback)
 
     @handles(Answered)
     async def answered(self, message: Answered) -> None:
@@ -78,7 +78,7 @@ class Pilgrim(Actor[Ask | Answered | Unanswered | GiveUp]):
 
     @handles(GiveUp)
     async def give_up(self, message: GiveUp) -> None:
-        self.errands.pop().cancel()
+        self.callbacks.pop().cancel()
         self.heard.put_nowait("gave up")
 
 
