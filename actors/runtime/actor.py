@@ -1,12 +1,11 @@
 """The base class of actors: the policies, the hooks, and what the runtime offers to handlers."""
 
-from asyncio import Future
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Generic, TypeVar
 
 from opentelemetry.context import Context, get_current
 
-from actors.runtime.callbacks import Callback, DeferredTask, PendingAsk, PipedTask
+from actors.runtime.callbacks import Callback, CallbackFuture, DeferredTask, PendingAsk, PipedTask
 from actors.runtime.cell import ActorCell
 from actors.runtime.envelope import NO_CONTEXT, Envelope
 from actors.runtime.handlers import Handlers, collect, messages_of
@@ -133,7 +132,7 @@ class Actor(Generic[M_contra]):
         Raises:
             Overloaded: the ``outstanding_limit`` is reached.
         """
-        reply: Future[Any] = self._cell.core.loop.create_future()
+        reply = CallbackFuture(self._cell.core.loop)
         try:
             ask = ref._ask_nowait(message, timeout, reply)  # noqa: SLF001 - refs are the runtime's own
         except ActorError:

@@ -239,7 +239,8 @@ class ActorCell:
                 self.slot.on_idle(self)
                 if self.ended:
                     return None
-            await asyncio.sleep(0)  # an asker that has its reply runs now, and its next message then wakes nobody
+            if self.lingers:
+                await asyncio.sleep(0)  # an asker that has its reply runs now, and its next message then wakes nobody
             envelope = await mailbox.get() if mailbox.empty() else mailbox.get_nowait()
         finally:
             self._resting = False

@@ -4,6 +4,7 @@ import asyncio
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Literal
 
 from actors.runtime.envelope import Envelope
@@ -96,6 +97,23 @@ class Mailbox(asyncio.Queue[Envelope]):
         self.commands.setdefault(type(item.message), item)
         if self._getters:
             self._wakeup_next(self._getters)
+
+    async def get(self) -> Envelope:
+        """Wait for an envelope, remove and return it.
+
+        The same as the base's, without its second search for the running loop; one consumer waits at a time.
+        """
+        while not (self.messages or self.commands):
+            getter = asyncio.get_running_loop().create_future()
+            self._getters.append(getter)
+            try:
+                await getter
+            except BaseException:
+                getter.cancel()
+                with suppress(ValueError):
+                    self._getters.remove(getter)
+                raise
+        return self.get_nowait()
 
     def get_nowait(self) -> Envelope:
         """Remove and return the next envelope; wake the sender that has waited longest for the room.
