@@ -21,7 +21,8 @@ from protocol.llm import (
     ToolCall,
     VendorPart,
 )
-from protocol.openai.chat import DIALECT, data_url
+from protocol.openai.chat import data_url
+from protocol.openai.upstream import DIALECT
 from protocol.vendor_extras import marks_of
 
 ID_PREFIX: Final = "resp_"

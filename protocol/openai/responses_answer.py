@@ -10,8 +10,8 @@ from protocol.errors import PROBLEMS, Family, InternalError
 from protocol.events import Cancelled, Completed, Failed
 from protocol.json.validation import at
 from protocol.llm import ChatMessage, ChatRequest, FinishReason, TextPart, Tool, ToolCall, Usage
-from protocol.openai.chat import DIALECT
 from protocol.openai.responses import ID_PREFIX
+from protocol.openai.upstream import DIALECT
 from protocol.requests import RequestHandle
 
 MESSAGE_PREFIX: Final = "msg_"

@@ -20,12 +20,14 @@ from protocol.llm import (
     ReasoningPart,
     TextPart,
     Tool,
+    ToolCall,
     Usage,
+    Vendor,
     VendorPart,
 )
-from protocol.openai.chat import DIALECT, wire_call
 from protocol.upstream import Pieces, code_of, unsaid
 
+DIALECT: Final[Vendor] = "openai"
 DONE: Final = b"[DONE]"
 ERROR: Final = "Error: "  # stands before the text of a call that has failed: the dialect has no other place for it
 
@@ -132,6 +134,11 @@ def _wire_message(message: ChatMessage) -> dict[str, Any]:
     if message.name:
         wire["name"] = message.name
     return wire
+
+
+def wire_call(call: ToolCall) -> dict[str, Any]:
+    """Return a tool call as both sides of this dialect write it."""
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _wire_content(content: tuple[ContentPart, ...]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from protocol.anthropic.answer import message_body
 from protocol.budgets import Budget
 from protocol.events import Completed
 from protocol.llm import Attempt, Cost, Usage
-from protocol.openai.chat import completion_body
+from protocol.openai.answer import completion_body
 
 WRITTEN = Usage(input_tokens=10, output_tokens=4, cached_input_tokens=2, cache_write_input_tokens=3)
 

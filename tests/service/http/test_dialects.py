@@ -11,7 +11,7 @@ from actors.log.follow import Follower
 from actors.requests.stream import RequestStream
 from protocol.anthropic.answer import EventEncoder
 from protocol.events import Delta, Started
-from protocol.openai.chat import ChunkEncoder
+from protocol.openai.answer import ChunkEncoder
 from service.http import sse
 from service.http.dialects import StreamEncoder, encoded
 from tests.service.bench import CHAT, Service, open_service
