@@ -6,8 +6,9 @@ from typing import Any, Final
 from actors.embeddings.embedder import Limits
 from actors.wire.endpoint import JSON, Endpoint
 from actors.wire.unary import JsonWire
-from protocol.embeddings import Input, Vectors, read_vectors, upstream_body
+from protocol.embeddings import Input, Vectors
 from protocol.errors import ConfigurationError
+from protocol.openai.embeddings import read_vectors, upstream_body
 from protocol.upstream import BASE_URLS
 
 DEFAULT_MODEL: Final = "text-embedding-3-small"

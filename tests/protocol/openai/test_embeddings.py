@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from protocol.embeddings import Embedded, embeddings_body, floats, parse_embeddings, read_vectors, upstream_body
+from protocol.embeddings import Embedded, floats
 from protocol.errors import InvalidRequest
+from protocol.openai.embeddings import embeddings_body, parse_embeddings, read_vectors, upstream_body
 
 
 def parse(**fields: Any) -> Any:  # noqa: ANN401 - the parsed call
