@@ -33,7 +33,7 @@ from protocol.channels import (
 from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest, Overloaded, UnrecoverablePosition
 from protocol.hub import Socket
 from protocol.websocket.channels import channel_ack_json
-from protocol.websocket.commands import disconnect_json, error_json
+from protocol.websocket.out import disconnect_json, error_json
 
 MAX_RECEIPTS: Final = 256  # publishers that wait at once
 SWEEP_INTERVAL: Final = 5.0  # seconds

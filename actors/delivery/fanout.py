@@ -11,7 +11,7 @@ from actors.requests.stream import status_of
 from protocol.errors import PROBLEMS, Overloaded, ShuttingDown
 from protocol.events import EventStream, Position
 from protocol.hub import HubStats, Socket, Subscribe
-from protocol.websocket.commands import ack_json, disconnect_json
+from protocol.websocket.out import ack_json, disconnect_json
 
 STALL_LIMIT: Final = 30.0  # seconds without progress after which a slow socket is closed
 SLOW: Final = "slow_consumer"

@@ -10,7 +10,7 @@ from aiohttp import web
 from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest
 from protocol.hub import Goodbye, SocketClosed
 from protocol.identity import Principal
-from protocol.websocket.commands import SUBPROTOCOL, disconnect_json
+from protocol.websocket.out import SUBPROTOCOL, disconnect_json
 from service.context import CONTAINER, Call, call_of, container_of
 from service.frames import Joiner, text_frame
 from service.websocket.admission import Guard
