@@ -31,7 +31,7 @@ from protocol.channels import (
     UnsubscribeUser,
     UserStatus,
 )
-from protocol.hub import GetHubStats, Goodbye, HubStats, SocketClosed, Subscribe, Unsubscribe
+from protocol.hub import DisconnectAll, GetHubStats, HubStats, SocketClosed, Subscribe, Unsubscribe
 from protocol.message import Message
 
 HIGH_WATER: Final = 64 * 1024  # bytes
@@ -55,7 +55,7 @@ class GiveUp(Message[None], frozen=True):
     receipt: Receipt
 
 
-HubMessage = Subscribe | Unsubscribe | SocketClosed | Goodbye | GetHubStats
+HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats
 
 
 class SubscriptionHub(Actor[HubMessage | ChannelMessage | Poll | Sweep | GiveUp]):
@@ -127,8 +127,8 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | Poll | Sweep | GiveUp]
         self._fanout.leave(message.socket)
         self._channels.closed(message.socket)
 
-    @handles(Goodbye)
-    async def goodbye(self, message: Goodbye) -> int:
+    @handles(DisconnectAll)
+    async def disconnect_all(self, message: DisconnectAll) -> int:
         """Send everybody away."""
         return self._fanout.goodbye(message.reason, message.spread)
 

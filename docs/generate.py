@@ -123,7 +123,12 @@ def _kind_of(schema: dict[str, Any]) -> str:
     return str(schema.get("type", "any JSON"))
 
 
-_WORDS: Final = {"After": "a position", "ChatMessage": "messages", "Tool": "tools", "RequestOptions": "options"}
+_WORDS: Final = {
+    "ResumePosition": "a position",
+    "ChatMessage": "messages",
+    "Tool": "tools",
+    "RequestOptions": "options",
+}
 
 
 def _as_variables(text: str) -> str:

@@ -8,7 +8,7 @@ from protocol.events import Completed, ReasoningDelta
 from protocol.llm import ReasoningPart, ToolCall
 
 
-class Thoughts:
+class ReasoningBuilder:
     """Puts reasoning together from its pieces; adding one costs a list append."""
 
     __slots__ = ("_done", "_open")

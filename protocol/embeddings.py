@@ -85,7 +85,7 @@ class Vectors(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
 
 
-def size_of(given: Input) -> int:
+def byte_size(given: Input) -> int:
     """Return the bytes that an input takes as text, for tokens about."""
     return len(given.encode()) if isinstance(given, str) else len(given) * TOKEN_BYTES
 

@@ -67,7 +67,7 @@ class SocketClosed(Message[None], frozen=True):
     socket: Socket
 
 
-class Goodbye(Message[int], frozen=True, kw_only=True):
+class DisconnectAll(Message[int], frozen=True, kw_only=True):
     """Tell every socket that the server goes: a ``disconnect`` frame, then close 1000. Replies with their number."""
 
     reason: str = "shutdown"

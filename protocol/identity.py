@@ -58,4 +58,4 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         return any(right in grant.rights and fnmatchcase(channel, grant.pattern) for grant in self.channels)
 
 
-ANYBODY: Final = Principal()
+ANONYMOUS: Final = Principal()

@@ -9,7 +9,7 @@ import msgspec
 from protocol.budgets import Account, Period
 
 PERIODS: Final[tuple[Period, ...]] = ("day", "month")
-NOTHING_USD: Final = Decimal(0)
+ZERO_USD: Final = Decimal(0)
 
 
 class Spend(msgspec.Struct, frozen=True):
@@ -21,10 +21,10 @@ class Spend(msgspec.Struct, frozen=True):
     """
 
     tokens: int = 0
-    usd: Decimal | None = NOTHING_USD
+    usd: Decimal | None = ZERO_USD
 
 
-NOTHING: Final = Spend()
+NO_SPEND: Final = Spend()
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -61,10 +61,10 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     begins: dt.datetime
     ends: dt.datetime
     tokens: int = 0
-    usd: Decimal = NOTHING_USD
+    usd: Decimal = ZERO_USD
     unpriced_tokens: int = 0
     reserved_tokens: int = 0
-    reserved_usd: Decimal = NOTHING_USD
+    reserved_usd: Decimal = ZERO_USD
     max_tokens: int | None = None
     max_usd: Decimal | None = None
 

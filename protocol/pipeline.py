@@ -13,7 +13,7 @@ StageStatus = Literal["running", "continued", "stopped", "failed"]
 HASH_DIGITS: Final = 16
 
 
-class Route(enum.StrEnum):
+class StageRoute(enum.StrEnum):
     """Where a stage sends the run: on to the next stage, or out."""
 
     CONTINUE = "CONTINUE"

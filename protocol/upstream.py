@@ -8,7 +8,7 @@ from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta
 from protocol.llm import ContentPart, FinishReason, Usage, VendorPart
 
-Pieces = list[Delta | ReasoningDelta | ToolCallDelta]
+Deltas = list[Delta | ReasoningDelta | ToolCallDelta]
 Unit = Literal["calls", "tokens", "output"]
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds
@@ -40,7 +40,7 @@ def code_of(status: int) -> str:
     return code
 
 
-def unsaid(part: ContentPart, dialect: str) -> ProviderError:
+def unsupported_part(part: ContentPart, dialect: str) -> ProviderError:
     """Return the failure of a request with a part that ``dialect`` has no words for."""
     kind = part.value.get("type") if isinstance(part, VendorPart) else "file"
     message = f"A model behind {dialect}'s dialect can't be given this part: {str(kind)[:40]!r}"
@@ -106,7 +106,7 @@ class AnswerReader(Protocol):
     def whole(self) -> bool:
         """Whether nothing of the answer is missing, should the stream stop here."""
 
-    def feed(self, data: bytes, into: Pieces) -> None:
+    def feed(self, data: bytes, into: Deltas) -> None:
         """Read the data of one event and append its content to ``into``.
 
         Raises:

@@ -7,7 +7,7 @@ import msgspec
 from protocol.llm import Extra, Vendor
 
 
-def marks_of(wire: msgspec.Struct, dialect: Vendor, names: Iterable[str]) -> Extra:
+def extras_of(wire: msgspec.Struct, dialect: Vendor, names: Iterable[str]) -> Extra:
     """Return those of the fields ``names`` that ``wire`` has, as fields of ``dialect``."""
     marks = {name: value for name in names if (value := getattr(wire, name)) is not None}
     return {dialect: marks} if marks else {}

@@ -17,7 +17,7 @@ from actors.wire.pool import Pool
 from actors.wire.post import Post, reached
 from actors.wire.sse import MAX_EVENT_BYTES, EventSplitter, Splitter
 from protocol.errors import ProviderError
-from protocol.upstream import Allowance, AnswerReader, Pieces
+from protocol.upstream import Allowance, AnswerReader, Deltas
 
 MAX_CONNECTIONS: Final = 256
 
@@ -138,10 +138,10 @@ class WireStream:
         else:
             self._pool.discard(connection)
 
-    def __aiter__(self) -> AsyncIterator[Pieces]:
+    def __aiter__(self) -> AsyncIterator[Deltas]:
         return self
 
-    async def __anext__(self) -> Pieces:
+    async def __anext__(self) -> Deltas:
         if self._failure is not None:
             raise self._failure
         answer, body = self.answer, self._body
@@ -161,10 +161,10 @@ class WireStream:
             raise ProviderError(code="provider_stream_broken")
         raise StopAsyncIteration
 
-    def _pieces(self, events: list[bytes]) -> Pieces:
+    def _pieces(self, events: list[bytes]) -> Deltas:
         """Read ``events``. What came before a failure is given first, and the failure with the next step."""
         answer = self.answer
-        pieces: Pieces = []
+        pieces: Deltas = []
         try:
             for event in events:
                 answer.feed(event, pieces)

@@ -59,7 +59,7 @@ _SIGNATURE: Final = b'{"type":"signature_delta","signature":%b}}\n\n'
 _ARGUMENTS: Final = b'{"type":"input_json_delta","partial_json":%b}}\n\n'
 
 
-class EventEncoder:
+class MessagesEventEncoder:
     """One client's stream of events, as SSE bytes.
 
     What all clients of one log have in common, the tail of each delta, is built once an entry; what depends on the

@@ -12,7 +12,7 @@ import msgspec
 
 from protocol.anthropic.upstream import BETAS, DIALECT
 from protocol.errors import InvalidRequest
-from protocol.json.validation import at, misfit
+from protocol.json.validation import invalid_field, invalid_value
 from protocol.llm import (
     ChatMessage,
     ChatRequest,
@@ -26,7 +26,7 @@ from protocol.llm import (
     ToolCall,
     VendorPart,
 )
-from protocol.vendor_extras import marks_of
+from protocol.vendor_extras import extras_of
 
 CHOICES: Final = {"auto": "auto", "none": "none", "any": "required"}
 
@@ -197,7 +197,9 @@ def parse_betas(header: str) -> tuple[str, ...]:
     """
     names = tuple(dict.fromkeys(name for part in header.split(",") if (name := part.strip())))
     if len(names) > MAX_BETAS or not all(map(_BETA.fullmatch, names)):
-        raise at("anthropic-beta", f"must be at most {MAX_BETAS} names of features, with commas between them")
+        raise invalid_field(
+            "anthropic-beta", f"must be at most {MAX_BETAS} names of features, with commas between them"
+        )
     return names
 
 
@@ -244,7 +246,7 @@ def _refused(body: bytes, error: msgspec.ValidationError) -> InvalidRequest:
         pass  # JSON, with a number that no one can hold: the first reason says more
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return InvalidRequest(code="malformed_json")
-    return misfit(str(error))
+    return invalid_value(str(error))
 
 
 def _request(wire: _Counted, extra: dict[str, Any]) -> ChatRequest:
@@ -291,7 +293,7 @@ def _tool_choice(choice: _Choice | None) -> str:
     if choice.type != "tool":
         return CHOICES[choice.type]
     if not choice.name:
-        raise at("$.tool_choice.name", "Object missing required field `name`")
+        raise invalid_field("$.tool_choice.name", "Object missing required field `name`")
     return choice.name
 
 
@@ -311,7 +313,7 @@ def _messages(wire: _Message, index: int) -> Iterator[ChatMessage]:
         path = f"$.messages[{index}].content[{place}]"
         if isinstance(block, _ToolResult):
             if wire.role != "user":
-                raise at(path, "a `tool_result` belongs into a turn of the user's")
+                raise invalid_field(path, "a `tool_result` belongs into a turn of the user's")
             yield ChatMessage(
                 role="tool",
                 tool_call_id=block.tool_use_id,
@@ -321,11 +323,11 @@ def _messages(wire: _Message, index: int) -> Iterator[ChatMessage]:
             )
         elif isinstance(block, _ToolUse):
             if wire.role != "assistant":
-                raise at(path, "a `tool_use` belongs into a turn of the assistant's")
+                raise invalid_field(path, "a `tool_use` belongs into a turn of the assistant's")
             calls.append(_call(block, path))
         else:
             if wire.role != "assistant":
-                raise at(path, "thinking belongs into a turn of the assistant's")
+                raise invalid_field(path, "thinking belongs into a turn of the assistant's")
             parts.extend(_thought(block))
     if parts or calls or not others:
         yield ChatMessage(role=wire.role, content=_content(parts, wire.role), tool_calls=tuple(calls))
@@ -343,7 +345,7 @@ def _thought(block: _Thinking | _RedactedThinking) -> Iterator[ReasoningPart]:
 def _call(block: _ToolUse, path: str) -> ToolCall:
     arguments = bytes(block.input).decode()
     if not arguments.startswith("{"):
-        raise at(f"{path}.input", "Expected `object`")
+        raise invalid_field(f"{path}.input", "Expected `object`")
     return ToolCall(id=block.id, name=block.name, arguments=arguments, extra=_marks(block))
 
 
@@ -387,4 +389,4 @@ def _own(wire: msgspec.Struct) -> VendorPart:
 
 
 def _marks(wire: msgspec.Struct) -> Extra:
-    return marks_of(wire, DIALECT, MARKS[type(wire)])
+    return extras_of(wire, DIALECT, MARKS[type(wire)])

@@ -24,7 +24,7 @@ from protocol.llm import (
     Vendor,
     VendorPart,
 )
-from protocol.upstream import Pieces, unsaid
+from protocol.upstream import Deltas, unsupported_part
 
 DIALECT: Final[Vendor] = "anthropic"
 VERSION: Final = "2023-06-01"
@@ -161,7 +161,7 @@ def _part(part: ContentPart) -> dict[str, Any]:
         return thinking(part)
     if isinstance(part, VendorPart):
         if part.dialect != DIALECT:
-            raise unsaid(part, DIALECT)
+            raise unsupported_part(part, DIALECT)
         return part.value
     if isinstance(part, TextPart):
         block: dict[str, Any] = {"type": "text", "text": part.text}
@@ -188,7 +188,7 @@ def _document(part: FilePart) -> dict[str, Any]:
         try:
             text = base64.b64decode(source["data"], validate=True).decode()
         except ValueError as error:
-            raise unsaid(part, DIALECT) from error
+            raise unsupported_part(part, DIALECT) from error
     if text:
         source = {"type": "text", "media_type": "text/plain", "data": text}
     title = {"title": part.filename} if part.filename else {}
@@ -311,7 +311,7 @@ class MessagesReader:
         """Whether the answer is complete: the model has said why it stopped."""
         return self.finish_reason is not None
 
-    def feed(self, data: bytes, into: Pieces) -> None:
+    def feed(self, data: bytes, into: Deltas) -> None:
         """Read the data of one event and append its content to ``into``.
 
         Raises:
@@ -339,7 +339,7 @@ class MessagesReader:
         elif kind == "error":
             raise ProviderError(code=_CODES.get(event.error.type if event.error else "", "provider_error"))
 
-    def _delta(self, event: _Event, into: Pieces) -> None:
+    def _delta(self, event: _Event, into: Deltas) -> None:
         delta = event.delta
         if delta is None:
             return
@@ -350,7 +350,7 @@ class MessagesReader:
         elif delta.thinking or delta.signature:
             into.append(ReasoningDelta(text=delta.thinking, signature=delta.signature))
 
-    def _block(self, event: _Event, into: Pieces) -> None:
+    def _block(self, event: _Event, into: Deltas) -> None:
         block = event.content_block
         if block is None:
             return

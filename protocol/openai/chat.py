@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from protocol.errors import InvalidRequest
-from protocol.json.validation import at, misfit
+from protocol.json.validation import invalid_field, invalid_value
 from protocol.llm import (
     ChatMessage,
     ChatRequest,
@@ -23,7 +23,7 @@ from protocol.llm import (
     VendorPart,
 )
 from protocol.openai.upstream import DIALECT
-from protocol.vendor_extras import marks_of
+from protocol.vendor_extras import extras_of
 
 
 class _Url(msgspec.Struct, frozen=True):
@@ -219,7 +219,7 @@ def _read(body: bytes) -> tuple[_Body, dict[str, Any] | None, dict[str, Any]]:
     try:
         wire = msgspec.convert(fields, _Body)
     except msgspec.ValidationError as error:
-        raise misfit(str(error)) from error
+        raise invalid_value(str(error)) from error
     extra = {name: fields[name] for name in fields.keys() - _KNOWN}
     if isinstance(wire.response_format, _SchemaFormat):
         named = {key: value for key, value in fields["response_format"]["json_schema"].items() if key != "schema"}
@@ -250,7 +250,7 @@ def _message(wire: _Message) -> ChatMessage:
 def _part(wire: _Part) -> ContentPart:
     if isinstance(wire, _RefusalPart):
         return TextPart(text=wire.refusal)
-    marks = marks_of(wire, DIALECT, ("prompt_cache_breakpoint", "cache_control"))
+    marks = extras_of(wire, DIALECT, ("prompt_cache_breakpoint", "cache_control"))
     if isinstance(wire, _TextPart):
         return TextPart(text=wire.text, extra=marks)
     if isinstance(wire, _ImagePart):
@@ -258,7 +258,7 @@ def _part(wire: _Part) -> ContentPart:
     if isinstance(wire, _FilePart) and wire.file.file_data:
         return FilePart(url=data_url(wire.file.file_data), filename=wire.file.filename or "", extra=marks)
     if isinstance(wire, _FilePart) and not wire.file.file_id:
-        raise at("$.messages", "a `file` needs `file_data` or `file_id`")
+        raise invalid_field("$.messages", "a `file` needs `file_data` or `file_id`")
     value = msgspec.to_builtins(wire)
     if isinstance(wire, _FilePart):
         value["file"] = {name: field for name, field in value["file"].items() if field is not None}
@@ -277,5 +277,5 @@ def _tool(wire: _Tool) -> Tool:
         name=function.name,
         description=function.description or "",
         parameters=function.parameters or {},
-        extra=marks_of(function, DIALECT, ("strict",)),
+        extra=extras_of(function, DIALECT, ("strict",)),
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from protocol.errors import InvalidRequest
-from protocol.json.validation import at, misfit
+from protocol.json.validation import invalid_field, invalid_value
 from protocol.llm import (
     ChatMessage,
     ChatRequest,
@@ -23,7 +23,7 @@ from protocol.llm import (
 )
 from protocol.openai.chat import data_url
 from protocol.openai.upstream import DIALECT
-from protocol.vendor_extras import marks_of
+from protocol.vendor_extras import extras_of
 
 ID_PREFIX: Final = "resp_"
 
@@ -185,11 +185,13 @@ def parse_response(body: bytes) -> ResponseCall:
     wire = _read(fields)
     messages = _messages(wire.input)
     if not messages:
-        raise at("$.input", "must have a message")
+        raise invalid_field("$.input", "must have a message")
     if wire.instructions:
         messages.insert(0, ChatMessage(role="system", content=wire.instructions))
     if wire.background and wire.store is False:
-        raise at("$.store", "must not be false for a response in the background: it could never be retrieved")
+        raise invalid_field(
+            "$.store", "must not be false for a response in the background: it could never be retrieved"
+        )
     echo = {name: value for name in _ECHOED if (value := getattr(wire, name)) is not None}
     if wire.text is not None and wire.text.format is not None:
         echo["text"] = msgspec.to_builtins(wire.text)
@@ -209,7 +211,7 @@ def _read(fields: Any) -> _Body:  # noqa: ANN401 - any JSON
     if isinstance(fields, dict):
         for name in _REFUSED:
             if fields.get(name) is not None:
-                raise at(f"$.{name}", f"`{name}` is not supported")
+                raise invalid_field(f"$.{name}", f"`{name}` is not supported")
         _refuse_hosted(fields.get("tools"))
         if isinstance(fields.get("input"), list):
             items = [{"type": "message", **item} if isinstance(item, dict) else item for item in fields["input"]]
@@ -217,14 +219,16 @@ def _read(fields: Any) -> _Body:  # noqa: ANN401 - any JSON
     try:
         return msgspec.convert(fields, _Body)
     except msgspec.ValidationError as error:
-        raise misfit(str(error)) from error
+        raise invalid_value(str(error)) from error
 
 
 def _refuse_hosted(tools: Any) -> None:  # noqa: ANN401 - any JSON
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         kind = tool.get("type") if isinstance(tool, dict) else None
         if isinstance(kind, str) and kind != "function":
-            raise at(f"$.tools[{index}].type", f"`{kind[:64]}` is the vendor's own tool; only `function` is supported")
+            raise invalid_field(
+                f"$.tools[{index}].type", f"`{kind[:64]}` is the vendor's own tool; only `function` is supported"
+            )
 
 
 def _request(wire: _Body, fields: dict[str, Any], messages: tuple[ChatMessage, ...]) -> ChatRequest:
@@ -252,7 +256,7 @@ def _request(wire: _Body, fields: dict[str, Any], messages: tuple[ChatMessage, .
                 name=tool.name,
                 description=tool.description or "",
                 parameters=tool.parameters or {},
-                extra=marks_of(tool, DIALECT, ("strict",)),
+                extra=extras_of(tool, DIALECT, ("strict",)),
             )
             for tool in wire.tools or ()
         ),
@@ -271,7 +275,7 @@ def _choice(choice: str | dict[str, Any] | None) -> str:
         return choice or ""
     name = choice.get("name")
     if choice.get("type") != "function" or not isinstance(name, str):
-        raise at("$.tool_choice", "must be `auto`, `none`, `required` or the name of a function")
+        raise invalid_field("$.tool_choice", "must be `auto`, `none`, `required` or the name of a function")
     return name
 
 
@@ -306,7 +310,7 @@ def _part(part: _Part) -> ContentPart:
         return TextPart(text=part.refusal)
     if isinstance(part, _OutputText):
         return TextPart(text=part.text)
-    marks = marks_of(part, DIALECT, ("prompt_cache_breakpoint",))
+    marks = extras_of(part, DIALECT, ("prompt_cache_breakpoint",))
     if isinstance(part, _TextItem):
         return TextPart(text=part.text, extra=marks)
     if isinstance(part, _Image):
@@ -315,5 +319,5 @@ def _part(part: _Part) -> ContentPart:
     if url:
         return FilePart(url=url, filename=part.filename or "", extra=marks)
     if not part.file_id:
-        raise at("$.input", "an `input_file` needs `file_data`, `file_url` or `file_id`")
+        raise invalid_field("$.input", "an `input_file` needs `file_data`, `file_url` or `file_id`")
     return VendorPart(dialect=DIALECT, value={"type": "file", "file": {"file_id": part.file_id}})

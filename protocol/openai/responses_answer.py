@@ -8,7 +8,7 @@ import msgspec
 from protocol.answer import content_of
 from protocol.errors import PROBLEMS, Family, InternalError
 from protocol.events import Cancelled, Completed, Failed
-from protocol.json.validation import at
+from protocol.json.validation import invalid_field
 from protocol.llm import ChatMessage, ChatRequest, FinishReason, TextPart, Tool, ToolCall, Usage
 from protocol.openai.responses import ID_PREFIX
 from protocol.openai.upstream import DIALECT
@@ -38,7 +38,7 @@ def response_of(handle: RequestHandle) -> dict[str, Any]:
     stream = handle.stream
     if not stream.ended:
         waits = stream.offset <= 1 and handle.delivery.echo.get("background", False)
-        return {**frame(handle), "status": "queued" if waits else "in_progress", "output": _partial(handle)}
+        return {**response_base(handle), "status": "queued" if waits else "in_progress", "output": _partial(handle)}
     event = stream.since(stream.offset - 1)[-1].event
     if isinstance(event, Completed):
         text, calls = content_of(event, structured=handle.request.schema is not None)
@@ -46,13 +46,13 @@ def response_of(handle: RequestHandle) -> dict[str, Any]:
         reasoning = "".join(thought.text for thought in event.reasoning)
         output = [reasoning_item(handle.request_id, reasoning, status)] if reasoning else []
         output += [message_item(handle.request_id, text, status)] if text else []
-        return completed(handle, event, [*output, *(call_item(call, status) for call in calls)])
+        return completed_response(handle, event, [*output, *(call_item(call, status) for call in calls)])
     if isinstance(event, Failed | Cancelled):
-        return failed(handle, event)
+        return failed_response(handle, event)
     raise InternalError("a log ended without a terminal entry")
 
 
-def frame(handle: RequestHandle) -> dict[str, Any]:
+def response_base(handle: RequestHandle) -> dict[str, Any]:
     """Return what a response says from its beginning to its end: what was asked, and no answer."""
     request, delivery = handle.request, handle.delivery
     return {
@@ -83,11 +83,11 @@ def frame(handle: RequestHandle) -> dict[str, Any]:
     }
 
 
-def completed(handle: RequestHandle, event: Completed, output: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def completed_response(handle: RequestHandle, event: Completed, output: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return a response whose answer has come to its end: ``completed``, or ``incomplete`` where it was cut short."""
     reason = REASONS.get(event.finish_reason)
     return {
-        **frame(handle),
+        **response_base(handle),
         "status": "incomplete" if reason else "completed",
         "completed_at": None if reason else int(handle.state().updated_at.timestamp()),
         "incomplete_details": {"reason": reason} if reason else None,
@@ -96,10 +96,10 @@ def completed(handle: RequestHandle, event: Completed, output: Sequence[dict[str
     }
 
 
-def failed(handle: RequestHandle, event: Failed | Cancelled) -> dict[str, Any]:
+def failed_response(handle: RequestHandle, event: Failed | Cancelled) -> dict[str, Any]:
     """Return a response that has no whole answer: ``failed`` or ``cancelled``, with what had arrived."""
     usage = handle.state().usage
-    body = {**frame(handle), "output": _partial(handle), "usage": None if usage == Usage() else _usage(usage)}
+    body = {**response_base(handle), "output": _partial(handle), "usage": None if usage == Usage() else _usage(usage)}
     if isinstance(event, Cancelled):
         return {**body, "status": "cancelled"}
     family = PROBLEMS.get(event.code, PROBLEMS["internal_error"]).family
@@ -162,7 +162,7 @@ def history_of(handle: RequestHandle) -> tuple[ChatMessage, ...]:
     event = stream.since(stream.offset - 1)[-1].event if stream.ended else None
     if not isinstance(event, Completed):
         status = response_of(handle)["status"]
-        raise at("$.previous_response_id", f"must be of a response with an answer, this one is {status}")
+        raise invalid_field("$.previous_response_id", f"must be of a response with an answer, this one is {status}")
     text, calls = content_of(event, structured=handle.request.schema is not None)
     own = 1 if handle.delivery.echo.get("instructions") else 0
     signed = tuple(thought for thought in event.reasoning if thought.signature)

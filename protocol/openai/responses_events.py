@@ -32,17 +32,17 @@ from protocol.openai.responses_answer import (
     REASONING_PREFIX,
     REASONS,
     call_item,
-    completed,
-    failed,
-    frame,
+    completed_response,
+    failed_response,
     message_item,
     reasoning_item,
     reasoning_part,
+    response_base,
     text_part,
 )
 from protocol.requests import RequestHandle
 
-NOTHING: Final = -1  # the number of a reader that has no event yet
+NO_EVENT: Final = -1  # the number of a reader that has no event yet
 SLOW: Final = "slow_consumer"  # a reader's failure, not the response's
 
 _ITEM_EVENTS: Final = 2  # before the first text of a message, or of the reasoning: the item and its part
@@ -59,7 +59,7 @@ _NUMBER: Final = b',"sequence_number":%d}\n\n'
 _json = msgspec.json.Encoder(decimal_format="string").encode
 
 
-class EventEncoder:
+class ResponseEventEncoder:
     """One client's stream of events, as SSE bytes.
 
     Args:
@@ -86,7 +86,7 @@ class EventEncoder:
         "sequence",
     )
 
-    def __init__(self, handle: RequestHandle, *, after: int = NOTHING, held: bool = False) -> None:
+    def __init__(self, handle: RequestHandle, *, after: int = NO_EVENT, held: bool = False) -> None:
         self.sequence = 0
         self._handle = handle
         self._after = after
@@ -168,9 +168,9 @@ class EventEncoder:
         elif isinstance(event, Failed) and event.code == SLOW:
             self._refuse(event, into)
         elif isinstance(event, Failed | Cancelled):
-            self._emit("response.failed", {"response": failed(self._handle, event)}, into)
+            self._emit("response.failed", {"response": failed_response(self._handle, event)}, into)
         else:
-            response = frame(self._handle)
+            response = response_base(self._handle)
             if isinstance(event, Started):
                 self._emit("response.created", {"response": response}, into)
             self._emit("response.in_progress", {"response": response}, into)
@@ -244,7 +244,7 @@ class EventEncoder:
         for index in sorted(output):
             self._end(index, output[index], into)
         kind = f"response.{status}"
-        self._emit(kind, {"response": completed(handle, event, items)}, into)
+        self._emit(kind, {"response": completed_response(handle, event, items)}, into)
 
     def _end(self, index: int, item: dict[str, Any], into: list[bytes]) -> None:
         place = {"item_id": item["id"], "output_index": index}

@@ -25,7 +25,7 @@ from protocol.llm import (
     Vendor,
     VendorPart,
 )
-from protocol.upstream import Pieces, code_of, unsaid
+from protocol.upstream import Deltas, code_of, unsupported_part
 
 DIALECT: Final[Vendor] = "openai"
 DONE: Final = b"[DONE]"
@@ -168,7 +168,7 @@ def _unthought(content: tuple[ContentPart, ...]) -> str | tuple[ContentPart, ...
 def _wire_part(part: ContentPart) -> dict[str, Any]:
     if isinstance(part, VendorPart):
         if part.dialect != DIALECT:
-            raise unsaid(part, DIALECT)
+            raise unsupported_part(part, DIALECT)
         return part.value
     return {**_own_part(part), **part.extra.get(DIALECT, {})} if not isinstance(part, ReasoningPart) else {}
 
@@ -182,7 +182,7 @@ def _own_part(part: TextPart | ImagePart | FilePart) -> dict[str, Any]:
     if part.text:
         return {"type": "text", "text": f"{part.filename}\n\n{part.text}" if part.filename else part.text}
     if not part.url.startswith("data:"):
-        raise unsaid(part, DIALECT)
+        raise unsupported_part(part, DIALECT)
     name = {"filename": part.filename} if part.filename else {}
     return {"type": "file", "file": {"file_data": part.url, **name}}
 
@@ -300,7 +300,7 @@ class ChatReader:
         """Whether the answer is complete: the model has said why it stopped."""
         return self.finish_reason is not None
 
-    def feed(self, data: bytes, into: Pieces) -> None:
+    def feed(self, data: bytes, into: Deltas) -> None:
         """Read the data of one event and append its content to ``into``.
 
         Raises:
@@ -329,7 +329,7 @@ class ChatReader:
         self.model = chunk.model or ""
         return chunk
 
-    def _choice(self, choice: _Choice, into: Pieces) -> None:
+    def _choice(self, choice: _Choice, into: Deltas) -> None:
         delta = choice.delta
         if delta is not None:
             thought = delta.reasoning_content or delta.reasoning

@@ -28,7 +28,7 @@ class _Frame(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fiel
     id: FrameId | None = None
 
 
-class After(Position, frozen=True, forbid_unknown_fields=True):
+class ResumePosition(Position, frozen=True, forbid_unknown_fields=True):
     """A position as the socket takes it: its offset is one that could have been given."""
 
     offset: Annotated[int, msgspec.Meta(ge=0, le=_SAFE_INTEGER)]
@@ -76,7 +76,7 @@ class SubscribeFrame(_Named, frozen=True, tag="subscribe"):
             one made up for this socket.
     """
 
-    after: After | None = None
+    after: ResumePosition | None = None
     mode: Mode | None = None
     batch: bool = False
     presence: bool = False

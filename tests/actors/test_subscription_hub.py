@@ -17,8 +17,8 @@ from actors.subscription_hub import HIGH_WATER, SubscriptionHub
 from protocol.errors import Overloaded, ShuttingDown, UnrecoverablePosition
 from protocol.events import AttemptFailed, Cancelled, Completed, Delta, Event, Position, Started, ToolCallDelta
 from protocol.hub import (
+    DisconnectAll,
     GetHubStats,
-    Goodbye,
     HubStats,
     Mode,
     Socket,
@@ -601,7 +601,7 @@ async def written(link: Link, writes: int) -> None:
 
 def spawn(
     system: System, *, high_water: int = HIGH_WATER
-) -> "Ref[Subscribe | Unsubscribe | SocketClosed | Goodbye | GetHubStats]":
+) -> "Ref[Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats]":
     """Start a hub."""
     return system.spawn(lambda: SubscriptionHub(newline, high_water=high_water), name="hub")
 
@@ -644,7 +644,7 @@ async def test_goodbye_is_staggered() -> None:
         for link in links:
             await hub.ask(Subscribe(socket=link, stream=stream, mode="live"), timeout=5)
         stream.log.append(Delta("last words"))
-        assert await hub.ask(Goodbye(spread=8.0), timeout=5) == 4
+        assert await hub.ask(DisconnectAll(spread=8.0), timeout=5) == 4
         for index, link in enumerate(links):
             *_, words, farewell = link.frames
             assert words["data"] == {"delta": "last words"}

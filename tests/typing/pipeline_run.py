@@ -6,7 +6,7 @@ from actors.pipeline.pipeline import Pipeline
 from actors.pipeline.stage import PipelineRun, Stage
 from actors.runtime import Ref
 from protocol.message import Message
-from protocol.pipeline import Outcome, Prompt, Route
+from protocol.pipeline import Outcome, Prompt, StageRoute
 from protocol.requests import GetRequest, Submit
 
 PROMPT = Prompt("v1", "Say something.")
@@ -21,9 +21,9 @@ def shout(run: PipelineRun[str]) -> str:
     return run.given.upper()
 
 
-def enough(result: list[int]) -> Route:
-    """Route by the result."""
-    return Route.STOP if result else Route.CONTINUE
+def enough(result: list[int]) -> StageRoute:
+    """StageRoute by the result."""
+    return StageRoute.STOP if result else StageRoute.CONTINUE
 
 
 NUMBERS = Stage(name="numbers", prompt=PROMPT, result=list[int], say=shout, route=enough)

@@ -11,13 +11,13 @@ from actors.wire.client import WireClient
 from actors.wire.connection import Connection
 from protocol.errors import ProviderError
 from protocol.openai.upstream import ChatReader
-from protocol.upstream import Pieces
+from protocol.upstream import Deltas
 from tests.actors.wire.peer import OK, Link, holding, peer, until
 
 BODY = b'{"model": "m", "messages": [], "stream": true}'
 
 
-async def read(wire: WireClient, upstream: ScriptedUpstream, answer: ChatReader | None = None) -> Pieces:
+async def read(wire: WireClient, upstream: ScriptedUpstream, answer: ChatReader | None = None) -> Deltas:
     """Read a whole answer."""
     url = f"{upstream.openai_url}/chat/completions"
     async with wire.stream(url, BODY, {"x-mine": "1"}, answer or ChatReader(), connect_timeout=5) as stream:

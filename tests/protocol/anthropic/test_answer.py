@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from protocol.anthropic.answer import (
     ERROR_TYPES,
     PING_EVENT,
-    EventEncoder,
+    MessagesEventEncoder,
     count_body,
     error_body,
     error_status,
@@ -31,16 +31,16 @@ from protocol.events import (
     ToolCallDelta,
 )
 from protocol.llm import FinishReason, ReasoningPart, ToolCall, Usage
-from protocol.upstream import Pieces
+from protocol.upstream import Deltas
 
 USAGE = Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2, reasoning_tokens=1)
 STREAM_EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 STARTED = Started(model="m", created=1)
 
 
-def encoder() -> EventEncoder:
+def encoder() -> MessagesEventEncoder:
     """A stream of a client that has seen nothing."""
-    return EventEncoder("req_1", "m", "call_1")
+    return MessagesEventEncoder("req_1", "m", "call_1")
 
 
 def log(*events: Event) -> list[Entry]:
@@ -116,7 +116,7 @@ def test_a_streams_events_satisfy_the_sdk() -> None:
 
 def test_our_own_reader_understands_it() -> None:
     """What this side of the dialect writes, the other side reads: a gateway behind a gateway loses nothing."""
-    content: Pieces = [
+    content: Deltas = [
         ReasoningDelta(text="h"),
         ReasoningDelta(text="m"),
         ReasoningDelta(signature="s"),
@@ -127,7 +127,7 @@ def test_our_own_reader_understands_it() -> None:
         ToolCallDelta(index=0, arguments="{}"),
         Delta(text="!"),
     ]
-    reader, pieces = MessagesReader(), Pieces()
+    reader, pieces = MessagesReader(), Deltas()
     for event in events(encoder().encode(log(STARTED, *content, completed(finish_reason="length")))):
         reader.feed(json.dumps(event).encode(), pieces)
     assert pieces == content

@@ -4,12 +4,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol.answer import Thoughts
+from protocol.answer import ReasoningBuilder
 from protocol.anthropic.upstream import MessagesReader, messages_body, tool_input
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta
 from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
-from protocol.upstream import Pieces
+from protocol.upstream import Deltas
 
 
 def sent(*messages: ChatMessage, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -19,9 +19,9 @@ def sent(*messages: ChatMessage, **fields: Any) -> dict[str, Any]:  # noqa: ANN4
     return body
 
 
-def read(*events: dict[str, Any]) -> tuple[MessagesReader, Pieces]:
+def read(*events: dict[str, Any]) -> tuple[MessagesReader, Deltas]:
     """What a reader makes of ``events``."""
-    reader, pieces = MessagesReader(), Pieces()
+    reader, pieces = MessagesReader(), Deltas()
     for event in events:
         reader.feed(json.dumps(event).encode(), pieces)
     return reader, pieces
@@ -141,7 +141,7 @@ def test_thoughts_are_read_as_they_are_written() -> None:
         {"type": "content_block_delta", "index": 1, "delta": {"type": "signature_delta", "signature": "s2"}},
         {"type": "content_block_start", "index": 2, "content_block": {"type": "redacted_thinking", "data": "x"}},
     )
-    thoughts = Thoughts()
+    thoughts = ReasoningBuilder()
     for piece in pieces:
         assert isinstance(piece, ReasoningDelta)
         thoughts.add(piece)

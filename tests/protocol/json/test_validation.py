@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from protocol.errors import InvalidRequest
-from protocol.json.validation import misfit
+from protocol.json.validation import invalid_value
 
 
 class Inner(msgspec.Struct):
@@ -17,7 +17,7 @@ def said(value: object) -> InvalidRequest:
     """The failure that a value which is no ``Outer`` makes."""
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.convert(value, Outer)
-    return misfit(str(caught.value))
+    return invalid_value(str(caught.value))
 
 
 @pytest.mark.parametrize(

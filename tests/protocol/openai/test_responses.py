@@ -29,7 +29,7 @@ from protocol.events import (
 from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
 from protocol.openai.responses import parse_response
 from protocol.openai.responses_answer import history_of, response_of
-from protocol.openai.responses_events import NOTHING, EventEncoder
+from protocol.openai.responses_events import NO_EVENT, ResponseEventEncoder
 from protocol.requests import Delivery
 
 STARTED = Started(model="m", created=1)
@@ -80,9 +80,9 @@ def frames(data: bytes) -> list[Any]:
     return found
 
 
-def events_of(handle: RequestRecord, after: int = NOTHING) -> list[Any]:
+def events_of(handle: RequestRecord, after: int = NO_EVENT) -> list[Any]:
     """What a reader gets that has the events up to `after`."""
-    encoder = EventEncoder(handle, after=after)
+    encoder = ResponseEventEncoder(handle, after=after)
     return frames(encoder.encode(handle.stream.since(encoder.seek())))
 
 
@@ -362,10 +362,10 @@ def test_every_reader_gets_the_same_events_wherever_it_begins(log: tuple[Event, 
     """A late reader, one that resumes after any event, and one that gets entry by entry."""
     handle = record(*log)
     everything = events_of(handle)
-    encoder = EventEncoder(handle)
+    encoder = ResponseEventEncoder(handle)
     piecemeal = b"".join(encoder.encode([entry]) for entry in handle.stream.since(0))
     assert frames(piecemeal) == everything
-    for after in range(NOTHING, len(everything)):
+    for after in range(NO_EVENT, len(everything)):
         assert events_of(handle, after) == everything[after + 1 :]
 
 
@@ -382,7 +382,7 @@ def test_numbers_stay_when_entries_of_a_thought_go(max_bytes: int) -> None:
     """Whatever of the reasoning and of the text the ring has lost."""
     everything = events_of(record(*THOUGHT))
     handle = record(*THOUGHT, max_bytes=max_bytes)
-    served = [after for after in range(NOTHING, len(everything)) if held(handle, after) is not None]
+    served = [after for after in range(NO_EVENT, len(everything)) if held(handle, after) is not None]
     assert served == list(range(served[0], len(everything)))
     assert all(held(handle, after) == everything[after + 1 :] for after in served)
 
@@ -393,7 +393,7 @@ def test_numbers_stay_when_entries_go(max_bytes: int) -> None:
     everything = events_of(record(*LOG))
     handle = record(*LOG, max_bytes=max_bytes)
     served = []
-    for after in range(NOTHING, len(everything)):
+    for after in range(NO_EVENT, len(everything)):
         events = held(handle, after)
         if events is not None:
             served.append(after)
@@ -405,7 +405,7 @@ def test_a_reader_without_anything_gets_one_piece_for_many_and_then_everybody_s_
     """It can go on later by the numbers that it has seen."""
     everything = events_of(record(*LOG))
     handle = record(*LOG[:-1])
-    encoder = EventEncoder(handle, held=True)
+    encoder = ResponseEventEncoder(handle, held=True)
     assert encoder.encode(handle.stream.since(0)[:1]) == b""
     first = frames(encoder.snapshot(handle.stream.snapshot()))
     handle.run.log.append(LOG[-1])
@@ -424,7 +424,7 @@ def test_the_first_events_can_wait_for_content() -> None:
     """So that a failure before it can be an HTTP error; none is lost."""
     handle = record(STARTED, Delta(text="Hello"), ended())
     entries = handle.stream.since(0)
-    encoder = EventEncoder(handle, held=True)
+    encoder = ResponseEventEncoder(handle, held=True)
     assert encoder.encode(entries[:1]) == b""
     assert frames(encoder.encode(entries[1:])) == events_of(handle)
 
@@ -432,7 +432,7 @@ def test_the_first_events_can_wait_for_content() -> None:
 def test_a_slow_reader_s_failure_is_not_the_response_s() -> None:
     """It is told under the number from which it can go on."""
     handle = record(STARTED, Delta(text="Hello"))
-    encoder = EventEncoder(handle)
+    encoder = ResponseEventEncoder(handle)
     said = frames(encoder.encode(handle.stream.since(0)))
     slow = record(Failed(code="slow_consumer", message="too slow")).stream.since(0)
     error = frames(encoder.encode(slow))[0]

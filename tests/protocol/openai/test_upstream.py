@@ -8,7 +8,7 @@ from protocol.events import Delta, ReasoningDelta, ToolCallDelta
 from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
 from protocol.openai.chat import parse_chat
 from protocol.openai.upstream import ChatReader, chat_body
-from protocol.upstream import Pieces
+from protocol.upstream import Deltas
 
 CLOSED = {
     "type": "object",
@@ -25,9 +25,9 @@ def sent(request: ChatRequest, **options: Any) -> dict[str, Any]:  # noqa: ANN40
     return body
 
 
-def read(*chunks: Any) -> tuple[ChatReader, Pieces]:  # noqa: ANN401
+def read(*chunks: Any) -> tuple[ChatReader, Deltas]:  # noqa: ANN401
     """What a reader makes of ``chunks``."""
-    reader, pieces = ChatReader(), Pieces()
+    reader, pieces = ChatReader(), Deltas()
     for chunk in chunks:
         reader.feed(chunk if isinstance(chunk, bytes) else json.dumps(chunk).encode(), pieces)
     return reader, pieces
