@@ -1,6 +1,6 @@
-"""The conversation about embeddings: ask for the vectors of texts.
+"""Messages for embeddings.
 
-A vector is held as its bytes, little-endian 32-bit floats: what models compute in, and what ``base64`` is on the wire.
+A vector is bytes: little-endian 32-bit floats, as models compute them and as ``base64`` has them on the wire.
 """
 
 import struct
@@ -13,10 +13,10 @@ from protocol.budgets import Account
 from protocol.message import Message
 
 FLOAT_BYTES: Final = 4
-TOKEN_BYTES: Final = 4  # of text that a token stands for, about
+TOKEN_BYTES: Final = 4  # of text for one token, about
 
 Input = str | tuple[int, ...]
-"""What one vector is for: a text, or the tokens of one, by the upstream's own numbers of them."""
+"""The input of one vector: a text, or its tokens as the numbers of the upstream's vocabulary."""
 
 
 class Embedded(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,12 +24,12 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         vectors: one for each input, in the order of the inputs.
-        tokens: the tokens that this request has caused upstream; inputs from the cache, and those that another request
-            had asked for already, cost nothing.
+        tokens: the tokens that the upstream counted for this request; inputs from the cache, and inputs that another
+            request had in flight, count none.
         usd: their price in US dollars; None where it is unknown.
-        asked: how many inputs the model's side was asked for.
-        joined: how many another request had asked for already.
-        cached: how many were in the cache.
+        asked: the number of inputs that were sent upstream.
+        joined: the number of inputs that another request had in flight.
+        cached: the number of inputs that were in the cache.
     """
 
     vectors: tuple[bytes, ...]
@@ -41,23 +41,23 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Embed(Message[Embedded], frozen=True, kw_only=True):
-    """Ask for the vectors of texts. Giving up the ask leaves what others wait for as it is.
+    """Embed texts. Cancelling the ask does not affect other requests for the same inputs.
 
     Attributes:
         model: an alias, ``provider/model``, a model of the default provider, or ``default``.
-        inputs: all of them texts, or all of them tokens.
+        inputs: all of them texts, or all of them arrays of tokens.
         dimensions: the length of each vector; None for the model's own.
-        tenant: whose request it is: nothing is shared between tenants.
-        account: who pays for what has to be asked for; None for nobody.
-        dedupe: whether to take part in the cache, and share with identical inputs in flight.
+        tenant: the caller's tenant; tenants share nothing.
+        account: pays for the inputs that are sent upstream; None for no account.
+        dedupe: whether to use the cache, and to share calls with identical inputs in flight.
         extra: further fields for an upstream of the same dialect.
 
     Raises (as replies):
         NotFound: ``model_not_found``.
-        Overloaded: too many inputs are on their way, or ``provider_overloaded``.
-        BudgetExceeded: the account has no room for it.
-        ProviderError: the model's side failed, and the retries are spent.
-        DeadlineExceeded: out of time.
+        Overloaded: too many inputs are in flight, or ``provider_overloaded``.
+        BudgetExceeded: a budget of the account has no room.
+        ProviderError: the provider failed, and the retries are used up.
+        DeadlineExceeded: the deadline has passed.
     """
 
     traced = True
@@ -72,12 +72,12 @@ class Embed(Message[Embedded], frozen=True, kw_only=True):
 
 
 class Vectors(msgspec.Struct, frozen=True, kw_only=True):
-    """What an upstream has answered.
+    """An upstream's answer to one embeddings call.
 
     Attributes:
         vectors: in the order of the inputs.
-        tokens: for all the inputs together; None where it does not say.
-        model: its own name of the model; empty where it does not say.
+        tokens: of all inputs together; None where the upstream does not report them.
+        model: the upstream's name of the model; empty where it does not report one.
     """
 
     vectors: tuple[bytes, ...]
@@ -86,7 +86,7 @@ class Vectors(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def byte_size(given: Input) -> int:
-    """Return the bytes that an input takes as text, for tokens about."""
+    """Return the size of an input as text, in bytes; for tokens an estimate."""
     return len(given.encode()) if isinstance(given, str) else len(given) * TOKEN_BYTES
 
 

@@ -26,7 +26,7 @@ from protocol.channels import (
     SubscribeChannel,
     UnsubscribeUser,
     UserStatus,
-    check_joining,
+    check_member,
     check_name,
     check_publication,
 )
@@ -204,7 +204,7 @@ class Channels:
 
     def join(self, message: Join) -> None:
         """Let a peer be there."""
-        check_joining(message)
+        check_member(message)
         channel, peer, now = self._channel(message.tenant, message.channel), message.peer, self._clock()
         holder = _holder(message)
         action = channel.presence.join(peer, bytes(message.info), holder)

@@ -2,8 +2,8 @@
 
 It reads one JSON object from standard input, ``{"path", "name", "key", "slots", "context", "embeddings"}``, writes one
 to standard output (``{"address", "guided"}`` or ``{"error"}``), and serves until standard input ends, so it can't
-outlive its parent. With ``embeddings`` it serves vectors: the mean over a text's tokens, computed in one batch. ``guided`` says
-whether the engine enforces the bounds of numbers in a JSON Schema.
+outlive its parent. With ``embeddings`` it serves vectors: the mean over a text's tokens, computed in one batch.
+``guided`` says whether the engine enforces the bounds of numbers in a JSON Schema.
 """
 
 import json

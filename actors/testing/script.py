@@ -24,7 +24,7 @@ class Say(msgspec.Struct, frozen=True):
 
 
 class Think(msgspec.Struct, frozen=True):
-    """Sends one chunk of reasoning. A signature ends the thought; Anthropic's dialect sends nothing else of a redacted one."""
+    """Sends one chunk of reasoning. A signature ends the thought; a redacted thought has only its signature."""
 
     text: str = ""
     signature: str = ""

@@ -1,4 +1,4 @@
-"""OpenAI's chat completions as its clients read them: whole, streamed, or as an error; and the list of models."""
+"""OpenAI's chat completions, what clients read: whole answers, streams, errors and the list of models."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -41,16 +41,15 @@ _json = msgspec.json.Encoder(decimal_format="string").encode
 
 
 class ChunkEncoder:
-    """One client's stream of ``chat.completion.chunk`` events, as SSE bytes.
+    """Encodes one client's stream of ``chat.completion.chunk`` events as SSE bytes.
 
-    What all clients of one log have in common, the tail of each chunk, is built once an entry; what is this client's
-    own stands in front of it. The role chunk comes with the first content, so that a failure before it can still be an
-    HTTP error.
+    The tail of each chunk is the same for all clients of a log and is built once an entry; the client's own prefix
+    precedes it. The role chunk is sent with the first content, so that a failure before it can still be an HTTP error.
 
     Args:
-        request_id: the answer's id is ``chatcmpl-`` and this.
+        request_id: the answer's id is ``chatcmpl-`` and the request's id.
         created: Unix time in seconds.
-        model: the model as the client named it.
+        model: the model name that the client used.
         include_usage: whether to send a chunk of usage before ``[DONE]``.
     """
 
@@ -85,7 +84,7 @@ class ChunkEncoder:
         return prefix + prefix.join(tails) + end
 
     def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the SSE bytes of all content so far, for a client that has seen none of it."""
+        """Return the SSE bytes of all content so far, for a client that has none of it."""
         tails = [_ROLE]
         if snapshot.reasoning:
             tails.append(_delta_tail(_REASONING + _json(snapshot.reasoning)))
@@ -99,7 +98,7 @@ class ChunkEncoder:
 
 
 _CHOICE = b'"choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":%b}]}\n\n'
-_LIKELY = (
+_TEXT_WITH_LOGPROBS = (
     b'"choices":[{"index":0,"delta":{"content":%b},"logprobs":{"content":%b,"refusal":null},"finish_reason":null}]}\n\n'
 )
 _ROLE = _CHOICE % (b'"role":"assistant","content":"","refusal":null', b"null")
@@ -116,7 +115,7 @@ def _tail(entry: Entry) -> bytes:
     event = entry.event
     if isinstance(event, Delta):
         if event.logprobs:
-            return _LIKELY % (_json(event.text), event.logprobs.encode())
+            return _TEXT_WITH_LOGPROBS % (_json(event.text), event.logprobs.encode())
         return _TEXT_START + _json(event.text) + _DELTA_END
     if isinstance(event, ReasoningDelta):
         return _delta_tail(_REASONING + _json(event.text)) if event.text else b""
@@ -175,24 +174,24 @@ def completion_body(request_id: str, created: int, model: str, completed: Comple
     """Return the body of a whole ``chat.completion``.
 
     Args:
-        request_id: the answer's id is ``chatcmpl-`` and this.
+        request_id: the answer's id is ``chatcmpl-`` and the request's id.
         created: Unix time in seconds.
-        model: the model as the client named it.
-        completed: the end of the log.
+        model: the model name that the client used.
+        completed: the last event of the log.
         structured: whether the request had a schema.
     """
     text, calls = content_of(completed, structured=structured)
-    more = b""
+    further = b""
     if completed.reasoning and (reasoning := "".join(thought.text for thought in completed.reasoning)):
-        more = b"," + _REASONING + _json(reasoning)
+        further = b"," + _REASONING + _json(reasoning)
     if calls:
-        more += b',"tool_calls":' + _json([wire_call(call) for call in calls])
+        further += b',"tool_calls":' + _json([wire_call(call) for call in calls])
     return _COMPLETION % (
         _json(ID_PREFIX + request_id),
         created,
         _json(model),
         _json(text) if text or not calls else b"null",
-        more,
+        further,
         b'{"content":%b,"refusal":null}' % completed.logprobs.encode() if completed.logprobs else b"null",
         _json(completed.finish_reason),
         _usage(completed.usage),

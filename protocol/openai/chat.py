@@ -1,7 +1,6 @@
-"""OpenAI's chat completions as its clients send them: the body of a call, mapped to the canonical model.
+"""OpenAI's chat completions, what clients send: decodes the body of a call into the canonical model.
 
-Only values and their mapping. Top-level fields that are unknown here are kept in ``ChatRequest.extra``, for an upstream
-of the same dialect.
+Unknown top-level fields are kept in ``ChatRequest.extra``, for upstreams of the same dialect.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -31,14 +30,14 @@ class _Url(msgspec.Struct, frozen=True):
     detail: str | None = None
 
 
-class _Marked(msgspec.Struct, frozen=True, kw_only=True):
-    """A part that may have marks for the vendor beside its content."""
+class _WithExtras(msgspec.Struct, frozen=True, kw_only=True):
+    """A part with vendor extras."""
 
     prompt_cache_breakpoint: dict[str, Any] | None = None
     cache_control: dict[str, Any] | None = None
 
 
-class _TextPart(_Marked, frozen=True, tag_field="type", tag="text"):
+class _TextPart(_WithExtras, frozen=True, tag_field="type", tag="text"):
     text: str
 
 
@@ -46,7 +45,7 @@ class _RefusalPart(msgspec.Struct, frozen=True, tag_field="type", tag="refusal")
     refusal: str
 
 
-class _ImagePart(_Marked, frozen=True, tag_field="type", tag="image_url"):
+class _ImagePart(_WithExtras, frozen=True, tag_field="type", tag="image_url"):
     image_url: _Url
 
 
@@ -56,11 +55,11 @@ class _File(msgspec.Struct, frozen=True):
     filename: str | None = None
 
 
-class _FilePart(_Marked, frozen=True, tag_field="type", tag="file"):
+class _FilePart(_WithExtras, frozen=True, tag_field="type", tag="file"):
     file: _File
 
 
-class _AudioPart(_Marked, frozen=True, tag_field="type", tag="input_audio"):
+class _AudioPart(_WithExtras, frozen=True, tag_field="type", tag="input_audio"):
     input_audio: dict[str, Any]
 
 
@@ -139,7 +138,7 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Plain(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A body of nothing that has to be kept word for word: most are."""
+    """A body without a response format and unknown fields: the usual case, decoded in one step."""
 
 
 class _Body(_Common, frozen=True, kw_only=True):
@@ -155,8 +154,8 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed body of ``POST /v1/chat/completions``.
 
     Attributes:
-        request: what the model is asked.
-        stream: whether the answer is to be streamed.
+        request: the canonical request.
+        stream: whether to stream the answer.
         include_usage: whether the stream ends with a chunk of usage.
     """
 
@@ -166,10 +165,10 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_chat(body: bytes) -> ChatCall:
-    """Read the body of ``POST /v1/chat/completions``.
+    """Parse the body of ``POST /v1/chat/completions``.
 
     Raises:
-        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of what is wrong in ``errors``.
+        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the paths of the invalid fields.
     """
     wire: _Common
     schema: dict[str, Any] | None = None
@@ -207,10 +206,10 @@ def parse_chat(body: bytes) -> ChatCall:
 
 
 def _read(body: bytes) -> tuple[_Body, dict[str, Any] | None, dict[str, Any]]:
-    """Read a body that is not plain: its fields, its schema, and what goes on to the upstream word for word.
+    """Parse a body that is not plain, and return its fields, its schema and its extra fields.
 
     Raises:
-        InvalidRequest: as ``parse_chat`` says.
+        InvalidRequest: as ``parse_chat``.
     """
     try:
         fields = msgspec.json.decode(body)
@@ -234,8 +233,8 @@ def _message(wire: _Message) -> ChatMessage:
     content = wire.content or ""
     parts = content if isinstance(content, str) else tuple(map(_part, content))
     if wire.reasoning_content and wire.role == "assistant":
-        said = ((TextPart(text=parts),) if parts else ()) if isinstance(parts, str) else parts
-        parts = (ReasoningPart(text=wire.reasoning_content), *said)
+        content_parts = ((TextPart(text=parts),) if parts else ()) if isinstance(parts, str) else parts
+        parts = (ReasoningPart(text=wire.reasoning_content), *content_parts)
     return ChatMessage(
         role="system" if wire.role == "developer" else wire.role,
         content=parts,
@@ -250,13 +249,13 @@ def _message(wire: _Message) -> ChatMessage:
 def _part(wire: _Part) -> ContentPart:
     if isinstance(wire, _RefusalPart):
         return TextPart(text=wire.refusal)
-    marks = extras_of(wire, DIALECT, ("prompt_cache_breakpoint", "cache_control"))
+    extras = extras_of(wire, DIALECT, ("prompt_cache_breakpoint", "cache_control"))
     if isinstance(wire, _TextPart):
-        return TextPart(text=wire.text, extra=marks)
+        return TextPart(text=wire.text, extra=extras)
     if isinstance(wire, _ImagePart):
-        return ImagePart(url=wire.image_url.url, detail=wire.image_url.detail or "", extra=marks)
+        return ImagePart(url=wire.image_url.url, detail=wire.image_url.detail or "", extra=extras)
     if isinstance(wire, _FilePart) and wire.file.file_data:
-        return FilePart(url=data_url(wire.file.file_data), filename=wire.file.filename or "", extra=marks)
+        return FilePart(url=data_url(wire.file.file_data), filename=wire.file.filename or "", extra=extras)
     if isinstance(wire, _FilePart) and not wire.file.file_id:
         raise invalid_field("$.messages", "a `file` needs `file_data` or `file_id`")
     value = msgspec.to_builtins(wire)
@@ -267,7 +266,7 @@ def _part(wire: _Part) -> ContentPart:
 
 
 def data_url(data: str) -> str:
-    """Return a file's data as a URL; what does not say what it is is a PDF, which is what the vendor takes first."""
+    """Return a file's data as a ``data:`` URL; data without a media type counts as a PDF."""
     return data if data.startswith("data:") else f"data:application/pdf;base64,{data}"
 
 

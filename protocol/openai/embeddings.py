@@ -1,4 +1,4 @@
-"""OpenAI's embeddings dialect: the client's call and its answer, the upstream's call and its answer."""
+"""OpenAI's embeddings dialect: a client's call and answer, an upstream's call and answer."""
 
 import base64
 import math
@@ -16,11 +16,11 @@ MAX_MODEL: Final = 256  # characters of a model's name
 
 Encoding = Literal["float", "base64"]
 
-# --------------------------------------------------------------------------------------------- what a client sends
+# --------------------------------------------------------------------------------------------- the client's call
 
 
 class EmbeddingsCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed body of ``POST /v1/embeddings``: as in ``Embed``, and how the client wants the vectors."""
+    """A parsed body of ``POST /v1/embeddings``: fields of ``Embed``, and the encoding of the vectors."""
 
     model: str
     inputs: tuple[Input, ...]
@@ -41,10 +41,10 @@ _KNOWN: Final = frozenset(_Body.__struct_fields__)
 
 
 def parse_embeddings(body: bytes) -> EmbeddingsCall:
-    """Read the body of ``POST /v1/embeddings``.
+    """Parse the body of ``POST /v1/embeddings``.
 
     Raises:
-        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of what is wrong in ``errors``.
+        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of the invalid field.
     """
     try:
         fields = msgspec.json.decode(body)
@@ -53,8 +53,8 @@ def parse_embeddings(body: bytes) -> EmbeddingsCall:
     try:
         wire = msgspec.convert(fields, _Body)
     except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `")
-        raise _refused(path.removesuffix("`") or "$", what) from error
+        reason, _, path = str(error).partition(" - at `")
+        raise _refused(path.removesuffix("`") or "$", reason) from error
     return EmbeddingsCall(
         model=wire.model,
         inputs=_inputs(wire.input),
@@ -89,11 +89,11 @@ def _refused(path: str, reason: str) -> InvalidRequest:
     return InvalidRequest(f"{reason}, at `{path}`", errors=(FieldError(path, reason),))
 
 
-# --------------------------------------------------------------------------------------------- what a client reads
+# ------------------------------------------------------------------------------------------- the client's answer
 
 
 def embeddings_body(embedded: Embedded, model: str, encoding: Encoding) -> bytes:
-    """Return the body of the answer; ``model`` as the client named it."""
+    """Return the body of the answer. ``model`` is the name that the client used."""
     encode = _base64 if encoding == "base64" else floats
     return msgspec.json.encode(
         {
@@ -134,7 +134,7 @@ _decoder: Final = msgspec.json.Decoder(_Answer)
 
 
 def upstream_body(inputs: tuple[Input, ...], model: str, dimensions: int | None, extra: Mapping[str, Any]) -> bytes:
-    """Return what an OpenAI-compatible upstream is asked; base64, which is a tenth of the work of reading numbers."""
+    """Return the body for an OpenAI-compatible upstream. It asks for base64, which decodes in a tenth of the time."""
     fields: dict[str, Any] = {**extra, "model": model, "input": inputs, "encoding_format": "base64"}
     if dimensions is not None:
         fields["dimensions"] = dimensions
@@ -142,10 +142,10 @@ def upstream_body(inputs: tuple[Input, ...], model: str, dimensions: int | None,
 
 
 def read_vectors(body: bytes, count: int) -> Vectors:
-    """Read the answer to ``count`` inputs, in base64 or as numbers, whatever the order in which it lists them.
+    """Decode the answer to ``count`` inputs, in base64 or as numbers, in any order.
 
     Raises:
-        ProviderError: ``provider_bad_response``: it is not one finite vector for each input, all of one length.
+        ProviderError: ``provider_bad_response``: there is not one finite vector for each input, all of one length.
     """
     try:
         answer = _decoder.decode(body)

@@ -1,7 +1,7 @@
-"""OpenAI's responses dialect as its clients speak it: what they send us, and how it becomes canonical.
+"""OpenAI's responses dialect, what clients send: decodes the body of a call into the canonical model.
 
-Top-level fields that we don't know are kept in ``ChatRequest.extra``, for an upstream that speaks OpenAI's chat
-dialect. What only the vendor can do, its hosted tools and its stored conversations, is refused by name.
+Unknown top-level fields are kept in ``ChatRequest.extra``, for upstreams of OpenAI's chat dialect. The vendor's hosted
+tools and stored conversations are refused by name.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -28,13 +28,13 @@ from protocol.vendor_extras import extras_of
 ID_PREFIX: Final = "resp_"
 
 
-class _Marked(msgspec.Struct, frozen=True, kw_only=True):
-    """A part that may have a mark for the vendor beside its content."""
+class _WithExtras(msgspec.Struct, frozen=True, kw_only=True):
+    """A part with vendor extras."""
 
     prompt_cache_breakpoint: dict[str, Any] | None = None
 
 
-class _TextItem(_Marked, frozen=True, tag_field="type", tag="input_text"):
+class _TextItem(_WithExtras, frozen=True, tag_field="type", tag="input_text"):
     text: str
 
 
@@ -46,12 +46,12 @@ class _Refusal(msgspec.Struct, frozen=True, tag_field="type", tag="refusal"):
     refusal: str
 
 
-class _Image(_Marked, frozen=True, tag_field="type", tag="input_image"):
+class _Image(_WithExtras, frozen=True, tag_field="type", tag="input_image"):
     image_url: str
     detail: str | None = None
 
 
-class _File(_Marked, frozen=True, tag_field="type", tag="input_file"):
+class _File(_WithExtras, frozen=True, tag_field="type", tag="input_file"):
     file_data: str | None = None
     file_id: str | None = None
     file_url: str | None = None
@@ -145,12 +145,12 @@ class ResponseCall(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed body of ``POST /v1/responses``.
 
     Attributes:
-        request: what the model is asked, without what ``previous`` stands for.
-        stream: whether the answer is to be streamed.
+        request: the canonical request, without the messages of ``previous``.
+        stream: whether to stream the answer.
         background: whether the caller does not wait for the answer.
-        previous: the id of the request that this one goes on from; empty for none.
-        metadata: the caller's own notes.
-        echo: what the response says again of the call, beside what the request says.
+        previous: the id of the previous request of the conversation; empty for none.
+        metadata: the caller's own key-value pairs.
+        echo: fields of the call that the response repeats, beside those of the request.
     """
 
     request: ChatRequest
@@ -161,22 +161,22 @@ class ResponseCall(msgspec.Struct, frozen=True, kw_only=True):
     echo: dict[str, Any] = {}
 
     def after(self, history: tuple[ChatMessage, ...]) -> ChatRequest:
-        """Return the request with ``history`` before its input; the instructions stay in front."""
+        """Return the request with ``history`` before its input and after its instructions."""
         messages = self.request.messages
         own = 1 if self.echo.get("instructions") else 0
         return msgspec.structs.replace(self.request, messages=(*messages[:own], *history, *messages[own:]))
 
 
 def request_id_of(response_id: str) -> str:
-    """Return the id of the request that ``response_id`` stands for."""
+    """Return the request's id of a response's id."""
     return response_id.removeprefix(ID_PREFIX)
 
 
 def parse_response(body: bytes) -> ResponseCall:
-    """Read the body of ``POST /v1/responses``.
+    """Parse the body of ``POST /v1/responses``.
 
     Raises:
-        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of what is wrong in ``errors``.
+        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of the invalid field.
     """
     try:
         fields = msgspec.json.decode(body)
@@ -297,7 +297,7 @@ def _messages(given: str | tuple[_Item, ...]) -> list[ChatMessage]:
 
 
 def _content(content: str | tuple[_Part, ...]) -> str | tuple[ContentPart, ...]:
-    """Return the content; one text stands for itself, so that it is the same question however it was written."""
+    """Return the content. A single text becomes a string, so that both notations have the same fingerprint."""
     if isinstance(content, str):
         return content
     parts = tuple(map(_part, content))
@@ -310,14 +310,14 @@ def _part(part: _Part) -> ContentPart:
         return TextPart(text=part.refusal)
     if isinstance(part, _OutputText):
         return TextPart(text=part.text)
-    marks = extras_of(part, DIALECT, ("prompt_cache_breakpoint",))
+    extras = extras_of(part, DIALECT, ("prompt_cache_breakpoint",))
     if isinstance(part, _TextItem):
-        return TextPart(text=part.text, extra=marks)
+        return TextPart(text=part.text, extra=extras)
     if isinstance(part, _Image):
-        return ImagePart(url=part.image_url, detail=part.detail or "", extra=marks)
+        return ImagePart(url=part.image_url, detail=part.detail or "", extra=extras)
     url = data_url(part.file_data) if part.file_data else part.file_url
     if url:
-        return FilePart(url=url, filename=part.filename or "", extra=marks)
+        return FilePart(url=url, filename=part.filename or "", extra=extras)
     if not part.file_id:
         raise invalid_field("$.input", "an `input_file` needs `file_data`, `file_url` or `file_id`")
     return VendorPart(dialect=DIALECT, value={"type": "file", "file": {"file_id": part.file_id}})

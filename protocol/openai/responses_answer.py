@@ -1,4 +1,4 @@
-"""OpenAI's responses dialect as its clients speak it: the body of a response, at any time of its life."""
+"""OpenAI's responses dialect, what clients read: the body of a response in any state."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -29,12 +29,12 @@ _json = msgspec.json.Encoder(decimal_format="string").encode
 
 
 def response_body(handle: RequestHandle) -> bytes:
-    """Return the body of a response as of now."""
+    """Return the body of a response in its current state."""
     return _json(response_of(handle))
 
 
 def response_of(handle: RequestHandle) -> dict[str, Any]:
-    """Return a response as of now: with its whole output, or with what there is of it so far."""
+    """Return a response in its current state, with its output so far."""
     stream = handle.stream
     if not stream.ended:
         waits = stream.offset <= 1 and handle.delivery.echo.get("background", False)
@@ -53,7 +53,7 @@ def response_of(handle: RequestHandle) -> dict[str, Any]:
 
 
 def response_base(handle: RequestHandle) -> dict[str, Any]:
-    """Return what a response says from its beginning to its end: what was asked, and no answer."""
+    """Return the fields of a response that do not change: those of the call, and an empty output."""
     request, delivery = handle.request, handle.delivery
     return {
         "id": ID_PREFIX + handle.request_id,
@@ -84,7 +84,7 @@ def response_base(handle: RequestHandle) -> dict[str, Any]:
 
 
 def completed_response(handle: RequestHandle, event: Completed, output: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return a response whose answer has come to its end: ``completed``, or ``incomplete`` where it was cut short."""
+    """Return a finished response: ``completed``, or ``incomplete`` where the answer was cut short."""
     reason = REASONS.get(event.finish_reason)
     return {
         **response_base(handle),
@@ -97,7 +97,7 @@ def completed_response(handle: RequestHandle, event: Completed, output: Sequence
 
 
 def failed_response(handle: RequestHandle, event: Failed | Cancelled) -> dict[str, Any]:
-    """Return a response that has no whole answer: ``failed`` or ``cancelled``, with what had arrived."""
+    """Return a response without a complete answer, ``failed`` or ``cancelled``, with its output so far."""
     usage = handle.state().usage
     body = {**response_base(handle), "output": _partial(handle), "usage": None if usage == Usage() else _usage(usage)}
     if isinstance(event, Cancelled):
@@ -108,7 +108,7 @@ def failed_response(handle: RequestHandle, event: Failed | Cancelled) -> dict[st
 
 
 def message_item(request_id: str, text: str | None, status: str) -> dict[str, Any]:
-    """Return the item of the answer's text; without a content yet where ``text`` is None."""
+    """Return the item of the answer's text; without content where ``text`` is None."""
     content = [] if text is None else [text_part(text)]
     return {
         "id": MESSAGE_PREFIX + request_id,
@@ -120,7 +120,7 @@ def message_item(request_id: str, text: str | None, status: str) -> dict[str, An
 
 
 def reasoning_item(request_id: str, text: str | None, status: str) -> dict[str, Any]:
-    """Return the item of what the model thought; without a content yet where ``text`` is None."""
+    """Return the item of the reasoning; without content where ``text`` is None."""
     return {
         "id": REASONING_PREFIX + request_id,
         "type": "reasoning",
@@ -131,12 +131,12 @@ def reasoning_item(request_id: str, text: str | None, status: str) -> dict[str, 
 
 
 def reasoning_part(text: str) -> dict[str, Any]:
-    """Return the one part of the reasoning."""
+    """Return the content part of the reasoning."""
     return {"type": "reasoning_text", "text": text}
 
 
 def text_part(text: str) -> dict[str, Any]:
-    """Return the one part of a message."""
+    """Return the content part of a message."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
@@ -153,10 +153,10 @@ def call_item(call: ToolCall, status: str) -> dict[str, Any]:
 
 
 def history_of(handle: RequestHandle) -> tuple[ChatMessage, ...]:
-    """Return the conversation up to and with this response; its instructions were for itself alone.
+    """Return the conversation up to this response and with its answer, without its instructions.
 
     Raises:
-        InvalidRequest: it has no whole answer, or none yet.
+        InvalidRequest: the response has no complete answer.
     """
     stream = handle.stream
     event = stream.since(stream.offset - 1)[-1].event if stream.ended else None

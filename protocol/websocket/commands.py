@@ -1,4 +1,4 @@
-"""What a client may send over ``GET /ws``: its frames, read strictly."""
+"""Frames that a client may send over ``GET /ws``, decoded strictly."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Final, get_args
@@ -11,7 +11,7 @@ from protocol.events import Position
 from protocol.hub import Mode
 from protocol.requests import SubmitBody
 
-_SAFE_INTEGER: Final = 2**53 - 1  # every JSON reader keeps integers up to here exact
+_SAFE_INTEGER: Final = 2**53 - 1  # every JSON parser keeps integers up to here exact
 
 FrameId = (
     Annotated[int, msgspec.Meta(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER)] | Annotated[str, msgspec.Meta(max_length=128)]
@@ -22,20 +22,20 @@ class _Frame(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_fiel
     """A frame from the client.
 
     Attributes:
-        id: asks for an acknowledgement, which carries it.
+        id: asks for an acknowledgement, which has the same id.
     """
 
     id: FrameId | None = None
 
 
 class ResumePosition(Position, frozen=True, forbid_unknown_fields=True):
-    """A position as the socket takes it: its offset is one that could have been given."""
+    """A position to resume after; its offset is not negative."""
 
     offset: Annotated[int, msgspec.Meta(ge=0, le=_SAFE_INTEGER)]
 
 
 class _Named(_Frame, frozen=True):
-    """A frame about a request or a channel: one of them is named.
+    """A frame about either a request or a channel.
 
     Attributes:
         request_id: the request's id; empty for a channel.
@@ -51,7 +51,7 @@ class _Named(_Frame, frozen=True):
 
 
 class AuthenticateFrame(_Frame, frozen=True, tag="authenticate"):
-    """Show who is calling: first thing on a socket that was opened without, and again before the token expires.
+    """Authenticate: first on a socket that was opened without credentials, and again before the token expires.
 
     Attributes:
         token: an API key or a JWT.
@@ -63,17 +63,18 @@ class AuthenticateFrame(_Frame, frozen=True, tag="authenticate"):
 
 
 class SubscribeFrame(_Named, frozen=True, tag="subscribe"):
-    """Follow a request or a channel.
+    """Subscribe to a request or a channel.
 
     Attributes:
-        after: the exclusive position to go on from; without it a request is followed from its beginning, and of a
-            channel what comes.
+        after: the exclusive position to start after; without it, a request from its beginning, and of a channel the
+            new publications.
         mode: see websocket.md, and for channels channels.md.
-        batch: whether this socket takes several frames in one message, a line each; once said, it stays said.
-        presence: of a channel: whether to be told who joins and leaves.
-        member: of a channel: what the others see of this member, who then is present; left out, it is none.
-        client: of a channel: which of its user's clients this is, by a name that stays when it reconnects; empty for
-            one made up for this socket.
+        batch: whether this socket accepts several frames in one message, one a line; it holds for the whole socket.
+        presence: of a channel: whether to get the changes of presence.
+        member: of a channel: join as a member with this info, which the other members see; without it the socket does
+            not join.
+        client: of a channel: the client's own name, which it keeps when it reconnects; empty for a name made up for
+            this socket.
     """
 
     after: ResumePosition | None = None
@@ -85,14 +86,14 @@ class SubscribeFrame(_Named, frozen=True, tag="subscribe"):
 
 
 class UnsubscribeFrame(_Named, frozen=True, tag="unsubscribe"):
-    """Stop following. What is followed goes on; who was present in a channel leaves it."""
+    """Unsubscribe. The request or channel goes on; a member of the channel leaves it."""
 
 
 class SubmitFrame(SubmitBody, frozen=True, kw_only=True, tag_field="type", tag="submit"):
-    """Submit a request, with the body of ``POST /api/requests``, and follow it.
+    """Submit a request, with the body of ``POST /api/requests``, and subscribe to it.
 
     Attributes:
-        id: asks for an acknowledgement, which carries it.
+        id: asks for an acknowledgement, which has the same id.
         batch: as for ``subscribe``.
     """
 
@@ -114,9 +115,9 @@ class PublishFrame(_Frame, frozen=True, tag="publish"):
     """Publish to a channel.
 
     Attributes:
-        event: what kind of news it is.
+        event: the publication's type.
         data: any JSON.
-        key: names the publication, so that sending it again publishes nothing.
+        key: idempotency key: sending the frame again publishes nothing.
     """
 
     channel: str
@@ -126,19 +127,19 @@ class PublishFrame(_Frame, frozen=True, tag="publish"):
 
 
 class PresenceFrame(_Frame, frozen=True, tag="presence"):
-    """Ask who is in a channel."""
+    """Get the members of a channel."""
 
     channel: str
 
 
 class AckFrame(_Named, frozen=True, kw_only=True, tag="ack"):
-    """The client has everything of a request or a channel up to ``offset``. Never answered."""
+    """Acknowledge everything of a request or a channel up to ``offset``. It gets no answer."""
 
     offset: Annotated[int, msgspec.Meta(ge=0, le=_SAFE_INTEGER)]
 
 
 class PingFrame(_Frame, frozen=True, tag="ping"):
-    """Is anybody there?"""
+    """Get a ``pong``."""
 
 
 ClientFrame = (
@@ -157,7 +158,7 @@ FRAME_TYPES: Final = tuple(str(frame.__struct_config__.tag) for frame in CLIENT_
 
 
 class FrameError(InvalidRequest):
-    """Correct the frame; the socket stays open. ``frame_id`` is the frame's id, None where it could not be read."""
+    """The frame is not valid: correct it. The socket stays open. ``frame_id`` is None where it could not be read."""
 
     def __init__(
         self, detail: str, *, code: str = "", frame_id: int | str | None = None, errors: Sequence[FieldError] = ()
@@ -166,17 +167,17 @@ class FrameError(InvalidRequest):
         super().__init__(detail, code=code, errors=errors)
 
 
-class _Peek(msgspec.Struct):
+class _TypeAndId(msgspec.Struct):
     type: Any = None
     id: FrameId | None = None
 
 
 _decoder: Final[msgspec.json.Decoder[ClientFrame]] = msgspec.json.Decoder(ClientFrame)
-_peek: Final = msgspec.json.Decoder(_Peek)
+_decode_type_and_id: Final = msgspec.json.Decoder(_TypeAndId).decode
 
 
 def decode(text: str | bytes) -> ClientFrame:
-    """Read a client's frame.
+    """Decode a client's frame.
 
     Raises:
         FrameError: ``malformed_json``; or ``invalid_request``: an unknown type or field, a missing one, a wrong value.
@@ -199,14 +200,14 @@ def _refused(text: str | bytes, reason: str) -> FrameError:
         path += "." + message.partition(" field `")[2].rstrip("`")
     frame_id = None
     try:
-        peek = _peek.decode(text)
+        frame = _decode_type_and_id(text)
     except msgspec.ValidationError:
-        pass  # no object, or an id that is none: the first reason says it
+        pass  # not an object, or an invalid id: the first error says so
     except (msgspec.DecodeError, RecursionError):
         return FrameError("the frame is not one JSON object", code="malformed_json")
     else:
-        frame_id = peek.id
-        if peek.type not in FRAME_TYPES:
-            message = f"`type` must be one of {', '.join(FRAME_TYPES)}; got {str(peek.type)[:40]!r}"
+        frame_id = frame.id
+        if frame.type not in FRAME_TYPES:
+            message = f"`type` must be one of {', '.join(FRAME_TYPES)}; got {str(frame.type)[:40]!r}"
             path = "$.type"
     return FrameError(message, frame_id=frame_id, errors=(FieldError(path, message),))

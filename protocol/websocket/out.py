@@ -1,7 +1,7 @@
-"""What a client gets over ``GET /ws``, as JSON; what it may send is in ``commands``.
+"""JSON of the frames that the server sends over ``GET /ws``.
 
-An entry's JSON is split in two: a head that names the request, and a *tail* that is the same for every request and
-reader of the log. The tail is built once and kept on the entry, and the SSE stream shares it.
+An entry's JSON has a head with the request's id, and a *tail* that is the same for every request and reader of the log.
+The tail is built once, stored in the entry, and shared with the SSE stream.
 """
 
 from collections.abc import Iterable, Sequence
@@ -29,7 +29,7 @@ from protocol.identity import Principal
 from protocol.requests import Status
 
 SUBPROTOCOL: Final = "tidegate.v1"
-DIALECT: Final = "native"  # the key of an entry's tail among its frames
+DIALECT: Final = "native"  # the key of the tail in ``Entry.frames``
 
 FrameType = Literal["update", "complete", "error"]
 
@@ -37,7 +37,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A part of a frame to the client; a field that is unset is left out."""
+    """Base of the parts of a frame: unset fields are left out."""
 
 
 class _ToolCall(_Wire, frozen=True):
@@ -64,14 +64,14 @@ class _Error(_Wire, frozen=True):
 
 
 def frame_type(event: Event) -> FrameType:
-    """Return the type of the frame that carries ``event``; on SSE it is the event's name."""
+    """Return the frame type of ``event``, which is the event's name on SSE."""
     if isinstance(event, Completed):
         return "complete"
     return "error" if isinstance(event, Failed | Cancelled) else "update"
 
 
 def tail(entry: Entry) -> bytes:
-    """Return the part of an entry's JSON that follows its ``requestId``, to the closing brace."""
+    """Return the rest of an entry's JSON after ``requestId``, with the closing brace."""
     event = entry.event
     if isinstance(event, Failed | Cancelled):
         return b'"offset":%d,"error":%b,"terminal":true}' % (entry.offset, _encode(_terminal_error(event)))
@@ -79,15 +79,15 @@ def tail(entry: Entry) -> bytes:
 
 
 def update_json(request_id: str, entry: Entry) -> bytes:
-    """Return the JSON of an entry for this request: an ``update``, the ``complete``, or the terminal ``error``."""
+    """Return the JSON of an entry: an ``update``, a ``complete``, or a terminal ``error``."""
     return _head(frame_type(entry.event), request_id) + entry.frame(DIALECT, tail)
 
 
 def conflated(request_id: str, entries: Iterable[Entry]) -> list[bytes]:
-    """Return as few frames as say the same as ``entries``, for a reader that is behind.
+    """Return the frames of ``entries`` with deltas merged, for a reader that is behind.
 
-    Text and tool-call pieces in a row become one ``update`` with ``from`` and ``offset``; whatever else there is stays
-    a frame of its own. A restart voids the content before it, so it takes that content's place: its ``from`` is theirs.
+    Consecutive deltas become one ``update`` with ``from`` and ``offset``; other entries stay frames of their own. A
+    restart voids the content before it, so it replaces that content's frames, and its ``from`` is their first offset.
     """
     frames: list[bytes] = []
     run: list[Entry] = []
@@ -107,7 +107,7 @@ def conflated(request_id: str, entries: Iterable[Entry]) -> list[bytes]:
 
 
 def snapshot_json(request_id: str, epoch: str, snapshot: Snapshot) -> bytes:
-    """Return the JSON of an ``update`` that replaces everything which its reader has of the request."""
+    """Return the JSON of a snapshot: an ``update`` that replaces all content that the reader has of the request."""
     calls = tuple(
         _ToolCall(index=index, id=call.id, name=call.name, arguments=call.arguments)
         for index, call in enumerate(snapshot.tool_calls)
@@ -125,7 +125,7 @@ def snapshot_json(request_id: str, epoch: str, snapshot: Snapshot) -> bytes:
 
 
 def with_partial(frame: bytes, partial: bytes) -> bytes:
-    """Return the JSON of an ``update`` with the value that the text has so far beside what it holds."""
+    """Return the JSON of an ``update`` with ``partial`` added: the JSON value of the text so far."""
     return b'%b,"partial":%b}}' % (frame[:-2], partial)
 
 
@@ -137,9 +137,9 @@ def ack_json(
     *,
     recovered: bool = True,
 ) -> bytes:
-    """Return the JSON of an acknowledgement: where the log is now, and whether the position asked for was recovered.
+    """Return the JSON of an acknowledgement: the log's position, and whether the position asked for was recovered.
 
-    Without a position it says only that the frame was obeyed.
+    Without a position it acknowledges only the frame.
     """
     frame: dict[str, object] = {"type": "ack", "id": frame_id, "requestId": request_id}
     if position is not None:
@@ -153,7 +153,7 @@ def ack_json(
 
 
 def authenticated_json(frame_id: int | str, principal: Principal) -> bytes:
-    """Return the JSON of the acknowledgement of ``authenticate``: who it is, and until when in Unix milliseconds."""
+    """Return the JSON of the acknowledgement of ``authenticate``: the user, and the expiry in Unix milliseconds."""
     data: dict[str, object] = {"user": principal.subject}
     if principal.expires is not None:
         data["expiresAt"] = round(principal.expires * 1000)
@@ -168,9 +168,9 @@ def error_json(
     channel: str = "",
     terminal: bool = False,
 ) -> bytes:
-    """Return the JSON of a refusal; it names the frame, and the request or the channel that it is about.
+    """Return the JSON of a refusal, with the id of the frame and of the request or the name of the channel.
 
-    It ends nothing, but for a ``terminal`` one the subscription to the channel.
+    With ``terminal`` it also ends the subscription to the channel.
     """
     frame: dict[str, object] = {"type": "error"}
     if frame_id is not None:
@@ -199,7 +199,7 @@ def pong_json(frame_id: int | str | None = None) -> bytes:
 
 
 def disconnect_json(reason: str, delay: float, *, code: int = 4001, reconnect: bool = True) -> bytes:
-    """Return the JSON of the server's farewell: come back (or do not) after ``delay`` seconds."""
+    """Return the JSON of the ``disconnect`` frame: whether to reconnect, and after ``delay`` seconds."""
     data = {"code": code, "reason": reason, "reconnect": reconnect, "delayMs": round(delay * 1000)}
     return _encode({"type": "disconnect", "data": data})
 
