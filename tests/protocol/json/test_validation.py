@@ -29,8 +29,8 @@ def said(value: object) -> InvalidRequest:
         ({"inner": [{"name": 7}]}, "$.inner[0].name"),
     ],
 )
-def test_what_does_not_fit_is_named_by_its_path(value: object, path: str) -> None:
-    """A wrong value by its own path, a missing one by the path that it would have."""
+def test_an_invalid_value_is_named_by_its_path(value: object, path: str) -> None:
+    """A wrong value is named by its path, a missing field by the path that it would have."""
     error = said(value)
     assert (error.code, [fault.path for fault in error.errors]) == ("invalid_request", [path])
     assert path in error.detail

@@ -34,7 +34,7 @@ def completed(result: object = None, **fields: Any) -> Completed:  # noqa: ANN40
 
 
 def test_a_streams_chunks_satisfy_the_sdk() -> None:
-    """Role, text, tool calls, finish, usage and the end marker, in this order, each accepted by the SDK's own model."""
+    """The SDK accepts the chunks of role, text, tool calls, finish and usage, in this order, and the end marker."""
     encoder = ChunkEncoder("req_1", 1700000000, "m", include_usage=True)
     entries = log(
         Started(model="m", created=1),
@@ -73,7 +73,7 @@ def test_nothing_is_sent_before_the_first_content() -> None:
 
 
 def test_clients_of_one_log_share_the_tails() -> None:
-    """An entry is encoded once; only the head with the client's own id differs."""
+    """An entry is encoded once; only the prefix with the client's id differs."""
     entries = log(Delta(text="a"))
     one = ChunkEncoder("req_1", 1, "m", include_usage=False).encode(entries)
     assert entries[0].frames is not None
@@ -91,13 +91,13 @@ def test_clients_of_one_log_share_the_tails() -> None:
     ],
 )
 def test_a_failure_ends_the_stream_with_an_error(event: Event, kind: str) -> None:
-    """In mid-stream a failure is an error event, and no end marker follows."""
+    """A failure in the stream is an error event, without an end marker."""
     chunks = frames(ChunkEncoder("req_1", 1, "m", include_usage=True).encode(log(Delta(text="a"), event)))
     assert chunks[-1]["error"]["type"] == kind
 
 
 def test_a_snapshot_is_one_merged_start() -> None:
-    """A client that came late gets role, text and calls at once, and then goes on."""
+    """A late client gets the role, the text and the calls so far, then later deltas."""
     encoder = ChunkEncoder("req_1", 1, "m", include_usage=False)
     start = encoder.snapshot(Snapshot(offset=9, text="Hello", tool_calls=(ToolCall("c1", "look", '{"a'),)))
     rest = encoder.encode(log(Delta(text="!"), completed()))
@@ -117,7 +117,7 @@ def test_a_whole_answer_satisfies_the_sdk() -> None:
 
 
 def test_tool_calls_satisfy_the_sdk() -> None:
-    """An answer of calls alone has no content."""
+    """An answer with only tool calls has no content."""
     result = {"text": "", "toolCalls": [{"id": "c1", "name": "look", "arguments": "{}"}]}
     answer = ChatCompletion.model_validate_json(
         completion_body("req_1", 1, "m", completed(result), structured=False), strict=True
@@ -129,27 +129,27 @@ def test_tool_calls_satisfy_the_sdk() -> None:
 
 
 def test_a_structured_answer_is_its_json() -> None:
-    """With a schema the content is the validated JSON, word for word."""
+    """With a schema the content is the result's JSON, unchanged."""
     answer = completion_body("req_1", 1, "m", completed({"isFoodRelated": True}), structured=True)
     assert json.loads(answer)["choices"][0]["message"]["content"] == '{"isFoodRelated":true}'
 
 
 def test_a_structured_answer_that_looks_like_text_stays_json() -> None:
-    """Only the caller knows that this shape came of a schema."""
+    """With a schema, JSON in the shape of a plain result stays JSON."""
     answer = completion_body("req_1", 1, "m", completed({"text": "x"}), structured=True)
     assert json.loads(answer)["choices"][0]["message"]["content"] == '{"text":"x"}'
 
 
 def test_calls_instead_of_a_structured_answer_are_calls() -> None:
-    """A model that asks for a tool first has not answered in the schema's shape yet."""
+    """With a schema, a result with tool calls has calls."""
     result = {"text": "", "toolCalls": [{"id": "c1", "name": "look", "arguments": "{}"}]}
     event = completed(result, finish_reason="tool_calls")
     answer = json.loads(completion_body("req_1", 1, "m", event, structured=True))
     assert answer["choices"][0]["message"]["tool_calls"][0]["id"] == "c1"
 
 
-def test_errors_wear_openais_envelope() -> None:
-    """Each family has the vendor's name, and the code is ours."""
+def test_errors_have_openais_envelope() -> None:
+    """Each family has OpenAI's error type, with our code."""
     assert {problem.family for problem in PROBLEMS.values()} <= set(ERROR_TYPES)
     error = json.loads(error_body(NotFound("no such model", code="model_not_found")))["error"]
     assert error == {

@@ -14,7 +14,7 @@ def body(**fields: Any) -> bytes:  # noqa: ANN401
 
 
 def test_a_whole_request_becomes_canonical() -> None:
-    """Every field that the canonical model has is taken from OpenAI's place for it."""
+    """Each canonical field is read from OpenAI's field."""
     call = parse_chat(
         body(
             messages=[
@@ -61,13 +61,13 @@ def test_a_whole_request_becomes_canonical() -> None:
 
 
 def test_unknown_fields_are_kept_for_the_upstream() -> None:
-    """A field that is not ours goes to ``extra``, whatever its value."""
+    """Unknown fields are kept in ``extra`` with their values."""
     call = parse_chat(body(logit_bias={"1": 2}, user="u", thinking={"deep": [1]}))
     assert call.request.extra == {"logit_bias": {"1": 2}, "user": "u", "thinking": {"deep": [1]}}
 
 
 def test_a_json_schema_format_is_the_requests_schema() -> None:
-    """The schema is canonical; its name and strictness stay beside it."""
+    """The schema of ``response_format`` is canonical; its name and strictness are kept in ``extra``."""
     schema = {"type": "object"}
     form = {"type": "json_schema", "json_schema": {"name": "gate", "strict": True, "schema": schema}}
     request = parse_chat(body(response_format=form)).request
@@ -92,7 +92,7 @@ def test_a_json_schema_format_is_the_requests_schema() -> None:
     ],
 )
 def test_bad_input_is_named_by_its_path(change: dict[str, Any], path: str) -> None:
-    """What is wrong is said with the path to it."""
+    """An invalid field is named by its path."""
     with pytest.raises(InvalidRequest) as caught:
         parse_chat(body(**change))
     assert caught.value.code == "invalid_request"
@@ -100,15 +100,15 @@ def test_bad_input_is_named_by_its_path(change: dict[str, Any], path: str) -> No
 
 
 @pytest.mark.parametrize("sent", [b"", b"{", b"\xff\xfe", b'{"model": "\xff"}', b"[" * 5000])
-def test_what_is_no_json_says_so(sent: bytes) -> None:
-    """A body that can't be read has its own code."""
+def test_a_body_that_is_not_json_is_malformed(sent: bytes) -> None:
+    """A body that is not JSON is ``malformed_json``."""
     with pytest.raises(InvalidRequest) as caught:
         parse_chat(sent)
     assert caught.value.code == "malformed_json"
 
 
 def test_a_body_that_is_no_object_is_invalid() -> None:
-    """JSON of another shape is an invalid request at its root."""
+    """JSON that is not an object is invalid at its root."""
     with pytest.raises(InvalidRequest) as caught:
         parse_chat(b"[1]")
     assert (caught.value.code, caught.value.errors[0].path) == ("invalid_request", "$")

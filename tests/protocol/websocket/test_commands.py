@@ -20,7 +20,7 @@ def refused(text: str | bytes) -> FrameError:
 
 
 def test_the_plain_frames_decode() -> None:
-    """The frames of the plain protocol need nothing but a type and a request."""
+    """A frame needs only a type and a request."""
     assert decode('{"type":"subscribe","requestId":"req_1"}') == SubscribeFrame(request_id="req_1")
     assert decode('{"type":"unsubscribe","requestId":"req_1"}') == UnsubscribeFrame(request_id="req_1")
     assert decode('{"type":"cancel","id":6,"requestId":"req_1"}') == CancelFrame(id=6, request_id="req_1")
@@ -29,7 +29,7 @@ def test_the_plain_frames_decode() -> None:
 
 
 def test_a_subscription_has_a_position_and_a_mode() -> None:
-    """``after`` is one value of epoch and offset."""
+    """``after`` has an epoch and an offset."""
     frame = decode('{"type":"subscribe","id":"a","requestId":"req_1","after":{"epoch":"k3","offset":0},"mode":"live"}')
     assert isinstance(frame, SubscribeFrame)
     assert frame.after is not None
@@ -37,7 +37,7 @@ def test_a_subscription_has_a_position_and_a_mode() -> None:
 
 
 def test_a_submit_has_the_fields_of_the_http_body() -> None:
-    """Submitting over the socket takes the same body as over HTTP."""
+    """``submit`` has the body of ``POST /api/requests``."""
     frame = decode('{"type":"submit","id":1,"messages":[{"role":"user","content":"hi"}],"options":{"seed":7}}')
     assert isinstance(frame, SubmitFrame)
     assert (frame.id, frame.messages[0].content, frame.options.seed) == (1, "hi", 7)
@@ -77,7 +77,7 @@ def test_a_submit_has_the_fields_of_the_http_body() -> None:
 def test_a_bad_frame_says_what_is_wrong(
     text: str | bytes, code: str, frame_id: int | str | None, path: str | None
 ) -> None:
-    """A refusal has a code, the frame's id where it could be read, and where in the frame the fault is."""
+    """A refusal has a code, the frame's id where it could be read, and the path of the invalid field."""
     error = refused(text)
     assert (error.code, error.frame_id) == (code, frame_id)
     assert [field.path for field in error.errors] == ([] if path is None else [path])

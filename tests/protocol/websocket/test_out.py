@@ -38,7 +38,7 @@ def shown(offset: int, event: Event) -> Any:  # noqa: ANN401 - decoded JSON
 
 
 def test_updates_look_as_documented() -> None:
-    """Every event has its frame, so that offsets stay contiguous for a client that counts them."""
+    """Each event has a frame, so that a client sees contiguous offsets."""
     assert shown(1, Started(model="default", created=0)) == {
         "type": "update",
         "requestId": "req_1",
@@ -56,7 +56,7 @@ def test_updates_look_as_documented() -> None:
 
 
 def test_reasoning_looks_as_documented() -> None:
-    """It has updates of its own, and the end has it thought by thought, as a message takes it back."""
+    """Reasoning has updates of its own, and ``complete`` has its parts."""
     assert shown(2, ReasoningDelta(text="hm"))["data"] == {"reasoning": "hm"}
     entries = [Entry(2, ReasoningDelta(text="h")), Entry(3, ReasoningDelta(text="m")), Entry(4, Delta("Hi"))]
     (frame,) = conflated("req_1", entries)
@@ -69,7 +69,7 @@ def test_reasoning_looks_as_documented() -> None:
 
 
 def test_ends_look_as_documented() -> None:
-    """A log ends in a ``complete`` or in a terminal ``error``; a cancelled request is the latter."""
+    """A log ends with a ``complete`` or a terminal ``error``, also for a cancelled request."""
     assert shown(64, Completed(result=msgspec.Raw(b'{"text":"x"}'), usage=Usage(input_tokens=3))) == {
         "type": "complete",
         "requestId": "req_1",
@@ -113,8 +113,8 @@ def test_an_entry_is_encoded_once() -> None:
     ]
 
 
-def test_a_run_of_pieces_is_conflated() -> None:
-    """A reader that is behind gets one update for all the text and tool-call pieces in a row."""
+def test_consecutive_deltas_are_merged() -> None:
+    """A reader that is behind gets one update for consecutive deltas."""
     entries = [
         Entry(43, Delta("lo, ")),
         Entry(44, ToolCallDelta(index=1, id="c", name="find", arguments="{")),
@@ -136,8 +136,8 @@ def test_a_run_of_pieces_is_conflated() -> None:
     ]
 
 
-def test_boundaries_are_kept_when_conflating() -> None:
-    """The beginning, a boundary and the end stay frames of their own, and a single piece needs no merging."""
+def test_boundaries_are_not_merged() -> None:
+    """The start, a boundary and the end stay frames of their own; a single delta is not merged."""
     entries = [
         Entry(1, Started(model="m", created=0)),
         Entry(2, Delta("a")),
@@ -157,8 +157,8 @@ def test_boundaries_are_kept_when_conflating() -> None:
     assert conflated("req_1", []) == []
 
 
-def test_a_restart_takes_the_place_of_what_it_voids() -> None:
-    """Text that a restart makes void is not sent to one who has not seen it, and no offset is missing."""
+def test_a_restart_replaces_the_void_content() -> None:
+    """The frame of a restart covers the offsets of the void content, which is not sent."""
     entries = [
         Entry(2, Delta("void")),
         Entry(3, Delta("too")),
@@ -171,7 +171,7 @@ def test_a_restart_takes_the_place_of_what_it_voids() -> None:
 
 
 def test_a_snapshot_looks_as_documented() -> None:
-    """A snapshot names its epoch, for it replaces whatever its reader had."""
+    """A snapshot has the epoch, because it replaces all content of its reader."""
     assert json.loads(snapshot_json("req_1", "k4", Snapshot(offset=63, text="…"))) == {
         "type": "update",
         "requestId": "req_1",
@@ -188,8 +188,8 @@ def test_a_snapshot_looks_as_documented() -> None:
     }
 
 
-def test_the_frames_about_the_conversation_look_as_documented() -> None:
-    """Acknowledgement, refusal, pong and farewell."""
+def test_the_other_frames_look_as_documented() -> None:
+    """Acknowledgement, refusal, pong and disconnect."""
     assert json.loads(ack_json(3, "req_1", Position("k3", 63), "running")) == {
         "type": "ack",
         "id": 3,
@@ -214,8 +214,8 @@ def test_the_frames_about_the_conversation_look_as_documented() -> None:
     }
 
 
-def test_a_refusal_carries_what_helps() -> None:
-    """A refusal has a remedy, when to try again, and the fields; without an id it names the request."""
+def test_a_refusal_has_its_remedy() -> None:
+    """A refusal has a remedy, the wait and the invalid fields; without a frame id it has the request's id."""
     refusal = json.loads(error_json(NotFound(code="request_not_found"), request_id="req_1"))
     assert (refusal["requestId"], refusal["error"]["remedy"] != "") == ("req_1", True)
     assert json.loads(error_json(Overloaded(retry_after=2.5)))["error"]["retryAfterMs"] == 2500
