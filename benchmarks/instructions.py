@@ -1,4 +1,4 @@
-"""User instructions of another process, by ``perf stat``, where that is installed and allowed."""
+"""Counts the user instructions of another process with ``perf stat``, where it is installed and permitted."""
 
 import asyncio
 import shutil
@@ -13,7 +13,7 @@ EVENT: Final = "instructions:u"
 
 
 async def countable() -> bool:
-    """Whether ``perf`` is here and may count."""
+    """Whether ``perf`` is installed and may count."""
     if PERF is None:
         return False
     perf = await asyncio.create_subprocess_exec(
@@ -24,13 +24,13 @@ async def countable() -> bool:
 
 
 class Instructions:
-    """Counts from the beginning of the block to its end.
+    """Counts instructions within the ``with`` block.
 
     Args:
-        pid: whose; None for not counting.
+        pid: the process; None to count nothing.
 
     Attributes:
-        total: how many, after the block; None where it can't be known.
+        total: the count, after the block; None where it is unknown.
     """
 
     def __init__(self, pid: int | None) -> None:
