@@ -63,10 +63,10 @@ class Child:
             line = await self._process.stdout.readline()
         if not line:
             raise ChildError(f"{self.name} has gone")
-        said: dict[str, Any] = msgspec.json.decode(line)
-        if "error" in said:
-            raise ChildError(f"{self.name}: {said['error']}")
-        return said
+        answer: dict[str, Any] = msgspec.json.decode(line)
+        if "error" in answer:
+            raise ChildError(f"{self.name}: {answer['error']}")
+        return answer
 
     async def end(self) -> None:
         """Wait until the child ends, and kill it after ``END_TIMEOUT``."""

@@ -82,8 +82,8 @@ async def foreign(
         )
     try:
         if not await _listens(process, port):
-            said = (cwd / "output").read_bytes().decode(errors="replace").split()
-            raise UnavailableError(f"it did not start: {' '.join(said)[-KEPT_OUTPUT:]}")
+            words = (cwd / "output").read_bytes().decode(errors="replace").split()
+            raise UnavailableError(f"it did not start: {' '.join(words)[-KEPT_OUTPUT:]}")
         yield Foreign(process.pid, f"http://127.0.0.1:{port}")
     finally:
         await _end(process)

@@ -172,7 +172,7 @@ def _cpu(case: str, baseline: str, word: Word, goal: Goal) -> Comparison:
 def _side(load: Child, server: Server, kind: str, connections: int, count: int, labels: Iterator[int]) -> Side:
     async def side() -> Sample:
         before = await server.cpu()
-        told = await load.call(
+        result = await load.call(
             "call",
             address=server.address,
             key=server.key,
@@ -184,11 +184,13 @@ def _side(load: Child, server: Server, kind: str, connections: int, count: int, 
             label=f"gateways{next(labels)}",
         )
         after = await server.cpu()
-        assert not told["failed"], f"{server.address}: {told['failed']} of {count} calls failed: {told['failure']}"
+        assert not result["failed"], (
+            f"{server.address}: {result['failed']} of {count} calls failed: {result['failure']}"
+        )
         return {
             "cpu": (after - before) / count * 1e3,
-            "first_p50": told["first_p50"],
-            "first_p99": told["first_p99"],
+            "first_p50": result["first_p50"],
+            "first_p99": result["first_p99"],
         }
 
     return side

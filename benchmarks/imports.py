@@ -83,9 +83,9 @@ async def importing(modules: tuple[str, ...]) -> float:
         cwd=TOP,
         env={**os.environ, "PYTHONPATH": str(TOP)},
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     assert process.returncode == 0, f"can't import {modules}"
-    return float(said)
+    return float(output)
 
 
 async def _serving() -> Sample:

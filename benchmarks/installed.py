@@ -74,7 +74,7 @@ async def _run(*command: str) -> None:
     process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT)
     try:
         async with asyncio.timeout(WITHIN):
-            said, _ = await process.communicate()
+            output, _ = await process.communicate()
     except TimeoutError:
         raise UnavailableError(f"{command[0]} took more than {WITHIN:.0f} s") from None
     finally:
@@ -83,4 +83,4 @@ async def _run(*command: str) -> None:
                 process.kill()
             await process.wait()
     if process.returncode:
-        raise UnavailableError(" ".join(said.decode(errors="replace").split())[-KEPT_OUTPUT:])
+        raise UnavailableError(" ".join(output.decode(errors="replace").split())[-KEPT_OUTPUT:])

@@ -19,8 +19,8 @@ async def countable() -> bool:
     perf = await asyncio.create_subprocess_exec(
         PERF, "stat", "-x,", "-e", EVENT, "--", sys.executable, "-c", "", stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
     )
-    _, said = await perf.communicate()
-    return _total(said) is not None
+    _, output = await perf.communicate()
+    return _total(output) is not None
 
 
 class Instructions:
@@ -53,12 +53,12 @@ class Instructions:
             return
         if self._perf.returncode is None:
             self._perf.send_signal(signal.SIGINT)
-        _, said = await self._perf.communicate()
-        self.total = _total(said)
+        _, output = await self._perf.communicate()
+        self.total = _total(output)
 
 
-def _total(said: bytes) -> int | None:
-    for line in said.decode(errors="replace").splitlines():
+def _total(output: bytes) -> int | None:
+    for line in output.decode(errors="replace").splitlines():
         count = line.partition(",")[0]
         if EVENT in line and count.isdigit():
             return int(count)

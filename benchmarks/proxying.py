@@ -61,7 +61,7 @@ class Load:
         """
         before = await server.call("usage")
         async with Instructions(server.pid if self._counting else None) as counted:
-            told = await self._process.call(
+            result = await self._process.call(
                 "call",
                 address=server.hello["address"],
                 key=KEY,
@@ -72,8 +72,8 @@ class Load:
                 label=f"run{next(self._labels)}",
             )
         after = await server.call("usage")
-        assert not told["failed"], f"{server.name}: {told['failed']} of {count} calls failed: {told['failure']}"
-        sample = {"cpu": (after["cpu"] - before["cpu"]) / count * 1e3, "rate": count / told["seconds"]}
+        assert not result["failed"], f"{server.name}: {result['failed']} of {count} calls failed: {result['failure']}"
+        sample = {"cpu": (after["cpu"] - before["cpu"]) / count * 1e3, "rate": count / result["seconds"]}
         return sample if counted.total is None else {**sample, "instructions": counted.total / count / 1e6}
 
 

@@ -128,6 +128,6 @@ async def _measure(plan: Plan) -> Result:
     memory = Row(
         benchmark=NAME, case=f"memory for each of {SILENT}", side=BESIDE, unit="KiB", values=(more,), goal=MORE
     )
-    said = ", ".join(f"{count} with {code}" for code, count in sorted(codes.items()))
-    note = f"of {SILENT // 2} that stayed silent were closed: {said}; all came back and got the rest without a gap"
+    closed = ", ".join(f"{count} with {code}" for code, count in sorted(codes.items()))
+    note = f"of {SILENT // 2} that stayed silent were closed: {closed}; all came back and got the rest without a gap"
     return Result((*slowest.rows(figures), memory), (note,))

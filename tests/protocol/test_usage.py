@@ -37,8 +37,8 @@ def test_an_attempt_without_usage() -> None:
     refused = Attempt(provider="p", model="m", error="provider_rejected")
     assert msgspec.to_builtins(refused) == {"provider": "p", "model": "m", "error": "provider_rejected"}
     broken = Attempt(provider="p", model="m", usage=WRITTEN, cost=Cost(Decimal("0.1")), estimated=True)
-    said = msgspec.json.decode(msgspec.json.encode(broken))
-    assert (said["usage"]["inputTokens"], said["cost"], said["estimated"]) == (10, {"usd": "0.1"}, True)
+    decoded = msgspec.json.decode(msgspec.json.encode(broken))
+    assert (decoded["usage"]["inputTokens"], decoded["cost"], decoded["estimated"]) == (10, {"usd": "0.1"}, True)
 
 
 def test_anthropics_clients_see_each_class_of_input_apart() -> None:

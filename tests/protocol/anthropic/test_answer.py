@@ -171,11 +171,11 @@ def test_mixed_pieces_of_calls_have_their_own_index() -> None:
             ToolCallDelta(index=1, arguments="}"),
         )
     )
-    said = {0: "", 1: ""}
+    arguments = {0: "", 1: ""}
     for event in events(stream):
         if event["type"] == "content_block_delta":
-            said[event["index"]] += event["delta"]["partial_json"]
-    assert said == {0: "{}", 1: "{}"}
+            arguments[event["index"]] += event["delta"]["partial_json"]
+    assert arguments == {0: "{}", 1: "{}"}
 
 
 def test_nothing_is_sent_before_the_first_content() -> None:

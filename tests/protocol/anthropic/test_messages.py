@@ -20,7 +20,7 @@ def body(**fields: Any) -> bytes:  # noqa: ANN401
     return json.dumps({"model": "m", "max_tokens": 9, "messages": HI, **fields}).encode()
 
 
-def said(*turns: dict[str, Any]) -> tuple[ChatMessage, ...]:
+def canonical(*turns: dict[str, Any]) -> tuple[ChatMessage, ...]:
     """The canonical messages of `turns`."""
     return parse_messages(body(messages=turns)).request.messages
 
@@ -75,7 +75,7 @@ def test_a_system_text_may_come_in_blocks(system: object, text: str) -> None:
 
 def test_a_system_message_may_stand_among_the_turns() -> None:
     """A message with the role ``system`` stays at its place."""
-    assert said(*HI, {"role": "system", "content": "now"})[1] == ChatMessage(role="system", content="now")
+    assert canonical(*HI, {"role": "system", "content": "now"})[1] == ChatMessage(role="system", content="now")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_choices_of_tools(choice: dict[str, Any], canonical: str) -> None:
 
 def test_a_conversation_with_tools_and_images() -> None:
     """Arguments of calls stay unchanged; tool results become messages of their own before the rest."""
-    assert said(
+    assert canonical(
         {
             "role": "user",
             "content": [
@@ -139,7 +139,8 @@ def test_a_conversation_with_tools_and_images() -> None:
 def test_an_image_may_be_a_tools_result() -> None:
     """An image stays a part of the tool message."""
     image = {"type": "image", "source": {"type": "url", "url": "https://x/y"}}
-    (message,) = said({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [image]}]})
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [image]}
+    (message,) = canonical({"role": "user", "content": [result]})
     assert message.content == (ImagePart(url="https://x/y"),)
 
 

@@ -13,7 +13,7 @@ class Outer(msgspec.Struct):
     inner: tuple[Inner, ...]
 
 
-def said(value: object) -> InvalidRequest:
+def failure(value: object) -> InvalidRequest:
     """The failure that a value which is no ``Outer`` makes."""
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.convert(value, Outer)
@@ -31,6 +31,6 @@ def said(value: object) -> InvalidRequest:
 )
 def test_an_invalid_value_is_named_by_its_path(value: object, path: str) -> None:
     """A wrong value is named by its path, a missing field by the path that it would have."""
-    error = said(value)
+    error = failure(value)
     assert (error.code, [fault.path for fault in error.errors]) == ("invalid_request", [path])
     assert path in error.detail

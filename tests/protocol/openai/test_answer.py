@@ -23,8 +23,8 @@ def log(*events: Event) -> list[Entry]:
 def frames(stream: bytes) -> list[Any]:
     """The data of each SSE event."""
     assert stream.endswith(b"\n\n")
-    said = [frame.removeprefix("data: ") for frame in stream.decode().split("\n\n")[:-1]]
-    return [text if text == "[DONE]" else json.loads(text) for text in said]
+    events = [frame.removeprefix("data: ") for frame in stream.decode().split("\n\n")[:-1]]
+    return [text if text == "[DONE]" else json.loads(text) for text in events]
 
 
 def completed(result: object = None, **fields: Any) -> Completed:  # noqa: ANN401

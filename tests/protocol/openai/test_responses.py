@@ -69,11 +69,11 @@ def record(*events: Event, max_bytes: int = 100_000, request: ChatRequest | None
 
 
 def frames(data: bytes) -> list[Any]:
-    """The events of a stream, each as the SDK's model takes it."""
+    """The events of a stream, each validated by the SDK's model."""
     found = []
     for block in data.decode().split("\n\n")[:-1]:
-        kind, said = block.split("\n")
-        event = json.loads(said.removeprefix("data: "))
+        kind, line = block.split("\n")
+        event = json.loads(line.removeprefix("data: "))
         assert kind == f"event: {event['type']}"
         EVENTS.validate_python(event)
         found.append(event)
@@ -81,7 +81,7 @@ def frames(data: bytes) -> list[Any]:
 
 
 def events_of(handle: RequestRecord, after: int = NO_EVENT) -> list[Any]:
-    """What a reader gets that has the events up to `after`."""
+    """The events after number `after`, as a reader gets them."""
     encoder = ResponseEventEncoder(handle, after=after)
     return frames(encoder.encode(handle.stream.since(encoder.seek())))
 
@@ -207,12 +207,12 @@ def test_a_response_repeats_the_call() -> None:
         max_tokens=9,
     )
     handle = record(STARTED, Delta(text="Hello"), ended(), request=request, instructions="be brief")
-    said = response_of(handle)
-    assert Response.model_validate(said).output_text == "Hello"
-    assert (said["id"], said["status"], said["instructions"]) == ("resp_req_1", "completed", "be brief")
-    assert (said["temperature"], said["max_output_tokens"], said["metadata"]) == (0.5, 9, {"k": "v"})
-    assert said["tool_choice"] == {"type": "function", "name": "look"}
-    assert (said["tools"][0]["name"], said["usage"]["total_tokens"]) == ("look", 10)
+    response = response_of(handle)
+    assert Response.model_validate(response).output_text == "Hello"
+    assert (response["id"], response["status"], response["instructions"]) == ("resp_req_1", "completed", "be brief")
+    assert (response["temperature"], response["max_output_tokens"], response["metadata"]) == (0.5, 9, {"k": "v"})
+    assert response["tool_choice"] == {"type": "function", "name": "look"}
+    assert (response["tools"][0]["name"], response["usage"]["total_tokens"]) == ("look", 10)
 
 
 @pytest.mark.parametrize(
@@ -228,10 +228,10 @@ def test_a_response_repeats_the_call() -> None:
 )
 def test_a_response_has_a_status_at_any_time(events: Sequence[Event], status: str, output: list[str]) -> None:
     """A response has a status and its output so far in every state."""
-    said = response_of(record(*events))
-    Response.model_validate(said)
-    assert said["status"] == status
-    assert [item["content"][0]["text"] for item in said["output"]] == output
+    response = response_of(record(*events))
+    Response.model_validate(response)
+    assert response["status"] == status
+    assert [item["content"][0]["text"] for item in response["output"]] == output
 
 
 def test_a_response_in_the_background_is_queued_first() -> None:
@@ -250,8 +250,8 @@ def test_a_response_in_the_background_is_queued_first() -> None:
 )
 def test_a_failure_has_the_vendors_code_and_ours(code: str, vendors: str) -> None:
     """A failure has one of the vendor's codes, and our code as its type."""
-    said = response_of(record(STARTED, Failed(code=code, message="why")))
-    assert said["error"] == {"code": vendors, "message": "why", "type": code}
+    response = response_of(record(STARTED, Failed(code=code, message="why")))
+    assert response["error"] == {"code": vendors, "message": "why", "type": code}
 
 
 def test_a_structured_answer_is_the_json_itself() -> None:
@@ -370,7 +370,7 @@ def test_every_reader_gets_the_same_events(log: tuple[Event, ...]) -> None:
 
 
 def held(handle: RequestRecord, after: int) -> list[Any] | None:
-    """What a reader gets that has the events up to `after`; None where it is told to retrieve the response instead."""
+    """The events after number `after`, as a reader gets them; None where the position is refused."""
     try:
         return events_of(handle, after)
     except UnrecoverablePosition:
@@ -433,13 +433,13 @@ def test_a_slow_readers_failure() -> None:
     """A slow reader's failure has the number of its last event."""
     handle = record(STARTED, Delta(text="Hello"))
     encoder = ResponseEventEncoder(handle)
-    said = frames(encoder.encode(handle.stream.since(0)))
+    events = frames(encoder.encode(handle.stream.since(0)))
     slow = record(Failed(code="slow_consumer", message="too slow")).stream.since(0)
     error = frames(encoder.encode(slow))[0]
     assert (error["type"], error["code"], error["sequence_number"]) == (
         "error",
         "slow_consumer",
-        said[-1]["sequence_number"],
+        events[-1]["sequence_number"],
     )
 
 
