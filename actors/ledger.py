@@ -9,7 +9,7 @@ from typing import Final
 
 from protocol.budgets import Account, Budget
 from protocol.errors import BudgetExceeded, Overloaded
-from protocol.ledger import NOTHING_USD, PERIODS, Ledger, Reservation, Spend, Standing, Window, window
+from protocol.ledger import PERIODS, ZERO_USD, Ledger, Reservation, Spend, Standing, Window, window
 
 MAX_ACCOUNTS: Final = 100_000
 
@@ -21,13 +21,13 @@ class _Page:
 
     def __init__(self) -> None:
         self.tokens = self.unpriced_tokens = self.reserved_tokens = 0
-        self.usd = self.reserved_usd = NOTHING_USD
+        self.usd = self.reserved_usd = ZERO_USD
 
     def full(self, budget: Budget, worst: Spend) -> bool:
         """Whether ``worst`` would pass the budget."""
         if budget.tokens is not None and self.tokens + self.reserved_tokens + worst.tokens > budget.tokens:
             return True
-        return budget.usd is not None and self.usd + self.reserved_usd + (worst.usd or NOTHING_USD) > budget.usd
+        return budget.usd is not None and self.usd + self.reserved_usd + (worst.usd or ZERO_USD) > budget.usd
 
     def hold(self, worst: Spend) -> None:
         """Hold room."""

@@ -32,7 +32,7 @@ from protocol.channels import (
     UnsubscribeUser,
     UserStatus,
 )
-from protocol.hub import GetHubStats, Goodbye, HubStats, SocketClosed, Subscribe, Unsubscribe
+from protocol.hub import DisconnectAll, GetHubStats, HubStats, SocketClosed, Subscribe, Unsubscribe
 from protocol.message import Message
 
 HIGH_WATER: Final = 64 * 1024  # bytes
@@ -56,7 +56,7 @@ class AckTimedOut(Message[None], frozen=True):
     receipt: Receipt
 
 
-HubMessage = Subscribe | Unsubscribe | SocketClosed | Goodbye | GetHubStats
+HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats
 
 
 class SubscriptionHub(Actor[HubMessage | ChannelMessage | CheckLagging | SweepChannels | AckTimedOut]):
@@ -128,10 +128,10 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | CheckLagging | SweepCh
         self._fanout.remove(message.socket)
         self._channels.closed(message.socket)
 
-    @handles(Goodbye)
-    async def goodbye(self, message: Goodbye) -> int:
+    @handles(DisconnectAll)
+    async def disconnect_all(self, message: DisconnectAll) -> int:
         """Close all sockets before a shutdown."""
-        return self._fanout.goodbye(message.reason, message.spread)
+        return self._fanout.disconnect_all(message.reason, message.spread)
 
     @handles(GetHubStats)
     async def stats(self, _: GetHubStats) -> HubStats:

@@ -22,7 +22,7 @@ QUICK_ROUNDS: Final = 2
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run what the command line names; returns the exit code."""
+    """Run the benchmarks named on the command line, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run benchmarks and print one table.")
     parser.add_argument(
         "names",
@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(names: tuple[str, ...] | list[str], plan: Plan) -> dict[str, Result]:
-    """Run the benchmarks of these names, one after the other."""
+    """Run these benchmarks one after the other."""
     results: dict[str, Result] = {}
     for name in names:
         print(f"{name} ...", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""Child processes: started, spoken to, and ended.
+"""Child processes: starts them, sends them commands, and ends them.
 
-A child prints one JSON line for each that it is sent. It ends when its standard input ends, so that none outlives the
-parent, and it ends itself after ``LIFETIME`` whatever happens.
+A child prints one JSON line for each line it receives. It ends when its standard input ends, so that it can't outlive
+the parent, and in any case after ``LIFETIME``.
 """
 
 import asyncio
@@ -16,21 +16,21 @@ from typing import Any, Final
 import msgspec
 
 TOP: Final = Path(__file__).resolve().parent.parent
-START_TIMEOUT: Final = 30.0  # seconds until a child has said its first line
-END_TIMEOUT: Final = 10.0  # seconds until a child that was told to end has ended
+START_TIMEOUT: Final = 30.0  # seconds until the first line of a child
+END_TIMEOUT: Final = 10.0  # seconds for a child to end before it is killed
 MAX_LINE: Final = 1024 * 1024  # bytes
 NOT_INHERITED: Final = ("OTEL_", "OPENAI_", "ANTHROPIC_", "LLM_", "API_KEYS", "PYTHONASYNCIODEBUG")
 
 
 class ChildError(Exception):
-    """A child has ended, or has answered that something went wrong."""
+    """A child has ended, or has reported a failure."""
 
 
 class Child:
-    """A process of ours that answers commands.
+    """A child process that answers commands.
 
     Attributes:
-        hello: what it said when it was ready.
+        hello: its first line.
     """
 
     def __init__(self, name: str, process: Process) -> None:
@@ -40,14 +40,14 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """Its process id."""
+        """The process id."""
         return self._process.pid
 
     async def call(self, command: str, within: float = 120.0, **arguments: Any) -> Any:  # noqa: ANN401 - JSON
         """Send a command and return its answer.
 
         Raises:
-            ChildError: the child failed or has gone.
+            ChildError: the child failed or has ended.
             TimeoutError: no answer ``within`` seconds.
         """
         if self._process.stdin is None:
@@ -56,20 +56,20 @@ class Child:
         return (await self.read(within))["answer"]
 
     async def read(self, within: float) -> dict[str, Any]:
-        """Return the next line that the child prints; raises as ``call`` does."""
+        """Return the next line that the child prints; raises as ``call``."""
         if self._process.stdout is None:
             raise ChildError(f"{self.name} says nothing")
         async with asyncio.timeout(within):
             line = await self._process.stdout.readline()
         if not line:
             raise ChildError(f"{self.name} has gone")
-        said: dict[str, Any] = msgspec.json.decode(line)
-        if "error" in said:
-            raise ChildError(f"{self.name}: {said['error']}")
-        return said
+        answer: dict[str, Any] = msgspec.json.decode(line)
+        if "error" in answer:
+            raise ChildError(f"{self.name}: {answer['error']}")
+        return answer
 
     async def end(self) -> None:
-        """Let it end by itself, and kill it where it does not."""
+        """Wait until the child ends, and kill it after ``END_TIMEOUT``."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:

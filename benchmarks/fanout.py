@@ -1,26 +1,25 @@
-"""One stream to 1,000 WebSockets: the whole service against other ways to do it.
+"""One stream to 1,000 WebSockets: the whole service against other servers.
 
-Every side sends the same events, each due at a time that is fixed beforehand, and every client has to have each of
-them, in order.
+Every side sends the same events at the same fixed times, and every client has to receive each of them, in order.
 
 * **send_str loop**: aiohttp; the event is encoded once, and each socket gets it by ``await socket.send_str(text)``.
-* **bare write**: the floor: ready-made frames by one ``transport.write`` a socket and tick, and nothing else. What it
-  costs is nearly all the kernel's: where each tick is sent by itself, no ratio can be much better than this side's.
+* **bare write**: the floor: encoded frames by one ``transport.write`` a socket and tick, and nothing else. Its cost is
+  nearly all the kernel's: where each tick is sent by itself, no ratio can be much better than this side's.
 * **websockets**: ``broadcast`` of that package. **picows**: ``send`` for each socket. **python-socketio**: ``emit``.
 * **tidegate**: the whole service: a request was submitted over HTTP, the upstream sends the tick's events in one write,
-  they become entries of the request's log, and the hub delivers that log to the sockets that follow it. So reading the
-  upstream is part of our figure, and of our figure only.
-* **tidegate, batch**: the same, to clients that take several events in one message.
+  they become entries of the request's log, and the hub delivers them to the subscribed sockets. So only our figure
+  includes reading the upstream.
+* **tidegate, batch**: the same, to clients that accept several events in one message.
 
-What is given is microseconds of the server's CPU time (all threads) for one event to one socket, from before the first
-tick to after the last socket has the last event; ``cheaper`` is the baseline's cost over ours. And the 99th percentile
-of the time from when an event was due to when a client had read it, over all events and sockets: most of it is waiting
-for those that are written to before. The clients are raw readers in a process of their own. A server that can't keep up
-falls behind further with each tick: its percentile says so. With ten ticks a second each tick is over before the next:
-there a server that is behind can't save work by sending two ticks in one.
+The first figure is the server's CPU time (all threads) in microseconds for one event to one socket, from before the
+first tick until the last socket has the last event; ``cheaper`` is the baseline's cost over ours. The second is the
+99th percentile of the delay from an event's due time until a client has read it, over all events and sockets; most of
+the delay is the time for writing to the sockets before. The clients are raw readers in a process of their own. A server
+that can't keep up falls behind further with each tick, which its percentile shows. With ten ticks a second each tick
+ends before the next begins: a server that is behind then can't save work by sending two ticks in one write.
 
-A quick run has fewer ticks, not fewer sockets: with few of them what is done once for all of them weighs too much. What
-is not installed is left out, with a note.
+A quick run has fewer ticks, not fewer sockets: with few sockets the work done once for all of them has too much weight.
+A server that is not installed is left out, with a note.
 """
 
 import asyncio
@@ -48,14 +47,14 @@ LEAD: Final = 1  # entries of a log before its first event
 
 
 class Hub(NamedTuple):
-    """Another way to do it.
+    """A server to compare with.
 
     Attributes:
-        module: its process.
-        package: what has to be installed.
-        path: of the socket.
-        first: what a client says first.
-        ack: how the answer to that begins.
+        module: the module of its process.
+        package: the package that it needs.
+        path: the path of its sockets.
+        first: the first message of a client.
+        ack: the start of the answer to it.
     """
 
     module: str
@@ -66,13 +65,13 @@ class Hub(NamedTuple):
 
 
 class Case(NamedTuple):
-    """What is sent.
+    """A pattern of events.
 
     Attributes:
-        events: in each tick.
+        events: events of a tick.
         interval: seconds from one tick to the next.
-        ticks: how many.
-        goal: what the loop's cost over ours should be at least; None for no goal.
+        ticks: the number of ticks.
+        goal: the least ratio of the loop's cost to ours; None for no goal.
     """
 
     events: int
@@ -82,7 +81,7 @@ class Case(NamedTuple):
 
     @property
     def label(self) -> str:
-        """As the table says it."""
+        """Return the server's name in the table."""
         return f"{self.events} event{'s' if self.events > 1 else ''} a tick, {self.events / self.interval:.0f}/s"
 
 
@@ -160,7 +159,7 @@ def _rows(case: Case, sockets: int, figures: dict[str, dict[str, list[float]]]) 
 
 
 async def submit(session: aiohttp.ClientSession, address: str) -> str:
-    """Ask for an answer that comes in ticks; return the request's id."""
+    """Submit a request whose answer comes in ticks, and return its id."""
     body = {
         "messages": [{"role": "user", "content": "bench-ticks"}],
         "model": "gpt-4o-mini",
@@ -172,14 +171,14 @@ async def submit(session: aiohttp.ClientSession, address: str) -> str:
 
 
 def subscribe_text(request_id: str, *, batch: bool = False) -> str:
-    """Return the frame that follows a request."""
+    """Return the frame that subscribes to a request."""
     return msgspec.json.encode({"type": "subscribe", "id": 1, "requestId": request_id, "batch": batch}).decode()
 
 
 async def _deliver(server: Child, clients: Child, source: Child, case: Case, sockets: int, *, lead: int) -> Sample:
-    """Let ``source`` tick, wait for every client, and return what that cost the server and how late it came.
+    """Start the ticks of ``source``, wait for every client, and return the server's cost and the delays.
 
-    ``lead`` is how many entries a log has before the events.
+    ``lead`` is the number of entries in a log before the events.
     """
     await clients.call("all_have", offset=lead, limit=60.0)
     before = await server.call("usage")

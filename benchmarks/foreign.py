@@ -1,4 +1,4 @@
-"""Other people's servers as processes on loopback: started, waited for, accounted for, and ended."""
+"""Servers of other projects as processes on loopback: starts them, waits for them, counts their CPU time, ends them."""
 
 import asyncio
 import os
@@ -13,14 +13,14 @@ from typing import Final
 from benchmarks.children import END_TIMEOUT, NOT_INHERITED
 from benchmarks.installed import KEPT_OUTPUT, UnavailableError
 
-START_TIMEOUT: Final = 120.0  # seconds until it takes connections
+START_TIMEOUT: Final = 120.0  # seconds until a server accepts connections
 PROBE_INTERVAL: Final = 0.1  # seconds
 PROC: Final = Path("/proc")
 PARENT, OWN, REAPED = 1, slice(11, 13), slice(13, 15)  # fields of ``stat`` after the command's name
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody has."""
+    """Return a free port of loopback."""
     with socket.socket() as end:
         end.bind(("127.0.0.1", 0))
         port: int = end.getsockname()[1]
@@ -28,10 +28,10 @@ def free_port() -> int:
 
 
 class Foreign:
-    """A server with all the processes that it has started.
+    """A server and all processes that it started.
 
     Attributes:
-        address: where it listens.
+        address: its URL.
     """
 
     def __init__(self, pid: int, address: str) -> None:
@@ -39,17 +39,17 @@ class Foreign:
         self._pid = pid
 
     async def cpu(self) -> float:
-        """Return the seconds of CPU time of all its processes so far, in the kernel's ticks: 10 ms, as a rule."""
+        """Return the CPU seconds of all its processes so far, in ticks of the kernel, usually 10 ms."""
         stats = {int(entry.name): stat for entry in PROC.iterdir() if entry.name.isdigit() and (stat := _stat(entry))}
         return ticks(self._pid, stats) / os.sysconf("SC_CLK_TCK")
 
 
 def ticks(root: int, stats: Mapping[int, str]) -> int:
-    """Return the ticks of a process and its descendants, those included that have ended and were waited for.
+    """Return the CPU ticks of a process and its descendants, including those that ended and were reaped.
 
     Args:
         root: the process.
-        stats: what ``/proc/{pid}/stat`` says, by pid.
+        stats: the contents of ``/proc/{pid}/stat``, by pid.
     """
     fields = {pid: stat.rpartition(")")[2].split() for pid, stat in stats.items()}
     found, seen = [root], {root}
@@ -67,7 +67,7 @@ async def foreign(
     """Run a server that listens on ``port`` until the end of the block; its output goes to a file in ``cwd``.
 
     Raises:
-        UnavailableError: it ended, or did not take connections in time.
+        UnavailableError: the server ended, or did not accept connections in time.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
     with (cwd / "output").open("wb") as output:
@@ -82,8 +82,8 @@ async def foreign(
         )
     try:
         if not await _listens(process, port):
-            said = (cwd / "output").read_bytes().decode(errors="replace").split()
-            raise UnavailableError(f"it did not start: {' '.join(said)[-KEPT_OUTPUT:]}")
+            words = (cwd / "output").read_bytes().decode(errors="replace").split()
+            raise UnavailableError(f"it did not start: {' '.join(words)[-KEPT_OUTPUT:]}")
         yield Foreign(process.pid, f"http://127.0.0.1:{port}")
     finally:
         await _end(process)
@@ -102,7 +102,7 @@ async def _listens(process: asyncio.subprocess.Process, port: int) -> bool:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End it and what it has started, which are the processes of its own session."""
+    """End the server and its children, which are the processes of its session."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)

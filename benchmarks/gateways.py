@@ -1,22 +1,21 @@
-"""What it costs to pass a chat completion through: us, a bare proxy, LiteLLM's proxy and Portkey's gateway.
+"""The cost of proxying a chat completion: Tidegate, a bare proxy, LiteLLM's proxy and Portkey's gateway.
 
-The same upstream and the same load for all of them, one server at a time:
+All servers get the same upstream and the same load, one server at a time:
 
-* **bare proxy** and **tidegate**: as in ``proxying``, with everything on that is on there: a key is checked, the body
-  is decoded and fingerprinted, the cache and the calls in flight are looked up, the answer is a log that is kept and
-  can be followed, the access log is written as JSON. Tracing is off.
+* **bare proxy** and **tidegate**: as in ``proxying``, with the same features on: the key is checked, the body is
+  decoded and fingerprinted, the cache and the calls in flight are looked up, the answer is a stored log that can be
+  followed, the access log is written as JSON. Tracing is off.
 * **LiteLLM**: its proxy with one worker and a master key; no database, no callbacks, its own prices.
-* **Portkey**: its gateway on node. It checks no key and keeps nothing.
+* **Portkey**: its gateway on node. It checks no key and stores nothing.
 
-**CPU ms/call** is the time of the server's process with all that it has started. Of the other two it comes from
-``/proc``, in ticks of 10 ms. The other two make fewer calls a round, for they would take all the time: at least two a
-connection.
+**CPU ms/call** is the CPU time of the server's process and its children. For LiteLLM and Portkey it comes from
+``/proc``, in ticks of 10 ms. These two get fewer calls a round, because they are slow: at least two a connection.
 
 **First content** is the time from the request to the first word of a streamed answer, at the median and at the 99th
-percentile of a round, less the same without anything between the load and the upstream. All of it is on one machine,
-and all connections ask again at once, so at 16 and 64 streams it is mostly the time that a server needs for the others.
+percentile of a round, minus the same time without a server between the load and the upstream. Everything runs on one
+machine, and all connections call again at once, so at 16 and 64 streams it is mostly the time for the other streams.
 
-The other two are installed on request only, see ``installed``. Where one can't be had a line says so.
+LiteLLM and Portkey are installed on request only, see ``installed``. A note says which one is not available.
 """
 
 import asyncio
@@ -65,13 +64,13 @@ Figures = Mapping[str, Mapping[str, Sequence[float]]]
 
 
 class Server(msgspec.Struct, frozen=True):
-    """One that is measured.
+    """A server to measure.
 
     Attributes:
-        address: where it listens.
-        cpu: tells the seconds that it has used so far.
-        headers: what it has to be told beside the key.
-        key: what it wants to see.
+        address: its URL.
+        cpu: returns the CPU seconds used so far.
+        headers: headers that it needs beside the key.
+        key: the key that it accepts.
     """
 
     address: str
@@ -81,7 +80,7 @@ class Server(msgspec.Struct, frozen=True):
 
 
 def run(plan: Plan) -> Result:
-    """Measure everybody who is here."""
+    """Measure every server that is available."""
     return asyncio.run(_measure(plan))
 
 
@@ -91,7 +90,7 @@ async def _measure(plan: Plan) -> Result:
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(
         signal.SIGTERM, task.cancel
-    )  # the others' servers must not outlive us
+    )  # the servers must not outlive this process
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         upstream = await enter(child("upstream"))
@@ -131,12 +130,12 @@ async def _rows(plan: Plan, load: Child, all_servers: Mapping[str, Server], note
 
 
 def turns(name: str, calls: int, connections: int) -> int:
-    """Return how many calls a server gets in one round: those that need long get fewer, but two a connection."""
+    """Return the number of calls of a server in one round: fewer for slow servers, and at least two a connection."""
     return max(calls // FEWER.get(name, 1), 2 * connections)
 
 
 def costs(case: str, figures: Figures) -> list[Row]:
-    """Return the lines on CPU time: everybody against the bare proxy, then how much cheaper we are than each other."""
+    """Return the rows of CPU time: every server against the bare proxy, then against Tidegate."""
     servers = {name: metrics for name, metrics in figures.items() if name != DIRECT}
     rows = _cpu(case, BARE, "cost", CLOSE).rows(servers)
     for name, goal in CHEAPER.items():
@@ -147,7 +146,7 @@ def costs(case: str, figures: Figures) -> list[Row]:
 
 
 def overheads(case: str, figures: Figures) -> list[Row]:
-    """Return the lines on the time to the first content, each less what the upstream needs by itself."""
+    """Return the rows of the time to the first content, each minus the upstream's own time."""
     rows = []
     for metric, name in (("first_p50", "p50"), ("first_p99", "p99")):
         direct = figures[DIRECT][metric]
@@ -173,7 +172,7 @@ def _cpu(case: str, baseline: str, word: Word, goal: Goal) -> Comparison:
 def _side(load: Child, server: Server, kind: str, connections: int, count: int, labels: Iterator[int]) -> Side:
     async def side() -> Sample:
         before = await server.cpu()
-        told = await load.call(
+        result = await load.call(
             "call",
             address=server.address,
             key=server.key,
@@ -185,18 +184,20 @@ def _side(load: Child, server: Server, kind: str, connections: int, count: int, 
             label=f"gateways{next(labels)}",
         )
         after = await server.cpu()
-        assert not told["failed"], f"{server.address}: {told['failed']} of {count} calls failed: {told['failure']}"
+        assert not result["failed"], (
+            f"{server.address}: {result['failed']} of {count} calls failed: {result['failure']}"
+        )
         return {
             "cpu": (after - before) / count * 1e3,
-            "first_p50": told["first_p50"],
-            "first_p99": told["first_p99"],
+            "first_p50": result["first_p50"],
+            "first_p99": result["first_p99"],
         }
 
     return side
 
 
 async def _answers(load: Child, name: str, server: Server, kind: str, notes: list[str]) -> bool:
-    """Whether a server can do it at all: it is asked once, and one of the others that can't is noted and left out."""
+    """Call a server once. Return False, with a note, where one of the other projects' servers fails."""
     try:
         await _side(load, server, kind, 1, 1, itertools.count())()
     except AssertionError as error:

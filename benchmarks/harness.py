@@ -1,8 +1,7 @@
-"""What every benchmark is made of: interleaved rounds, medians, and ratios taken round by round.
+"""Harness of the benchmarks: interleaved rounds, medians, and ratios round by round.
 
-A shared machine is slower for a minute and then faster again. So the sides of a comparison take turns (A B A B ...),
-each round gives one ratio, and what counts is the median of those ratios; the smallest and the largest beside it say
-how far to trust it.
+The speed of a shared machine changes from minute to minute. So the sides of a comparison take turns (A B A B ...), each
+round gives one ratio, and the result is the median of the ratios; the smallest and the largest show its reliability.
 """
 
 import statistics
@@ -18,12 +17,12 @@ Word = Literal["rate", "cost", "cheaper", ""]
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """How much is measured.
+    """The amount of work.
 
     Attributes:
-        rounds: how often each side takes its turn.
-        quick: a tenth of the work in each round: figures to look at, not to quote.
-        against: another checkout of the project, such as one of the state before a change, to compare with.
+        rounds: the number of rounds.
+        quick: a tenth of the work in each round: for a look, not for publication.
+        against: another checkout of the project, such as the state before a change, to compare with.
     """
 
     rounds: int = 5
@@ -31,12 +30,12 @@ class Plan(msgspec.Struct, frozen=True):
     against: Path | None = None
 
     def scaled(self, count: int) -> int:
-        """Return ``count``, or a tenth of it (at least one) when it has to be quick."""
+        """Return ``count``, or a tenth of it (at least one) for a quick run."""
         return max(1, count // 10) if self.quick else count
 
 
 class Goal(msgspec.Struct, frozen=True):
-    """What a figure should be; ``at`` is ``least`` or ``most``."""
+    """A goal for a figure; ``at`` is ``least`` or ``most``."""
 
     at: Literal["least", "most"]
     value: float
@@ -50,7 +49,7 @@ class Goal(msgspec.Struct, frozen=True):
 
 
 class Spread(msgspec.Struct, frozen=True):
-    """The middle of some figures, and their ends."""
+    """The median, the smallest and the largest of some figures."""
 
     median: float
     low: float
@@ -58,16 +57,16 @@ class Spread(msgspec.Struct, frozen=True):
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the table.
+    """A row of the table.
 
     Attributes:
-        benchmark: the module it comes from.
-        case: what was done.
-        side: who did it.
+        benchmark: its module.
+        case: what was measured.
+        side: the side that was measured.
         unit: of ``values``.
         values: one figure a round.
         ratios: the same against the baseline, round by round; empty for the baseline itself.
-        word: what a ratio means: ``rate`` and ``cost`` are ours over the baseline's, ``cheaper`` is the baseline's over
+        word: the kind of ratio: ``rate`` and ``cost`` are ours over the baseline's, ``cheaper`` is the baseline's over
             ours.
         goal: for the median ratio, or for the median value where there is no ratio.
     """
@@ -90,19 +89,19 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Result(msgspec.Struct, frozen=True):
-    """The lines of one benchmark, and what has to be known to read them."""
+    """The rows of one benchmark, and notes for reading them."""
 
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
 
 
 def spread(figures: Sequence[float]) -> Spread:
-    """Return the median, the smallest and the largest of ``figures``, of which there is at least one."""
+    """Return the median, the smallest and the largest of ``figures``, which are not empty."""
     return Spread(statistics.median(figures), min(figures), max(figures))
 
 
 def ratios(figures: Sequence[float], baseline: Sequence[float]) -> tuple[float, ...]:
-    """Return figure over baseline for each round; a baseline of nothing gives infinity."""
+    """Return figure over baseline for each round; infinity for a baseline of 0."""
     if len(figures) != len(baseline):
         message = f"rounds do not match: {len(figures)} against {len(baseline)}"
         raise ValueError(message)
@@ -112,7 +111,7 @@ def ratios(figures: Sequence[float], baseline: Sequence[float]) -> tuple[float, 
 async def interleave(
     rounds: int, sides: Mapping[str, Side], *, warm_up: bool = True
 ) -> dict[str, dict[str, list[float]]]:
-    """Let the sides take turns, once unrecorded to warm up and then ``rounds`` times; return side, metric, figures."""
+    """Run one round of each side to warm up, then ``rounds`` rounds in turns; return side, metric, figures."""
     figures: dict[str, dict[str, list[float]]] = {name: {} for name in sides}
     if warm_up:
         for side in sides.values():
@@ -125,15 +124,15 @@ async def interleave(
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """One metric of several sides as lines of the table: the baseline first, and each other side with its ratio to it.
+    """One metric of several sides as rows of the table: the baseline first, then each side with its ratio.
 
     Attributes:
-        benchmark: the module it comes from.
-        case: what was done.
-        metric: which figure of each sample.
-        unit: of that figure.
-        baseline: the side that the others are measured by.
-        word: what a ratio means, as in ``Row``.
+        benchmark: its module.
+        case: what was measured.
+        metric: the metric's key in each sample.
+        unit: of the metric.
+        baseline: the side that the ratios compare with.
+        word: the kind of ratio, as in ``Row``.
         goals: by side.
     """
 
@@ -146,7 +145,7 @@ class Comparison(msgspec.Struct, frozen=True, kw_only=True):
     goals: Mapping[str, Goal] = {}
 
     def rows(self, figures: Mapping[str, Mapping[str, Sequence[float]]]) -> list[Row]:
-        """Return the lines for what ``interleave`` has given."""
+        """Return the rows of the result of ``interleave``."""
         base = figures[self.baseline][self.metric]
         lines = [self._row(self.baseline, base)]
         for side, metrics in figures.items():

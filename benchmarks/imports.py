@@ -1,11 +1,11 @@
-"""How long ``import actors`` takes in a fresh interpreter, and how soon the service listens.
+"""The time of ``import actors`` in a fresh interpreter, and the start time of the service.
 
-``actors`` is what an embedder imports: the runtime, the router, the hub, the cache and the gateway's entrance; no
-provider, no SDK. Each round measures inside a fresh interpreter, from the first line of the program to the end of the
-import, so the interpreter's own start is not in it, and everything that the standard library brings is: the row for
-``asyncio`` shows how much of it any asyncio program pays. It is CPU time, which on a quiet machine with compiled files
-in its cache is wall time. The service is timed by the clock, from the start of its process to the first answer of
-``/api/health/live``, so the interpreter is included. Bytecode is compiled before the first round.
+``actors`` is what an embedder imports: the runtime, the router, the hub, the cache and the gateway; no provider, no
+SDK. Each round measures inside a fresh interpreter, from the first line of the program to the end of the import. So the
+interpreter's own start is excluded and the standard library included; the row of ``asyncio`` shows the part that every
+asyncio program has. The figure is CPU time, which on a quiet machine with cached bytecode equals wall time. The service
+is timed by the clock, from the start of its process to the first answer of ``/api/health/live``, so the interpreter is
+included. Bytecode is compiled before the first round.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ PROGRAM: Final = "import time\nstart = time.process_time()\nimport {modules}\npr
 
 
 def run(plan: Plan) -> Result:
-    """Measure each import and the service's start."""
+    """Measure each import and the start of the service."""
     return asyncio.run(_measure(plan))
 
 
@@ -73,7 +73,7 @@ def _side(modules: tuple[str, ...]) -> Side:
 
 
 async def importing(modules: tuple[str, ...]) -> float:
-    """Return the CPU seconds that importing ``modules`` takes in a fresh interpreter."""
+    """Return the CPU seconds for importing ``modules`` in a fresh interpreter."""
     program = PROGRAM.format(modules=", ".join(modules))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -83,9 +83,9 @@ async def importing(modules: tuple[str, ...]) -> float:
         cwd=TOP,
         env={**os.environ, "PYTHONPATH": str(TOP)},
     )
-    said, _ = await process.communicate()
+    output, _ = await process.communicate()
     assert process.returncode == 0, f"can't import {modules}"
-    return float(said)
+    return float(output)
 
 
 async def _serving() -> Sample:

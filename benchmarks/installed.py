@@ -1,7 +1,7 @@
-"""The gateways that we compare ourselves with: installed on request, each into a directory of its own, once.
+"""Installs the gateways to compare with, on request, each once into a directory of its own.
 
-Packages come from wherever this machine's ``pip`` and ``npm`` get theirs. What can't be had is an
-``UnavailableError``, with the reason in its message.
+Packages come from the sources that this machine's ``pip`` and ``npm`` are configured for. A gateway that can't be
+installed is an ``UnavailableError`` with the reason.
 """
 
 import asyncio
@@ -17,14 +17,12 @@ import msgspec
 
 LITELLM: Final = "1.102.4"
 PORTKEY: Final = "1.15.2"
-PORTKEY_SERVER: Final = (
-    "1.13.8"  # of @hono/node-server: with a later one it can't stream, its headers are immutable then
-)
+PORTKEY_SERVER: Final = "1.13.8"  # of @hono/node-server: a later one makes its headers immutable, and streaming fails
 PACKAGE: Final = "@portkey-ai/gateway"
 WITHIN: Final = 900.0  # seconds for one command
 STAMP: Final = ".installed"
 HOME_VARIABLE: Final = "TIDEGATE_BENCH_HOME"
-KEPT_OUTPUT: Final = 300  # characters of what a failed command has said last
+KEPT_OUTPUT: Final = 300  # characters of a failed command's output, from its end
 
 
 class UnavailableError(Exception):
@@ -32,16 +30,16 @@ class UnavailableError(Exception):
 
 
 def home() -> Path:
-    """Return where they are installed: what ``TIDEGATE_BENCH_HOME`` names, or a directory of the user's cache."""
+    """Return the directory of the installations: ``TIDEGATE_BENCH_HOME``, or a cache directory of the user."""
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(os.environ.get(HOME_VARIABLE) or Path(cache) / "tidegate-bench")
 
 
 async def litellm() -> Path:
-    """Return LiteLLM's command, after installing it in a virtual environment where it is not there.
+    """Return LiteLLM's command; install it in a virtual environment first where it is missing.
 
     Raises:
-        UnavailableError: it can't be had.
+        UnavailableError: it can't be installed.
     """
     place = home() / f"litellm-{LITELLM}"
     if not (place / STAMP).exists():
@@ -53,10 +51,10 @@ async def litellm() -> Path:
 
 
 async def portkey() -> Path:
-    """Return the file of Portkey's gateway that node runs, after installing it where it is not there.
+    """Return the file of Portkey's gateway for node; install it first where it is missing.
 
     Raises:
-        UnavailableError: it can't be had.
+        UnavailableError: it can't be installed.
     """
     place = home() / f"portkey-{PORTKEY}"
     if shutil.which("node") is None or shutil.which("npm") is None:
@@ -76,7 +74,7 @@ async def _run(*command: str) -> None:
     process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT)
     try:
         async with asyncio.timeout(WITHIN):
-            said, _ = await process.communicate()
+            output, _ = await process.communicate()
     except TimeoutError:
         raise UnavailableError(f"{command[0]} took more than {WITHIN:.0f} s") from None
     finally:
@@ -85,4 +83,4 @@ async def _run(*command: str) -> None:
                 process.kill()
             await process.wait()
     if process.returncode:
-        raise UnavailableError(" ".join(said.decode(errors="replace").split())[-KEPT_OUTPUT:])
+        raise UnavailableError(" ".join(output.decode(errors="replace").split())[-KEPT_OUTPUT:])

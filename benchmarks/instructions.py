@@ -1,4 +1,4 @@
-"""User instructions of another process, by ``perf stat``, where that is installed and allowed."""
+"""Counts the user instructions of another process with ``perf stat``, where it is installed and permitted."""
 
 import asyncio
 import shutil
@@ -13,24 +13,24 @@ EVENT: Final = "instructions:u"
 
 
 async def countable() -> bool:
-    """Whether ``perf`` is here and may count."""
+    """Whether ``perf`` is installed and may count."""
     if PERF is None:
         return False
     perf = await asyncio.create_subprocess_exec(
         PERF, "stat", "-x,", "-e", EVENT, "--", sys.executable, "-c", "", stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE
     )
-    _, said = await perf.communicate()
-    return _total(said) is not None
+    _, output = await perf.communicate()
+    return _total(output) is not None
 
 
 class Instructions:
-    """Counts from the beginning of the block to its end.
+    """Counts instructions within the ``with`` block.
 
     Args:
-        pid: whose; None for not counting.
+        pid: the process; None to count nothing.
 
     Attributes:
-        total: how many, after the block; None where it can't be known.
+        total: the count, after the block; None where it is unknown.
     """
 
     def __init__(self, pid: int | None) -> None:
@@ -53,12 +53,12 @@ class Instructions:
             return
         if self._perf.returncode is None:
             self._perf.send_signal(signal.SIGINT)
-        _, said = await self._perf.communicate()
-        self.total = _total(said)
+        _, output = await self._perf.communicate()
+        self.total = _total(output)
 
 
-def _total(said: bytes) -> int | None:
-    for line in said.decode(errors="replace").splitlines():
+def _total(output: bytes) -> int | None:
+    for line in output.decode(errors="replace").splitlines():
         count = line.partition(",")[0]
         if EVENT in line and count.isdigit():
             return int(count)

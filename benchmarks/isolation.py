@@ -1,20 +1,19 @@
-"""What a provider's trouble costs the requests to another one.
+"""The effect of a failing provider on the requests to another provider.
 
-The whole service with two providers. ``CALLERS`` callers ask the one, each again ``PAUSE`` seconds after its answer;
-they are more than its places and its queue hold. While they do, requests to the other one are timed, from the client's
-side, at a pace that leaves the service time to spare. The sides take turns:
+The whole service has two providers. ``CALLERS`` callers call the first one, each again ``PAUSE`` seconds after its
+answer; they are more than its concurrency and its queue allow. Meanwhile requests to the second one are timed by their
+client, at a rate that leaves the service idle time. The sides take turns:
 
-* **alone**: nobody asks the first provider.
-* **answers**: it answers well: what sharing the process and the machine costs by itself.
-* **429**: it limits the rate, and says for how long, in the words of a vendor whose limits we keep.
-* **bare 429**: it refuses with nothing but ``Retry-After``, so that every call is made.
-* **stalls**: it takes requests and never answers.
-* **refuses**: nobody listens at its address.
+* **alone**: no calls to the first provider.
+* **answers**: it answers well: the cost of sharing the process and the machine.
+* **429**: it limits the rate, with a vendor's rate limit headers, which the service obeys.
+* **bare 429**: it refuses with ``Retry-After`` only, so that every call is made.
+* **stalls**: it accepts requests and never answers.
+* **refuses**: its address refuses connections.
 
-The provider in trouble, both kinds of callers and the service are processes of their own. ``cost`` is a figure over
-that of the side that is alone; what it is more for a provider in trouble than for one that answers is the trouble's.
-So that load is not taken for trouble, there is beside it how many answers a second the provider's callers got, and how
-much of a core the service used meanwhile.
+The first provider, both kinds of callers and the service are processes of their own. ``cost`` is a figure over that of
+**alone**; the difference between a failing provider and **answers** is the effect of the failure. To tell load from
+failure, the table also has the answers a second of the first provider's callers, and the service's share of a core.
 """
 
 import asyncio
@@ -48,7 +47,7 @@ CALLERS: Final = 64
 PLACES: Final = 16
 QUEUE: Final = 32
 PAUSE: Final = 1.0  # seconds
-SETTLED: Final = 1.5  # seconds until the pressure is what it will be
+SETTLED: Final = 1.5  # seconds until the load is steady
 COUNT: Final = 1000
 LEAST: Final = 200  # with fewer, a 99th percentile is one request
 CONNECTIONS: Final = 4
@@ -58,7 +57,7 @@ NOTE: Final = f"isolation: {CALLERS} callers on the provider in trouble, {CONNEC
 
 
 def run(plan: Plan) -> Result:
-    """Measure every kind of trouble."""
+    """Measure each side."""
     return asyncio.run(_measure(plan))
 
 

@@ -1,13 +1,13 @@
-"""How many sockets one process may have here."""
+"""The limit of sockets in one process."""
 
 import resource
 from typing import Final
 
-SPARE: Final = 200  # descriptors that a process needs for everything else
+SPARE: Final = 200  # descriptors for everything else
 
 
 def affordable_sockets(wanted: int) -> int:
-    """Return ``wanted``, or what the limit on open files leaves; the limit is raised as far as is allowed.
+    """Return ``wanted``, or the number that the limit on open files allows, after raising the limit as far as possible.
 
     Children inherit the limit.
     """

@@ -3,9 +3,9 @@
 * **log**: ``EventLog.append`` of one event, read by ``READERS`` tasks with a ``Follower`` each, to the end.
 * **queues**: a list of bounded ``asyncio.Queue``, one a reader; the writer puts each event into all of them.
 
-Both append one event and then let the loop turn, and each reader sums up the sizes of its events. What is given is
-microseconds of the process's CPU time for one event and one reader; ``cheaper`` is the queues' over the log's. The
-append row is the writer alone, with no reader: an entry with its accounting.
+Both append one event and then yield to the loop, and each reader adds up the sizes of its events. The figure is the
+process's CPU time in microseconds for one event and one reader; ``cheaper`` is the queues' over the log's. The append
+row is the writer without readers: an entry and its accounting.
 """
 
 import asyncio

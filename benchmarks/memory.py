@@ -1,15 +1,15 @@
-"""What a stored request, an idle socket and a request in flight hold.
+"""The memory of a stored request, an idle socket and a request in flight.
 
-All figures are the growth of the server's resident memory, after a garbage collection, over how many there are; what
-the allocator had free before is not counted, and it is coarse: trust the second digit at most. Each round is a fresh
-process that has been warmed up.
+Each figure is the growth of the server's resident memory, after a garbage collection, divided by the number of objects.
+Memory that the allocator had free before is not counted, so trust at most two digits. Each round is a fresh process
+after a warm-up.
 
-* **stored request**: after so many different 50-chunk requests have been answered, kept as long as they can be asked
-  for; each is a state, a log with every entry, and its copy in the cache.
-* **idle socket**: so many WebSockets that have been upgraded and follow nothing; beside it, the same on a bare aiohttp
-  server. ``cost`` is ours over the bare one's, and a line says how much that is.
-* **request in flight**: submitted, taken by the upstream or waiting for it, and not answered. One row for the first
-  thousand and one up to the most, so that the second shows whether each one costs more the more there are.
+* **stored request**: after different 50-chunk requests have been answered and are stored: a state, a log with every
+  entry, and its copy in the cache.
+* **idle socket**: WebSockets without a subscription, and the same on a bare aiohttp server. ``cost`` is ours over the
+  bare one's; another row has the difference.
+* **request in flight**: submitted, sent upstream or waiting for a slot, and not answered. One row for the first
+  thousand, and one up to the most, which shows whether the memory of each grows with their number.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ KIB: Final = 1024
 
 
 def run(plan: Plan) -> Result:
-    """Measure all three; the rounds are fewer, since each is a process of its own."""
+    """Measure all three, in fewer rounds, because each is a process of its own."""
     return asyncio.run(_measure(plan))
 
 

@@ -1,22 +1,22 @@
-"""What it costs to pass a chat completion through: the whole service against a bare aiohttp proxy.
+"""The cost of proxying a chat completion: the whole service against a bare aiohttp proxy.
 
-The same upstream, the same load, one server at a time, each in a process of its own, all on uvloop:
+All servers get the same upstream and the same load, one server at a time, each in a process of its own, on uvloop:
 
-* **bare proxy**: reads the body, sends it on, hands back what comes. No key, no decoding, no log.
-* **bare proxy, streamed upstream**: the same, but it asks the upstream for a stream also where its caller wants the
-  answer whole, and puts the pieces together, as tidegate does: the least that our way can cost. For unary calls only.
-* **tidegate**: the whole service: a key is checked, the body is decoded and fingerprinted, the cache and the calls in
-  flight are looked up, the answer is a log that is kept and can be followed, the access log is written as JSON. Tracing
-  is off.
-* **tidegate, tracing**: the same with spans exported over OTLP to a receiver that throws them away; the export's thread
-  is part of the CPU time.
+* **bare proxy**: reads the body, sends it upstream, returns the answer. No key, no decoding, no log.
+* **bare proxy, streamed upstream**: the same, but it always asks the upstream for a stream and joins the pieces for a
+  unary call, as Tidegate does: the least cost of that design. For unary calls only.
+* **tidegate**: the whole service: the key is checked, the body is decoded and fingerprinted, the cache and the calls in
+  flight are looked up, the answer is a stored log that can be followed, the access log is written as JSON. Tracing is
+  off.
+* **tidegate, tracing**: the same with spans exported over OTLP to a receiver that drops them; the export's thread is
+  part of the CPU time.
 
 **CPU ms/call** is the CPU time of the server's process, all threads, over the calls of the round; **calls/s** is wall
-time with one machine shared by server, upstream and load, so trust it less. All calls differ from each other, so none
-is joined or comes from the cache, except in the rows that say so: ``same call again`` is answered from the cache,
-``joined`` is one upstream call for so many equal ones at once.
+time on one machine shared by server, upstream and load, so it is less reliable. All calls differ from each other, so
+none is joined or comes from the cache, except in two rows: ``same call again`` is answered from the cache, ``joined``
+is one upstream call for many equal concurrent calls.
 
-Where ``perf`` may count, a line of user instructions for each call follows: the steadiest figure there is.
+Where ``perf`` may count, a row of user instructions for each call follows: the steadiest figure.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ NOTE: Final = (
 
 
 class Load:
-    """Calls to one server after the other, each run unlike any other."""
+    """Makes calls to one server after the other, with distinct calls in each run."""
 
     def __init__(self, process: Child, *, counting: bool = False) -> None:
         self._process = process
@@ -54,14 +54,14 @@ class Load:
         self._labels: Iterator[int] = itertools.count()
 
     async def call(self, server: Child, kind: str, connections: int, count: int, *, share: int = 1) -> Sample:
-        """Make the calls of one round, and return what they cost the server.
+        """Make the calls of one round, and return the server's cost.
 
         Raises:
-            AssertionError: an answer was not what it should be.
+            AssertionError: an answer was wrong.
         """
         before = await server.call("usage")
         async with Instructions(server.pid if self._counting else None) as counted:
-            told = await self._process.call(
+            result = await self._process.call(
                 "call",
                 address=server.hello["address"],
                 key=KEY,
@@ -72,13 +72,13 @@ class Load:
                 label=f"run{next(self._labels)}",
             )
         after = await server.call("usage")
-        assert not told["failed"], f"{server.name}: {told['failed']} of {count} calls failed: {told['failure']}"
-        sample = {"cpu": (after["cpu"] - before["cpu"]) / count * 1e3, "rate": count / told["seconds"]}
+        assert not result["failed"], f"{server.name}: {result['failed']} of {count} calls failed: {result['failure']}"
+        sample = {"cpu": (after["cpu"] - before["cpu"]) / count * 1e3, "rate": count / result["seconds"]}
         return sample if counted.total is None else {**sample, "instructions": counted.total / count / 1e6}
 
 
 def run(plan: Plan) -> Result:
-    """Measure every kind and number of connections."""
+    """Measure every kind of call with each number of connections."""
     return asyncio.run(_measure(plan))
 
 

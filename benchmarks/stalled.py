@@ -1,17 +1,15 @@
-"""1,000 WebSockets that read, and beside them 200 that never do: what those cost the others and the server.
+"""The effect of 200 WebSocket clients that stop reading on 1,000 clients that read, and on the server.
 
-One stream of 50 events of ``WORD`` bytes a second goes to all of them, until there is twice as much as the kernels
-and the server hold for a client that does not read. The clients that don't read ask for small buffers, so that
-it is the server that notices.
+All of them follow one stream of 50 events of ``WORD`` bytes a second, until it is twice as long as the kernels and the
+server buffer for a client that does not read. The stalled clients ask for small buffers, so that the server notices.
 
-* **p99** is the 99th percentile of the time from when an event was due to when one of the 1,000 had it; ``cost`` is
-  that with the others over that without. Every reader has to have every event, in order.
-* **memory** is how much more the server had resident at the end of a stream with them than at the end of the one
-  without them before it, both the first of their process, over their number: all that such a client costs, its socket
-  included.
-* Then half of the silent ones read again, and have to come to the end without a gap: what they missed comes merged. The
-  others are silent for longer than the server bears, and have to find themselves closed; they connect anew, each from
-  where it was, and have to come to the end without a gap, too.
+* **p99** is the 99th percentile of the delay from an event's due time until one of the 1,000 has it; ``cost`` is the
+  delay with stalled clients over the delay without. Every reader has to receive every event, in order.
+* **memory** is the server's resident memory at the end of the first stream with stalled clients, minus that at the end
+  of the first stream without, divided by their number: the cost of such a client with its socket.
+* Then half of the stalled clients read again, and have to reach the end without a gap, by merged frames. The others
+  stall for longer than the server's limit, and have to be closed; they reconnect, each from its position, and have to
+  reach the end without a gap too.
 """
 
 import asyncio
@@ -38,8 +36,8 @@ TICKS: Final = 20
 MAX_ROUNDS: Final = 3
 ALONE: Final = "readers alone"
 BESIDE: Final = "with silent ones"
-MORE: Final = Goal("most", HIGH_WATER / 1024 + 33)  # KiB: what it may have buffered, a write on top, the socket itself
-GRACE: Final = 3.0  # seconds after the limit in which the server has noticed, and still waits for the close to be read
+MORE: Final = Goal("most", HIGH_WATER / 1024 + 33)  # KiB: its buffer, one more write, and the socket itself
+GRACE: Final = 3.0  # seconds after the limit: the server has noticed, and waits until the close frame is read
 NO_MORE: Final = 60.0  # seconds
 
 
@@ -53,30 +51,30 @@ class Stage:
         self._readers = readers
 
     async def alone(self) -> Sample:
-        """Deliver to those who read."""
+        """Deliver to the readers alone."""
         return await self._deliver(await submit(self._session, self._address))
 
     async def beside(self) -> Sample:
-        """Deliver while others don't read, and let half of those read in the end."""
+        """Deliver beside stalled clients, and let half of them read again at the end."""
         request_id = await submit(self._session, self._address)
-        async with child("deaf", address=self._address, key=KEY, request_id=request_id) as deaf:
-            await deaf.call("open", count=SILENT)
+        async with child("stalled", address=self._address, key=KEY, request_id=request_id) as stalled:
+            await stalled.call("open", count=SILENT)
             sample = await self._deliver(request_id)
-            heard: dict[str, int] = await deaf.call("hear", offset=LAST, limit=NO_MORE)
-            assert heard == {"clients": SILENT // 2, "gaps": 0, "merged": SILENT // 2}, heard
+            resumed: dict[str, int] = await stalled.call("resume", offset=LAST, limit=NO_MORE)
+            assert resumed == {"clients": SILENT // 2, "gaps": 0, "merged": SILENT // 2}, resumed
         return sample
 
     async def closed(self) -> dict[str, int]:
-        """Deliver once more, and return how many of those who stay silent were closed with which code."""
+        """Deliver once more, and return the number of stalled clients closed with each code."""
         request_id = await submit(self._session, self._address)
-        async with child("deaf", address=self._address, key=KEY, request_id=request_id) as deaf:
-            await deaf.call("open", count=SILENT)
+        async with child("stalled", address=self._address, key=KEY, request_id=request_id) as stalled:
+            await stalled.call("open", count=SILENT)
             start = time.monotonic()
             await self._upstream.call("ticks", count=TICKS, events=EVENTS, interval=0.01, word=WORD)
             await asyncio.sleep(start + STALL_LIMIT + GRACE - time.monotonic())
-            codes: dict[str, int] = await deaf.call("ends", limit=NO_MORE)
-            back: dict[str, int] = await deaf.call("come_back", offset=LAST, limit=NO_MORE)
-            assert (back["clients"], back["gaps"]) == (SILENT - SILENT // 2, 0), back
+            codes: dict[str, int] = await stalled.call("close_codes", limit=NO_MORE)
+            reconnected: dict[str, int] = await stalled.call("reconnect", offset=LAST, limit=NO_MORE)
+            assert (reconnected["clients"], reconnected["gaps"]) == (SILENT - SILENT // 2, 0), reconnected
             await self._upstream.call("finish")
         return codes
 
@@ -102,7 +100,7 @@ LAST: Final = LEAD + TICKS * EVENTS
 
 
 def run(plan: Plan) -> Result:
-    """Measure with and without; the rounds are fewer, since each is several seconds of stream."""
+    """Measure with and without stalled clients, in fewer rounds, because each takes several seconds."""
     return asyncio.run(_measure(plan))
 
 
@@ -130,6 +128,6 @@ async def _measure(plan: Plan) -> Result:
     memory = Row(
         benchmark=NAME, case=f"memory for each of {SILENT}", side=BESIDE, unit="KiB", values=(more,), goal=MORE
     )
-    said = ", ".join(f"{count} with {code}" for code, count in sorted(codes.items()))
-    note = f"of {SILENT // 2} that stayed silent were closed: {said}; all came back and got the rest without a gap"
+    closed = ", ".join(f"{count} with {code}" for code, count in sorted(codes.items()))
+    note = f"of {SILENT // 2} that stayed silent were closed: {closed}; all came back and got the rest without a gap"
     return Result((*slowest.rows(figures), memory), (note,))

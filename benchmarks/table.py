@@ -1,4 +1,4 @@
-"""The one table on the terminal, and the same as JSON."""
+"""The table on the terminal, and the same as JSON."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ LEFT = frozenset({0, 1, 2, 5, 8})
 
 
 def number(value: float) -> str:
-    """Return three significant digits, with thousands apart and no exponent."""
+    """Return three significant digits, with thousands separators and no exponent."""
     size = abs(value)
     if size >= 1000:
         return f"{value:,.0f}"

@@ -1,13 +1,12 @@
-"""What tracing costs while it is off: the spans API of a request with no provider set.
+"""The cost of tracing while it is off: the spans API without a tracer provider.
 
 * **untraced**: an ask of a message that opens no span.
 * **traced, no provider**: the same ask of a message whose class is ``traced``: the runtime opens, fills and closes a
   CONSUMER span that nothing records.
-* **API alone**: ``start_span`` and ``end`` of the tracer that stands for no provider, with the attributes that a domain
-  message has.
+* **API alone**: ``start_span`` and ``end`` of the tracer without a provider, with the attributes of a domain message.
 
-The difference of the first two is what a domain message pays; a proxied request has a handful of them. The cost of
-tracing that is *on* is the ``tracing`` side of ``proxying``.
+The difference of the first two is the cost of a domain message; a proxied request has a few of them. The cost of
+tracing while it is *on* is the ``tracing`` side of ``proxying``.
 """
 
 import asyncio
@@ -27,25 +26,25 @@ ASKS: Final = 40_000
 SPANS: Final = 100_000
 
 
-class Silent(Message[None], frozen=True):
-    """Opens no span."""
+class Untraced(Message[None], frozen=True):
+    """A message without a span."""
 
 
-class Spoken(Message[None], frozen=True):
-    """Opens a span."""
+class Traced(Message[None], frozen=True):
+    """A message with a span."""
 
     traced = True
 
 
-class Echo(Actor[Silent | Spoken]):
+class Echo(Actor[Untraced | Traced]):
     """Replies with nothing."""
 
-    @handles(Silent)
-    async def silent(self, _message: Silent) -> None:
+    @handles(Untraced)
+    async def untraced(self, _message: Untraced) -> None:
         """Reply."""
 
-    @handles(Spoken)
-    async def spoken(self, _message: Spoken) -> None:
+    @handles(Traced)
+    async def traced(self, _message: Traced) -> None:
         """Reply."""
 
 
@@ -62,8 +61,8 @@ async def _measure(plan: Plan) -> Result:
         figures = await interleave(
             plan.rounds,
             {
-                "untraced": lambda: _ask(echo, Silent(), asks),
-                "traced, no provider": lambda: _ask(echo, Spoken(), asks),
+                "untraced": lambda: _ask(echo, Untraced(), asks),
+                "traced, no provider": lambda: _ask(echo, Traced(), asks),
                 "API alone": lambda: _api(opened),
             },
         )
@@ -78,7 +77,7 @@ async def _measure(plan: Plan) -> Result:
     return Result(tuple(rows))
 
 
-async def _ask(ref: Ref[Silent | Spoken], message: Silent | Spoken, count: int) -> Sample:
+async def _ask(ref: Ref[Untraced | Traced], message: Untraced | Traced, count: int) -> Sample:
     start = time.process_time()
     for _ in range(count):
         await ref.ask(message, timeout=30)
@@ -96,7 +95,7 @@ async def _api(count: int) -> Sample:
                 spans.MESSAGING_SYSTEM: spans.TRACER,
                 spans.MESSAGING_OPERATION: "process",
                 spans.MESSAGING_DESTINATION: "echo",
-                spans.MESSAGE_TYPE: "Spoken",
+                spans.MESSAGE_TYPE: "Traced",
                 spans.MAILBOX_WAIT: 0.0,
             },
         )

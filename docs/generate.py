@@ -35,7 +35,7 @@ FRAMES_HEAD: Final = """\
 # Frames
 
 What a client may send over `/ws`; [websocket.md](websocket.md) says what happens then. A field that is not here is an
-error; one in bold has to be there. Generated from `protocol/websocket/out.py` by `python docs/generate.py`.
+error; one in bold has to be there. Generated from `protocol/websocket/commands.py` by `python docs/generate.py`.
 
 """
 
@@ -74,7 +74,7 @@ def frames() -> str:
     """Return the page of the client's frames."""
     import msgspec  # noqa: PLC0415 - as below
 
-    from protocol.websocket.out import CLIENT_FRAMES  # noqa: PLC0415 - the path is set first
+    from protocol.websocket.commands import CLIENT_FRAMES  # noqa: PLC0415 - the path is set first
 
     parts: list[str] = []
     for kind in CLIENT_FRAMES:
@@ -123,7 +123,12 @@ def _kind_of(schema: dict[str, Any]) -> str:
     return str(schema.get("type", "any JSON"))
 
 
-_WORDS: Final = {"After": "a position", "ChatMessage": "messages", "Tool": "tools", "RequestOptions": "options"}
+_WORDS: Final = {
+    "ResumePosition": "a position",
+    "ChatMessage": "messages",
+    "Tool": "tools",
+    "RequestOptions": "options",
+}
 
 
 def _as_variables(text: str) -> str:

@@ -1,1 +1,1 @@
-"""What is said: immutable messages, log entries and the error catalogue. No I/O."""
+"""The protocol: immutable messages and values, ports, dialects and the table of errors. No I/O."""

@@ -1,4 +1,4 @@
-"""A whole answer: how its reasoning is put together, and how the dialects take it apart again."""
+"""Parts of a whole answer: collects its reasoning, and reads the text and tool calls of its result."""
 
 from typing import Final
 
@@ -8,8 +8,8 @@ from protocol.events import Completed, ReasoningDelta
 from protocol.llm import ReasoningPart, ToolCall
 
 
-class Thoughts:
-    """Puts reasoning together from its pieces; adding one costs a list append."""
+class ReasoningBuilder:
+    """Collects the deltas of reasoning into thoughts. Adding one costs a list append."""
 
     __slots__ = ("_done", "_open")
 
@@ -19,39 +19,39 @@ class Thoughts:
 
     @property
     def parts(self) -> tuple[ReasoningPart, ...]:
-        """The thoughts so far; the last one may be unfinished."""
+        """The thoughts so far; the last one may be incomplete."""
         if not self._open:
             return tuple(self._done)
         text = "".join(self._open)
         self._open = [text]
         return (*self._done, ReasoningPart(text=text))
 
-    def add(self, piece: ReasoningDelta) -> None:
-        """Add a piece."""
-        if piece.text:
-            self._open.append(piece.text)
-        if piece.signature:
+    def add(self, delta: ReasoningDelta) -> None:
+        """Add a delta; one with a signature ends the thought."""
+        if delta.text:
+            self._open.append(delta.text)
+        if delta.signature:
             text = "".join(self._open)
-            self._done.append(ReasoningPart(text=text, signature=piece.signature, redacted=piece.redacted))
+            self._done.append(ReasoningPart(text=text, signature=delta.signature, redacted=delta.redacted))
             self._open = []
 
 
-class _Plain(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class _PlainResult(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
 
 
-_plain: Final = msgspec.json.Decoder(_Plain).decode
+_plain: Final = msgspec.json.Decoder(_PlainResult).decode
 
 
 def content_of(completed: Completed, *, structured: bool) -> tuple[str, tuple[ToolCall, ...]]:
-    """Return the text and the calls of an answer.
+    """Return the text and the tool calls of an answer.
 
-    The result of a request with a schema is its JSON, word for word; but a model that asks for a tool first has not
-    answered in the schema's shape yet.
+    With a schema the text is the result's JSON, unchanged. A model that calls a tool first has not answered with the
+    schema's JSON yet: then the result has text and tool calls as without a schema.
 
     Args:
-        completed: the end of the log.
+        completed: the last event of the log.
         structured: whether the request had a schema.
     """
     try:

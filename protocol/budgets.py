@@ -1,4 +1,4 @@
-"""Limits of spend: what an account may use up in a day or a month."""
+"""Budgets: what an account may spend in a day or a month."""
 
 from decimal import Decimal
 from typing import Annotated, Literal
@@ -9,15 +9,15 @@ Period = Literal["day", "month"]
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A limit of spend within a period of the calendar, in UTC.
+    """A limit of spending within a calendar day or month, in UTC.
 
     Attributes:
         per: the period.
-        usd: US dollars; None for any.
-        tokens: tokens of input and output together; None for any.
+        usd: US dollars; None for no limit.
+        tokens: input and output tokens together; None for no limit.
 
     Raises:
-        ValueError: a limit is negative, or no number.
+        ValueError: ``usd`` is negative or not a number.
     """
 
     per: Period
@@ -30,11 +30,11 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Account(msgspec.Struct, frozen=True):
-    """Who pays for a call, and what it may spend. All the budgets have to have room.
+    """The account that pays for a call. A call needs room in all of its budgets.
 
     Attributes:
-        name: what its spending is kept under; never empty.
-        budgets: its limits; none for an account whose spending is only counted.
+        name: the key of its spending in the ledger; never empty.
+        budgets: its limits; empty for an account whose spending is counted but not limited.
     """
 
     name: str

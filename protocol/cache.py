@@ -1,4 +1,4 @@
-"""The conversation with the cache: what it keeps is a finished log."""
+"""Messages of the cache of finished logs."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ from protocol.message import Message
 
 
 class CachedLog(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished log and what a replay's state needs beside it. ``events`` ends with a ``Completed``."""
+    """A finished log, and what the state of a replayed request needs. The last of ``events`` is a ``Completed``."""
 
     events: tuple[Event, ...]
     provider: str = ""
@@ -18,7 +18,7 @@ class CachedLog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CacheGet(Message["CachedLog | None"], frozen=True):
-    """The log stored under ``key`` (a tenant-scoped fingerprint), or None."""
+    """Get the log stored under ``key`` (a fingerprint that includes the tenant), or None."""
 
     traced = True
 
@@ -26,7 +26,7 @@ class CacheGet(Message["CachedLog | None"], frozen=True):
 
 
 class CachePut(Message[None], frozen=True):
-    """Keep ``log`` under ``key`` for ``ttl`` seconds. One that is larger than the whole bound is not kept."""
+    """Store ``log`` under ``key`` for ``ttl`` seconds. A log larger than the cache's bound is not stored."""
 
     key: bytes
     log: CachedLog
@@ -34,13 +34,13 @@ class CachePut(Message[None], frozen=True):
 
 
 class CacheDelete(Message[bool], frozen=True):
-    """Forget ``key``; says whether it was there."""
+    """Delete ``key``. Replies whether it existed."""
 
     key: bytes
 
 
 class CacheStats(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What the cache holds and has done since it started; ``bytes`` counts encoded logs."""
+    """The cache's size now, and its counts since the start; ``bytes`` is the size of the encoded logs."""
 
     entries: int
     bytes: int
@@ -52,4 +52,4 @@ class CacheStats(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class GetCacheStats(Message[CacheStats], frozen=True):
-    """The cache's statistics."""
+    """Get the cache's statistics."""

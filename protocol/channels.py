@@ -1,7 +1,7 @@
-"""The conversation about channels: subscribe, publish, look back, and see who else is there.
+"""Messages of channels: subscribe, publish, history and presence.
 
-A channel is a name within a tenant. It begins to exist with the first word about it, and is forgotten when nobody
-subscribes, nobody is a member and its history has expired; whoever comes back then meets another epoch.
+A channel is a name within a tenant. The first message about it creates it. It is deleted when it has no subscriber and
+no member, and its history has expired; a channel that is created again has another epoch.
 """
 
 from collections.abc import Iterable
@@ -18,20 +18,20 @@ MAX_NAME: Final = 128  # characters of a channel's, a user's or a client's name
 MAX_EVENT: Final = 64  # characters
 MAX_KEY: Final = 255  # characters
 MAX_DATA_BYTES: Final = 32 * 1024  # of a publication's JSON
-MAX_INFO_BYTES: Final = 1024  # of what a member says of itself, as JSON
-MAX_PAGE: Final = 1000  # publications of a history at once
-MAX_WAIT: Final = 60.0  # seconds for acknowledgements
-MAX_DEPTH: Final = 64  # levels of free JSON, far from any reader's limit of recursion
+MAX_INFO_BYTES: Final = 1024  # of a member's info, as JSON
+MAX_PAGE: Final = 1000  # publications of one page of history
+MAX_WAIT: Final = 60.0  # seconds to wait for acknowledgements
+MAX_DEPTH: Final = 64  # levels of nesting in JSON, far below any parser's recursion limit
 
 NULL: Final = msgspec.Raw(b"null")
 
 
 class Peer(msgspec.Struct, frozen=True):
-    """Somebody in a channel: a user at one of their clients, which may have several sockets at once.
+    """A participant of a channel: one client of a user. A client may have several sockets.
 
     Attributes:
-        user: who it is, within the tenant; empty for nobody in particular.
-        client: which of the user's clients, by a name of its own choosing that stays when it reconnects.
+        user: the user within the tenant; empty for an anonymous user.
+        client: the client's own name for itself, which it keeps when it reconnects.
     """
 
     user: str = ""
@@ -39,7 +39,7 @@ class Peer(msgspec.Struct, frozen=True):
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """A peer that is present, and what it says of itself: any JSON."""
+    """A member of a channel. ``info`` is any JSON."""
 
     user: str
     client: str
@@ -47,13 +47,13 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Publication(msgspec.Struct, frozen=True, kw_only=True):
-    """What was published, at its offset.
+    """A publication in a channel's history.
 
     Attributes:
         offset: contiguous from 1 within the channel's epoch.
-        event: what kind of news it is.
+        event: the publication's type.
         data: any JSON.
-        at: when it came, in Unix seconds.
+        at: when it was published, in Unix seconds.
     """
 
     offset: int
@@ -63,18 +63,18 @@ class Publication(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PresentSocket(Socket, Protocol):
-    """A socket that says whether it is on its way out: one that is no longer renews what it holds."""
+    """A socket for presence: one that is closing does not renew its leases."""
 
     @property
     def closing(self) -> bool:
-        """Whether its end has begun."""
+        """Whether the socket is closing."""
 
 
-# --------------------------------------------------------------------------------------------------- who is connected
+# ---------------------------------------------------------------------------------------------- sockets and users
 
 
 class SocketOpened(Message[None], frozen=True, kw_only=True):
-    """A socket is this user's from now on, until ``SocketClosed``; its user is online."""
+    """Report that a user has opened a socket. The user is online until ``SocketClosed``."""
 
     socket: Socket
     tenant: str
@@ -82,20 +82,20 @@ class SocketOpened(Message[None], frozen=True, kw_only=True):
 
 
 class DisconnectUser(Message[int], frozen=True, kw_only=True):
-    """Close every socket of a user with 4503, and say how many there were. The client does not come back by itself."""
+    """Close every socket of a user with 4503: its clients do not reconnect. Replies with the number of sockets."""
 
     tenant: str
     user: str
 
 
 class UserStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a user is there.
+    """A user's status.
 
     Attributes:
-        user: who.
-        status: ``online`` with a socket or a membership, and for a moment after the last of them.
-        sockets: how many are open.
-        since: when the status began, in Unix seconds; None where nothing is known.
+        user: the user.
+        status: ``online`` with a socket or a membership, and for a short time after the last of them.
+        sockets: the number of open sockets.
+        since: when the status began, in Unix seconds; None where it is unknown.
     """
 
     user: str
@@ -105,35 +105,36 @@ class UserStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GetStatus(Message[UserStatus], frozen=True, kw_only=True):
-    """Ask whether a user is there."""
+    """Get a user's status."""
 
     tenant: str
     user: str
 
 
-# ---------------------------------------------------------------------------------------------------- who follows what
+# --------------------------------------------------------------------------------------------------- subscriptions
 
 
 class SubscribeChannel(Message[None], frozen=True, kw_only=True):
-    """Let ``socket`` follow a channel: acknowledge, replay, then live; no gap and no duplicate.
+    """Subscribe ``socket`` to a channel: acknowledge, replay, then live, without a gap or a duplicate.
 
     The acknowledgement (only with an ``ack_id``) is written before the replay. A second subscription of the socket to
     the same channel replaces the first.
 
     Attributes:
-        socket: whose it is.
-        tenant: whose channel it is.
+        socket: the subscriber.
+        tenant: the channel's tenant.
         channel: its name.
-        peer: who follows it: publishers that ask who has something are told this.
-        after: the exclusive position to go on from; None to hear only what comes.
-        mode: ``replay`` each publication after the position, or all that is held where there is none; ``live``, only
-            what comes; None for a replay that turns live (``recovered: false``) where the position can't be recovered.
-        presence: whether to tell the socket who joins and leaves.
-        ack_id: the client's frame id; None for a client that sent none.
+        peer: the subscriber's name; publishers get it with its acknowledgement.
+        after: the exclusive position to start after; None for new publications only.
+        mode: ``replay`` for each publication after the position, or for the whole history without one; ``live`` for new
+            publications only; None for a replay that becomes live (``recovered: false``) where the position can't be
+            recovered.
+        presence: whether the socket gets the changes of presence.
+        ack_id: the client's frame id; None where the client sent none.
 
     Raises (as replies):
-        InvalidRequest: the name is none, or ``mode`` is ``snapshot``, which channels don't have.
-        UnrecoverablePosition: ``mode`` is ``replay`` and the position is not held; or it lies beyond the end.
+        InvalidRequest: the name is not valid, or ``mode`` is ``snapshot``, which channels don't have.
+        UnrecoverablePosition: ``mode`` is ``replay`` and the position is not in the history, or is beyond its end.
         Overloaded: ``connection_limit``: the socket has too many subscriptions; or there are too many channels.
     """
 
@@ -148,7 +149,7 @@ class SubscribeChannel(Message[None], frozen=True, kw_only=True):
 
 
 class UnsubscribeChannel(Message[bool], frozen=True, kw_only=True):
-    """Stop following a channel; says whether it was followed. A membership goes on."""
+    """Unsubscribe a socket from a channel; its membership stays. Replies whether it was subscribed."""
 
     socket: Socket
     tenant: str
@@ -156,9 +157,9 @@ class UnsubscribeChannel(Message[bool], frozen=True, kw_only=True):
 
 
 class UnsubscribeUser(Message[int], frozen=True, kw_only=True):
-    """Take a user's sockets out of a channel, as followers and members; says how many sockets that were.
+    """Remove a user's sockets from a channel's subscribers and members. Replies with the number of sockets.
 
-    Each gets a terminal ``error`` with the code ``unsubscribed`` and stays open.
+    Each socket gets a terminal ``error`` with the code ``unsubscribed`` and stays open.
     """
 
     tenant: str
@@ -166,16 +167,16 @@ class UnsubscribeUser(Message[int], frozen=True, kw_only=True):
     channel: str
 
 
-# --------------------------------------------------------------------------------------------------------- publishing
+# ------------------------------------------------------------------------------------------------------- publishing
 
 
 class Published(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a publication.
+    """The result of ``Publish``.
 
     Attributes:
-        position: where it is in the channel.
-        replayed: whether its key had been used: nothing was published now, and this is the first one's place.
-        acknowledged: who said in time that they have it; empty unless that was asked for.
+        position: the publication's position in the channel.
+        replayed: whether the key had been used before: nothing was published, and this is the first one's position.
+        acknowledged: the peers that acknowledged in time; empty where ``wait`` is 0.
     """
 
     position: Position
@@ -184,21 +185,21 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Publish(Message[Published], frozen=True, kw_only=True):
-    """Append to a channel's history and deliver.
+    """Append a publication to a channel's history, and deliver it.
 
     Attributes:
-        tenant: whose channel it is.
+        tenant: the channel's tenant.
         channel: its name.
-        event: what kind of news it is: 1 to 64 printable characters.
+        event: its type: 1 to 64 printable characters.
         data: any JSON, up to ``MAX_DATA_BYTES``.
-        key: names this publication: another one with the same key, event and data within some minutes is this one.
-        wait: seconds in which to wait for those who follow the channel now to acknowledge it; 0 for not at all. The
-            ask has to allow for it.
+        key: idempotency key: publishing again with the same key, event and data within some minutes does nothing.
+        wait: seconds to wait for acknowledgements of the current subscribers; 0 for none. The ask's timeout has to be
+            longer.
 
     Raises (as replies):
         InvalidRequest: ``invalid_request``, or ``publication_too_large``.
-        IdempotencyKeyReused: with other content.
-        Overloaded: too many channels, or too many publications that wait.
+        IdempotencyKeyReused: the key was used for other content.
+        Overloaded: too many channels, or too many publications wait for acknowledgements.
     """
 
     tenant: str
@@ -212,7 +213,7 @@ class Publish(Message[Published], frozen=True, kw_only=True):
 
 
 class AckChannel(Message[None], frozen=True, kw_only=True):
-    """A socket has everything of a channel up to ``offset``."""
+    """Acknowledge for a socket every publication of a channel up to ``offset``."""
 
     socket: Socket
     tenant: str
@@ -221,13 +222,13 @@ class AckChannel(Message[None], frozen=True, kw_only=True):
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of what was published.
+    """A page of a channel's history.
 
     Attributes:
-        epoch: of every offset here.
-        offset: of the channel's last publication; 0 where there was none.
+        epoch: the epoch of the offsets.
+        offset: the offset of the channel's last publication; 0 where there is none.
         publications: in order.
-        more: whether there are some after these.
+        more: whether later publications follow.
     """
 
     epoch: str
@@ -237,10 +238,10 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GetHistory(Message[History], frozen=True, kw_only=True):
-    """Look back: what was published after a position, or all that is held.
+    """Get the publications after a position, or from the start of the history.
 
     Raises (as replies):
-        UnrecoverablePosition: the position is not held any more, or lies beyond the end.
+        UnrecoverablePosition: the position is not in the history any more, or is beyond its end.
     """
 
     tenant: str
@@ -249,25 +250,24 @@ class GetHistory(Message[History], frozen=True, kw_only=True):
     limit: int = 100
 
 
-# ----------------------------------------------------------------------------------------------------------- presence
+# --------------------------------------------------------------------------------------------------------- presence
 
 
 class Join(Message[None], frozen=True, kw_only=True):
-    """Become a member, or say something else of oneself; the others are told.
+    """Become a member of a channel, or change the member's info. The other members are notified.
 
-    A membership is held by leases: one a socket, renewed as long as the socket is open; or, without a socket, one that
-    repeating this message renews. The member leaves with the last lease. A socket that joins as another peer is the
-    first one no more.
+    A membership has leases: one for each socket, renewed while the socket is open; without a socket, one that this
+    message renews. The member leaves with its last lease. A socket that joins as another peer gives up the first one.
 
     Attributes:
-        socket: which holds the membership; None for a member that renews it by itself.
-        tenant: whose channel it is.
+        socket: the socket of the lease; None for a lease without a socket.
+        tenant: the channel's tenant.
         channel: its name.
-        peer: who joins.
-        info: what the others see of the member: any JSON, up to ``MAX_INFO_BYTES``.
+        peer: the member.
+        info: shown to the other members: any JSON, up to ``MAX_INFO_BYTES``.
 
     Raises (as replies):
-        InvalidRequest: a name is none, or the info is too large.
+        InvalidRequest: a name is not valid, or the info is too large.
         Overloaded: too many members or channels.
     """
 
@@ -279,7 +279,7 @@ class Join(Message[None], frozen=True, kw_only=True):
 
 
 class Leave(Message[bool], frozen=True, kw_only=True):
-    """Give up the lease that ``socket`` (or the one without a socket) holds; says whether there was one."""
+    """Give up the lease of ``socket``, or the lease without a socket. Replies whether there was one."""
 
     socket: PresentSocket | None
     tenant: str
@@ -288,7 +288,7 @@ class Leave(Message[bool], frozen=True, kw_only=True):
 
 
 class GetPresence(Message[tuple[Member, ...]], frozen=True, kw_only=True):
-    """Ask who is there, in the order in which they came."""
+    """Get the members of a channel, in the order in which they joined."""
 
     tenant: str
     channel: str
@@ -309,24 +309,24 @@ ChannelMessage = (
     | GetPresence
 )
 
-# -------------------------------------------------------------------------------------------------------------- values
+# ------------------------------------------------------------------------------------------------------- validation
 
 
 def check_name(name: str, path: str, most: int = MAX_NAME) -> None:
-    """Refuse what is no name.
+    """Check a name.
 
     Raises:
-        InvalidRequest: it is not 1 to ``most`` printable characters.
+        InvalidRequest: the name is not 1 to ``most`` printable characters.
     """
     if not 0 < len(name) <= most or not name.isprintable():
         raise _refused(path, f"must be 1 to {most} printable characters")
 
 
 def check_publication(message: Publish) -> None:
-    """Refuse a publication that can't be.
+    """Check a publication.
 
     Raises:
-        InvalidRequest: a name or the key is none, or ``publication_too_large``.
+        InvalidRequest: a name or the key is not valid, or ``publication_too_large``.
     """
     check_name(message.channel, "$.channel")
     check_name(message.event, "$.event", MAX_EVENT)
@@ -341,11 +341,11 @@ def check_publication(message: Publish) -> None:
     _check_json(message.data, "$.data")
 
 
-def check_joining(message: Join) -> None:
-    """Refuse a member that can't be.
+def check_member(message: Join) -> None:
+    """Check a member that joins.
 
     Raises:
-        InvalidRequest: a name is none, or the info is too large.
+        InvalidRequest: a name is not valid, or the info is too large.
     """
     check_name(message.channel, "$.channel")
     check_name(message.peer.client, "$.client")
@@ -357,7 +357,7 @@ def check_joining(message: Join) -> None:
 
 
 def _check_json(raw: msgspec.Raw, path: str) -> None:
-    """Refuse what could not be read by everybody who gets it."""
+    """Check that ``raw`` is JSON in UTF-8, nested at most ``MAX_DEPTH`` levels."""
     try:
         level, depth = [msgspec.json.decode(raw)], 0
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -366,10 +366,10 @@ def _check_json(raw: msgspec.Raw, path: str) -> None:
         depth += 1
         if depth > MAX_DEPTH:
             raise _refused(path, f"must not be nested deeper than {MAX_DEPTH} levels")
-        level = [below for item in level if isinstance(item, dict | list) for below in _inside(item)]
+        level = [child for item in level if isinstance(item, dict | list) for child in _children(item)]
 
 
-def _inside(item: dict[str, Any] | list[Any]) -> Iterable[Any]:
+def _children(item: dict[str, Any] | list[Any]) -> Iterable[Any]:
     return item.values() if isinstance(item, dict) else item
 
 

@@ -1,30 +1,22 @@
-"""Embeddings: the conversation about them, and OpenAI's dialect of it on both sides.
+"""Messages for embeddings.
 
-A vector is held as its bytes, little-endian 32-bit floats: what models compute in, and what ``base64`` is on the wire.
+A vector is bytes: little-endian 32-bit floats, as models compute them and as ``base64`` has them on the wire.
 """
 
-import base64
-import math
 import struct
-from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 
 from protocol.budgets import Account
-from protocol.errors import FieldError, InvalidRequest, ProviderError
 from protocol.message import Message
 
-MAX_INPUTS: Final = 2048  # in one request, OpenAI's number
-MAX_MODEL: Final = 256  # characters of a model's name
 FLOAT_BYTES: Final = 4
+TOKEN_BYTES: Final = 4  # of text for one token, about
 
-TOKEN_BYTES: Final = 4  # of text that a token stands for, about
-
-Encoding = Literal["float", "base64"]
 Input = str | tuple[int, ...]
-"""What one vector is for: a text, or the tokens of one, by the upstream's own numbers of them."""
+"""The input of one vector: a text, or its tokens as the numbers of the upstream's vocabulary."""
 
 
 class Embedded(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,12 +24,12 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         vectors: one for each input, in the order of the inputs.
-        tokens: the tokens that this request has caused upstream; inputs from the cache, and those that another request
-            had asked for already, cost nothing.
+        tokens: the tokens that the upstream counted for this request; inputs from the cache, and inputs that another
+            request had in flight, count none.
         usd: their price in US dollars; None where it is unknown.
-        asked: how many inputs the model's side was asked for.
-        joined: how many another request had asked for already.
-        cached: how many were in the cache.
+        asked: the number of inputs that were sent upstream.
+        joined: the number of inputs that another request had in flight.
+        cached: the number of inputs that were in the cache.
     """
 
     vectors: tuple[bytes, ...]
@@ -49,23 +41,23 @@ class Embedded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Embed(Message[Embedded], frozen=True, kw_only=True):
-    """Ask for the vectors of texts. Giving up the ask leaves what others wait for as it is.
+    """Embed texts. Cancelling the ask does not affect other requests for the same inputs.
 
     Attributes:
         model: an alias, ``provider/model``, a model of the default provider, or ``default``.
-        inputs: all of them texts, or all of them tokens.
+        inputs: all of them texts, or all of them arrays of tokens.
         dimensions: the length of each vector; None for the model's own.
-        tenant: whose request it is: nothing is shared between tenants.
-        account: who pays for what has to be asked for; None for nobody.
-        dedupe: whether to take part in the cache, and share with identical inputs in flight.
+        tenant: the caller's tenant; tenants share nothing.
+        account: pays for the inputs that are sent upstream; None for no account.
+        dedupe: whether to use the cache, and to share calls with identical inputs in flight.
         extra: further fields for an upstream of the same dialect.
 
     Raises (as replies):
         NotFound: ``model_not_found``.
-        Overloaded: too many inputs are on their way, or ``provider_overloaded``.
-        BudgetExceeded: the account has no room for it.
-        ProviderError: the model's side failed, and the retries are spent.
-        DeadlineExceeded: out of time.
+        Overloaded: too many inputs are in flight, or ``provider_overloaded``.
+        BudgetExceeded: a budget of the account has no room.
+        ProviderError: the provider failed, and the retries are used up.
+        DeadlineExceeded: the deadline has passed.
     """
 
     traced = True
@@ -80,12 +72,12 @@ class Embed(Message[Embedded], frozen=True, kw_only=True):
 
 
 class Vectors(msgspec.Struct, frozen=True, kw_only=True):
-    """What an upstream has answered.
+    """An upstream's answer to one embeddings call.
 
     Attributes:
         vectors: in the order of the inputs.
-        tokens: for all the inputs together; None where it does not say.
-        model: its own name of the model; empty where it does not say.
+        tokens: of all inputs together; None where the upstream does not report them.
+        model: the upstream's name of the model; empty where it does not report one.
     """
 
     vectors: tuple[bytes, ...]
@@ -93,170 +85,11 @@ class Vectors(msgspec.Struct, frozen=True, kw_only=True):
     model: str = ""
 
 
-# --------------------------------------------------------------------------------------------- what a client sends
-
-
-class EmbeddingsCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed body of ``POST /v1/embeddings``: as in ``Embed``, and how the client wants the vectors."""
-
-    model: str
-    inputs: tuple[Input, ...]
-    encoding: Encoding
-    dimensions: int | None
-    extra: dict[str, Any]
-
-
-class _Body(msgspec.Struct, frozen=True, kw_only=True):
-    model: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_MODEL)]
-    input: str | list[Any]
-    encoding_format: Encoding | None = None
-    dimensions: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None
-    user: Any = None
-
-
-_KNOWN: Final = frozenset(_Body.__struct_fields__)
-
-
-def parse_embeddings(body: bytes) -> EmbeddingsCall:
-    """Read the body of ``POST /v1/embeddings``.
-
-    Raises:
-        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of what is wrong in ``errors``.
-    """
-    try:
-        fields = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidRequest(code="malformed_json") from error
-    try:
-        wire = msgspec.convert(fields, _Body)
-    except msgspec.ValidationError as error:
-        what, _, path = str(error).partition(" - at `")
-        raise _refused(path.removesuffix("`") or "$", what) from error
-    return EmbeddingsCall(
-        model=wire.model,
-        inputs=_inputs(wire.input),
-        encoding=wire.encoding_format or "float",
-        dimensions=wire.dimensions,
-        extra={name: fields[name] for name in fields.keys() - _KNOWN},
-    )
-
-
-def size_of(given: Input) -> int:
-    """Return the bytes that an input takes as text, for tokens about."""
+def byte_size(given: Input) -> int:
+    """Return the size of an input as text, in bytes; for tokens an estimate."""
     return len(given.encode()) if isinstance(given, str) else len(given) * TOKEN_BYTES
-
-
-def _inputs(given: str | list[Any]) -> tuple[Input, ...]:
-    if isinstance(given, str) or (given and type(given[0]) is int):
-        given = [given]
-    elif not 1 <= len(given) <= MAX_INPUTS:
-        raise _refused("$.input", f"must be 1 to {MAX_INPUTS} texts, or arrays of tokens, got {len(given)}")
-    read = _tokens if isinstance(given[0], list) else _text
-    return tuple(read(one, f"$.input[{index}]") for index, one in enumerate(given))
-
-
-def _text(given: object, path: str) -> Input:
-    if not isinstance(given, str) or not given:
-        raise _refused(path, "must be a text that is not empty")
-    return given
-
-
-def _tokens(given: object, path: str) -> Input:
-    if not isinstance(given, list) or not given or not all(type(one) is int and one >= 0 for one in given):
-        raise _refused(path, "must be an array of tokens that is not empty")
-    return tuple(given)
-
-
-def _refused(path: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(f"{reason}, at `{path}`", errors=(FieldError(path, reason),))
-
-
-# --------------------------------------------------------------------------------------------- what a client reads
-
-
-def embeddings_body(embedded: Embedded, model: str, encoding: Encoding) -> bytes:
-    """Return the body of the answer; ``model`` as the client named it."""
-    encode = _base64 if encoding == "base64" else floats
-    return msgspec.json.encode(
-        {
-            "object": "list",
-            "data": [
-                {"object": "embedding", "index": index, "embedding": encode(vector)}
-                for index, vector in enumerate(embedded.vectors)
-            ],
-            "model": model,
-            "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
-        }
-    )
-
-
-def _base64(vector: bytes) -> str:
-    return base64.b64encode(vector).decode()
 
 
 def floats(vector: bytes) -> tuple[float, ...]:
     """Return the numbers of a vector."""
     return struct.unpack(f"<{len(vector) // FLOAT_BYTES}f", vector)
-
-
-# --------------------------------------------------------------------------------------------- the upstream's side
-
-
-class _Datum(msgspec.Struct, frozen=True):
-    index: int
-    embedding: str | tuple[float, ...]
-
-
-class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    data: tuple[_Datum, ...]
-    model: str | None = None
-    usage: _Usage | None = None
-
-
-_decoder: Final = msgspec.json.Decoder(_Answer)
-
-
-def upstream_body(inputs: tuple[Input, ...], model: str, dimensions: int | None, extra: Mapping[str, Any]) -> bytes:
-    """Return what an OpenAI-compatible upstream is asked; base64, which is a tenth of the work of reading numbers."""
-    fields: dict[str, Any] = {**extra, "model": model, "input": inputs, "encoding_format": "base64"}
-    if dimensions is not None:
-        fields["dimensions"] = dimensions
-    return msgspec.json.encode(fields)
-
-
-def read_vectors(body: bytes, count: int) -> Vectors:
-    """Read the answer to ``count`` inputs, in base64 or as numbers, whatever the order in which it lists them.
-
-    Raises:
-        ProviderError: ``provider_bad_response``: it is not one finite vector for each input, all of one length.
-    """
-    try:
-        answer = _decoder.decode(body)
-        found = {datum.index: _packed(datum.embedding) for datum in answer.data}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError, struct.error) as error:
-        raise ProviderError(code="provider_bad_response") from error
-    lengths = {len(vector) for vector in found.values()}
-    if len(answer.data) != count or found.keys() != set(range(count)) or len(lengths) != 1:
-        raise ProviderError(code="provider_bad_response")
-    return Vectors(
-        vectors=tuple(found[index] for index in range(count)),
-        tokens=None if answer.usage is None else answer.usage.prompt_tokens,
-        model=answer.model or "",
-    )
-
-
-def _packed(embedding: str | tuple[float, ...]) -> bytes:
-    if isinstance(embedding, str):
-        vector = base64.b64decode(embedding, validate=True)
-        if len(vector) % FLOAT_BYTES:
-            raise ValueError("the vector is cut off")
-        embedding = floats(vector)
-    else:
-        vector = struct.pack(f"<{len(embedding)}f", *embedding)
-    if not embedding or not math.isfinite(sum(embedding)):
-        raise ValueError("the vector is empty, or not finite")
-    return vector

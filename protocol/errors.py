@@ -1,4 +1,4 @@
-"""Every failure has a name: the exception tree, and THE table of what each code means to a caller.
+"""The exception tree, and the table of error codes.
 
 ::
 
@@ -7,27 +7,27 @@
     │   ├── NotFound            it is not here, or not yours
     │   ├── IdempotencyKeyReused
     │   └── UnrecoverablePosition   start again from a snapshot
-    ├── AccessDenied            bring other credentials
+    ├── AccessDenied            use other credentials
     ├── TryAgainLater           the same request may succeed later (``retry_after`` seconds)
     │   ├── Overloaded          a bounded queue or store is full
     │   ├── ShuttingDown
-    │   └── Unreachable         the service does not answer its client
-    ├── BudgetExceeded          what the account may spend is spent, until the window ends
-    ├── ProviderError           the model's side failed
-    │   └── SchemaMismatch      it answered, but not in the shape asked for (``raw`` is what it said)
+    │   └── Unreachable         the client does not reach the service
+    ├── BudgetExceeded          a budget of the account has no room until its window ends
+    ├── ProviderError           the provider failed
+    │   └── SchemaMismatch      its answer does not match the schema (``raw`` is its text)
     ├── DeadlineExceeded        out of time
-    ├── RequestCancelled        somebody cancelled it
-    ├── ActorError              the runtime's own failures
+    ├── RequestCancelled        a caller cancelled it
+    ├── ActorError              failures of the actor runtime
     │   ├── MailboxFull
     │   ├── AskTimeout
     │   ├── AskCycle
     │   ├── ActorFailed
     │   └── ActorStopped
     ├── ConfigurationError      the operator has to change a setting
-    └── InternalError           a fault of ours
+    └── InternalError           a bug of the service
 
-A class is a decision that a caller takes; a *code* says precisely what happened, and the table below gives each code
-its HTTP status, its WebSocket close code, a title that is safe to show, and a remedy.
+A class stands for one decision of the caller; a *code* says exactly what happened. The table gives each code its HTTP
+status, its WebSocket close code, a title that is safe to show, and a remedy.
 """
 
 from collections.abc import Sequence
@@ -41,15 +41,15 @@ Family = Literal[
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """One row of the table: what a code means on the wire.
+    """A row of the table of errors.
 
     Attributes:
         status: the HTTP status.
-        title: a short sentence, safe for any caller.
-        remedy: what the caller can do about it.
+        title: a short sentence, safe to show to any caller.
+        remedy: what the caller can do.
         temporary: whether the same request may succeed later.
-        close: the WebSocket close code where this failure ends a socket; 0 where it never does.
-        family: what kind of failure it is; each compatible dialect names the families in its own words.
+        close: the WebSocket close code with which this failure closes a socket; 0 where it never does.
+        family: the kind of failure, which each dialect maps to its own error types.
     """
 
     status: int
@@ -64,7 +64,7 @@ LONGEST_CAUSE: Final = 200  # characters of a cause's own text in the text of th
 
 
 class FieldError(msgspec.Struct, frozen=True):
-    """Where in the input something is wrong: ``path`` as ``$.messages[0].role``, and what is wrong there."""
+    """An invalid field of the input: its ``path``, such as ``$.messages[0].role``, and what is wrong there."""
 
     path: str
     message: str
@@ -121,7 +121,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "publication_too_large": Problem(
         status=413, title="The publication is too large", remedy="Publish a reference to where the data is."
     ),
-    # who asks
+    # the caller
     "unauthenticated": Problem(
         status=401,
         close=4500,
@@ -192,7 +192,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
         remedy="Use a model that GET /v1/models lists for your key.",
         family="permission",
     ),
-    # later
+    # try again later
     "auth_unavailable": Problem(
         status=503,
         title="Who you are can't be found out now",
@@ -255,7 +255,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
         temporary=True,
         family="overloaded",
     ),
-    # the model's side
+    # the provider
     "provider_unavailable": Problem(
         status=503, title="The provider can't be reached", remedy="Try again later.", temporary=True, family="server"
     ),
@@ -308,7 +308,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
         remedy="Simplify the schema, allow more tokens, or use a stronger model.",
         family="server",
     ),
-    # time and will
+    # deadlines and cancellation
     "deadline_exceeded": Problem(
         status=504,
         title="The request ran out of time",
@@ -317,7 +317,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
         family="timeout",
     ),
     "cancelled": Problem(status=409, title="The request was cancelled", remedy="Submit it again if you still want it."),
-    # ours
+    # the service itself
     "mailbox_full": Problem(
         status=503, title="The service is full", remedy="Wait, then try again.", temporary=True, family="overloaded"
     ),
@@ -343,14 +343,14 @@ PROBLEMS: Final[dict[str, Problem]] = {
 
 
 class TidegateError(Exception):
-    """The root of every failure that has a name.
+    """The base class of all failures that have a code.
 
     Args:
-        detail: one sentence for the caller: safe, without secrets, stack traces or an upstream's body. Defaults to the
-            table's title.
-        code: a row of ``PROBLEMS``; defaults to the class's own.
-        retry_after: seconds after which trying again makes sense.
-        errors: where in the input something is wrong.
+        detail: one sentence for the caller, without secrets, stack traces or an upstream's body; the row's title by
+            default.
+        code: a row of ``PROBLEMS``; the class's own by default.
+        retry_after: seconds to wait before another try.
+        errors: the invalid fields of the input.
     """
 
     code: str = "internal_error"
@@ -372,7 +372,7 @@ class TidegateError(Exception):
 
     @property
     def problem(self) -> Problem:
-        """The table's row for this failure; an unknown code reads as ``internal_error``."""
+        """The row of ``PROBLEMS`` for this failure; that of ``internal_error`` for an unknown code."""
         return PROBLEMS.get(self.code) or PROBLEMS["internal_error"]
 
 
@@ -383,7 +383,7 @@ class InvalidRequest(TidegateError):
 
 
 class NotFound(InvalidRequest):
-    """It is not here, or it is not yours: check the id."""
+    """The resource does not exist, or belongs to another tenant: check the id."""
 
     code = "not_found"
 
@@ -395,13 +395,13 @@ class IdempotencyKeyReused(InvalidRequest):
 
 
 class UnrecoverablePosition(InvalidRequest):
-    """Start again from a snapshot: the log can't be read from this position."""
+    """The log can't be read from this position: start again from a snapshot."""
 
     code = "unrecoverable_position"
 
 
 class AccessDenied(TidegateError):
-    """Bring other credentials."""
+    """Use other credentials."""
 
     code = "unauthenticated"
 
@@ -413,37 +413,37 @@ class TryAgainLater(TidegateError):
 
 
 class Overloaded(TryAgainLater):
-    """A bounded queue or store is full: shed load, then try again."""
+    """A bounded queue or store is full: reduce the load, then try again."""
 
     code = "overloaded"
 
 
 class ShuttingDown(TryAgainLater):
-    """This server takes no more work: connect to another."""
+    """The server is shutting down: connect to another one."""
 
     code = "shutting_down"
 
 
 class Unreachable(TryAgainLater):
-    """The service could not be reached, or not for long enough: see that it runs. Only a client says so."""
+    """The service could not be reached, or the connection broke: check that it runs. Only the client raises it."""
 
     code = "unreachable"
 
 
 class BudgetExceeded(TidegateError):
-    """The account has no room for the call in one of its budgets: the detail says in which, and until when."""
+    """A budget of the account has no room for the call; the detail names the budget and the end of its window."""
 
     code = "budget_exceeded"
 
 
 class ProviderError(TidegateError):
-    """The model's side failed; ``code`` says how, and ``problem.temporary`` whether to try again."""
+    """The provider failed: ``code`` says how, and ``problem.temporary`` says whether to try again."""
 
     code = "provider_error"
 
 
 class SchemaMismatch(ProviderError):
-    """The model answered, but not in the shape asked for: ``raw`` is its text, word for word."""
+    """The model's answer does not match the schema: ``raw`` is its text, unchanged."""
 
     code = "schema_mismatch"
 
@@ -453,13 +453,13 @@ class SchemaMismatch(ProviderError):
 
 
 class DeadlineExceeded(TidegateError):
-    """Out of time: allow more, or ask for less."""
+    """The deadline has passed: allow more time, or ask for less."""
 
     code = "deadline_exceeded"
 
 
 class RequestCancelled(TidegateError):
-    """Somebody cancelled the request: submit it again if it is still wanted."""
+    """A caller cancelled the request: submit it again if it is still wanted."""
 
     code = "cancelled"
 
@@ -469,19 +469,19 @@ class ActorError(TidegateError):
 
 
 class MailboxFull(ActorError):
-    """The mailbox rejects when full: shed load, or choose the ``wait`` policy."""
+    """The mailbox is full and rejects messages: reduce the load, or use the ``wait`` policy."""
 
     code = "mailbox_full"
 
 
 class AskTimeout(ActorError):
-    """No reply before the deadline: the actor may still handle the message, and its late reply is dropped."""
+    """No reply came before the deadline. The actor may still handle the message; its late reply is dropped."""
 
     code = "ask_timeout"
 
 
 class AskCycle(ActorError):
-    """The actor already waits, directly or not, for this very ask: reply, tell or pipe instead."""
+    """The actor already waits, directly or not, for the asker: reply, tell or pipe instead."""
 
     code = "ask_cycle"
 
@@ -502,18 +502,18 @@ class ActorFailed(ActorError):
 
 
 class ActorStopped(ActorError):
-    """The actor is gone, so the message was not handled: look it up again, or spawn it."""
+    """The actor has stopped and did not handle the message: look it up again, or spawn it."""
 
     code = "actor_stopped"
 
 
 class ConfigurationError(TidegateError):
-    """The operator has to change a setting: the message names it and what it may be."""
+    """The operator has to change a setting: the message names it and its valid values."""
 
     code = "configuration_error"
 
 
 class InternalError(TidegateError):
-    """A fault of ours: report it with the trace id."""
+    """A bug of the service: report it with the trace id."""
 
     code = "internal_error"

@@ -1,6 +1,6 @@
-"""What a log is made of: events, the entries that carry them, and the interface by which a log is read.
+"""Events and entries of a log, and the interface that reads a log.
 
-A log is append-only. Its entries carry contiguous offsets from 1 within one *epoch*, and end with exactly one terminal
+A log is append-only. Its entries have contiguous offsets from 1 within one *epoch*. It ends with exactly one terminal
 event: ``Completed``, ``Failed`` or ``Cancelled``.
 """
 
@@ -14,24 +14,24 @@ from protocol.llm import FinishReason, ReasoningPart, ToolCall, Usage
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", omit_defaults=True):
-    """Anything that a log can hold.
+    """Base of the events.
 
     Attributes:
-        terminal: whether it ends a log.
+        terminal: whether the event ends its log.
     """
 
     terminal: ClassVar[bool] = False
 
     def size(self) -> int:
-        """Return how many bytes its texts take in UTF-8."""
+        """Return the size of its texts, in bytes of UTF-8."""
         return 0
 
 
 class Started(_Event, frozen=True, tag="started"):
-    """The log is open: always the entry at offset 1.
+    """The log has started: always the entry at offset 1.
 
     Attributes:
-        model: the model as the caller named it.
+        model: the model name that the caller used.
         created: Unix time in seconds.
     """
 
@@ -47,7 +47,7 @@ class Delta(_Event, frozen=True, tag="delta"):
 
     Attributes:
         text: the piece.
-        logprobs: what OpenAI's dialect says of its tokens' probabilities, a JSON array; empty where nobody has asked.
+        logprobs: OpenAI's log probabilities of its tokens, a JSON array; empty where they were not asked for.
     """
 
     text: str
@@ -59,12 +59,12 @@ class Delta(_Event, frozen=True, tag="delta"):
 
 
 class ReasoningDelta(_Event, frozen=True, tag="reasoning"):
-    """A piece of the model's reasoning; one with a ``signature`` is the last piece of its thought.
+    """A piece of the model's reasoning. A ``signature`` ends the current part.
 
     Attributes:
         text: the piece.
-        signature: as ``llm.ReasoningPart`` has it.
-        redacted: as ``llm.ReasoningPart`` has it; such a thought has this one piece.
+        signature: as in ``llm.ReasoningPart``.
+        redacted: as in ``llm.ReasoningPart``; a redacted part has only this piece.
     """
 
     text: str = ""
@@ -76,7 +76,7 @@ class ReasoningDelta(_Event, frozen=True, tag="reasoning"):
 
 
 class ToolCallDelta(_Event, frozen=True, tag="tool_call"):
-    """A piece of a tool call: the first piece of call ``index`` has its id and name, each one adds to ``arguments``."""
+    """A piece of tool call ``index``: the first one has its id and name, each one adds to ``arguments``."""
 
     index: int
     id: str = ""
@@ -88,13 +88,13 @@ class ToolCallDelta(_Event, frozen=True, tag="tool_call"):
 
 
 class AttemptFailed(_Event, frozen=True, tag="attempt_failed"):
-    """A boundary: the call that gave the content so far broke off, or its whole answer did not match the schema.
+    """A boundary: the call with the content so far broke off, or its answer did not match the schema.
 
     Attributes:
-        provider: whose call it was.
-        model: that provider's name of the model.
+        provider: the provider's name.
+        model: the provider's name of the model.
         code: the failure's code.
-        restart: whether the answer starts anew after this entry; what came before it is then void.
+        restart: whether the answer starts again after this entry; the content before it is then void.
     """
 
     provider: str
@@ -104,17 +104,17 @@ class AttemptFailed(_Event, frozen=True, tag="attempt_failed"):
 
 
 class Completed(_Event, frozen=True, tag="completed"):
-    """The end of an answer that is whole.
+    """The end of a complete answer.
 
     Attributes:
-        result: the validated JSON where a schema was given, otherwise ``{"text": …, "toolCalls": […]}``.
+        result: the validated JSON where the request has a schema, otherwise ``{"text": …, "toolCalls": […]}``.
         finish_reason: why the model stopped.
         usage: tokens of all the request's attempts.
-        provider: who answered.
-        model: the provider's own name of the model.
-        reasoning: what the model thought, thought by thought.
-        logprobs: of all the text, as ``Delta`` has them.
-        stop_sequence: the text at which the model stopped; empty for none, and where its side does not say which.
+        provider: the provider that answered.
+        model: the provider's name of the model.
+        reasoning: the model's reasoning, part by part.
+        logprobs: of the whole text, as in ``Delta``.
+        stop_sequence: the text at which the model stopped; empty for none, and where the provider does not report it.
     """
 
     terminal = True
@@ -136,7 +136,7 @@ class Completed(_Event, frozen=True, tag="completed"):
 
 
 class Failed(_Event, frozen=True, tag="failed"):
-    """The end of an answer that will not become whole; ``code`` is a row of ``errors.PROBLEMS``."""
+    """The end of a failed request. ``code`` is a row of ``errors.PROBLEMS``."""
 
     terminal = True
 
@@ -151,7 +151,7 @@ class Failed(_Event, frozen=True, tag="failed"):
 
 
 class Cancelled(_Event, frozen=True, tag="cancelled"):
-    """The end of an answer that nobody wants any more."""
+    """The end of a cancelled request."""
 
     terminal = True
 
@@ -168,7 +168,7 @@ def _length(text: str) -> int:
 
 
 class Position(msgspec.Struct, frozen=True):
-    """Where a reader is: an offset within an epoch, one atomic value. On one line it is ``epoch:offset``."""
+    """A reader's position: an offset within an epoch. As text it is ``epoch:offset``."""
 
     epoch: str
     offset: int
@@ -178,10 +178,10 @@ class Position(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "Position":
-        """Read ``epoch:offset``.
+        """Parse ``epoch:offset``.
 
         Raises:
-            InvalidRequest: ``invalid_position``, where the text is anything else.
+            InvalidRequest: ``invalid_position``: the text is not a position.
         """
         epoch, colon, offset = text.rpartition(":")
         if not colon or not epoch or not (offset.isascii() and offset.isdigit()) or len(offset) > _OFFSET_DIGITS:
@@ -198,8 +198,8 @@ class Entry(msgspec.Struct, eq=False):
 
     Attributes:
         offset: its place in the log, from 1.
-        event: what has happened.
-        frames: its wire forms by dialect, each built once by whoever needs it first; None while there are none.
+        event: the event.
+        frames: encoded forms by dialect, each built once at its first use; None while there is none.
     """
 
     offset: int
@@ -208,11 +208,11 @@ class Entry(msgspec.Struct, eq=False):
 
     @property
     def terminal(self) -> bool:
-        """Whether it ends the log."""
+        """Whether the entry ends the log."""
         return self.event.terminal
 
     def frame(self, dialect: str, encode: "Callable[[Entry], bytes]") -> bytes:
-        """Return this entry's form in ``dialect``; ``encode`` builds it the first time only."""
+        """Return the entry encoded for ``dialect``; ``encode`` is called the first time only."""
         frames = self.frames
         if frames is None:
             frame = encode(self)
@@ -227,13 +227,13 @@ class Entry(msgspec.Struct, eq=False):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """All content up to and including ``offset``, merged; a terminal entry is never part of it.
+    """All content up to and including ``offset``, merged, without a terminal entry.
 
     Attributes:
-        offset: of the last entry that is merged in; 0 where there is none.
+        offset: of the last merged entry; 0 where there is none.
         text: the answer's text so far.
-        tool_calls: the tool calls so far, their arguments perhaps unfinished.
-        thoughts: the reasoning so far, the last one perhaps unfinished.
+        tool_calls: the tool calls so far; the last arguments may be incomplete.
+        thoughts: the parts of the reasoning so far; the last one may be incomplete.
     """
 
     offset: int
@@ -243,24 +243,24 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reasoning(self) -> str:
-        """The text of all the thoughts."""
+        """The text of the whole reasoning."""
         return "".join(thought.text for thought in self.thoughts)
 
 
 class EventStream(Protocol):
-    """A request's log as its readers see it. All is synchronous: waiting is the reader's own business.
+    """A request's log, for its readers. All methods are synchronous; a reader waits by ``listen``.
 
-    Several requests may share one log. Offsets and the epoch are the log's; the request's own cancellation ends its
-    stream without touching the log.
+    Several requests may share one log. Offsets and the epoch belong to the log; cancelling a request ends only its own
+    stream.
     """
 
     @property
     def request_id(self) -> str:
-        """Whose stream this is."""
+        """The request's id."""
 
     @property
     def epoch(self) -> str:
-        """The epoch of every offset here."""
+        """The epoch of the offsets."""
 
     @property
     def offset(self) -> int:
@@ -268,7 +268,7 @@ class EventStream(Protocol):
 
     @property
     def first(self) -> int:
-        """The lowest offset that is still held entry by entry; ``offset + 1`` where none is."""
+        """The lowest offset that is stored as an entry of its own; ``offset + 1`` where none is."""
 
     @property
     def ended(self) -> bool:
@@ -278,21 +278,21 @@ class EventStream(Protocol):
         """Return the entries with offsets above ``after``, in order and without a gap.
 
         Raises:
-            UnrecoverablePosition: ``after`` lies before the held entries, or beyond the end.
+            UnrecoverablePosition: ``after`` is before the stored entries, or beyond the end.
         """
 
     def snapshot(self) -> Snapshot:
-        """Return all content so far, merged. Where the stream has ended, its terminal entry still follows it."""
+        """Return all content so far, merged. The terminal entry of an ended stream is not part of it."""
 
     def partial(self, new: int | None = None) -> bytes | None:
-        """Return the JSON value that all the text so far has, on one line; None where the request does not ask for it.
+        """Return the JSON value of the text so far, on one line; None where the request did not ask for it.
 
-        None also while there is no value, and where it is not worth its size: ``new`` is the number of characters that
-        the reader gets now, None for one to whom all of it is new.
+        None also while there is no value, and where the value is too large for what is new: ``new`` is the number of
+        characters that the reader gets now; None for all of them.
         """
 
     def listen(self, wake: Callable[[], None]) -> None:
-        """Call ``wake`` after every change, once a batch. It must not raise, block or append. Counts as a follower."""
+        """Call ``wake`` after each batch of changes. It must not raise, block or append. It counts as a follower."""
 
     def unlisten(self, wake: Callable[[], None]) -> None:
-        """Take ``wake`` off again; unknown ones are ignored."""
+        """Stop calling ``wake``. An unknown ``wake`` is ignored."""

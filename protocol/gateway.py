@@ -1,4 +1,4 @@
-"""The conversation with the model's side: complete this request, and tell me as it comes."""
+"""Messages of the LLM gateway: complete a request with progress, list models, get the providers' status."""
 
 from decimal import Decimal
 from typing import Any, Literal, Protocol
@@ -12,14 +12,14 @@ from protocol.message import Message
 
 
 class Progress(Message[None], frozen=True, kw_only=True):
-    """What has come from the model's side: all events of one network read, in order.
+    """Progress of a completion: the events of one network read, in order.
 
     Attributes:
         events: content for the log.
-        waited: with the first content only: seconds from the call's start to it; otherwise 0.
-        attempt: a call that has ended, well or not; None otherwise. One that is given up after content is told a second
-            time once it is known what it has used, perhaps after the reply.
-        number: with an attempt: which of the request's calls it was, from 1; 0 for the next.
+        waited: seconds from the call's start to its first content, with the first content only; otherwise 0.
+        attempt: the report of a call that has ended; None otherwise. A call that was given up after content is reported
+            again when its usage is known, perhaps after the reply.
+        number: with an attempt: the call's number within the request, from 1; 0 for the next.
     """
 
     events: tuple[Content, ...] = ()
@@ -29,10 +29,10 @@ class Progress(Message[None], frozen=True, kw_only=True):
 
 
 class ProgressSink(Protocol):
-    """Whoever is told of progress: a ``Ref[Progress]``, or what writes it down at once."""
+    """Receives progress: a ``Ref[Progress]``, or an object that writes to the log directly."""
 
     async def tell(self, message: Progress) -> None:
-        """Take ``message``; waits while there is no room, which holds back the upstream."""
+        """Receive ``message``. Waits while the receiver has no room, which pauses the upstream."""
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,16 +40,16 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         text: the answer's text.
-        tool_calls: the calls that the model asks for.
-        result: the validated JSON where a schema was given; otherwise None.
+        tool_calls: the model's tool calls.
+        result: the validated JSON where the request has a schema; otherwise None.
         finish_reason: why the model stopped.
-        usage: tokens of all the attempts together, as far as they are known by now.
-        cost: US dollars for them; None where a price is unknown.
-        provider: who answered.
-        model: the provider's own name of the model.
-        reasoning: what the model thought, thought by thought.
-        logprobs: as ``events.Completed`` has them.
-        stop_sequence: as ``events.Completed`` has it.
+        usage: tokens of all attempts, as far as they are known now.
+        cost: US dollars of these tokens; None where a price is unknown.
+        provider: the provider that answered.
+        model: the provider's name of the model.
+        reasoning: the model's reasoning, part by part.
+        logprobs: as in ``events.Completed``.
+        stop_sequence: as in ``events.Completed``.
     """
 
     text: str = ""
@@ -66,28 +66,29 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Complete(Message[Completion], frozen=True, kw_only=True):
-    """Ask a model. The reply comes when the answer is whole and, with a schema, valid.
+    """Complete a chat request. The reply comes when the answer is complete and, with a schema, valid.
 
-    Giving up the ask closes the upstream socket; after content, once it has been read on for a moment to its usage.
+    Cancelling the ask closes the upstream connection; after content the stream is read for a moment longer, for its
+    usage.
 
     Attributes:
-        request: what is asked.
-        request_id: whose call it is, for the spans.
-        tenant: who asks; a provider's places are shared fairly between tenants.
-        account: who pays for every call; None for nobody.
-        sink: who is told while it comes; None for nobody.
-        restart: whether the answer may begin anew after a call that has brought content broke off; the sink is told so
-            by an ``AttemptFailed`` with ``restart``.
-        repair: whether a whole answer that does not match the schema is given back to the model, once and with what is
-            wrong with it; where content has been told, the sink is told that it is void as with ``restart``.
+        request: the chat request.
+        request_id: the request's id, for the spans.
+        tenant: the caller's tenant; the slots of a provider are shared fairly between tenants.
+        account: pays for every call; None for no account.
+        sink: receives the progress; None for none.
+        restart: whether the answer may start again after a call with content broke off; the sink then gets an
+            ``AttemptFailed`` with ``restart``.
+        repair: whether an answer that does not match the schema is sent back to the model once, with its errors; the
+            content that the sink has got is then void, as with ``restart``.
 
     Raises (as replies):
         NotFound: ``model_not_found``.
         Overloaded: ``provider_overloaded``: the provider's queue is full.
-        BudgetExceeded: the account has no room for the next call; nobody else is asked.
-        ProviderError: the model's side failed, and the retries are spent.
-        SchemaMismatch: the answer is whole but does not match the schema, also after its repair.
-        DeadlineExceeded: out of time.
+        BudgetExceeded: the account has no room for the next call; no further target is tried.
+        ProviderError: the provider failed, and the retries are used up.
+        SchemaMismatch: the answer does not match the schema, also after its repair.
+        DeadlineExceeded: the deadline has passed.
     """
 
     traced = True
@@ -102,20 +103,20 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
 
 
 class ModelInfo(msgspec.Struct, frozen=True):
-    """A model that can be asked for by ``name``; ``provider`` serves it."""
+    """A model name that callers can use, and the provider that serves it."""
 
     name: str
     provider: str
 
 
 class ResolveModel(Message[ModelInfo], frozen=True):
-    """Who would serve ``model``. Raises (as a reply) ``NotFound``: ``model_not_found``."""
+    """Get the provider that would serve ``model``. Raises (as a reply) ``NotFound``: ``model_not_found``."""
 
     model: str
 
 
 class ListModels(Message[tuple[ModelInfo, ...]], frozen=True):
-    """Which models there are."""
+    """List the models."""
 
 
 BreakerState = Literal["closed", "open", "half-open"]
@@ -123,13 +124,13 @@ ProviderState = Literal["ready", "loading", "failed"]
 
 
 class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model of a provider has done lately; times are seconds from now.
+    """The status of a model of a provider. Times are seconds from now.
 
     Attributes:
-        model: the provider's own name of it.
-        state: of its breaker: ``open`` while it is left alone after failures, ``half-open`` while one call may try it.
-        retry: until that call is let through.
-        cools: for how long others are asked first, as it has asked for.
+        model: the provider's name of the model.
+        state: of its circuit breaker: ``open`` refuses calls after failures, ``half-open`` lets one call through.
+        retry: until the breaker lets a call through.
+        cools: until the end of the wait that it asked for (``retry-after``); other targets are tried first.
         limited: until its rate limit has room for a call.
     """
 
@@ -141,9 +142,9 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How a provider is: ``state`` is ``ready``, ``loading``, or ``failed`` with ``detail`` safe to show.
+    """The status of a provider: ``ready``, ``loading``, or ``failed`` with a ``detail`` that is safe to show.
 
-    ``targets`` are those of its models that are not simply asked now.
+    ``targets`` has the models that are not called normally now.
     """
 
     name: str
@@ -155,7 +156,7 @@ class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GetProviders(Message[tuple[ProviderStatus, ...]], frozen=True):
-    """How the providers are."""
+    """Get the status of the providers."""
 
 
 JsonSchema = dict[str, Any]

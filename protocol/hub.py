@@ -1,4 +1,4 @@
-"""The conversation with the hub: who follows what, over which socket."""
+"""Messages of the subscription hub: subscribe a socket to a request's log, unsubscribe it, disconnect."""
 
 from typing import Literal, Protocol
 
@@ -11,39 +11,39 @@ Mode = Literal["replay", "snapshot", "live"]
 
 
 class Socket(Protocol):
-    """A client's connection as the hub sees it. Nothing here waits."""
+    """A client's connection, for the hub. No method waits."""
 
     def write(self, frames: bytes) -> None:
-        """Send ready-made wire frames: one write, however many frames. A closed socket ignores it.
+        """Write encoded frames in one write. A closed socket ignores them.
 
         Raises:
-            RuntimeError: the connection is lost, and that has not been told yet: so uvloop says it.
+            RuntimeError: the connection is lost, and the loss is not reported yet (uvloop only).
         """
 
     @property
     def buffered(self) -> int:
-        """Bytes written but not yet taken by the client."""
+        """Bytes written and not yet sent to the client."""
 
     def close(self, code: int, reason: str) -> None:
-        """Send the close frame and let go; never waits for the client. Calling it again does nothing."""
+        """Send the close frame and drop the connection, without waiting for the client. Idempotent."""
 
 
 class Subscribe(Message[None], frozen=True, kw_only=True):
-    """Let ``socket`` follow ``stream``: acknowledge, replay, then live; no gap and no duplicate.
+    """Subscribe ``socket`` to ``stream``: acknowledge, replay, then live, without a gap or a duplicate.
 
     The acknowledgement (only with an ``ack_id``) is written before the replay. A second subscription of the socket to
     the same request replaces the first.
 
     Attributes:
-        socket: whose it is.
-        stream: what it follows.
-        after: the exclusive position to go on from; None for the beginning.
-        mode: ``replay`` each entry, one merged ``snapshot`` and then live, or only ``live``; None for a replay that
-            turns into a snapshot (``recovered: false``) where the position can't be recovered.
-        ack_id: the client's frame id; None for a client that sent none.
+        socket: the subscriber.
+        stream: the request's log.
+        after: the exclusive position to start after; None for the beginning.
+        mode: ``replay`` for each entry, ``snapshot`` for one merged frame, then live, or ``live`` for new entries only;
+            None for a replay that becomes a snapshot (``recovered: false``) where the position can't be recovered.
+        ack_id: the client's frame id; None where the client sent none.
 
     Raises (as replies):
-        UnrecoverablePosition: ``mode`` is ``replay`` and the position is not in the log; or it lies beyond the end.
+        UnrecoverablePosition: ``mode`` is ``replay`` and the position is not in the log, or is beyond its end.
         Overloaded: ``connection_limit``: the socket has too many subscriptions.
     """
 
@@ -55,33 +55,38 @@ class Subscribe(Message[None], frozen=True, kw_only=True):
 
 
 class Unsubscribe(Message[bool], frozen=True, kw_only=True):
-    """Stop following a request; says whether it was followed."""
+    """Unsubscribe a socket from a request. Replies whether it was subscribed."""
 
     socket: Socket
     request_id: str
 
 
 class SocketClosed(Message[None], frozen=True):
-    """The socket is gone: drop all its subscriptions."""
+    """Report that a socket is closed: the hub drops its subscriptions."""
 
     socket: Socket
 
 
-class Goodbye(Message[int], frozen=True, kw_only=True):
-    """Tell every socket that the server goes: a ``disconnect`` frame, then close 1000. Replies with their number."""
+class DisconnectAll(Message[int], frozen=True, kw_only=True):
+    """Send every socket a ``disconnect`` frame and close 1000. Replies with the number of sockets.
+
+    Attributes:
+        reason: of the frame.
+        spread: seconds over which the clients are asked to reconnect.
+    """
 
     reason: str = "shutdown"
     spread: float = 8.0
 
 
 class HubStats(msgspec.Struct, frozen=True, kw_only=True):
-    """What the hub holds now.
+    """The hub's size.
 
     Attributes:
-        sockets: those that follow something.
-        subscriptions: all that they follow.
-        requests: those that are followed.
-        channels: those that are known.
+        sockets: sockets with a subscription.
+        subscriptions: subscriptions of all sockets.
+        requests: requests with a subscriber.
+        channels: channels that exist.
     """
 
     sockets: int
@@ -91,4 +96,4 @@ class HubStats(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GetHubStats(Message[HubStats], frozen=True):
-    """The hub's size."""
+    """Get the hub's size."""

@@ -1,4 +1,4 @@
-"""Who calls: whose requests they are, and what they may do."""
+"""Identity of a caller, and its permissions."""
 
 from fnmatch import fnmatchcase
 from typing import Final, Literal
@@ -15,11 +15,11 @@ ALL_SCOPES: Final[tuple[Scope, ...]] = ("inference", "channels", "admin")
 
 
 class ChannelGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What may be done in channels.
+    """Rights in channels.
 
     Attributes:
-        pattern: which channels, by name; ``*`` stands for any characters.
-        rights: what may be done there.
+        pattern: the channels' names; ``*`` matches any characters.
+        rights: what is allowed in these channels.
     """
 
     pattern: str
@@ -27,17 +27,17 @@ class ChannelGrant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Principal(msgspec.Struct, frozen=True, kw_only=True):
-    """Somebody who calls. Without any arguments: everybody, where no keys are configured.
+    """An authenticated caller. The defaults are those of the anonymous caller, where no keys are configured.
 
     Attributes:
-        tenant: whose requests and channels they see; nothing is shared between tenants.
-        subject: who they are within the tenant: a key's name, a token's ``sub``.
-        scopes: the parts of the service that they may use; ``admin`` also that of others in the tenant.
-        models: patterns of the models that they may ask for, under the names by which they ask.
-        channels: what they may do in which channels.
-        default: what the model ``default`` means for them; empty: what it means for everybody.
-        account: who pays; None for nobody.
-        expires: when they have to show who they are again, in Unix seconds; None for never.
+        tenant: the tenant; tenants share no requests and no channels.
+        subject: the user within the tenant: a key's name, or a token's ``sub``.
+        scopes: the parts of the service that the caller may use; ``admin`` includes other users of the tenant.
+        models: patterns of the model names that the caller may use.
+        channels: rights in channels.
+        default: the model that ``default`` stands for; empty for the service's default.
+        account: pays for calls; None for no account.
+        expires: when the caller has to authenticate again, in Unix seconds; None for never.
     """
 
     tenant: str = ""
@@ -50,12 +50,12 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     expires: float | None = None
 
     def may_ask(self, model: str) -> bool:
-        """Whether they may ask for ``model``."""
+        """Whether the caller may use ``model``."""
         return "*" in self.models or any(fnmatchcase(model, pattern) for pattern in self.models)
 
     def may(self, right: ChannelRight, channel: str) -> bool:
-        """Whether they have ``right`` in ``channel``."""
+        """Whether the caller has ``right`` in ``channel``."""
         return any(right in grant.rights and fnmatchcase(channel, grant.pattern) for grant in self.channels)
 
 
-ANYBODY: Final = Principal()
+ANONYMOUS: Final = Principal()

@@ -1,4 +1,4 @@
-"""Identifiers: sortable by time, unguessable, and short enough to read aloud."""
+"""Identifiers: sortable by time, unguessable and short."""
 
 import os
 import time
@@ -7,15 +7,15 @@ from functools import lru_cache
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 PREFIX = "req_"
 _PAIRS = tuple(high + low for high in CROCKFORD for low in CROCKFORD)
-_DIGITS = CROCKFORD.encode() * 8  # one for each byte, each as often: five of its eight random bits
+_DIGITS = CROCKFORD.encode() * 8  # maps a random byte to a digit; every digit has the same number of bytes
 _EPOCH_DIGITS = CROCKFORD.lower().encode() * 8
 
 
 def ulid(milliseconds: int | None = None) -> str:
     """Return a ULID: 48 bits of Unix time in milliseconds and 80 random bits, as 26 Crockford base-32 characters."""
     now = int(time.time() * 1000) if milliseconds is None else milliseconds
-    chance = os.urandom(16).translate(_DIGITS).decode()
-    return f"{_quarter_hour(now >> 20)}{_PAIRS[now >> 10 & 1023]}{_PAIRS[now & 1023]}{chance}"
+    random = os.urandom(16).translate(_DIGITS).decode()
+    return f"{_quarter_hour(now >> 20)}{_PAIRS[now >> 10 & 1023]}{_PAIRS[now & 1023]}{random}"
 
 
 def request_id() -> str:
@@ -24,7 +24,7 @@ def request_id() -> str:
 
 
 def epoch() -> str:
-    """Return a new log epoch: eight lower-case characters that no earlier log has had."""
+    """Return a new log epoch: eight random lower-case characters (40 bits)."""
     return os.urandom(8).translate(_EPOCH_DIGITS).decode()
 
 

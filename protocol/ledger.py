@@ -1,4 +1,4 @@
-"""Who has spent how much: reserved before a call, settled after it. Where it is kept is a ``Ledger``'s own business."""
+"""The ledger port: reserves spending before a call, settles it after. ``actors.ledger`` is the in-process adapter."""
 
 import datetime as dt
 from decimal import Decimal
@@ -9,31 +9,31 @@ import msgspec
 from protocol.budgets import Account, Period
 
 PERIODS: Final[tuple[Period, ...]] = ("day", "month")
-NOTHING_USD: Final = Decimal(0)
+ZERO_USD: Final = Decimal(0)
 
 
 class Spend(msgspec.Struct, frozen=True):
-    """Something that is spent.
+    """An amount of spending.
 
     Attributes:
-        tokens: of input and output together.
-        usd: US dollars; None where the price is unknown: it counts no dollars, and its tokens as ``unpriced_tokens``.
+        tokens: input and output tokens together.
+        usd: US dollars; None where the price is unknown: its tokens then count as ``unpriced_tokens`` too.
     """
 
     tokens: int = 0
-    usd: Decimal | None = NOTHING_USD
+    usd: Decimal | None = ZERO_USD
 
 
-NOTHING: Final = Spend()
+NO_SPEND: Final = Spend()
 
 
 class Window(msgspec.Struct, frozen=True):
-    """A period of the calendar, in UTC.
+    """A calendar day or month, in UTC.
 
     Attributes:
-        per: what it is one of.
-        begins: its first moment.
-        ends: the first moment after it.
+        per: ``day`` or ``month``.
+        begins: its start.
+        ends: its end, which is the start of the next one.
     """
 
     per: Period
@@ -42,41 +42,41 @@ class Window(msgspec.Struct, frozen=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """How an account stands in a window.
+    """The spending of an account in a window, and its limits.
 
     Attributes:
         per: ``day`` or ``month``.
-        begins: the window's first moment, in UTC.
-        ends: the first moment after it: a budget for it begins anew then.
-        tokens: what has been spent.
-        usd: what has been spent of which the price is known.
-        unpriced_tokens: those of ``tokens`` whose price is unknown.
-        reserved_tokens: what calls under way may come to.
-        reserved_usd: what calls under way may come to.
-        max_tokens: the smallest budget for tokens; None for none.
-        max_usd: the smallest budget in US dollars; None for none.
+        begins: the start of the window, in UTC.
+        ends: the end of the window, in UTC: the budget starts again then.
+        tokens: tokens spent.
+        usd: US dollars spent, for calls whose price is known.
+        unpriced_tokens: the part of ``tokens`` whose price is unknown.
+        reserved_tokens: tokens reserved for calls in flight.
+        reserved_usd: US dollars reserved for calls in flight.
+        max_tokens: the smallest limit of tokens; None for no limit.
+        max_usd: the smallest limit of US dollars; None for no limit.
     """
 
     per: Period
     begins: dt.datetime
     ends: dt.datetime
     tokens: int = 0
-    usd: Decimal = NOTHING_USD
+    usd: Decimal = ZERO_USD
     unpriced_tokens: int = 0
     reserved_tokens: int = 0
-    reserved_usd: Decimal = NOTHING_USD
+    reserved_usd: Decimal = ZERO_USD
     max_tokens: int | None = None
     max_usd: Decimal | None = None
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """Room that is held for one call, in the windows in which it was made.
+    """An amount reserved for one call.
 
     Attributes:
-        account: whose it is, by name.
-        windows: where it is held, and where the call's actual spending will be kept.
-        worst: what is held.
-        id: what the ledger knows it by; unique within the ledger.
+        account: the account's name.
+        windows: the windows in which the amount is reserved, and in which the call's spending will be counted.
+        worst: the amount: the most that the call can cost.
+        id: unique within the ledger.
     """
 
     account: str
@@ -86,29 +86,29 @@ class Reservation(msgspec.Struct, frozen=True):
 
 
 class Ledger(Protocol):
-    """Keeps what accounts spend, by window. Several tasks may use it at once.
+    """Stores the spending of accounts, by window. Several tasks may use it at once.
 
-    A reservation is a lease: whoever got one settles it, whatever becomes of the call. A ledger that outlives its
-    process has to let those of a process that died lapse.
+    A reservation is a lease: its caller settles it, whatever the call's outcome. A ledger that outlives its process has
+    to expire the reservations of processes that died.
     """
 
     async def reserve(self, account: Account, worst: Spend) -> Reservation:
-        """Hold room for ``worst`` in all the account's budgets, or in none: check and hold are one step.
+        """Reserve ``worst`` in all budgets of the account, or in none. Check and reservation are one atomic step.
 
         Raises:
-            BudgetExceeded: a budget has no room for it; nothing is held or counted.
-            Overloaded: the ledger can keep no further account.
+            BudgetExceeded: a budget has no room; nothing is reserved or counted.
+            Overloaded: the ledger can't store another account.
         """
 
     async def settle(self, reservation: Reservation, actual: Spend) -> None:
-        """Count ``actual`` in the windows of ``reservation``, and hold no more room for it. Again, it does nothing."""
+        """Count ``actual`` in the reservation's windows, and release the reservation. A second call does nothing."""
 
     async def spent(self, account: Account) -> tuple[Standing, ...]:
-        """Return how the account stands today and this month."""
+        """Return the account's spending of today and of this month."""
 
 
 def window(per: Period, now: dt.datetime) -> Window:
-    """Return the window that ``now``, a time in UTC, is in."""
+    """Return the window that contains ``now``, a time in UTC."""
     begins = now.replace(hour=0, minute=0, second=0, microsecond=0)
     if per == "day":
         return Window(per, begins, begins + dt.timedelta(days=1))

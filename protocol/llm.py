@@ -1,7 +1,7 @@
-"""The canonical chat model: what every dialect is mapped to and from.
+"""The canonical chat model: every dialect is mapped to it and from it.
 
-A request that came in as OpenAI's, Anthropic's or our own JSON is one :class:`ChatRequest`; a provider sees nothing
-else. All structs are frozen and decode strictly, so the native endpoint uses them as they stand.
+A request in OpenAI's, Anthropic's or our own dialect becomes one :class:`ChatRequest`; providers see nothing else. All
+structs are frozen and decode strictly, so the native endpoint decodes them directly.
 """
 
 from decimal import Decimal
@@ -18,18 +18,18 @@ Extra = dict[Vendor, dict[str, Any]]
 
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
-    """Frozen camelCase JSON in which an unknown field is an error."""
+    """Base of the structs: frozen, camelCase JSON, and unknown fields are errors."""
 
 
 class TextPart(_Wire, frozen=True, tag_field="type", tag="text"):
-    """A piece of text; ``extra`` has fields beside its own that only upstreams of a dialect get."""
+    """A text. ``extra`` has further fields, by dialect; only upstreams of that dialect get them."""
 
     text: str
     extra: Extra = {}
 
 
 class ImagePart(_Wire, frozen=True, tag_field="type", tag="image"):
-    """An image by ``https:`` or ``data:`` URL; ``detail`` is how closely OpenAI's models are to look at it."""
+    """An image by its ``https:`` or ``data:`` URL. ``detail`` is OpenAI's resolution setting."""
 
     url: str
     detail: str = ""
@@ -37,13 +37,13 @@ class ImagePart(_Wire, frozen=True, tag_field="type", tag="image"):
 
 
 class FilePart(_Wire, frozen=True, tag_field="type", tag="file"):
-    """A document: either at a URL, or a text.
+    """A document, by URL or as text.
 
     Attributes:
-        url: an ``https:`` URL, or a ``data:`` URL in base64 that names the media type.
-        text: what it says, where it is a plain text.
-        filename: what it is called; empty for nothing.
-        extra: as of a text.
+        url: an ``https:`` URL, or a ``data:`` URL in base64 with the media type.
+        text: the content of a plain text.
+        filename: its name; empty for none.
+        extra: as for ``TextPart``.
     """
 
     url: str = ""
@@ -53,21 +53,21 @@ class FilePart(_Wire, frozen=True, tag_field="type", tag="file"):
 
 
 class VendorPart(_Wire, frozen=True, tag_field="type", tag="vendor"):
-    """A part that one dialect alone has, in its own words: an upstream of another one can't be asked with it."""
+    """A part that exists in one dialect only, unchanged. Upstreams of other dialects can't be sent it."""
 
     dialect: Vendor
     value: dict[str, Any]
 
 
 class ReasoningPart(_Wire, frozen=True, tag_field="type", tag="reasoning"):
-    """What the model thought before it answered, to be given back to it word for word.
+    """The model's reasoning before an answer, to be sent back to the model unchanged.
 
-    An Anthropic upstream gets those that are signed, one that speaks OpenAI's dialect the others.
+    Anthropic upstreams get the signed parts, upstreams of OpenAI's dialect the unsigned ones.
 
     Attributes:
-        text: the thought; empty where the vendor keeps it to itself.
-        signature: what Anthropic knows it by again; of a redacted one, all that there is of it.
-        redacted: whether it can't be read.
+        text: the reasoning; empty where the vendor does not show it.
+        signature: Anthropic's signature; for a redacted part, its encrypted data.
+        redacted: whether the text is hidden.
     """
 
     text: str = ""
@@ -79,7 +79,7 @@ ContentPart = TextPart | ImagePart | FilePart | ReasoningPart | VendorPart
 
 
 class ToolCall(_Wire, frozen=True):
-    """A call that the model asks for: ``arguments`` is a JSON text, word for word as the model wrote it."""
+    """A tool call by the model. ``arguments`` is JSON text, exactly as the model wrote it."""
 
     id: str
     name: str
@@ -88,16 +88,16 @@ class ToolCall(_Wire, frozen=True):
 
 
 class ChatMessage(_Wire, frozen=True):
-    """One turn of the conversation.
+    """A message of the conversation.
 
     Attributes:
-        role: who speaks.
+        role: the author's role.
         content: a text, or parts.
-        tool_calls: the calls of an assistant's turn.
-        tool_call_id: the call that a tool's turn answers.
-        name: who speaks, among several of the same role.
-        is_error: whether a tool's turn says that the call has failed.
-        extra: of a tool's turn, as of a text.
+        tool_calls: the tool calls of an assistant message.
+        tool_call_id: the call that a tool message answers.
+        name: the author's name, where several authors have the same role.
+        is_error: whether a tool message reports a failed call.
+        extra: of a tool message, as for ``TextPart``.
     """
 
     role: Role
@@ -110,7 +110,7 @@ class ChatMessage(_Wire, frozen=True):
 
 
 class Tool(_Wire, frozen=True):
-    """A function that the model may call: ``parameters`` is a JSON Schema object, ``extra`` as of a text."""
+    """A function that the model may call. ``parameters`` is a JSON Schema object; ``extra`` as for ``TextPart``."""
 
     name: str
     description: str = ""
@@ -119,21 +119,21 @@ class Tool(_Wire, frozen=True):
 
 
 class ChatRequest(_Wire, frozen=True):
-    """What the model is asked: everything here shapes the answer, and so belongs to the fingerprint.
+    """A chat request to a model. Every field affects the answer, so all of them are part of the fingerprint.
 
     Attributes:
-        model: a model name or alias, as the caller said it; ``default`` is the service's default.
+        model: a model name or alias, as the caller wrote it; ``default`` is the service's default.
         messages: the conversation; never empty.
-        schema: a JSON Schema that the answer has to match, or None for free text.
+        schema: a JSON Schema that the answer has to match; None for free text.
         tools: functions that the model may call.
         tool_choice: ``auto``, ``none``, ``required``, or a tool's name; empty for the model's default.
-        temperature: 0..2, or None for the model's default.
-        top_p: 0..1, or None for the model's default.
-        max_tokens: the most tokens of answer, or None for the model's default.
-        seed: makes sampling repeatable where the model can.
+        temperature: 0..2; None for the model's default.
+        top_p: 0..1; None for the model's default.
+        max_tokens: the most tokens of the answer; None for the model's default.
+        seed: makes sampling repeatable where the model supports it.
         stop: texts at which the model stops.
-        extra: fields of the caller's dialect that are not ours, passed through to an upstream of the same dialect.
-        dialect: whose fields ``extra`` are.
+        extra: unknown fields of the caller's dialect, passed to upstreams of the same dialect.
+        dialect: the dialect of ``extra``.
     """
 
     model: str
@@ -151,14 +151,14 @@ class ChatRequest(_Wire, frozen=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """Tokens by class; the first four are always said, also where they are 0.
+    """Tokens by class. The first four are always in the JSON, also when 0.
 
     Attributes:
-        input_tokens: all of the input, those from and into the provider's cache included.
-        output_tokens: all of the output, the reasoning included.
-        cached_input_tokens: input that the provider had in its cache.
-        reasoning_tokens: output that nobody sees.
-        cache_write_input_tokens: input that the provider has put into its cache, at a rate of its own.
+        input_tokens: all input tokens, including those read from and written to the provider's cache.
+        output_tokens: all output tokens, including the reasoning.
+        cached_input_tokens: input tokens read from the provider's cache.
+        reasoning_tokens: output tokens of the reasoning.
+        cache_write_input_tokens: input tokens written to the provider's cache, which have a price of their own.
     """
 
     input_tokens: int = msgspec.field(default_factory=int)
@@ -178,22 +178,22 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defa
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What something cost, in US dollars. An unknown price is no ``Cost`` at all, never 0."""
+    """A cost in US dollars. An unknown price is None instead of a ``Cost``, never 0."""
 
     usd: Decimal
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """One call to a provider.
+    """The report of one call to a provider.
 
     Attributes:
         provider: the provider's name.
-        model: the provider's own name of the model.
+        model: the provider's name of the model.
         error: the code of the failure; empty for success.
         duration_ms: from sending to the end, in milliseconds.
-        usage: its tokens, whatever its end; None where it brought nothing, or while they are still being read.
-        cost: what they cost; None where the price is unknown, too.
-        estimated: whether ``usage`` is our estimate, because the provider had not counted when the call broke off.
+        usage: its tokens, also of a failed call; None where it produced nothing, or while its usage is still read.
+        cost: the cost of its tokens; None also where the price is unknown.
+        estimated: whether ``usage`` is an estimate, because the call broke off before the provider reported usage.
     """
 
     provider: str

@@ -1,8 +1,8 @@
-"""A message names the type of its reply.
+"""Base of the messages: a message declares the type of its reply.
 
-``class GetUsage(Message[Usage], frozen=True)`` is everything a caller and a handler need to agree on: ``await
-ref.ask(GetUsage())`` is a ``Usage`` to the type checker, and a handler of ``GetUsage`` that returns anything else does
-not pass it. A message whose reply says nothing is a ``Message[None]``.
+After ``class GetUsage(Message[Usage], frozen=True)`` the type checker knows that ``await ref.ask(GetUsage())`` is a
+``Usage``, and it refuses a handler of ``GetUsage`` that returns another type. A message without a reply is a
+``Message[None]``.
 """
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeVar
@@ -17,10 +17,10 @@ ReplyT_co = TypeVar("ReplyT_co", covariant=True)
 
 
 class Replies(Protocol[MessageT_co, ReplyT_co]):
-    """What the type checker sees of a message: its own type and its reply's, both at once.
+    """The type of a message and the type of its reply, for signatures.
 
-    A parameter typed ``Replies[M, R]`` accepts only members of ``M`` *and* infers ``R``: the two things that ``ask``
-    and ``handles`` have to say in one signature.
+    A parameter of type ``Replies[M, R]`` accepts only messages of type ``M`` and infers ``R``; ``ask`` and ``handles``
+    need both.
     """
 
     def __reply__(self) -> tuple[MessageT_co, ReplyT_co]: ...
@@ -30,8 +30,8 @@ class Message(msgspec.Struct, Generic[ReplyT_co], frozen=True):
     """The base of every message: immutable, and generic in its reply.
 
     Attributes:
-        traced: whether an actor that handles this message opens a CONSUMER span for it. Domain messages say ``True``;
-            ticks, chunks and heartbeats stay silent.
+        traced: whether an actor that handles the message opens a CONSUMER span. True for domain messages, False for
+            ticks, chunks and heartbeats.
     """
 
     traced: ClassVar[bool] = False

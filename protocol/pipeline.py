@@ -1,4 +1,4 @@
-"""What is said of a pipeline: its prompts, which way its stages send a run, and how the run went."""
+"""Values of pipelines: prompts, the routes of a stage, stage reports and the outcome of a run."""
 
 import enum
 import hashlib
@@ -13,19 +13,19 @@ StageStatus = Literal["running", "continued", "stopped", "failed"]
 HASH_DIGITS: Final = 16
 
 
-class Route(enum.StrEnum):
-    """Where a stage sends the run: on to the next stage, or out."""
+class StageRoute(enum.StrEnum):
+    """What follows a stage: the next stage, or the end of the run."""
 
     CONTINUE = "CONTINUE"
     STOP = "STOP"
 
 
 class Prompt(msgspec.Struct, frozen=True):
-    """What a stage tells the model, always with the same words.
+    """The constant system prompt of a stage.
 
     Attributes:
-        version: its author's name for it, such as ``food_gate_v1``; part of the request's fingerprint.
-        text: the system turn.
+        version: the author's name for it, such as ``food_gate_v1``; part of the request's fingerprint.
+        text: the system message.
     """
 
     version: str
@@ -33,22 +33,22 @@ class Prompt(msgspec.Struct, frozen=True):
 
     @property
     def hash(self) -> str:
-        """The first 16 hex digits of the text's SHA-256: shows a text that changed while its version did not."""
+        """The first 16 hex digits of the text's SHA-256. It shows a text that changed without a new version."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:HASH_DIGITS]
 
 
 class StageReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """How far a stage is, and how it went.
+    """The state of a stage of a run.
 
     Attributes:
-        stage: its name.
-        status: ``running``, or its end.
+        stage: the stage's name.
+        status: ``running``, or how it ended.
         prompt_version: of its prompt.
         prompt_hash: of its prompt.
-        request_id: its request, which can be followed, looked at and cancelled as any other; None until there is one.
-        source: where the answer comes from; None as long as there is no request.
+        request_id: its request, which can be followed and cancelled as any other; None before it is submitted.
+        source: where the answer comes from; None before the request is submitted.
         fallback: whether its result is the fallback.
-        error: why it failed, also where a fallback made up for it; None where it did not.
+        error: why it failed, also where the fallback was used; None where it did not fail.
         duration_ms: from its start to its end, in milliseconds; 0 while it runs.
     """
 
@@ -64,21 +64,21 @@ class StageReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class _Outcome(msgspec.Struct, frozen=True, tag_field="type"):
-    """The end of a run."""
+    """Base of the outcomes of a run."""
 
 
 class RunFinished(_Outcome, frozen=True, tag="finished"):
-    """Every stage has its result."""
+    """Every stage has a result."""
 
 
 class RunStopped(_Outcome, frozen=True, tag="stopped"):
-    """The route function of ``stage`` said STOP; later stages were not begun."""
+    """The route function of ``stage`` returned STOP; later stages were not started."""
 
     stage: str
 
 
 class StageFailed(_Outcome, frozen=True, tag="failed"):
-    """``stage`` has no result and no fallback; ``error.code`` is ``deadline_exceeded`` where it ran out of time."""
+    """``stage`` has no result and no fallback; ``error.code`` is ``deadline_exceeded`` where its deadline passed."""
 
     stage: str
     error: ErrorInfo

@@ -1,4 +1,4 @@
-"""The conversation about a request: submit it, look at it, follow it, cancel it."""
+"""Messages of requests: submit, get, follow and cancel."""
 
 import datetime as dt
 from collections.abc import AsyncIterator
@@ -26,28 +26,28 @@ MAX_CACHE_TTL_MS = 86_400_000
 
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Frozen camelCase JSON."""
+    """Base of the structs: frozen, camelCase JSON."""
 
 
 class RequestOptions(_Wire, frozen=True, forbid_unknown_fields=True):
-    """How a request is run.
+    """Options of a request.
 
     Attributes:
         temperature: 0..2.
         top_p: 0..1.
-        max_tokens: the most tokens of answer.
-        timeout_ms: the whole request's time, in milliseconds.
-        seed: makes sampling repeatable where the model can.
+        max_tokens: the most tokens of the answer.
+        timeout_ms: the deadline of the whole request, in milliseconds.
+        seed: makes sampling repeatable where the model supports it.
         stop: texts at which the model stops.
         dedupe: whether identical requests of one tenant may share one call.
-        cache_ttl_ms: how long the finished log may answer later identical requests, in milliseconds; 0 for not at all.
+        cache_ttl_ms: how long the finished log may answer later identical requests, in milliseconds; 0 for never.
         on_abandon: what happens when nobody follows the request: ``finish``, or ``cancel`` after a grace period.
-        on_attempt_failed: what happens when a call breaks off after content: ``fail``, or ``restart``, by which the
-            answer begins anew and the content so far is void.
-        repair: whether an answer that does not match the schema is given back to the model once, to be corrected; the
-            answer then begins anew and the content so far is void. Without a schema it means nothing.
-        partial: whether updates also have the JSON value so far, always whole; only with a schema.
-        prompt_version: part of the fingerprint, so that a new prompt version never meets an old answer.
+        on_attempt_failed: what happens when a call breaks off after content: ``fail``, or ``restart``: the answer
+            starts again, and the content so far is void.
+        repair: whether an answer that does not match the schema is sent back to the model once, to be corrected; the
+            answer then starts again, and the content so far is void. Ignored without a schema.
+        partial: whether updates also have the JSON value so far, always valid JSON; only with a schema.
+        prompt_version: part of the fingerprint, so that a new prompt version never gets an old answer.
     """
 
     temperature: float | None = None
@@ -79,22 +79,22 @@ class SubmitBody(_Wire, frozen=True, forbid_unknown_fields=True):
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """How a request is run and shared, whichever surface it came in by.
+    """How a request is run and shared, on any surface.
 
     Attributes:
         timeout: seconds for the whole request.
         dedupe: whether identical requests of one tenant may share one call.
-        cache_ttl: seconds for which the finished log may answer later identical requests; 0 for not at all.
+        cache_ttl: seconds for which the finished log may answer later identical requests; 0 for never.
         on_abandon: what happens when nobody follows the request.
-        on_attempt_failed: what happens when a call breaks off after content. Part of the fingerprint where it is
-            ``restart``: only readers that can take content back may share such a log.
-        repair: whether an answer that does not match the schema is given back to the model once. Part of the
-            fingerprint where there is a schema, for the same reason.
-        partial: whether native readers also get the JSON value so far; no part of the fingerprint.
+        on_attempt_failed: what happens when a call breaks off after content. ``restart`` is part of the fingerprint:
+            only readers that can discard content may share such a log.
+        repair: whether an answer that does not match the schema is sent back to the model once. Part of the fingerprint
+            where there is a schema, for the same reason.
+        partial: whether native readers also get the JSON value so far; not part of the fingerprint.
         prompt_version: part of the fingerprint.
-        session_id: the caller's own name for a row of requests.
-        metadata: the caller's own notes.
-        echo: what the call's dialect says again whenever it is asked for the request; no part of the fingerprint.
+        session_id: the caller's name for a series of requests.
+        metadata: the caller's own key-value pairs.
+        echo: fields of the call that its dialect repeats in each response; not part of the fingerprint.
     """
 
     timeout: float = DEFAULT_TIMEOUT_MS / 1000
@@ -111,7 +111,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ErrorInfo(_Wire, frozen=True, omit_defaults=True):
-    """A failure as a request's state shows it; ``code`` is a row of ``errors.PROBLEMS``."""
+    """A failure in a request's state. ``code`` is a row of ``errors.PROBLEMS``."""
 
     code: str
     message: str
@@ -121,7 +121,7 @@ class ErrorInfo(_Wire, frozen=True, omit_defaults=True):
 
 
 class RequestState(_Wire, frozen=True):
-    """What is known of a request: the answer of ``GET /api/requests/{id}``, field by field as WIRE has it."""
+    """The state of a request: the answer of ``GET /api/requests/{id}``."""
 
     request_id: str
     session_id: str | None
@@ -143,10 +143,10 @@ class RequestState(_Wire, frozen=True):
 
 
 class Reader(Protocol):
-    """Somebody who follows a log in this process: ``async for`` gives one entry after the other, to the end.
+    """A reader of a log in this process: ``async for`` yields each entry, to the end of the log.
 
-    A ``Snapshot`` takes the place of what can't be had one by one: it has all the content so far. Within ``async with``
-    a loop that breaks off leaves at once, otherwise when its iterator is let go.
+    It yields a ``Snapshot`` with all the content so far in place of entries that it can't get one by one. A loop that
+    breaks off unsubscribes at once inside ``async with``, otherwise when its iterator is garbage-collected.
     """
 
     def __aiter__(self) -> AsyncIterator[Entry | Snapshot]: ...
@@ -159,81 +159,81 @@ class Reader(Protocol):
 
 
 class RequestHandle(Protocol):
-    """A request in this process: its stream to follow, and its state to look at."""
+    """A request in this process: its log and its state."""
 
     @property
     def request_id(self) -> str:
-        """Its id."""
+        """The request's id."""
 
     @property
     def source(self) -> Source:
-        """Where its answer comes from."""
+        """Where the answer comes from."""
 
     @property
     def request(self) -> ChatRequest:
-        """What the model was asked."""
+        """The chat request."""
 
     @property
     def delivery(self) -> Delivery:
-        """How it is run and shared."""
+        """How the request is run and shared."""
 
     @property
     def stream(self) -> EventStream:
-        """Its log, as its readers see it."""
+        """The request's log, for readers."""
 
     @property
     def attempts(self) -> tuple[Attempt, ...]:
-        """The calls that were made for it: none for one that was joined or replayed."""
+        """The calls made for this request; empty where it joined another one or was replayed from the cache."""
 
     @property
     def cost(self) -> Cost | None:
-        """What its calls cost: nothing for one that was joined or replayed, None where unknown or nothing was used."""
+        """The cost of its calls: 0 where it was joined or replayed, None where it is unknown or nothing was used."""
 
     @property
     def upstream_wait(self) -> float:
-        """Seconds spent waiting for the model's side until its first event; 0 while there was none."""
+        """Seconds until the provider's first event; 0 while there was none."""
 
     @property
     def upstream_time(self) -> float:
-        """Seconds spent in all its calls to the model's side."""
+        """Seconds spent in all calls to providers."""
 
     def state(self) -> RequestState:
-        """Return its state as of now."""
+        """Return the request's current state."""
 
     def follow(self, after: Position | None = None, mode: Mode | None = None) -> Reader:
-        """Follow it from ``after`` on, which is exclusive; from the beginning with None.
+        """Return a reader of the log.
 
         Args:
-            after: up to where the reader has everything.
-            mode: as for ``hub.Subscribe``; None gives a snapshot where the position is no longer held.
+            after: the exclusive position to start after; None for the beginning.
+            mode: as for ``hub.Subscribe``; None gives a snapshot where the position is no longer in the log.
 
         Raises:
-            UnrecoverablePosition: ``mode`` is ``replay`` and the position is not held; or it lies beyond the end.
+            UnrecoverablePosition: ``mode`` is ``replay`` and the position is not in the log, or is beyond its end.
         """
 
 
 class Submitted(msgspec.Struct, frozen=True):
-    """The reply to ``Submit``: ``replayed`` says that the idempotency key had named this request before."""
+    """The reply to ``Submit``. ``replayed`` says whether the idempotency key had created this request before."""
 
     handle: RequestHandle
     replayed: bool = False
 
 
 class Submit(Message[Submitted], frozen=True, kw_only=True):
-    """Run this request, or find the log that already answers it.
+    """Run a request, or find the log that already answers it.
 
     Attributes:
-        request: what the model is asked.
-        tenant: who asks; nothing is ever shared across tenants.
-        account: who pays, where a call has to be made for it: an answer that is shared or kept costs nothing; None for
-            nobody.
-        delivery: how it is run and shared.
-        idempotency_key: the caller's name for this very submission; empty for none.
-        trace_id: 32 hex digits, as the caller will see it.
+        request: the chat request.
+        tenant: the caller's tenant; tenants share nothing.
+        account: pays for the calls that are made; an answer from the cache or of a joined request costs nothing. None
+            for no account.
+        delivery: how the request is run and shared.
+        idempotency_key: the caller's key for this submission; empty for none.
+        trace_id: 32 hex digits; shown to the caller.
 
     Raises (as replies):
-        IdempotencyKeyReused: the key names another request.
-        Overloaded: too many requests are kept.
+        IdempotencyKeyReused: the key was used for another request.
+        Overloaded: too many requests are stored.
         NotFound: ``model_not_found``.
     """
 
@@ -248,14 +248,14 @@ class Submit(Message[Submitted], frozen=True, kw_only=True):
 
 
 class GetRequest(Message[RequestHandle], frozen=True):
-    """Find a request of this tenant. Raises (as a reply) ``NotFound``: ``request_not_found``, also for another's."""
+    """Get a request of the tenant. Raises (as a reply) ``NotFound``: ``request_not_found``."""
 
     request_id: str
     tenant: str = ""
 
 
 class CancelRequest(Message[RequestHandle], frozen=True):
-    """Cancel a request. Idempotent: one that has ended stays as it is. Others that share its log go on."""
+    """Cancel a request. Idempotent: an ended request stays as it is. Other requests that share its log go on."""
 
     traced = True
 

@@ -1,4 +1,4 @@
-"""Which models a name stands for: named providers, routes over their targets, and the message that sets them."""
+"""Routing configuration: named providers, routes from aliases to targets, and the message that sets them."""
 
 from typing import Annotated, Literal
 
@@ -11,33 +11,32 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of the routes' file."""
+    """A table of the routes file."""
 
 
 class ProviderSpec(_Table, frozen=True):
-    """A provider with a name of its own.
+    """A named provider.
 
     Attributes:
-        kind: the dialect that it speaks; ``local`` is a model on this machine; ``azure``, ``bedrock`` and ``vertex``
-            are the clouds' own forms of the two dialects.
-        base_url: its address, for ``openai`` and ``vertex`` with its ``/v1``, for ``azure`` the resource's endpoint;
-            empty for the vendor's own.
-        api_key_env: the environment variable that holds its key; empty for an upstream that wants none, and for the
-            credentials that a cloud's own chain finds.
-        models: the only models that it accepts, and lists; empty for every name, with none listed.
-        omit: for ``openai`` and ``azure`` only: fields at the top of the body that this upstream refuses, as
-            ``stream_options``; a request that has them is sent without.
-        structured: how its models are held to a schema: ``native`` for by the dialect's own means, ``tool`` for by a
-            tool that they have to call with the answer.
-        path: for ``local`` only: a GGUF file; empty for the installed model.
-        api_version: for ``azure`` only: its API's, a date.
-        region: for ``bedrock`` and ``vertex`` only: the cloud's.
-        project: for ``vertex`` only: Google Cloud's.
-        profile: for ``bedrock`` only: of AWS's configuration; empty for the default one.
-        price_id: under which provider's name prices are looked up; empty for a cloud's own, and else for none, so that
-            its answers have no cost.
-        concurrency: calls under way at once; None for what every provider has.
-        queue: calls that may wait for a place; None for what every provider has.
+        kind: its dialect; ``local`` is a model on this machine; ``azure``, ``bedrock`` and ``vertex`` are the clouds'
+            variants of the two dialects.
+        base_url: its base URL: for ``openai`` and ``vertex`` with ``/v1``, for ``azure`` the resource's endpoint; empty
+            for the vendor's own.
+        api_key_env: the environment variable with its key; empty for an upstream without a key, and for the credentials
+            that the cloud's SDK finds.
+        models: the models that it accepts and lists; empty to accept every name and list none.
+        omit: for ``openai`` and ``azure``: top-level fields that this upstream refuses, such as ``stream_options``;
+            they are left out of its requests.
+        structured: how its models are held to a schema: ``native`` by the dialect's own feature, ``tool`` by a tool
+            that they must call with the answer.
+        path: for ``local``: a GGUF file; empty for the installed model.
+        api_version: for ``azure``: the version of its API, a date.
+        region: for ``bedrock`` and ``vertex``: the cloud's region.
+        project: for ``vertex``: the Google Cloud project.
+        profile: for ``bedrock``: the profile of the AWS configuration; empty for the default one.
+        price_id: the provider name for price lookups; empty for the cloud's own, and for other kinds for no prices.
+        concurrency: the most calls in flight; None for the default of all providers.
+        queue: the most calls that wait for a slot; None for the default of all providers.
     """
 
     kind: Kind
@@ -57,16 +56,16 @@ class ProviderSpec(_Table, frozen=True):
 
 
 class Target(_Table, frozen=True):
-    """A model of a provider, and what it is asked with where the request says nothing.
+    """A model of a provider, with defaults for fields that a request does not set.
 
     Attributes:
         model: as ``provider/model``.
-        weight: its share, against the other targets', of the requests that ask it first; for ``order = "weighted"``.
-        first_token_timeout: seconds to its first content; None for the provider's.
+        weight: its share of the requests that try it first, relative to the other targets; for ``order = "weighted"``.
+        first_token_timeout: seconds until its first content; None for the provider's.
         temperature: 0..2.
         top_p: 0..1.
-        max_tokens: the most tokens of answer.
-        seed: makes sampling repeatable where the model can.
+        max_tokens: the most tokens of the answer.
+        seed: makes sampling repeatable where the model supports it.
         stop: texts at which the model stops.
     """
 
@@ -81,14 +80,14 @@ class Target(_Table, frozen=True):
 
 
 class Route(_Table, frozen=True):
-    """What an alias stands for.
+    """The targets of an alias.
 
     Attributes:
-        targets: a target that has nothing but a model may be written as that model.
-        order: which is asked first: ``listed`` for the first one always, ``weighted`` for one drawn by its weight. The
-            others follow, in the same way, where it fails.
-        hedge_after: seconds to a call's first content, after which another call is made beside it: to the next target,
-            or where there is only one to that again. Whichever brings content first gives the answer. None for never.
+        targets: a target without further fields may be written as its model.
+        order: the order of the targets: ``listed``, or ``weighted`` for a random order by weight. The next target is
+            tried when one fails.
+        hedge_after: seconds without content after which a second call is made: to the next target, or to the only one
+            again. The call with the first content gives the answer. None for never.
     """
 
     targets: Annotated[tuple[str | Target, ...], msgspec.Meta(min_length=1)]
@@ -97,16 +96,16 @@ class Route(_Table, frozen=True):
 
 
 class EmbeddingRoute(_Table, frozen=True):
-    """What an alias stands for where texts are embedded.
+    """The targets of an alias for embeddings.
 
-    Vectors of different models can't be compared. So the targets are one model, by the names that they have for it.
+    Vectors of different models can't be compared, so all targets have to be the same model.
 
     Attributes:
-        targets: as ``provider/model``; the first one is asked, and the next one where it fails.
-        same_space: says that models of different names are one and the same.
+        targets: as ``provider/model``; the next one is tried when one fails.
+        same_space: declares that models of different names are the same model.
 
     Raises:
-        ValueError: the models have different names, and nobody says that they are the same.
+        ValueError: the models have different names, and ``same_space`` is false.
     """
 
     targets: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
@@ -122,13 +121,13 @@ class EmbeddingRoute(_Table, frozen=True):
 
 
 class Routes(_Table, frozen=True):
-    """Everything that can be asked for by a name of the operator's.
+    """The whole routing configuration.
 
     Attributes:
-        default: what the model name ``default`` means: an alias or ``provider/model``; empty for the gateway's own.
-        providers: by name; one of a built-in provider's name takes its place.
+        default: the model that ``default`` stands for: an alias or ``provider/model``; empty for the gateway's own.
+        providers: by name; one with a built-in provider's name replaces it.
         routes: by alias.
-        embeddings: by alias, for texts that are to be embedded.
+        embeddings: by alias, for embeddings.
     """
 
     default: str = ""
@@ -138,10 +137,10 @@ class Routes(_Table, frozen=True):
 
 
 class SetRoutes(Message[None], frozen=True):
-    """Put ``routes`` in force. Requests under way go on as they began; equal ones change nothing.
+    """Replace the routing configuration. Requests in flight keep their routes; equal routes change nothing.
 
     Raises (as a reply):
-        ConfigurationError: they name something that is not there; those in force stay.
+        ConfigurationError: the routes name a provider or a model that does not exist; the current ones stay.
     """
 
     routes: Routes

@@ -1,7 +1,7 @@
-"""Every span and attribute name, in one place.
+"""Names of spans and attributes.
 
-Names are those of the OpenTelemetry semantic conventions wherever they have one; ours begin with ``tidegate.``. The
-table lives in ``protocol`` because both layers above open spans.
+Names follow the OpenTelemetry semantic conventions where these have one; others begin with ``tidegate.``. The table is
+in ``protocol`` because both layers above open spans.
 """
 
 from typing import Final
@@ -25,7 +25,7 @@ MESSAGING_DESTINATION: Final = "messaging.destination.name"
 MESSAGE_TYPE: Final = "tidegate.message.type"
 MAILBOX_WAIT: Final = "tidegate.mailbox.wait_ms"
 
-# the model's side
+# calls to providers
 GEN_AI_OPERATION: Final = "gen_ai.operation.name"
 GEN_AI_PROVIDER: Final = "gen_ai.provider.name"
 GEN_AI_REQUEST_MODEL: Final = "gen_ai.request.model"
@@ -42,7 +42,7 @@ GEN_AI_DIMENSIONS: Final = "gen_ai.embeddings.dimension.count"
 GEN_AI_ENCODING_FORMATS: Final = "gen_ai.request.encoding_formats"
 GEN_AI_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 
-# ours
+# names of Tidegate
 REQUEST_ID: Final = "tidegate.request.id"
 SOURCE: Final = "tidegate.source"
 ATTEMPT: Final = "tidegate.attempt"
@@ -57,25 +57,25 @@ PROMPT_HASH: Final = "tidegate.prompt.hash"
 
 
 def chat(model: str) -> str:
-    """The name of a model call's span, as the GenAI conventions have it: ``chat {model}``."""
+    """Return the name of the span of a chat call, by the GenAI conventions: ``chat {model}``."""
     return f"chat {model}"
 
 
 def embeddings(model: str) -> str:
-    """The name of the span of a call for vectors: ``embeddings {model}``."""
+    """Return the name of the span of an embeddings call: ``embeddings {model}``."""
     return f"embeddings {model}"
 
 
 def process(destination: str) -> str:
-    """The name of the span in which an actor handles a domain message: ``process {actor}``."""
+    """Return the name of the span in which an actor handles a message: ``process {actor}``."""
     return f"process {destination}"
 
 
 def pipeline(name: str) -> str:
-    """The name of the span of a run through a pipeline: ``pipeline {name}``."""
+    """Return the name of the span of a pipeline run: ``pipeline {name}``."""
     return f"pipeline {name}"
 
 
 def stage(name: str) -> str:
-    """The name of the span of one stage of a pipeline: ``stage {name}``."""
+    """Return the name of the span of a pipeline stage: ``stage {name}``."""
     return f"stage {name}"

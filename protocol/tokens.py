@@ -1,4 +1,4 @@
-"""How many tokens a request has, before a model has counted them: an estimate without a network or a vocabulary."""
+"""Estimates the input tokens of a request without a network call or a vocabulary."""
 
 from typing import Final
 
@@ -6,14 +6,14 @@ import msgspec
 
 from protocol.llm import ChatRequest, ImagePart, ReasoningPart, TextPart, VendorPart
 
-CHARS_PER_TOKEN: Final = 4  # of English prose; code and other languages have fewer
-IMAGE_TOKENS: Final = 1600  # about what the vendors count for a picture of a megapixel, or for a page of a PDF
+CHARS_PER_TOKEN: Final = 4  # in English prose; fewer in code and other languages
+IMAGE_TOKENS: Final = 1600  # about what the vendors count for an image of a megapixel, or for a PDF page
 
 
 def estimate_tokens(request: ChatRequest) -> int:
-    """Return about how many tokens of input ``request`` is, at least 1. The model's own count is in the answer's usage.
+    """Estimate the input tokens of ``request``, at least 1. The model's own count is in the answer's usage.
 
-    Texts, tool calls, tools and the schema count by their length, each image or other file the same whatever its size.
+    Texts, tool calls, tools and the schema count by their length; each image or other file counts the same.
     """
     chars = files = 0
     for message in request.messages:

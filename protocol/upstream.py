@@ -1,4 +1,4 @@
-"""What the upstream dialects have in common: addresses, content as it is read, refusals, and what a status means."""
+"""What the upstream dialects share: base URLs, deltas of content, refusals, and codes of HTTP statuses."""
 
 from typing import Final, Literal, Protocol
 
@@ -8,7 +8,7 @@ from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta
 from protocol.llm import ContentPart, FinishReason, Usage, VendorPart
 
-Pieces = list[Delta | ReasoningDelta | ToolCallDelta]
+Deltas = list[Delta | ReasoningDelta | ToolCallDelta]
 Unit = Literal["calls", "tokens", "output"]
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds
@@ -31,7 +31,7 @@ _SERVER_SIDE: Final = 500
 
 
 def code_of(status: int) -> str:
-    """Return the code of an upstream's refusal: a row of ``errors.PROBLEMS``."""
+    """Return the error code of an upstream's HTTP status: a row of ``errors.PROBLEMS``."""
     code = _CODES.get(status)
     if code is None:
         if status >= _SERVER_SIDE:
@@ -40,21 +40,21 @@ def code_of(status: int) -> str:
     return code
 
 
-def unsaid(part: ContentPart, dialect: str) -> ProviderError:
-    """Return the failure of a request with a part that ``dialect`` has no words for."""
+def unsupported_part(part: ContentPart, dialect: str) -> ProviderError:
+    """Return the failure of a request with a part that ``dialect`` does not have."""
     kind = part.value.get("type") if isinstance(part, VendorPart) else "file"
     message = f"A model behind {dialect}'s dialect can't be given this part: {str(kind)[:40]!r}"
     return ProviderError(message, code="provider_rejected")
 
 
 class Allowance(msgspec.Struct, frozen=True):
-    """One of an upstream's limits, as its answer says it.
+    """A rate limit that an upstream reports in the headers of an answer.
 
     Attributes:
-        unit: what is counted: ``calls``, ``tokens`` that are sent, or tokens of ``output``.
-        remaining: how many there may still be.
-        limit: how many there may be when nothing has been used; 0 where it does not say.
-        reset: seconds until then.
+        unit: what it counts: ``calls``, input ``tokens``, or ``output`` tokens.
+        remaining: the units left.
+        limit: the units of a full limit; 0 where it is not reported.
+        reset: seconds until the limit is full again.
     """
 
     unit: Unit
@@ -64,10 +64,10 @@ class Allowance(msgspec.Struct, frozen=True):
 
 
 class Refusal(ProviderError):
-    """The upstream has refused a call.
+    """The upstream refused a call: its HTTP status is not 200.
 
     Attributes:
-        limits: what it says of its rate limits; empty where it says nothing.
+        limits: the rate limits that it reports; empty for none.
     """
 
     def __init__(self, *, code: str, retry_after: float | None = None, limits: tuple[Allowance, ...] = ()) -> None:
@@ -76,15 +76,15 @@ class Refusal(ProviderError):
 
 
 class AnswerReader(Protocol):
-    """Reads one streamed answer of some dialect, event by event."""
+    """Reads one streamed answer of a dialect, event by event."""
 
     @property
     def finish_reason(self) -> FinishReason | None:
-        """Why the model stopped; None until it says so."""
+        """Why the model stopped; None until the stream says so."""
 
     @property
     def stop_sequence(self) -> str:
-        """The text at which it stopped; empty for none, and in dialects that don't say which."""
+        """The text at which it stopped; empty for none, and in dialects that don't report it."""
 
     @property
     def usage(self) -> Usage | None:
@@ -92,21 +92,21 @@ class AnswerReader(Protocol):
 
     @property
     def model(self) -> str:
-        """The upstream's own name of the model; empty until it says so."""
+        """The upstream's name of the model; empty until the stream says so."""
 
     @property
     def response_id(self) -> str:
-        """The upstream's id of the answer; empty until it says so."""
+        """The upstream's id of the answer; empty until the stream says so."""
 
     @property
     def ended(self) -> bool:
-        """Whether the stream's end marker has come: nothing more is to be read."""
+        """Whether the stream's end marker has been read."""
 
     @property
     def whole(self) -> bool:
-        """Whether nothing of the answer is missing, should the stream stop here."""
+        """Whether the answer is complete, also if the stream ends now."""
 
-    def feed(self, data: bytes, into: Pieces) -> None:
+    def feed(self, data: bytes, into: Deltas) -> None:
         """Read the data of one event and append its content to ``into``.
 
         Raises:

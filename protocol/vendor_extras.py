@@ -1,4 +1,4 @@
-"""What a vendor's clients write beside a part or a tool for that vendor alone, as it is kept."""
+"""Vendor extras: fields of a part or a tool that only upstreams of one dialect get."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ import msgspec
 from protocol.llm import Extra, Vendor
 
 
-def marks_of(wire: msgspec.Struct, dialect: Vendor, names: Iterable[str]) -> Extra:
-    """Return those of the fields ``names`` that ``wire`` has, as fields of ``dialect``."""
-    marks = {name: value for name in names if (value := getattr(wire, name)) is not None}
-    return {dialect: marks} if marks else {}
+def extras_of(wire: msgspec.Struct, dialect: Vendor, names: Iterable[str]) -> Extra:
+    """Return the fields ``names`` that ``wire`` has, as extras of ``dialect``."""
+    extras = {name: value for name in names if (value := getattr(wire, name)) is not None}
+    return {dialect: extras} if extras else {}

@@ -22,7 +22,7 @@ from protocol.channels import ChannelMessage
 from protocol.embeddings import Embed
 from protocol.errors import ConfigurationError
 from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
-from protocol.hub import GetHubStats, Goodbye, SocketClosed, Subscribe, Unsubscribe
+from protocol.hub import DisconnectAll, GetHubStats, SocketClosed, Subscribe, Unsubscribe
 from protocol.ledger import Ledger
 from protocol.requests import CancelRequest, GetRequest, Submit
 from protocol.routes import Routes, SetRoutes
@@ -39,7 +39,7 @@ from service.telemetry.setup import Telemetry, open_telemetry
 RouterMessage = Submit | GetRequest | CancelRequest | ForgetModels
 GatewayMessage = Complete | ResolveModel | ListModels | GetProviders | SetRoutes
 EmbeddingsMessage = Embed | ListModels | SetRoutes
-HubMessage = Subscribe | Unsubscribe | SocketClosed | Goodbye | GetHubStats | ChannelMessage
+HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats | ChannelMessage
 CacheMessage = CacheGet | CachePut | CacheDelete | GetCacheStats
 
 NO_ROUTES: Final = Routes()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 from opentelemetry.trace import Span, SpanContext
 
-from protocol.identity import ANYBODY
+from protocol.identity import ANONYMOUS
 from protocol.ids import request_id as new_request_id
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Call:
         self._request_id = request_id
         self.trace_id = trace_id
         self.accepted = accepted
-        self.principal = ANYBODY
+        self.principal = ANONYMOUS
         self.authenticated = True
         self.span: Span | None = None
         self.ended = False

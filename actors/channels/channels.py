@@ -25,14 +25,14 @@ from protocol.channels import (
     SubscribeChannel,
     UnsubscribeUser,
     UserStatus,
-    check_joining,
+    check_member,
     check_name,
     check_publication,
 )
 from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest, Overloaded, UnrecoverablePosition
 from protocol.hub import Socket
 from protocol.websocket.channels import channel_ack_json
-from protocol.websocket.commands import disconnect_json, error_json
+from protocol.websocket.out import disconnect_json, error_json
 
 MAX_RECEIPTS: Final = 256  # publishers that wait for acknowledgements at once
 DISCONNECTED: Final = "disconnected"
@@ -180,7 +180,7 @@ class Channels:
 
     def join(self, message: Join) -> None:
         """Make a peer a member, or renew its lease; see the message for what it raises."""
-        check_joining(message)
+        check_member(message)
         channel, peer, now = self._table.open(message.tenant, message.channel), message.peer, self._clock()
         holder = _holder(message)
         action = channel.presence.join(peer, bytes(message.info), holder)

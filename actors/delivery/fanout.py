@@ -11,7 +11,7 @@ from actors.requests.stream import status_of
 from protocol.errors import PROBLEMS, Overloaded, ShuttingDown
 from protocol.events import EventStream, Position
 from protocol.hub import HubStats, Socket, Subscribe
-from protocol.websocket.commands import ack_json, disconnect_json
+from protocol.websocket.out import ack_json, disconnect_json
 
 STALL_LIMIT: Final = 30.0  # seconds without progress after which a slow socket is closed
 SLOW: Final = "slow_consumer"
@@ -182,7 +182,7 @@ class Fanout:
                 self.close_socket(socket, PROBLEMS[SLOW].close, SLOW)
         return bool(self._lagging)
 
-    def goodbye(self, reason: str, spread: float) -> int:
+    def disconnect_all(self, reason: str, spread: float) -> int:
         """Close every socket, and tell it to reconnect after up to ``spread`` seconds; return the number of sockets."""
         self._closing = True
         self.flush()

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from actors.log.frames import snapshot_frame, update_frames
 from protocol.events import Entry, EventStream
 from protocol.hub import Socket
-from protocol.websocket.commands import DIALECT, tail
+from protocol.websocket.out import DIALECT, tail
 
 FrameEncoder = Callable[[bytes], bytes]
 

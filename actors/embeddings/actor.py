@@ -20,7 +20,7 @@ from actors.upstream.concurrency import Lane
 from actors.upstream.pricing import Prices
 from actors.upstream.retry import RetryPolicy
 from protocol.budgets import Account
-from protocol.embeddings import Embed, Embedded, Input, size_of
+from protocol.embeddings import Embed, Embedded, Input, byte_size
 from protocol.errors import DeadlineExceeded, Overloaded, TidegateError
 from protocol.gateway import ListModels, ModelInfo
 from protocol.ledger import Ledger, Spend
@@ -253,7 +253,7 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
 
     def _check_room(self, wanted: Mapping[bytes, Input]) -> None:
         new = [given for key, given in wanted.items() if key not in self._on_way]
-        size = self._size + sum(map(size_of, new))
+        size = self._size + sum(map(byte_size, new))
         if len(self._on_way) + len(new) > self._bounds.inputs or size > self._bounds.bytes:
             raise Overloaded(f"{len(self._on_way)} texts wait to be embedded", retry_after=RETRY_AFTER)
 

@@ -8,8 +8,8 @@ from decimal import Decimal
 from actors.embeddings.sources import Leg
 from actors.upstream.pricing import Prices
 from protocol.budgets import Account
-from protocol.embeddings import Embedded, Input, size_of
-from protocol.ledger import NOTHING, Ledger, Spend
+from protocol.embeddings import Embedded, Input, byte_size
+from protocol.ledger import NO_SPEND, Ledger, Spend
 from protocol.tokens import CHARS_PER_TOKEN
 
 
@@ -59,7 +59,7 @@ class Till:
             BudgetExceeded: the account has no room for it.
             Overloaded: the ledger can keep no further account.
         """
-        worst = await self._worst(account, legs, inputs) if account.budgets else NOTHING
+        worst = await self._worst(account, legs, inputs) if account.budgets else NO_SPEND
         reservation = await self._ledger.reserve(account, worst)
         try:
             yield
@@ -77,7 +77,7 @@ class Till:
 
 def estimate(inputs: Iterable[Input]) -> int:
     """Return about how many tokens ``inputs`` have."""
-    return sum(-(-size_of(given) // CHARS_PER_TOKEN) for given in inputs)
+    return sum(-(-byte_size(given) // CHARS_PER_TOKEN) for given in inputs)
 
 
 def _heed(reply: asyncio.Future[Embedded]) -> None:

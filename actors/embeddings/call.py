@@ -9,7 +9,7 @@ import msgspec
 from actors.embeddings.embedding import Course, Plan
 from actors.embeddings.sources import Leg
 from actors.upstream.pricing import Prices
-from protocol.embeddings import Input, Vectors, size_of
+from protocol.embeddings import Input, Vectors, byte_size
 from protocol.errors import TidegateError
 from protocol.llm import Usage
 
@@ -68,7 +68,7 @@ class BatchCall(msgspec.Struct, frozen=True, kw_only=True):
         except TidegateError as error:
             return [error] * len(inputs)
         rate = await self._rate(answer, leg)
-        given = shares(answer.tokens or 0, list(map(size_of, inputs)))
+        given = shares(answer.tokens or 0, list(map(byte_size, inputs)))
         return [
             Found(vector, tokens, None if rate is None else rate * tokens)
             for vector, tokens in zip(answer.vectors, given, strict=True)

@@ -10,8 +10,9 @@ from actors.embeddings.embedder import Limits
 from actors.local.model import MODEL_NAME, NO_MODEL, installed_model
 from actors.local.process import EMBEDDING_CONTEXT, Address, LocalProcess
 from actors.wire.unary import JsonWire
-from protocol.embeddings import Input, Vectors, read_vectors, upstream_body
+from protocol.embeddings import Input, Vectors
 from protocol.errors import ProviderError
+from protocol.openai.embeddings import read_vectors, upstream_body
 
 BATCH_INPUTS: Final = 16  # it computes them one after the other: more would only keep the next request waiting
 

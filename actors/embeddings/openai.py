@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from actors.embeddings.embedder import Limits
-from actors.wire.endpoint import JSON, Endpoint
 from actors.wire.unary import JsonWire
-from protocol.embeddings import Input, Vectors, read_vectors, upstream_body
+from actors.wire.url import JSON, UpstreamUrl
+from protocol.embeddings import Input, Vectors
 from protocol.errors import ConfigurationError
+from protocol.openai.embeddings import read_vectors, upstream_body
 from protocol.upstream import BASE_URLS
 
 DEFAULT_MODEL: Final = "text-embedding-3-small"
@@ -49,7 +50,7 @@ class OpenAIEmbedder:
         self._wire = wire
         credentials = {"authorization": f"Bearer {api_key}"} if api_key else {}
         try:
-            self._endpoint = Endpoint(f"{base_url.rstrip('/')}/embeddings", accept=JSON, headers=credentials)
+            self._url = UpstreamUrl(f"{base_url.rstrip('/')}/embeddings", accept=JSON, headers=credentials)
         except ValueError as error:
             raise ConfigurationError(f"{name}: {error}") from error
 
@@ -75,5 +76,5 @@ class OpenAIEmbedder:
     ) -> Vectors:
         """Send one call."""
         body = upstream_body(inputs, model, dimensions, extra)
-        answer = await self._wire.post(self._endpoint, body, headers)
+        answer = await self._wire.post(self._url, body, headers)
         return read_vectors(answer, len(inputs))

@@ -8,7 +8,7 @@ from opentelemetry.context import Context
 from actors.embeddings.embedder import Target
 from actors.embeddings.sources import Leg
 from actors.runtime import Callback
-from protocol.embeddings import Embedded, Input, size_of
+from protocol.embeddings import Embedded, Input, byte_size
 
 
 class Reply(Protocol):
@@ -44,7 +44,7 @@ class Unit:
         self.key = key
         self.given = given
         self.kept = kept
-        self.size = size_of(given)
+        self.size = byte_size(given)
         self.waiting: list[EmbedRequest] = []
         self.batch: Batch | None = None
 

@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from protocol.answer import Thoughts
+from protocol.answer import ReasoningBuilder
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta
 from protocol.llm import ReasoningPart, ToolCall
-from protocol.upstream import Pieces
+from protocol.upstream import Deltas
 
 MAX_CALLS: Final = 128
 LOGPROBS_SHARE: Final = 32  # what is said of a token's probability is far longer than the token: so much counts as one
@@ -25,7 +25,7 @@ class Assembly:
         self._left = self._limit = limit
         self._text: list[str] = []
         self._calls: dict[int, list[str]] = {}
-        self._thoughts: Thoughts | None = None
+        self._thoughts: ReasoningBuilder | None = None
         self._logprobs: list[str] = []
 
     @property
@@ -55,7 +55,7 @@ class Assembly:
             return ()
         return tuple(ToolCall(call[0], call[1], "".join(call[2:]) or "{}") for _, call in sorted(self._calls.items()))
 
-    def add(self, pieces: Pieces) -> None:
+    def add(self, pieces: Deltas) -> None:
         """Add ``pieces``.
 
         Raises:
@@ -80,7 +80,7 @@ class Assembly:
 
     def _think(self, piece: ReasoningDelta) -> None:
         if self._thoughts is None:
-            self._thoughts = Thoughts()
+            self._thoughts = ReasoningBuilder()
         self._thoughts.add(piece)
 
     def _call(self, piece: ToolCallDelta) -> None:

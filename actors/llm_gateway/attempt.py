@@ -27,7 +27,7 @@ from protocol.events import AttemptFailed, Content
 from protocol.gateway import Complete, Completion, Progress
 from protocol.ledger import Reservation
 from protocol.llm import Attempt, Cost, FinishReason, Usage
-from protocol.upstream import AnswerReader, Pieces
+from protocol.upstream import AnswerReader, Deltas
 
 if TYPE_CHECKING:
     from actors.llm_gateway.schema import Validator
@@ -155,7 +155,7 @@ class Call:
             number=self._number,
         )
         code = CANCELLED
-        last: Pieces = []
+        last: Deltas = []
         try:
             last = await self._read(deadline, span)
             if self._validator is not None and not self.assembly.tool_calls:
@@ -185,11 +185,11 @@ class Call:
                 self._kept = None  # it holds this call, which would keep both until the collector comes
                 close_span(span, code, reader=self._reader, attempt=self.attempt)
 
-    async def _read(self, deadline: float, span: Span) -> Pieces:
+    async def _read(self, deadline: float, span: Span) -> Deltas:
         """Read the whole answer. The content of the last read is returned, the content before it is told."""
         leg, sink = self._leg, self._message.sink
         provider = leg.upstream.provider
-        last: Pieces = []
+        last: Deltas = []
         kept = self._kept = Kept(provider.stream(self._message.request, leg.model, trace_headers(span)), self._keeps)
         with Watch(self._clock, deadline, leg.first_token) as watch:
             async with kept as stream:
@@ -210,7 +210,7 @@ class Call:
                         watch.heard()
         return last
 
-    def _waited(self, pieces: Pieces, span: Span) -> float:
+    def _waited(self, pieces: Deltas, span: Span) -> float:
         """Return the seconds until the first content, with the first content only."""
         if self.sent or not pieces:
             return 0.0

@@ -5,7 +5,7 @@ from typing import Final
 from actors.llm_gateway.routing import Leg
 from actors.upstream.pricing import Prices
 from protocol.budgets import Account
-from protocol.ledger import NOTHING, Ledger, Reservation, Spend
+from protocol.ledger import NO_SPEND, Ledger, Reservation, Spend
 from protocol.llm import ChatRequest, Cost, Usage
 from protocol.tokens import estimate_tokens
 
@@ -33,7 +33,7 @@ class Till:
             BudgetExceeded: the account has no room for it.
             Overloaded: the ledger can keep no further account.
         """
-        worst = await self._worst(account, leg, request) if account.budgets else NOTHING
+        worst = await self._worst(account, leg, request) if account.budgets else NO_SPEND
         return await self._ledger.reserve(account, worst)
 
     async def settle(
@@ -51,7 +51,7 @@ class Till:
         if usage is not None:
             usd = await self._prices.cost(leg.upstream.provider.price_id, leg.model, usage, answered=answered)
         if reservation is not None:
-            actual = NOTHING if usage is None else Spend(usage.input_tokens + usage.output_tokens, usd)
+            actual = NO_SPEND if usage is None else Spend(usage.input_tokens + usage.output_tokens, usd)
             await self._ledger.settle(reservation, actual)
         return None if usd is None else Cost(usd=usd)
 

@@ -11,7 +11,7 @@ from actors.runtime import System
 from actors.upstream.timeouts import Watch
 from protocol.errors import ShuttingDown, TidegateError
 from protocol.events import ToolCallDelta
-from protocol.upstream import Pieces
+from protocol.upstream import Deltas
 
 SECONDS: Final = 1.0
 STREAMS: Final = 64  # that are read on at once; of any beyond them the socket is closed
@@ -121,7 +121,7 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
         raise
 
 
-def size(pieces: Pieces) -> int:
+def size(pieces: Deltas) -> int:
     """Return how many characters of content there are."""
     return sum(
         len(piece.name) + len(piece.arguments) if isinstance(piece, ToolCallDelta) else len(piece.text)

@@ -8,7 +8,7 @@ import msgspec
 
 from protocol.gateway import ProviderState
 from protocol.llm import ChatRequest
-from protocol.upstream import CONNECT_TIMEOUT, Allowance, AnswerReader, Pieces
+from protocol.upstream import CONNECT_TIMEOUT, Allowance, AnswerReader, Deltas
 
 FIRST_TOKEN_TIMEOUT: Final = 120.0  # seconds: a reasoning model thinks before it speaks
 BETWEEN_CHUNKS_TIMEOUT: Final = 60.0  # seconds
@@ -41,7 +41,7 @@ class AnswerStream(Protocol):
     answer: AnswerReader
     limits: tuple[Allowance, ...]
 
-    def __aiter__(self) -> AsyncIterator[Pieces]: ...
+    def __aiter__(self) -> AsyncIterator[Deltas]: ...
 
 
 class Provider(Protocol):

@@ -1,1 +1,1 @@
-"""The model on this machine: its file, and llama.cpp serving it in a process of its own."""
+"""The local model: its file, and the child process in which llama.cpp serves it."""

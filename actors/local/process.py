@@ -1,4 +1,4 @@
-"""The process of the local model's server: started in the background, once, and ended with its owner."""
+"""The child process that serves the local model."""
 
 import asyncio
 import secrets
@@ -12,9 +12,9 @@ import msgspec
 from protocol.errors import ProviderError
 from protocol.gateway import ProviderState
 
-SLOTS: Final = 2  # answers at once
+SLOTS: Final = 2  # concurrent answers
 CONTEXT: Final = 8192  # tokens, shared by the slots
-EMBEDDING_CONTEXT: Final = 1024  # tokens of one text, computed at once: twice as many took 290 MiB more
+EMBEDDING_CONTEXT: Final = 1024  # tokens of one text, computed in one batch: 2048 took 290 MiB more
 LOAD_TIMEOUT: Final = 120.0  # seconds
 EXIT_TIMEOUT: Final = 2.0  # seconds
 
@@ -25,7 +25,7 @@ ENDED: Final = "The local model's process has ended; the next request starts it 
 
 
 class Address(msgspec.Struct, frozen=True):
-    """Where the server is: ``key`` is the bearer key that it wants; ``guided`` as in ``server``."""
+    """The server's URL, its bearer key, and whether it is ``guided`` (see ``server``)."""
 
     url: str
     key: str
@@ -39,12 +39,17 @@ class _Answer(msgspec.Struct, frozen=True):
 
 
 class LocalProcess:
-    """Runs ``server`` for one model file.
+    r"""Runs ``server`` for one model file. Loading begins at the first ``start`` or ``address``.
+
+    ::
+
+        not started --start--> loading --> ready --the process ends--> ended --start--> loading
+                                  \--> failed
 
     Args:
         path: the GGUF file.
-        name: what the model is called.
-        embeddings: whether it is to give vectors, of one text at a time, and not answers.
+        name: the model's name.
+        embeddings: whether it serves embeddings, one text at a time, instead of chat.
     """
 
     def __init__(self, path: Path, name: str, *, embeddings: bool = False) -> None:
@@ -56,7 +61,7 @@ class LocalProcess:
         self._failure = ""
 
     def status(self) -> tuple[ProviderState, str]:
-        """Return how it is; one that has not been asked for is still to be loaded."""
+        """Return the state and its detail; a process that was not started counts as ``loading``."""
         if self._failure:
             return "failed", self._failure
         if self._loading is None or not self._loading.done():
@@ -64,16 +69,16 @@ class LocalProcess:
         return ("failed", ENDED) if self._ended else ("ready", "")
 
     def start(self) -> None:
-        """Begin to load, unless that has begun. After a process has died it begins anew."""
+        """Start loading in the background, unless that has begun. A process that has ended is started again."""
         if self._loading is None or (self._ended and not self._failure):
             self._loading = asyncio.get_running_loop().create_task(self._load(), name="local-model")
-            self._loading.add_done_callback(_heed)
+            self._loading.add_done_callback(_mark_as_seen)
 
     async def address(self) -> Address:
-        """Wait until the model is loaded, and return where it is.
+        """Wait until the model is loaded, and return the server's address.
 
         Raises:
-            ProviderError: ``provider_unavailable``: it can't be loaded.
+            ProviderError: ``provider_unavailable``: the model can't be loaded.
         """
         self.start()
         loading = self._loading
@@ -82,7 +87,7 @@ class LocalProcess:
         return await asyncio.shield(loading)
 
     async def close(self) -> None:
-        """End the process, and wait for that. Idempotent."""
+        """Stop the process, and wait until it has ended. Idempotent."""
         loading, self._loading = self._loading, None
         if loading is not None and not loading.done():
             loading.cancel()
@@ -97,7 +102,7 @@ class LocalProcess:
     async def _load(self) -> Address:
         await self._end()
         key = secrets.token_urlsafe(16)
-        wanted = {
+        settings = {
             "path": str(self._path),
             "name": self._name,
             "key": key,
@@ -113,15 +118,15 @@ class LocalProcess:
                 )
                 if process.stdin is None or process.stdout is None:
                     raise self._failed(UNUSABLE)
-                process.stdin.write(msgspec.json.encode(wanted) + b"\n")
+                process.stdin.write(msgspec.json.encode(settings) + b"\n")
                 await process.stdin.drain()
-                said = await process.stdout.readline()
+                line = await process.stdout.readline()
         except TimeoutError as error:
             raise self._failed(SLOW) from error
         except OSError as error:
             raise self._failed(UNUSABLE) from error
         try:
-            answer = msgspec.json.decode(said, type=_Answer)
+            answer = msgspec.json.decode(line, type=_Answer)
         except msgspec.DecodeError as error:
             raise self._failed(UNUSABLE) from error
         if not answer.address:
@@ -146,7 +151,7 @@ class LocalProcess:
             await process.wait()
 
 
-def _heed(task: asyncio.Task[Address]) -> None:
-    """A failure to load is in the status, also where nobody waits for it."""
+def _mark_as_seen(task: asyncio.Task[Address]) -> None:
+    """Read the task's failure, so that asyncio does not log it: ``status`` has it."""
     if not task.cancelled():
         task.exception()

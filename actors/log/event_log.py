@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from protocol import ids
-from protocol.answer import Thoughts
+from protocol.answer import ReasoningBuilder
 from protocol.errors import InternalError, UnrecoverablePosition
 from protocol.events import AttemptFailed, Delta, Entry, Event, ReasoningDelta, Snapshot, ToolCallDelta
 from protocol.llm import ToolCall
@@ -167,7 +167,7 @@ class _Merged:
         self.size = 0
         self._parts: list[str] = []
         self._tools: dict[int, list[str]] = {}  # index: [id, name, *arguments]
-        self._thoughts: Thoughts | None = None
+        self._thoughts: ReasoningBuilder | None = None
         self._snapshot: Snapshot | None = None
 
     def take(self, entry: Entry) -> None:
@@ -186,7 +186,7 @@ class _Merged:
             tool.append(event.arguments)
         elif isinstance(event, ReasoningDelta):
             if self._thoughts is None:
-                self._thoughts = Thoughts()
+                self._thoughts = ReasoningBuilder()
             self._thoughts.add(event)
         else:
             return

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from protocol.events import Delta, Entry, EventStream, Snapshot
-from protocol.websocket.commands import conflated, snapshot_json, update_json, with_partial
+from protocol.websocket.out import conflated, snapshot_json, update_json, with_partial
 
 
 def update_frames(stream: EventStream, entries: Sequence[Entry], *, merged: bool = False) -> list[bytes]:

@@ -29,12 +29,12 @@ from protocol import spans
 from protocol.errors import RequestCancelled, SchemaMismatch, TidegateError
 from protocol.events import EventStream
 from protocol.llm import ChatMessage, ChatRequest
-from protocol.pipeline import Route, StageReport, StageStatus
+from protocol.pipeline import StageReport, StageRoute, StageStatus
 from protocol.requests import Delivery, ErrorInfo, RequestHandle, Submit
 
 SUBMIT_TIMEOUT: Final = 10.0  # seconds for the submission of a stage; a shorter stage timeout counts instead
 
-_STATUS: Final[dict[Route, StageStatus]] = {Route.CONTINUE: "continued", Route.STOP: "stopped"}
+_STATUS: Final[dict[StageRoute, StageStatus]] = {StageRoute.CONTINUE: "continued", StageRoute.STOP: "stopped"}
 
 
 class Pipeline(Generic[InputT]):

@@ -7,7 +7,7 @@ import msgspec
 from opentelemetry.context import Context
 
 from protocol.budgets import Account
-from protocol.pipeline import Outcome, Prompt, Route, RunFinished, RunStopped, StageFailed, StageReport
+from protocol.pipeline import Outcome, Prompt, RunFinished, RunStopped, StageFailed, StageReport, StageRoute
 from protocol.requests import DEFAULT_CACHE_TTL_MS, OnAbandon
 
 InputT = TypeVar("InputT")
@@ -17,9 +17,9 @@ TIMEOUT: Final = 30.0  # seconds
 CACHE_TTL: Final = DEFAULT_CACHE_TTL_MS / 1000
 
 
-def proceed(_result: object) -> Route:
+def proceed(_result: object) -> StageRoute:
     """Continue, whatever the result is."""
-    return Route.CONTINUE
+    return StageRoute.CONTINUE
 
 
 class Stage(msgspec.Struct, Generic[InputT, ResultT], frozen=True, kw_only=True, eq=False):
@@ -48,7 +48,7 @@ class Stage(msgspec.Struct, Generic[InputT, ResultT], frozen=True, kw_only=True,
     prompt: Prompt
     result: type[ResultT]
     say: "Callable[[PipelineRun[InputT]], str]"
-    route: Callable[[ResultT], Route] = proceed
+    route: Callable[[ResultT], StageRoute] = proceed
     model: str = "default"
     timeout: float = TIMEOUT
     cache_ttl: float = CACHE_TTL

@@ -1,4 +1,4 @@
-"""Test doubles that are public API: what stands in for the model's side."""
+"""Public test doubles: a scripted upstream in place of a model provider."""
 
 from actors.testing.embeddings import scripted_vector
 from actors.testing.script import (

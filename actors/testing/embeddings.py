@@ -1,4 +1,4 @@
-"""How a scripted upstream answers a call for vectors."""
+"""Encodes the scripted upstream's answers to embeddings calls."""
 
 import base64
 import hashlib
@@ -13,11 +13,11 @@ from protocol.embeddings import Input
 DIMENSIONS: Final = 4
 
 
-class EmbeddingsVoice:
-    """Says OpenAI's embeddings: a vector for each input, in a list that begins with the last one.
+class EmbeddingsReplyEncoder:
+    """Encodes OpenAI's embeddings: a vector for each input, in reverse order.
 
     Args:
-        body: the request's.
+        body: the body of the request.
     """
 
     def __init__(self, body: dict[str, Any]) -> None:
@@ -26,19 +26,19 @@ class EmbeddingsVoice:
         self._inputs = _inputs(given)
 
     def encode(self, step: Step) -> bytes:
-        """Return the bytes of one step: only those that are given as they are."""
+        """Return the bytes of a ``Send``; nothing for other steps."""
         return step.data if isinstance(step, Send) else b""
 
     def whole(self, _steps: tuple[Step, ...]) -> bytes:
-        """Return the body of the answer; in a text a token is a word."""
-        as_text = self._body.get("encoding_format") == "base64"
+        """Return the body of the answer. Each word of a text counts as one token."""
+        in_base64 = self._body.get("encoding_format") == "base64"
         size = self._body.get("dimensions", DIMENSIONS)
         vectors = [scripted_vector(given, size) for given in self._inputs]
         data = [
             {
                 "object": "embedding",
                 "index": index,
-                "embedding": base64.b64encode(struct.pack(f"<{size}f", *vector)).decode() if as_text else vector,
+                "embedding": base64.b64encode(struct.pack(f"<{size}f", *vector)).decode() if in_base64 else vector,
             }
             for index, vector in enumerate(vectors)
         ]
@@ -53,7 +53,7 @@ class EmbeddingsVoice:
 
 
 def scripted_vector(given: Input, size: int = DIMENSIONS) -> tuple[float, ...]:
-    """Return the vector that stands for an input: numbers from 0 up to 1 that a 32-bit float holds exactly."""
+    """Return the vector of an input: numbers from 0 up to 1 that a 32-bit float holds exactly."""
     digest = hashlib.shake_128(str(given).encode()).digest(size)
     return tuple(byte / 256 for byte in digest)
 

@@ -1,4 +1,4 @@
-"""AWS's event streams, as a server writes them."""
+"""Encodes messages of AWS event streams."""
 
 import struct
 import zlib

@@ -1,4 +1,4 @@
-"""What a scripted upstream does with one request, step by step, and how each dialect says it."""
+"""The steps of a scripted reply, and their encoding in each dialect."""
 
 import asyncio
 import base64
@@ -17,14 +17,14 @@ USAGE: Final = Usage(input_tokens=7, output_tokens=3)
 
 
 class Say(msgspec.Struct, frozen=True):
-    """One chunk of text; of its ``logprobs``, an entry a token, only OpenAI's dialect speaks."""
+    """Sends one chunk of text; ``logprobs``, an entry a token, only in OpenAI's dialect."""
 
     text: str
     logprobs: tuple[Mapping[str, Any], ...] = ()
 
 
 class Think(msgspec.Struct, frozen=True):
-    """One chunk of reasoning; a signature ends the thought, and of a redacted one it is all that Anthropic says."""
+    """Sends one chunk of reasoning. A signature ends the thought; a redacted thought has only its signature."""
 
     text: str = ""
     signature: str = ""
@@ -32,7 +32,7 @@ class Think(msgspec.Struct, frozen=True):
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """One piece of a tool call."""
+    """Sends one piece of a tool call."""
 
     index: int = 0
     id: str = ""
@@ -41,9 +41,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer's end: its reason, its usage (None for none), and with ``marker`` the stream's end marker.
+    """Ends the answer: its finish reason, its usage (None for none), and with ``marker`` the stream's end marker.
 
-    Of a ``stop_sequence`` only Anthropic says that it was the reason.
+    Only Anthropic's dialect has a ``stop_sequence``.
     """
 
     finish_reason: FinishReason = "stop"
@@ -53,60 +53,60 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """An in-band error of this kind; its message is a secret that nobody may pass on."""
+    """Sends an in-band error of this kind. Its message stands for a secret that the gateway must not pass on."""
 
     kind: str = "server_error"
     message: str = "a secret of the upstream's"
 
 
 class Data(msgspec.Struct, frozen=True):
-    """One event of the stream, with this for its data, whatever that is."""
+    """Sends one event of the stream with this data, valid or not."""
 
     data: bytes
 
 
 class Ping(msgspec.Struct, frozen=True):
-    """A sign of life without content."""
+    """Sends a keep-alive without content."""
 
 
 class Send(msgspec.Struct, frozen=True):
-    """Bytes as they are, in one write."""
+    """Sends these bytes unchanged, in one write."""
 
     data: bytes
 
 
 class Wait(msgspec.Struct, frozen=True):
-    """Nothing until ``event`` is set."""
+    """Waits until ``event`` is set."""
 
     event: asyncio.Event
 
 
 class Stall(msgspec.Struct, frozen=True):
-    """Nothing any more, until the client leaves."""
+    """Waits until the client closes the connection."""
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """The connection is closed, in the middle of whatever was being said."""
+    """Closes the connection, at whatever point the answer is."""
 
 
 class Reset(msgspec.Struct, frozen=True):
-    """The connection is reset: the client's next read or write fails."""
+    """Resets the connection: the client's next read or write fails."""
 
 
 Step = Say | Think | Call | End | Fault | Data | Ping | Send | Wait | Stall | Cut | Reset
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """What happens to one request. Without an ``End`` among its steps the stream just ends.
+    """The answer to one request. A stream without an ``End`` ends without a finish reason and a marker.
 
     Attributes:
-        steps: in order; they begin once the response's headers are sent.
-        status: of the response; any other than 200 has ``body``, and no steps.
-        headers: of the response.
-        content_type: of a streamed response; empty for that of its framing.
-        body: of a refusal.
-        before: what is done before the headers; what is sent there stands in their place, as it is.
-        split: the most bytes of one write; 0 for a write a step.
+        steps: run in order, after the response's headers.
+        status: the HTTP status; any other than 200 sends ``body`` and runs no steps.
+        headers: further headers of the response.
+        content_type: of a streamed response; empty for the dialect's own.
+        body: of a response whose status is not 200.
+        before: steps that run before the headers; bytes sent there take the place of the headers.
+        split: the most bytes of one write; 0 for one write a step.
     """
 
     steps: tuple[Step, ...] = (Say("Hello"), Say(" world"), End())
@@ -119,17 +119,17 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def say(*texts: str, usage: Usage | None = USAGE) -> Reply:
-    """Return a good answer in these chunks."""
+    """Return a complete answer with these chunks of text."""
     return Reply(steps=(*map(Say, texts), End(usage=usage)))
 
 
 def refuse(status: int, **headers: str) -> Reply:
-    """Return a refusal; ``retry_after="1"`` is the header ``retry-after: 1``."""
+    """Return a refusal with this status. The keyword ``retry_after="1"`` is the header ``retry-after: 1``."""
     return Reply(status=status, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
 
-class OpenAIVoice:
-    """Says steps as OpenAI's chat completions."""
+class OpenAIReplyEncoder:
+    """Encodes steps as OpenAI's chat completions."""
 
     def __init__(self, model: str) -> None:
         self._head = {"id": RESPONSE_ID, "object": "chat.completion.chunk", "created": CREATED, "model": model}
@@ -139,23 +139,25 @@ class OpenAIVoice:
         """Return the bytes of one step."""
         match step:
             case Say():
-                said = self._delta({"content": step.text}, logprobs=step.logprobs)
+                encoded = self._delta({"content": step.text}, logprobs=step.logprobs)
             case Think():
-                said = self._delta({"reasoning_content": step.text})
+                encoded = self._delta({"reasoning_content": step.text})
             case Call():
                 function = {"name": step.name or None, "arguments": step.arguments}
-                said = self._delta({"tool_calls": [{"index": step.index, "id": step.id or None, "function": function}]})
+                encoded = self._delta(
+                    {"tool_calls": [{"index": step.index, "id": step.id or None, "function": function}]}
+                )
             case End():
-                said = self._end(step)
+                encoded = self._end(step)
             case Fault():
-                said = _data({"error": {"message": step.message, "type": step.kind, "code": None}})
+                encoded = _data({"error": {"message": step.message, "type": step.kind, "code": None}})
             case Data():
-                said = b"data: %b\n\n" % step.data
+                encoded = b"data: %b\n\n" % step.data
             case Ping():
-                said = b": ping\n\n"
+                encoded = b": ping\n\n"
             case _:
-                said = step.data if isinstance(step, Send) else b""
-        return said
+                encoded = step.data if isinstance(step, Send) else b""
+        return encoded
 
     def whole(self, steps: tuple[Step, ...]) -> bytes:
         """Return the body of an answer that is not streamed."""
@@ -177,14 +179,14 @@ class OpenAIVoice:
         return _data({**self._head, "choices": [choice]})
 
     def _end(self, step: End) -> bytes:
-        said = self._delta({}, step.finish_reason)
+        encoded = self._delta({}, step.finish_reason)
         if step.usage is not None:
-            said += _data({**self._head, "choices": [], "usage": _openai_usage(step.usage)})
-        return said + b"data: [DONE]\n\n" if step.marker else said
+            encoded += _data({**self._head, "choices": [], "usage": _openai_usage(step.usage)})
+        return encoded + b"data: [DONE]\n\n" if step.marker else encoded
 
 
-class AnthropicVoice:
-    """Says steps as Anthropic's messages."""
+class AnthropicReplyEncoder:
+    """Encodes steps as Anthropic's messages."""
 
     REASONS: Final[dict[str, str]] = {
         "stop": "end_turn",
@@ -263,11 +265,11 @@ class AnthropicVoice:
             self._thoughts += 1
             return self._block(key, {"type": "redacted_thinking", "data": step.signature}, None)
         block = {"type": "thinking", "thinking": "", "signature": ""}
-        said = self._block(key, block, {"type": "thinking_delta", "thinking": step.text})
+        encoded = self._block(key, block, {"type": "thinking_delta", "thinking": step.text})
         if step.signature:
             self._thoughts += 1
-            said += self._block(key, block, {"type": "signature_delta", "signature": step.signature})
-        return said
+            encoded += self._block(key, block, {"type": "signature_delta", "signature": step.signature})
+        return encoded
 
     def _block(self, key: object, block: dict[str, Any], delta: dict[str, Any] | None) -> bytes:
         start = b""
@@ -293,12 +295,12 @@ class AnthropicVoice:
                 "cache_read_input_tokens": cached,
                 "output_tokens": step.usage.output_tokens,
             }
-        said = self._event(event)
-        return said + self._event({"type": "message_stop"}) if step.marker else said
+        encoded = self._event(event)
+        return encoded + self._event({"type": "message_stop"}) if step.marker else encoded
 
 
-class BedrockVoice(AnthropicVoice):
-    """Says steps as Anthropic's messages, in AWS's event stream."""
+class BedrockReplyEncoder(AnthropicReplyEncoder):
+    """Encodes steps as Anthropic's messages in an AWS event stream."""
 
     EXCEPTIONS: Final[dict[str, str]] = {
         "invalid_request_error": "validationException",

@@ -1,4 +1,4 @@
-"""A model's side that does what it is told: a real server on loopback, for tests of whatever stands in front of it."""
+"""A scripted model provider: a real HTTP server on loopback, for tests."""
 
 import asyncio
 import socket
@@ -11,14 +11,14 @@ from typing import Any, Final, Self
 import msgspec
 from aiohttp import web
 
-from actors.testing.embeddings import EmbeddingsVoice
+from actors.testing.embeddings import EmbeddingsReplyEncoder
 from actors.testing.eventstream import CONTENT_TYPE as EVENT_STREAM
 from actors.testing.script import (
     STREAM,
-    AnthropicVoice,
-    BedrockVoice,
+    AnthropicReplyEncoder,
+    BedrockReplyEncoder,
     Cut,
-    OpenAIVoice,
+    OpenAIReplyEncoder,
     Reply,
     Reset,
     Send,
@@ -27,20 +27,20 @@ from actors.testing.script import (
     Wait,
 )
 
-Voice = OpenAIVoice | AnthropicVoice | EmbeddingsVoice
+ReplyEncoder = OpenAIReplyEncoder | AnthropicReplyEncoder | EmbeddingsReplyEncoder
 
 VERTEX: Final = "/v1/projects/{project}/locations/{region}/publishers/anthropic/models/{model}:{verb}"
 NO_LINGER: Final = struct.pack("ii", 1, 0)  # closing a socket with this resets its connection
 
 
 class Received(msgspec.Struct, frozen=True):
-    """A request as it came.
+    """A request that the upstream has received.
 
     Attributes:
-        path: of its URL.
-        body: its JSON.
-        headers: by lower-case names.
-        query: of its URL.
+        path: the URL's path.
+        body: the JSON body.
+        headers: by lower-case name.
+        query: the URL's query parameters.
     """
 
     path: str
@@ -50,9 +50,9 @@ class Received(msgspec.Struct, frozen=True):
 
 
 class ScriptedUpstream:
-    """Speaks OpenAI's chat completions and embeddings, and Anthropic's messages, on a port of its own.
+    """Serves OpenAI's chat completions and embeddings, and Anthropic's messages, on a free port of loopback.
 
-    The first at Azure's paths too, the last at Vertex's and, in AWS's framing, at Bedrock's.
+    Chat completions also have Azure's paths, and messages have Vertex's and, as AWS event streams, Bedrock's.
 
     ::
 
@@ -61,14 +61,14 @@ class ScriptedUpstream:
             ...
             await upstream.called(2)
 
-    Requests take the scripted replies in order; when none is left, each gets ``default``.
+    Each request gets the next scripted reply; without one it gets ``default``.
 
     Attributes:
-        default: for requests that nothing is scripted for.
+        default: the reply to requests beyond the script.
         received: every request so far.
-        answered: each reply whose last step was done, with the request that it answered.
-        busy: how many requests are being answered now.
-        left: how many connections have ended before their answer's end: the client has gone, or we have cut it off.
+        answered: each reply that was sent to its end, with its request.
+        busy: the number of requests that are being answered.
+        left: the number of connections that ended before the end of their answer, closed by the client or by a step.
     """
 
     def __init__(self, *replies: Reply) -> None:
@@ -121,17 +121,17 @@ class ScriptedUpstream:
 
     @property
     def calls(self) -> int:
-        """How many requests have come."""
+        """The number of requests received."""
         return len(self.received)
 
     @property
     def connections(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         server = self._runner.server if self._runner is not None else None
         return len(server.connections) if server is not None else 0
 
     def script(self, *replies: Reply) -> None:
-        """Add replies for the requests to come."""
+        """Add replies for the next requests."""
         self._replies.extend(replies)
 
     async def stop_listening(self) -> None:
@@ -140,20 +140,20 @@ class ScriptedUpstream:
             await self._site.stop()
 
     async def listen_again(self) -> None:
-        """Take connections again, on the same port."""
+        """Listen again, on the same port."""
         if self._runner is not None:
             self._site = web.TCPSite(self._runner, "127.0.0.1", self._port)
             await self._site.start()
 
     def hang_up(self) -> None:
-        """Close every connection, those without a request too."""
+        """Close every connection, idle ones too."""
         server = self._runner.server if self._runner is not None else None
         for connection in server.connections if server is not None else ():
             if connection.transport is not None:
                 connection.transport.close()
 
     async def called(self, count: int = 1) -> None:
-        """Wait until ``count`` requests have come."""
+        """Wait until ``count`` requests have been received."""
         while self.calls < count:
             await self._change()
 
@@ -168,23 +168,23 @@ class ScriptedUpstream:
 
     async def _openai(self, request: web.Request) -> web.StreamResponse:
         body = await self._receive(request)
-        return await self._reply(request, body, OpenAIVoice(_model(request, body)))
+        return await self._reply(request, body, OpenAIReplyEncoder(_model(request, body)))
 
     async def _anthropic(self, request: web.Request) -> web.StreamResponse:
         body = await self._receive(request)
-        return await self._reply(request, body, AnthropicVoice(_model(request, body)))
+        return await self._reply(request, body, AnthropicReplyEncoder(_model(request, body)))
 
     async def _bedrock(self, request: web.Request) -> web.StreamResponse:
         body = await self._receive(request)
         streamed = {"stream": request.match_info["verb"] != "invoke"}
-        return await self._reply(request, streamed, BedrockVoice(_model(request, body)), EVENT_STREAM)
+        return await self._reply(request, streamed, BedrockReplyEncoder(_model(request, body)), EVENT_STREAM)
 
     async def _embeddings(self, request: web.Request) -> web.StreamResponse:
-        """Answer with vectors; steps are followed only where bytes to send are among them."""
+        """Answer with vectors; the reply's steps run only where one of them is a ``Send``."""
         body = await self._receive(request)
-        coming = self._replies[0] if self._replies else self.default
-        raw = any(isinstance(step, Send) for step in coming.steps)
-        return await self._reply(request, {"stream": raw}, EmbeddingsVoice(body))
+        reply = self._replies[0] if self._replies else self.default
+        raw = any(isinstance(step, Send) for step in reply.steps)
+        return await self._reply(request, {"stream": raw}, EmbeddingsReplyEncoder(body))
 
     async def _receive(self, request: web.Request) -> dict[str, Any]:
         body = msgspec.json.decode(await request.read(), type=dict[str, Any])
@@ -194,14 +194,14 @@ class ScriptedUpstream:
         return body
 
     async def _reply(
-        self, request: web.Request, body: dict[str, Any], voice: Voice, content_type: str = STREAM
+        self, request: web.Request, body: dict[str, Any], encoder: ReplyEncoder, content_type: str = STREAM
     ) -> web.StreamResponse:
         received = self.received[-1]
         reply = self._replies.popleft() if self._replies else self.default
         self.busy += 1
         try:
             for step in reply.before:
-                await _do(request, step)
+                await _run(request, step)
             headers = {"request-id": "scripted", **reply.headers}
             if reply.status != web.HTTPOk.status_code:
                 return web.Response(
@@ -210,9 +210,11 @@ class ScriptedUpstream:
             response: web.StreamResponse
             if body.get("stream"):
                 kind = reply.content_type or content_type
-                response = await _stream(request, reply, {"content-type": kind, **headers}, voice)
+                response = await _stream(request, reply, {"content-type": kind, **headers}, encoder)
             else:
-                response = web.Response(body=voice.whole(reply.steps), headers=headers, content_type="application/json")
+                response = web.Response(
+                    body=encoder.whole(reply.steps), headers=headers, content_type="application/json"
+                )
             self.answered.append((received, reply))
         except (asyncio.CancelledError, ConnectionResetError):
             self.left += 1
@@ -228,20 +230,22 @@ def _model(request: web.Request, body: dict[str, Any]) -> str:
     return request.match_info.get("model") or str(body.get("model"))
 
 
-async def _stream(request: web.Request, reply: Reply, headers: Mapping[str, str], voice: Voice) -> web.StreamResponse:
+async def _stream(
+    request: web.Request, reply: Reply, headers: Mapping[str, str], encoder: ReplyEncoder
+) -> web.StreamResponse:
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
     for step in reply.steps:
-        said = voice.encode(step)
-        if not said:
-            await _do(request, step)
-        size = reply.split or len(said) or 1
-        for start in range(0, len(said), size):
-            await response.write(said[start : start + size])
+        data = encoder.encode(step)
+        if not data:
+            await _run(request, step)
+        size = reply.split or len(data) or 1
+        for start in range(0, len(data), size):
+            await response.write(data[start : start + size])
     return response
 
 
-async def _do(request: web.Request, step: Step) -> None:
+async def _run(request: web.Request, step: Step) -> None:
     if isinstance(step, Wait):
         await step.event.wait()
     elif isinstance(step, Stall):

@@ -1,1 +1,1 @@
-"""The upstream wire: HTTP and server-sent events, without a vendor's SDK."""
+"""Our own HTTP/1.1 client for upstreams: connections, JSON calls, and server-sent events."""

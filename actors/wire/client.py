@@ -1,4 +1,4 @@
-"""The wire that the providers share, and the answers that are read from it as they come."""
+"""Streamed calls: posts a request, and yields the deltas of its streamed answer."""
 
 import ssl
 import time
@@ -9,27 +9,27 @@ from typing import Final, Self
 from yarl import URL
 
 from actors.wire.connection import Connection
-from actors.wire.connector import Dialer, trusting_the_system
+from actors.wire.connector import Connector, system_tls_context
 from actors.wire.encoding import Body
-from actors.wire.endpoint import Endpoint
 from actors.wire.limits import allowances
-from actors.wire.pool import Pool
-from actors.wire.post import Post, reached
+from actors.wire.pool import ConnectionPool
+from actors.wire.post import PostRequest, as_upstream_url
 from actors.wire.sse import MAX_EVENT_BYTES, EventSplitter, Splitter
+from actors.wire.url import UpstreamUrl
 from protocol.errors import ProviderError
-from protocol.upstream import Allowance, AnswerReader, Pieces
+from protocol.upstream import Allowance, AnswerReader, Deltas
 
 MAX_CONNECTIONS: Final = 256
 
 
 class WireClient:
-    """The connections that all providers of one gateway share. ``open`` it in the loop in which it is used.
+    """A client that all providers of a gateway share. It has to be opened in the event loop that uses it.
 
     Args:
-        max_connections: over all upstreams; a request beyond them waits for one. 0 leaves the bound to the providers'
-            own lanes, so that none takes another's connections.
-        max_event_bytes: the most bytes of one event of an upstream's stream.
-        trust: makes what TLS goes by.
+        max_connections: the most connections, over all upstreams; further requests wait. 0 for no limit: each provider
+            then has its own concurrency limit, so that none takes another's connections.
+        max_event_bytes: the most bytes of one event of a stream.
+        tls_context: makes the TLS context.
     """
 
     def __init__(
@@ -37,27 +37,27 @@ class WireClient:
         *,
         max_connections: int = MAX_CONNECTIONS,
         max_event_bytes: int = MAX_EVENT_BYTES,
-        trust: Callable[[], ssl.SSLContext] = trusting_the_system,
+        tls_context: Callable[[], ssl.SSLContext] = system_tls_context,
     ) -> None:
         self._max_connections = max_connections
         self._max_event_bytes = max_event_bytes
-        self._trust = trust
-        self._pool: Pool | None = None
+        self._tls_context = tls_context
+        self._pool: ConnectionPool | None = None
         self._users: set[object] = set()
 
     @property
     def busy(self) -> int:
-        """How many connections are in use, or are being made."""
+        """The number of connections in use, or being made."""
         return 0 if self._pool is None else self._pool.busy
 
     async def open(self, user: object = None) -> None:
-        """Open it, on behalf of ``user``. Idempotent."""
+        """Open the client for ``user``. Idempotent."""
         self._users.add(user)
         if self._pool is None:
-            self._pool = Pool(Dialer(self._trust), limit=self._max_connections)
+            self._pool = ConnectionPool(Connector(self._tls_context), limit=self._max_connections)
 
     async def close(self, user: object = None) -> None:
-        """Close every connection, once all that opened it have closed it. Idempotent."""
+        """Close the client for ``user``; the last user closes every connection. Idempotent."""
         self._users.discard(user)
         if self._users:
             return
@@ -67,7 +67,7 @@ class WireClient:
 
     def stream(
         self,
-        endpoint: Endpoint | URL | str,
+        url: UpstreamUrl | URL | str,
         body: bytes,
         headers: Mapping[str, str],
         answer: AnswerReader,
@@ -75,45 +75,45 @@ class WireClient:
         connect_timeout: float,
         framing: Callable[[int], Splitter] = EventSplitter,
     ) -> "WireStream":
-        """Return the answer to ``body``, posted to ``endpoint`` when the stream is entered.
+        """Return the streamed answer to ``body``. Entering the stream posts the request.
 
         Args:
-            endpoint: where to; a URL is read anew each time.
+            url: the upstream's URL; a string is parsed at each call.
             body: JSON.
-            headers: beside those of the endpoint.
-            answer: reads it.
-            connect_timeout: seconds until a new connection stands.
-            framing: takes the stream apart, and is given the most bytes of an event.
+            headers: further headers.
+            answer: reads the events of the answer.
+            connect_timeout: seconds for making a new connection.
+            framing: makes the splitter of the stream's events, from the most bytes of an event.
 
         Raises:
-            ProviderError: ``provider_unavailable``: it is not open, or no request can go to that URL.
+            ProviderError: ``provider_unavailable``: the client is not open, or the URL can't be used.
         """
         if self._pool is None:
             raise ProviderError(code="provider_unavailable")
         splitter = framing(self._max_event_bytes)
-        endpoint = reached(endpoint, splitter.content_type)
-        return WireStream(self._pool, Post(endpoint, headers, body, connect_timeout), answer, splitter)
+        request = PostRequest(as_upstream_url(url, splitter.content_type), headers, body, connect_timeout)
+        return WireStream(self._pool, request, answer, splitter)
 
 
 class WireStream:
-    """One answer on the wire: a context that owns the connection, and an iterator over what each network read gave.
+    """One streamed answer: a context that owns the connection, and an iterator over the deltas of each network read.
 
     Args:
-        pool: whose connection it has.
-        post: what is asked, and where.
-        answer: reads what is said.
-        splitter: takes the stream apart.
+        pool: gives the connection.
+        request: is sent when the context is entered.
+        answer: reads the events of the answer.
+        splitter: splits the stream into events.
 
     Attributes:
-        answer: what is known of the answer so far.
-        limits: what the upstream says of its rate limits, from entering on.
+        answer: the reader of the answer, with what it has read so far.
+        limits: the rate limits that the answer's headers report; empty before the context is entered.
     """
 
-    __slots__ = ("_body", "_connection", "_failure", "_pool", "_post", "_splitter", "answer", "limits")
+    __slots__ = ("_body", "_connection", "_failure", "_pool", "_request", "_splitter", "answer", "limits")
 
-    def __init__(self, pool: Pool, post: Post, answer: AnswerReader, splitter: Splitter) -> None:
+    def __init__(self, pool: ConnectionPool, request: PostRequest, answer: AnswerReader, splitter: Splitter) -> None:
         self._pool = pool
-        self._post = post
+        self._request = request
         self._splitter = splitter
         self._connection: Connection | None = None
         self._body: Body | None = None
@@ -122,7 +122,7 @@ class WireStream:
         self.limits: tuple[Allowance, ...] = ()
 
     async def __aenter__(self) -> Self:
-        connection, self._body = await self._post.send(self._pool, self._splitter.content_type)
+        connection, self._body = await self._request.send(self._pool, self._splitter.content_type)
         self._connection = connection
         self.limits = allowances(connection.headers, time.time())
         return self
@@ -138,10 +138,10 @@ class WireStream:
         else:
             self._pool.discard(connection)
 
-    def __aiter__(self) -> AsyncIterator[Pieces]:
+    def __aiter__(self) -> AsyncIterator[Deltas]:
         return self
 
-    async def __anext__(self) -> Pieces:
+    async def __anext__(self) -> Deltas:
         if self._failure is not None:
             raise self._failure
         answer, body = self.answer, self._body
@@ -156,22 +156,22 @@ class WireStream:
                 break
             events = self._splitter.feed(chunk)
             if events:
-                return self._pieces(events)
+                return self._read(events)
         if not answer.whole:
             raise ProviderError(code="provider_stream_broken")
         raise StopAsyncIteration
 
-    def _pieces(self, events: list[bytes]) -> Pieces:
-        """Read ``events``. What came before a failure is given first, and the failure with the next step."""
+    def _read(self, events: list[bytes]) -> Deltas:
+        """Return the deltas of ``events``. A failure after some of them is raised at the next step."""
         answer = self.answer
-        pieces: Pieces = []
+        deltas: Deltas = []
         try:
             for event in events:
-                answer.feed(event, pieces)
+                answer.feed(event, deltas)
                 if answer.ended:
                     break
         except ProviderError as error:
-            if not pieces:
+            if not deltas:
                 raise
             self._failure = error
-        return pieces
+        return deltas

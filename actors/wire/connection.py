@@ -1,4 +1,4 @@
-"""One connection to an upstream: a request goes out, its answer is read, and then the next one's."""
+"""One HTTP/1.1 connection to an upstream: sends a request, reads its answer, then serves the next request."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,48 +6,48 @@ from typing import Final, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
-from actors.wire.endpoint import Origin
+from actors.wire.url import Origin
 from protocol.errors import ProviderError
 
-READ_AHEAD: Final = 64 * 1024  # bytes that nobody has asked for; beyond them the upstream has to wait
-MAX_HEAD_BYTES: Final = 64 * 1024  # with all that is said on the way to it; and of what may follow a body
-MAX_FIELDS: Final = 256
-FINAL: Final = 200  # statuses from here on are an answer; what is below is said on the way to it
-JOINED: Final = 64 * 1024  # bytes of a body that goes out in one piece with its head
+READ_AHEAD: Final = 64 * 1024  # unread bytes of a body; beyond them reading from the socket is paused
+MAX_HEAD_BYTES: Final = 64 * 1024  # of a head with the interim heads before it (100, 103), and of a body's trailers
+MAX_FIELDS: Final = 256  # headers of one answer
+FINAL_STATUS: Final = 200  # statuses below it are interim: another head follows
+MAX_JOINED_BYTES: Final = 64 * 1024  # of a body that is written together with its head
 
 
 class Connection(asyncio.Protocol):
-    """One connection. One caller at a time uses it: ``send``, then ``answered``, then ``read`` until nothing comes.
+    """A connection for one caller at a time: ``send``, then ``wait_for_head``, then ``read`` until it returns no bytes.
 
-    Whoever is cancelled while waiting may wait again; whoever gives up has to ``close`` it. Bytes that nobody has asked
-    for close it too: no answer can be taken for another's.
+    A caller that was cancelled while waiting may wait again; one that gives up has to ``close`` the connection. Bytes
+    that arrive without a request close it too, so that no answer is taken for another request's.
 
     Args:
-        origin: whom it leads to.
-        lost: called once, when it no longer stands.
+        origin: the host that it connects to.
+        on_lost: called once, when the connection is lost or closed.
 
     Attributes:
-        origin: whom it leads to.
-        status: of the answer; 0 until its head has come.
-        headers: of the answer, by lower-case names; of a name that came several times the first.
-        ended: whether the answer has come to its end; True before the first request.
-        open: whether it still stands.
-        on_end: called at the answer's end; from when it is set on, what comes of the answer is dropped.
+        origin: the host that it connects to.
+        status: the answer's HTTP status; 0 until its head has been read.
+        headers: the answer's headers, by lower-case name; the first value of a name that is repeated.
+        ended: whether the answer has ended; True before the first request.
+        open: whether the connection is open.
+        on_end: called when the answer ends; while it is set, the rest of the answer is dropped.
     """
 
-    def __init__(self, origin: Origin, lost: "Callable[[Connection], None]") -> None:
+    def __init__(self, origin: Origin, on_lost: "Callable[[Connection], None]") -> None:
         self.origin = origin
         self.status = 0
         self.headers: dict[str, str] = {}
         self.ended = True
         self.open = False
         self.on_end: Callable[[Connection], None] | None = None
-        self._lost = lost
+        self._on_lost = on_lost
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._fields: dict[bytes, bytes] = {}
         self._chunks: list[bytes] = []
-        self._bare = 0  # bytes that have come since there was one of a body
+        self._head_bytes = 0  # bytes read since the last byte of a body
         self._unread = 0
         self._paused = False
         self._kept_alive = True
@@ -59,52 +59,52 @@ class Connection(asyncio.Protocol):
 
     @property
     def usable(self) -> bool:
-        """Whether anything may be asked of it: a transport may be closing before it has said so."""
+        """Whether a request may be sent: a transport may be closing before it reports the loss."""
         return self.open and not self._transport.is_closing()
 
     @property
     def reusable(self) -> bool:
-        """Whether it may be kept for the next request."""
+        """Whether it may serve another request."""
         return self.ended and self._kept_alive and self.usable and not self._transport.get_write_buffer_size()
 
     def send(self, head: bytes, body: bytes) -> None:
-        """Begin an exchange. What the upstream does not take at once goes out while its answer is awaited."""
-        self.status = self._bare = 0
+        """Send a request without waiting; the transport buffers what the upstream does not take at once."""
+        self.status = self._head_bytes = 0
         self.ended = False
         self._fields.clear()
-        if len(body) <= JOINED:
+        if len(body) <= MAX_JOINED_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.write(head)
             self._transport.write(body)
 
-    async def answered(self) -> None:
+    async def wait_for_head(self) -> None:
         """Wait for the answer's head.
 
         Raises:
-            ProviderError: ``provider_unavailable``: the connection has ended before; ``provider_bad_response``: what
-                came is no head, or is too large for one.
+            ProviderError: ``provider_unavailable``: the connection was lost; ``provider_bad_response``: the bytes are
+                not an HTTP head, or the head is too large.
         """
         while not self.status:
-            await self._news()
+            await self._wait()
 
     async def read(self) -> bytes:
-        """Return what has come of the body since it was last asked, once there is something; nothing at its end.
+        """Wait for bytes of the body, and return all that have been read since the last call; no bytes at its end.
 
         Raises:
-            ProviderError: ``provider_stream_broken``: the connection has ended before, or what came is no body.
+            ProviderError: ``provider_stream_broken``: the connection was lost, or the bytes are not an HTTP body.
         """
         chunks = self._chunks
         while not chunks:
             if self.ended:
                 return b""
-            await self._news()
+            await self._wait()
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self.drop()
         return data
 
     def drop(self) -> None:
-        """Drop what has come of the body and was not read."""
+        """Drop the unread bytes of the body."""
         self._chunks.clear()
         self._unread = 0
         if self._paused:
@@ -113,12 +113,12 @@ class Connection(asyncio.Protocol):
                 self._transport.resume_reading()
 
     def close(self) -> None:
-        """Let go of it, at once, with all that was not sent."""
+        """Close it at once, without sending what is still buffered."""
         if self.open:
             self.open = False
             self._transport.abort()
 
-    async def _news(self) -> None:
+    async def _wait(self) -> None:
         if self._failure:
             raise ProviderError(code=self._failure)
         self._waiter = self._loop.create_future()
@@ -134,31 +134,31 @@ class Connection(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    # what the transport calls
+    # --------------------------------------------------------------------------------------- callbacks of the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It stands."""
+        """Mark the connection as open."""
         self._transport = cast("asyncio.Transport", transport)
         self.open = True
 
     def data_received(self, data: bytes) -> None:
-        """Some of the answer has come, or of what nobody has asked for."""
-        unasked = self.ended
-        if unasked or not self.open:
+        """Parse bytes of the answer. Bytes without a request close the connection."""
+        unrequested = self.ended
+        if unrequested or not self.open:
             self.close()
             return
-        self._bare += len(data)
+        self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
             self._fail("provider_stream_broken" if self.status else "provider_bad_response")
         if self._chunks:
-            self._bare = 0
+            self._head_bytes = 0
             self._unread += len(data)
             if self._unread > READ_AHEAD and not self._paused and self.open:
                 self._paused = True
                 self._transport.pause_reading()
-        elif self._bare > MAX_HEAD_BYTES:
+        elif self._head_bytes > MAX_HEAD_BYTES:
             self._fail("provider_stream_broken" if self.status else "provider_bad_response")
         if self._waiter is not None:
             self._wake()
@@ -168,41 +168,41 @@ class Connection(asyncio.Protocol):
                 self.on_end(self)
 
     def eof_received(self) -> None:
-        """The upstream says nothing more, which is how a body of no declared length ends."""
+        """Close the connection. A body of no declared length ends here."""
         if self.status and self.headers.keys().isdisjoint(("content-length", "transfer-encoding")):
             self.ended = True
         self.close()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """It no longer stands."""
+        """Fail the answer that has not ended, and call ``on_lost``."""
         self.open = False
         self._fail("provider_stream_broken" if self.status else "provider_unavailable")
         self._wake()
-        self._lost(self)
-        del self._parser  # which holds its callbacks, and so this
+        self._on_lost(self)
+        del self._parser  # it holds its callbacks, and so this connection
 
-    # what the parser calls, with ``on_header`` and ``on_body``
+    # -------------------------------------------------- callbacks of the parser, with ``on_header`` and ``on_body``
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """Refuse a head where no request is under way."""
         if self.ended:
-            raise ValueError("an answer to nothing")
+            raise ValueError("an answer without a request")
 
     def on_headers_complete(self) -> None:
-        """A head is there."""
+        """Take over the status and the headers. An interim head is dropped."""
         status, fields = self._parser.get_status_code(), self._fields
-        if status < FINAL:
+        if status < FINAL_STATUS:
             fields.clear()
             return
-        if len(fields) > MAX_FIELDS or (self._bare > MAX_HEAD_BYTES and _size(fields) > MAX_HEAD_BYTES):
-            raise ValueError("too large a head")
+        if len(fields) > MAX_FIELDS or (self._head_bytes > MAX_HEAD_BYTES and _size(fields) > MAX_HEAD_BYTES):
+            raise ValueError("the head is too large")
         self.headers = {
             name.decode("latin-1").lower(): value.decode("latin-1").rstrip() for name, value in fields.items()
         }
         self.status = status
 
     def on_message_complete(self) -> None:
-        """An answer, or what is said on the way to it, has ended."""
+        """Mark the answer as ended; the end of an interim head is ignored."""
         if self.status:
             self.ended = True
             self._kept_alive = self._parser.should_keep_alive()

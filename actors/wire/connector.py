@@ -1,4 +1,4 @@
-"""How connections are made: the host looked up, its addresses tried, and the connection encrypted."""
+"""Makes connections to upstreams: DNS, TCP with happy eyeballs, and TLS."""
 
 import asyncio
 import ssl
@@ -8,53 +8,53 @@ from typing import Final
 from aiohappyeyeballs import start_connection
 
 from actors.wire.connection import Connection
-from actors.wire.dns import Names
-from actors.wire.endpoint import Origin
+from actors.wire.dns import DnsCache
+from actors.wire.url import Origin
 
 HEAD_START: Final = 0.25  # seconds that an address has before the next one is tried beside it (RFC 8305)
 
 
-def trusting_the_system() -> ssl.SSLContext:
-    """Return what trusts the certificates that this machine trusts; it takes 20 ms."""
+def system_tls_context() -> ssl.SSLContext:
+    """Return a TLS context that trusts the certificates of this machine. Making it takes 20 ms."""
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
 
 
-class Dialer:
-    """Makes connections. There is no proxy between.
+class Connector:
+    """Makes connections. It uses no proxy.
 
     Args:
-        trust: makes what TLS goes by; called once, in a thread, with the first connection that needs it.
+        tls_context: makes the TLS context; called once, in a thread, for the first connection that needs it.
     """
 
-    def __init__(self, trust: Callable[[], ssl.SSLContext] = trusting_the_system) -> None:
+    def __init__(self, tls_context: Callable[[], ssl.SSLContext] = system_tls_context) -> None:
         self._loop = asyncio.get_running_loop()
-        self._names = Names()
-        self._trust = trust
-        self._tls: ssl.SSLContext | None = None
-        self._turn = asyncio.Lock()
+        self._dns = DnsCache()
+        self._make_context = tls_context
+        self._context: ssl.SSLContext | None = None
+        self._lock = asyncio.Lock()
 
-    async def dial(self, origin: Origin, lost: Callable[[Connection], None]) -> Connection:
-        """Return a connection that stands; being cancelled leaves nothing behind.
+    async def connect(self, origin: Origin, on_lost: Callable[[Connection], None]) -> Connection:
+        """Return an open connection. A cancellation leaves nothing behind.
 
         Args:
-            origin: whom it leads to.
-            lost: as for every connection.
+            origin: the host to connect to.
+            on_lost: called once when the connection is lost.
 
         Raises:
-            OSError: nobody is there, or the certificate is not theirs.
-            ValueError: this can be no host's name.
+            OSError: no address answers, or the certificate is not valid for the host.
+            ValueError: the host's name is not valid.
         """
-        tls = await self._context() if origin.tls else None
-        addresses = await self._names.addresses(origin.host, origin.port)
+        tls = await self._tls_context() if origin.tls else None
+        addresses = await self._dns.addresses(origin.host, origin.port)
         try:
             sock = await start_connection(addresses, happy_eyeballs_delay=HEAD_START)
         except OSError:
-            self._names.forget(origin.host, origin.port)
+            self._dns.forget(origin.host, origin.port)
             raise
         _, connection = await self._loop.create_connection(
-            lambda: Connection(origin, lost),
+            lambda: Connection(origin, on_lost),
             sock=sock,
             ssl=tls,
             server_hostname=origin.host.rstrip(".") if tls else None,
@@ -62,11 +62,11 @@ class Dialer:
         return connection
 
     def close(self) -> None:
-        """Wait for no host's addresses any longer."""
-        self._names.close()
+        """Cancel the DNS lookups that are running."""
+        self._dns.close()
 
-    async def _context(self) -> ssl.SSLContext:
-        async with self._turn:
-            if self._tls is None:
-                self._tls = await asyncio.to_thread(self._trust)
-        return self._tls
+    async def _tls_context(self) -> ssl.SSLContext:
+        async with self._lock:
+            if self._context is None:
+                self._context = await asyncio.to_thread(self._make_context)
+        return self._context

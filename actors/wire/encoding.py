@@ -1,4 +1,4 @@
-"""Bodies that are compressed, although we ask for ones that are not."""
+"""Decompression of answers, for upstreams that compress although the request asks for ``identity``."""
 
 import zlib
 from typing import Final, Protocol
@@ -6,74 +6,74 @@ from typing import Final, Protocol
 from actors.wire.connection import Connection
 from protocol.errors import ProviderError
 
-PIECE: Final = 256 * 1024  # bytes, the most that one step gives, however well they were compressed
+MAX_STEP_BYTES: Final = 256 * 1024  # the most that one step of decompression returns
 GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 CODINGS: Final = ("gzip", "x-gzip", "deflate")
 
 
 class Body(Protocol):
-    """The body of an answer, as it comes."""
+    """The body of an answer, read piece by piece."""
 
     async def read(self) -> bytes:
-        """Return what has come since it was last asked, once there is something; nothing at its end.
+        """Wait for bytes, and return all that have been read since the last call; no bytes at the end.
 
         Raises:
-            ProviderError: ``provider_stream_broken``: it breaks off, or can't be read.
+            ProviderError: ``provider_stream_broken``: the body breaks off, or can't be read.
         """
 
 
 def body_of(connection: Connection) -> Body:
-    """Return the body of the answer whose head has come on ``connection``.
+    """Return the body of the answer whose head ``connection`` has read.
 
     Raises:
-        ProviderError: ``provider_bad_response``: it is compressed in a way that we can't undo.
+        ProviderError: ``provider_bad_response``: the content encoding is not supported.
     """
     coding = connection.headers.get("content-encoding", "").strip().lower()
     if coding in ("", "identity"):
         return connection
     if coding not in CODINGS:
         raise ProviderError(code="provider_bad_response")
-    return Inflated(connection)
+    return DecompressedBody(connection)
 
 
-class Inflated:
-    """A body that was compressed with gzip or deflate.
+class DecompressedBody:
+    """Decompresses a body of gzip or deflate.
 
     Args:
-        body: as it comes.
+        body: the compressed body.
     """
 
-    __slots__ = ("_body", "_full", "_inflate", "_left")
+    __slots__ = ("_body", "_decompressor", "_input", "_more")
 
     def __init__(self, body: Body) -> None:
         self._body = body
-        self._inflate = zlib.decompressobj(GZIP_OR_ZLIB)
-        self._left = b""
-        self._full = False  # whether the last step gave as much as it may, so that more may be there
+        self._decompressor = zlib.decompressobj(GZIP_OR_ZLIB)
+        self._input = b""
+        self._more = False  # the last step returned as much as it may, so more output may be waiting
 
     async def read(self) -> bytes:
-        """Return some of what has come."""
-        inflated = b""
-        while not inflated:
-            if not self._left and not self._full:
-                self._left = await self._body.read()
-                if not self._left:
+        """Return the next decompressed bytes, at most ``MAX_STEP_BYTES``."""
+        output = b""
+        while not output:
+            if not self._input and not self._more:
+                self._input = await self._body.read()
+                if not self._input:
                     return self._end()
-            inflated = self._step()
-        return inflated
+            output = self._step()
+        return output
 
     def _step(self) -> bytes:
-        if self._inflate.eof:
-            self._left = b""
+        if self._decompressor.eof:
+            self._input = b""
         try:
-            inflated = self._inflate.decompress(self._left, PIECE)
+            output = self._decompressor.decompress(self._input, MAX_STEP_BYTES)
         except zlib.error as error:
             raise ProviderError(code="provider_stream_broken") from error
-        self._left = self._inflate.unconsumed_tail
-        self._full = len(inflated) >= PIECE
-        return inflated
+        self._input = self._decompressor.unconsumed_tail
+        self._more = len(output) >= MAX_STEP_BYTES
+        return output
 
     def _end(self) -> bytes:
-        if not self._inflate.eof:
+        if not self._decompressor.eof:
             raise ProviderError(code="provider_stream_broken")
         return b""

@@ -1,4 +1,4 @@
-"""AWS's event streams, split on bytes: messages of binary headers and a payload, each with two checksums."""
+"""AWS event streams (Bedrock): splits the bytes of a stream into messages, and checks both checksums of each."""
 
 import struct
 import zlib
@@ -12,21 +12,21 @@ from protocol.errors import ProviderError
 CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 
-_PRELUDE: Final = struct.Struct(">III")  # the length of the whole, that of the headers, the checksum of these two
-_CHECKED: Final = 8  # bytes of the prelude that its checksum is of
+_PRELUDE: Final = struct.Struct(">III")  # the message's length, its headers' length, the checksum of these two
+_CHECKED: Final = 8  # bytes of the prelude that its checksum covers
 _CHECKSUM: Final = struct.Struct(">I")
 _LENGTH: Final = struct.Struct(">H")
 _BYTES: Final = 6
 _TEXT: Final = 7
-_SIZES: Final = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}  # of a header's value, by its type
+_SIZES: Final = {0: 0, 1: 0, 2: 1, 3: 2, 4: 4, 5: 8, 8: 8, 9: 16}  # bytes of a header's value, by its type
 
 
 class EventMessage(msgspec.Struct, frozen=True):
     """A message.
 
     Attributes:
-        headers: those whose values are texts.
-        payload: what it says.
+        headers: the headers whose values are strings.
+        payload: the body.
     """
 
     headers: Mapping[str, str]
@@ -34,7 +34,7 @@ class EventMessage(msgspec.Struct, frozen=True):
 
 
 class MessageSplitter:
-    """Turns what the network gives into whole messages; one that the end of the stream cuts off is never given.
+    """Splits a stream into messages. A message that is not complete is not returned.
 
     Args:
         limit: the most bytes of one message.
@@ -48,11 +48,11 @@ class MessageSplitter:
         self._failure: ProviderError | None = None
 
     def feed(self, chunk: bytes) -> list[EventMessage]:
-        """Return every message that ``chunk`` completes, in order. What came before a failure is given first.
+        """Return every message that ``chunk`` completes, in order. Messages before a failure are returned first.
 
         Raises:
-            ProviderError: ``response_too_large``: a message is larger than it may be; ``provider_bad_response``: this
-                is no such stream.
+            ProviderError: ``response_too_large``: a message is larger than the limit; ``provider_bad_response``: the
+                bytes are not an event stream.
         """
         self._buffer += chunk
         messages: list[EventMessage] = []
@@ -82,11 +82,11 @@ class MessageSplitter:
         if zlib.crc32(message) != _CHECKSUM.unpack_from(buffer, end)[0]:
             raise ProviderError(code="provider_bad_response")
         del buffer[:total]
-        return EventMessage(_texts(message[_PRELUDE.size : body]), message[body:])
+        return EventMessage(_string_headers(message[_PRELUDE.size : body]), message[body:])
 
 
-def _texts(block: bytes) -> dict[str, str]:
-    """Return the headers whose values are texts."""
+def _string_headers(block: bytes) -> dict[str, str]:
+    """Return the headers whose values are strings."""
     headers: dict[str, str] = {}
     at = 0
     try:

@@ -1,4 +1,4 @@
-"""Things that may stay for a while, on one timer."""
+"""Idle timeout for many items, on one event loop timer."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -7,61 +7,61 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Expiry(Generic[T]):
-    """A set in the order of adding; what has been in it for too long is taken out.
+class IdleTimer(Generic[T]):
+    """An ordered set that drops each item ``seconds`` after it was added.
 
-    Adding and removing cost no timer: the one timer looks, when it fires, whose time is up.
+    Adding and removing set no timer. One timer runs for the oldest item; it drops every item that is due when it fires.
 
     Args:
-        seconds: how long a thing may stay.
-        expired: called with each whose time was up, once it is taken out.
+        seconds: how long an item may stay.
+        on_expired: called with each item that is due, after it was removed.
     """
 
-    __slots__ = ("_due", "_expired", "_loop", "_seconds", "_timer")
+    __slots__ = ("_due", "_loop", "_on_expired", "_seconds", "_timer")
 
-    def __init__(self, seconds: float, expired: Callable[[T], None]) -> None:
+    def __init__(self, seconds: float, on_expired: Callable[[T], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._seconds = seconds
-        self._expired = expired
+        self._on_expired = on_expired
         self._due: dict[T, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._due)
 
-    def __contains__(self, thing: T) -> bool:
-        return thing in self._due
+    def __contains__(self, item: T) -> bool:
+        return item in self._due
 
     def __iter__(self) -> Iterator[T]:
-        """Go through them, the oldest first."""
+        """Iterate over the items, the oldest first."""
         return iter(self._due)
 
-    def add(self, thing: T) -> None:
-        """Let it stay from now on."""
-        due = self._due[thing] = self._loop.time() + self._seconds
+    def add(self, item: T) -> None:
+        """Add an item; its time starts now."""
+        due = self._due[item] = self._loop.time() + self._seconds
         if self._timer is None:
-            self._timer = self._loop.call_at(due, self._look)
+            self._timer = self._loop.call_at(due, self._fire)
 
-    def remove(self, thing: T) -> None:
-        """Take it out; nothing happens where it is not in."""
-        self._due.pop(thing, None)
+    def remove(self, item: T) -> None:
+        """Remove an item; does nothing where it is not in the set."""
+        self._due.pop(item, None)
 
     def close(self) -> None:
-        """Take all of them out; nobody is told."""
+        """Remove all items without calling ``on_expired``, and cancel the timer."""
         self._due.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _look(self) -> None:
+    def _fire(self) -> None:
         self._timer = None
         now = self._loop.time()
-        over = []
-        for thing, due in self._due.items():
+        expired = []
+        for item, due in self._due.items():
             if due > now:
-                self._timer = self._loop.call_at(due, self._look)
+                self._timer = self._loop.call_at(due, self._fire)
                 break
-            over.append(thing)
-        for thing in over:
-            del self._due[thing]
-            self._expired(thing)
+            expired.append(item)
+        for item in expired:
+            del self._due[item]
+            self._on_expired(item)

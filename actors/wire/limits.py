@@ -1,4 +1,4 @@
-"""What an upstream says of its rate limits: how much remains, and when it is whole again."""
+"""Rate limit headers of OpenAI and Anthropic: how much remains, and when the limit resets."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ _DURATION: Final = re.compile(r"(?:(\d{1,4})d)?(?:(\d{1,6})h)?(?:(\d{1,9})m)?(?:
 
 
 class _Family(msgspec.Struct, frozen=True):
-    """The headers of one limit, and how its reset is written."""
+    """The names of one limit's headers, and the parser of its reset."""
 
     unit: Unit
     remaining: str
@@ -24,7 +24,7 @@ class _Family(msgspec.Struct, frozen=True):
 
 
 def allowances(headers: Mapping[str, str], now: float) -> tuple[Allowance, ...]:
-    """Return what ``headers``, by lower-case names, say sensibly, in OpenAI's words or in Anthropic's.
+    """Return the limits that ``headers`` report, by lower-case names. Values that can't be parsed are ignored.
 
     ``now`` is Unix time.
     """
@@ -32,9 +32,9 @@ def allowances(headers: Mapping[str, str], now: float) -> tuple[Allowance, ...]:
     if _REMAINING.isdisjoint(headers):
         return found
     for family in _FAMILIES:
-        said = headers.get(family.remaining)
-        if said is not None:
-            remaining = _count(said)
+        value = headers.get(family.remaining)
+        if value is not None:
+            remaining = _count(value)
             reset = family.seconds(headers.get(family.reset, ""), now)
             if remaining is not None and reset is not None and reset > 0:
                 limit = _count(headers.get(family.limit, "")) or 0
@@ -43,7 +43,7 @@ def allowances(headers: Mapping[str, str], now: float) -> tuple[Allowance, ...]:
 
 
 def duration(text: str, _now: float = 0.0) -> float | None:
-    """Return the seconds of ``6m0s``, ``1s`` or ``120ms``; None where it is none of the kind."""
+    """Return the seconds of a duration such as ``6m0s``, ``1s`` or ``120ms``; None for any other text."""
     read = _DURATION.fullmatch(text)
     if not text or read is None:
         return None
@@ -53,7 +53,7 @@ def duration(text: str, _now: float = 0.0) -> float | None:
 
 
 def moment(text: str, now: float) -> float | None:
-    """Return the seconds from ``now`` until a moment as RFC 3339 has it; None where it is none."""
+    """Return the seconds from ``now`` until an RFC 3339 time; None for any other text."""
     try:
         then = datetime.fromisoformat(text)
     except ValueError:

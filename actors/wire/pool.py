@@ -1,164 +1,172 @@
-"""The connections of one client: who may have one, and those that wait for their next request."""
+"""Connection pool: bounds the connections of a client, and keeps idle ones for the next request."""
 
 import asyncio
 from collections import deque
 from typing import Final
 
 from actors.wire.connection import Connection
-from actors.wire.connector import Dialer
-from actors.wire.endpoint import Origin
-from actors.wire.idle_timer import Expiry
+from actors.wire.connector import Connector
+from actors.wire.idle_timer import IdleTimer
+from actors.wire.url import Origin
 from protocol.errors import ProviderError
 
-IDLE: Final = 15.0  # seconds for which a connection waits for its next request
-MAX_IDLE: Final = 1024  # connections that wait; beyond them the one that has waited longest is closed
-LINGER: Final = 1.0  # seconds for which a finished answer's connection may wait for its last bytes
+IDLE_SECONDS: Final = 15.0  # an idle connection is closed after this
+MAX_IDLE: Final = 1024  # idle connections; beyond them the one that was idle longest is closed
+LINGER_SECONDS: Final = 1.0  # a released connection is closed after this unless the last bytes of its answer came
 
 
-class Pool:
-    """Connections, used one after another: ``take`` or ``acquire``, then ``release`` or ``discard``, each exactly once.
+class ConnectionPool:
+    r"""Reuses connections. A caller gets one by ``take`` or ``acquire``, and returns it by ``release`` or ``discard``.
+
+    ::
+
+        connecting --> busy --release--> idle --take--> busy
+                        |                 \--15 s, or too many--> closed
+                        |--release before the answer's end--> lingering --end of the answer--> idle
+                        |                                        \--1 s--> closed
+                        \--discard--> closed
 
     Args:
-        dialer: makes them.
-        limit: how many there may be; 0 for any number. Who wants one more waits for its turn.
+        connector: makes connections.
+        limit: the most connections; 0 for no limit. Beyond it callers wait, first come, first served.
 
     Attributes:
-        busy: how many are in use, or on their way to it.
+        busy: connections that are connecting, busy or lingering.
     """
 
-    def __init__(self, dialer: Dialer, *, limit: int) -> None:
+    def __init__(self, connector: Connector, *, limit: int) -> None:
         self.busy = 0
-        self.lingering: Expiry[Connection] = Expiry(LINGER, self.discard)
-        self._dialer = dialer
+        self._connector = connector
         self._limit = limit
         self._loop = asyncio.get_running_loop()
         self._idle: dict[Origin, dict[Connection, None]] = {}
-        self._resting: Expiry[Connection] = Expiry(IDLE, self._retire)
-        self._live: set[Connection] = set()
-        self._dialing: set[asyncio.Timeout] = set()
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._idle_timer: IdleTimer[Connection] = IdleTimer(IDLE_SECONDS, self._close_idle)
+        self._lingering: IdleTimer[Connection] = IdleTimer(LINGER_SECONDS, self.discard)
+        self._open: set[Connection] = set()
+        self._connecting: set[asyncio.Timeout] = set()
+        self._waiters: deque[asyncio.Future[None]] = deque()
         self._closed = False
-        self._gone = asyncio.Event()
+        self._changed = asyncio.Event()
 
     def take(self, origin: Origin) -> Connection | None:
-        """Return a connection to ``origin`` that waits for its next request; None where there is none, or no turn."""
-        if self._waiting or 0 < self._limit <= self.busy:
+        """Return an idle connection to ``origin``; None where there is none, or where callers wait for a slot."""
+        if self._waiters or 0 < self._limit <= self.busy:
             return None
-        connection = self._rested(origin)
+        connection = self._pop_idle(origin)
         if connection is not None:
             self.busy += 1
         return connection
 
     async def acquire(self, origin: Origin, timeout: float) -> Connection:  # noqa: ASYNC109 - one part of it is timed
-        """Return a connection to ``origin``: first come, first served.
+        """Wait for a slot, and return a connection to ``origin``, idle or new. First come, first served.
 
         Args:
-            origin: whom it leads to.
-            timeout: seconds until a new one stands, from when it may be made.
+            origin: the host to connect to.
+            timeout: seconds for making a new connection, not counting the wait for the slot.
 
         Raises:
-            ProviderError: ``provider_timeout``: that took longer; ``provider_unavailable``: nobody is there, or the
+            ProviderError: ``provider_timeout``: connecting took longer; ``provider_unavailable``: it failed, or the
                 pool is closed.
         """
-        await self._turn()
+        await self._acquire_slot()
         try:
-            return self._rested(origin) or await self._dial(origin, timeout)
+            return self._pop_idle(origin) or await self._connect(origin, timeout)
         except BaseException:
-            self._pass_on()
+            self._release_slot()
             raise
 
     def release(self, connection: Connection) -> None:
-        """Let go of a connection whose answer has been read as far as anyone wants; what comes after that is dropped.
+        """Return a connection whose answer has been read. Further bytes of the answer are dropped.
 
-        It is kept for the next request once the answer has ended, for which it has a moment.
+        It becomes idle when the answer ends; it is closed where that takes longer than ``LINGER_SECONDS``.
         """
         connection.drop()
         if connection.open and not connection.ended:
-            connection.on_end = self._settled
-            self.lingering.add(connection)
+            connection.on_end = self._on_end
+            self._lingering.add(connection)
         else:
-            self._put_back(connection)
+            self._put_idle(connection)
 
     def discard(self, connection: Connection) -> None:
-        """Close a connection."""
+        """Return a connection by closing it."""
         connection.close()
-        self._pass_on()
+        self._release_slot()
 
     async def close(self) -> None:
-        """Close every connection, also those in use and those being made; returns when that is done. Idempotent."""
+        """Close every connection, also busy and connecting ones, and wait until all are closed. Idempotent."""
         self._closed = True
-        while self._waiting:
-            waiter = self._waiting.popleft()
+        while self._waiters:
+            waiter = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_exception(ProviderError(code="provider_unavailable"))
-        for timeout in self._dialing:
+        for timeout in self._connecting:
             if not timeout.expired():
                 timeout.reschedule(self._loop.time())
         self._idle.clear()
-        self._resting.close()
-        self.busy -= len(self.lingering)
-        self.lingering.close()
-        for connection in tuple(self._live):
+        self._idle_timer.close()
+        self.busy -= len(self._lingering)
+        self._lingering.close()
+        for connection in tuple(self._open):
             connection.close()
-        while self._live or self._dialing:
-            self._gone.clear()
-            await self._gone.wait()
-        self._dialer.close()
+        while self._open or self._connecting:
+            self._changed.clear()
+            await self._changed.wait()
+        self._connector.close()
 
-    async def _turn(self) -> None:
-        """Wait until there may be one connection in use more, and count it."""
+    async def _acquire_slot(self) -> None:
+        """Wait until another connection may be busy, and count it."""
         if self._closed:
             raise ProviderError(code="provider_unavailable")
-        if not self._waiting and not 0 < self._limit <= self.busy:
+        if not self._waiters and not 0 < self._limit <= self.busy:
             self.busy += 1
             return
         waiter: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append(waiter)
+        self._waiters.append(waiter)
         try:
             await waiter
         except asyncio.CancelledError:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
             elif not waiter.cancelled() and waiter.exception() is None:
-                self._pass_on()
+                self._release_slot()
             raise
 
-    def _pass_on(self) -> None:
-        """Give the turn to who waits for it first."""
-        while self._waiting:
-            waiter = self._waiting.popleft()
+    def _release_slot(self) -> None:
+        """Give the slot to the first waiter; where there is none, count one busy connection less."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 return
         self.busy -= 1
 
-    async def _dial(self, origin: Origin, seconds: float) -> Connection:
+    async def _connect(self, origin: Origin, seconds: float) -> Connection:
         if self._closed:
             raise ProviderError(code="provider_unavailable")
-        if self._resting and 0 < self._limit < self.busy + len(self._resting):
-            self._retire(next(iter(self._resting)))
+        if self._idle_timer and 0 < self._limit < self.busy + len(self._idle_timer):
+            self._close_idle(next(iter(self._idle_timer)))
         timeout = asyncio.timeout(seconds)
         try:
             async with timeout:
-                self._dialing.add(timeout)
-                connection = await self._dialer.dial(origin, self._lost)
+                self._connecting.add(timeout)
+                connection = await self._connector.connect(origin, self._on_lost)
                 if not connection.usable:
                     raise ConnectionResetError
-                self._live.add(connection)
+                self._open.add(connection)
         except (OSError, ValueError) as error:
             late = isinstance(error, TimeoutError) and not self._closed
             raise ProviderError(code="provider_timeout" if late else "provider_unavailable") from error
         finally:
-            self._dialing.discard(timeout)
-            self._gone.set()
+            self._connecting.discard(timeout)
+            self._changed.set()
         return connection
 
-    def _rested(self, origin: Origin) -> Connection | None:
-        """Return the one that has waited for the shortest time; None where none waits."""
+    def _pop_idle(self, origin: Origin) -> Connection | None:
+        """Return the connection that has been idle for the shortest time; None where none is idle."""
         idle = self._idle.get(origin)
         while idle:
             connection, _ = idle.popitem()
-            self._resting.remove(connection)
+            self._idle_timer.remove(connection)
             if not idle:
                 del self._idle[origin]
             if connection.usable:
@@ -166,40 +174,38 @@ class Pool:
             connection.close()
         return None
 
-    def _put_back(self, connection: Connection) -> None:
+    def _put_idle(self, connection: Connection) -> None:
         if not connection.reusable or self._closed:
             self.discard(connection)
             return
-        if len(self._resting) >= MAX_IDLE:
-            self._retire(next(iter(self._resting)))
+        if len(self._idle_timer) >= MAX_IDLE:
+            self._close_idle(next(iter(self._idle_timer)))
         self._idle.setdefault(connection.origin, {})[connection] = None
-        self._resting.add(connection)
-        self._pass_on()
+        self._idle_timer.add(connection)
+        self._release_slot()
 
-    def _settled(self, connection: Connection) -> None:
-        """The last bytes have come."""
+    def _on_end(self, connection: Connection) -> None:
+        """Make a lingering connection idle: its answer has ended."""
         connection.on_end = None
-        self.lingering.remove(connection)
-        self._put_back(connection)
+        self._lingering.remove(connection)
+        self._put_idle(connection)
 
-    def _retire(self, connection: Connection) -> None:
-        """Close one that waits for its next request."""
+    def _close_idle(self, connection: Connection) -> None:
         connection.close()
-        self._forget(connection)
+        self._remove_idle(connection)
 
-    def _forget(self, connection: Connection) -> None:
-        self._resting.remove(connection)
+    def _remove_idle(self, connection: Connection) -> None:
+        self._idle_timer.remove(connection)
         idle = self._idle.get(connection.origin, {})
         idle.pop(connection, None)
         if not idle:
             self._idle.pop(connection.origin, None)
 
-    def _lost(self, connection: Connection) -> None:
-        """A connection no longer stands."""
-        self._live.discard(connection)
-        if connection in self.lingering:
-            self.lingering.remove(connection)
-            self._pass_on()
+    def _on_lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        if connection in self._lingering:
+            self._lingering.remove(connection)
+            self._release_slot()
         else:
-            self._forget(connection)
-        self._gone.set()
+            self._remove_idle(connection)
+        self._changed.set()

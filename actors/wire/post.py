@@ -1,4 +1,4 @@
-"""One request, until its answer's head is there and is what we can read."""
+"""One POST request: sends it, and checks the head of its answer."""
 
 import time
 from collections.abc import Mapping
@@ -9,77 +9,78 @@ from yarl import URL
 
 from actors.wire.connection import Connection
 from actors.wire.encoding import Body, body_of
-from actors.wire.endpoint import Endpoint
 from actors.wire.failures import refusal
-from actors.wire.pool import Pool
+from actors.wire.pool import ConnectionPool
+from actors.wire.url import UpstreamUrl
 from protocol.errors import ProviderError
 from protocol.upstream import Refusal
 
 OK: Final = 200
 
 
-class Post(msgspec.Struct, frozen=True, gc=False):
-    """A request.
+class PostRequest(msgspec.Struct, frozen=True, gc=False):
+    """A POST request.
 
     Attributes:
-        endpoint: where it goes.
-        headers: beside those of the endpoint.
+        url: the upstream's URL.
+        headers: further headers.
         body: JSON.
-        connect_timeout: seconds until a new connection stands.
+        connect_timeout: seconds for making a new connection.
     """
 
-    endpoint: Endpoint
+    url: UpstreamUrl
     headers: Mapping[str, str]
     body: bytes
     connect_timeout: float
 
-    async def send(self, pool: Pool, accepted: str) -> tuple[Connection, Body]:
-        """Send it, and return the answer's body with the connection that it comes on.
+    async def send(self, pool: ConnectionPool, accepted: str) -> tuple[Connection, Body]:
+        """Send the request, wait for the answer's head, and return the connection and the answer's body.
 
-        The connection is to be released or discarded; where this raises, that was done. No redirect is followed.
+        The caller has to release or discard the connection; where this raises, that is done. It follows no redirect.
 
         Args:
-            pool: whose connection is used.
-            accepted: the content type that the answer has to have.
+            pool: gives the connection.
+            accepted: the content type that the answer must have.
 
         Raises:
-            ProviderError: nobody could be reached or answered, this is a refusal, or it is nothing that we can read.
+            Refusal: the status is not 200.
+            ProviderError: no connection or no answer, or an answer that can't be read.
         """
-        endpoint = self.endpoint
+        url = self.url
         try:
-            head = endpoint.head(self.headers, len(self.body))
+            head = url.head(self.headers, len(self.body))
         except ValueError as error:
             raise ProviderError(code="provider_unavailable") from error
-        origin = endpoint.origin
+        origin = url.origin
         connection = pool.take(origin) or await pool.acquire(origin, self.connect_timeout)
         try:
             connection.send(head, self.body)
-            await connection.answered()
-            return connection, _readable(connection, accepted)
+            await connection.wait_for_head()
+            return connection, _body(connection, accepted)
         except Refusal:
-            pool.release(connection)  # in a storm of them a handshake each would cost more than they do
+            pool.release(connection)  # a new handshake for each would cost more than the refusals do
             raise
         except BaseException:
             pool.discard(connection)
             raise
 
 
-def reached(endpoint: Endpoint | URL | str, accept: str) -> Endpoint:
-    """Return ``endpoint``, read where it is a URL.
+def as_upstream_url(url: UpstreamUrl | URL | str, accept: str) -> UpstreamUrl:
+    """Return ``url`` parsed.
 
     Raises:
-        ProviderError: ``provider_unavailable``: no request can go there.
+        ProviderError: ``provider_unavailable``: the URL can't be used.
     """
-    if isinstance(endpoint, Endpoint):
-        return endpoint
+    if isinstance(url, UpstreamUrl):
+        return url
     try:
-        return Endpoint(endpoint, accept=accept)
+        return UpstreamUrl(url, accept=accept)
     except ValueError as error:
         raise ProviderError(code="provider_unavailable") from error
 
 
-def _readable(connection: Connection, accepted: str) -> Body:
-    """Return the answer's body, where it is an answer to us."""
+def _body(connection: Connection, accepted: str) -> Body:
+    """Return the answer's body, or raise for a refusal and for another content type."""
     headers = connection.headers
     if connection.status != OK:
         raise refusal(connection.status, headers, time.time())

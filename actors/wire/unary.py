@@ -1,14 +1,14 @@
-"""Calls whose answer comes in one piece: JSON there, JSON back."""
+"""Unary JSON calls: posts JSON, and returns the whole JSON answer."""
 
 import ssl
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from actors.wire.connector import Dialer, trusting_the_system
+from actors.wire.connector import Connector, system_tls_context
 from actors.wire.encoding import Body
-from actors.wire.endpoint import JSON, Endpoint
-from actors.wire.pool import Pool
-from actors.wire.post import Post, reached
+from actors.wire.pool import ConnectionPool
+from actors.wire.post import PostRequest, as_upstream_url
+from actors.wire.url import JSON, UpstreamUrl
 from protocol.errors import ProviderError
 
 MAX_CONNECTIONS: Final = 64
@@ -16,13 +16,13 @@ MAX_BODY_BYTES: Final = 64 * 1024 * 1024
 
 
 class JsonWire:
-    """Connections for unary calls. ``open`` it in the loop in which it is used.
+    """A client for unary calls. It has to be opened in the event loop that uses it.
 
     Args:
-        max_connections: a call beyond them waits for one; 0 leaves the bound to the caller.
+        max_connections: the most connections; further calls wait. 0 for no limit.
         max_bytes: the most bytes of an answer.
-        connect_timeout: seconds until a connection stands; how long an answer may take is the caller's business.
-        trust: makes what TLS goes by.
+        connect_timeout: seconds for making a connection; the caller bounds the whole call.
+        tls_context: makes the TLS context.
     """
 
     def __init__(
@@ -31,18 +31,18 @@ class JsonWire:
         max_connections: int = MAX_CONNECTIONS,
         max_bytes: int = MAX_BODY_BYTES,
         connect_timeout: float,
-        trust: Callable[[], ssl.SSLContext] = trusting_the_system,
+        tls_context: Callable[[], ssl.SSLContext] = system_tls_context,
     ) -> None:
         self._max_connections = max_connections
         self._max_bytes = max_bytes
         self._connect_timeout = connect_timeout
-        self._trust = trust
-        self._pool: Pool | None = None
+        self._tls_context = tls_context
+        self._pool: ConnectionPool | None = None
 
     async def open(self) -> None:
-        """Open it. Idempotent."""
+        """Open the client. Idempotent."""
         if self._pool is None:
-            self._pool = Pool(Dialer(self._trust), limit=self._max_connections)
+            self._pool = ConnectionPool(Connector(self._tls_context), limit=self._max_connections)
 
     async def close(self) -> None:
         """Close every connection. Idempotent."""
@@ -50,25 +50,26 @@ class JsonWire:
         if pool is not None:
             await pool.close()
 
-    async def post(self, endpoint: Endpoint | str, body: bytes, headers: Mapping[str, str]) -> bytes:
-        """Post ``body`` and return the whole answer; being cancelled closes the connection. No redirect is followed.
+    async def post(self, url: UpstreamUrl | str, body: bytes, headers: Mapping[str, str]) -> bytes:
+        """Post ``body``, and return the whole answer. A cancellation closes the connection. Redirects are not followed.
 
         Raises:
-            ProviderError: it did not come whole, is no JSON by its type, is too large, or is a refusal.
+            ProviderError: the answer is a refusal, breaks off, is too large, or its content type is not JSON.
         """
         pool = self._pool
         if pool is None:
             raise ProviderError(code="provider_unavailable")
-        connection, answer = await Post(reached(endpoint, JSON), headers, body, self._connect_timeout).send(pool, JSON)
+        request = PostRequest(as_upstream_url(url, JSON), headers, body, self._connect_timeout)
+        connection, answer = await request.send(pool, JSON)
         try:
-            whole = await self._whole(answer)
+            whole = await self._read_all(answer)
         except BaseException:
             pool.discard(connection)
             raise
         pool.release(connection)
         return whole
 
-    async def _whole(self, answer: Body) -> bytes:
+    async def _read_all(self, answer: Body) -> bytes:
         chunks: list[bytes] = []
         left = self._max_bytes
         while chunk := await answer.read():

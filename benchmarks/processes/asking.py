@@ -1,4 +1,4 @@
-"""Somebody who asks for chat completions: so many and how long each took, or steadily until told to stop.
+"""A client of chat completions: times a number of calls, or calls steadily until it is told to stop.
 
 All requests differ from each other, so none is joined or comes from the cache.
 """
@@ -15,16 +15,16 @@ import msgspec
 
 from benchmarks.processes import control
 
-WITHIN: Final = 100.0  # seconds for all that is measured at once
+WITHIN: Final = 100.0  # seconds for all calls of one measurement
 PERCENTILES: Final = {"p50": 50, "p99": 99}
 
 
 class Asking:
-    """Requests to one service.
+    """Calls one service.
 
     Args:
         session: the connections.
-        url: where they go.
+        url: the URL of the calls.
     """
 
     def __init__(self, session: aiohttp.ClientSession, url: str) -> None:
@@ -35,9 +35,9 @@ class Asking:
         self._ended: Counter[int] = Counter()
 
     async def measure(self, model: str, count: int, connections: int, pause: float) -> dict[str, float]:
-        """Ask ``count`` times and return the percentiles of how long it took, in milliseconds.
+        """Make ``count`` calls, and return the percentiles of their durations, in milliseconds.
 
-        So many are asked at once at most, and each is followed by the next after ``pause`` seconds.
+        ``connections`` calls run at once; the next one follows ``pause`` seconds after an answer.
         """
         left = iter(range(count))
         took: list[float] = []
@@ -57,16 +57,16 @@ class Asking:
         return {name: cuts[percent - 1] for name, percent in PERCENTILES.items()}
 
     async def press(self, model: str, callers: int, pause: float) -> None:
-        """Let so many callers ask, each again ``pause`` seconds after its answer, until ``release``.
+        """Start callers that call again ``pause`` seconds after each answer, until ``release``.
 
-        They begin one after the other within the first pause, so that they don't come in bursts.
+        They start one after the other within the first pause, to avoid bursts.
         """
         self._ended.clear()
         waits = (pause * number / callers for number in range(callers))
         self._pressure = [asyncio.create_task(self._press(model, wait, pause)) for wait in waits]
 
     async def release(self) -> dict[str, int]:
-        """Let the callers leave, whatever they wait for; returns how many answers there were with each status."""
+        """Cancel the callers, and return the number of answers by status."""
         for task in self._pressure:
             task.cancel()
         ended = await asyncio.gather(*self._pressure, return_exceptions=True)
@@ -88,13 +88,13 @@ class Asking:
 
 
 async def main() -> None:
-    """Ask when told to, until the parent is done."""
+    """Run the parent's commands until it ends."""
     chosen: dict[str, Any] = control.options()
     headers = {"Authorization": f"Bearer {chosen['key']}", "Content-Type": "application/json"}
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
         asking = Asking(session, f"{chosen['address']}/v1/chat/completions")
-        await control.obey({}, measure=asking.measure, press=asking.press, release=asking.release)
+        await control.serve({}, measure=asking.measure, press=asking.press, release=asking.release)
 
 
 if __name__ == "__main__":

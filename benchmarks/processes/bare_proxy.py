@@ -1,7 +1,7 @@
-"""The least that a proxy on aiohttp can do: read the body, send it on, and hand back what comes.
+"""A minimal proxy on aiohttp: reads the body, sends it upstream, returns the answer.
 
-With ``streamed`` it asks the upstream for a stream whatever the caller wants, and gives a caller who wants it whole the
-pieces put together: the least of a gateway that always streams from its upstream.
+With ``streamed`` it always asks the upstream for a stream, and joins the pieces for a unary call: the minimum of a
+gateway that always streams from its upstream.
 """
 
 from typing import Any
@@ -16,7 +16,7 @@ KEPT = ("Content-Type", "Cache-Control")
 
 
 async def main() -> None:
-    """Serve until the parent is done."""
+    """Serve until the parent ends."""
     options = control.options()
     upstream, streamed = options["upstream"] + "/chat/completions", options.get("streamed", False)
     connector = aiohttp.TCPConnector(limit=256)
@@ -30,7 +30,7 @@ async def main() -> None:
                 body = body[:-1] + b',"stream":true}'
             async with session.post(upstream, data=body, headers=headers) as answer:
                 if whole:
-                    return web.Response(body=put_together(await answer.read()), content_type="application/json")
+                    return web.Response(body=join_stream(await answer.read()), content_type="application/json")
                 if answer.content_type != "text/event-stream":
                     return web.Response(
                         status=answer.status, body=await answer.read(), content_type=answer.content_type
@@ -47,11 +47,11 @@ async def main() -> None:
 
         app = web.Application()
         app.router.add_post("/v1/chat/completions", forward)
-        await control.obey({"address": await control.listen(app)})
+        await control.serve({"address": await control.listen(app)})
 
 
-def put_together(stream: bytes) -> bytes:
-    """Return the body of the whole answer whose stream this is."""
+def join_stream(stream: bytes) -> bytes:
+    """Return the body of the unary answer from its stream."""
     answer: dict[str, Any] = {}
     text = []
     for event in stream.split(b"\n\n"):

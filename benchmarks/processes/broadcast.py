@@ -1,4 +1,4 @@
-"""``websockets.broadcast``, which makes one frame for all connections, once an event."""
+"""``websockets.broadcast``, which encodes one frame an event for all connections."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from benchmarks.processes.ticking import Event, Ticker, text_of
 
 
 async def main() -> None:
-    """Serve until the parent is done."""
+    """Serve until the parent ends."""
     connections: set[ServerConnection] = set()
 
     async def follow(connection: ServerConnection) -> None:
@@ -25,7 +25,7 @@ async def main() -> None:
 
     async with serve(follow, "127.0.0.1", 0, compression=None, ping_interval=None, backlog=4096) as server:
         host, port = next(iter(server.sockets)).getsockname()
-        await control.obey({"address": f"http://{host}:{port}"}, ticks=Ticker(send).ticks)
+        await control.serve({"address": f"http://{host}:{port}"}, ticks=Ticker(send).ticks)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The child's side of ``benchmarks.children``: options in, commands answered, usage told."""
+"""The child's side of ``benchmarks.children``: reads options, answers commands, reports usage."""
 
 import asyncio
 import faulthandler
@@ -22,34 +22,34 @@ Command = Callable[..., Awaitable[Any]]
 
 
 def options() -> dict[str, Any]:
-    """Return what the parent wants of this process."""
+    """Return the options that the parent gave."""
     read: dict[str, Any] = msgspec.json.decode(sys.argv[1] if len(sys.argv) > 1 else "{}")
     return read
 
 
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run the process on uvloop, and not for ever."""
+    """Run the process on uvloop, for at most ``LIFETIME``."""
     faulthandler.dump_traceback_later(LIFETIME, exit=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(main)
 
 
-async def obey(hello: Mapping[str, Any], **commands: Command) -> None:
-    """Say ``hello``, then answer commands until the parent closes the line. ``usage`` is there for every child."""
+async def serve(hello: Mapping[str, Any], **commands: Command) -> None:
+    """Print ``hello``, then answer commands until standard input ends. Every child has the command ``usage``."""
     commands.setdefault("usage", usage)
-    _say(hello)
+    _print(hello)
     reader = asyncio.StreamReader(limit=1024 * 1024)
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
-        asked = msgspec.json.decode(line)
+        command = msgspec.json.decode(line)
         try:
-            _say({"answer": await commands[asked["command"]](**asked["arguments"])})
-        except Exception as error:  # noqa: BLE001 - the parent decides what a failure means
-            _say({"error": f"{type(error).__name__}: {error}"})
+            _print({"answer": await commands[command["command"]](**command["arguments"])})
+        except Exception as error:  # noqa: BLE001 - the parent handles the failure
+            _print({"error": f"{type(error).__name__}: {error}"})
 
 
 async def usage(*, collect: bool = False) -> dict[str, float]:
-    """Return the CPU seconds that all threads have used, and the bytes resident, after a collection if wanted."""
+    """Return the CPU seconds of all threads and the resident bytes; with ``collect``, after a garbage collection."""
     cpu = time.process_time()
     if collect:
         gc.collect()
@@ -71,6 +71,6 @@ def _resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _say(line: Mapping[str, Any]) -> None:
+def _print(line: Mapping[str, Any]) -> None:
     sys.stdout.buffer.write(msgspec.json.encode(line) + b"\n")
     sys.stdout.buffer.flush()

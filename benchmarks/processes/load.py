@@ -1,6 +1,6 @@
-"""The load: so many connections, each with one call at a time, on raw protocols, so that it costs little itself.
+"""The load: connections with one call at a time each, on raw protocols, so that the load itself is cheap.
 
-It tells how long the calls took to their first content, from the writing of the request.
+It reports the time from writing each request to its first content.
 
 A call is an OpenAI-compatible chat completion. Every answer is checked: the status, the end of a stream, and the number
 of content words in it.
@@ -28,20 +28,20 @@ BODY: Final = (
 
 
 class Calls:
-    """One run: which calls are still to be made, and how it went.
+    """The calls of one run, and their results.
 
     Args:
-        kind: ``short`` or ``long``: what is asked of the upstream; a long one is streamed.
-        count: how many calls.
-        share: how many calls in a row are the same; 1 for all distinct.
-        label: makes the calls of this run unlike those of any other.
+        kind: ``short`` or ``long``, for the upstream; long answers are streamed.
+        count: the number of calls.
+        share: the number of equal calls in a row; 1 for all distinct.
+        label: makes the calls of this run distinct from those of other runs.
         head: the request's headers, up to the length of the body.
 
     Attributes:
-        words: how many words of content each answer is to have.
+        words: the number of words of content in each answer.
         stream: whether answers are streamed.
-        failed: how many answers were not what they should be.
-        first_failure: the beginning of the first of these.
+        failed: the number of wrong answers.
+        first_failure: the start of the first wrong answer.
         first_content: seconds from each request to its first content.
     """
 
@@ -68,7 +68,7 @@ class Calls:
         return b"%bContent-Length: %d\r\n\r\n%b" % (self._head, len(body), body)
 
     def check(self, head: bytes, body: bytes) -> None:
-        """Count an answer that is not what it should be."""
+        """Count a wrong answer."""
         whole = head.startswith(b"HTTP/1.1 200") and body.count(CONTENT) == self.words
         if not whole or (self.stream and b"data: [DONE]" not in body):
             self.failed += 1
@@ -76,7 +76,7 @@ class Calls:
 
 
 class Caller(asyncio.Protocol):
-    """One connection: sends, waits for the whole answer, sends again."""
+    """One connection: sends a request, waits for the whole answer, sends the next one."""
 
     def __init__(self, calls: Calls, done: "asyncio.Future[None]") -> None:
         self._calls = calls
@@ -88,12 +88,12 @@ class Caller(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Send the first request."""
         self._transport = cast("asyncio.Transport", transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        """Take a piece of the answer; after the last one comes the next call."""
+        """Read a piece of an answer; after the last piece send the next request."""
         self._buffer += data
         if self._asked is not None and CONTENT in self._buffer:
             self._calls.first_content.append(time.perf_counter() - self._asked)
@@ -106,7 +106,7 @@ class Caller(asyncio.Protocol):
             self._send()
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Fail, unless all is done."""
+        """Fail, unless all calls are done."""
         if not self._done.done():
             self._done.set_exception(error or ConnectionError("the server closed a connection"))
 
@@ -133,7 +133,7 @@ class Caller(asyncio.Protocol):
 
 
 def percentile(figures: Sequence[float], share: float) -> float:
-    """Return the smallest figure that ``share`` of them do not exceed; of none, nothing."""
+    """Return the smallest figure that ``share`` of them do not exceed; 0 for no figures."""
     return sorted(figures)[max(0, math.ceil(len(figures) * share) - 1)] if figures else 0.0
 
 
@@ -148,7 +148,7 @@ async def call(
     label: str,
     headers: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Make the calls; returns the seconds they took, those to the first content, and how many failed."""
+    """Make the calls; return the seconds, the times to the first content, and the number of failures."""
     where = urlsplit(address)
     lines = {"Host": where.netloc, "Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     lines.update(headers or {})
@@ -173,8 +173,8 @@ async def call(
 
 
 async def main() -> None:
-    """Call when told to, until the parent is done."""
-    await control.obey({}, call=call)
+    """Run the parent's commands until it ends."""
+    await control.serve({}, call=call)
 
 
 if __name__ == "__main__":

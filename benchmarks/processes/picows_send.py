@@ -9,22 +9,22 @@ from benchmarks.processes.ticking import Event, Ticker, text_of
 
 
 class Follower(WSListener):
-    """A connection that is counted while it is there."""
+    """A connection; the set of open ones has it."""
 
     def __init__(self, transports: set[WSTransport]) -> None:
         self._transports = transports
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """Count it in."""
+        """Add the connection."""
         self._transports.add(transport)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """Count it off."""
+        """Remove the connection."""
         self._transports.discard(transport)
 
 
 async def main() -> None:
-    """Serve until the parent is done."""
+    """Serve until the parent ends."""
     transports: set[WSTransport] = set()
 
     async def send(events: Sequence[Event]) -> None:
@@ -38,7 +38,7 @@ async def main() -> None:
 
     server = await ws_create_server(follow, "127.0.0.1", 0, backlog=4096)
     host, port = server.sockets[0].getsockname()
-    await control.obey({"address": f"http://{host}:{port}"}, ticks=Ticker(send).ticks)
+    await control.serve({"address": f"http://{host}:{port}"}, ticks=Ticker(send).ticks)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The usual hub: an aiohttp server that loops over its sockets and awaits ``send_str`` for each and every event."""
+"""A usual hub: an aiohttp server that awaits ``send_str`` for each socket and each event."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from benchmarks.processes.ticking import Event, Ticker, text_of
 
 
 async def main() -> None:
-    """Serve until the parent is done."""
+    """Serve until the parent ends."""
     sockets: set[web.WebSocketResponse] = set()
 
     async def follow(request: web.Request) -> web.WebSocketResponse:
@@ -31,7 +31,7 @@ async def main() -> None:
 
     app = web.Application()
     app.router.add_get("/ws", follow)
-    await control.obey({"address": await control.listen(app)}, ticks=Ticker(send).ticks)
+    await control.serve({"address": await control.listen(app)}, ticks=Ticker(send).ticks)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""python-socketio on aiohttp: ``emit`` to everybody, once an event."""
+"""python-socketio on aiohttp: one ``emit`` to all sockets an event."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,11 +9,11 @@ from aiohttp import web
 from benchmarks.processes import control
 from benchmarks.processes.ticking import Event, Ticker
 
-NEVER: Final = 3600  # seconds: our clients are deaf to its pings
+NEVER: Final = 3600  # seconds: the clients do not answer its pings
 
 
 async def main() -> None:
-    """Serve until the parent is done."""
+    """Serve until the parent ends."""
     hub = socketio.AsyncServer(async_mode="aiohttp", ping_interval=NEVER)
 
     async def send(events: Sequence[Event]) -> None:
@@ -22,7 +22,7 @@ async def main() -> None:
 
     app = web.Application()
     hub.attach(app)
-    await control.obey({"address": await control.listen(app)}, ticks=Ticker(send).ticks)
+    await control.serve({"address": await control.listen(app)}, ticks=Ticker(send).ticks)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Many WebSocket clients in one process, on raw protocols: they read frames and note offsets, and that is all."""
+"""Many WebSocket clients in one process, on raw protocols: they read frames and record offsets only."""
 
 import asyncio
 import base64
@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 from benchmarks.processes import control
 
-AT_ONCE: Final = 50  # connections that are opened at the same time
+AT_ONCE: Final = 50  # connections that are opened at once
 OFFSET: Final = b'"offset":'
 ACK: Final = b'{"type":"ack"'
 FROM: Final = b'"from":'
 SNAPSHOT: Final = b'"snapshot":true'
-NEAR: Final = 60  # bytes behind an offset in which a frame says that it is a snapshot
+NEAR: Final = 60  # bytes after an offset in which a frame has its snapshot flag
 TEXT, CLOSE = 0x81, 0x88
 
 
@@ -24,19 +24,19 @@ class Client(asyncio.Protocol):
     """One socket.
 
     Args:
-        upgrade: what is sent first.
-        first: what is sent after the upgrade; empty for nothing.
+        upgrade: the request that opens the socket.
+        first: the first message; empty for none.
         ready: see below.
-        ack: how the answer to ``first`` begins.
+        ack: the start of the answer to ``first``.
 
     Attributes:
-        frames: how many events with an offset have come, several to a message where the server joins them.
-        last: the offset of the last of them.
-        gaps: how many of them were not the one after the last.
-        merged: how many stood for several: conflated updates and snapshots.
+        frames: the number of events with an offset; a message may have several.
+        last: the offset of the last event.
+        gaps: the number of events whose offset does not follow the last one.
+        merged: the number of merged updates and snapshots.
         code: of the close frame; 0 for none.
-        arrivals: when bytes had been read, and the last offset then.
-        ready: done when the upgrade, and the acknowledgement of ``first``, have come.
+        arrivals: the time of each read, and the last offset then.
+        ready: done when the upgrade and the acknowledgement of ``first`` have been read.
     """
 
     def __init__(self, upgrade: bytes, first: bytes, ready: "asyncio.Future[None]", ack: bytes = ACK) -> None:
@@ -57,12 +57,12 @@ class Client(asyncio.Protocol):
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the upgrade."""
+        """Send the upgrade."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.write(self._upgrade)
 
     def data_received(self, data: bytes) -> None:
-        """Take whole frames."""
+        """Read whole frames."""
         if self._rest:
             data = self._rest + data
         if not self._open:
@@ -78,13 +78,13 @@ class Client(asyncio.Protocol):
             self.arrived.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Fail whoever waits."""
+        """Fail the futures that wait."""
         for waiter in (self.ready, self.arrived):
             if waiter is not None and not waiter.done():
                 waiter.set_exception(error or ConnectionError("the server closed a socket"))
 
     def wait_for(self, offset: int) -> "asyncio.Future[None]":
-        """Return what is done when the frame of this offset has come."""
+        """Return a future that is done when the frame of this offset has been read."""
         self.wanted = offset
         self.arrived = asyncio.get_running_loop().create_future()
         if self.last == offset:
@@ -166,7 +166,7 @@ def masked(payload: bytes) -> bytes:
 
 
 class Clients:
-    """All the sockets of this process."""
+    """All sockets of this process."""
 
     def __init__(self) -> None:
         self._clients: list[Client] = []
@@ -174,7 +174,7 @@ class Clients:
     async def open(
         self, address: str, key: str, count: int, first: str = "", ack: str = ACK.decode(), path: str = "/ws"
     ) -> int:
-        """Open ``count`` sockets more; each has said ``first``, if there is anything to say, and has been answered."""
+        """Open ``count`` more sockets; each sends ``first``, if any, and waits for its answer."""
         where = urlsplit(address)
         loop = asyncio.get_running_loop()
 
@@ -199,11 +199,11 @@ class Clients:
         return {"clients": len(frames), "least": min(frames), "most": max(frames), "gaps": gaps}
 
     async def delays(self, due: list[float], lead: int) -> dict[str, float]:
-        """Return the percentiles of how long after it was due each event came, in seconds.
+        """Return the percentiles of the delays of the events after their due times, in seconds.
 
         Args:
-            due: when, by the clock that all processes share; the first event of these has offset ``lead`` + 1.
-            lead: how many others came before.
+            due: the due times, by the clock that all processes share; the first event has offset ``lead`` + 1.
+            lead: the number of entries before these events.
         """
         delays = [
             at - moment
@@ -215,7 +215,7 @@ class Clients:
         return {"count": len(delays), "p50": cuts[49], "p99": cuts[98]}
 
     async def close(self) -> None:
-        """Drop every socket."""
+        """Close every socket."""
         clients, self._clients = self._clients, []
         for client in clients:
             if client.transport is not None:
@@ -224,9 +224,9 @@ class Clients:
 
 
 async def main() -> None:
-    """Hold sockets when told to, until the parent is done."""
+    """Run the parent's commands until it ends."""
     clients = Clients()
-    await control.obey({}, open=clients.open, all_have=clients.all_have, delays=clients.delays, close=clients.close)
+    await control.serve({}, open=clients.open, all_have=clients.all_have, delays=clients.delays, close=clients.close)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the hubs that ours is compared with have in common: the same events, each due at the same time."""
+"""Events of the hubs to compare with: the same events at the same due times."""
 
 import asyncio
 import time
@@ -14,7 +14,7 @@ Event = Mapping[str, object]
 
 
 async def paced(start: float, count: int, interval: float) -> AsyncIterator[int]:
-    """Count ticks, each when it is due; one that is late does not put off the others."""
+    """Yield ticks, each at its due time; a late tick does not delay the later ones."""
     for tick in range(count):
         await asyncio.sleep(max(0.0, start + tick * interval - time.monotonic()))
         yield tick
@@ -26,14 +26,14 @@ def text_of(event: Event) -> str:
 
 
 def framed(event: Event) -> bytes:
-    """Return an event as a server's text frame; it is a small one."""
+    """Return an event as a server's text frame, which is a small one."""
     payload = msgspec.json.encode(event)
     assert len(payload) < 126
     return bytes((0x81, len(payload))) + payload
 
 
 class Ticker:
-    """Makes events, numbered from one in each run.
+    """Makes events, numbered from 1 in each run.
 
     Args:
         send: sends a tick's events to every client.
@@ -44,7 +44,7 @@ class Ticker:
         self._running: set[asyncio.Task[None]] = set()
 
     async def ticks(self, count: int, events: int, interval: float) -> float:
-        """Begin to tick, and return when the first tick is due, by the clock that all processes share."""
+        """Start ticking, and return the due time of the first tick, by the clock that all processes share."""
         start = time.monotonic() + LEAD_TIME
         task = asyncio.create_task(self._run(start, count, events, interval))
         self._running.add(task)

@@ -1,7 +1,7 @@
-"""The whole service, as ``tidegate serve`` runs it, told what to do by its options and not by the environment.
+"""The whole service, as ``tidegate serve`` runs it, configured by options instead of the environment.
 
-Keys, deduplication, the cache and the access log are on; the log goes to the null device as JSON. Requests are kept for
-a short time only, so that a long measurement holds what a busy server holds and not more.
+Keys, deduplication, the cache and the access log are on; the log goes to the null device as JSON. Requests are stored
+for a short time only, so that a long measurement stores as much as a busy server.
 """
 
 import os
@@ -18,7 +18,7 @@ KEY: Final = "bench-key-0123456789"
 
 
 async def main(sink: TextIO) -> None:
-    """Serve until the parent is done."""
+    """Serve until the parent ends."""
     chosen = control.options()
     upstream = chosen.pop("upstream")
     settings = load_settings(
@@ -43,7 +43,7 @@ async def main(sink: TextIO) -> None:
         async with open_container(settings) as container, listening(container) as (_, address):
             container.lifecycle.serve()
             tune_collector()
-            await control.obey({"address": address})
+            await control.serve({"address": address})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""A provider in trouble: an OpenAI-compatible server that answers by its address.
+"""A failing provider: an OpenAI-compatible server whose answer depends on the path.
 
 * ``/well/v1``: a short streamed answer.
-* ``/limiting/v1``: 429, as a vendor says it, with a second to wait.
-* ``/refusing/v1``: 429, with a second to wait and nothing else.
-* ``/stalling/v1``: nothing, until the caller leaves.
+* ``/limiting/v1``: 429 with a vendor's rate limit headers, and a second to wait.
+* ``/refusing/v1``: 429 with ``Retry-After`` only, a second.
+* ``/stalling/v1``: no answer, until the client disconnects.
 """
 
 import asyncio
@@ -29,12 +29,12 @@ async def well(_request: web.Request) -> web.Response:
 
 
 async def limiting(_request: web.Request) -> web.Response:
-    """Refuse, and say of which limit nothing remains."""
+    """Refuse with 429 and the rate limit headers."""
     return web.Response(status=429, headers=LIMITED)
 
 
 async def refusing(_request: web.Request) -> web.Response:
-    """Refuse in one word."""
+    """Refuse with 429."""
     return web.Response(status=429, headers={"retry-after": "1"})
 
 
@@ -45,13 +45,13 @@ async def stalling(_request: web.Request) -> web.Response:
 
 
 async def main() -> None:
-    """Serve until the parent is done."""
+    """Serve until the parent ends."""
     app = web.Application()
     app.router.add_post(f"/well{CHAT}", well)
     app.router.add_post(f"/limiting{CHAT}", limiting)
     app.router.add_post(f"/refusing{CHAT}", refusing)
     app.router.add_post(f"/stalling{CHAT}", stalling)
-    await control.obey({"address": await control.listen(app)})
+    await control.serve({"address": await control.listen(app)})
 
 
 if __name__ == "__main__":

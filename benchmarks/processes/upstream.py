@@ -1,14 +1,14 @@
-"""The model's side of every comparison: an OpenAI-compatible server that answers with ready-made bytes.
+"""The upstream of all comparisons: an OpenAI-compatible server that answers with prepared bytes.
 
-It looks for a word in the body and answers by it. ``stream`` in the body makes the answer SSE.
+The answer depends on a word in the body. With ``stream`` in the body it is SSE.
 
 * ``bench-short``: one JSON body; streamed: a role chunk, one content chunk, the end.
-* ``bench-long``: streamed, ``CHUNKS`` content chunks, each a write of its own with a turn of the loop in between.
-* ``bench-ticks``: streamed when told to: so many ticks, each when it is due, at each so many chunks in one write; and
-  the end when told to.
-* ``bench-hold``: nothing, until it is let go or the caller leaves.
+* ``bench-long``: streamed, ``CHUNKS`` content chunks, each a write of its own, with a pass of the loop between them.
+* ``bench-ticks``: streamed on command: ticks at their due times, each with several chunks in one write; it ends on
+  command.
+* ``bench-hold``: no answer until it is released or the client disconnects.
 
-``/v1/traces`` takes spans and throws them away.
+``/v1/traces`` accepts spans and drops them.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ UNARY: Final = msgspec.json.encode(
 
 
 class Upstream:
-    """Answers, and counts what it was asked."""
+    """Answers calls, and counts them."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -73,7 +73,7 @@ class Upstream:
         self._over = asyncio.Event()
 
     async def complete(self, request: web.Request) -> web.StreamResponse:
-        """Answer by the word in the body."""
+        """Answer, depending on the word in the body."""
         body = await request.read()
         self.calls += 1
         if b"bench-hold" in body:
@@ -97,28 +97,28 @@ class Upstream:
         return response
 
     async def traces(self, request: web.Request) -> web.Response:
-        """Take spans."""
+        """Drop the spans."""
         await request.read()
         return web.Response(content_type="application/x-protobuf")
 
     async def ticks(self, count: int, events: int, interval: float, word: str = WORD) -> float:
-        """Let the stream that waits go on; returns when its first tick is due, by the clock of all processes."""
+        """Start the ticks of the waiting stream; return the due time of the first one, by the shared clock."""
         assert self._go is not None, "nobody has asked for ticks"
         start = time.monotonic() + LEAD_TIME
         self._go.set_result((start, count, _chunk({"content": word}) * events, interval))
         return start
 
     async def finish(self) -> None:
-        """Let the stream that has ticked end."""
+        """End the stream after its ticks."""
         self._over.set()
 
     async def release(self) -> None:
-        """Let go of the calls that are held, and hold those that come after."""
+        """Release the held calls; later ones are held again."""
         self._hold.set()
         self._hold = asyncio.Event()
 
     async def counted(self) -> int:
-        """Return how many calls there were."""
+        """Return the number of calls."""
         return self.calls
 
     async def _tick(self, response: web.StreamResponse) -> None:
@@ -133,7 +133,7 @@ class Upstream:
 
 
 async def main() -> None:
-    """Serve until the parent is done."""
+    """Serve until the parent ends."""
     upstream = Upstream()
     app = web.Application()
     app.router.add_post("/v1/chat/completions", upstream.complete)
@@ -144,7 +144,7 @@ async def main() -> None:
         "release": upstream.release,
         "counted": upstream.counted,
     }
-    await control.obey({"address": await control.listen(app)}, **commands)
+    await control.serve({"address": await control.listen(app)}, **commands)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from actors.pipeline.pipeline import Pipeline
 from actors.pipeline.stage import PipelineRun, Stage
 from actors.runtime import Ref, System
 from protocol.errors import ConfigurationError
-from protocol.pipeline import Prompt, Route
+from protocol.pipeline import Prompt, StageRoute
 from protocol.requests import Submit
 
 SURE: Final = 0.5  # the least confidence with which the gate may turn somebody away
@@ -82,9 +82,9 @@ def _text(run: PipelineRun[Query]) -> str:
     return run.given.text
 
 
-def _only_food(gate: Gate) -> Route:
+def _only_food(gate: Gate) -> StageRoute:
     """Turn away what is surely not about food; in doubt go on."""
-    return Route.CONTINUE if gate.is_food_related or gate.confidence < SURE else Route.STOP
+    return StageRoute.CONTINUE if gate.is_food_related or gate.confidence < SURE else StageRoute.STOP
 
 
 GATE: Final = Stage(

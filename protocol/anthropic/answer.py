@@ -1,4 +1,4 @@
-"""Anthropic's messages dialect as its clients speak it: what they read, whole, streamed, or as an error."""
+"""Anthropic's messages dialect, what clients read: whole answers, streams, errors and models."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -23,7 +23,7 @@ from protocol.gateway import ModelInfo
 from protocol.llm import FinishReason, ReasoningPart, Usage
 
 ID_PREFIX: Final = "msg_"
-OVERLOADED_STATUS: Final = 529  # the dialect's own
+OVERLOADED_STATUS: Final = 529  # Anthropic's own status
 
 ERROR_TYPES: Final[dict[Family, str]] = {
     "request": "invalid_request_error",
@@ -59,20 +59,20 @@ _SIGNATURE: Final = b'{"type":"signature_delta","signature":%b}}\n\n'
 _ARGUMENTS: Final = b'{"type":"input_json_delta","partial_json":%b}}\n\n'
 
 
-class EventEncoder:
-    """One client's stream of events, as SSE bytes.
+class MessagesEventEncoder:
+    """Encodes one client's stream of events as SSE bytes.
 
-    What all clients of one log have in common, the tail of each delta, is built once an entry; what depends on the
-    blocks that this client has seen stands in front of it. ``message_start`` comes with the first content, so that a
-    failure before it can still be an HTTP error.
+    The tail of each delta is the same for all clients of a log and is built once an entry; the prefix depends on the
+    blocks that this client has. ``message_start`` is sent with the first content, so that a failure before it can still
+    be an HTTP error.
 
-    A block ends where the next one begins. A call whose pieces come after that, because the upstream mixes the pieces
-    of several calls, still gets them at its own index.
+    A block ends when the next one begins. Later pieces of a tool call, from an upstream that mixes the pieces of
+    several calls, still have the index of their own block.
 
     Args:
-        request_id: the answer's id is ``msg_`` and this.
-        model: the model as the client named it.
-        call_id: what an error names as ``request_id``.
+        request_id: the answer's id is ``msg_`` and the request's id.
+        model: the model name that the client used.
+        call_id: the ``request_id`` of an error.
     """
 
     __slots__ = (
@@ -93,12 +93,12 @@ class EventEncoder:
         self._model = model
         self._call_id = call_id
         self._started = False
-        self._count = 0  # blocks so far: the next one's index
-        self._open = False  # the last of them
-        self._text = False  # the open one is a text
-        self._thinks = False  # the open one is a thought
-        self._prefix = b""  # of a delta of the text, or of the thought
-        self._calls: dict[int, int] = {}  # a call's index among the calls: its block's
+        self._count = 0  # blocks so far: the next index
+        self._open = False  # whether the last block is open
+        self._text = False  # whether the open block is text
+        self._thinks = False  # whether the open block is thinking
+        self._prefix = b""  # of a delta of the open block
+        self._calls: dict[int, int] = {}  # a call's index: the index of its block
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """Return the SSE bytes of ``entries``; a terminal one, if any, is the last."""
@@ -114,7 +114,7 @@ class EventEncoder:
                 if event.arguments:
                     into += (_DELTA % self._calls[event.index], entry.frame(DIALECT, _tail))
             elif isinstance(event, ReasoningDelta):
-                self._think(event, entry, into)
+                self._add_thinking(event, entry, into)
             elif isinstance(event, Completed):
                 self._complete(event, into)
             elif isinstance(event, Failed):
@@ -124,7 +124,7 @@ class EventEncoder:
         return b"".join(into)
 
     def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the SSE bytes of all content so far, for a client that has seen none of it."""
+        """Return the SSE bytes of all content so far, for a client that has none of it."""
         entries = [
             Entry(0, ReasoningDelta(text=thought.text, signature=thought.signature, redacted=thought.redacted))
             for thought in snapshot.thoughts
@@ -141,7 +141,7 @@ class EventEncoder:
         self._text = True
         self._prefix = _DELTA % index
 
-    def _think(self, event: ReasoningDelta, entry: Entry, into: list[bytes]) -> None:
+    def _add_thinking(self, event: ReasoningDelta, entry: Entry, into: list[bytes]) -> None:
         if event.redacted:
             self._begin(thinking(ReasoningPart(signature=event.signature, redacted=True)), into)
             return
@@ -183,7 +183,7 @@ class EventEncoder:
     def _complete(self, event: Completed, into: list[bytes]) -> None:
         self._start(into)
         self._end(into)
-        delta = _end(event)
+        delta = _stop_reason(event)
         into.append(_event("message_delta", {"delta": delta, "usage": _usage(event.usage)}))
         into.append(_event("message_stop", {}))
 
@@ -201,9 +201,9 @@ def message_body(request_id: str, model: str, completed: Completed, *, structure
     """Return the body of a whole ``message``.
 
     Args:
-        request_id: the answer's id is ``msg_`` and this.
-        model: the model as the client named it.
-        completed: the end of the log.
+        request_id: the answer's id is ``msg_`` and the request's id.
+        model: the model name that the client used.
+        completed: the last event of the log.
         structured: whether the request had a schema.
     """
     text, calls = content_of(completed, structured=structured)
@@ -213,11 +213,11 @@ def message_body(request_id: str, model: str, completed: Completed, *, structure
     blocks += [
         {"type": "tool_use", "id": call.id, "name": call.name, "input": tool_input(call.arguments)} for call in calls
     ]
-    return _json({**_message(request_id, model, blocks, completed.usage), **_end(completed)})
+    return _json({**_message(request_id, model, blocks, completed.usage), **_stop_reason(completed)})
 
 
-def _end(completed: Completed) -> dict[str, str | None]:
-    """Say why the model has stopped."""
+def _stop_reason(completed: Completed) -> dict[str, str | None]:
+    """Return the fields that say why the model stopped."""
     if completed.stop_sequence:
         return {"stop_reason": "stop_sequence", "stop_sequence": completed.stop_sequence}
     return {"stop_reason": STOP_REASONS[completed.finish_reason], "stop_sequence": None}
@@ -237,7 +237,7 @@ def _message(request_id: str, model: str, content: list[dict[str, Any]], usage: 
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
-    """Return the tokens as the vendor counts them: those from and into its cache apart from the others."""
+    """Return the tokens as Anthropic counts them: input tokens without those read from and written to the cache."""
     written = usage.cache_write_input_tokens
     wire: dict[str, Any] = {
         "input_tokens": usage.input_tokens - usage.cached_input_tokens - written,
@@ -251,12 +251,12 @@ def _usage(usage: Usage) -> dict[str, Any]:
 
 
 def count_body(tokens: int) -> bytes:
-    """Return the body of a count of tokens."""
+    """Return the body of ``POST /v1/messages/count_tokens``."""
     return _json({"input_tokens": tokens})
 
 
 def models_body(models: Sequence[ModelInfo], created: int) -> bytes:
-    """Return the body of ``GET /v1/models``, which is one page; ``created`` is Unix time in seconds."""
+    """Return the body of ``GET /v1/models``, always one page; ``created`` is Unix time in seconds."""
     listed = [_model(model, created) for model in models]
     ends = (listed[0]["id"], listed[-1]["id"]) if listed else (None, None)
     return _json({"data": listed, "has_more": False, "first_id": ends[0], "last_id": ends[1]})
@@ -273,12 +273,12 @@ def _model(model: ModelInfo, created: int) -> dict[str, Any]:
 
 
 def error_status(error: TidegateError, status: int) -> int:
-    """Return the HTTP status of ``error`` in this dialect; ``status`` is what it is elsewhere."""
+    """Return the HTTP status of ``error`` in this dialect; ``status`` is its status in the others."""
     return OVERLOADED_STATUS if error.problem.family == "overloaded" else status
 
 
 def error_body(error: TidegateError, call_id: str) -> bytes:
-    """Return Anthropic's error envelope for ``error``; our own code is its ``details.error_code``."""
+    """Return Anthropic's error envelope for ``error``, with our code as ``details.error_code``."""
     return _json({"type": "error", **_error(error.code, error.detail, call_id)})
 
 

@@ -1,7 +1,7 @@
-"""Anthropic's messages dialect as its clients speak it: what they send us. ``anthropic_answer`` has what they read.
+"""Anthropic's messages dialect, what clients send: decodes the body of a call into the canonical model.
 
-Only values and their mapping to the canonical model. Top-level fields that we don't know are kept in
-``ChatRequest.extra``, for an upstream of the same dialect, and so is what a block or a tool is marked with.
+Unknown top-level fields are kept in ``ChatRequest.extra``, for upstreams of the same dialect; vendor extras of a block
+or a tool in its own ``extra``.
 """
 
 import re
@@ -12,7 +12,7 @@ import msgspec
 
 from protocol.anthropic.upstream import BETAS, DIALECT
 from protocol.errors import InvalidRequest
-from protocol.json.validation import at, misfit
+from protocol.json.validation import invalid_field, invalid_value
 from protocol.llm import (
     ChatMessage,
     ChatRequest,
@@ -26,7 +26,7 @@ from protocol.llm import (
     ToolCall,
     VendorPart,
 )
-from protocol.vendor_extras import marks_of
+from protocol.vendor_extras import extras_of
 
 CHOICES: Final = {"auto": "auto", "none": "none", "any": "required"}
 
@@ -52,42 +52,42 @@ class _Uploaded(msgspec.Struct, frozen=True, tag_field="type", tag="file"):
     file_id: str
 
 
-class _Marked(msgspec.Struct, frozen=True, kw_only=True):
-    """A block that may have marks for the vendor beside its content."""
+class _WithExtras(msgspec.Struct, frozen=True, kw_only=True):
+    """A block with vendor extras."""
 
     cache_control: dict[str, Any] | None = None
 
 
-class _Text(_Marked, frozen=True, tag_field="type", tag="text"):
+class _Text(_WithExtras, frozen=True, tag_field="type", tag="text"):
     text: str
     citations: list[Any] | None = None
 
 
-class _Image(_Marked, frozen=True, tag_field="type", tag="image"):
+class _Image(_WithExtras, frozen=True, tag_field="type", tag="image"):
     source: _Base64 | _Url | _Uploaded
 
 
-class _Document(_Marked, frozen=True, tag_field="type", tag="document"):
+class _Document(_WithExtras, frozen=True, tag_field="type", tag="document"):
     source: _Base64 | _Url | _PlainText | _Content | _Uploaded
     title: str | None = None
     context: str | None = None
     citations: dict[str, Any] | None = None
 
 
-class _SearchResult(_Marked, frozen=True, tag_field="type", tag="search_result"):
+class _SearchResult(_WithExtras, frozen=True, tag_field="type", tag="search_result"):
     source: str
     title: str
     content: list[Any]
     citations: dict[str, Any] | None = None
 
 
-class _ToolUse(_Marked, frozen=True, tag_field="type", tag="tool_use"):
+class _ToolUse(_WithExtras, frozen=True, tag_field="type", tag="tool_use"):
     id: str
     name: str
     input: msgspec.Raw
 
 
-class _ToolResult(_Marked, frozen=True, tag_field="type", tag="tool_result"):
+class _ToolResult(_WithExtras, frozen=True, tag_field="type", tag="tool_result"):
     tool_use_id: str
     content: str | tuple[_Text | _Image | _Document | _SearchResult, ...] | None = None
     is_error: bool | None = None
@@ -138,7 +138,7 @@ class _OutputConfig(msgspec.Struct, frozen=True):
     format: _Format | None = None
 
 
-class _Counted(msgspec.Struct, frozen=True, kw_only=True):
+class _CountBody(msgspec.Struct, frozen=True, kw_only=True):
     model: Annotated[str, msgspec.Meta(min_length=1)]
     messages: Annotated[tuple[_Message, ...], msgspec.Meta(min_length=1)]
     system: str | tuple[_Text, ...] | None = None
@@ -147,7 +147,7 @@ class _Counted(msgspec.Struct, frozen=True, kw_only=True):
     output_config: _OutputConfig | None = None
 
 
-class _Body(_Counted, frozen=True, kw_only=True):
+class _Body(_CountBody, frozen=True, kw_only=True):
     max_tokens: Annotated[int, msgspec.Meta(ge=1)]
     stream: bool | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
@@ -155,7 +155,7 @@ class _Body(_Counted, frozen=True, kw_only=True):
     stop_sequences: tuple[str, ...] | None = None
 
 
-MARKS: Final = {
+EXTRAS: Final = {
     _Text: ("cache_control", "citations"),
     _Image: ("cache_control",),
     _Document: ("cache_control", "citations", "context"),
@@ -173,39 +173,41 @@ MARKS: Final = {
 _KNOWN: Final = frozenset({*_Body.__struct_fields__, BETAS})
 MAX_BETAS: Final = 32
 _BETA: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_BESIDE: Final = {"output_config": {"format"}, "tool_choice": {"type", "name"}}
+_CANONICAL_FIELDS: Final = {"output_config": {"format"}, "tool_choice": {"type", "name"}}
 
-W = TypeVar("W", bound=_Counted)
+W = TypeVar("W", bound=_CountBody)
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_counted: Final = msgspec.json.Decoder(_Counted)
+_count_body: Final = msgspec.json.Decoder(_CountBody)
 _body: Final = msgspec.json.Decoder(_Body)
 
 
 class MessageCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A parsed body of ``POST /v1/messages``: what the model is asked, and whether the answer is to be streamed."""
+    """A parsed body of ``POST /v1/messages``: the canonical request, and whether to stream the answer."""
 
     request: ChatRequest
     stream: bool = False
 
 
 def parse_betas(header: str) -> tuple[str, ...]:
-    """Read the header ``anthropic-beta``: names of the vendor's features, with commas between them.
+    """Parse the header ``anthropic-beta``: names of the vendor's features, separated by commas.
 
     Raises:
-        InvalidRequest: there are too many, or one is no name.
+        InvalidRequest: there are too many names, or one is not valid.
     """
     names = tuple(dict.fromkeys(name for part in header.split(",") if (name := part.strip())))
     if len(names) > MAX_BETAS or not all(map(_BETA.fullmatch, names)):
-        raise at("anthropic-beta", f"must be at most {MAX_BETAS} names of features, with commas between them")
+        raise invalid_field(
+            "anthropic-beta", f"must be at most {MAX_BETAS} names of features, with commas between them"
+        )
     return names
 
 
 def parse_messages(body: bytes, betas: str = "") -> MessageCall:
-    """Read the body of ``POST /v1/messages``, and the header ``anthropic-beta``.
+    """Parse the body of ``POST /v1/messages``, and the header ``anthropic-beta``.
 
     Raises:
-        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of what is wrong in ``errors``.
+        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of the invalid field.
     """
     wire, request = _parse(_body, body)
     names = parse_betas(betas) if betas else ()
@@ -221,8 +223,8 @@ def parse_messages(body: bytes, betas: str = "") -> MessageCall:
 
 
 def parse_count(body: bytes) -> ChatRequest:
-    """Read the body of ``POST /v1/messages/count_tokens``; raises as :func:`parse_messages` does."""
-    return _parse(_counted, body)[1]
+    """Parse the body of ``POST /v1/messages/count_tokens``; raises as :func:`parse_messages`."""
+    return _parse(_count_body, body)[1]
 
 
 def _parse(decoder: "msgspec.json.Decoder[W]", body: bytes) -> tuple[W, ChatRequest]:
@@ -237,17 +239,17 @@ def _parse(decoder: "msgspec.json.Decoder[W]", body: bytes) -> tuple[W, ChatRequ
 
 
 def _refused(body: bytes, error: msgspec.ValidationError) -> InvalidRequest:
-    """Say what is wrong with a value; but where what follows it is no JSON at all, that is said."""
+    """Return the failure: ``malformed_json`` where the rest of the body is not JSON, otherwise the invalid field."""
     try:
         msgspec.json.decode(body)
     except msgspec.ValidationError:
-        pass  # JSON, with a number that no one can hold: the first reason says more
+        pass  # valid JSON with a number out of range: the first error says more
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return InvalidRequest(code="malformed_json")
-    return misfit(str(error))
+    return invalid_value(str(error))
 
 
-def _request(wire: _Counted, extra: dict[str, Any]) -> ChatRequest:
+def _request(wire: _CountBody, extra: dict[str, Any]) -> ChatRequest:
     system = (
         wire.system or "" if not isinstance(wire.system, tuple) else _content(list(map(_part, wire.system)), "system")
     )
@@ -263,7 +265,7 @@ def _request(wire: _Counted, extra: dict[str, Any]) -> ChatRequest:
                 name=tool.name,
                 description=tool.description or "",
                 parameters=tool.input_schema,
-                extra=_marks(tool),
+                extra=_extras(tool),
             )
             for tool in wire.tools or ()
         ),
@@ -274,14 +276,14 @@ def _request(wire: _Counted, extra: dict[str, Any]) -> ChatRequest:
 
 
 def _extra(fields: dict[str, msgspec.Raw]) -> dict[str, Any]:
-    """Return what is not ours: unknown fields, and what stands beside ours within one that we know."""
+    """Return the unknown fields, and unknown fields inside known ones."""
     extra = {name: msgspec.json.decode(fields[name]) for name in sorted(fields.keys() - _KNOWN)}
-    for name, ours in _BESIDE.items():
+    for name, canonical in _CANONICAL_FIELDS.items():
         if name in fields:
-            beside = msgspec.json.decode(fields[name], type=dict[str, Any] | None) or {}
-            rest = {key: value for key, value in beside.items() if key not in ours}
-            if rest:
-                extra[name] = rest
+            inner = msgspec.json.decode(fields[name], type=dict[str, Any] | None) or {}
+            unknown = {key: value for key, value in inner.items() if key not in canonical}
+            if unknown:
+                extra[name] = unknown
     return extra
 
 
@@ -291,12 +293,12 @@ def _tool_choice(choice: _Choice | None) -> str:
     if choice.type != "tool":
         return CHOICES[choice.type]
     if not choice.name:
-        raise at("$.tool_choice.name", "Object missing required field `name`")
+        raise invalid_field("$.tool_choice.name", "Object missing required field `name`")
     return choice.name
 
 
 def _messages(wire: _Message, index: int) -> Iterator[ChatMessage]:
-    """Give the canonical messages of one turn: the results of tools each have one of their own, before the rest."""
+    """Yield the canonical messages of one message: one for each tool result, then one for the rest."""
     if isinstance(wire.content, str):
         yield ChatMessage(role=wire.role, content=wire.content)
         return
@@ -311,28 +313,28 @@ def _messages(wire: _Message, index: int) -> Iterator[ChatMessage]:
         path = f"$.messages[{index}].content[{place}]"
         if isinstance(block, _ToolResult):
             if wire.role != "user":
-                raise at(path, "a `tool_result` belongs into a turn of the user's")
+                raise invalid_field(path, "a `tool_result` belongs into a turn of the user's")
             yield ChatMessage(
                 role="tool",
                 tool_call_id=block.tool_use_id,
                 content=_result(block),
                 is_error=bool(block.is_error),
-                extra=_marks(block),
+                extra=_extras(block),
             )
         elif isinstance(block, _ToolUse):
             if wire.role != "assistant":
-                raise at(path, "a `tool_use` belongs into a turn of the assistant's")
+                raise invalid_field(path, "a `tool_use` belongs into a turn of the assistant's")
             calls.append(_call(block, path))
         else:
             if wire.role != "assistant":
-                raise at(path, "thinking belongs into a turn of the assistant's")
-            parts.extend(_thought(block))
+                raise invalid_field(path, "thinking belongs into a turn of the assistant's")
+            parts.extend(_reasoning(block))
     if parts or calls or not others:
         yield ChatMessage(role=wire.role, content=_content(parts, wire.role), tool_calls=tuple(calls))
 
 
-def _thought(block: _Thinking | _RedactedThinking) -> Iterator[ReasoningPart]:
-    """Give the thought, where it can be continued: what nobody has signed, no upstream would take back."""
+def _reasoning(block: _Thinking | _RedactedThinking) -> Iterator[ReasoningPart]:
+    """Yield the reasoning where it is signed: no upstream accepts unsigned thinking."""
     if isinstance(block, _RedactedThinking):
         if block.data:
             yield ReasoningPart(signature=block.data, redacted=True)
@@ -343,8 +345,8 @@ def _thought(block: _Thinking | _RedactedThinking) -> Iterator[ReasoningPart]:
 def _call(block: _ToolUse, path: str) -> ToolCall:
     arguments = bytes(block.input).decode()
     if not arguments.startswith("{"):
-        raise at(f"{path}.input", "Expected `object`")
-    return ToolCall(id=block.id, name=block.name, arguments=arguments, extra=_marks(block))
+        raise invalid_field(f"{path}.input", "Expected `object`")
+    return ToolCall(id=block.id, name=block.name, arguments=arguments, extra=_extras(block))
 
 
 def _content(parts: list[ContentPart], role: str) -> str | tuple[ContentPart, ...]:
@@ -362,29 +364,29 @@ def _result(block: _ToolResult) -> str | tuple[ContentPart, ...]:
 
 def _part(wire: _Part) -> ContentPart:
     if isinstance(wire, _Text):
-        return TextPart(text=wire.text, extra=_marks(wire))
+        return TextPart(text=wire.text, extra=_extras(wire))
     if isinstance(wire, _SearchResult):
-        return _own(wire)
+        return _vendor_part(wire)
     source = wire.source
     if isinstance(source, _Uploaded | _Content):
-        return _own(wire)
+        return _vendor_part(wire)
     if isinstance(source, _PlainText):
         title = "" if isinstance(wire, _Image) else wire.title or ""
-        return FilePart(text=source.data, filename=title, extra=_marks(wire))
+        return FilePart(text=source.data, filename=title, extra=_extras(wire))
     if isinstance(wire, _Image):
-        return ImagePart(url=_address(source), extra=_marks(wire))
-    return FilePart(url=_address(source), filename=wire.title or "", extra=_marks(wire))
+        return ImagePart(url=_address(source), extra=_extras(wire))
+    return FilePart(url=_address(source), filename=wire.title or "", extra=_extras(wire))
 
 
 def _address(source: _Base64 | _Url) -> str:
     return source.url if isinstance(source, _Url) else f"data:{source.media_type};base64,{source.data}"
 
 
-def _own(wire: msgspec.Struct) -> VendorPart:
-    """Return what only this dialect has, in its own words."""
+def _vendor_part(wire: msgspec.Struct) -> VendorPart:
+    """Return a block that only this dialect has, unchanged."""
     fields = msgspec.to_builtins(wire)
     return VendorPart(dialect=DIALECT, value={name: value for name, value in fields.items() if value is not None})
 
 
-def _marks(wire: msgspec.Struct) -> Extra:
-    return marks_of(wire, DIALECT, MARKS[type(wire)])
+def _extras(wire: msgspec.Struct) -> Extra:
+    return extras_of(wire, DIALECT, EXTRAS[type(wire)])

@@ -1,6 +1,6 @@
-"""Anthropic's messages dialect as its servers speak it: what an upstream is sent, and what it streams back.
+"""Anthropic's messages dialect, upstream: encodes requests, and reads streamed answers.
 
-In what an upstream says, fields that we don't know are ignored; nothing of an upstream's error text is passed on.
+Unknown fields of an answer are ignored; an upstream's error text is never passed on.
 """
 
 import base64
@@ -24,31 +24,31 @@ from protocol.llm import (
     Vendor,
     VendorPart,
 )
-from protocol.upstream import Pieces, unsaid
+from protocol.upstream import Deltas, unsupported_part
 
 DIALECT: Final[Vendor] = "anthropic"
 VERSION: Final = "2023-06-01"
 DEFAULT_MAX_TOKENS: Final = 4096  # the dialect has no default of its own
 MAX_TEMPERATURE: Final = 1.0
-BETAS: Final = "anthropic_beta"  # in ``ChatRequest.extra``, the features that a client has asked for in a header
-UNREADABLE: Final = "INVALID_JSON"  # the vendor's advice for arguments that are no JSON object: the text under this key
+BETAS: Final = "anthropic_beta"  # the key in ``ChatRequest.extra`` of the features that a client asked for in a header
+UNREADABLE: Final = "INVALID_JSON"  # the key for arguments that are not a JSON object, as Anthropic recommends
 
 _json = msgspec.json.Encoder().encode
 
 
-# ------------------------------------------------------------------------------------------- what an upstream is sent
+# --------------------------------------------------------------------------------------------------------- requests
 
 
 def messages_body(request: ChatRequest, model: str) -> bytes:
-    """Return the body of a streamed ``POST /v1/messages``, without what :func:`betas_of` is for.
+    """Return the body of a streamed ``POST /v1/messages``; see :func:`betas_of` for the header.
 
-    A seed has no place in this dialect and is left out.
+    The dialect has no seed: it is left out.
     """
     body: dict[str, Any] = dict(request.extra) if request.dialect == DIALECT else {}
     body.pop(BETAS, None)
     body["model"] = model
     body["max_tokens"] = request.max_tokens or DEFAULT_MAX_TOKENS
-    body["messages"] = _turns(request.messages)
+    body["messages"] = _messages(request.messages)
     body["stream"] = True
     system = _system(request.messages)
     if system:
@@ -78,7 +78,7 @@ def messages_body(request: ChatRequest, model: str) -> bytes:
 
 
 def betas_of(request: ChatRequest) -> tuple[str, ...]:
-    """Return the vendor's features that a client of this dialect has asked for beside the body."""
+    """Return the vendor's features that a client of this dialect asked for in the header ``anthropic-beta``."""
     return tuple(request.extra.get(BETAS, ())) if request.dialect == DIALECT else ()
 
 
@@ -87,8 +87,8 @@ def _tool_choice(choice: str) -> dict[str, str]:
     return {"type": kind} if kind else {"type": "tool", "name": choice}
 
 
-def _turns(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
-    """Return the turns; the results of several tools belong into one turn of the user's."""
+def _messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
+    """Return the messages; consecutive tool results become one user message."""
     turns: list[dict[str, Any]] = []
     results: list[dict[str, Any]] = []
     for message in messages:
@@ -113,13 +113,13 @@ def _result(message: ChatMessage) -> dict[str, Any]:
 
 
 def _system(messages: tuple[ChatMessage, ...]) -> str | list[dict[str, Any]]:
-    """Return what the system's messages say: a text, or blocks where one of them is marked."""
-    said = [message for message in messages if message.role == "system"]
-    parts = [part for message in said if not isinstance(message.content, str) for part in message.content]
+    """Return the system prompt: a text, or blocks where one of them has vendor extras."""
+    system = [message for message in messages if message.role == "system"]
+    parts = [part for message in system if not isinstance(message.content, str) for part in message.content]
     if not any(isinstance(part, TextPart) and DIALECT in part.extra for part in parts):
-        return "\n\n".join(map(_text, said))
+        return "\n\n".join(map(_text, system))
     blocks: list[dict[str, Any]] = []
-    for message in said:
+    for message in system:
         content = message.content
         blocks += [_part(part) for part in ((TextPart(text=content),) if isinstance(content, str) else content)]
     return blocks
@@ -128,9 +128,9 @@ def _system(messages: tuple[ChatMessage, ...]) -> str | list[dict[str, Any]]:
 def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
     content = message.content
     if not message.tool_calls:
-        return content if isinstance(content, str) else [_part(part) for part in content if _said(part)]
+        return content if isinstance(content, str) else [_part(part) for part in content if _is_sent(part)]
     parts = (TextPart(text=content),) if isinstance(content, str) else content
-    blocks = [_part(part) for part in parts if _said(part) and not (isinstance(part, TextPart) and not part.text)]
+    blocks = [_part(part) for part in parts if _is_sent(part) and not (isinstance(part, TextPart) and not part.text)]
     blocks.extend(
         {
             "type": "tool_use",
@@ -144,13 +144,13 @@ def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
     return blocks
 
 
-def _said(part: ContentPart) -> bool:
-    """Whether an upstream gets ``part``: it takes back only the thoughts that it has signed."""
+def _is_sent(part: ContentPart) -> bool:
+    """Whether an upstream gets ``part``: of the reasoning only signed parts."""
     return not isinstance(part, ReasoningPart) or bool(part.signature)
 
 
 def thinking(part: ReasoningPart) -> dict[str, Any]:
-    """Return a thought as both sides of this dialect write it."""
+    """Return a block of thinking, for both sides of the dialect."""
     if part.redacted:
         return {"type": "redacted_thinking", "data": part.signature}
     return {"type": "thinking", "thinking": part.text, "signature": part.signature}
@@ -161,7 +161,7 @@ def _part(part: ContentPart) -> dict[str, Any]:
         return thinking(part)
     if isinstance(part, VendorPart):
         if part.dialect != DIALECT:
-            raise unsaid(part, DIALECT)
+            raise unsupported_part(part, DIALECT)
         return part.value
     if isinstance(part, TextPart):
         block: dict[str, Any] = {"type": "text", "text": part.text}
@@ -181,14 +181,14 @@ def _source(url: str) -> dict[str, str]:
 
 
 def _document(part: FilePart) -> dict[str, Any]:
-    """Return a document: what is said to be text becomes text, since the dialect takes only PDFs as data."""
+    """Return a document. A text type becomes a text source: the dialect accepts only PDFs as data."""
     source = _source(part.url)
     text = part.text
     if not text and source.get("media_type", "").startswith("text/"):
         try:
             text = base64.b64decode(source["data"], validate=True).decode()
         except ValueError as error:
-            raise unsaid(part, DIALECT) from error
+            raise unsupported_part(part, DIALECT) from error
     if text:
         source = {"type": "text", "media_type": "text/plain", "data": text}
     title = {"title": part.filename} if part.filename else {}
@@ -202,7 +202,7 @@ def _text(message: ChatMessage) -> str:
 
 
 def tool_input(arguments: str) -> msgspec.Raw | dict[str, str]:
-    """Return a call's arguments as this dialect has them, an object: word for word where the model wrote one."""
+    """Return a call's arguments as an object: unchanged where the model wrote a JSON object."""
     if not arguments.strip():
         return {}
     try:
@@ -212,7 +212,7 @@ def tool_input(arguments: str) -> msgspec.Raw | dict[str, str]:
     return msgspec.Raw(arguments.encode())
 
 
-# --------------------------------------------------------------------------------------- what an upstream streams back
+# ------------------------------------------------------------------------------------------------ streamed answers
 
 
 class _OutputDetails(msgspec.Struct):
@@ -308,14 +308,14 @@ class MessagesReader:
 
     @property
     def whole(self) -> bool:
-        """Whether the answer is complete: the model has said why it stopped."""
+        """Whether the answer is complete: the finish reason has been read."""
         return self.finish_reason is not None
 
-    def feed(self, data: bytes, into: Pieces) -> None:
+    def feed(self, data: bytes, into: Deltas) -> None:
         """Read the data of one event and append its content to ``into``.
 
         Raises:
-            ProviderError: ``provider_bad_response`` for what is no event; the failure that an in-band error reports.
+            ProviderError: ``provider_bad_response``: the data is not an event; or the failure of an in-band error.
         """
         try:
             event = _event(data)
@@ -339,7 +339,7 @@ class MessagesReader:
         elif kind == "error":
             raise ProviderError(code=_CODES.get(event.error.type if event.error else "", "provider_error"))
 
-    def _delta(self, event: _Event, into: Pieces) -> None:
+    def _delta(self, event: _Event, into: Deltas) -> None:
         delta = event.delta
         if delta is None:
             return
@@ -350,7 +350,7 @@ class MessagesReader:
         elif delta.thinking or delta.signature:
             into.append(ReasoningDelta(text=delta.thinking, signature=delta.signature))
 
-    def _block(self, event: _Event, into: Pieces) -> None:
+    def _block(self, event: _Event, into: Deltas) -> None:
         block = event.content_block
         if block is None:
             return
@@ -365,7 +365,7 @@ class MessagesReader:
             into.append(ReasoningDelta(signature=block.data, redacted=True))
 
     def _count(self, usage: _Usage | None) -> None:
-        """Take over what ``usage`` says; the counts of a later event replace those of an earlier one."""
+        """Merge ``usage``: counts of a later event replace those of an earlier one."""
         if usage is None:
             return
         tokens = self._tokens

@@ -1,7 +1,7 @@
-"""The JSON value that a text has while it is still being written.
+"""Parses JSON that is still being written: the value so far, closed to valid JSON.
 
-What is certain is kept and closed; what may yet become something else is left out: a key without the beginning of its
-value, an escape that is cut off, a literal that is not whole, a number whose end has not been seen.
+Everything that is certain is in the value. What may still change is left out: a key without the start of its value, an
+escape that is cut off, an incomplete literal, a number whose end has not been seen.
 """
 
 import math
@@ -9,8 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-MAX_DEPTH: Final = 128  # far from any reader's recursion limit
-MAX_NUMBER: Final = 1024  # characters; no reader holds more digits
+MAX_DEPTH: Final = 128  # far below any parser's recursion limit
+MAX_NUMBER: Final = 1024  # characters; no parser keeps more digits
 
 _BLANK: Final = re.compile(r"[ \t\n\r]*")
 _CHARACTER = r'[^"\\\x00-\x1f\ud800-\udfff]'
@@ -28,26 +28,35 @@ _CLOSES: Final = {"{": "}", "[": "]"}
 
 
 class PartialJson:
-    """Reads a text that grows, each character once; what it keeps does not grow with the text.
+    r"""An incremental parser: it reads each character once, and its memory does not grow with the text.
 
-    A text that turns out to be no JSON, or is nested deeper than ``MAX_DEPTH``, has no value from then on.
+    ::
+
+        value --quote--> text --quote--> after
+        value --digit--> number --its end--> after
+        value --true, false, null--> after
+        value --{--> first key --quote--> key text --quote--> colon --:--> value
+        value --[--> first item --> value
+        after --comma--> key or value
+        after, first key, first item --closing bracket--> after
+        any --no JSON, or deeper than MAX_DEPTH--> broken: no value from then on
     """
 
     __slots__ = ("_at", "_closing", "_cut", "_quoted", "_start", "_state")
 
     def __init__(self) -> None:
-        self._at = 0
-        self._start = 0  # of the number that is being read
-        self._cut = 0  # up to here, all is certain
-        self._quoted = False  # whether that is within a text that is a value
-        self._closing: list[str] = []  # what that lacks, the outermost first
+        self._at = 0  # the next character to read
+        self._start = 0  # of the current number
+        self._cut = 0  # everything before it is certain
+        self._quoted = False  # whether the cut is inside a string value
+        self._closing: list[str] = []  # the brackets that close the value, the outermost first
         self._state: Callable[[PartialJson, str], bool] = PartialJson._value
 
     def advance(self, text: str) -> str | None:
-        """Return the value that ``text`` has, as JSON on one line; None while it has none.
+        """Return the value of ``text`` so far, as JSON on one line; None while there is none.
 
-        ``text`` is all there is so far: it begins with what it was before. A number that nothing follows counts as
-        unfinished, also where it is everything.
+        ``text`` is the whole text so far, not only the new part. A number at its end counts as incomplete, also where
+        it is the whole text.
         """
         while self._at < len(text) and self._state(self, text):
             pass
@@ -56,7 +65,7 @@ class PartialJson:
         value = "".join((text[: self._cut], '"' if self._quoted else "", *reversed(self._closing)))
         return value.replace("\n", " ").replace("\r", " ")
 
-    # ------------------------------------------------------- the states: each reads on, and says whether that led on
+    # -------------------------------------------- states: each reads on, and returns whether it reached another state
 
     def _value(self, text: str) -> bool:
         if plain := _PLAIN_TEXT.match(text, self._at):
@@ -136,10 +145,10 @@ class PartialJson:
     def _broken(self, _text: str) -> bool:
         return False
 
-    # ------------------------------------------------------------------------------------------------- between them
+    # ------------------------------------------------------------------------------------------------ transitions
 
     def _skip(self, pattern: re.Pattern[str], text: str) -> str:
-        """Go on after what matches, and return the next character; empty where there is none yet."""
+        """Skip what matches ``pattern``, and return the next character; empty where there is none yet."""
         found = pattern.match(text, self._at)
         self._at = found.end() if found else self._at
         return text[self._at : self._at + 1]
@@ -156,7 +165,7 @@ class PartialJson:
         return self._go(PartialJson._after, certain=True)
 
     def _escape(self, text: str) -> bool:
-        """Go on after an escape that is whole; wait for one that may become so."""
+        """Skip a complete escape; wait for an incomplete one."""
         found = _ESCAPE.match(text, self._at)
         if found:
             return self._go(self._state, found.end() - self._at, certain=self._quoted)

@@ -1,7 +1,7 @@
-"""A caller's JSON Schema in the form that a vendor holds its model to, where there is one.
+"""Converts a caller's JSON Schema to the subset that a vendor's strict mode accepts, where that is possible.
 
-What a vendor does not know is left out, and said in the description instead: the answer is validated against the
-caller's own schema anyway. Where leaving out would not do, as for an object whose keys nobody has named, there is none.
+Keywords that the vendor does not support are moved to the description: the answer is validated against the caller's
+schema anyway. Some schemas can't be converted, such as an object with arbitrary keys; the result is then None.
 """
 
 import re
@@ -22,7 +22,7 @@ _BOUNDS: Final[dict[str, tuple[str, ...]]] = {
     "boolean": (),
     "null": (),
 }
-_BEYOND: Final = frozenset(
+_UNSUPPORTED: Final = frozenset(
     {
         "additionalItems",
         "dependencies",
@@ -44,15 +44,15 @@ VALUES: Final = ("enum", "const")
 _REFERENCE: Final = re.compile(r"#(?:/(?P<place>\$defs|definitions)/(?P<name>[^/]+))?")
 
 
-class _Form(msgspec.Struct, frozen=True, kw_only=True):
-    """What a vendor takes.
+class _Subset(msgspec.Struct, frozen=True, kw_only=True):
+    """The subset that a vendor supports.
 
     Attributes:
-        bounds: the keywords that it knows.
-        formats: the formats of strings that it knows.
-        min_items: the only values of ``minItems``; None for any.
-        all_required: whether every property has to be there; an optional one may then be null.
-        typed_values: whether ``enum`` and ``const`` need a type beside them, rather than must not have one.
+        bounds: the supported keywords for bounds.
+        formats: the supported string formats.
+        min_items: the supported values of ``minItems``; None for any.
+        all_required: whether every property has to be required; an optional one then allows null.
+        typed_values: whether ``enum`` and ``const`` need a ``type``; otherwise they must not have one.
     """
 
     bounds: frozenset[str]
@@ -62,14 +62,14 @@ class _Form(msgspec.Struct, frozen=True, kw_only=True):
     typed_values: bool
 
 
-_OPENAI: Final = _Form(
+_OPENAI: Final = _Subset(
     bounds=frozenset({*_NUMERIC, "pattern", "format", "minItems", "maxItems"}),
     formats=frozenset(_FORMATS),
     min_items=None,
     all_required=True,
     typed_values=True,
 )
-_ANTHROPIC: Final = _Form(
+_ANTHROPIC: Final = _Subset(
     bounds=frozenset({"format", "minItems"}),
     formats=frozenset({*_FORMATS, "uri"}),
     min_items=(0, 1),
@@ -78,38 +78,38 @@ _ANTHROPIC: Final = _Form(
 )
 
 
-class _UnfitError(Exception):
-    """There is no such form."""
+class _UnsupportedError(Exception):
+    """The schema can't be converted."""
 
 
 def openai_schema(schema: Schema) -> Schema | None:
-    """Return ``schema`` for OpenAI's strict mode; None where it does not fit.
+    """Return ``schema`` for OpenAI's strict mode; None where it can't be converted.
 
-    Every object is closed and has all its properties; one that was optional may be null: see :func:`without_nulls`.
+    Every object is closed, and all its properties are required; optional ones allow null: see :func:`without_nulls`.
     """
-    prepared = _whole(schema, _OPENAI)
+    prepared = _convert(schema, _OPENAI)
     return prepared if prepared is not None and prepared.get("type") == "object" else None
 
 
 def anthropic_schema(schema: Schema) -> Schema | None:
-    """Return ``schema`` for Anthropic's structured output; None where it does not fit."""
-    return _whole(schema, _ANTHROPIC)
+    """Return ``schema`` for Anthropic's structured output; None where it can't be converted."""
+    return _convert(schema, _ANTHROPIC)
 
 
 def without_nulls(answer: Any, schema: Schema) -> Any:  # noqa: ANN401 - any JSON
-    """Return ``answer`` without the nulls that stand for optional properties, where ``schema`` takes none there."""
-    return _pruned(answer, [schema], schema)
+    """Return ``answer`` without nulls of optional properties, where ``schema`` does not allow null."""
+    return _without_nulls(answer, [schema], schema)
 
 
-def _whole(schema: Schema, form: _Form) -> Schema | None:
+def _convert(schema: Schema, subset: _Subset) -> Schema | None:
     try:
         root = {**_target(schema["$ref"], schema), **_definitions(schema)} if "$ref" in schema else schema
-        prepared = _prepared(root, form)
+        prepared = _convert_part(root, subset)
         for place, named in _definitions(root).items():
-            prepared[place] = {name: _prepared(part, form) for name, part in named.items()}
+            prepared[place] = {name: _convert_part(part, subset) for name, part in named.items()}
         for reference in _references(prepared):
             _target(reference, prepared)
-    except (_UnfitError, RecursionError):
+    except (_UnsupportedError, RecursionError):
         return None
     return prepared
 
@@ -119,13 +119,13 @@ def _definitions(schema: Schema) -> Schema:
 
 
 def _target(reference: Any, root: Schema) -> Schema:  # noqa: ANN401 - any JSON
-    """Return what a reference within ``root`` stands for."""
+    """Return the schema that a reference within ``root`` names."""
     found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
     if found is None:
-        raise _UnfitError
+        raise _UnsupportedError
     target = root if found["place"] is None else root.get(found["place"], {}).get(found["name"])
     if not isinstance(target, dict):
-        raise _UnfitError
+        raise _UnsupportedError
     return target
 
 
@@ -141,9 +141,9 @@ def _references(schema: Any) -> Iterator[Any]:  # noqa: ANN401 - any part of a p
                 yield from _references(part)
 
 
-def _prepared(schema: Any, form: _Form) -> Schema:  # noqa: ANN401 - any part of a schema
-    if not isinstance(schema, dict) or schema.keys() & _BEYOND:
-        raise _UnfitError
+def _convert_part(schema: Any, subset: _Subset) -> Schema:  # noqa: ANN401 - any part of a schema
+    if not isinstance(schema, dict) or schema.keys() & _UNSUPPORTED:
+        raise _UnsupportedError
     schema = _merged(schema)
     if "$ref" in schema:
         return {"$ref": schema["$ref"]}
@@ -151,31 +151,31 @@ def _prepared(schema: Any, form: _Form) -> Schema:  # noqa: ANN401 - any part of
     branches = schema.get("anyOf", schema.get("oneOf"))
     if branches is not None:
         if not isinstance(branches, list) or not branches or {"anyOf", "oneOf"} <= schema.keys() or _typed(schema):
-            raise _UnfitError
-        return {**named, "anyOf": [_prepared(branch, form) for branch in branches]}
+            raise _UnsupportedError
+        return {**named, "anyOf": [_convert_part(branch, subset) for branch in branches]}
     if "enum" in schema or "const" in schema:
-        return {**named, **_values(schema, form)}
+        return {**named, **_values(schema, subset)}
     kind = schema.get("type") or ("object" if "properties" in schema else "array" if "items" in schema else None)
     if isinstance(kind, list) and len(kind) > 1:
-        return {**named, "anyOf": [_prepared({**_unnamed(schema), "type": each}, form) for each in kind]}
+        return {**named, "anyOf": [_convert_part({**_without_names(schema), "type": each}, subset) for each in kind]}
     if isinstance(kind, list) and kind:
         kind = kind[0]
     if kind not in _BOUNDS:
-        raise _UnfitError
-    return _of_type(kind, schema, named, form)
+        raise _UnsupportedError
+    return _of_type(kind, schema, named, subset)
 
 
 def _merged(schema: Schema) -> Schema:
-    """Return the schema with the only part of an ``allOf`` in its place."""
+    """Return the schema with the only part of an ``allOf`` merged into it."""
     if "allOf" not in schema:
         return schema
     parts = schema["allOf"]
     rest = {key: value for key, value in schema.items() if key != "allOf"}
     if not isinstance(parts, list) or len(parts) != 1 or not isinstance(parts[0], dict) or _typed(rest):
-        raise _UnfitError
+        raise _UnsupportedError
     part = _merged(parts[0])
-    if part.keys() & _BEYOND:
-        raise _UnfitError
+    if part.keys() & _UNSUPPORTED:
+        raise _UnsupportedError
     return {**part, **rest}
 
 
@@ -183,46 +183,46 @@ def _typed(schema: Schema) -> bool:
     return bool(schema.keys() & {"type", "properties", "items", "enum", "const"})
 
 
-def _unnamed(schema: Schema) -> Schema:
+def _without_names(schema: Schema) -> Schema:
     return {key: value for key, value in schema.items() if key not in ("title", "description")}
 
 
-def _values(schema: Schema, form: _Form) -> Schema:
+def _values(schema: Schema, subset: _Subset) -> Schema:
     given: Schema = {key: schema[key] for key in VALUES if key in schema}
     values = [*given.get("enum", ()), *([given["const"]] if "const" in given else ())]
     if not values or not all(type(value) in _NAMES for value in values):
-        raise _UnfitError
-    if not form.typed_values:
+        raise _UnsupportedError
+    if not subset.typed_values:
         return given
     kinds = sorted({_NAMES[type(value)] for value in values})
     return {"type": kinds[0] if len(kinds) == 1 else kinds, **given}
 
 
-def _of_type(kind: str, schema: Schema, named: Schema, form: _Form) -> Schema:
+def _of_type(kind: str, schema: Schema, named: Schema, subset: _Subset) -> Schema:
     prepared: Schema = {**named, "type": kind}
     if kind == "object":
-        prepared |= _object(schema, form)
+        prepared |= _object(schema, subset)
     elif kind == "array":
-        prepared["items"] = _prepared(schema.get("items"), form)
-    untold: Schema = {}
+        prepared["items"] = _convert_part(schema.get("items"), subset)
+    moved: Schema = {}
     for name in _BOUNDS[kind]:
         if name in schema:
-            (prepared if _known(name, schema[name], form) else untold)[name] = schema[name]
-    if untold:
-        said = ", ".join(f"{name}: {value}" for name, value in untold.items())
-        prepared["description"] = f"{named['description']}\n\n{{{said}}}" if "description" in named else f"{{{said}}}"
+            (prepared if _supported(name, schema[name], subset) else moved)[name] = schema[name]
+    if moved:
+        text = ", ".join(f"{name}: {value}" for name, value in moved.items())
+        prepared["description"] = f"{named['description']}\n\n{{{text}}}" if "description" in named else f"{{{text}}}"
     return prepared
 
 
-def _known(name: str, value: Any, form: _Form) -> bool:  # noqa: ANN401 - any JSON
+def _supported(name: str, value: Any, subset: _Subset) -> bool:  # noqa: ANN401 - any JSON
     if name == "format":
-        return value in form.formats
-    if name == "minItems" and form.min_items is not None:
-        return value in form.min_items
-    return name in form.bounds
+        return value in subset.formats
+    if name == "minItems" and subset.min_items is not None:
+        return value in subset.min_items
+    return name in subset.bounds
 
 
-def _object(schema: Schema, form: _Form) -> Schema:
+def _object(schema: Schema, subset: _Subset) -> Schema:
     properties, closed = schema.get("properties", {}), schema.get("additionalProperties")
     required = schema.get("required", [])
     if (
@@ -232,12 +232,12 @@ def _object(schema: Schema, form: _Form) -> Schema:
         or closed not in (None, False)
         or (closed is None and not properties)
     ):
-        raise _UnfitError
-    prepared = {name: _prepared(part, form) for name, part in properties.items()}
-    if form.all_required:
+        raise _UnsupportedError
+    prepared = {name: _convert_part(part, subset) for name, part in properties.items()}
+    if subset.all_required:
         prepared = {name: part if name in required else _or_null(part) for name, part in prepared.items()}
         required = list(properties)
-    needed = {"required": required} if required or form.all_required else {}
+    needed = {"required": required} if required or subset.all_required else {}
     return {"properties": prepared, **needed, "additionalProperties": False}
 
 
@@ -250,7 +250,7 @@ def _or_null(schema: Schema) -> Schema:
 
 
 def _alternatives(schemas: list[Any], root: Schema) -> list[Schema]:
-    """Return the schemas that those of ``schemas`` are made of, each once."""
+    """Return ``schemas`` and all schemas that they combine or reference, each once."""
     found: dict[int, Schema] = {}
     left = list(schemas)
     while left:
@@ -263,7 +263,7 @@ def _alternatives(schemas: list[Any], root: Schema) -> list[Schema]:
         if "$ref" in schema:
             try:
                 left.append(_target(schema["$ref"], root))
-            except _UnfitError:
+            except _UnsupportedError:
                 continue
     return list(found.values())
 
@@ -280,11 +280,11 @@ def _takes_null(schemas: list[Any], root: Schema) -> bool:
     return False
 
 
-def _pruned(value: Any, schemas: list[Any], root: Schema) -> Any:  # noqa: ANN401 - any JSON
+def _without_nulls(value: Any, schemas: list[Any], root: Schema) -> Any:  # noqa: ANN401 - any JSON
     alternatives = _alternatives(schemas, root)
     if isinstance(value, list):
         items = [schema["items"] for schema in alternatives if "items" in schema]
-        return [_pruned(item, items, root) for item in value] if items else value
+        return [_without_nulls(item, items, root) for item in value] if items else value
     if not isinstance(value, dict):
         return value
     pruned = {}
@@ -293,5 +293,5 @@ def _pruned(value: Any, schemas: list[Any], root: Schema) -> Any:  # noqa: ANN40
         required = any(name in schema.get("required", ()) for schema in alternatives)
         if item is None and parts and not required and not _takes_null(parts, root):
             continue
-        pruned[name] = _pruned(item, parts, root) if parts else item
+        pruned[name] = _without_nulls(item, parts, root) if parts else item
     return pruned

@@ -1,23 +1,23 @@
-"""What msgspec says of a value that does not fit, as a failure that names the place."""
+"""Turns msgspec's validation errors into ``InvalidRequest`` with the path of the field."""
 
 import re
 
 from protocol.errors import FieldError, InvalidRequest
 
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_AT = re.compile(r"^(?P<reason>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
 
 
-def misfit(message: str) -> InvalidRequest:
-    """Return ``invalid_request`` with the path that the text of a ``msgspec.ValidationError`` names."""
+def invalid_value(message: str) -> InvalidRequest:
+    """Return ``invalid_request`` for the text of a ``msgspec.ValidationError``, with the path that it names."""
     found = _AT.match(message)
-    what, path = (found["what"], found["path"] or "$") if found else (message, "$")
-    missing = _MISSING.search(what)
+    reason, path = (found["reason"], found["path"] or "$") if found else (message, "$")
+    missing = _MISSING.search(reason)
     if missing:
         path = f"{path}.{missing['name']}"
-    return at(path, what)
+    return invalid_field(path, reason)
 
 
-def at(path: str, what: str) -> InvalidRequest:
-    """Return ``invalid_request`` for what is wrong at ``path``."""
-    return InvalidRequest(f"{what} at `{path}`", errors=(FieldError(path, what),))
+def invalid_field(path: str, reason: str) -> InvalidRequest:
+    """Return ``invalid_request`` for the field at ``path``; ``reason`` says what is wrong."""
+    return InvalidRequest(f"{reason} at `{path}`", errors=(FieldError(path, reason),))

@@ -1,29 +1,14 @@
-"""OpenAI's chat dialect as its clients speak it: what they send us, and what they read.
+"""OpenAI's chat completions, what clients send: decodes the body of a call into the canonical model.
 
-Only values and their mapping to the canonical model. Top-level fields that we don't know are kept in
-``ChatRequest.extra``, for an upstream of the same dialect.
+Unknown top-level fields are kept in ``ChatRequest.extra``, for upstreams of the same dialect.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from protocol.answer import content_of
-from protocol.errors import PROBLEMS, FieldError, InvalidRequest, TidegateError
-from protocol.events import (
-    Cancelled,
-    Completed,
-    Delta,
-    Entry,
-    Event,
-    Failed,
-    ReasoningDelta,
-    Snapshot,
-    ToolCallDelta,
-)
-from protocol.gateway import ModelInfo
-from protocol.json.validation import at, misfit
+from protocol.errors import InvalidRequest
+from protocol.json.validation import invalid_field, invalid_value
 from protocol.llm import (
     ChatMessage,
     ChatRequest,
@@ -34,31 +19,10 @@ from protocol.llm import (
     TextPart,
     Tool,
     ToolCall,
-    Usage,
-    Vendor,
     VendorPart,
 )
-from protocol.vendor_extras import marks_of
-
-DIALECT: Final[Vendor] = "openai"
-ID_PREFIX: Final = "chatcmpl-"
-DONE_FRAME: Final = b"data: [DONE]\n\n"
-
-ERROR_TYPES: Final = {
-    "request": "invalid_request_error",
-    "authentication": "authentication_error",
-    "permission": "permission_error",
-    "not_found": "invalid_request_error",
-    "rate_limit": "rate_limit_error",
-    "quota": "insufficient_quota",
-    "overloaded": "overloaded_error",
-    "timeout": "timeout_error",
-    "server": "server_error",
-}
-
-_json = msgspec.json.Encoder(decimal_format="string").encode
-
-# --------------------------------------------------------------------------------------------- what a client sends
+from protocol.openai.upstream import DIALECT
+from protocol.vendor_extras import extras_of
 
 
 class _Url(msgspec.Struct, frozen=True):
@@ -66,14 +30,14 @@ class _Url(msgspec.Struct, frozen=True):
     detail: str | None = None
 
 
-class _Marked(msgspec.Struct, frozen=True, kw_only=True):
-    """A part that may have marks for the vendor beside its content."""
+class _WithExtras(msgspec.Struct, frozen=True, kw_only=True):
+    """A part with vendor extras."""
 
     prompt_cache_breakpoint: dict[str, Any] | None = None
     cache_control: dict[str, Any] | None = None
 
 
-class _TextPart(_Marked, frozen=True, tag_field="type", tag="text"):
+class _TextPart(_WithExtras, frozen=True, tag_field="type", tag="text"):
     text: str
 
 
@@ -81,7 +45,7 @@ class _RefusalPart(msgspec.Struct, frozen=True, tag_field="type", tag="refusal")
     refusal: str
 
 
-class _ImagePart(_Marked, frozen=True, tag_field="type", tag="image_url"):
+class _ImagePart(_WithExtras, frozen=True, tag_field="type", tag="image_url"):
     image_url: _Url
 
 
@@ -91,11 +55,11 @@ class _File(msgspec.Struct, frozen=True):
     filename: str | None = None
 
 
-class _FilePart(_Marked, frozen=True, tag_field="type", tag="file"):
+class _FilePart(_WithExtras, frozen=True, tag_field="type", tag="file"):
     file: _File
 
 
-class _AudioPart(_Marked, frozen=True, tag_field="type", tag="input_audio"):
+class _AudioPart(_WithExtras, frozen=True, tag_field="type", tag="input_audio"):
     input_audio: dict[str, Any]
 
 
@@ -174,7 +138,7 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Plain(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A body of nothing that has to be kept word for word: most are."""
+    """A body without a response format and unknown fields: the usual case, decoded in one step."""
 
 
 class _Body(_Common, frozen=True, kw_only=True):
@@ -190,8 +154,8 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed body of ``POST /v1/chat/completions``.
 
     Attributes:
-        request: what the model is asked.
-        stream: whether the answer is to be streamed.
+        request: the canonical request.
+        stream: whether to stream the answer.
         include_usage: whether the stream ends with a chunk of usage.
     """
 
@@ -201,10 +165,10 @@ class ChatCall(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def parse_chat(body: bytes) -> ChatCall:
-    """Read the body of ``POST /v1/chat/completions``.
+    """Parse the body of ``POST /v1/chat/completions``.
 
     Raises:
-        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of what is wrong in ``errors``.
+        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the paths of the invalid fields.
     """
     wire: _Common
     schema: dict[str, Any] | None = None
@@ -242,10 +206,10 @@ def parse_chat(body: bytes) -> ChatCall:
 
 
 def _read(body: bytes) -> tuple[_Body, dict[str, Any] | None, dict[str, Any]]:
-    """Read a body that is not plain: its fields, its schema, and what goes on to the upstream word for word.
+    """Parse a body that is not plain, and return its fields, its schema and its extra fields.
 
     Raises:
-        InvalidRequest: as ``parse_chat`` says.
+        InvalidRequest: as ``parse_chat``.
     """
     try:
         fields = msgspec.json.decode(body)
@@ -254,7 +218,7 @@ def _read(body: bytes) -> tuple[_Body, dict[str, Any] | None, dict[str, Any]]:
     try:
         wire = msgspec.convert(fields, _Body)
     except msgspec.ValidationError as error:
-        raise misfit(str(error)) from error
+        raise invalid_value(str(error)) from error
     extra = {name: fields[name] for name in fields.keys() - _KNOWN}
     if isinstance(wire.response_format, _SchemaFormat):
         named = {key: value for key, value in fields["response_format"]["json_schema"].items() if key != "schema"}
@@ -269,8 +233,8 @@ def _message(wire: _Message) -> ChatMessage:
     content = wire.content or ""
     parts = content if isinstance(content, str) else tuple(map(_part, content))
     if wire.reasoning_content and wire.role == "assistant":
-        said = ((TextPart(text=parts),) if parts else ()) if isinstance(parts, str) else parts
-        parts = (ReasoningPart(text=wire.reasoning_content), *said)
+        content_parts = ((TextPart(text=parts),) if parts else ()) if isinstance(parts, str) else parts
+        parts = (ReasoningPart(text=wire.reasoning_content), *content_parts)
     return ChatMessage(
         role="system" if wire.role == "developer" else wire.role,
         content=parts,
@@ -285,15 +249,15 @@ def _message(wire: _Message) -> ChatMessage:
 def _part(wire: _Part) -> ContentPart:
     if isinstance(wire, _RefusalPart):
         return TextPart(text=wire.refusal)
-    marks = marks_of(wire, DIALECT, ("prompt_cache_breakpoint", "cache_control"))
+    extras = extras_of(wire, DIALECT, ("prompt_cache_breakpoint", "cache_control"))
     if isinstance(wire, _TextPart):
-        return TextPart(text=wire.text, extra=marks)
+        return TextPart(text=wire.text, extra=extras)
     if isinstance(wire, _ImagePart):
-        return ImagePart(url=wire.image_url.url, detail=wire.image_url.detail or "", extra=marks)
+        return ImagePart(url=wire.image_url.url, detail=wire.image_url.detail or "", extra=extras)
     if isinstance(wire, _FilePart) and wire.file.file_data:
-        return FilePart(url=data_url(wire.file.file_data), filename=wire.file.filename or "", extra=marks)
+        return FilePart(url=data_url(wire.file.file_data), filename=wire.file.filename or "", extra=extras)
     if isinstance(wire, _FilePart) and not wire.file.file_id:
-        raise at("$.messages", "a `file` needs `file_data` or `file_id`")
+        raise invalid_field("$.messages", "a `file` needs `file_data` or `file_id`")
     value = msgspec.to_builtins(wire)
     if isinstance(wire, _FilePart):
         value["file"] = {name: field for name, field in value["file"].items() if field is not None}
@@ -302,7 +266,7 @@ def _part(wire: _Part) -> ContentPart:
 
 
 def data_url(data: str) -> str:
-    """Return a file's data as a URL; what does not say what it is is a PDF, which is what the vendor takes first."""
+    """Return a file's data as a ``data:`` URL; data without a media type counts as a PDF."""
     return data if data.startswith("data:") else f"data:application/pdf;base64,{data}"
 
 
@@ -312,197 +276,5 @@ def _tool(wire: _Tool) -> Tool:
         name=function.name,
         description=function.description or "",
         parameters=function.parameters or {},
-        extra=marks_of(function, DIALECT, ("strict",)),
+        extra=extras_of(function, DIALECT, ("strict",)),
     )
-
-
-# --------------------------------------------------------------------------------------------- what a client reads
-
-
-class ChunkEncoder:
-    """One client's stream of ``chat.completion.chunk`` events, as SSE bytes.
-
-    What all clients of one log have in common, the tail of each chunk, is built once an entry; what is this client's
-    own stands in front of it. The role chunk comes with the first content, so that a failure before it can still be an
-    HTTP error.
-
-    Args:
-        request_id: the answer's id is ``chatcmpl-`` and this.
-        created: Unix time in seconds.
-        model: the model as the client named it.
-        include_usage: whether to send a chunk of usage before ``[DONE]``.
-    """
-
-    __slots__ = ("_opened", "_plain", "_prefix", "_usage")
-
-    def __init__(self, request_id: str, created: int, model: str, include_usage: bool = False) -> None:  # noqa: FBT001, FBT002
-        self._plain = b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,' % (
-            _json(ID_PREFIX + request_id),
-            created,
-            _json(model),
-        )
-        self._prefix = self._plain + b'"usage":null,' if include_usage else self._plain
-        self._usage = include_usage
-        self._opened = False
-
-    def encode(self, entries: Sequence[Entry]) -> bytes:
-        """Return the SSE bytes of ``entries``; a terminal one, if any, is the last."""
-        tails = [tail for entry in entries if (tail := entry.frame(DIALECT, _tail))]
-        end = b""
-        if entries and entries[-1].terminal:
-            event = entries[-1].event
-            if isinstance(event, Completed):
-                end = self._plain + _usage_tail(event.usage) + DONE_FRAME if self._usage else DONE_FRAME
-            else:
-                end = tails.pop()
-        if not tails:
-            return end
-        if not self._opened:
-            self._opened = True
-            tails.insert(0, _ROLE)
-        prefix = self._prefix
-        return prefix + prefix.join(tails) + end
-
-    def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the SSE bytes of all content so far, for a client that has seen none of it."""
-        tails = [_ROLE]
-        if snapshot.reasoning:
-            tails.append(_delta_tail(_REASONING + _json(snapshot.reasoning)))
-        if snapshot.text:
-            tails.append(_delta_tail(b'"content":' + _json(snapshot.text)))
-        for index, call in enumerate(snapshot.tool_calls):
-            event = ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments)
-            tails.append(_delta_tail(b'"tool_calls":[%b]' % _json(_call_delta(event))))
-        self._opened = True
-        return self._prefix + self._prefix.join(tails)
-
-
-_CHOICE = b'"choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":%b}]}\n\n'
-_LIKELY = (
-    b'"choices":[{"index":0,"delta":{"content":%b},"logprobs":{"content":%b,"refusal":null},"finish_reason":null}]}\n\n'
-)
-_ROLE = _CHOICE % (b'"role":"assistant","content":"","refusal":null', b"null")
-_DELTA_START, _DELTA_END = (_CHOICE % (b"|", b"null")).split(b"|")
-_TEXT_START = _DELTA_START + b'"content":'
-_REASONING = b'"reasoning_content":'
-
-
-def _delta_tail(delta: bytes) -> bytes:
-    return _DELTA_START + delta + _DELTA_END
-
-
-def _tail(entry: Entry) -> bytes:
-    event = entry.event
-    if isinstance(event, Delta):
-        if event.logprobs:
-            return _LIKELY % (_json(event.text), event.logprobs.encode())
-        return _TEXT_START + _json(event.text) + _DELTA_END
-    if isinstance(event, ReasoningDelta):
-        return _delta_tail(_REASONING + _json(event.text)) if event.text else b""
-    if isinstance(event, ToolCallDelta):
-        return _delta_tail(b'"tool_calls":[%b]' % _json(_call_delta(event)))
-    return _last_tail(event)
-
-
-def _last_tail(event: Event) -> bytes:
-    if isinstance(event, Completed):
-        return _CHOICE % (b"", _json(event.finish_reason))
-    if isinstance(event, Failed):
-        return b"data: %b\n\n" % _envelope(event.code, event.message, event.errors)
-    if isinstance(event, Cancelled):
-        return b"data: %b\n\n" % _envelope("cancelled", PROBLEMS["cancelled"].title, ())
-    return b""
-
-
-def _call_delta(event: ToolCallDelta) -> dict[str, Any]:
-    function = {"name": event.name, "arguments": event.arguments} if event.name else {"arguments": event.arguments}
-    call: dict[str, Any] = {"index": event.index, "function": function}
-    if event.id:
-        call |= {"id": event.id, "type": "function"}
-    return call
-
-
-def _usage_tail(usage: Usage) -> bytes:
-    return b'"choices":[],"usage":%b}\n\n' % _usage(usage)
-
-
-_USAGE = (
-    b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,'
-    b'"prompt_tokens_details":{"cached_tokens":%d,"cache_write_tokens":%d},'
-    b'"completion_tokens_details":{"reasoning_tokens":%d}}'
-)
-
-
-def _usage(usage: Usage) -> bytes:
-    return _USAGE % (
-        usage.input_tokens,
-        usage.output_tokens,
-        usage.input_tokens + usage.output_tokens,
-        usage.cached_input_tokens,
-        usage.cache_write_input_tokens,
-        usage.reasoning_tokens,
-    )
-
-
-_COMPLETION = (
-    b'{"id":%b,"object":"chat.completion","created":%d,"model":%b,"choices":[{"index":0,"message":{"role":"assistant",'
-    b'"content":%b,"refusal":null%b},"logprobs":%b,"finish_reason":%b}],"usage":%b}'
-)
-
-
-def completion_body(request_id: str, created: int, model: str, completed: Completed, *, structured: bool) -> bytes:
-    """Return the body of a whole ``chat.completion``.
-
-    Args:
-        request_id: the answer's id is ``chatcmpl-`` and this.
-        created: Unix time in seconds.
-        model: the model as the client named it.
-        completed: the end of the log.
-        structured: whether the request had a schema.
-    """
-    text, calls = content_of(completed, structured=structured)
-    more = b""
-    if completed.reasoning and (reasoning := "".join(thought.text for thought in completed.reasoning)):
-        more = b"," + _REASONING + _json(reasoning)
-    if calls:
-        more += b',"tool_calls":' + _json([wire_call(call) for call in calls])
-    return _COMPLETION % (
-        _json(ID_PREFIX + request_id),
-        created,
-        _json(model),
-        _json(text) if text or not calls else b"null",
-        more,
-        b'{"content":%b,"refusal":null}' % completed.logprobs.encode() if completed.logprobs else b"null",
-        _json(completed.finish_reason),
-        _usage(completed.usage),
-    )
-
-
-def wire_call(call: ToolCall) -> dict[str, Any]:
-    """Return a tool call as both sides of this dialect write it."""
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-
-
-def error_body(error: TidegateError) -> bytes:
-    """Return OpenAI's error envelope for ``error``."""
-    return _envelope(error.code, error.detail, error.errors)
-
-
-def _envelope(code: str, message: str, errors: Sequence[FieldError]) -> bytes:
-    family = PROBLEMS.get(code, PROBLEMS["internal_error"]).family
-    param = errors[0].path.removeprefix("$").removeprefix(".") or None if errors else None
-    return _json({"error": {"message": message, "type": ERROR_TYPES[family], "param": param, "code": code}})
-
-
-def models_body(models: Sequence[ModelInfo], created: int) -> bytes:
-    """Return the body of ``GET /v1/models``; ``created`` is Unix time in seconds."""
-    return _json({"object": "list", "data": [_model(model, created) for model in models]})
-
-
-def model_body(model: ModelInfo, created: int) -> bytes:
-    """Return the body of ``GET /v1/models/{model}``."""
-    return _json(_model(model, created))
-
-
-def _model(model: ModelInfo, created: int) -> dict[str, Any]:
-    return {"id": model.name, "object": "model", "created": created, "owned_by": model.provider}

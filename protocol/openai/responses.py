@@ -1,7 +1,7 @@
-"""OpenAI's responses dialect as its clients speak it: what they send us, and how it becomes canonical.
+"""OpenAI's responses dialect, what clients send: decodes the body of a call into the canonical model.
 
-Top-level fields that we don't know are kept in ``ChatRequest.extra``, for an upstream that speaks OpenAI's chat
-dialect. What only the vendor can do, its hosted tools and its stored conversations, is refused by name.
+Unknown top-level fields are kept in ``ChatRequest.extra``, for upstreams of OpenAI's chat dialect. The vendor's hosted
+tools and stored conversations are refused by name.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from protocol.errors import InvalidRequest
-from protocol.json.validation import at, misfit
+from protocol.json.validation import invalid_field, invalid_value
 from protocol.llm import (
     ChatMessage,
     ChatRequest,
@@ -21,19 +21,20 @@ from protocol.llm import (
     ToolCall,
     VendorPart,
 )
-from protocol.openai.chat import DIALECT, data_url
-from protocol.vendor_extras import marks_of
+from protocol.openai.chat import data_url
+from protocol.openai.upstream import DIALECT
+from protocol.vendor_extras import extras_of
 
 ID_PREFIX: Final = "resp_"
 
 
-class _Marked(msgspec.Struct, frozen=True, kw_only=True):
-    """A part that may have a mark for the vendor beside its content."""
+class _WithExtras(msgspec.Struct, frozen=True, kw_only=True):
+    """A part with vendor extras."""
 
     prompt_cache_breakpoint: dict[str, Any] | None = None
 
 
-class _TextItem(_Marked, frozen=True, tag_field="type", tag="input_text"):
+class _TextItem(_WithExtras, frozen=True, tag_field="type", tag="input_text"):
     text: str
 
 
@@ -45,12 +46,12 @@ class _Refusal(msgspec.Struct, frozen=True, tag_field="type", tag="refusal"):
     refusal: str
 
 
-class _Image(_Marked, frozen=True, tag_field="type", tag="input_image"):
+class _Image(_WithExtras, frozen=True, tag_field="type", tag="input_image"):
     image_url: str
     detail: str | None = None
 
 
-class _File(_Marked, frozen=True, tag_field="type", tag="input_file"):
+class _File(_WithExtras, frozen=True, tag_field="type", tag="input_file"):
     file_data: str | None = None
     file_id: str | None = None
     file_url: str | None = None
@@ -144,12 +145,12 @@ class ResponseCall(msgspec.Struct, frozen=True, kw_only=True):
     """A parsed body of ``POST /v1/responses``.
 
     Attributes:
-        request: what the model is asked, without what ``previous`` stands for.
-        stream: whether the answer is to be streamed.
+        request: the canonical request, without the messages of ``previous``.
+        stream: whether to stream the answer.
         background: whether the caller does not wait for the answer.
-        previous: the id of the request that this one goes on from; empty for none.
-        metadata: the caller's own notes.
-        echo: what the response says again of the call, beside what the request says.
+        previous: the id of the previous request of the conversation; empty for none.
+        metadata: the caller's own key-value pairs.
+        echo: fields of the call that the response repeats, beside those of the request.
     """
 
     request: ChatRequest
@@ -160,22 +161,22 @@ class ResponseCall(msgspec.Struct, frozen=True, kw_only=True):
     echo: dict[str, Any] = {}
 
     def after(self, history: tuple[ChatMessage, ...]) -> ChatRequest:
-        """Return the request with ``history`` before its input; the instructions stay in front."""
+        """Return the request with ``history`` before its input and after its instructions."""
         messages = self.request.messages
         own = 1 if self.echo.get("instructions") else 0
         return msgspec.structs.replace(self.request, messages=(*messages[:own], *history, *messages[own:]))
 
 
 def request_id_of(response_id: str) -> str:
-    """Return the id of the request that ``response_id`` stands for."""
+    """Return the request's id of a response's id."""
     return response_id.removeprefix(ID_PREFIX)
 
 
 def parse_response(body: bytes) -> ResponseCall:
-    """Read the body of ``POST /v1/responses``.
+    """Parse the body of ``POST /v1/responses``.
 
     Raises:
-        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of what is wrong in ``errors``.
+        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of the invalid field.
     """
     try:
         fields = msgspec.json.decode(body)
@@ -184,11 +185,13 @@ def parse_response(body: bytes) -> ResponseCall:
     wire = _read(fields)
     messages = _messages(wire.input)
     if not messages:
-        raise at("$.input", "must have a message")
+        raise invalid_field("$.input", "must have a message")
     if wire.instructions:
         messages.insert(0, ChatMessage(role="system", content=wire.instructions))
     if wire.background and wire.store is False:
-        raise at("$.store", "must not be false for a response in the background: it could never be retrieved")
+        raise invalid_field(
+            "$.store", "must not be false for a response in the background: it could never be retrieved"
+        )
     echo = {name: value for name in _ECHOED if (value := getattr(wire, name)) is not None}
     if wire.text is not None and wire.text.format is not None:
         echo["text"] = msgspec.to_builtins(wire.text)
@@ -208,7 +211,7 @@ def _read(fields: Any) -> _Body:  # noqa: ANN401 - any JSON
     if isinstance(fields, dict):
         for name in _REFUSED:
             if fields.get(name) is not None:
-                raise at(f"$.{name}", f"`{name}` is not supported")
+                raise invalid_field(f"$.{name}", f"`{name}` is not supported")
         _refuse_hosted(fields.get("tools"))
         if isinstance(fields.get("input"), list):
             items = [{"type": "message", **item} if isinstance(item, dict) else item for item in fields["input"]]
@@ -216,14 +219,16 @@ def _read(fields: Any) -> _Body:  # noqa: ANN401 - any JSON
     try:
         return msgspec.convert(fields, _Body)
     except msgspec.ValidationError as error:
-        raise misfit(str(error)) from error
+        raise invalid_value(str(error)) from error
 
 
 def _refuse_hosted(tools: Any) -> None:  # noqa: ANN401 - any JSON
     for index, tool in enumerate(tools if isinstance(tools, list) else ()):
         kind = tool.get("type") if isinstance(tool, dict) else None
         if isinstance(kind, str) and kind != "function":
-            raise at(f"$.tools[{index}].type", f"`{kind[:64]}` is the vendor's own tool; only `function` is supported")
+            raise invalid_field(
+                f"$.tools[{index}].type", f"`{kind[:64]}` is the vendor's own tool; only `function` is supported"
+            )
 
 
 def _request(wire: _Body, fields: dict[str, Any], messages: tuple[ChatMessage, ...]) -> ChatRequest:
@@ -251,7 +256,7 @@ def _request(wire: _Body, fields: dict[str, Any], messages: tuple[ChatMessage, .
                 name=tool.name,
                 description=tool.description or "",
                 parameters=tool.parameters or {},
-                extra=marks_of(tool, DIALECT, ("strict",)),
+                extra=extras_of(tool, DIALECT, ("strict",)),
             )
             for tool in wire.tools or ()
         ),
@@ -270,7 +275,7 @@ def _choice(choice: str | dict[str, Any] | None) -> str:
         return choice or ""
     name = choice.get("name")
     if choice.get("type") != "function" or not isinstance(name, str):
-        raise at("$.tool_choice", "must be `auto`, `none`, `required` or the name of a function")
+        raise invalid_field("$.tool_choice", "must be `auto`, `none`, `required` or the name of a function")
     return name
 
 
@@ -292,7 +297,7 @@ def _messages(given: str | tuple[_Item, ...]) -> list[ChatMessage]:
 
 
 def _content(content: str | tuple[_Part, ...]) -> str | tuple[ContentPart, ...]:
-    """Return the content; one text stands for itself, so that it is the same question however it was written."""
+    """Return the content. A single text becomes a string, so that both notations have the same fingerprint."""
     if isinstance(content, str):
         return content
     parts = tuple(map(_part, content))
@@ -305,14 +310,14 @@ def _part(part: _Part) -> ContentPart:
         return TextPart(text=part.refusal)
     if isinstance(part, _OutputText):
         return TextPart(text=part.text)
-    marks = marks_of(part, DIALECT, ("prompt_cache_breakpoint",))
+    extras = extras_of(part, DIALECT, ("prompt_cache_breakpoint",))
     if isinstance(part, _TextItem):
-        return TextPart(text=part.text, extra=marks)
+        return TextPart(text=part.text, extra=extras)
     if isinstance(part, _Image):
-        return ImagePart(url=part.image_url, detail=part.detail or "", extra=marks)
+        return ImagePart(url=part.image_url, detail=part.detail or "", extra=extras)
     url = data_url(part.file_data) if part.file_data else part.file_url
     if url:
-        return FilePart(url=url, filename=part.filename or "", extra=marks)
+        return FilePart(url=url, filename=part.filename or "", extra=extras)
     if not part.file_id:
-        raise at("$.input", "an `input_file` needs `file_data`, `file_url` or `file_id`")
+        raise invalid_field("$.input", "an `input_file` needs `file_data`, `file_url` or `file_id`")
     return VendorPart(dialect=DIALECT, value={"type": "file", "file": {"file_id": part.file_id}})

@@ -1,4 +1,4 @@
-"""OpenAI's responses dialect as its clients speak it: the body of a response, at any time of its life."""
+"""OpenAI's responses dialect, what clients read: the body of a response in any state."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -8,10 +8,10 @@ import msgspec
 from protocol.answer import content_of
 from protocol.errors import PROBLEMS, Family, InternalError
 from protocol.events import Cancelled, Completed, Failed
-from protocol.json.validation import at
+from protocol.json.validation import invalid_field
 from protocol.llm import ChatMessage, ChatRequest, FinishReason, TextPart, Tool, ToolCall, Usage
-from protocol.openai.chat import DIALECT
 from protocol.openai.responses import ID_PREFIX
+from protocol.openai.upstream import DIALECT
 from protocol.requests import RequestHandle
 
 MESSAGE_PREFIX: Final = "msg_"
@@ -29,16 +29,16 @@ _json = msgspec.json.Encoder(decimal_format="string").encode
 
 
 def response_body(handle: RequestHandle) -> bytes:
-    """Return the body of a response as of now."""
+    """Return the body of a response in its current state."""
     return _json(response_of(handle))
 
 
 def response_of(handle: RequestHandle) -> dict[str, Any]:
-    """Return a response as of now: with its whole output, or with what there is of it so far."""
+    """Return a response in its current state, with its output so far."""
     stream = handle.stream
     if not stream.ended:
         waits = stream.offset <= 1 and handle.delivery.echo.get("background", False)
-        return {**frame(handle), "status": "queued" if waits else "in_progress", "output": _partial(handle)}
+        return {**response_base(handle), "status": "queued" if waits else "in_progress", "output": _partial(handle)}
     event = stream.since(stream.offset - 1)[-1].event
     if isinstance(event, Completed):
         text, calls = content_of(event, structured=handle.request.schema is not None)
@@ -46,14 +46,14 @@ def response_of(handle: RequestHandle) -> dict[str, Any]:
         reasoning = "".join(thought.text for thought in event.reasoning)
         output = [reasoning_item(handle.request_id, reasoning, status)] if reasoning else []
         output += [message_item(handle.request_id, text, status)] if text else []
-        return completed(handle, event, [*output, *(call_item(call, status) for call in calls)])
+        return completed_response(handle, event, [*output, *(call_item(call, status) for call in calls)])
     if isinstance(event, Failed | Cancelled):
-        return failed(handle, event)
+        return failed_response(handle, event)
     raise InternalError("a log ended without a terminal entry")
 
 
-def frame(handle: RequestHandle) -> dict[str, Any]:
-    """Return what a response says from its beginning to its end: what was asked, and no answer."""
+def response_base(handle: RequestHandle) -> dict[str, Any]:
+    """Return the fields of a response that do not change: those of the call, and an empty output."""
     request, delivery = handle.request, handle.delivery
     return {
         "id": ID_PREFIX + handle.request_id,
@@ -83,11 +83,11 @@ def frame(handle: RequestHandle) -> dict[str, Any]:
     }
 
 
-def completed(handle: RequestHandle, event: Completed, output: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return a response whose answer has come to its end: ``completed``, or ``incomplete`` where it was cut short."""
+def completed_response(handle: RequestHandle, event: Completed, output: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return a finished response: ``completed``, or ``incomplete`` where the answer was cut short."""
     reason = REASONS.get(event.finish_reason)
     return {
-        **frame(handle),
+        **response_base(handle),
         "status": "incomplete" if reason else "completed",
         "completed_at": None if reason else int(handle.state().updated_at.timestamp()),
         "incomplete_details": {"reason": reason} if reason else None,
@@ -96,10 +96,10 @@ def completed(handle: RequestHandle, event: Completed, output: Sequence[dict[str
     }
 
 
-def failed(handle: RequestHandle, event: Failed | Cancelled) -> dict[str, Any]:
-    """Return a response that has no whole answer: ``failed`` or ``cancelled``, with what had arrived."""
+def failed_response(handle: RequestHandle, event: Failed | Cancelled) -> dict[str, Any]:
+    """Return a response without a complete answer, ``failed`` or ``cancelled``, with its output so far."""
     usage = handle.state().usage
-    body = {**frame(handle), "output": _partial(handle), "usage": None if usage == Usage() else _usage(usage)}
+    body = {**response_base(handle), "output": _partial(handle), "usage": None if usage == Usage() else _usage(usage)}
     if isinstance(event, Cancelled):
         return {**body, "status": "cancelled"}
     family = PROBLEMS.get(event.code, PROBLEMS["internal_error"]).family
@@ -108,7 +108,7 @@ def failed(handle: RequestHandle, event: Failed | Cancelled) -> dict[str, Any]:
 
 
 def message_item(request_id: str, text: str | None, status: str) -> dict[str, Any]:
-    """Return the item of the answer's text; without a content yet where ``text`` is None."""
+    """Return the item of the answer's text; without content where ``text`` is None."""
     content = [] if text is None else [text_part(text)]
     return {
         "id": MESSAGE_PREFIX + request_id,
@@ -120,7 +120,7 @@ def message_item(request_id: str, text: str | None, status: str) -> dict[str, An
 
 
 def reasoning_item(request_id: str, text: str | None, status: str) -> dict[str, Any]:
-    """Return the item of what the model thought; without a content yet where ``text`` is None."""
+    """Return the item of the reasoning; without content where ``text`` is None."""
     return {
         "id": REASONING_PREFIX + request_id,
         "type": "reasoning",
@@ -131,12 +131,12 @@ def reasoning_item(request_id: str, text: str | None, status: str) -> dict[str, 
 
 
 def reasoning_part(text: str) -> dict[str, Any]:
-    """Return the one part of the reasoning."""
+    """Return the content part of the reasoning."""
     return {"type": "reasoning_text", "text": text}
 
 
 def text_part(text: str) -> dict[str, Any]:
-    """Return the one part of a message."""
+    """Return the content part of a message."""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
@@ -153,16 +153,16 @@ def call_item(call: ToolCall, status: str) -> dict[str, Any]:
 
 
 def history_of(handle: RequestHandle) -> tuple[ChatMessage, ...]:
-    """Return the conversation up to and with this response; its instructions were for itself alone.
+    """Return the conversation up to this response and with its answer, without its instructions.
 
     Raises:
-        InvalidRequest: it has no whole answer, or none yet.
+        InvalidRequest: the response has no complete answer.
     """
     stream = handle.stream
     event = stream.since(stream.offset - 1)[-1].event if stream.ended else None
     if not isinstance(event, Completed):
         status = response_of(handle)["status"]
-        raise at("$.previous_response_id", f"must be of a response with an answer, this one is {status}")
+        raise invalid_field("$.previous_response_id", f"must be of a response with an answer, this one is {status}")
     text, calls = content_of(event, structured=handle.request.schema is not None)
     own = 1 if handle.delivery.echo.get("instructions") else 0
     signed = tuple(thought for thought in event.reasoning if thought.signature)

@@ -1,10 +1,9 @@
-"""OpenAI's responses dialect as its clients speak it: the events of a stream, and the numbers they are resumed by.
+"""OpenAI's responses dialect, what clients read: the events of a stream, and their sequence numbers.
 
-A ``sequence_number`` is a function of the log alone, so that every reader sees the same event under the same number.
-The first entry gives two events, every later one before the end gives one; where an item begins, a message or the
-reasoning has two more in front of it and a call has one. What ends the items comes with the last entry. So the number
-after any entry follows from its offset and from the items that have begun, also where earlier entries are no longer
-held.
+A ``sequence_number`` depends on the log alone: every reader gets the same number for the same event. The first entry
+gives two events, each later one before the end gives one. The first delta of a message or of the reasoning has two more
+events before it, the first delta of a call has one. The last entry ends all items. So the number after an entry follows
+from its offset and from the items that have begun, also where earlier entries are no longer stored.
 """
 
 from collections.abc import Sequence
@@ -32,18 +31,18 @@ from protocol.openai.responses_answer import (
     REASONING_PREFIX,
     REASONS,
     call_item,
-    completed,
-    failed,
-    frame,
+    completed_response,
+    failed_response,
     message_item,
     reasoning_item,
     reasoning_part,
+    response_base,
     text_part,
 )
 from protocol.requests import RequestHandle
 
-NOTHING: Final = -1  # the number of a reader that has no event yet
-SLOW: Final = "slow_consumer"  # a reader's failure, not the response's
+NO_EVENT: Final = -1  # the number of the last event, for a reader that has none
+SLOW: Final = "slow_consumer"  # a failure of the reader, not of the response
 
 _ITEM_EVENTS: Final = 2  # before the first text of a message, or of the reasoning: the item and its part
 _TEXT: Final = (
@@ -59,14 +58,14 @@ _NUMBER: Final = b',"sequence_number":%d}\n\n'
 _json = msgspec.json.Encoder(decimal_format="string").encode
 
 
-class EventEncoder:
-    """One client's stream of events, as SSE bytes.
+class ResponseEventEncoder:
+    """Encodes one client's stream of events as SSE bytes.
 
     Args:
-        handle: the request that answers it.
-        after: the number of the last event that the client has; what it has is not sent again.
-        held: whether the first events wait for those of the content, so that a failure before it can still be an HTTP
-            error.
+        handle: the request.
+        after: the number of the last event that the client has; only later events are sent.
+        held: whether to delay the first events until the first content, so that a failure before it can still be an
+            HTTP error.
 
     Attributes:
         sequence: the number of the next event.
@@ -86,26 +85,26 @@ class EventEncoder:
         "sequence",
     )
 
-    def __init__(self, handle: RequestHandle, *, after: int = NOTHING, held: bool = False) -> None:
+    def __init__(self, handle: RequestHandle, *, after: int = NO_EVENT, held: bool = False) -> None:
         self.sequence = 0
         self._handle = handle
         self._after = after
         self._held = held
         self._pending: list[bytes] = []
-        self._items = 0  # so far: the next one's output index
+        self._items = 0  # items so far: the next output index
         self._message: int | None = None  # the message's output index
         self._reasoning: int | None = None  # the reasoning's output index
-        self._text = b""  # what a delta of the message begins with
-        self._thought = b""  # what a delta of the reasoning begins with
+        self._text = b""  # the start of a delta of the message
+        self._thought = b""  # the start of a delta of the reasoning
         self._calls: dict[int, tuple[int, ToolCall]] = {}  # a call's index: its output index, and its id and name
 
     def seek(self) -> int:
-        """Go to where the log is still held entry by entry, and return the offset to read on from.
+        """Skip to the first entry that is still stored, and return the offset to read after.
 
-        Of what is not held, the reasoning came before the text, as models have it.
+        In the entries that are not stored, the reasoning is taken to precede the text, as models send it.
 
         Raises:
-            UnrecoverablePosition: what follows ``after`` is not held any more.
+            UnrecoverablePosition: events after ``after`` are not stored any more.
         """
         stream = self._handle.stream
         first = stream.first
@@ -122,9 +121,9 @@ class EventEncoder:
             message = f"events up to {self.sequence - 1} are no longer held; retrieve the response without `stream`"
             raise UnrecoverablePosition(message)
         if thought:
-            self._name_reasoning()
+            self._open_reasoning()
         if begun:
-            self._name_message()
+            self._open_message()
         return first - 1
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
@@ -138,9 +137,9 @@ class EventEncoder:
         return b"".join(into)
 
     def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the SSE bytes of all content so far, for a client that has seen none of it.
+        """Return the SSE bytes of all content so far, for a client that has none of it.
 
-        What was said in many pieces is said in one, so numbers are left out: those that follow are everybody's.
+        Each item is one delta, so numbers are skipped: the events that follow have the same numbers for all readers.
         """
         entries = [] if self.sequence else [Entry(0, Started(model="", created=0))]
         if snapshot.thoughts:
@@ -158,24 +157,24 @@ class EventEncoder:
     def _entry(self, entry: Entry, into: list[bytes]) -> None:
         event = entry.event
         if isinstance(event, Delta):
-            self._say(event.text, into)
+            self._add_text(event.text, into)
         elif isinstance(event, ToolCallDelta):
-            self._call(event, into)
+            self._add_call(event, into)
         elif isinstance(event, ReasoningDelta):
-            self._think(event.text, into)
+            self._add_reasoning(event.text, into)
         elif isinstance(event, Completed):
             self._complete(event, into)
         elif isinstance(event, Failed) and event.code == SLOW:
             self._refuse(event, into)
         elif isinstance(event, Failed | Cancelled):
-            self._emit("response.failed", {"response": failed(self._handle, event)}, into)
+            self._emit("response.failed", {"response": failed_response(self._handle, event)}, into)
         else:
-            response = frame(self._handle)
+            response = response_base(self._handle)
             if isinstance(event, Started):
                 self._emit("response.created", {"response": response}, into)
             self._emit("response.in_progress", {"response": response}, into)
 
-    def _say(self, text: str, into: list[bytes]) -> None:
+    def _add_text(self, text: str, into: list[bytes]) -> None:
         if self._message is None:
             self._begin_message(into)
         if self.sequence > self._after:
@@ -183,21 +182,21 @@ class EventEncoder:
         self.sequence += 1
 
     def _begin_message(self, into: list[bytes]) -> None:
-        index = self._name_message()
+        index = self._open_message()
         item = message_item(self._handle.request_id, None, "in_progress")
         self._emit("response.output_item.added", {"output_index": index, "item": item}, into)
         place = {"item_id": item["id"], "output_index": index, "content_index": 0}
         self._emit("response.content_part.added", {**place, "part": text_part("")}, into)
 
-    def _name_message(self) -> int:
+    def _open_message(self) -> int:
         index = self._message = self._items
         self._items += 1
         self._text = _TEXT % (_json(MESSAGE_PREFIX + self._handle.request_id), index)
         return index
 
-    def _think(self, text: str, into: list[bytes]) -> None:
+    def _add_reasoning(self, text: str, into: list[bytes]) -> None:
         if self._reasoning is None:
-            index = self._name_reasoning()
+            index = self._open_reasoning()
             item = reasoning_item(self._handle.request_id, None, "in_progress")
             self._emit("response.output_item.added", {"output_index": index, "item": item}, into)
             place = {"item_id": item["id"], "output_index": index, "content_index": 0}
@@ -206,13 +205,13 @@ class EventEncoder:
             into += (self._thought, _json(text), _NUMBER % self.sequence)
         self.sequence += 1
 
-    def _name_reasoning(self) -> int:
+    def _open_reasoning(self) -> int:
         index = self._reasoning = self._items
         self._items += 1
         self._thought = _THOUGHT % (_json(REASONING_PREFIX + self._handle.request_id), index)
         return index
 
-    def _call(self, event: ToolCallDelta, into: list[bytes]) -> None:
+    def _add_call(self, event: ToolCallDelta, into: list[bytes]) -> None:
         if event.index not in self._calls:
             call = ToolCall(id=event.id, name=event.name, arguments="")
             self._calls[event.index] = self._items, call
@@ -224,14 +223,14 @@ class EventEncoder:
         self._emit("response.function_call_arguments.delta", {**place, "delta": event.arguments}, into)
 
     def _complete(self, event: Completed, into: list[bytes]) -> None:
-        """Say what has not been said yet, end the items, and end the response."""
+        """Send the content that is not sent yet, end the items, and end the response."""
         handle = self._handle
         status = "incomplete" if event.finish_reason in REASONS else "completed"
         text, calls = content_of(event, structured=handle.request.schema is not None)
         if text and self._message is None:
-            self._say(text, into)
+            self._add_text(text, into)
         for index, call in enumerate(calls[len(self._calls) :], len(self._calls)):
-            self._call(ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments), into)
+            self._add_call(ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments), into)
         output: dict[int, dict[str, Any]] = {}
         if self._reasoning is not None:
             reasoning = "".join(thought.text for thought in event.reasoning)
@@ -244,23 +243,23 @@ class EventEncoder:
         for index in sorted(output):
             self._end(index, output[index], into)
         kind = f"response.{status}"
-        self._emit(kind, {"response": completed(handle, event, items)}, into)
+        self._emit(kind, {"response": completed_response(handle, event, items)}, into)
 
     def _end(self, index: int, item: dict[str, Any], into: list[bytes]) -> None:
         place = {"item_id": item["id"], "output_index": index}
         if item["type"] in ("message", "reasoning"):
             part = item["content"][0]
-            said = {**place, "content_index": 0}
+            content_place = {**place, "content_index": 0}
             whole = {"text": part["text"]} if item["type"] == "reasoning" else {"text": part["text"], "logprobs": []}
-            self._emit(f"response.{part['type']}.done", {**said, **whole}, into)
-            self._emit("response.content_part.done", {**said, "part": part}, into)
+            self._emit(f"response.{part['type']}.done", {**content_place, **whole}, into)
+            self._emit("response.content_part.done", {**content_place, "part": part}, into)
         else:
             done = {**place, "name": item["name"], "arguments": item["arguments"]}
             self._emit("response.function_call_arguments.done", done, into)
         self._emit("response.output_item.done", {"output_index": index, "item": item}, into)
 
     def _refuse(self, event: Failed, into: list[bytes]) -> None:
-        """Tell a reader that it can't go on, under the number of the last event that it has."""
+        """Send the reader's own failure, under the number of the last event that it has."""
         error = {"type": "error", "code": event.code, "message": event.message, "param": None}
         into.append(b"event: error\ndata: %b\n\n" % _json({**error, "sequence_number": self.sequence - 1}))
 
@@ -273,7 +272,7 @@ class EventEncoder:
 
 
 def _thought_before(snapshot: Snapshot, entries: Sequence[Entry]) -> bool:
-    """Whether the reasoning of ``snapshot`` had begun before ``entries``."""
+    """Whether the reasoning of ``snapshot`` begins before ``entries``."""
     held = 0
     for entry in entries:
         event = entry.event
@@ -283,7 +282,7 @@ def _thought_before(snapshot: Snapshot, entries: Sequence[Entry]) -> bool:
 
 
 def _calls_held(snapshot: Snapshot, entries: Sequence[Entry]) -> bool:
-    """Whether every call of ``snapshot`` is among ``entries`` from its first piece on: the one with its name."""
+    """Whether ``entries`` has every call of ``snapshot`` from its first piece, which has its name."""
     named: dict[int, bool] = {}
     held = 0
     for entry in entries:
@@ -291,5 +290,5 @@ def _calls_held(snapshot: Snapshot, entries: Sequence[Entry]) -> bool:
         if isinstance(event, ToolCallDelta):
             named.setdefault(event.index, bool(event.name))
             held += len(event.arguments)
-    said = sum(len(call.arguments) for call in snapshot.tool_calls)
-    return (sum(named.values()), held) == (len(snapshot.tool_calls), said)
+    total = sum(len(call.arguments) for call in snapshot.tool_calls)
+    return (sum(named.values()), held) == (len(snapshot.tool_calls), total)

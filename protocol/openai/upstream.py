@@ -1,6 +1,6 @@
-"""OpenAI's chat dialect as its servers speak it: what an upstream is sent, and what it streams back.
+"""OpenAI's chat dialect, upstream: encodes requests, and reads streamed answers.
 
-In what an upstream says, fields that we don't know are ignored; nothing of an upstream's error text is passed on.
+Unknown fields of an answer are ignored; an upstream's error text is never passed on.
 """
 
 from typing import Any, Final, NoReturn
@@ -20,14 +20,16 @@ from protocol.llm import (
     ReasoningPart,
     TextPart,
     Tool,
+    ToolCall,
     Usage,
+    Vendor,
     VendorPart,
 )
-from protocol.openai.chat import DIALECT, wire_call
-from protocol.upstream import Pieces, code_of, unsaid
+from protocol.upstream import Deltas, code_of, unsupported_part
 
+DIALECT: Final[Vendor] = "openai"
 DONE: Final = b"[DONE]"
-ERROR: Final = "Error: "  # stands before the text of a call that has failed: the dialect has no other place for it
+ERROR: Final = "Error: "  # prefix of the result of a failed tool call: the dialect has no field for it
 
 _json = msgspec.json.Encoder().encode
 
@@ -43,11 +45,11 @@ def chat_body(
     """Return the body of a streamed chat completion for an upstream of this dialect.
 
     Args:
-        request: what is asked.
-        model: the upstream's own name of the model.
-        tokens_field: the bound's name: ``max_completion_tokens`` at OpenAI, elsewhere ``max_tokens``.
-        max_tokens: the bound where the request has none.
-        omit: fields at the top of the body that this upstream refuses.
+        request: the canonical request.
+        model: the upstream's name of the model.
+        tokens_field: the name of the token limit: ``max_completion_tokens`` at OpenAI, elsewhere ``max_tokens``.
+        max_tokens: the token limit where the request has none.
+        omit: top-level fields that this upstream refuses.
     """
     body = dict(request.extra) if request.dialect == DIALECT else {}
     body["model"] = model
@@ -76,12 +78,12 @@ def chat_body(
     return _json(body)
 
 
-def _wire_choice(choice: str) -> Any:  # noqa: ANN401 - a word, or an object that names the tool
+def _wire_choice(choice: str) -> Any:  # noqa: ANN401 - a string, or an object with the tool's name
     return choice if choice in ("auto", "none", "required") else {"type": "function", "function": {"name": choice}}
 
 
 def _schema_format(schema: dict[str, Any], given: Any) -> dict[str, Any]:  # noqa: ANN401
-    """Return the format. The model is held to the schema wherever that fits, unless the client has said otherwise."""
+    """Return the response format: strict where the schema can be converted, unless the client chose otherwise."""
     options = given["json_schema"] if given else {"strict": True}
     prepared = openai_schema(schema) if options.get("strict") else None
     strict = {} if "strict" not in options else {"strict": prepared is not None}
@@ -90,23 +92,23 @@ def _schema_format(schema: dict[str, Any], given: Any) -> dict[str, Any]:  # noq
 
 
 def _wire_messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
-    """Return the messages. A tool's can only be text here: the images that it shows come after the tools' last one."""
+    """Return the messages. A tool message can only be text: its other parts follow in a user message."""
     wire: list[dict[str, Any]] = []
-    shown: list[dict[str, Any]] = []
+    moved: list[dict[str, Any]] = []
     for message in messages:
         if message.role == "tool":
-            wire.append(_wire_result(message, shown))
+            wire.append(_wire_result(message, moved))
             continue
-        if shown:
-            wire.append({"role": "user", "content": shown})
-            shown = []
-        if isinstance(message.content, str) or not _only_thought(message):
+        if moved:
+            wire.append({"role": "user", "content": moved})
+            moved = []
+        if isinstance(message.content, str) or not _only_signed_reasoning(message):
             wire.append(_wire_message(message))
-    return [*wire, {"role": "user", "content": shown}] if shown else wire
+    return [*wire, {"role": "user", "content": moved}] if moved else wire
 
 
-def _wire_result(message: ChatMessage, shown: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a tool's message, and add what can't be in it to ``shown``."""
+def _wire_result(message: ChatMessage, moved: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a tool message, and add its parts that are not text to ``moved``."""
     content = message.content
     others: list[dict[str, Any]] = []
     if not isinstance(content, str):
@@ -114,7 +116,7 @@ def _wire_result(message: ChatMessage, shown: list[dict[str, Any]]) -> dict[str,
         others = [part for part in parts if part["type"] != "text"]
         content = "\n".join(part["text"] for part in parts if part["type"] == "text")
     if others:
-        shown += [{"type": "text", "text": f"What the call {message.tool_call_id} has shown:"}, *others]
+        moved += [{"type": "text", "text": f"What the call {message.tool_call_id} has shown:"}, *others]
     if message.is_error:
         content = f"{ERROR}{content}"
     return {"role": "tool", "content": content, "tool_call_id": message.tool_call_id}
@@ -134,25 +136,30 @@ def _wire_message(message: ChatMessage) -> dict[str, Any]:
     return wire
 
 
+def wire_call(call: ToolCall) -> dict[str, Any]:
+    """Return a tool call, for both sides of the dialect."""
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
 def _wire_content(content: tuple[ContentPart, ...]) -> dict[str, Any]:
-    """Return the content, and before it the reasoning that no other vendor has signed."""
+    """Return the content, and the unsigned reasoning in a field of its own."""
     thoughts = [part for part in content if isinstance(part, ReasoningPart)]
-    rest = _unthought(content) if thoughts else content
-    said = rest if isinstance(rest, str) else [_wire_part(part) for part in rest]
+    rest = _without_reasoning(content) if thoughts else content
+    encoded = rest if isinstance(rest, str) else [_wire_part(part) for part in rest]
     reasoning = "".join(thought.text for thought in thoughts if not thought.signature)
-    return {"reasoning_content": reasoning, "content": said} if reasoning else {"content": said}
+    return {"reasoning_content": reasoning, "content": encoded} if reasoning else {"content": encoded}
 
 
-def _only_thought(message: ChatMessage) -> bool:
-    """Whether a message says nothing but what another vendor has signed."""
+def _only_signed_reasoning(message: ChatMessage) -> bool:
+    """Whether a message has only reasoning signed by another vendor."""
     content = message.content
     if isinstance(content, str) or not content or message.tool_calls:
         return False
     return all(isinstance(part, ReasoningPart) and part.signature for part in content)
 
 
-def _unthought(content: tuple[ContentPart, ...]) -> str | tuple[ContentPart, ...]:
-    """Return the content without its reasoning; where texts are left, as one."""
+def _without_reasoning(content: tuple[ContentPart, ...]) -> str | tuple[ContentPart, ...]:
+    """Return the content without its reasoning; joined to one text where only texts remain."""
     rest = tuple(part for part in content if not isinstance(part, ReasoningPart))
     texts = [part.text for part in rest if isinstance(part, TextPart)]
     return "".join(texts) if len(texts) == len(rest) else rest
@@ -161,7 +168,7 @@ def _unthought(content: tuple[ContentPart, ...]) -> str | tuple[ContentPart, ...
 def _wire_part(part: ContentPart) -> dict[str, Any]:
     if isinstance(part, VendorPart):
         if part.dialect != DIALECT:
-            raise unsaid(part, DIALECT)
+            raise unsupported_part(part, DIALECT)
         return part.value
     return {**_own_part(part), **part.extra.get(DIALECT, {})} if not isinstance(part, ReasoningPart) else {}
 
@@ -175,7 +182,7 @@ def _own_part(part: TextPart | ImagePart | FilePart) -> dict[str, Any]:
     if part.text:
         return {"type": "text", "text": f"{part.filename}\n\n{part.text}" if part.filename else part.text}
     if not part.url.startswith("data:"):
-        raise unsaid(part, DIALECT)
+        raise unsupported_part(part, DIALECT)
     name = {"filename": part.filename} if part.filename else {}
     return {"type": "file", "file": {"file_data": part.url, **name}}
 
@@ -186,7 +193,7 @@ def _wire_tool(tool: Tool) -> dict[str, Any]:
     return {"type": "function", "function": function}
 
 
-# --------------------------------------------------------------------------------------- what an upstream streams back
+# ------------------------------------------------------------------------------------------------ streamed answers
 
 
 class _FunctionDelta(msgspec.Struct, gc=False):
@@ -246,13 +253,13 @@ class _Chunk(msgspec.Struct, gc=False):
     error: _Error | str | None = None
 
 
-class _Named(_Chunk, gc=False):
+class _FirstChunk(_Chunk, gc=False):
     id: str | None = None
     model: str | None = None
 
 
 _chunk = msgspec.json.Decoder(_Chunk).decode
-_named = msgspec.json.Decoder(_Named).decode
+_first_chunk = msgspec.json.Decoder(_FirstChunk).decode
 
 _FINISH: Final[dict[str, FinishReason]] = {
     "stop": "stop",
@@ -262,20 +269,20 @@ _FINISH: Final[dict[str, FinishReason]] = {
     "content_filter": "content_filter",
 }
 _STATUS_DIGITS: Final = 3
-_LATER: Final = ("rate_limit", "insufficient_quota", "tokens", "requests")
-_REFUSED: Final = ("invalid_request", "context_length", "not_found")
+_RATE_LIMIT_WORDS: Final = ("rate_limit", "insufficient_quota", "tokens", "requests")
+_REJECTED_WORDS: Final = ("invalid_request", "context_length", "not_found")
 
 
 class ChatReader:
     """Reads one streamed answer, event by event.
 
     Attributes:
-        finish_reason: why the model stopped; None until it says so.
-        stop_sequence: always empty: the dialect does not say at which text the model stopped.
+        finish_reason: why the model stopped; None until the stream says so.
+        stop_sequence: always empty: the dialect does not report it.
         usage: tokens; None until they are reported.
-        model: the upstream's own name of the model.
+        model: the upstream's name of the model.
         response_id: the upstream's id of the answer.
-        ended: whether the stream's end marker has come.
+        ended: whether the stream's end marker has been read.
     """
 
     __slots__ = ("ended", "finish_reason", "model", "response_id", "stop_sequence", "usage")
@@ -290,14 +297,14 @@ class ChatReader:
 
     @property
     def whole(self) -> bool:
-        """Whether the answer is complete: the model has said why it stopped."""
+        """Whether the answer is complete: the finish reason has been read."""
         return self.finish_reason is not None
 
-    def feed(self, data: bytes, into: Pieces) -> None:
+    def feed(self, data: bytes, into: Deltas) -> None:
         """Read the data of one event and append its content to ``into``.
 
         Raises:
-            ProviderError: ``provider_bad_response`` for what is no chunk; the failure that an in-band error reports.
+            ProviderError: ``provider_bad_response``: the data is not a chunk; or the failure of an in-band error.
         """
         if data == DONE:
             self.ended = True
@@ -316,13 +323,13 @@ class ChatReader:
             self.usage = _canonical_usage(chunk.usage)
 
     def _first(self, data: bytes) -> _Chunk:
-        """Read a chunk with its names, which are the same in all that follow."""
-        chunk = _named(data)
+        """Read the first chunk, with the id and the model, which are the same in all chunks."""
+        chunk = _first_chunk(data)
         self.response_id = chunk.id or ""
         self.model = chunk.model or ""
         return chunk
 
-    def _choice(self, choice: _Choice, into: Pieces) -> None:
+    def _choice(self, choice: _Choice, into: Deltas) -> None:
         delta = choice.delta
         if delta is not None:
             thought = delta.reasoning_content or delta.reasoning
@@ -347,7 +354,7 @@ def _tool_delta(call: _CallDelta) -> ToolCallDelta:
 
 
 def _canonical_usage(wire: _Usage) -> Usage:
-    """Return the tokens by class: what was put into the cache is at most what did not come from it."""
+    """Return the tokens by class. Tokens written to the cache are at most those that were not read from it."""
     inputs, outputs = wire.prompt_tokens_details, wire.completion_tokens_details
     total = wire.prompt_tokens or 0
     cached = (inputs.cached_tokens or 0) if inputs else 0
@@ -363,11 +370,11 @@ def _canonical_usage(wire: _Usage) -> Usage:
 
 def _in_band(error: _Error | str) -> NoReturn:
     kind, code = ("", "") if isinstance(error, str) else (str(error.type or ""), str(error.code or ""))
-    said = f"{kind} {code}".lower()
+    text = f"{kind} {code}".lower()
     if code.isdigit() and len(code) == _STATUS_DIGITS:
         raise ProviderError(code=code_of(int(code)))
-    if any(word in said for word in _LATER):
+    if any(word in text for word in _RATE_LIMIT_WORDS):
         raise ProviderError(code="provider_rate_limited")
-    if any(word in said for word in _REFUSED):
+    if any(word in text for word in _REJECTED_WORDS):
         raise ProviderError(code="provider_rejected")
     raise ProviderError(code="provider_error")

@@ -1,1 +1,1 @@
-"""The socket's frames: the commands that clients send, and what the server sends."""
+"""The frames of ``/ws``: ``commands`` that clients send, and ``out`` and ``channels``, which the server sends."""

@@ -1,4 +1,4 @@
-"""The JSON of what a socket is told of channels; each frame but the answers is the same for all who get it."""
+"""JSON of the channels' frames to the client. Frames other than acknowledgements are the same for all subscribers."""
 
 from collections.abc import Iterable
 from typing import Final, Literal
@@ -14,7 +14,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def publication_json(channel: str, publication: Publication) -> bytes:
-    """Return the JSON of the ``update`` that brings a publication."""
+    """Return the JSON of a publication's ``update``."""
     return b'{"type":"update","channel":%b,"offset":%d,"event":%b,"data":%b}' % (
         _encode(channel),
         publication.offset,
@@ -24,12 +24,12 @@ def publication_json(channel: str, publication: Publication) -> bytes:
 
 
 def presence_json(channel: str, action: Action, member: Member) -> bytes:
-    """Return the JSON that tells who joined, changed or left."""
+    """Return the JSON of a member that joined, changed or left."""
     return _encode({"type": "presence", "channel": channel, "data": {"action": action, "member": member}})
 
 
 def presence_state_json(channel: str, members: Iterable[Member]) -> bytes:
-    """Return the JSON that says who is there now, which replaces all that its reader knew of it."""
+    """Return the JSON of all members, which replaces the reader's list."""
     data = {"action": "state", "members": tuple(members)}
     return _encode({"type": "presence", "channel": channel, "data": data})
 
@@ -43,8 +43,8 @@ def channel_ack_json(
 ) -> bytes:
     """Return the JSON of an acknowledgement.
 
-    That to ``subscribe`` has the channel's position and whether the one asked for was recovered, that to ``publish``
-    has the publication's position. Without a position it says only that the frame was obeyed.
+    For ``subscribe`` it has the channel's position, and whether the position asked for was recovered; for ``publish``
+    the publication's position; for other frames no position.
     """
     frame: dict[str, object] = {"type": "ack", "id": frame_id, "channel": channel}
     if position is not None:
@@ -56,5 +56,5 @@ def channel_ack_json(
 
 
 def members_json(frame_id: int | str, channel: str, members: Iterable[Member]) -> bytes:
-    """Return the JSON of the answer to ``presence``: who is there."""
+    """Return the JSON of the answer to ``presence``: the members."""
     return _encode({"type": "ack", "id": frame_id, "channel": channel, "data": {"members": tuple(members)}})

@@ -1,274 +1,213 @@
-"""What a client gets over ``GET /ws``, as JSON; what it may send is in ``websocket_frames``.
+"""Frames that a client may send over ``GET /ws``, decoded strictly."""
 
-An entry's JSON is split in two: a head that names the request, and a *tail* that is the same for every request and
-reader of the log. The tail is built once and kept on the entry, and the SSE stream shares it.
-"""
-
-from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
 
-from protocol.errors import PROBLEMS, FieldError, TidegateError
-from protocol.events import (
-    AttemptFailed,
-    Cancelled,
-    Completed,
-    Content,
-    Delta,
-    Entry,
-    Event,
-    Failed,
-    Position,
-    ReasoningDelta,
-    Snapshot,
-    Started,
-    ToolCallDelta,
+from protocol.channels import MAX_NAME, NULL
+from protocol.errors import FieldError, InvalidRequest
+from protocol.events import Position
+from protocol.hub import Mode
+from protocol.requests import SubmitBody
+
+_SAFE_INTEGER: Final = 2**53 - 1  # every JSON parser keeps integers up to here exact
+
+FrameId = (
+    Annotated[int, msgspec.Meta(ge=-_SAFE_INTEGER, le=_SAFE_INTEGER)] | Annotated[str, msgspec.Meta(max_length=128)]
 )
-from protocol.identity import Principal
-from protocol.requests import Status
-
-SUBPROTOCOL: Final = "tidegate.v1"
-DIALECT: Final = "native"  # the key of an entry's tail among its frames
-
-FrameType = Literal["update", "complete", "error"]
-
-_encode: Final = msgspec.json.Encoder().encode
 
 
-class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A part of a frame to the client; a field that is unset is left out."""
+class _Frame(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", forbid_unknown_fields=True):
+    """A frame from the client.
 
-
-class _ToolCall(_Wire, frozen=True):
-    index: int
-    id: str | msgspec.UnsetType = msgspec.UNSET
-    name: str | msgspec.UnsetType = msgspec.UNSET
-    arguments: str = ""
-
-
-class _Merged(_Wire, frozen=True):
-    reasoning: str | msgspec.UnsetType = msgspec.UNSET
-    delta: str | msgspec.UnsetType = msgspec.UNSET
-    text: str | msgspec.UnsetType = msgspec.UNSET
-    tool_calls: tuple[_ToolCall, ...] | msgspec.UnsetType = msgspec.UNSET
-
-
-class _Error(_Wire, frozen=True):
-    code: str
-    message: str
-    temporary: bool
-    remedy: str
-    retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET
-    errors: tuple[FieldError, ...] | msgspec.UnsetType = msgspec.UNSET
-
-
-def frame_type(event: Event) -> FrameType:
-    """Return the type of the frame that carries ``event``; on SSE it is the event's name."""
-    if isinstance(event, Completed):
-        return "complete"
-    return "error" if isinstance(event, Failed | Cancelled) else "update"
-
-
-def tail(entry: Entry) -> bytes:
-    """Return the part of an entry's JSON that follows its ``requestId``, to the closing brace."""
-    event = entry.event
-    if isinstance(event, Failed | Cancelled):
-        return b'"offset":%d,"error":%b,"terminal":true}' % (entry.offset, _encode(_terminal_error(event)))
-    return b'"offset":%d,"data":%b}' % (entry.offset, _content(event))
-
-
-def update_json(request_id: str, entry: Entry) -> bytes:
-    """Return the JSON of an entry for this request: an ``update``, the ``complete``, or the terminal ``error``."""
-    return _head(frame_type(entry.event), request_id) + entry.frame(DIALECT, tail)
-
-
-def conflated(request_id: str, entries: Iterable[Entry]) -> list[bytes]:
-    """Return as few frames as say the same as ``entries``, for a reader that is behind.
-
-    Text and tool-call pieces in a row become one ``update`` with ``from`` and ``offset``; whatever else there is stays
-    a frame of its own. A restart voids the content before it, so it takes that content's place: its ``from`` is theirs.
+    Attributes:
+        id: asks for an acknowledgement, which has the same id.
     """
-    frames: list[bytes] = []
-    run: list[Entry] = []
-    for entry in entries:
-        event = entry.event
-        if isinstance(event, Delta | ToolCallDelta | ReasoningDelta):
-            run.append(entry)
-        elif run and isinstance(event, AttemptFailed) and event.restart:
-            frames.append(_spanning(request_id, run[0].offset, entry.offset, _content(event)))
-            run.clear()
-        else:
-            _merge_into(frames, request_id, run)
-            frames.append(update_json(request_id, entry))
-            run.clear()
-    _merge_into(frames, request_id, run)
-    return frames
+
+    id: FrameId | None = None
 
 
-def snapshot_json(request_id: str, epoch: str, snapshot: Snapshot) -> bytes:
-    """Return the JSON of an ``update`` that replaces everything which its reader has of the request."""
-    calls = tuple(
-        _ToolCall(index=index, id=call.id, name=call.name, arguments=call.arguments)
-        for index, call in enumerate(snapshot.tool_calls)
-    )
-    return b'%b"offset":%d,"epoch":%b,"snapshot":true,"data":%b}' % (
-        _head("update", request_id),
-        snapshot.offset,
-        _encode(epoch),
-        _encode(
-            _Merged(
-                reasoning=snapshot.reasoning or msgspec.UNSET, text=snapshot.text, tool_calls=calls or msgspec.UNSET
-            )
-        ),
-    )
+class ResumePosition(Position, frozen=True, forbid_unknown_fields=True):
+    """A position to resume after; its offset is not negative."""
+
+    offset: Annotated[int, msgspec.Meta(ge=0, le=_SAFE_INTEGER)]
 
 
-def with_partial(frame: bytes, partial: bytes) -> bytes:
-    """Return the JSON of an ``update`` with the value that the text has so far beside what it holds."""
-    return b'%b,"partial":%b}}' % (frame[:-2], partial)
+class _Named(_Frame, frozen=True):
+    """A frame about either a request or a channel.
 
-
-def ack_json(
-    frame_id: int | str,
-    request_id: str,
-    position: Position | None = None,
-    state: Status = "running",
-    *,
-    recovered: bool = True,
-) -> bytes:
-    """Return the JSON of an acknowledgement: where the log is now, and whether the position asked for was recovered.
-
-    Without a position it says only that the frame was obeyed.
+    Attributes:
+        request_id: the request's id; empty for a channel.
+        channel: the channel's name; empty for a request.
     """
-    frame: dict[str, object] = {"type": "ack", "id": frame_id, "requestId": request_id}
-    if position is not None:
-        frame["data"] = {
-            "epoch": position.epoch,
-            "offset": position.offset,
-            "state": state,
-            "recovered": recovered,
-        }
-    return _encode(frame)
+
+    request_id: str = ""
+    channel: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.request_id) == bool(self.channel):
+            raise ValueError("name one thing: either `requestId` or `channel`")
 
 
-def authenticated_json(frame_id: int | str, principal: Principal) -> bytes:
-    """Return the JSON of the acknowledgement of ``authenticate``: who it is, and until when in Unix milliseconds."""
-    data: dict[str, object] = {"user": principal.subject}
-    if principal.expires is not None:
-        data["expiresAt"] = round(principal.expires * 1000)
-    return _encode({"type": "ack", "id": frame_id, "data": data})
+class AuthenticateFrame(_Frame, frozen=True, tag="authenticate"):
+    """Authenticate: first on a socket that was opened without credentials, and again before the token expires.
 
-
-def error_json(
-    error: TidegateError,
-    *,
-    frame_id: int | str | None = None,
-    request_id: str = "",
-    channel: str = "",
-    terminal: bool = False,
-) -> bytes:
-    """Return the JSON of a refusal; it names the frame, and the request or the channel that it is about.
-
-    It ends nothing, but for a ``terminal`` one the subscription to the channel.
+    Attributes:
+        token: an API key or a JWT.
+        batch: as for ``subscribe``.
     """
-    frame: dict[str, object] = {"type": "error"}
-    if frame_id is not None:
-        frame["id"] = frame_id
-    if request_id:
-        frame["requestId"] = request_id
-    if channel:
-        frame["channel"] = channel
-    problem = error.problem
-    frame["error"] = _Error(
-        code=error.code,
-        message=error.detail,
-        temporary=problem.temporary,
-        remedy=problem.remedy,
-        retry_after_ms=msgspec.UNSET if error.retry_after is None else round(error.retry_after * 1000),
-        errors=error.errors or msgspec.UNSET,
-    )
-    if terminal:
-        frame["terminal"] = True
-    return _encode(frame)
+
+    token: str
+    batch: bool = False
 
 
-def pong_json(frame_id: int | str | None = None) -> bytes:
-    """Return the JSON of the answer to a ping."""
-    return b'{"type":"pong"}' if frame_id is None else b'{"type":"pong","id":%b}' % _encode(frame_id)
+class SubscribeFrame(_Named, frozen=True, tag="subscribe"):
+    """Subscribe to a request or a channel.
+
+    Attributes:
+        after: the exclusive position to start after; without it, a request from its beginning, and of a channel the
+            new publications.
+        mode: see websocket.md, and for channels channels.md.
+        batch: whether this socket accepts several frames in one message, one a line; it holds for the whole socket.
+        presence: of a channel: whether to get the changes of presence.
+        member: of a channel: join as a member with this info, which the other members see; without it the socket does
+            not join.
+        client: of a channel: the client's own name, which it keeps when it reconnects; empty for a name made up for
+            this socket.
+    """
+
+    after: ResumePosition | None = None
+    mode: Mode | None = None
+    batch: bool = False
+    presence: bool = False
+    member: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    client: Annotated[str, msgspec.Meta(max_length=MAX_NAME)] = ""
 
 
-def disconnect_json(reason: str, delay: float, *, code: int = 4001, reconnect: bool = True) -> bytes:
-    """Return the JSON of the server's farewell: come back (or do not) after ``delay`` seconds."""
-    data = {"code": code, "reason": reason, "reconnect": reconnect, "delayMs": round(delay * 1000)}
-    return _encode({"type": "disconnect", "data": data})
+class UnsubscribeFrame(_Named, frozen=True, tag="unsubscribe"):
+    """Unsubscribe. The request or channel goes on; a member of the channel leaves it."""
 
 
-def _head(kind: FrameType, request_id: str) -> bytes:
-    return b'{"type":"%b","requestId":%b,' % (kind.encode(), _encode(request_id))
+class SubmitFrame(SubmitBody, frozen=True, kw_only=True, tag_field="type", tag="submit"):
+    """Submit a request, with the body of ``POST /api/requests``, and subscribe to it.
+
+    Attributes:
+        id: asks for an acknowledgement, which has the same id.
+        batch: as for ``subscribe``.
+    """
+
+    id: FrameId | None = None
+    batch: bool = False
 
 
-def _content(event: Started | Content | Completed) -> bytes:
-    if isinstance(event, Delta):
-        return b'{"delta":%b}' % _encode(event.text)
-    if isinstance(event, ToolCallDelta):
-        return _encode({"toolCall": _tool_call(event.index, [event])})
-    if isinstance(event, ReasoningDelta):
-        return b'{"reasoning":%b}' % _encode(event.text)
-    if isinstance(event, Completed):
-        end = {"coreResult": event.result, "finishReason": event.finish_reason, "usage": event.usage}
-        return _encode({**end, "reasoning": event.reasoning} if event.reasoning else end)
-    if isinstance(event, AttemptFailed):
-        failed = {"provider": event.provider, "model": event.model, "code": event.code, "restart": event.restart}
-        return _encode({"attemptFailed": failed})
-    return _encode({"state": "running", "model": event.model})
+class CancelFrame(_Frame, frozen=True, tag="cancel"):
+    """Cancel a request."""
+
+    request_id: str
 
 
-def _terminal_error(event: Failed | Cancelled) -> _Error:
-    if isinstance(event, Cancelled):
-        problem = PROBLEMS["cancelled"]
-        message = problem.title if event.reason == "cancelled" else f"{problem.title}: {event.reason}"
-        return _Error(code="cancelled", message=message, temporary=False, remedy=problem.remedy)
-    return _Error(
-        code=event.code,
-        message=event.message,
-        temporary=event.temporary,
-        remedy=(PROBLEMS.get(event.code) or PROBLEMS["internal_error"]).remedy,
-        retry_after_ms=msgspec.UNSET if event.retry_after_ms is None else event.retry_after_ms,
-        errors=event.errors or msgspec.UNSET,
-    )
+def _null() -> msgspec.Raw:
+    return NULL
 
 
-def _tool_call(index: int, pieces: Sequence[ToolCallDelta]) -> _ToolCall:
-    return _ToolCall(
-        index=index,
-        id=next((piece.id for piece in pieces if piece.id), msgspec.UNSET),
-        name=next((piece.name for piece in pieces if piece.name), msgspec.UNSET),
-        arguments="".join(piece.arguments for piece in pieces),
-    )
+class PublishFrame(_Frame, frozen=True, tag="publish"):
+    """Publish to a channel.
+
+    Attributes:
+        event: the publication's type.
+        data: any JSON.
+        key: idempotency key: sending the frame again publishes nothing.
+    """
+
+    channel: str
+    event: str
+    data: msgspec.Raw = msgspec.field(default_factory=_null)
+    key: str = ""
 
 
-def _merge_into(frames: list[bytes], request_id: str, run: Sequence[Entry]) -> None:
-    if len(run) == 1:
-        frames.append(update_json(request_id, run[0]))
-    elif run:
-        frames.append(_spanning(request_id, run[0].offset, run[-1].offset, _encode(_merged(run))))
+class PresenceFrame(_Frame, frozen=True, tag="presence"):
+    """Get the members of a channel."""
+
+    channel: str
 
 
-def _merged(run: Sequence[Entry]) -> _Merged:
-    texts = [entry.event.text for entry in run if isinstance(entry.event, Delta)]
-    thoughts = [entry.event.text for entry in run if isinstance(entry.event, ReasoningDelta)]
-    pieces: dict[int, list[ToolCallDelta]] = {}
-    for entry in run:
-        if isinstance(entry.event, ToolCallDelta):
-            pieces.setdefault(entry.event.index, []).append(entry.event)
-    calls = tuple(_tool_call(index, of_call) for index, of_call in pieces.items())
-    return _Merged(
-        reasoning="".join(thoughts) if thoughts else msgspec.UNSET,
-        delta="".join(texts) if texts else msgspec.UNSET,
-        tool_calls=calls or msgspec.UNSET,
-    )
+class AckFrame(_Named, frozen=True, kw_only=True, tag="ack"):
+    """Acknowledge everything of a request or a channel up to ``offset``. It gets no answer."""
+
+    offset: Annotated[int, msgspec.Meta(ge=0, le=_SAFE_INTEGER)]
 
 
-def _spanning(request_id: str, first: int, last: int, content: bytes) -> bytes:
-    return b'%b"from":%d,"offset":%d,"data":%b}' % (_head("update", request_id), first, last, content)
+class PingFrame(_Frame, frozen=True, tag="ping"):
+    """Get a ``pong``."""
+
+
+ClientFrame = (
+    AuthenticateFrame
+    | SubscribeFrame
+    | UnsubscribeFrame
+    | SubmitFrame
+    | CancelFrame
+    | PublishFrame
+    | PresenceFrame
+    | AckFrame
+    | PingFrame
+)
+CLIENT_FRAMES: Final = get_args(ClientFrame)
+FRAME_TYPES: Final = tuple(str(frame.__struct_config__.tag) for frame in CLIENT_FRAMES)
+
+
+class FrameError(InvalidRequest):
+    """The frame is not valid: correct it. The socket stays open. ``frame_id`` is None where it could not be read."""
+
+    def __init__(
+        self, detail: str, *, code: str = "", frame_id: int | str | None = None, errors: Sequence[FieldError] = ()
+    ) -> None:
+        self.frame_id = frame_id
+        super().__init__(detail, code=code, errors=errors)
+
+
+class _TypeAndId(msgspec.Struct):
+    type: Any = None
+    id: FrameId | None = None
+
+
+_decoder: Final[msgspec.json.Decoder[ClientFrame]] = msgspec.json.Decoder(ClientFrame)
+_decode_type_and_id: Final = msgspec.json.Decoder(_TypeAndId).decode
+
+
+def decode(text: str | bytes) -> ClientFrame:
+    """Decode a client's frame.
+
+    Raises:
+        FrameError: ``malformed_json``; or ``invalid_request``: an unknown type or field, a missing one, a wrong value.
+    """
+    try:
+        return _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        reason = str(error)
+    except msgspec.DecodeError:
+        raise FrameError("the frame is not one JSON object", code="malformed_json") from None
+    except RecursionError:
+        raise FrameError("the frame is nested too deeply") from None
+    raise _refused(text, reason)
+
+
+def _refused(text: str | bytes, reason: str) -> FrameError:
+    message, _, path = reason.partition(" - at `")
+    path = path.rstrip("`") or "$"
+    if " field `" in message:
+        path += "." + message.partition(" field `")[2].rstrip("`")
+    frame_id = None
+    try:
+        frame = _decode_type_and_id(text)
+    except msgspec.ValidationError:
+        pass  # not an object, or an invalid id: the first error says so
+    except (msgspec.DecodeError, RecursionError):
+        return FrameError("the frame is not one JSON object", code="malformed_json")
+    else:
+        frame_id = frame.id
+        if frame.type not in FRAME_TYPES:
+            message = f"`type` must be one of {', '.join(FRAME_TYPES)}; got {str(frame.type)[:40]!r}"
+            path = "$.type"
+    return FrameError(message, frame_id=frame_id, errors=(FieldError(path, message),))

@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 
 from protocol.errors import AccessDenied, TidegateError, TryAgainLater
-from protocol.identity import ANYBODY, Principal
+from protocol.identity import ANONYMOUS, Principal
 from service.auth.keys import Keys
 from service.auth.tickets import Tickets
 from service.auth.tokens import Tokens
@@ -49,7 +49,7 @@ class Authenticator:
             TryAgainLater: ``auth_unavailable``: there is no knowing now.
         """
         if not self.required:
-            return ANYBODY
+            return ANONYMOUS
         if not 0 < len(credential) <= LONGEST_CREDENTIAL:
             raise AccessDenied
         principal = self.known(credential)

@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from protocol.anthropic.answer import PING_EVENT, EventEncoder, count_body, message_body
+from protocol.anthropic.answer import PING_EVENT, MessagesEventEncoder, count_body, message_body
 from protocol.anthropic.messages import parse_count, parse_messages
 from protocol.events import Completed
 from protocol.gateway import ResolveModel
@@ -34,7 +34,7 @@ async def messages(request: web.Request) -> web.StreamResponse:
     request_id, model = asked.handle.request_id, message.request.model
     asked.headers["request-id"] = asked.call.request_id
     if message.stream:
-        encoder = EventEncoder(request_id, model, asked.call.request_id)
+        encoder = MessagesEventEncoder(request_id, model, asked.call.request_id)
         return await stream(asked, encoder, ping=PING_EVENT)
 
     def body(completed: Completed) -> bytes:

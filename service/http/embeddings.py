@@ -5,8 +5,9 @@ from typing import Final
 from aiohttp import web
 
 from actors.embeddings.actor import TOTAL_TIMEOUT
-from protocol.embeddings import Embed, Embedded, embeddings_body, parse_embeddings
+from protocol.embeddings import Embed, Embedded
 from protocol.errors import FieldError, InvalidRequest
+from protocol.openai.embeddings import embeddings_body, parse_embeddings
 from service.auth.permissions import check_model
 from service.context import call_of, container_of
 from service.http.bodies import read_json

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from protocol.anthropic import answer as anthropic_answer
 from protocol.gateway import ListModels, ModelInfo, ResolveModel
-from protocol.openai import chat as openai
+from protocol.openai import answer as openai
 from service.auth.permissions import check_model, listed
 from service.container import Container
 from service.context import call_of, container_of

@@ -5,7 +5,8 @@ import time
 from aiohttp import web
 
 from protocol.events import Completed
-from protocol.openai.chat import ChunkEncoder, completion_body, parse_chat
+from protocol.openai.answer import ChunkEncoder, completion_body
+from protocol.openai.chat import parse_chat
 from service.context import container_of
 from service.http.bodies import read_json
 from service.http.dialects import ask, stream, whole

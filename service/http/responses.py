@@ -11,7 +11,7 @@ from protocol.errors import FieldError, InvalidRequest, NotFound, UnrecoverableP
 from protocol.llm import ChatRequest
 from protocol.openai.responses import ID_PREFIX, ResponseCall, parse_response, request_id_of
 from protocol.openai.responses_answer import history_of, response_body
-from protocol.openai.responses_events import NOTHING, EventEncoder
+from protocol.openai.responses_events import NO_EVENT, ResponseEventEncoder
 from protocol.requests import CancelRequest, GetRequest, RequestHandle
 from service.context import call_of, container_of
 from service.http import sse
@@ -45,7 +45,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     asked = await ask(request, chat, metadata=call.metadata, echo=call.echo)
     handle = asked.handle
     if call.stream:
-        return await stream(asked, EventEncoder(handle, held=not call.background))
+        return await stream(asked, ResponseEventEncoder(handle, held=not call.background))
     if call.background:
         return _json(handle, inference_headers(asked.call, handle, handle.upstream_time) | asked.headers)
     return await whole(asked, lambda _: response_body(handle))
@@ -95,7 +95,7 @@ async def _resume(request: web.Request, handle: RequestHandle, after: int) -> we
     if delivery.on_attempt_failed == "restart" or (delivery.repair and handle.request.schema is not None):
         raise InvalidRequest(f"this answer may begin anew: follow it at /api/requests/{handle.request_id}/events")
     log = handle.stream
-    encoder = EventEncoder(handle, after=after)
+    encoder = ResponseEventEncoder(handle, after=after)
     entries = log.since(encoder.seek())
     data = encoder.encode(entries)
     if after >= encoder.sequence:
@@ -146,7 +146,7 @@ def _opening(request: web.Request) -> tuple[bool, int]:
         raise _misspelt("stream", "must be `true` or `false`", query["stream"])
     after = query.get("starting_after")
     if after is None:
-        return streamed, NOTHING
+        return streamed, NO_EVENT
     if not streamed or not _NUMBER.fullmatch(after):
         raise _misspelt("starting_after", "must be an event's `sequence_number`, with `stream=true`", after)
     return True, int(after)

@@ -11,7 +11,7 @@ from protocol.errors import FieldError, InvalidRequest
 from protocol.events import Entry, EventStream, Position, Snapshot
 from protocol.hub import Mode
 from protocol.requests import RequestHandle
-from protocol.websocket.commands import frame_type
+from protocol.websocket.out import frame_type
 
 PING: Final = b": ping\n"  # one newline: after a blank line some SDKs see an empty event
 PING_INTERVAL: Final = 15.0  # seconds of silence, below the 60 of every proxy

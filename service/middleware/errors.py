@@ -9,7 +9,7 @@ from aiohttp import web
 
 from protocol.anthropic import answer as anthropic_answer
 from protocol.errors import AccessDenied, FieldError, InternalError, InvalidRequest, NotFound, TidegateError
-from protocol.openai import chat as openai
+from protocol.openai import answer as openai
 from service.context import Call
 
 TYPES: Final = "/errors/"  # a problem's type is an address that explains it

@@ -18,7 +18,7 @@ from protocol.channels import (
 from protocol.errors import AccessDenied
 from protocol.identity import ChannelRight, Principal
 from protocol.websocket.channels import channel_ack_json, members_json
-from protocol.websocket.out import (
+from protocol.websocket.commands import (
     AckFrame,
     ClientFrame,
     PresenceFrame,

@@ -20,8 +20,7 @@ from protocol.errors import PROBLEMS, AccessDenied, InternalError, TidegateError
 from protocol.hub import Subscribe, Unsubscribe
 from protocol.identity import Scope
 from protocol.requests import CancelRequest, GetRequest, RequestHandle
-from protocol.websocket.commands import ack_json, authenticated_json, error_json, pong_json
-from protocol.websocket.out import (
+from protocol.websocket.commands import (
     AckFrame,
     AuthenticateFrame,
     CancelFrame,
@@ -33,6 +32,7 @@ from protocol.websocket.out import (
     UnsubscribeFrame,
     decode,
 )
+from protocol.websocket.out import ack_json, authenticated_json, error_json, pong_json
 from service.auth.permissions import check_scope
 from service.context import Call
 from service.frames import Joiner, text_frame

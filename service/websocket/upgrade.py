@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest
-from protocol.hub import Goodbye, SocketClosed
+from protocol.hub import DisconnectAll, SocketClosed
 from protocol.identity import Principal
-from protocol.websocket.commands import SUBPROTOCOL, disconnect_json
+from protocol.websocket.out import SUBPROTOCOL, disconnect_json
 from service.context import CONTAINER, Call, call_of, container_of
 from service.frames import Joiner, text_frame
 from service.websocket.admission import Guard
@@ -92,7 +92,7 @@ async def farewell(app: web.Application) -> None:
         ActorError: the hub did not answer; the sockets are told all the same.
     """
     try:
-        await app[CONTAINER].hub.ask(Goodbye(reason=REASON, spread=FAREWELL_SPREAD), timeout=FAREWELL_TIMEOUT)
+        await app[CONTAINER].hub.ask(DisconnectAll(reason=REASON, spread=FAREWELL_SPREAD), timeout=FAREWELL_TIMEOUT)
     finally:
         app[SOCKETS].farewell()
 

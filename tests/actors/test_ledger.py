@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from actors.ledger import MemoryLedger
 from protocol.budgets import Account, Budget
 from protocol.errors import BudgetExceeded, Overloaded
-from protocol.ledger import NOTHING, NOTHING_USD, Reservation, Spend, Standing, window
+from protocol.ledger import NO_SPEND, ZERO_USD, Reservation, Spend, Standing, window
 
 FREE = Account("team")
 LAST_SECOND = dt.datetime(2026, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
@@ -32,7 +32,7 @@ def limited(*budgets: Budget) -> Account:
     return Account("team", budgets)
 
 
-async def spend(ledger: MemoryLedger, account: Account, actual: Spend, worst: Spend = NOTHING) -> None:
+async def spend(ledger: MemoryLedger, account: Account, actual: Spend, worst: Spend = NO_SPEND) -> None:
     """Reserve and settle."""
     await ledger.settle(await ledger.reserve(account, worst), actual)
 
@@ -42,18 +42,18 @@ async def test_what_is_settled_is_counted_by_day_and_month() -> None:
     ledger = MemoryLedger(Time())
     reservation = await ledger.reserve(FREE, Spend(100, Decimal(1)))
     day, _ = await ledger.spent(FREE)
-    assert (day.tokens, day.usd, day.reserved_tokens, day.reserved_usd) == (0, NOTHING_USD, 100, Decimal(1))
+    assert (day.tokens, day.usd, day.reserved_tokens, day.reserved_usd) == (0, ZERO_USD, 100, Decimal(1))
     await ledger.settle(reservation, Spend(7, Decimal("0.25")))
     for standing in await ledger.spent(FREE):
         assert (standing.tokens, standing.usd) == (7, Decimal("0.25"))
-        assert (standing.reserved_tokens, standing.reserved_usd, standing.unpriced_tokens) == (0, NOTHING_USD, 0)
+        assert (standing.reserved_tokens, standing.reserved_usd, standing.unpriced_tokens) == (0, ZERO_USD, 0)
     assert await ledger.spent(Account("other")) != await ledger.spent(FREE)
 
 
 async def test_a_second_settlement_changes_nothing() -> None:
     """Whoever is not sure settles again."""
     ledger = MemoryLedger(Time())
-    reservation = await ledger.reserve(FREE, NOTHING)
+    reservation = await ledger.reserve(FREE, NO_SPEND)
     for _ in range(2):
         await ledger.settle(reservation, Spend(7, Decimal(1)))
     assert [standing.tokens for standing in await ledger.spent(FREE)] == [7, 7]
@@ -85,7 +85,7 @@ async def test_all_budgets_have_to_have_room(budget: Budget, said: str) -> None:
     assert "until 2027-01-01T00:00:00Z" in caught.value.detail
     assert not caught.value.problem.temporary
     standings = await ledger.spent(account)
-    assert all((one.tokens, one.reserved_tokens, one.reserved_usd) == (0, 0, NOTHING_USD) for one in standings)
+    assert all((one.tokens, one.reserved_tokens, one.reserved_usd) == (0, 0, ZERO_USD) for one in standings)
     await ledger.reserve(account, Spend(10, Decimal("0.5")))
 
 
@@ -94,7 +94,7 @@ async def test_an_unknown_price_counts_tokens_only() -> None:
     ledger, account = MemoryLedger(Time()), limited(Budget(per="day", usd=Decimal(0), tokens=10))
     await spend(ledger, account, Spend(7, None), Spend(9, None))
     day, _ = await ledger.spent(account)
-    assert (day.tokens, day.usd, day.unpriced_tokens, day.max_tokens) == (7, NOTHING_USD, 7, 10)
+    assert (day.tokens, day.usd, day.unpriced_tokens, day.max_tokens) == (7, ZERO_USD, 7, 10)
     with pytest.raises(BudgetExceeded):
         await ledger.reserve(account, Spend(4, None))
 
@@ -125,7 +125,7 @@ async def test_accounts_are_bounded() -> None:
     for name in ("a", "b"):
         await spend(ledger, Account(name), Spend(1))
     with pytest.raises(Overloaded):
-        await ledger.reserve(Account("c"), NOTHING)
+        await ledger.reserve(Account("c"), NO_SPEND)
     time.moment += dt.timedelta(seconds=1)
     await spend(ledger, Account("c"), Spend(1))
 

@@ -17,8 +17,8 @@ from actors.subscription_hub import HIGH_WATER, SubscriptionHub
 from protocol.errors import Overloaded, ShuttingDown, UnrecoverablePosition
 from protocol.events import AttemptFailed, Cancelled, Completed, Delta, Event, Position, Started, ToolCallDelta
 from protocol.hub import (
+    DisconnectAll,
     GetHubStats,
-    Goodbye,
     HubStats,
     Mode,
     Socket,
@@ -325,7 +325,7 @@ def test_a_connection_that_is_lost_costs_the_others_nothing() -> None:
     assert bench.fanout.stats().sockets == 2
     bench.subscribe(LostSocket(), stream, mode="live")
     stream.log.append(Delta("x"))
-    assert bench.fanout.goodbye("shutdown", 8.0) == 2
+    assert bench.fanout.disconnect_all("shutdown", 8.0) == 2
     assert [socket.offsets for socket in sockets] == [[(1, 1), (2, 2)], [], [(1, 1), (2, 2)]]
     assert [socket.closed for socket in sockets] == [(1000, "shutdown"), None, (1000, "shutdown")]
 
@@ -606,7 +606,7 @@ async def written(socket: FakeSocket, writes: int) -> None:
 
 def spawn(
     system: System, *, high_water: int = HIGH_WATER
-) -> "Ref[Subscribe | Unsubscribe | SocketClosed | Goodbye | GetHubStats]":
+) -> "Ref[Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats]":
     """Start a hub."""
     return system.spawn(lambda: SubscriptionHub(newline, high_water=high_water), name="hub")
 
@@ -649,7 +649,7 @@ async def test_goodbye_is_staggered() -> None:
         for socket in sockets:
             await hub.ask(Subscribe(socket=socket, stream=stream, mode="live"), timeout=5)
         stream.log.append(Delta("last words"))
-        assert await hub.ask(Goodbye(spread=8.0), timeout=5) == 4
+        assert await hub.ask(DisconnectAll(spread=8.0), timeout=5) == 4
         for index, socket in enumerate(sockets):
             *_, words, last_frame = socket.frames
             assert words["data"] == {"delta": "last words"}

@@ -14,16 +14,16 @@ def tree(kind: type[TidegateError]) -> Iterator[type[TidegateError]]:
             yield from tree(child)
 
 
-def test_every_class_has_a_row_and_a_place_in_the_drawing() -> None:
-    """A failure that is raised by its class alone reads as what it is."""
+def test_every_class_has_a_row_and_a_line_in_the_tree() -> None:
+    """Each exception class has a row of the table and a line in the tree."""
     for kind in tree(TidegateError):
         assert kind.code in PROBLEMS, kind
         assert f" {kind.__name__}" in (errors.__doc__ or ""), kind
         assert kind().detail == PROBLEMS[kind.code].title
 
 
-def test_every_row_says_what_to_do() -> None:
-    """A code has a status of a failure, a title and a remedy; one that ends a socket has a close code."""
+def test_every_row_is_complete() -> None:
+    """Each code has a status of 400 or more, a title and a remedy; close codes are 4000 or more, or 1011."""
     for code, problem in PROBLEMS.items():
         assert 400 <= problem.status < 600, code
         assert problem.title, code
@@ -31,8 +31,8 @@ def test_every_row_says_what_to_do() -> None:
         assert problem.close in {0, 1011} or 4000 <= problem.close < 5000, code
 
 
-def test_an_unknown_code_reads_as_a_fault_of_ours() -> None:
-    """A code that is no row never fails where it is looked up."""
+def test_an_unknown_code_is_an_internal_error() -> None:
+    """An unknown code has the row of ``internal_error``."""
     assert TidegateError(code="no such code").problem is PROBLEMS["internal_error"]
 
 

@@ -1,4 +1,4 @@
-"""What a message is made of, from each dialect's clients to each dialect's upstreams."""
+"""Parts of messages, from each client's dialect to each upstream's dialect."""
 
 import base64
 import json
@@ -22,37 +22,37 @@ TOOL: dict[str, Any] = {"name": "look", "input_schema": {"type": "object"}}
 
 
 def from_chat(*messages: dict[str, Any], **fields: Any) -> ChatRequest:  # noqa: ANN401
-    """What a client of OpenAI's chat asks."""
+    """The canonical request of a body of OpenAI's chat."""
     return parse_chat(json.dumps({"model": "m", "messages": messages, **fields}).encode()).request
 
 
 def from_messages(*messages: dict[str, Any], betas: str = "", **fields: Any) -> ChatRequest:  # noqa: ANN401
-    """What a client of Anthropic's asks."""
+    """The canonical request of a body of Anthropic's messages."""
     body = {"model": "m", "max_tokens": 9, "messages": messages, **fields}
     return parse_messages(json.dumps(body).encode(), betas).request
 
 
 def from_responses(*items: dict[str, Any], **fields: Any) -> ChatRequest:  # noqa: ANN401
-    """What a client of OpenAI's responses asks."""
+    """The canonical request of a body of OpenAI's responses."""
     return parse_response(json.dumps({"model": "m", "input": items, **fields}).encode()).request
 
 
 def to_openai(request: ChatRequest) -> dict[str, Any]:
-    """What an upstream of OpenAI's dialect is asked."""
+    """The body for an upstream of OpenAI's dialect."""
     body = json.loads(chat_body(request, "up"))
     assert isinstance(body, dict)
     return body
 
 
 def to_anthropic(request: ChatRequest) -> dict[str, Any]:
-    """What an upstream of Anthropic's dialect is asked."""
+    """The body for an Anthropic upstream."""
     body = json.loads(messages_body(request, "up"))
     assert isinstance(body, dict)
     return body
 
 
 def user(*parts: dict[str, Any]) -> dict[str, Any]:
-    """A turn of the user's."""
+    """A user message."""
     return {"role": "user", "content": [*parts]}
 
 
@@ -75,13 +75,13 @@ ASKED: dict[str, ChatRequest] = {
 
 @pytest.mark.parametrize("name", ASKED)
 def test_a_file_from_any_client_reaches_any_upstream(name: str) -> None:
-    """In that upstream's own words, whoever has sent it."""
+    """A file of any client's dialect is encoded in any upstream's dialect."""
     assert to_openai(ASKED[name])["messages"] == [user(AS_FILE)]
     assert to_anthropic(ASKED[name])["messages"] == [user(AS_DOCUMENT)]
 
 
-def test_a_text_file_is_a_text_where_there_is_no_better_place() -> None:
-    """Anthropic's upstreams get a document of text, also for data that say they are text; OpenAI's get a text."""
+def test_a_text_file() -> None:
+    """Anthropic upstreams get text files as documents, upstreams of OpenAI's dialect as text."""
     source = {"type": "text", "media_type": "text/plain", "data": "Hello"}
     document = {"type": "document", "source": source, "title": "a.txt"}
     asked = from_messages(user(document))
@@ -92,8 +92,8 @@ def test_a_text_file_is_a_text_where_there_is_no_better_place() -> None:
     assert to_anthropic(asked)["messages"] == [user(document)]
 
 
-def test_a_file_at_an_address_is_for_those_who_fetch_it() -> None:
-    """An upstream of OpenAI's chat takes data only, and says so."""
+def test_a_file_by_url() -> None:
+    """An upstream of OpenAI's chat dialect refuses a file by URL, because it takes only data."""
     asked = from_responses(user({"type": "input_file", "file_url": "https://x/a.pdf"}))
     document = {"type": "document", "source": {"type": "url", "url": "https://x/a.pdf"}}
     assert to_anthropic(asked)["messages"] == [user(document)]
@@ -103,8 +103,8 @@ def test_a_file_at_an_address_is_for_those_who_fetch_it() -> None:
     assert caught.value.code == "provider_rejected"
 
 
-def test_data_that_are_no_text_are_not_said_to_be() -> None:
-    """A file whose media type and bytes disagree is refused before anybody is asked."""
+def test_a_text_file_that_is_not_utf8_is_refused() -> None:
+    """A text file whose bytes are not UTF-8 is refused before the call."""
     asked = from_chat(user({"type": "file", "file": {"file_data": "data:text/plain;base64,/w=="}}))
     with pytest.raises(ProviderError):
         to_anthropic(asked)
@@ -147,21 +147,21 @@ OWN: list[tuple[Callable[[ChatRequest], dict[str, Any]], Callable[[ChatRequest],
 
 
 @pytest.mark.parametrize(("own", "other", "asked", "part"), OWN)
-def test_what_one_vendor_alone_has_is_for_its_upstreams(
+def test_a_vendor_part_is_for_its_own_dialect(
     own: Callable[[ChatRequest], dict[str, Any]],
     other: Callable[[ChatRequest], dict[str, Any]],
     asked: ChatRequest,
     part: dict[str, Any],
 ) -> None:
-    """Word for word; another upstream can't be asked, which is no reason not to ask the next one."""
+    """A vendor part is sent unchanged to its own dialect, and refused for the other one."""
     assert own(asked)["messages"][0]["content"] == [part]
     with pytest.raises(ProviderError, match=str(part["type"])) as caught:
         other(asked)
     assert caught.value.code == "provider_rejected"
 
 
-def test_marks_of_blocks_and_tools_reach_their_own_vendor_only() -> None:
-    """Beside the content they stand at: of the system, of texts, images, files, calls, results and tools."""
+def test_anthropics_extras_reach_anthropic_only() -> None:
+    """Anthropic's extras of blocks and tools are sent only to Anthropic upstreams, each with its own part."""
     text = {"type": "text", "text": "a", "cache_control": MARK}
     document = {**AS_DOCUMENT, "citations": {"enabled": True}, "context": "c", "cache_control": MARK}
     call = {"type": "tool_use", "id": "c1", "name": "look", "input": {}, "cache_control": MARK}
@@ -182,8 +182,8 @@ def test_marks_of_blocks_and_tools_reach_their_own_vendor_only() -> None:
     assert fingerprint("", asked) != fingerprint("", plain)
 
 
-def test_marks_of_openai_s_reach_openai_s_only() -> None:
-    """A function's strictness, and where a prompt may be cached."""
+def test_openais_extras_reach_openai_only() -> None:
+    """OpenAI's extras are sent only to upstreams of its dialect."""
     parameters = {"type": "object", "properties": {}, "additionalProperties": False}
     function = {"name": "look", "description": "", "parameters": parameters, "strict": True}
     text = {"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}}
@@ -198,8 +198,8 @@ def test_marks_of_openai_s_reach_openai_s_only() -> None:
     assert again.tools == asked.tools
 
 
-def test_what_a_tool_shows_stands_after_the_tools_results() -> None:
-    """OpenAI's dialect has only text for a result, and no word for a failure but the text's."""
+def test_images_of_a_tool_result_follow_it() -> None:
+    """In OpenAI's dialect images of a tool result follow in a user message, and an error is a prefix of its text."""
     image = {"type": "image", "source": {"type": "url", "url": "https://x/y"}}
     asked = from_messages(
         {
@@ -226,8 +226,8 @@ def test_what_a_tool_shows_stands_after_the_tools_results() -> None:
     assert [message["role"] for message in last["messages"]] == ["tool", "user"]
 
 
-def test_names_and_details_are_openai_s() -> None:
-    """Who speaks, and how closely to look; the other dialect has no place for either."""
+def test_names_and_details_are_openais() -> None:
+    """Names of authors and details of images are sent only in OpenAI's dialect."""
     image = {"type": "image_url", "image_url": {"url": "https://x/y", "detail": "low"}}
     asked = from_chat({"role": "user", "name": "ann", "content": [image]})
     assert to_openai(asked)["messages"] == [{"role": "user", "name": "ann", "content": [image]}]
@@ -235,8 +235,8 @@ def test_names_and_details_are_openai_s() -> None:
     assert to_anthropic(asked)["messages"] == [user({"type": "image", "source": source})]
 
 
-def test_features_in_preview_are_asked_for_once_each() -> None:
-    """They shape the answer, and are no part of the body."""
+def test_betas_are_sent_once_each() -> None:
+    """Anthropic's betas are part of the fingerprint, are sent once each, and are not in the body."""
     hi = {"role": "user", "content": "hi"}
     asked = from_messages(hi, betas="a-2026-01-01, b,a-2026-01-01", anthropic_beta=["c"])
     assert betas_of(asked) == ("a-2026-01-01", "b")
@@ -246,21 +246,21 @@ def test_features_in_preview_are_asked_for_once_each() -> None:
 
 
 @pytest.mark.parametrize("betas", ["a b", "x" * 65, ",".join(f"b{number}" for number in range(33)), "é"])
-def test_a_header_of_anything_else_is_refused(betas: str) -> None:
-    """It would be sent on as it is."""
+def test_an_invalid_beta_is_refused(betas: str) -> None:
+    """A header ``anthropic-beta`` with invalid names is refused."""
     with pytest.raises(InvalidRequest, match="anthropic-beta"):
         from_messages({"role": "user", "content": "hi"}, betas=betas)
 
 
 @pytest.mark.parametrize("part", [{"type": "file", "file": {}}, {"type": "file", "file": {"filename": "a"}}])
-def test_a_file_without_anything_in_it_is_refused(part: dict[str, Any]) -> None:
-    """There is nothing to be sent."""
+def test_an_empty_file_is_refused(part: dict[str, Any]) -> None:
+    """A file without data, URL or id is refused."""
     with pytest.raises(InvalidRequest, match="file_data"):
         from_chat(user(part))
 
 
-def test_a_native_part_may_be_marked_for_either_vendor() -> None:
-    """It says whose field it is."""
+def test_a_native_part_may_have_extras_for_both_dialects() -> None:
+    """A native part may have extras for both dialects."""
     part = TextPart(text="a", extra={"anthropic": {"cache_control": MARK}})
     asked = ChatRequest(model="m", messages=(ChatMessage(role="user", content=(part,)),))
     assert to_anthropic(asked)["messages"] == [user({"type": "text", "text": "a", "cache_control": MARK})]

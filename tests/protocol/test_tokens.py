@@ -23,12 +23,12 @@ def asked(content: Any, **fields: Any) -> ChatRequest:  # noqa: ANN401
     ],
 )
 def test_a_token_is_four_characters(request_: ChatRequest, tokens: int) -> None:
-    """Rounded up, never none, and an image by the piece."""
+    """Four characters count as a token, rounded up, at least 1; an image has a fixed count."""
     assert estimate_tokens(request_) == tokens
 
 
-def test_everything_that_the_model_reads_counts() -> None:
-    """Tools, their calls and the schema too."""
+def test_tools_and_the_schema_count() -> None:
+    """Tools, tool calls and the schema count too."""
     plain = estimate_tokens(asked("hi"))
     assert estimate_tokens(asked("hi", tools=(Tool(name="look", description="x" * 80),))) > plain + 20
     assert estimate_tokens(asked("hi", schema={"type": "object", "title": "x" * 80})) > plain + 20

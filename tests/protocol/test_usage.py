@@ -10,13 +10,13 @@ from protocol.anthropic.answer import message_body
 from protocol.budgets import Budget
 from protocol.events import Completed
 from protocol.llm import Attempt, Cost, Usage
-from protocol.openai.chat import completion_body
+from protocol.openai.answer import completion_body
 
 WRITTEN = Usage(input_tokens=10, output_tokens=4, cached_input_tokens=2, cache_write_input_tokens=3)
 
 
-def test_usage_always_says_its_four_classes() -> None:
-    """Also where they are 0; what goes into a cache only where there is any."""
+def test_usage_always_has_its_four_classes() -> None:
+    """The first four classes are in the JSON also when 0; cache writes only when there are any."""
     plain = {"inputTokens": 0, "outputTokens": 0, "cachedInputTokens": 0, "reasoningTokens": 0}
     assert msgspec.json.decode(msgspec.json.encode(Usage())) == plain
     assert msgspec.json.decode(msgspec.json.encode(WRITTEN))["cacheWriteInputTokens"] == 3
@@ -25,24 +25,24 @@ def test_usage_always_says_its_four_classes() -> None:
 
 
 def test_usage_adds_up_by_class() -> None:
-    """Nothing is lost, and none is nothing."""
+    """Usage is added class by class, and zero usage changes nothing."""
     total = WRITTEN + Usage(reasoning_tokens=5) + WRITTEN
     assert total == Usage(
         input_tokens=20, output_tokens=8, cached_input_tokens=4, reasoning_tokens=5, cache_write_input_tokens=6
     )
 
 
-def test_an_attempt_says_only_what_it_has() -> None:
-    """A call that has used nothing has no usage, and its cost is no 0."""
+def test_an_attempt_without_usage() -> None:
+    """An attempt without usage has no usage and no cost in its JSON."""
     refused = Attempt(provider="p", model="m", error="provider_rejected")
     assert msgspec.to_builtins(refused) == {"provider": "p", "model": "m", "error": "provider_rejected"}
     broken = Attempt(provider="p", model="m", usage=WRITTEN, cost=Cost(Decimal("0.1")), estimated=True)
-    said = msgspec.json.decode(msgspec.json.encode(broken))
-    assert (said["usage"]["inputTokens"], said["cost"], said["estimated"]) == (10, {"usd": "0.1"}, True)
+    decoded = msgspec.json.decode(msgspec.json.encode(broken))
+    assert (decoded["usage"]["inputTokens"], decoded["cost"], decoded["estimated"]) == (10, {"usd": "0.1"}, True)
 
 
 def test_anthropics_clients_see_each_class_of_input_apart() -> None:
-    """As the vendor counts: fresh, into its cache, out of its cache."""
+    """Anthropic's usage has uncached, cache-written and cache-read input tokens apart."""
     body = message_body(
         "r", "m", Completed(result=msgspec.Raw(b'{"text":"","toolCalls":[]}'), usage=WRITTEN), structured=False
     )
@@ -52,7 +52,7 @@ def test_anthropics_clients_see_each_class_of_input_apart() -> None:
 
 
 def test_openais_clients_see_each_class_of_input() -> None:
-    """Of all the input, what came from the cache and what was put into it."""
+    """OpenAI's usage has all input tokens, and of these the cache-read and cache-written ones."""
     body = completion_body(
         "r", 0, "m", Completed(result=msgspec.Raw(b'{"text":"","toolCalls":[]}'), usage=WRITTEN), structured=False
     )
@@ -63,8 +63,8 @@ def test_openais_clients_see_each_class_of_input() -> None:
 
 
 @pytest.mark.parametrize("usd", ['"-1"', '"NaN"', '"Infinity"', "-0.01"])
-def test_a_budget_is_a_number_that_can_be_spent(usd: str) -> None:
-    """What is none is refused where it is read."""
+def test_a_budget_is_a_number_of_0_or_more(usd: str) -> None:
+    """A budget that is negative or not a number is refused."""
     with pytest.raises(msgspec.ValidationError, match="usd"):
         msgspec.json.decode(f'{{"per": "day", "usd": {usd}}}', type=Budget)
     assert msgspec.json.decode(b'{"per": "month", "usd": 0.1}', type=Budget).usd == Decimal("0.1")

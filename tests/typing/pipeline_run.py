@@ -1,4 +1,4 @@
-"""What the type checker has to accept and to refuse of pipelines: each ignored error is required to be one."""
+"""What the type checker accepts and refuses of pipelines: each ignored error must occur."""
 
 from typing import assert_type
 
@@ -6,24 +6,24 @@ from actors.pipeline.pipeline import Pipeline
 from actors.pipeline.stage import PipelineRun, Stage
 from actors.runtime import Ref
 from protocol.message import Message
-from protocol.pipeline import Outcome, Prompt, Route
+from protocol.pipeline import Outcome, Prompt, StageRoute
 from protocol.requests import GetRequest, Submit
 
 PROMPT = Prompt("v1", "Say something.")
 
 
 class Foreign(Message[None], frozen=True):
-    """What a router does not take."""
+    """A message that a router does not accept."""
 
 
 def shout(run: PipelineRun[str]) -> str:
-    """Make a turn of what came in."""
+    """Return the input in upper case as the user message."""
     return run.given.upper()
 
 
-def enough(result: list[int]) -> Route:
-    """Route by the result."""
-    return Route.STOP if result else Route.CONTINUE
+def enough(result: list[int]) -> StageRoute:
+    """Return the stage's route for a result."""
+    return StageRoute.STOP if result else StageRoute.CONTINUE
 
 
 NUMBERS = Stage(name="numbers", prompt=PROMPT, result=list[int], say=shout, route=enough)
@@ -31,7 +31,7 @@ WORDS: Stage[str, str] = Stage(name="words", prompt=PROMPT, result=str, say=shou
 
 
 async def through(router: Ref[Submit | GetRequest], other: Ref[Foreign]) -> None:
-    """A result has its stage's type, and a run its input's."""
+    """A result has its stage's type, and a run has its input's type."""
     pipeline = Pipeline(router, (NUMBERS, WORDS))
     run = await pipeline.run("one")
     assert_type(run.given, str)

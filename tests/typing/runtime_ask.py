@@ -1,4 +1,4 @@
-"""What the type checker has to accept and to refuse of actors: each ignored error is required to be one."""
+"""What the type checker accepts and refuses of actors: each ignored error must occur."""
 
 from typing import assert_type
 
@@ -8,27 +8,27 @@ from protocol.message import Message
 
 
 class Usage(Message[None], frozen=True):
-    """An answer."""
+    """A reply."""
 
     n: int = 0
 
 
 class GetUsage(Message[Usage], frozen=True):
-    """A question."""
+    """A message with the reply ``Usage``."""
 
 
 class Name(Message[str], frozen=True):
-    """Another."""
+    """A message with the reply ``str``."""
 
     n: int
 
 
 class Foreign(Message[None], frozen=True):
-    """What the actor does not take."""
+    """A message that the actor does not accept."""
 
 
 class Typed(Actor[GetUsage | Name]):
-    """Handles both, one of them later."""
+    """Handles both messages, one of them later."""
 
     @handles(GetUsage)
     async def usage(self, message: GetUsage) -> Usage:
@@ -49,11 +49,11 @@ class Typed(Actor[GetUsage | Name]):
         return promise if message.n else self.defer(self.text())
 
     async def number(self) -> int:
-        """Work."""
+        """Return a number."""
         return 1
 
     async def text(self) -> str:
-        """Work."""
+        """Return a text."""
         return ""
 
 
@@ -62,17 +62,17 @@ class Wrong(Actor[GetUsage | Name]):
 
     @handles(GetUsage)  # type: ignore[arg-type]
     async def usage(self, message: GetUsage) -> int:
-        """Return what is no reply."""
+        """Return another type than the reply."""
         return 1
 
     @handles(Name)  # type: ignore[arg-type]
     async def name(self, message: GetUsage) -> str:
-        """Take another message."""
+        """Accept another message."""
         return ""
 
 
 async def check(system: System, test: TestSystem) -> None:
-    """Ask and tell, rightly and wrongly."""
+    """Ask and tell, with right and wrong types."""
     ref = system.spawn(Typed, name="typed")
     assert_type(ref, Ref[GetUsage | Name])
     assert_type(system.spawn(lambda: Typed(), name="other"), Ref[GetUsage | Name])  # noqa: PLW0108 - its type is the point

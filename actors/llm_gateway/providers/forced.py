@@ -10,7 +10,7 @@ from actors.llm_gateway.provider import AnswerStream, Provider
 from protocol.events import Delta, ToolCallDelta
 from protocol.gateway import ProviderState
 from protocol.llm import ChatRequest, FinishReason, Tool, Usage
-from protocol.upstream import AnswerReader, Pieces
+from protocol.upstream import AnswerReader, Deltas
 
 ANSWER: Final = "answer"  # the tool's name, unless the caller has one that is called so
 DESCRIPTION: Final = "Gives the answer. Call it with the whole answer as its arguments, and say nothing else."
@@ -97,15 +97,15 @@ class ForcedAnswer:
         """Whether nothing of the answer is missing, should the stream stop here."""
         return self._reader.whole
 
-    def feed(self, data: bytes, into: Pieces) -> None:
+    def feed(self, data: bytes, into: Deltas) -> None:
         """Read the data of one event and append its content to ``into``, as the reader itself would."""
-        pieces: Pieces = []
+        pieces: Deltas = []
         self._reader.feed(data, pieces)
         into += self.said(pieces)
 
-    def said(self, pieces: Pieces) -> Pieces:
+    def said(self, pieces: Deltas) -> Deltas:
         """Return what the pieces of a read say of the answer."""
-        said: Pieces = []
+        said: Deltas = []
         for piece in pieces:
             if isinstance(piece, Delta):
                 self._say(piece, said)
@@ -115,12 +115,12 @@ class ForcedAnswer:
                 said.append(piece)
         return said + self.rest() if self.ended else said
 
-    def rest(self) -> Pieces:
+    def rest(self) -> Deltas:
         """Return what was held back, at the end."""
         held, self._aside = self._aside, None
         return [*held] if held else []
 
-    def _say(self, piece: Delta, said: Pieces) -> None:
+    def _say(self, piece: Delta, said: Deltas) -> None:
         if self._called is not None:
             return
         if self._aside is None:
@@ -131,7 +131,7 @@ class ForcedAnswer:
         if self._held > ASIDE:
             said += self.rest()
 
-    def _call(self, piece: ToolCallDelta, said: Pieces) -> None:
+    def _call(self, piece: ToolCallDelta, said: Deltas) -> None:
         if piece.name == self._name and self._called is None:
             self._called, self._aside = piece.index, None
         if piece.index == self._called:
@@ -157,10 +157,10 @@ class ForcedStream:
         self.answer: AnswerReader = self._answer
         self.limits = stream.limits
 
-    def __aiter__(self) -> AsyncIterator[Pieces]:
+    def __aiter__(self) -> AsyncIterator[Deltas]:
         return self
 
-    async def __anext__(self) -> Pieces:
+    async def __anext__(self) -> Deltas:
         try:
             return self._answer.said(await anext(self._stream))
         except StopAsyncIteration:

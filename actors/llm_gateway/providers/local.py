@@ -15,8 +15,7 @@ from actors.wire.client import WireClient
 from protocol.errors import ProviderError
 from protocol.gateway import ProviderState
 from protocol.llm import ChatMessage, ChatRequest, FilePart, ImagePart, VendorPart
-from protocol.openai.chat import DIALECT
-from protocol.openai.upstream import ChatReader, chat_body
+from protocol.openai.upstream import DIALECT, ChatReader, chat_body
 
 DEFAULT_MAX_TOKENS: Final = 512
 PASSED_ON: Final = frozenset(

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from actors.llm_gateway.provider import Deadlines
 from actors.wire.client import WireClient, WireStream
-from actors.wire.endpoint import Endpoint
 from actors.wire.sse import EventSplitter
+from actors.wire.url import UpstreamUrl
 from protocol.errors import ConfigurationError
 from protocol.gateway import ProviderState
 from protocol.upstream import AnswerReader
@@ -87,9 +87,9 @@ class WiredProvider(OnWire):
             wire, models=models, default_model=default_model, deadlines=deadlines, name=name, price_id=price_id
         )
         try:
-            self._endpoint = Endpoint(url, accept=EventSplitter.content_type, headers=credentials)
+            self._url = UpstreamUrl(url, accept=EventSplitter.content_type, headers=credentials)
         except ValueError as error:
             raise ConfigurationError(f"{name}: {error}") from error
 
     def _send(self, body: bytes, headers: Mapping[str, str], answer: AnswerReader) -> WireStream:
-        return self._wire.stream(self._endpoint, body, headers, answer, connect_timeout=self.deadlines.connect)
+        return self._wire.stream(self._url, body, headers, answer, connect_timeout=self.deadlines.connect)

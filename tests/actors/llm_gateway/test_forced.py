@@ -18,7 +18,7 @@ from protocol.gateway import Complete, Completion, Progress
 from protocol.llm import ChatMessage, ChatRequest, Tool, ToolCall
 from protocol.openai.upstream import ChatReader
 from protocol.routes import ProviderSpec, Routes
-from protocol.upstream import Pieces
+from protocol.upstream import Deltas
 from tests.actors.llm_gateway.conftest import Gateway
 from tests.contracts.conformance.adapters import ADAPTERS, Adapter
 
@@ -169,7 +169,7 @@ def test_what_is_forced(fields: dict[str, Any], tools: list[str] | None, choice:
 
 def test_only_a_short_aside_is_held_back() -> None:
     """What is longer is the answer, and is not kept waiting; a second call of the tool says nothing more."""
-    answer, pieces = ForcedAnswer(ChatReader(), "answer"), Pieces()
+    answer, pieces = ForcedAnswer(ChatReader(), "answer"), Deltas()
     for text in ("x" * ASIDE, "y", "z"):
         answer.feed(json.dumps({"choices": [{"delta": {"content": text}}]}).encode(), pieces)
         assert len(pieces) == {"x": 0, "y": 2, "z": 3}[text[0]]

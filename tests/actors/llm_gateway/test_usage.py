@@ -19,7 +19,7 @@ from actors.upstream.retry import RetryPolicy
 from protocol.budgets import Account, Budget
 from protocol.errors import BudgetExceeded, TidegateError
 from protocol.gateway import Complete, Completion, Progress
-from protocol.ledger import NOTHING_USD, Standing
+from protocol.ledger import ZERO_USD, Standing
 from protocol.llm import Attempt, ChatMessage, ChatRequest, Cost, Usage
 from protocol.routes import ProviderSpec, Route, Routes
 
@@ -396,7 +396,7 @@ async def test_room_is_held_for_the_worst(gateway: Ref[Any], ledger: MemoryLedge
         gate.set()
         await waiting
     standing = await day(ledger)
-    assert (standing.tokens, standing.reserved_tokens, standing.reserved_usd) == (2200, 0, NOTHING_USD)
+    assert (standing.tokens, standing.reserved_tokens, standing.reserved_usd) == (2200, 0, ZERO_USD)
 
 
 async def test_without_room_nobody_is_asked(
@@ -446,9 +446,9 @@ async def test_an_unknown_price_counts_no_dollars(
 ) -> None:
     """A budget in dollars lets it through, and is told how many tokens that was."""
     upstream.default = say("Hi", usage=COUNTED)
-    account = limited(Budget(per="day", usd=NOTHING_USD))
+    account = limited(Budget(per="day", usd=ZERO_USD))
     with pytest.raises(BudgetExceeded):
         await start(gateway, complete(account=account))
     answer = await start(gateway, complete(account=account, model="other/no-such-model"))
     standing = await day(ledger)
-    assert (answer.cost, standing.usd, standing.unpriced_tokens) == (None, NOTHING_USD, 1100)
+    assert (answer.cost, standing.usd, standing.unpriced_tokens) == (None, ZERO_USD, 1100)

@@ -22,7 +22,7 @@ from protocol import spans
 from protocol.errors import NotFound, ProviderError
 from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveModel
 from protocol.llm import Attempt, Cost, Usage
-from protocol.pipeline import Prompt, Route, RunFinished, RunStopped, StageFailed
+from protocol.pipeline import Prompt, RunFinished, RunStopped, StageFailed, StageRoute
 from protocol.requests import CancelRequest, GetRequest, Submit
 
 Router = Ref[Submit | GetRequest | CancelRequest]
@@ -103,9 +103,9 @@ async def bench() -> AsyncIterator[Bench]:
         yield Bench(system)
 
 
-def only_food(gate: Gate) -> Route:
+def only_food(gate: Gate) -> StageRoute:
     """Continue with queries about food."""
-    return Route.CONTINUE if gate.food else Route.STOP
+    return StageRoute.CONTINUE if gate.food else StageRoute.STOP
 
 
 def as_it_came(run: PipelineRun[str]) -> str:
@@ -336,7 +336,7 @@ async def test_each_stage_is_a_span() -> None:
 async def test_an_exception_of_a_route_function_is_raised(bench: Bench) -> None:
     """An exception of a route function is raised, not an outcome."""
 
-    def broken(_gate: Gate) -> Route:
+    def broken(_gate: Gate) -> StageRoute:
         raise ZeroDivisionError
 
     bench.script[:] = [YES]

@@ -1,4 +1,4 @@
-"""Everything on the wire goes by both loops: uvloop's, which the service runs in, and the standard library's."""
+"""Runs each test of the wire client on both event loops: uvloop's, which the service uses, and asyncio's."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -7,5 +7,5 @@ import uvloop
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run each test once in each."""
+    """Return a factory for each loop."""
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}

@@ -1,4 +1,4 @@
-"""The other side of a connection, byte by byte: a server that a test plays itself."""
+"""A server whose behaviour on each connection is a coroutine of the test, byte by byte."""
 
 import asyncio
 import socket
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from actors.wire.connection import Connection
-from actors.wire.connector import Dialer
-from actors.wire.endpoint import Origin
+from actors.wire.connector import Connector
+from actors.wire.url import Origin
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 SOON = 20.0  # seconds
@@ -20,12 +20,12 @@ NO_LINGER = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Request:
-    """What came.
+    """A request as the server received it.
 
     Attributes:
-        line: its first line.
-        headers: by lower-case names.
-        body: as long as it was declared.
+        line: the request line.
+        headers: by lower-case name.
+        body: as many bytes as content-length says.
     """
 
     line: str
@@ -34,7 +34,7 @@ class Request:
 
 
 class Link:
-    """One connection, seen from the server."""
+    """One connection, on the server's side."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -47,7 +47,7 @@ class Link:
         return Request(line, headers, await self.reader.readexactly(int(headers["content-length"])))
 
     async def send(self, *pieces: bytes) -> None:
-        """Send each on its own."""
+        """Send each piece in a write of its own."""
         for piece in pieces:
             if self.writer.transport.is_closing():
                 raise ConnectionResetError
@@ -55,24 +55,24 @@ class Link:
             await self.writer.drain()
 
     async def left(self) -> None:
-        """Wait until the client has gone."""
+        """Wait until the client closes the connection."""
         with suppress(ConnectionError):
             while await self.reader.read(65536):
                 pass
 
     def reset(self) -> None:
-        """Break the connection off."""
+        """Reset the connection."""
         self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
         self.writer.transport.abort()
 
 
 class Peer:
-    """A server.
+    """A running server.
 
     Attributes:
-        origin: where it is.
+        origin: its address.
         links: every connection so far.
-        open: how many of them stand.
+        open: the number of open connections.
     """
 
     def __init__(self, play: Callable[[Link], Awaitable[None]]) -> None:
@@ -84,11 +84,11 @@ class Peer:
 
     @property
     def url(self) -> str:
-        """Where requests can be posted to."""
+        """The server's URL."""
         return f"http{'s' if self.origin.tls else ''}://{self.origin.host}:{self.origin.port}/v1/x"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Play one connection."""
+        """Serve one connection."""
         link = Link(reader, writer)
         self.links.append(link)
         self.open += 1
@@ -102,7 +102,7 @@ class Peer:
             writer.close()
 
     async def until(self, true: Callable[[], bool]) -> None:
-        """Wait until something about its connections is so."""
+        """Wait until ``true`` returns true; it is called after each change of a connection."""
         while not true():
             self._changed.clear()
             await self._changed.wait()
@@ -112,24 +112,24 @@ class Peer:
 async def peer(
     play: Callable[[Link], Awaitable[None]], *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1"
 ) -> AsyncIterator[Peer]:
-    """Serve each connection as ``play`` does."""
-    it = Peer(play)
-    server = await asyncio.start_server(it.serve, host, 0, ssl=tls)
-    it.origin = Origin(host, server.sockets[0].getsockname()[1], tls is not None)
+    """Start a server that runs ``play`` for each connection."""
+    peer = Peer(play)
+    server = await asyncio.start_server(peer.serve, host, 0, ssl=tls)
+    peer.origin = Origin(host, server.sockets[0].getsockname()[1], tls is not None)
     try:
-        yield it
+        yield peer
     finally:
         server.close()
-        for link in it.links:
+        for link in peer.links:
             link.writer.transport.abort()
-        await it.until(lambda: not it.open)
+        await peer.until(lambda: not peer.open)
 
 
 @asynccontextmanager
 async def connected(origin: Origin) -> AsyncIterator[Connection]:
-    """Connect, and wait at the end until the connection is gone."""
+    """Yield a connection, then close it and wait until it is lost."""
     gone = asyncio.Event()
-    connection = await Dialer().dial(origin, lambda _: gone.set())
+    connection = await Connector().connect(origin, lambda _: gone.set())
     try:
         yield connection
     finally:
@@ -145,13 +145,13 @@ async def answering(link: Link, answer: bytes = OK) -> None:
 
 
 async def holding(link: Link) -> None:
-    """Read a request, and never answer."""
+    """Read a request, and send no answer."""
     await link.request()
     await link.left()
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Let the loop turn until something is so."""
+    """Yield to the event loop until ``true`` returns true."""
     async with asyncio.timeout(SOON):
         while not true():
             await _turn()

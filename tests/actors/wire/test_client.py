@@ -11,32 +11,32 @@ from actors.wire.client import WireClient
 from actors.wire.connection import Connection
 from protocol.errors import ProviderError
 from protocol.openai.upstream import ChatReader
-from protocol.upstream import Pieces
+from protocol.upstream import Deltas
 from tests.actors.wire.peer import OK, Link, holding, peer, until
 
 BODY = b'{"model": "m", "messages": [], "stream": true}'
 
 
-async def read(wire: WireClient, upstream: ScriptedUpstream, answer: ChatReader | None = None) -> Pieces:
-    """Read a whole answer."""
+async def read(wire: WireClient, upstream: ScriptedUpstream, answer: ChatReader | None = None) -> Deltas:
+    """Return all deltas of an answer."""
     url = f"{upstream.openai_url}/chat/completions"
     async with wire.stream(url, BODY, {"x-mine": "1"}, answer or ChatReader(), connect_timeout=5) as stream:
-        return [piece async for pieces in stream for piece in pieces]
+        return [delta async for deltas in stream for delta in deltas]
 
 
 async def test_an_answer_is_read_to_its_end(upstream: ScriptedUpstream) -> None:
-    """Content in order, and what is known of the answer in the reader."""
+    """The deltas come in order, and the reader has the usage."""
     wire, answer = WireClient(), ChatReader()
     await wire.open()
-    pieces = await read(wire, upstream, answer)
+    deltas = await read(wire, upstream, answer)
     await wire.close()
-    assert [getattr(piece, "text", "") for piece in pieces] == ["Hello", " world"]
+    assert [getattr(delta, "text", "") for delta in deltas] == ["Hello", " world"]
     assert answer.usage is not None
     assert upstream.received[0].headers["x-mine"] == "1"
 
 
 async def test_a_body_that_goes_on_after_its_end_is_let_go(upstream: ScriptedUpstream) -> None:
-    """The answer is there with its end marker; closing drops a connection whose last bytes never came."""
+    """The end marker ends the answer; closing drops the connection that waits for the end of the body."""
     wire = WireClient()
     await wire.open()
     upstream.script(Reply(steps=(Say("Hi"), End(), Send(b": more\n"), Stall())))
@@ -48,7 +48,7 @@ async def test_a_body_that_goes_on_after_its_end_is_let_go(upstream: ScriptedUps
 
 
 async def test_a_client_that_is_not_open_reaches_nobody(upstream: ScriptedUpstream) -> None:
-    """Before it is opened and after it is closed, a provider is unavailable."""
+    """Before opening and after closing, a request is ``provider_unavailable``."""
     wire = WireClient()
     for _ in range(2):
         with pytest.raises(ProviderError) as caught:
@@ -62,7 +62,7 @@ async def test_a_client_that_is_not_open_reaches_nobody(upstream: ScriptedUpstre
 
 
 async def test_a_redirect_is_not_followed(upstream: ScriptedUpstream) -> None:
-    """Keys go nowhere but to the address that was set."""
+    """A redirect is a failure, so that keys go only to the configured address."""
     wire = WireClient()
     await wire.open()
     upstream.script(Reply(status=307, headers={"location": upstream.anthropic_url}))
@@ -73,7 +73,7 @@ async def test_a_redirect_is_not_followed(upstream: ScriptedUpstream) -> None:
 
 
 async def test_it_stays_open_until_all_have_closed_it(upstream: ScriptedUpstream) -> None:
-    """A provider that goes does not take the others' connections with it."""
+    """The client closes its connections only when its last user closes it."""
     wire = WireClient()
     await wire.open("one")
     await wire.open("two")
@@ -86,29 +86,29 @@ async def test_it_stays_open_until_all_have_closed_it(upstream: ScriptedUpstream
 
 EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
 CHUNKED = EVENTS + b"Transfer-Encoding: chunked\r\n\r\n"
-SAID = b'data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
+CONTENT = b'data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 
 
 def chunk(data: bytes) -> bytes:
-    """One chunk of a body."""
+    """Return one chunk of a chunked body."""
     return b"%x\r\n%b\r\n" % (len(data), data)
 
 
 async def text(wire: WireClient, url: str) -> str:
-    """Ask, and return what was said."""
+    """Return the text of an answer."""
     async with wire.stream(url, BODY, {}, ChatReader(), connect_timeout=5) as stream:
-        return "".join([getattr(piece, "text", "") async for pieces in stream for piece in pieces])
+        return "".join([getattr(delta, "text", "") async for deltas in stream for delta in deltas])
 
 
 async def test_the_last_bytes_may_come_after_the_end_marker() -> None:
-    """The answer does not wait for them, and the connection is used again when they have come."""
+    """The answer ends at the end marker; the connection is reused once the body has ended."""
     read = asyncio.Event()
 
     async def play(link: Link) -> None:
         for _ in range(2):
             await link.request()
-            await link.send(CHUNKED + chunk(SAID) + chunk(DONE))
+            await link.send(CHUNKED + chunk(CONTENT) + chunk(DONE))
             await read.wait()
             await link.send(b"0\r\n\r\n")
         await link.left()
@@ -133,11 +133,11 @@ async def test_the_last_bytes_may_come_after_the_end_marker() -> None:
     ],
 )
 async def test_an_answer_that_is_whole_needs_no_good_end(last: bytes) -> None:
-    """Its finish reason was given: what breaks after that costs the connection only."""
+    """A failure after the finish reason closes the connection, and the answer is whole."""
 
     async def play(link: Link) -> None:
         await link.request()
-        await link.send(CHUNKED + chunk(SAID) + last)
+        await link.send(CHUNKED + chunk(CONTENT) + last)
 
     async with peer(play) as server:
         wire = WireClient()
@@ -148,8 +148,8 @@ async def test_an_answer_that_is_whole_needs_no_good_end(last: bytes) -> None:
 
 
 async def test_a_compressed_stream_is_read() -> None:
-    """We ask for none, but an upstream may not listen."""
-    packed = gzip.compress(SAID + DONE)
+    """A gzip stream is decompressed, although the request asks for ``identity``."""
+    packed = gzip.compress(CONTENT + DONE)
 
     async def play(link: Link) -> None:
         await link.request()
@@ -163,12 +163,12 @@ async def test_a_compressed_stream_is_read() -> None:
         await wire.close()
 
 
-HOPELESS = (b"", EVENTS, CHUNKED, CHUNKED + chunk(SAID))
+HOPELESS = (b"", EVENTS, CHUNKED, CHUNKED + chunk(CONTENT))
 
 
 @pytest.mark.parametrize("begun", HOPELESS, ids=["no answer", "half a head", "a head", "half an answer"])
-async def test_who_is_cancelled_closes_the_connection(begun: bytes) -> None:
-    """Wherever it was; the upstream sees it at once, and nothing is left."""
+async def test_a_cancellation_closes_the_connection(begun: bytes) -> None:
+    """A cancellation at any point of the call closes the connection at once."""
 
     async def play(link: Link) -> None:
         await link.request()
@@ -188,8 +188,8 @@ async def test_who_is_cancelled_closes_the_connection(begun: bytes) -> None:
         await wire.close()
 
 
-async def test_who_waits_for_a_connection_can_leave() -> None:
-    """And does not keep the next one from it."""
+async def test_a_caller_that_waits_for_a_connection_can_be_cancelled() -> None:
+    """A caller cancelled while it waits for a connection does not block the next one."""
     async with peer(holding) as server:
         wire = WireClient(max_connections=1)
         await wire.open()
@@ -206,11 +206,11 @@ async def test_who_waits_for_a_connection_can_leave() -> None:
 
 
 async def test_a_request_is_sent_once() -> None:
-    """A server that closes a connection that was used before may have seen the request: who asked decides."""
+    """A request on a reused connection that is lost is not sent again: the caller decides."""
 
     async def play(link: Link) -> None:
         await link.request()
-        await link.send(CHUNKED + chunk(SAID) + chunk(DONE) + b"0\r\n\r\n")
+        await link.send(CHUNKED + chunk(CONTENT) + chunk(DONE) + b"0\r\n\r\n")
         await link.request()
 
     async with peer(play) as server:
@@ -224,7 +224,7 @@ async def test_a_request_is_sent_once() -> None:
 
 
 async def test_no_header_brings_another() -> None:
-    """What can't be written is not sent."""
+    """A header with a line break fails the call before anything is sent."""
     async with peer(holding) as server:
         wire = WireClient()
         await wire.open()
@@ -236,8 +236,8 @@ async def test_no_header_brings_another() -> None:
 
 
 async def test_nothing_is_left_behind() -> None:
-    """Whatever becomes of them, a connection and its parser are gone with it, without waiting for the collector."""
-    ends = itertools.cycle((OK, b"nonsense\r\n\r\n", CHUNKED + chunk(SAID) + chunk(DONE) + b"0\r\n\r\n", b""))
+    """Connections leave no reference cycle, whatever way they end."""
+    ends = itertools.cycle((OK, b"nonsense\r\n\r\n", CHUNKED + chunk(CONTENT) + chunk(DONE) + b"0\r\n\r\n", b""))
 
     async def play(link: Link) -> None:
         await link.request()

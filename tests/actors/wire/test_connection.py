@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.wire.connection import MAX_FIELDS, MAX_HEAD_BYTES, READ_AHEAD, Connection
-from actors.wire.endpoint import Origin
+from actors.wire.url import Origin
 from protocol.errors import ProviderError
 from tests.actors.wire.peer import OK, Link, connected, peer, until
 
@@ -20,7 +20,7 @@ CHUNKED = EVENTS + b"Transfer-Encoding: chunked\r\n\r\n"
 async def ask(connection: Connection) -> tuple[int, bytes]:
     """Send a request, and return the status and the whole body of its answer."""
     connection.send(HEAD, b"{}")
-    await connection.answered()
+    await connection.wait_for_head()
     chunks = []
     while chunk := await connection.read():
         chunks.append(chunk)
@@ -28,14 +28,14 @@ async def ask(connection: Connection) -> tuple[int, bytes]:
 
 
 async def code(connection: Connection) -> str:
-    """What a request fails with."""
+    """Return the code that a request fails with."""
     with pytest.raises(ProviderError) as caught:
         await ask(connection)
     return caught.value.code
 
 
-def saying(*pieces: bytes, then: str = "left") -> Callable[[Link], Awaitable[None]]:
-    """A server that says this to the first request, and then waits, ends the connection or breaks it off."""
+def replying(*pieces: bytes, then: str = "left") -> Callable[[Link], Awaitable[None]]:
+    """Return a server that answers the first request with ``pieces``, then waits, closes or resets the connection."""
 
     async def play(link: Link) -> None:
         await link.request()
@@ -62,7 +62,7 @@ def saying(*pieces: bytes, then: str = "left") -> Callable[[Link], Awaitable[Non
     ],
 )
 async def test_an_answer_is_read_to_its_end(answer: bytes, status: int, body: bytes) -> None:
-    """Whatever way its length is told; and the next request can go out on the same connection."""
+    """An answer is read to its end for each way of framing, and the connection serves another request."""
 
     async def play(link: Link) -> None:
         for _ in range(2):
@@ -87,15 +87,18 @@ async def test_an_answer_is_read_to_its_end(answer: bytes, status: int, body: by
     ],
 )
 async def test_an_answer_after_which_nothing_may_be_asked(answer: bytes) -> None:
-    """The answer is good, and the connection is not used again: the server said so, or says more than it was asked."""
-    async with peer(saying(answer)) as server, connected(server.origin) as connection:
+    """A connection is not reused after ``connection: close``, or after bytes beyond the answer."""
+    async with peer(replying(answer)) as server, connected(server.origin) as connection:
         assert await ask(connection) == (200, b"{}")
         assert not connection.reusable
 
 
 async def test_the_end_of_the_connection_ends_a_body_of_no_declared_length() -> None:
-    """And nothing can be asked after it."""
-    async with peer(saying(EVENTS + b"\r\n", b"a", b"b", then="end")) as server, connected(server.origin) as connection:
+    """A body of no declared length ends with the connection."""
+    async with (
+        peer(replying(EVENTS + b"\r\n", b"a", b"b", then="end")) as server,
+        connected(server.origin) as connection,
+    ):
         assert await ask(connection) == (200, b"ab")
         assert not connection.reusable
 
@@ -128,32 +131,32 @@ async def test_the_end_of_the_connection_ends_a_body_of_no_declared_length() -> 
     ],
 )
 async def test_each_way_to_fail_has_its_code(pieces: tuple[bytes, ...], then: str, expected: str) -> None:
-    """Before the head and after it; and the connection is closed."""
-    async with peer(saying(*pieces, then=then)) as server, connected(server.origin) as connection:
+    """Each failure before and after the head has its code, and closes the connection."""
+    async with peer(replying(*pieces, then=then)) as server, connected(server.origin) as connection:
         assert await code(connection) == expected
         assert not connection.reusable
 
 
 async def test_what_came_before_a_break_is_given_first() -> None:
-    """Bytes that have come are not lost to what comes after them."""
-    async with peer(saying(CHUNKED + b"2\r\nab\r\nnonsense")) as server, connected(server.origin) as connection:
+    """Bytes of the body before a failure are returned before it is raised."""
+    async with peer(replying(CHUNKED + b"2\r\nab\r\nnonsense")) as server, connected(server.origin) as connection:
         connection.send(HEAD, b"{}")
-        await connection.answered()
+        await connection.wait_for_head()
         assert await connection.read() == b"ab"
         with pytest.raises(ProviderError):
             await connection.read()
 
 
 async def test_of_a_header_that_comes_twice_the_first_counts() -> None:
-    """Names are lower-case, values as they came."""
+    """Header names are lower-case, and the first value of a repeated header counts."""
     answer = b"HTTP/1.1 200 OK\r\nRetry-After: 1\r\nX-Name: \xe9 \r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
-    async with peer(saying(answer)) as server, connected(server.origin) as connection:
+    async with peer(replying(answer)) as server, connected(server.origin) as connection:
         await ask(connection)
         assert connection.headers == {"retry-after": "1", "x-name": "é", "content-length": "0"}
 
 
 async def test_bytes_that_nobody_has_asked_for_close_it() -> None:
-    """They could be taken for the next answer."""
+    """Bytes without a request close the connection."""
 
     async def play(link: Link) -> None:
         await link.request()
@@ -173,7 +176,7 @@ async def test_bytes_that_nobody_has_asked_for_close_it() -> None:
 
 @pytest.mark.parametrize("then", ["end", "reset"])
 async def test_an_end_while_it_waits_is_seen(then: str) -> None:
-    """Nothing is sent to a server that has closed the connection."""
+    """An idle connection notices that the server closed or reset it."""
 
     async def play(link: Link) -> None:
         await link.request()
@@ -189,8 +192,8 @@ async def test_an_end_while_it_waits_is_seen(then: str) -> None:
         await until(lambda: not connection.open)
 
 
-async def test_who_reads_slowly_holds_the_upstream_up() -> None:
-    """No more of an answer is kept than the bound and what one read may give."""
+async def test_a_slow_reader_pauses_the_upstream() -> None:
+    """Reading is paused beyond ``READ_AHEAD``, and goes on when the caller reads."""
     size = 64 * READ_AHEAD
     sent = 0
 
@@ -206,7 +209,7 @@ async def test_who_reads_slowly_holds_the_upstream_up() -> None:
 
     async with peer(play) as server, connected(server.origin) as connection:
         connection.send(HEAD, b"{}")
-        await connection.answered()
+        await connection.wait_for_head()
         await until(lambda: connection._paused)
         assert sum(map(len, connection._chunks)) <= READ_AHEAD + 256 * 1024
         received = 0
@@ -216,14 +219,14 @@ async def test_who_reads_slowly_holds_the_upstream_up() -> None:
         assert connection.reusable
 
 
-async def test_dropping_lets_a_held_up_upstream_go_on() -> None:
-    """What is dropped is not kept, and the end still comes."""
+async def test_dropping_resumes_a_paused_upstream() -> None:
+    """Dropping resumes reading, and the end of the answer is still seen."""
     size = 64 * READ_AHEAD
     answer = EVENTS + b"Content-Length: %d\r\n\r\n" % size + b"x" * size
     ended = asyncio.Event()
-    async with peer(saying(answer)) as server, connected(server.origin) as connection:
+    async with peer(replying(answer)) as server, connected(server.origin) as connection:
         connection.send(HEAD, b"{}")
-        await connection.answered()
+        await connection.wait_for_head()
         await until(lambda: connection._paused)
         connection.on_end = lambda _: ended.set()
         connection.drop()
@@ -233,7 +236,7 @@ async def test_dropping_lets_a_held_up_upstream_go_on() -> None:
 
 
 async def test_an_answer_to_half_a_request_is_read() -> None:
-    """An upstream may refuse a large body before it has come, and hang up; the connection is of no more use."""
+    """An answer that comes before the request was sent whole is read; the connection is not reused."""
     body = b"x" * (20 * 1024 * 1024)
     refused = b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"
 
@@ -245,13 +248,13 @@ async def test_an_answer_to_half_a_request_is_read() -> None:
     seen = asyncio.Event()
     async with peer(play) as server, connected(server.origin) as connection:
         connection.send(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: %d\r\n\r\n" % len(body), body)
-        await connection.answered()
+        await connection.wait_for_head()
         assert (connection.status, connection.ended, connection.reusable) == (413, True, False)
         seen.set()
 
 
 async def test_a_large_body_arrives_whole() -> None:
-    """It goes out while the answer is awaited, and the connection can be used again."""
+    """A large body is sent while the caller waits for the answer, and the connection is reusable."""
     body = b"0123456789abcdef" * (1024 * 1024)
     received = []
 
@@ -262,15 +265,15 @@ async def test_a_large_body_arrives_whole() -> None:
 
     async with peer(play) as server, connected(server.origin) as connection:
         connection.send(b"POST / HTTP/1.1\r\ncontent-length: %d\r\n\r\n" % len(body), body)
-        await connection.answered()
+        await connection.wait_for_head()
         assert await connection.read() == b"{}"
         assert connection.reusable
         assert received == [body]
 
 
-async def test_closing_wakes_who_reads() -> None:
-    """Nobody waits for a connection that is gone."""
-    async with peer(saying(CHUNKED)) as server, connected(server.origin) as connection:
+async def test_closing_fails_a_read() -> None:
+    """Closing a connection fails the caller that reads from it."""
+    async with peer(replying(CHUNKED)) as server, connected(server.origin) as connection:
         asking = asyncio.ensure_future(ask(connection))
         await until(lambda: connection.status > 0)
         connection.close()
@@ -279,8 +282,8 @@ async def test_closing_wakes_who_reads() -> None:
         assert caught.value.code == "provider_stream_broken"
 
 
-async def test_who_is_cancelled_can_come_back() -> None:
-    """A read that is given up loses nothing: the next one has what has come."""
+async def test_a_cancelled_read_can_be_repeated() -> None:
+    """A cancelled read loses no bytes: the next read returns them."""
     more = asyncio.Event()
 
     async def play(link: Link) -> None:
@@ -292,7 +295,7 @@ async def test_who_is_cancelled_can_come_back() -> None:
 
     async with peer(play) as server, connected(server.origin) as connection:
         connection.send(HEAD, b"{}")
-        await connection.answered()
+        await connection.wait_for_head()
         reading = asyncio.ensure_future(connection.read())
         await asyncio.sleep(0)
         reading.cancel()
@@ -303,7 +306,7 @@ async def test_who_is_cancelled_can_come_back() -> None:
 
 
 class Unwritten(asyncio.Transport):
-    """Takes no notice."""
+    """A transport that drops what is written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -329,7 +332,7 @@ class Unwritten(asyncio.Transport):
 
 
 async def test_a_transport_that_is_closing_is_not_used() -> None:
-    """Between a failure and the word that the connection is lost nothing is asked of it."""
+    """A closing transport makes the connection unusable before ``connection_lost``."""
     transport = Unwritten()
     connection = Connection(Origin("h", 80, tls=False), lambda _: None)
     connection.connection_made(transport)
@@ -347,7 +350,7 @@ async def test_a_transport_that_is_closing_is_not_used() -> None:
     st.lists(st.integers(0, 500), max_size=12),
 )
 def test_cuts_change_nothing(chunks: list[bytes], way: str, early: bool, cuts: list[int]) -> None:
-    """However the network cuts an answer, and whatever way its length is told, it reads the same."""
+    """An answer reads the same wherever the network cuts it, for each way of framing."""
     whole = b"".join(chunks)
     answer = (b"HTTP/1.1 103 Early Hints\r\nX: y\r\n\r\n" if early else b"") + EVENTS
     if way == "chunked":
@@ -362,12 +365,12 @@ def test_cuts_change_nothing(chunks: list[bytes], way: str, early: bool, cuts: l
         connection = Connection(Origin("h", 80, tls=False), lambda _: None)
         connection.connection_made(Unwritten())
         connection.send(HEAD, b"{}")
-        marks = sorted({0, len(answer), *(min(cut, len(answer)) for cut in cuts)})
-        for start, stop in pairwise(marks):
+        bounds = sorted({0, len(answer), *(min(cut, len(answer)) for cut in cuts)})
+        for start, stop in pairwise(bounds):
             connection.data_received(answer[start:stop])
         if way == "close":
             connection.eof_received()
-        await connection.answered()
+        await connection.wait_for_head()
         received = b""
         while chunk := await connection.read():
             received += chunk
@@ -380,19 +383,19 @@ def test_cuts_change_nothing(chunks: list[bytes], way: str, early: bool, cuts: l
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6))
 def test_nonsense_is_never_an_answer(noise: bytes, cuts: list[int]) -> None:
-    """Whatever bytes come, what is asked ends with an answer or with a named failure."""
+    """Random bytes end a request with an answer or with a ``ProviderError``."""
 
     async def read() -> None:
         connection = Connection(Origin("h", 80, tls=False), lambda _: None)
         connection.connection_made(Unwritten())
         connection.send(HEAD, b"{}")
-        marks = sorted({0, len(noise), *(min(cut, len(noise)) for cut in cuts)})
-        for start, stop in pairwise(marks):
+        bounds = sorted({0, len(noise), *(min(cut, len(noise)) for cut in cuts)})
+        for start, stop in pairwise(bounds):
             connection.data_received(noise[start:stop])
         connection.eof_received()
         connection.connection_lost(None)
         with suppress(ProviderError):
-            await connection.answered()
+            await connection.wait_for_head()
             await connection.read()
 
     asyncio.run(read())

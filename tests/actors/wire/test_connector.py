@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from actors.wire.connector import Dialer, trusting_the_system
-from actors.wire.endpoint import Origin
+from actors.wire.connector import Connector, system_tls_context
 from actors.wire.unary import JsonWire
+from actors.wire.url import Origin
 from protocol.errors import ProviderError
 from tests.actors.wire.peer import Link, Request, answering, peer
 
@@ -20,7 +20,7 @@ BODY = b"{}"
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for loopback, with its key."""
+    """Return the path of a self-signed certificate for loopback, with its key."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
     now = dt.datetime.now(dt.UTC)
@@ -46,14 +46,14 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server_side(certificate: Path) -> ssl.SSLContext:
-    """What a server shows."""
+    """Return the server's TLS context."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     return context
 
 
 async def ask(wire: JsonWire, url: str) -> bytes:
-    """Ask, and return the answer."""
+    """Open the client, post ``BODY``, close the client, and return the answer."""
     await wire.open()
     try:
         return await wire.post(url, BODY, {})
@@ -62,27 +62,27 @@ async def ask(wire: JsonWire, url: str) -> bytes:
 
 
 async def test_an_encrypted_call(certificate: Path, server_side: ssl.SSLContext) -> None:
-    """A certificate that is trusted and theirs; what they are called is told them; the trust is made once."""
-    told: list[str | None] = []
+    """A trusted certificate is accepted, the host name goes out as SNI, and the TLS context is made once."""
+    sni: list[str | None] = []
     made: list[ssl.SSLContext] = []
-    server_side.sni_callback = lambda _, name, __: told.append(name)
+    server_side.sni_callback = lambda _, name, __: sni.append(name)
 
-    def trust() -> ssl.SSLContext:
+    def tls_context() -> ssl.SSLContext:
         made.append(ssl.create_default_context(cafile=str(certificate)))
         return made[-1]
 
     async with peer(answering, tls=server_side, host="localhost") as server:
-        wire = JsonWire(connect_timeout=5, trust=trust)
+        wire = JsonWire(connect_timeout=5, tls_context=tls_context)
         await wire.open()
         for _ in range(2):
             assert await wire.post(server.url, BODY, {}) == b"{}"
             assert await wire.post(server.url.replace("localhost", "127.0.0.1"), BODY, {}) == b"{}"
         await wire.close()
-        assert (len(server.links), told[0], len(made)) == (2, "localhost", 1)
+        assert (len(server.links), sni[0], len(made)) == (2, "localhost", 1)
 
 
 async def test_a_large_encrypted_body(certificate: Path, server_side: ssl.SSLContext) -> None:
-    """It goes out and comes back whole."""
+    """A body of 4 MiB is sent and received whole over TLS."""
     body = b'"' + b"x" * (4 * 1024 * 1024) + b'"'
     head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
@@ -92,14 +92,14 @@ async def test_a_large_encrypted_body(certificate: Path, server_side: ssl.SSLCon
         await link.left()
 
     async with peer(play, tls=server_side) as server:
-        wire = JsonWire(connect_timeout=5, trust=lambda: ssl.create_default_context(cafile=str(certificate)))
+        wire = JsonWire(connect_timeout=5, tls_context=lambda: ssl.create_default_context(cafile=str(certificate)))
         await wire.open()
         assert await wire.post(server.url, body, {}) == body
         await wire.close()
 
 
 async def test_a_certificate_that_is_not_trusted(server_side: ssl.SSLContext) -> None:
-    """Nothing is sent."""
+    """A certificate that is not trusted is ``provider_unavailable``."""
     async with peer(answering, tls=server_side) as server:
         with pytest.raises(ProviderError) as caught:
             await ask(JsonWire(connect_timeout=5), server.url)
@@ -107,16 +107,16 @@ async def test_a_certificate_that_is_not_trusted(server_side: ssl.SSLContext) ->
 
 
 async def test_a_certificate_of_somebody_else(certificate: Path, server_side: ssl.SSLContext) -> None:
-    """One that is trusted, for another name."""
+    """A trusted certificate for another host is ``provider_unavailable``."""
     async with peer(answering, tls=server_side, host="127.0.0.2") as server:
-        wire = JsonWire(connect_timeout=5, trust=lambda: ssl.create_default_context(cafile=str(certificate)))
+        wire = JsonWire(connect_timeout=5, tls_context=lambda: ssl.create_default_context(cafile=str(certificate)))
         with pytest.raises(ProviderError) as caught:
             await ask(wire, server.url)
         assert caught.value.code == "provider_unavailable"
 
 
 async def test_a_handshake_that_never_ends_is_too_slow() -> None:
-    """The time for connecting has encryption in it; the connection is closed then."""
+    """The connect timeout includes the TLS handshake, and closes the connection."""
 
     async def play(link: Link) -> None:
         await link.left()
@@ -130,17 +130,17 @@ async def test_a_handshake_that_never_ends_is_too_slow() -> None:
 
 
 async def test_ipv6() -> None:
-    """An address in brackets."""
+    """An IPv6 address in brackets is a host."""
     async with peer(answering, host="::1") as server:
         url = f"http://[::1]:{server.origin.port}/v1"
         assert await ask(JsonWire(connect_timeout=5), url) == b"{}"
 
 
 async def test_a_name_with_addresses_of_which_one_answers() -> None:
-    """The others are tried one after another."""
+    """The next address is tried where one does not answer."""
     async with peer(answering) as server:
         port = server.origin.port
-        dialer = Dialer()
+        connector = Connector()
         found = [(2, 1, 6, "", ("127.0.0.3", port)), (2, 1, 6, "", ("127.0.0.1", port))]
 
         class Several:
@@ -150,14 +150,14 @@ async def test_a_name_with_addresses_of_which_one_answers() -> None:
             def forget(self, host: str, port: int) -> None:
                 raise AssertionError
 
-        dialer._names = Several()  # type: ignore[assignment]
-        connection = await dialer.dial(Origin("h", port, tls=False), lambda _: None)
+        connector._dns = Several()  # type: ignore[assignment]
+        connection = await connector.connect(Origin("h", port, tls=False), lambda _: None)
         assert connection.open
         connection.close()
         await server.until(lambda: not server.open)
 
 
 def test_what_this_machine_trusts() -> None:
-    """Certificates are checked, and so are names."""
-    context = trusting_the_system()
+    """The system's context checks certificates and host names."""
+    context = system_tls_context()
     assert (context.check_hostname, context.verify_mode) == (True, ssl.CERT_REQUIRED)

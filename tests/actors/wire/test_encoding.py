@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.wire.connector import Dialer
-from actors.wire.encoding import PIECE, Inflated
-from actors.wire.endpoint import Endpoint
-from actors.wire.pool import Pool
-from actors.wire.post import Post
+from actors.wire.connector import Connector
+from actors.wire.encoding import MAX_STEP_BYTES, DecompressedBody
+from actors.wire.pool import ConnectionPool
+from actors.wire.post import PostRequest
+from actors.wire.url import UpstreamUrl
 from protocol.errors import ProviderError
 from tests.actors.wire.peer import Link, answering, peer
 
 
 class Pieces:
-    """A body that comes in these pieces."""
+    """A body that is read in these pieces."""
 
     def __init__(self, *pieces: bytes) -> None:
         self._pieces = [*pieces]
@@ -26,11 +26,11 @@ class Pieces:
         return self._pieces.pop(0) if self._pieces else b""
 
 
-async def whole(body: Inflated) -> bytes:
-    """Read all of it."""
+async def whole(body: DecompressedBody) -> bytes:
+    """Read the whole body."""
     chunks = []
     while chunk := await body.read():
-        assert len(chunk) <= PIECE
+        assert len(chunk) <= MAX_STEP_BYTES
         chunks.append(chunk)
     return b"".join(chunks)
 
@@ -38,37 +38,39 @@ async def whole(body: Inflated) -> bytes:
 @pytest.mark.parametrize("compress", [gzip.compress, zlib.compress])
 @pytest.mark.parametrize("size", [1, 7, 1_000_000])
 async def test_what_is_compressed_is_read(compress: Callable[[bytes], bytes], size: int) -> None:
-    """In pieces of any size, and one that was compressed a thousandfold in pieces of a bounded one."""
-    text = b"x" * (8 * PIECE) + bytes(range(256))
+    """Compressed bodies are read in pieces of any size, and each read returns at most ``MAX_STEP_BYTES``."""
+    text = b"x" * (8 * MAX_STEP_BYTES) + bytes(range(256))
     packed = compress(text)
-    assert await whole(Inflated(Pieces(*(packed[at : at + size] for at in range(0, len(packed), size))))) == text
+    assert (
+        await whole(DecompressedBody(Pieces(*(packed[at : at + size] for at in range(0, len(packed), size))))) == text
+    )
 
 
 async def test_events_come_as_they_are_flushed() -> None:
-    """Nothing that can be read waits for what is to come."""
+    """Bytes that were flushed are returned without waiting for more."""
     packer = zlib.compressobj(wbits=31)
     pieces = [packer.compress(text) + packer.flush(zlib.Z_SYNC_FLUSH) for text in (b"one", b"two")]
-    body = Inflated(Pieces(*pieces, packer.flush()))
+    body = DecompressedBody(Pieces(*pieces, packer.flush()))
     assert [await body.read() for _ in range(3)] == [b"one", b"two", b""]
 
 
 @pytest.mark.parametrize("pieces", [(b"nonsense",), (gzip.compress(b"hello")[:-4],), (b"",)])
 async def test_what_is_not_whole_is_no_body(pieces: tuple[bytes, ...]) -> None:
-    """Nonsense, and what breaks off."""
+    """A body that is not compressed, or that breaks off, is ``provider_stream_broken``."""
     with pytest.raises(ProviderError) as caught:
-        await whole(Inflated(Pieces(*pieces)))
+        await whole(DecompressedBody(Pieces(*pieces)))
     assert caught.value.code == "provider_stream_broken"
 
 
 async def test_what_follows_the_end_is_dropped() -> None:
-    """One body was sent."""
-    assert await whole(Inflated(Pieces(gzip.compress(b"a") + b"more", b"and more"))) == b"a"
+    """Bytes after the end of the compressed body are dropped."""
+    assert await whole(DecompressedBody(Pieces(gzip.compress(b"a") + b"more", b"and more"))) == b"a"
 
 
 @given(st.binary(max_size=300))
 async def test_noise_ends(noise: bytes) -> None:
-    """In bytes or a named failure."""
-    body = Inflated(Pieces(noise))
+    """Random bytes end in output or in a ``ProviderError``."""
+    body = DecompressedBody(Pieces(noise))
     with suppress(ProviderError):
         await whole(body)
 
@@ -86,21 +88,21 @@ async def test_noise_ends(noise: bytes) -> None:
     ],
 )
 async def test_a_body_is_undone_by_its_header(coding: str, packed: bytes, code: str) -> None:
-    """We ask for no compression; where it comes all the same, the usual ones are read."""
+    """The codings gzip and deflate are decompressed although the request asks for ``identity``; others are refused."""
 
     async def play(link: Link) -> None:
-        told = b"Content-Encoding: %b\r\nContent-Length: %d\r\n\r\n" % (coding.encode(), len(packed))
-        await answering(link, b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + told + packed)
+        encoding = b"Content-Encoding: %b\r\nContent-Length: %d\r\n\r\n" % (coding.encode(), len(packed))
+        await answering(link, b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n" + encoding + packed)
 
     async with peer(play) as server:
-        pool = Pool(Dialer(), limit=0)
-        endpoint = Endpoint(server.url, accept="application/json")
+        pool = ConnectionPool(Connector(), limit=0)
+        url = UpstreamUrl(server.url, accept="application/json")
         if code:
             with pytest.raises(ProviderError) as caught:
-                await Post(endpoint, {}, b"{}", 5.0).send(pool, "application/json")
+                await PostRequest(url, {}, b"{}", 5.0).send(pool, "application/json")
             assert caught.value.code == code
         else:
-            connection, body = await Post(endpoint, {}, b"{}", 5.0).send(pool, "application/json")
+            connection, body = await PostRequest(url, {}, b"{}", 5.0).send(pool, "application/json")
             assert await body.read() == b"{}"
             assert await body.read() == b""
             pool.release(connection)

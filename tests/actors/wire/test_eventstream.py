@@ -18,7 +18,7 @@ ALL_KINDS = (
 
 
 def test_the_scripted_upstream_writes_what_aws_reads() -> None:
-    """AWS's own reader takes the messages, checksums included."""
+    """AWS's own parser reads the scripted messages, checksums included."""
     buffer = EventStreamBuffer()
     buffer.add_data(event_message(HEADERS, b"one") + event_message({}, b""))
     messages = list(buffer)
@@ -27,7 +27,7 @@ def test_the_scripted_upstream_writes_what_aws_reads() -> None:
 
 @given(st.lists(st.binary(max_size=40), max_size=5), st.integers(1, 30))
 def test_messages_come_whole_wherever_they_are_cut(payloads: list[bytes], size: int) -> None:
-    """Each once, in order."""
+    """Messages are returned whole and in order wherever the network cuts the stream."""
     stream = b"".join(event_message(HEADERS, payload) for payload in payloads)
     splitter = MessageSplitter()
     found = [m for at in range(0, len(stream), size) for m in splitter.feed(stream[at : at + size])]
@@ -35,14 +35,14 @@ def test_messages_come_whole_wherever_they_are_cut(payloads: list[bytes], size: 
 
 
 def test_headers_of_every_type_are_read_over() -> None:
-    """Only texts are of use."""
+    """Headers of every type are parsed, and those with strings are returned."""
     (message,) = MessageSplitter().feed(_with_headers(ALL_KINDS))
     assert message.headers == {"h": "ho"}
 
 
 @pytest.mark.parametrize("at", [0, 9, 14, -1])
-def test_a_broken_byte_is_seen(at: int) -> None:
-    """Both checksums are checked; the messages before it are given first."""
+def test_a_wrong_byte_is_detected(at: int) -> None:
+    """A wrong byte fails a checksum; the messages before it are returned first."""
     broken = bytearray(event_message(HEADERS, b"two"))
     broken[at] ^= 1
     splitter = MessageSplitter()
@@ -54,21 +54,21 @@ def test_a_broken_byte_is_seen(at: int) -> None:
 
 @pytest.mark.parametrize("block", [b"\x05ab", b"\x01a\x0a", b"\x01a\x07\x00", b"\x01\xff\x07\x00\x00"])
 def test_headers_that_make_no_sense_are_a_bad_response(block: bytes) -> None:
-    """Also where the checksums are right."""
+    """Headers that can't be parsed are a bad response, also with valid checksums."""
     with pytest.raises(ProviderError) as failure:
         MessageSplitter().feed(_with_headers(block))
     assert failure.value.code == "provider_bad_response"
 
 
 def test_more_headers_than_message_is_a_bad_response() -> None:
-    """The lengths have to fit each other."""
+    """Headers longer than the message are a bad response."""
     with pytest.raises(ProviderError) as failure:
         MessageSplitter().feed(_prelude(16, 200))
     assert failure.value.code == "provider_bad_response"
 
 
 def test_a_message_has_a_bound() -> None:
-    """It is refused by what it says of itself, before it has come."""
+    """A message is refused by its declared length, before it has been received."""
     splitter = MessageSplitter(limit=100)
     assert splitter.feed(event_message({}, b"x" * 84)) != []
     with pytest.raises(ProviderError) as failure:

@@ -22,7 +22,7 @@ from actors.wire.failures import MAX_RETRY_AFTER, refusal, retry_after
     ],
 )
 def test_each_status_has_a_code(status: int, code: str) -> None:
-    """What an upstream's status means to our caller."""
+    """An upstream's status is mapped to a code."""
     assert refusal(status, {}, 0).code == code
 
 
@@ -42,5 +42,5 @@ def test_each_status_has_a_code(status: int, code: str) -> None:
     ],
 )
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
-    """Milliseconds, seconds and dates are read, and nonsense is not."""
+    """Milliseconds, seconds and dates are parsed; other values are ignored."""
     assert retry_after(headers, 10.0) == seconds

@@ -1,10 +1,10 @@
 from collections.abc import Callable
 
-from actors.wire.idle_timer import Expiry
+from actors.wire.idle_timer import IdleTimer
 
 
 class Handle:
-    """A timer."""
+    """A timer handle."""
 
     def __init__(self, when: float, fire: Callable[[], None]) -> None:
         self.when = when
@@ -16,7 +16,7 @@ class Handle:
 
 
 class Loop:
-    """A loop whose clock is set by hand."""
+    """An event loop with a manual clock."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -30,11 +30,11 @@ class Loop:
         return self.timers[-1]
 
     def pending(self) -> list[float]:
-        """When timers will fire."""
+        """Return when the timers will fire."""
         return [timer.when for timer in self.timers if not timer.cancelled]
 
     def advance(self, now: float) -> None:
-        """Set the clock, and fire what is due."""
+        """Set the clock, and fire the timers that are due."""
         self.now = now
         due = [timer for timer in self.timers if timer.when <= now and not timer.cancelled]
         self.timers = [timer for timer in self.timers if timer not in due]
@@ -42,49 +42,49 @@ class Loop:
             timer.fire()
 
 
-async def make(gone: list[str]) -> tuple[Expiry[str], Loop]:
-    """A set whose things may stay for ten seconds, and its loop."""
-    some: Expiry[str] = Expiry(10.0, gone.append)
+async def make(expired: list[str]) -> tuple[IdleTimer[str], Loop]:
+    """Return a timer of ten seconds, and its loop."""
+    timer: IdleTimer[str] = IdleTimer(10.0, expired.append)
     loop = Loop()
-    some._loop = loop  # type: ignore[assignment]
-    return some, loop
+    timer._loop = loop  # type: ignore[assignment]
+    return timer, loop
 
 
-async def test_whose_time_is_up_is_taken_out_in_order() -> None:
-    """Each once, and not those that were removed before; one timer goes on to the next one's time."""
-    gone: list[str] = []
-    some, loop = await make(gone)
+async def test_items_expire_in_order() -> None:
+    """Each item expires once, in order, unless it was removed; one timer serves all."""
+    expired: list[str] = []
+    timer, loop = await make(expired)
     for name in "abc":
-        some.add(name)
-        some.add(f"{name}'")
+        timer.add(name)
+        timer.add(f"{name}'")
         loop.advance(loop.now + 2)
-    some.remove("b")
-    some.remove("b")
-    assert ([*some], "a" in some, "b" in some) == (["a", "a'", "b'", "c", "c'"], True, False)
-    assert (len(some), loop.pending()) == (5, [10.0])
+    timer.remove("b")
+    timer.remove("b")
+    assert ([*timer], "a" in timer, "b" in timer) == (["a", "a'", "b'", "c", "c'"], True, False)
+    assert (len(timer), loop.pending()) == (5, [10.0])
     loop.advance(10)
-    assert (gone, loop.pending()) == (["a", "a'"], [12.0])
+    assert (expired, loop.pending()) == (["a", "a'"], [12.0])
     loop.advance(20)
-    assert (gone, loop.pending(), len(some)) == (["a", "a'", "b'", "c", "c'"], [], 0)
+    assert (expired, loop.pending(), len(timer)) == (["a", "a'", "b'", "c", "c'"], [], 0)
 
 
 async def test_a_timer_that_finds_nothing_is_not_set_again() -> None:
-    """It is there again with the next thing."""
-    gone: list[str] = []
-    some, loop = await make(gone)
-    some.add("a")
-    some.remove("a")
+    """A timer that finds no item is set again by the next item."""
+    expired: list[str] = []
+    timer, loop = await make(expired)
+    timer.add("a")
+    timer.remove("a")
     loop.advance(10)
-    assert (gone, loop.pending()) == ([], [])
-    some.add("b")
+    assert (expired, loop.pending()) == ([], [])
+    timer.add("b")
     assert loop.pending() == [20.0]
 
 
 async def test_closing_forgets_all() -> None:
-    """Nobody is told, and there is no timer left."""
-    gone: list[str] = []
-    some, loop = await make(gone)
-    some.add("a")
-    some.close()
-    some.close()
-    assert (len(some), loop.pending(), gone) == (0, [], [])
+    """Closing removes all items without a callback, and cancels the timer."""
+    expired: list[str] = []
+    timer, loop = await make(expired)
+    timer.add("a")
+    timer.close()
+    timer.close()
+    assert (len(timer), loop.pending(), expired) == (0, [], [])

@@ -32,7 +32,7 @@ OPENAI = {
     ],
 )
 def test_durations(text: str, seconds: float | None) -> None:
-    """As OpenAI writes them; nonsense is none."""
+    """OpenAI's durations are parsed; any other text is None."""
     assert duration(text) == pytest.approx(seconds)
 
 
@@ -48,17 +48,17 @@ def test_durations(text: str, seconds: float | None) -> None:
     ],
 )
 def test_moments(text: str, seconds: float | None) -> None:
-    """As Anthropic writes them; one without a time zone is no moment."""
+    """Anthropic's times are parsed; one without a time zone is None."""
     assert moment(text, 10.0) == seconds
 
 
-def test_what_openai_says() -> None:
-    """Calls and tokens, each with its limit and the time until that is whole again."""
+def test_openai_headers() -> None:
+    """OpenAI reports calls and tokens, each with what remains, its limit and its reset."""
     assert allowances(OPENAI, 0.0) == (Allowance("calls", 59, 60, 1.0), Allowance("tokens", 149_984, 150_000, 360.0))
 
 
-def test_what_anthropic_says() -> None:
-    """Calls, and tokens of input and of output by themselves."""
+def test_anthropic_headers() -> None:
+    """Anthropic reports calls, tokens, and tokens of input and of output."""
     headers = {
         f"anthropic-ratelimit-{counted}-{field}": value
         for counted in ("requests", "tokens", "input-tokens", "output-tokens")
@@ -80,12 +80,12 @@ def test_what_anthropic_says() -> None:
     ],
 )
 def test_nonsense_is_ignored(changed: dict[str, str]) -> None:
-    """It is as if the answer said nothing of that limit, and the other one holds."""
+    """A limit with a value that can't be parsed is ignored; the other one counts."""
     assert [one.unit for one in allowances({**OPENAI, **changed}, 0.0)] == ["tokens"]
 
 
-def test_a_limit_that_is_not_said_is_unknown() -> None:
-    """What remains and when it is whole again is enough."""
+def test_a_limit_of_unknown_size() -> None:
+    """A limit without its size is reported with size 0."""
     headers = {name: value for name, value in OPENAI.items() if "limit-" not in name.removeprefix("x-ratelimit-")}
     assert [one.limit for one in allowances(headers, 0.0)] == [0, 0]
     assert allowances({}, 0.0) == ()

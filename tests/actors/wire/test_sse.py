@@ -12,11 +12,11 @@ TEXTS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n")
 
 @given(TEXTS, st.sampled_from(["\n", "\r\n"]), st.lists(st.integers(0, 400), max_size=12))
 def test_cuts_change_nothing(texts: list[str], end: str, cuts: list[int]) -> None:
-    """However the network cuts a stream, within a character or a line's end too, the events are the same."""
+    """The events are the same wherever the network cuts the stream, inside a character or a line end too."""
     stream = "".join(f": ping{end}id: 1{end}data: {text}{end}{end}" for text in texts).encode()
-    marks = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
+    bounds = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
     splitter = EventSplitter()
-    events = [event for start, stop in pairwise(marks) for event in splitter.feed(stream[start:stop])]
+    events = [event for start, stop in pairwise(bounds) for event in splitter.feed(stream[start:stop])]
     assert events == [text.encode() for text in texts]
 
 
@@ -26,7 +26,7 @@ def test_cuts_change_nothing(texts: list[str], end: str, cuts: list[int]) -> Non
     )
 )
 def test_whole_events_read_as_their_bytes_do(lines: list[str]) -> None:
-    """What comes in one piece gives what it gives byte by byte, and so does what comes after it."""
+    """A stream in one piece gives the same events as byte by byte, also for the stream after it."""
     stream = "".join(f"{line}\n" for line in lines).encode()
     whole, cut = EventSplitter(), EventSplitter()
     for _ in range(2):
@@ -36,7 +36,7 @@ def test_whole_events_read_as_their_bytes_do(lines: list[str]) -> None:
 
 
 def test_byte_by_byte() -> None:
-    """A stream of single bytes gives the same events."""
+    """A stream of single bytes gives its events."""
     splitter = EventSplitter()
     stream = "data: é\r\n\r\ndata:x\n\n".encode()
     assert [event for index in range(len(stream)) for event in splitter.feed(stream[index : index + 1])] == [
@@ -46,7 +46,7 @@ def test_byte_by_byte() -> None:
 
 
 def test_several_data_lines_are_one_event() -> None:
-    """Lines of one event are joined, and other fields dropped."""
+    """The data lines of an event are joined; other fields are dropped."""
     assert EventSplitter().feed(b"event: e\ndata: a\ndata: b\nretry: 1\n\n:c\n\n\n") == [b"a\nb"]
 
 
@@ -56,13 +56,13 @@ def test_carriage_returns_end_lines_too() -> None:
 
 
 def test_an_unfinished_event_is_not_given() -> None:
-    """Without its blank line an event has not come."""
+    """An event without its blank line is not returned."""
     assert EventSplitter().feed(b"data: [DONE]\n") == []
 
 
 @pytest.mark.parametrize("piece", [b"data: " + b"x" * 9, b"data: xx\n", b"x" * 9])
 def test_an_event_is_bounded(piece: bytes) -> None:
-    """Neither a line without an end nor an event without an end may grow for ever."""
+    """A line or an event without an end is refused at the limit."""
     splitter = EventSplitter(limit=64)
 
     def grow() -> None:
@@ -75,7 +75,7 @@ def test_an_event_is_bounded(piece: bytes) -> None:
 
 
 def test_many_events_are_not_one_large_one() -> None:
-    """The bound is for each event, however many come in one read or over time."""
+    """The limit holds for each event, not for all events of a read or of a stream."""
     splitter = EventSplitter(limit=64)
     for _ in range(100):
         assert len(splitter.feed(b"data: 0123456789\n\n" * 10 + b"data: x")) >= 10

@@ -10,7 +10,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json; charset=utf-8\r\nCon
 
 
 async def test_an_answer_comes_whole() -> None:
-    """However it is cut; and the connection is used again."""
+    """An answer is returned whole however the network cuts it, and the connection is reused."""
 
     async def play(link: Link) -> None:
         for _ in range(2):
@@ -38,8 +38,8 @@ async def test_an_answer_comes_whole() -> None:
         (OK.replace(b"Length: 2", b"Length: 3"), "provider_stream_broken"),
     ],
 )
-async def test_what_is_no_answer_costs_the_connection(answer: bytes, code: str) -> None:
-    """Nothing of it can be taken for the next answer."""
+async def test_a_bad_answer_closes_the_connection(answer: bytes, code: str) -> None:
+    """An answer that can't be used closes the connection."""
 
     async def play(link: Link) -> None:
         await link.request()
@@ -58,19 +58,19 @@ async def test_what_is_no_answer_costs_the_connection(answer: bytes, code: str) 
 
 
 @pytest.mark.parametrize(
-    ("said", "code"),
+    ("status", "code"),
     [
         (b"429 Later", "provider_rate_limited"),
         (b"503 No", "provider_unavailable"),
         (b"307 No", "provider_bad_response"),
     ],
 )
-async def test_a_refusal_keeps_the_connection(said: bytes, code: str) -> None:
-    """It is dropped to its end, and the next call goes out on the same connection."""
+async def test_a_refusal_keeps_the_connection(status: bytes, code: str) -> None:
+    """The body of a refusal is dropped, and the next call uses the same connection."""
 
     async def play(link: Link) -> None:
         await link.request()
-        await link.send(OK.replace(b"200 OK", said))
+        await link.send(OK.replace(b"200 OK", status))
         await link.request()
         await link.send(OK)
         await link.left()
@@ -86,8 +86,8 @@ async def test_a_refusal_keeps_the_connection(said: bytes, code: str) -> None:
         await wire.close()
 
 
-async def test_who_is_cancelled_closes_the_connection() -> None:
-    """The upstream sees at once that nobody waits."""
+async def test_a_cancellation_closes_the_connection() -> None:
+    """A cancellation closes the connection at once."""
     async with peer(holding) as server:
         wire = JsonWire(connect_timeout=5)
         await wire.open()
@@ -99,8 +99,8 @@ async def test_who_is_cancelled_closes_the_connection() -> None:
         await wire.close()
 
 
-async def test_only_one_that_is_open_reaches_anybody() -> None:
-    """And no address that is none."""
+async def test_a_closed_client_sends_nothing() -> None:
+    """A closed client and an invalid URL are ``provider_unavailable``."""
     async with peer(answering) as server:
         wire = JsonWire(connect_timeout=5)
         for url in (server.url, "nowhere", server.url.replace("://", "://user@")):

@@ -14,7 +14,7 @@ from protocol.events import (
     Snapshot,
 )
 from protocol.hub import Mode, Subscribe
-from protocol.websocket.commands import snapshot_json, update_json
+from protocol.websocket.out import snapshot_json, update_json
 from service.websocket.transport import SocketTransport
 from tests.contracts.delivery.wires import Pipe, messages
 from tests.contracts.delivery.world import Content, World

@@ -10,7 +10,7 @@ from aiohttp import ClientWebSocketResponse, WSMsgType
 from actors.log.follow import follow
 from protocol.events import Entry, EventStream, Position, Snapshot
 from protocol.requests import GetRequest
-from protocol.websocket.commands import snapshot_json, update_json
+from protocol.websocket.out import snapshot_json, update_json
 from tests.service.bench import Service
 
 Frame = dict[str, Any]

@@ -178,7 +178,7 @@ class Machine(RuleBasedStateMachine):
     def lose_the_hub(self, *, goodbye: bool) -> None:
         """Its readers reconnect to another hub."""
         if goodbye:
-            self.world.fanout.goodbye("shutdown", 8.0)
+            self.world.fanout.disconnect_all("shutdown", 8.0)
         else:
             self.world.fanout.close_all(4010, "insufficient state")
         self.world.fanout = self.world.new_hub()

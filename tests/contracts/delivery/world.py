@@ -19,7 +19,7 @@ from protocol.events import (
     ToolCallDelta,
 )
 from protocol.requests import RequestHandle
-from protocol.websocket.commands import snapshot_json, update_json
+from protocol.websocket.out import snapshot_json, update_json
 from service.context import CALL, Call
 from service.frames import Joiner, text_frame
 from service.http import long_poll, sse

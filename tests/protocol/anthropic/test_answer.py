@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from protocol.anthropic.answer import (
     ERROR_TYPES,
     PING_EVENT,
-    EventEncoder,
+    MessagesEventEncoder,
     count_body,
     error_body,
     error_status,
@@ -31,16 +31,16 @@ from protocol.events import (
     ToolCallDelta,
 )
 from protocol.llm import FinishReason, ReasoningPart, ToolCall, Usage
-from protocol.upstream import Pieces
+from protocol.upstream import Deltas
 
 USAGE = Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2, reasoning_tokens=1)
 STREAM_EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 STARTED = Started(model="m", created=1)
 
 
-def encoder() -> EventEncoder:
+def encoder() -> MessagesEventEncoder:
     """A stream of a client that has seen nothing."""
-    return EventEncoder("req_1", "m", "call_1")
+    return MessagesEventEncoder("req_1", "m", "call_1")
 
 
 def log(*events: Event) -> list[Entry]:
@@ -76,7 +76,7 @@ def whole(end: Completed, *, structured: bool = False) -> Message:
 
 
 def test_a_streams_events_satisfy_the_sdk() -> None:
-    """Start, a block for the text and one for each call, the reason with the usage, and the end, in this order."""
+    """The SDK accepts the start, the blocks of text and calls, the stop reason with the usage, and the end."""
     into = encoder()
     entries = log(
         STARTED,
@@ -114,9 +114,9 @@ def test_a_streams_events_satisfy_the_sdk() -> None:
     assert delta["usage"]["output_tokens"] == 3
 
 
-def test_our_own_reader_understands_it() -> None:
-    """What this side of the dialect writes, the other side reads: a gateway behind a gateway loses nothing."""
-    content: Pieces = [
+def test_our_own_reader_reads_it() -> None:
+    """Our upstream reader reads what our client's encoder writes, without loss."""
+    content: Deltas = [
         ReasoningDelta(text="h"),
         ReasoningDelta(text="m"),
         ReasoningDelta(signature="s"),
@@ -127,7 +127,7 @@ def test_our_own_reader_understands_it() -> None:
         ToolCallDelta(index=0, arguments="{}"),
         Delta(text="!"),
     ]
-    reader, pieces = MessagesReader(), Pieces()
+    reader, pieces = MessagesReader(), Deltas()
     for event in events(encoder().encode(log(STARTED, *content, completed(finish_reason="length")))):
         reader.feed(json.dumps(event).encode(), pieces)
     assert pieces == content
@@ -136,7 +136,7 @@ def test_our_own_reader_understands_it() -> None:
 
 
 def test_thoughts_are_blocks_with_their_signatures() -> None:
-    """Streamed, merged and whole, the SDK sees the same thoughts before the text."""
+    """The SDK reads the same thinking blocks from the stream, the snapshot and the whole answer."""
     stream = encoder().encode(
         log(
             STARTED,
@@ -161,8 +161,8 @@ def test_thoughts_are_blocks_with_their_signatures() -> None:
     ]
 
 
-def test_calls_whose_pieces_are_mixed_are_put_together_by_their_index() -> None:
-    """A late piece is still its own call's."""
+def test_mixed_pieces_of_calls_have_their_own_index() -> None:
+    """A late piece of a call has the index of its own block."""
     stream = encoder().encode(
         log(
             ToolCallDelta(index=0, id="c1", name="look", arguments="{"),
@@ -171,26 +171,26 @@ def test_calls_whose_pieces_are_mixed_are_put_together_by_their_index() -> None:
             ToolCallDelta(index=1, arguments="}"),
         )
     )
-    said = {0: "", 1: ""}
+    arguments = {0: "", 1: ""}
     for event in events(stream):
         if event["type"] == "content_block_delta":
-            said[event["index"]] += event["delta"]["partial_json"]
-    assert said == {0: "{}", 1: "{}"}
+            arguments[event["index"]] += event["delta"]["partial_json"]
+    assert arguments == {0: "{}", 1: "{}"}
 
 
 def test_nothing_is_sent_before_the_first_content() -> None:
-    """The first entry alone gives no bytes, so that a failure can still be an HTTP error; nor does a boundary."""
+    """The first entry and a boundary give no bytes, so that a failure can still be an HTTP error."""
     boundary = AttemptFailed(provider="p", model="m", code="provider_error")
     assert encoder().encode(log(STARTED, boundary)) == b""
 
 
-def test_an_answer_without_content_is_whole_all_the_same() -> None:
-    """It starts and it ends."""
+def test_an_answer_without_content() -> None:
+    """An answer without content has a start and an end."""
     assert kinds(encoder().encode(log(STARTED, completed()))) == ["message_start", "message_delta", "message_stop"]
 
 
 def test_clients_of_one_log_share_the_tails() -> None:
-    """A delta is encoded once; only what stands before it differs."""
+    """A delta is encoded once; only its prefix differs by client."""
     entries = log(Delta(text="a"))
     encoder().encode(entries)
     assert entries[0].frames is not None
@@ -207,14 +207,14 @@ def test_clients_of_one_log_share_the_tails() -> None:
     ],
 )
 def test_a_failure_ends_the_stream_with_an_error(event: Event, kind: str, code: str) -> None:
-    """In mid-stream a failure is an error event that names the call, and nothing follows it."""
+    """A failure in the stream is an error event with the call's id, and ends it."""
     last = events(encoder().encode(log(Delta(text="a"), event)))[-1]
     assert (last["type"], last["request_id"]) == ("error", "call_1")
     assert (last["error"]["type"], last["error"]["details"]["error_code"]) == (kind, code)
 
 
 def test_a_snapshot_is_one_merged_start() -> None:
-    """A client that came late gets text and calls at once, and then goes on where they were left."""
+    """A late client gets the text and the calls so far in one piece, and later deltas continue them."""
     into = encoder()
     calls = (ToolCall("c1", "look", "{}"), ToolCall("c2", "look", '{"a'))
     start = into.snapshot(Snapshot(offset=9, text="Hello", tool_calls=calls))
@@ -240,7 +240,7 @@ def test_a_snapshot_is_one_merged_start() -> None:
 
 
 def test_a_ping_is_an_event() -> None:
-    """By its name, as the vendor sends it."""
+    """A ping is an event of its own type."""
     assert events(PING_EVENT) == [{"type": "ping"}]
 
 
@@ -264,7 +264,7 @@ def test_a_whole_answer_satisfies_the_sdk() -> None:
 )
 @pytest.mark.parametrize("structured", [True, False])
 def test_tool_calls_satisfy_the_sdk(arguments: str, read: dict[str, Any], structured: bool) -> None:
-    """Arguments are an object, also where the model has not written one; a schema does not change that."""
+    """Arguments are always an object, also where the model did not write one."""
     result = {"text": "", "toolCalls": [{"id": "c1", "name": "look", "arguments": arguments}]}
     (block,) = whole(completed(result, "tool_calls"), structured=structured).content
     assert block.type == "tool_use"
@@ -272,7 +272,7 @@ def test_tool_calls_satisfy_the_sdk(arguments: str, read: dict[str, Any], struct
 
 
 def test_a_structured_answer_is_its_json() -> None:
-    """With a schema the text is the validated JSON, also where that looks like a plain answer."""
+    """With a schema the text is the result's JSON."""
     for result in ({"isFoodRelated": True}, {"text": "x"}):
         (block,) = whole(completed(result), structured=True).content
         assert block.type == "text"
@@ -283,12 +283,12 @@ def test_a_structured_answer_is_its_json() -> None:
     ("finish_reason", "stop_reason"), [("length", "max_tokens"), ("content_filter", "refusal"), ("stop", "end_turn")]
 )
 def test_stop_reasons(finish_reason: FinishReason, stop_reason: str) -> None:
-    """Each canonical reason has one of the dialect's."""
+    """Each canonical finish reason has a stop reason."""
     assert whole(completed(finish_reason=finish_reason)).stop_reason == stop_reason
 
 
 def test_a_count_satisfies_the_sdk() -> None:
-    """It is one number."""
+    """The SDK accepts the count of tokens."""
     assert MessageTokensCount.model_validate_json(count_body(5), strict=True).input_tokens == 5
 
 
@@ -304,8 +304,8 @@ def test_a_count_satisfies_the_sdk() -> None:
         (ProviderError("no", code="provider_timeout"), 504, "timeout_error"),
     ],
 )
-def test_errors_wear_anthropics_envelope(error: TidegateError, status: int, kind: str) -> None:
-    """Each family has the vendor's name and status, and the code is ours."""
+def test_errors_have_anthropics_envelope(error: TidegateError, status: int, kind: str) -> None:
+    """Each family has Anthropic's error type and status, with our code in the details."""
     assert error_status(error, error.problem.status) == status
     assert json.loads(error_body(error, "call_1")) == {
         "type": "error",
@@ -315,5 +315,5 @@ def test_errors_wear_anthropics_envelope(error: TidegateError, status: int, kind
 
 
 def test_every_family_has_a_name() -> None:
-    """Whatever can fail can be said."""
+    """Each family has an error type."""
     assert {problem.family for problem in PROBLEMS.values()} <= set(ERROR_TYPES)

@@ -20,7 +20,7 @@ def body(**fields: Any) -> bytes:  # noqa: ANN401
     return json.dumps({"model": "m", "max_tokens": 9, "messages": HI, **fields}).encode()
 
 
-def said(*turns: dict[str, Any]) -> tuple[ChatMessage, ...]:
+def canonical(*turns: dict[str, Any]) -> tuple[ChatMessage, ...]:
     """The canonical messages of `turns`."""
     return parse_messages(body(messages=turns)).request.messages
 
@@ -33,7 +33,7 @@ def refused(sent: bytes) -> InvalidRequest:
 
 
 def test_options_become_canonical() -> None:
-    """Every field that the canonical model has is taken from Anthropic's place for it."""
+    """Each canonical field is read from Anthropic's field."""
     call = parse_messages(
         body(
             system="be brief",
@@ -69,26 +69,26 @@ def test_options_become_canonical() -> None:
     ],
 )
 def test_a_system_text_may_come_in_blocks(system: object, text: str) -> None:
-    """They are one system message before all others."""
+    """System blocks become one system message before the others."""
     assert parse_messages(body(system=system)).request.messages[0] == ChatMessage(role="system", content=text)
 
 
 def test_a_system_message_may_stand_among_the_turns() -> None:
-    """The newer API allows it, and so do we."""
-    assert said(*HI, {"role": "system", "content": "now"})[1] == ChatMessage(role="system", content="now")
+    """A message with the role ``system`` stays at its place."""
+    assert canonical(*HI, {"role": "system", "content": "now"})[1] == ChatMessage(role="system", content="now")
 
 
 @pytest.mark.parametrize(
     ("choice", "canonical"), [({"type": "auto"}, "auto"), ({"type": "any"}, "required"), ({"type": "none"}, "none")]
 )
 def test_choices_of_tools(choice: dict[str, Any], canonical: str) -> None:
-    """Each of the dialect's choices has a canonical one."""
+    """Each tool choice has a canonical one."""
     assert parse_messages(body(tools=[LOOK], tool_choice=choice)).request.tool_choice == canonical
 
 
 def test_a_conversation_with_tools_and_images() -> None:
-    """Calls keep their arguments word for word; results are messages of their own, before what else the user says."""
-    assert said(
+    """Arguments of calls stay unchanged; tool results become messages of their own before the rest."""
+    assert canonical(
         {
             "role": "user",
             "content": [
@@ -137,14 +137,15 @@ def test_a_conversation_with_tools_and_images() -> None:
 
 
 def test_an_image_may_be_a_tools_result() -> None:
-    """It stays a part of the tool's message."""
+    """An image stays a part of the tool message."""
     image = {"type": "image", "source": {"type": "url", "url": "https://x/y"}}
-    (message,) = said({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": [image]}]})
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [image]}
+    (message,) = canonical({"role": "user", "content": [result]})
     assert message.content == (ImagePart(url="https://x/y"),)
 
 
 def test_unknown_fields_are_kept_for_the_upstream() -> None:
-    """A field that is not ours goes to ``extra``, also one within a field that is; an Anthropic upstream gets them."""
+    """Unknown fields, also inside known ones, are kept in ``extra`` and sent to Anthropic upstreams."""
     request = parse_messages(
         body(
             top_k=3,
@@ -168,8 +169,8 @@ def test_unknown_fields_are_kept_for_the_upstream() -> None:
     assert "top_k" not in json.loads(chat_body(request, "gpt"))
 
 
-def test_an_anthropic_upstream_gets_what_came() -> None:
-    """There and back the conversation is the same."""
+def test_an_anthropic_upstream_gets_the_conversation_unchanged() -> None:
+    """An Anthropic upstream gets the conversation as the client sent it."""
     turns = [
         {"role": "user", "content": "look"},
         {"role": "assistant", "content": [{"type": "tool_use", "id": "t1", "name": "look", "input": {"at": 1}}]},
@@ -180,7 +181,7 @@ def test_an_anthropic_upstream_gets_what_came() -> None:
 
 
 def test_both_dialects_mean_the_same() -> None:
-    """A question in either dialect is one canonical request but for the dialect's name."""
+    """The same question in both dialects gives the same canonical request but for ``dialect``."""
     ours = json.loads(chat_body(parse_messages(body(system="be brief")).request, "gpt"))
     messages = [{"role": "system", "content": "be brief"}, *HI]
     theirs = json.dumps({"model": "m", "max_tokens": 9, "messages": messages}).encode()
@@ -188,7 +189,7 @@ def test_both_dialects_mean_the_same() -> None:
 
 
 def test_a_count_needs_no_bound() -> None:
-    """The body of a count is that of a message without its options."""
+    """The body of a count has no ``max_tokens``."""
     request = parse_count(json.dumps({"model": "m", "messages": HI, "system": "be brief", "tools": [LOOK]}).encode())
     assert [message.role for message in request.messages] == ["system", "user"]
     assert request.tools[0].name == "look"
@@ -211,7 +212,7 @@ def test_a_count_needs_no_bound() -> None:
     ],
 )
 def test_bad_input_is_named_by_its_path(change: dict[str, Any], path: str) -> None:
-    """What is wrong is said with the path to it."""
+    """An invalid field is named by its path."""
     error = refused(body(**change))
     assert (error.code, [fault.path for fault in error.errors]) == ("invalid_request", [path])
 
@@ -225,23 +226,23 @@ def test_bad_input_is_named_by_its_path(change: dict[str, Any], path: str) -> No
     ],
 )
 def test_a_block_in_the_wrong_place_is_refused(role: str, block: dict[str, Any], path: str) -> None:
-    """Calls are the assistant's, results the user's, and arguments an object."""
+    """Tool calls belong to the assistant, results to the user, and arguments are an object."""
     assert refused(body(messages=[{"role": role, "content": [block]}])).errors[0].path == path
 
 
 def test_a_bound_is_needed() -> None:
-    """As the vendor has it."""
+    """``max_tokens`` is required."""
     assert refused(json.dumps({"model": "m", "messages": HI}).encode()).errors[0].path == "$.max_tokens"
 
 
 @pytest.mark.parametrize(
     "sent", [b"", b"{", b"\xff\xfe", b'{"model": "\xff"}', b'{"x": ' + b"[" * 5000, b'{"model": 7']
 )
-def test_what_is_no_json_says_so(sent: bytes) -> None:
-    """A body that can't be read has its own code."""
+def test_a_body_that_is_not_json_is_malformed(sent: bytes) -> None:
+    """A body that is not JSON is ``malformed_json``."""
     assert refused(sent).code == "malformed_json"
 
 
 def test_a_body_that_is_no_object_is_invalid() -> None:
-    """JSON of another shape is an invalid request at its root."""
+    """JSON that is not an object is invalid at its root."""
     assert (refused(b"[1]").code, refused(b"[1]").errors[0].path) == ("invalid_request", "$")

@@ -4,12 +4,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol.answer import Thoughts
+from protocol.answer import ReasoningBuilder
 from protocol.anthropic.upstream import MessagesReader, messages_body, tool_input
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta
 from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
-from protocol.upstream import Pieces
+from protocol.upstream import Deltas
 
 
 def sent(*messages: ChatMessage, **fields: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -19,16 +19,16 @@ def sent(*messages: ChatMessage, **fields: Any) -> dict[str, Any]:  # noqa: ANN4
     return body
 
 
-def read(*events: dict[str, Any]) -> tuple[MessagesReader, Pieces]:
+def read(*events: dict[str, Any]) -> tuple[MessagesReader, Deltas]:
     """What a reader makes of ``events``."""
-    reader, pieces = MessagesReader(), Pieces()
+    reader, pieces = MessagesReader(), Deltas()
     for event in events:
         reader.feed(json.dumps(event).encode(), pieces)
     return reader, pieces
 
 
 def test_a_conversation_with_tools_and_images() -> None:
-    """System texts move out, calls and their results become blocks, and results of one turn stay together."""
+    """System texts become the system prompt, calls and results become blocks, results of one turn are joined."""
     body = sent(
         ChatMessage(role="system", content="be brief"),
         ChatMessage(
@@ -68,12 +68,12 @@ def test_a_conversation_with_tools_and_images() -> None:
     ],
 )
 def test_arguments_are_an_object(arguments: str, sent_as: str) -> None:
-    """Word for word where the model wrote one; what it wrote instead is kept as a text, so that it sees its mistake."""
+    """Arguments that are an object stay unchanged; other text is sent under ``INVALID_JSON``."""
     assert msgspec.json.encode(tool_input(arguments)).decode() == sent_as
 
 
 def test_options_have_the_dialects_names() -> None:
-    """The bound on tokens is always there, and what the dialect does not know is left out."""
+    """``max_tokens`` is always sent; fields that the dialect does not have are left out."""
     body = sent(ChatMessage(role="user", content="hi"), temperature=2, seed=1, stop=("END",), schema={"type": "object"})
     assert body["max_tokens"] == 4096
     assert body["temperature"] == 1
@@ -82,15 +82,15 @@ def test_options_have_the_dialects_names() -> None:
     assert "seed" not in body
 
 
-def test_extra_goes_only_to_its_own_dialect() -> None:
-    """Another dialect's fields stay at home."""
+def test_extra_is_sent_to_its_own_dialect_only() -> None:
+    """Extra fields of another dialect are not sent."""
     message = ChatMessage(role="user", content="hi")
     assert "top_k" not in sent(message, extra={"top_k": 3}, dialect="openai")
     assert sent(message, extra={"top_k": 3}, dialect="anthropic")["top_k"] == 3
 
 
 def test_a_stream_becomes_canonical() -> None:
-    """Text, reasoning, tool calls, the stop reason and all classes of tokens are read; pings are not content."""
+    """Text, reasoning, tool calls, the stop reason and all classes of tokens are read; pings are ignored."""
     reader, pieces = read(
         {
             "type": "message_start",
@@ -132,8 +132,8 @@ def test_a_stream_becomes_canonical() -> None:
     )
 
 
-def test_thoughts_are_read_as_they_are_written() -> None:
-    """One that comes whole, one that its vendor keeps to itself, and one that can't be read."""
+def test_thinking_is_read() -> None:
+    """Thinking is read in one block, without text, and redacted."""
     _, pieces = read(
         {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "hm"}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "s1"}},
@@ -141,7 +141,7 @@ def test_thoughts_are_read_as_they_are_written() -> None:
         {"type": "content_block_delta", "index": 1, "delta": {"type": "signature_delta", "signature": "s2"}},
         {"type": "content_block_start", "index": 2, "content_block": {"type": "redacted_thinking", "data": "x"}},
     )
-    thoughts = Thoughts()
+    thoughts = ReasoningBuilder()
     for piece in pieces:
         assert isinstance(piece, ReasoningDelta)
         thoughts.add(piece)
@@ -152,8 +152,8 @@ def test_thoughts_are_read_as_they_are_written() -> None:
     )
 
 
-def test_only_signed_thoughts_go_back() -> None:
-    """Word for word, in front of the calls; one that nobody has signed, and a turn of such ones, is left out."""
+def test_only_signed_reasoning_is_sent() -> None:
+    """Signed reasoning is sent unchanged before the calls; unsigned reasoning is left out."""
     body = sent(
         ChatMessage(
             role="assistant",
@@ -185,7 +185,7 @@ def test_only_signed_thoughts_go_back() -> None:
     ],
 )
 def test_stop_reasons(stop_reason: str, finish_reason: str) -> None:
-    """Each of the dialect's reasons has a canonical one; a new one is a stop."""
+    """Each stop reason has a canonical finish reason; an unknown one is ``stop``."""
     assert read({"type": "message_delta", "delta": {"stop_reason": stop_reason}})[0].finish_reason == finish_reason
 
 
@@ -200,7 +200,7 @@ def test_stop_reasons(stop_reason: str, finish_reason: str) -> None:
     ],
 )
 def test_an_in_band_error_is_a_failure(kind: str, code: str) -> None:
-    """An error event raises, with its kind's code and none of its words."""
+    """An error event raises the code of its type, without its text."""
     with pytest.raises(ProviderError) as caught:
         read({"type": "error", "error": {"type": kind, "message": "secret"}})
     assert caught.value.code == code
@@ -209,7 +209,7 @@ def test_an_in_band_error_is_a_failure(kind: str, code: str) -> None:
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b'{"type": 1}', b"\xff", b"[" * 5000])
 def test_garbage_is_a_bad_response(data: bytes) -> None:
-    """What is no event says so."""
+    """Data that is not an event is ``provider_bad_response``."""
     with pytest.raises(ProviderError) as caught:
         MessagesReader().feed(data, [])
     assert caught.value.code == "provider_bad_response"

@@ -1,4 +1,4 @@
-"""The value of a JSON text that is still being written."""
+"""The value of JSON that is still being written."""
 
 import json
 from collections.abc import Sequence
@@ -44,12 +44,12 @@ def value_of(text: str) -> str | None:
 
 
 @given(VALUES, LAYOUTS, st.booleans())
-def test_every_prefix_of_a_json_text_has_the_beginning_of_its_value(
+def test_every_prefix_has_a_value(
     value: Any,  # noqa: ANN401 - free JSON
     layout: dict[str, Any],
     ascii_only: bool,
 ) -> None:
-    """Whatever has been written parses, is the beginning of the whole, never goes back, and is the whole at the end."""
+    """The value of each prefix is valid JSON, part of the whole value, never shrinks, and is the whole at the end."""
     text = json.dumps(value, ensure_ascii=ascii_only, **layout) + "\n"
     reader, last = PartialJson(), None
     for length in range(len(text) + 1):
@@ -68,8 +68,8 @@ def test_every_prefix_of_a_json_text_has_the_beginning_of_its_value(
 
 
 @given(st.text(alphabet='{}[]":,\\ue0d8ct-+.1 \n\ud800tr', max_size=40) | st.text(max_size=40), st.data())
-def test_whatever_is_written_either_parses_or_has_no_value(text: str, data: st.DataObject) -> None:
-    """Garbage is no failure; and the pieces in which a text comes make no difference."""
+def test_any_text_has_a_value_that_parses_or_none(text: str, data: st.DataObject) -> None:
+    """Any text has a value that parses or no value, however it is cut into pieces."""
     reader, length = PartialJson(), 0
     while length < len(text):
         length = data.draw(st.integers(length + 1, len(text)))
@@ -109,8 +109,8 @@ def test_whatever_is_written_either_parses_or_has_no_value(text: str, data: st.D
         ('"a"', '"a"'),
     ],
 )
-def test_what_is_not_certain_is_left_out(text: str, partial: str | None) -> None:
-    """A key waits for its value, a number for its end, a literal and an escape until they are whole."""
+def test_incomplete_parts_are_left_out(text: str, partial: str | None) -> None:
+    """A key without its value, and an incomplete number, literal or escape are left out."""
     assert value_of(text) == partial
 
 
@@ -138,13 +138,13 @@ def test_what_is_not_certain_is_left_out(text: str, partial: str | None) -> None
         "1" * (MAX_NUMBER + 1),
     ],
 )
-def test_what_is_no_json_has_no_value(text: str) -> None:
-    """From the character on at which that is certain, and for good."""
+def test_text_that_is_not_json_has_no_value(text: str) -> None:
+    """Text that is not JSON has no value from the first wrong character on."""
     reader = PartialJson()
     assert reader.advance(text) is None
     assert reader.advance(text + '"}]') is None
 
 
-def test_depth_is_bounded_not_nesting_as_such() -> None:
-    """What is as deep as may be is closed."""
+def test_depth_is_bounded() -> None:
+    """JSON of ``MAX_DEPTH`` levels is closed; deeper JSON has no value."""
     assert value_of("[" * MAX_DEPTH) == "[" * MAX_DEPTH + "]" * MAX_DEPTH

@@ -1,4 +1,4 @@
-"""The forms in which vendors take a schema, and what becomes of an answer to them."""
+"""Schemas converted for vendors, and the answers to them."""
 
 import json
 from typing import Any
@@ -24,7 +24,7 @@ leaves: st.SearchStrategy[dict[str, Any]] = st.one_of(
 
 
 def objects(parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    """Objects of these, some of their properties optional, closed or not."""
+    """Objects of these parts, with optional properties, closed or not."""
     return st.builds(
         lambda properties, required, closed: {
             "type": "object",
@@ -39,7 +39,7 @@ def objects(parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[
 
 
 def larger(parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    """What is made of these."""
+    """Schemas that combine these parts."""
     return st.one_of(
         objects(parts),
         parts.map(lambda part: {"type": "array", "items": part}),
@@ -54,7 +54,7 @@ schemas = objects(st.recursive(leaves, larger, max_leaves=8)).map(
 
 
 def answers(schema: dict[str, Any], root: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """What a model may say that is held to a prepared schema."""
+    """Answers that match a converted schema."""
     if "$ref" in schema:
         return answers(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
     if "anyOf" in schema:
@@ -76,8 +76,8 @@ def answers(schema: dict[str, Any], root: dict[str, Any]) -> st.SearchStrategy[A
 
 
 @given(st.data(), schemas)
-def test_what_openai_is_held_to_is_what_was_asked_for(data: st.DataObject, schema: dict[str, Any]) -> None:
-    """Every answer to the prepared schema matches the caller's own, once nulls that mean nothing are left out."""
+def test_answers_to_openais_schema_match_the_callers(data: st.DataObject, schema: dict[str, Any]) -> None:
+    """An answer to the converted schema matches the caller's schema once nulls of optional properties are removed."""
     prepared = openai_schema(schema)
     assert prepared is not None
     assert openai_schema(prepared) == prepared
@@ -87,8 +87,8 @@ def test_what_openai_is_held_to_is_what_was_asked_for(data: st.DataObject, schem
 
 
 @given(st.data(), schemas)
-def test_what_anthropic_is_held_to_is_what_was_asked_for(data: st.DataObject, schema: dict[str, Any]) -> None:
-    """Optional properties stay optional there."""
+def test_answers_to_anthropics_schema_match_the_callers(data: st.DataObject, schema: dict[str, Any]) -> None:
+    """An answer to the converted schema matches the caller's schema; optional properties stay optional."""
     prepared = anthropic_schema(schema)
     assert prepared is not None
     assert anthropic_schema(prepared) == prepared
@@ -115,14 +115,14 @@ def test_what_anthropic_is_held_to_is_what_was_asked_for(data: st.DataObject, sc
         {"type": "object", "properties": {"a": STRING}, "$defs": {"free": {"type": "object"}}},
     ],
 )
-def test_what_has_no_such_form(schema: dict[str, Any]) -> None:
-    """Keys and values that nobody has named, and what can't be said otherwise."""
+def test_schemas_that_can_not_be_converted(schema: dict[str, Any]) -> None:
+    """Schemas with arbitrary keys or unsupported keywords can't be converted."""
     assert openai_schema(schema) is None
     assert anthropic_schema(schema) is None
 
 
 def test_openai_wants_an_object_at_the_root() -> None:
-    """A list, or one of several, is only for Anthropic; a reference is what it stands for."""
+    """OpenAI needs an object at the root, Anthropic does not; a reference at the root is resolved."""
     for schema in ({"type": "array", "items": STRING}, {"anyOf": [STRING, NULL]}):
         assert openai_schema(schema) is None
         assert anthropic_schema(schema) == schema
@@ -131,8 +131,8 @@ def test_openai_wants_an_object_at_the_root() -> None:
     assert prepared == {**named, "$defs": {"named": named}}
 
 
-def test_what_is_not_known_is_said() -> None:
-    """A keyword that the vendor does not take stands in the description; what shapes no answer is left out."""
+def test_unsupported_bounds_are_described() -> None:
+    """Unsupported bounds are moved to the description; keywords without effect on the answer are dropped."""
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "T",

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from protocol.errors import InvalidRequest
-from protocol.json.validation import misfit
+from protocol.json.validation import invalid_value
 
 
 class Inner(msgspec.Struct):
@@ -13,11 +13,11 @@ class Outer(msgspec.Struct):
     inner: tuple[Inner, ...]
 
 
-def said(value: object) -> InvalidRequest:
+def failure(value: object) -> InvalidRequest:
     """The failure that a value which is no ``Outer`` makes."""
     with pytest.raises(msgspec.ValidationError) as caught:
         msgspec.convert(value, Outer)
-    return misfit(str(caught.value))
+    return invalid_value(str(caught.value))
 
 
 @pytest.mark.parametrize(
@@ -29,8 +29,8 @@ def said(value: object) -> InvalidRequest:
         ({"inner": [{"name": 7}]}, "$.inner[0].name"),
     ],
 )
-def test_what_does_not_fit_is_named_by_its_path(value: object, path: str) -> None:
-    """A wrong value by its own path, a missing one by the path that it would have."""
-    error = said(value)
+def test_an_invalid_value_is_named_by_its_path(value: object, path: str) -> None:
+    """A wrong value is named by its path, a missing field by the path that it would have."""
+    error = failure(value)
     assert (error.code, [fault.path for fault in error.errors]) == ("invalid_request", [path])
     assert path in error.detail

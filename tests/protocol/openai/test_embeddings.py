@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from protocol.embeddings import Embedded, embeddings_body, floats, parse_embeddings, read_vectors, upstream_body
+from protocol.embeddings import Embedded, floats
 from protocol.errors import InvalidRequest
+from protocol.openai.embeddings import embeddings_body, parse_embeddings, read_vectors, upstream_body
 
 
 def parse(**fields: Any) -> Any:  # noqa: ANN401 - the parsed call
@@ -14,7 +15,7 @@ def parse(**fields: Any) -> Any:  # noqa: ANN401 - the parsed call
 
 
 def test_a_text_or_a_list_of_texts() -> None:
-    """Both are inputs; ``user`` is ignored, and what we don't know is kept for the upstream."""
+    """A text or a list of texts are inputs; ``user`` is ignored, unknown fields are kept for the upstream."""
     assert parse().inputs == ("a",)
     call = parse(input=["a", "b"], encoding_format="base64", dimensions=8, user="u", task="query")
     assert (call.inputs, call.encoding, call.dimensions) == (("a", "b"), "base64", 8)
@@ -23,7 +24,7 @@ def test_a_text_or_a_list_of_texts() -> None:
 
 
 def test_the_tokens_of_a_text_or_of_several() -> None:
-    """A flat array is one input; of each an upstream is asked as it came."""
+    """A flat array of tokens is one input, and is sent upstream unchanged."""
     assert parse(input=[1, 2]).inputs == ((1, 2),)
     call = parse(input=[[1, 2], [3]])
     assert call.inputs == ((1, 2), (3,))
@@ -52,8 +53,8 @@ def test_the_tokens_of_a_text_or_of_several() -> None:
         ({"encoding_format": "hex"}, "$.encoding_format", "Invalid"),
     ],
 )
-def test_what_is_wrong_is_named(fields: dict[str, Any], path: str, says: str) -> None:
-    """The path and the reason are the client's to read."""
+def test_an_invalid_field_is_named(fields: dict[str, Any], path: str, says: str) -> None:
+    """An invalid field is named by its path, with the reason."""
     with pytest.raises(InvalidRequest) as caught:
         parse(**fields)
     assert [fault.path for fault in caught.value.errors] == [path]
@@ -61,15 +62,15 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], path: str, says: str) ->
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff", b""])
-def test_what_is_no_json_is_refused(body: bytes) -> None:
-    """It has a code of its own."""
+def test_a_body_that_is_not_json_is_malformed(body: bytes) -> None:
+    """A body that is not JSON is ``malformed_json``."""
     with pytest.raises(InvalidRequest) as caught:
         parse_embeddings(body)
     assert caught.value.code == "malformed_json"
 
 
 def test_vectors_come_and_go_in_both_encodings() -> None:
-    """Numbers and base64 are the same vector, whatever the order of the list; usage is what was paid for."""
+    """Numbers and base64 decode to the same vectors, in any order."""
     vector = struct.pack("<2f", 0.5, -2.0)
     embedded = Embedded(vectors=(vector, vector[::1]), tokens=3)
     as_numbers, as_text = (embeddings_body(embedded, "m", encoding) for encoding in ("float", "base64"))
@@ -84,11 +85,11 @@ def test_vectors_come_and_go_in_both_encodings() -> None:
 
 
 def test_our_own_fields_win() -> None:
-    """Further fields go along, but they don't change what is asked."""
+    """Extra fields are sent, and can't replace our own."""
     body = json.loads(upstream_body(("a",), "m", 2, {"task": "query", "input": "x"}))
     assert body == {"task": "query", "input": ["a"], "model": "m", "encoding_format": "base64", "dimensions": 2}
 
 
-def test_an_upstream_need_not_count() -> None:
-    """Without usage the tokens are not known."""
+def test_vectors_without_usage() -> None:
+    """Without usage the tokens are None."""
     assert read_vectors(b'{"data":[{"index":0,"embedding":[1]}]}', 1).tokens is None

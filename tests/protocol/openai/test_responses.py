@@ -1,4 +1,4 @@
-"""OpenAI's responses dialect: what its clients send, the bodies and the numbered events that they read."""
+"""OpenAI's responses dialect: bodies of calls, responses, and numbered events."""
 
 import itertools
 import json
@@ -28,7 +28,7 @@ from protocol.events import (
 from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
 from protocol.openai.responses import parse_response
 from protocol.openai.responses_answer import history_of, response_of
-from protocol.openai.responses_events import NOTHING, EventEncoder
+from protocol.openai.responses_events import NO_EVENT, ResponseEventEncoder
 from protocol.requests import Delivery, Submit
 
 STARTED = Started(model="m", created=1)
@@ -68,25 +68,25 @@ def record(*events: Event, max_bytes: int = 100_000, request: ChatRequest | None
 
 
 def frames(data: bytes) -> list[Any]:
-    """The events of a stream, each as the SDK's model takes it."""
+    """The events of a stream, each validated by the SDK's model."""
     found = []
     for block in data.decode().split("\n\n")[:-1]:
-        kind, said = block.split("\n")
-        event = json.loads(said.removeprefix("data: "))
+        kind, line = block.split("\n")
+        event = json.loads(line.removeprefix("data: "))
         assert kind == f"event: {event['type']}"
         EVENTS.validate_python(event)
         found.append(event)
     return found
 
 
-def events_of(handle: RequestRecord, after: int = NOTHING) -> list[Any]:
-    """What a reader gets that has the events up to `after`."""
-    encoder = EventEncoder(handle, after=after)
+def events_of(handle: RequestRecord, after: int = NO_EVENT) -> list[Any]:
+    """The events after number `after`, as a reader gets them."""
+    encoder = ResponseEventEncoder(handle, after=after)
     return frames(encoder.encode(handle.stream.since(encoder.seek())))
 
 
 def test_a_whole_call_becomes_canonical() -> None:
-    """Every field that the canonical model has is taken from this dialect's place for it."""
+    """Each canonical field is read from this dialect's field."""
     call = parse_response(
         body(
             instructions="be brief",
@@ -132,8 +132,8 @@ def test_a_whole_call_becomes_canonical() -> None:
     assert (request.extra, request.dialect) == ({}, "openai")
 
 
-def test_what_chat_names_otherwise_is_named_so_for_the_upstream() -> None:
-    """Effort, verbosity and the format's name; unknown fields as they are, and what only concerns the vendor not."""
+def test_fields_that_chat_names_otherwise() -> None:
+    """Effort, verbosity and format get the chat dialect's names; unknown fields are kept, hosted ones are not."""
     text = {"format": {"type": "json_schema", "name": "gate", "strict": True, "schema": {"type": "object"}}}
     call = parse_response(
         body(
@@ -156,8 +156,8 @@ def test_what_chat_names_otherwise_is_named_so_for_the_upstream() -> None:
     assert loose.extra == {"response_format": {"type": "json_object"}}
 
 
-def test_one_text_is_the_same_question_however_it_is_written() -> None:
-    """So that it is answered by the same log."""
+def test_one_text_in_two_notations_is_one_request() -> None:
+    """A text as a string and as a part gives the same canonical request."""
     parts = [{"role": "user", "content": [{"type": "input_text", "text": "hi"}]}]
     assert parse_response(body(input=parts)).request == parse_response(body()).request
 
@@ -181,7 +181,7 @@ def test_one_text_is_the_same_question_however_it_is_written() -> None:
     ],
 )
 def test_bad_input_is_named_by_its_path(change: dict[str, Any], path: str) -> None:
-    """Also what only the vendor can do: it is refused rather than left out."""
+    """An invalid field is named by its path, and so is a feature of the vendor that is not supported."""
     with pytest.raises(InvalidRequest) as caught:
         parse_response(body(**change))
     assert caught.value.errors[0].path.endswith(path)
@@ -189,14 +189,14 @@ def test_bad_input_is_named_by_its_path(change: dict[str, Any], path: str) -> No
 
 @pytest.mark.parametrize("data", [b"", b"[", b"\xff"])
 def test_a_body_that_is_no_json_is_malformed(data: bytes) -> None:
-    """It has a code of its own."""
+    """A body that is not JSON is ``malformed_json``."""
     with pytest.raises(InvalidRequest) as caught:
         parse_response(data)
     assert caught.value.code == "malformed_json"
 
 
-def test_a_response_says_again_what_was_asked() -> None:
-    """With the canonical values, the caller's notes, and what only this dialect has."""
+def test_a_response_repeats_the_call() -> None:
+    """A response repeats the canonical fields, the metadata and this dialect's own fields."""
     request = ChatRequest(
         model="m",
         messages=(ChatMessage(role="system", content="be brief"), ChatMessage(role="user", content="hi")),
@@ -206,12 +206,12 @@ def test_a_response_says_again_what_was_asked() -> None:
         max_tokens=9,
     )
     handle = record(STARTED, Delta(text="Hello"), ended(), request=request, instructions="be brief")
-    said = response_of(handle)
-    assert Response.model_validate(said).output_text == "Hello"
-    assert (said["id"], said["status"], said["instructions"]) == ("resp_req_1", "completed", "be brief")
-    assert (said["temperature"], said["max_output_tokens"], said["metadata"]) == (0.5, 9, {"k": "v"})
-    assert said["tool_choice"] == {"type": "function", "name": "look"}
-    assert (said["tools"][0]["name"], said["usage"]["total_tokens"]) == ("look", 10)
+    response = response_of(handle)
+    assert Response.model_validate(response).output_text == "Hello"
+    assert (response["id"], response["status"], response["instructions"]) == ("resp_req_1", "completed", "be brief")
+    assert (response["temperature"], response["max_output_tokens"], response["metadata"]) == (0.5, 9, {"k": "v"})
+    assert response["tool_choice"] == {"type": "function", "name": "look"}
+    assert (response["tools"][0]["name"], response["usage"]["total_tokens"]) == ("look", 10)
 
 
 @pytest.mark.parametrize(
@@ -226,15 +226,15 @@ def test_a_response_says_again_what_was_asked() -> None:
     ],
 )
 def test_a_response_has_a_status_at_any_time(events: Sequence[Event], status: str, output: list[str]) -> None:
-    """And what there is of its output."""
-    said = response_of(record(*events))
-    Response.model_validate(said)
-    assert said["status"] == status
-    assert [item["content"][0]["text"] for item in said["output"]] == output
+    """A response has a status and its output so far in every state."""
+    response = response_of(record(*events))
+    Response.model_validate(response)
+    assert response["status"] == status
+    assert [item["content"][0]["text"] for item in response["output"]] == output
 
 
 def test_a_response_in_the_background_is_queued_first() -> None:
-    """Until the model's side has been heard of."""
+    """A response in the background is ``queued`` until the first event of the provider."""
     assert response_of(record(STARTED, background=True))["status"] == "queued"
     assert response_of(record(STARTED, Delta(text="x"), background=True))["status"] == "in_progress"
 
@@ -247,14 +247,14 @@ def test_a_response_in_the_background_is_queued_first() -> None:
         ("schema_mismatch", "server_error"),
     ],
 )
-def test_a_failure_is_named_in_the_vendor_s_words_and_in_ours(code: str, vendors: str) -> None:
-    """The SDK's model only knows a few codes."""
-    said = response_of(record(STARTED, Failed(code=code, message="why")))
-    assert said["error"] == {"code": vendors, "message": "why", "type": code}
+def test_a_failure_has_the_vendors_code_and_ours(code: str, vendors: str) -> None:
+    """A failure has one of the vendor's codes, and our code as its type."""
+    response = response_of(record(STARTED, Failed(code=code, message="why")))
+    assert response["error"] == {"code": vendors, "message": "why", "type": code}
 
 
 def test_a_structured_answer_is_the_json_itself() -> None:
-    """As its text; a call that comes first is a call."""
+    """With a schema the text is the result's JSON; a result with calls has calls."""
     request = ChatRequest(model="m", messages=(ChatMessage(role="user", content="hi"),), schema={"type": "object"})
     done = Completed(result=msgspec.Raw(b'{"a":1}'))
     assert response_of(record(STARTED, done, request=request))["output"][0]["content"][0]["text"] == '{"a":1}'
@@ -263,7 +263,7 @@ def test_a_structured_answer_is_the_json_itself() -> None:
 
 
 def test_the_events_of_a_text() -> None:
-    """From the response's beginning over its item and its part to its end, with numbers that have no gap."""
+    """A text has the events of the response, its item and its part, with contiguous numbers."""
     events = events_of(record(STARTED, Delta(text="Hel"), Delta(text="lo"), ended()))
     assert [event["type"].removeprefix("response.") for event in events] == [
         "created",
@@ -282,7 +282,7 @@ def test_the_events_of_a_text() -> None:
 
 
 def test_the_events_of_a_text_and_a_call() -> None:
-    """Each item has an index of its own, in the order in which they begin; the end has them as retrieved later."""
+    """Each item has its own index in order of its start; the last event has the items of the retrieved response."""
     handle = record(STARTED, Delta(text="so"), *PIECES, ended("so", [CALL], finish_reason="tool_calls"))
     events = events_of(handle)
     kinds = [event["type"].removeprefix("response.") for event in events]
@@ -293,8 +293,8 @@ def test_the_events_of_a_text_and_a_call() -> None:
     assert events[-1]["response"] == response_of(handle)
 
 
-def test_the_end_says_what_no_entry_has_said() -> None:
-    """An answer without pieces has its items all the same."""
+def test_an_answer_without_deltas_has_its_events() -> None:
+    """An answer without deltas has the events of its items too."""
     events = events_of(record(STARTED, ended("Hello", [CALL], finish_reason="tool_calls")))
     deltas = [event["delta"] for event in events if event["type"].endswith(".delta")]
     assert deltas == ["Hello", CALL.arguments]
@@ -303,7 +303,7 @@ def test_the_end_says_what_no_entry_has_said() -> None:
 
 @pytest.mark.parametrize("end", [Cancelled(), Failed(code="provider_error", message="it fell over")])
 def test_an_answer_that_breaks_off_ends_with_a_failed_response(end: Event) -> None:
-    """After a boundary it is still in progress; the end has what had arrived."""
+    """After a boundary the response is in progress; the failure has the output so far."""
     broken = AttemptFailed(provider="p", model="m", code="provider_error")
     events = events_of(record(STARTED, Delta(text="Hel"), broken, end))
     assert [event["type"] for event in events[-2:]] == ["response.in_progress", "response.failed"]
@@ -338,7 +338,7 @@ THOUGHT: tuple[Event, ...] = (
 
 
 def test_the_events_of_a_thought() -> None:
-    """It is an item of its own, before the message."""
+    """Reasoning is an item of its own, before the message."""
     events = events_of(record(STARTED, *THOUGHT[1:3], *THOUGHT[-2:]))
     assert [event["type"].removeprefix("response.") for event in events if event.get("output_index") == 0] == [
         "output_item.added",
@@ -357,19 +357,19 @@ def test_the_events_of_a_thought() -> None:
 
 
 @pytest.mark.parametrize("log", [LOG, THOUGHT])
-def test_every_reader_gets_the_same_events_wherever_it_begins(log: tuple[Event, ...]) -> None:
-    """A late reader, one that resumes after any event, and one that gets entry by entry."""
+def test_every_reader_gets_the_same_events(log: tuple[Event, ...]) -> None:
+    """A late reader, a resumed reader and a reader entry by entry get the same events."""
     handle = record(*log)
     everything = events_of(handle)
-    encoder = EventEncoder(handle)
+    encoder = ResponseEventEncoder(handle)
     piecemeal = b"".join(encoder.encode([entry]) for entry in handle.stream.since(0))
     assert frames(piecemeal) == everything
-    for after in range(NOTHING, len(everything)):
+    for after in range(NO_EVENT, len(everything)):
         assert events_of(handle, after) == everything[after + 1 :]
 
 
 def held(handle: RequestRecord, after: int) -> list[Any] | None:
-    """What a reader gets that has the events up to `after`; None where it is told to retrieve the response instead."""
+    """The events after number `after`, as a reader gets them; None where the position is refused."""
     try:
         return events_of(handle, after)
     except UnrecoverablePosition:
@@ -377,22 +377,22 @@ def held(handle: RequestRecord, after: int) -> list[Any] | None:
 
 
 @pytest.mark.parametrize("max_bytes", range(300, 4500, 230))
-def test_numbers_stay_when_entries_of_a_thought_go(max_bytes: int) -> None:
-    """Whatever of the reasoning and of the text the ring has lost."""
+def test_numbers_stay_when_entries_of_reasoning_are_dropped(max_bytes: int) -> None:
+    """Sequence numbers do not change when entries of the reasoning or the text are dropped."""
     everything = events_of(record(*THOUGHT))
     handle = record(*THOUGHT, max_bytes=max_bytes)
-    served = [after for after in range(NOTHING, len(everything)) if held(handle, after) is not None]
+    served = [after for after in range(NO_EVENT, len(everything)) if held(handle, after) is not None]
     assert served == list(range(served[0], len(everything)))
     assert all(held(handle, after) == everything[after + 1 :] for after in served)
 
 
 @pytest.mark.parametrize("max_bytes", range(300, 7500, 230))
-def test_numbers_stay_when_entries_go(max_bytes: int) -> None:
-    """Whatever the ring has lost: the same events under the same numbers, or a no."""
+def test_numbers_stay_when_entries_are_dropped(max_bytes: int) -> None:
+    """When entries are dropped, a reader gets the same events under the same numbers, or a refusal."""
     everything = events_of(record(*LOG))
     handle = record(*LOG, max_bytes=max_bytes)
     served = []
-    for after in range(NOTHING, len(everything)):
+    for after in range(NO_EVENT, len(everything)):
         events = held(handle, after)
         if events is not None:
             served.append(after)
@@ -400,11 +400,11 @@ def test_numbers_stay_when_entries_go(max_bytes: int) -> None:
     assert served == list(range(served[0], len(everything))) if served else handle.stream.first > CALLED
 
 
-def test_a_reader_without_anything_gets_one_piece_for_many_and_then_everybody_s_numbers() -> None:
-    """It can go on later by the numbers that it has seen."""
+def test_after_a_snapshot_the_numbers_are_the_common_ones() -> None:
+    """A snapshot has one delta an item, and later events have the common numbers."""
     everything = events_of(record(*LOG))
     handle = record(*LOG[:-1])
-    encoder = EventEncoder(handle, held=True)
+    encoder = ResponseEventEncoder(handle, held=True)
     assert encoder.encode(handle.stream.since(0)[:1]) == b""
     first = frames(encoder.snapshot(handle.stream.snapshot()))
     handle.run.log.append(LOG[-1])
@@ -420,30 +420,30 @@ def test_a_reader_without_anything_gets_one_piece_for_many_and_then_everybody_s_
 
 
 def test_the_first_events_can_wait_for_content() -> None:
-    """So that a failure before it can be an HTTP error; none is lost."""
+    """Held events are sent with the first content, so that a failure before it can be an HTTP error."""
     handle = record(STARTED, Delta(text="Hello"), ended())
     entries = handle.stream.since(0)
-    encoder = EventEncoder(handle, held=True)
+    encoder = ResponseEventEncoder(handle, held=True)
     assert encoder.encode(entries[:1]) == b""
     assert frames(encoder.encode(entries[1:])) == events_of(handle)
 
 
-def test_a_slow_reader_s_failure_is_not_the_response_s() -> None:
-    """It is told under the number from which it can go on."""
+def test_a_slow_readers_failure() -> None:
+    """A slow reader's failure has the number of its last event."""
     handle = record(STARTED, Delta(text="Hello"))
-    encoder = EventEncoder(handle)
-    said = frames(encoder.encode(handle.stream.since(0)))
+    encoder = ResponseEventEncoder(handle)
+    events = frames(encoder.encode(handle.stream.since(0)))
     slow = record(Failed(code="slow_consumer", message="too slow")).stream.since(0)
     error = frames(encoder.encode(slow))[0]
     assert (error["type"], error["code"], error["sequence_number"]) == (
         "error",
         "slow_consumer",
-        said[-1]["sequence_number"],
+        events[-1]["sequence_number"],
     )
 
 
-def test_a_conversation_goes_on_without_the_instructions() -> None:
-    """They were for that response alone; its answer belongs to what follows."""
+def test_the_history_has_no_instructions() -> None:
+    """The history of a response has its answer and not its instructions."""
     request = parse_response(body(instructions="be brief")).request
     handle = record(STARTED, ended("Hello", [CALL]), request=request, instructions="be brief")
     history = history_of(handle)
@@ -453,15 +453,15 @@ def test_a_conversation_goes_on_without_the_instructions() -> None:
     assert [message.content for message in following.messages] == ["be long", "hi", "Hello", "and now?"]
 
 
-def test_a_signed_thought_goes_on_with_the_conversation() -> None:
-    """Its vendor wants it back before the results of the calls."""
+def test_signed_reasoning_is_part_of_the_history() -> None:
+    """The history has the signed reasoning before the tool calls."""
     end = ended("", [CALL], reasoning=(ReasoningPart(text="hm", signature="s"), ReasoningPart(text="so")))
     turn = history_of(record(STARTED, end))[-1]
     assert turn == ChatMessage(role="assistant", content=(ReasoningPart(text="hm", signature="s"),), tool_calls=(CALL,))
 
 
 @pytest.mark.parametrize("events", [(STARTED,), (STARTED, Cancelled())])
-def test_a_conversation_can_not_go_on_from_no_answer(events: Sequence[Event]) -> None:
-    """It says what the response is instead."""
+def test_a_response_without_an_answer_has_no_history(events: Sequence[Event]) -> None:
+    """A response without a complete answer is refused as ``previous_response_id``, with its status."""
     with pytest.raises(InvalidRequest, match=r"in_progress|cancelled"):
         history_of(record(*events))

@@ -8,7 +8,7 @@ from protocol.events import Delta, ReasoningDelta, ToolCallDelta
 from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
 from protocol.openai.chat import parse_chat
 from protocol.openai.upstream import ChatReader, chat_body
-from protocol.upstream import Pieces
+from protocol.upstream import Deltas
 
 CLOSED = {
     "type": "object",
@@ -25,16 +25,16 @@ def sent(request: ChatRequest, **options: Any) -> dict[str, Any]:  # noqa: ANN40
     return body
 
 
-def read(*chunks: Any) -> tuple[ChatReader, Pieces]:  # noqa: ANN401
+def read(*chunks: Any) -> tuple[ChatReader, Deltas]:  # noqa: ANN401
     """What a reader makes of ``chunks``."""
-    reader, pieces = ChatReader(), Pieces()
+    reader, pieces = ChatReader(), Deltas()
     for chunk in chunks:
         reader.feed(chunk if isinstance(chunk, bytes) else json.dumps(chunk).encode(), pieces)
     return reader, pieces
 
 
 def test_what_a_client_sends_reaches_the_upstream() -> None:
-    """Through the canonical model and out again, a request of this dialect says the same."""
+    """A request of this dialect is unchanged by the canonical model."""
     original: dict[str, Any] = {
         "model": "m",
         "messages": [
@@ -73,21 +73,21 @@ def test_what_a_client_sends_reaches_the_upstream() -> None:
     assert body == original | streamed
 
 
-def test_fields_of_another_dialect_stay_at_home() -> None:
-    """Only an upstream of the same dialect gets what is not ours."""
+def test_extra_of_another_dialect_is_not_sent() -> None:
+    """Extra fields of another dialect are not sent."""
     request = ChatRequest(model="m", messages=(ChatMessage(role="user", content="x"),), extra={"top_k": 1})
     assert "top_k" not in sent(request)
 
 
-def test_the_bound_on_tokens_has_the_upstreams_name() -> None:
-    """A default is used only where the request has none."""
+def test_the_token_limit_has_the_upstreams_name() -> None:
+    """The token limit has the upstream's name; the default is used only where the request has none."""
     request = ChatRequest(model="m", messages=(ChatMessage(role="user", content="x"),))
     assert "max_tokens" not in sent(request)
     assert sent(request, tokens_field="max_completion_tokens", max_tokens=5)["max_completion_tokens"] == 5
 
 
 def test_native_parts_and_tools() -> None:
-    """Our own request is said in this dialect."""
+    """A native request is encoded in this dialect."""
     request = ChatRequest(
         model="m",
         messages=(
@@ -125,7 +125,7 @@ FREE = {"type": "object", "additionalProperties": {"type": "string"}}
 def test_a_schema_is_strict_where_that_fits(
     schema: dict[str, Any], options: dict[str, Any] | None, sent_as: dict[str, Any]
 ) -> None:
-    """It is put into the vendor's form, unless the client of this dialect has not asked for that."""
+    """A schema is converted to the strict form, unless a client of this dialect did not ask for it."""
     extra = {} if options is None else {"response_format": {"type": "json_schema", "json_schema": options}}
     message = ChatMessage(role="user", content="hi")
     request = ChatRequest(model="m", messages=(message,), schema=schema, extra=extra, dialect="openai")
@@ -133,7 +133,7 @@ def test_a_schema_is_strict_where_that_fits(
 
 
 def test_a_stream_becomes_canonical() -> None:
-    """Text, calls, the finish, usage and the marker are read; what we don't know is not looked at."""
+    """Text, calls, the finish reason, usage and the end marker are read; unknown fields are ignored."""
     reader, pieces = read(
         {"id": "c-1", "model": "m-2", "choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]},
         {"choices": [{"index": 0, "delta": {"content": "Hi"}, "news": 1}], "usage": None},
@@ -176,13 +176,13 @@ def test_a_stream_becomes_canonical() -> None:
     ],
 )
 def test_reasoning_is_read_under_either_name(delta: dict[str, Any]) -> None:
-    """Once, whatever else the upstream says of it."""
+    """Reasoning is read once, under either name."""
     _, pieces = read({"choices": [{"delta": delta}]}, {"choices": [{"delta": {"reasoning": {"a": 1}}}]})
     assert pieces == [ReasoningDelta(text="hm")]
 
 
-def test_reasoning_goes_back_unless_another_vendor_has_signed_it() -> None:
-    """What is left of a message stays as it is; of one that says nothing else, nothing is left."""
+def test_unsigned_reasoning_is_sent() -> None:
+    """Unsigned reasoning is sent; signed reasoning, and a message with nothing else, is left out."""
     signed = ReasoningPart(text="hm", signature="s")
     own = ReasoningPart(text="so")
     call = ToolCall("c", "look")
@@ -207,7 +207,7 @@ def test_reasoning_goes_back_unless_another_vendor_has_signed_it() -> None:
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b'{"choices": 1}', b"[" * 5000])
 def test_garbage_is_a_bad_response(data: bytes) -> None:
-    """What is no chunk says so."""
+    """Data that is not a chunk is ``provider_bad_response``."""
     with pytest.raises(ProviderError) as caught:
         read(data)
     assert caught.value.code == "provider_bad_response"
@@ -228,7 +228,7 @@ def test_garbage_is_a_bad_response(data: bytes) -> None:
     ],
 )
 def test_an_in_band_error_is_a_failure(error: object, code: str) -> None:
-    """An error in the stream raises, with a code and none of its words."""
+    """An error in the stream raises a code, without its text."""
     with pytest.raises(ProviderError) as caught:
         read({"error": error})
     assert caught.value.code == code

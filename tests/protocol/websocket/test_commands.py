@@ -1,37 +1,6 @@
-import json
-from typing import Any
-
-import msgspec
 import pytest
 
-from protocol.errors import FieldError, NotFound, Overloaded, UnrecoverablePosition
-from protocol.events import (
-    AttemptFailed,
-    Cancelled,
-    Completed,
-    Delta,
-    Entry,
-    Event,
-    Failed,
-    Position,
-    ReasoningDelta,
-    Snapshot,
-    Started,
-    ToolCallDelta,
-)
-from protocol.llm import ReasoningPart, ToolCall, Usage
 from protocol.websocket.commands import (
-    ack_json,
-    conflated,
-    disconnect_json,
-    error_json,
-    frame_type,
-    pong_json,
-    snapshot_json,
-    tail,
-    update_json,
-)
-from protocol.websocket.out import (
     AckFrame,
     CancelFrame,
     FrameError,
@@ -43,11 +12,6 @@ from protocol.websocket.out import (
 )
 
 
-def shown(offset: int, event: Event) -> Any:  # noqa: ANN401 - decoded JSON
-    """Return what a client decodes of an entry."""
-    return json.loads(update_json("req_1", Entry(offset, event)))
-
-
 def refused(text: str | bytes) -> FrameError:
     """Return why a frame is refused."""
     with pytest.raises(FrameError) as raised:
@@ -55,11 +19,8 @@ def refused(text: str | bytes) -> FrameError:
     return raised.value
 
 
-# ------------------------------------------------------------------------------------------------ from the client
-
-
 def test_the_plain_frames_decode() -> None:
-    """The frames of the plain protocol need nothing but a type and a request."""
+    """A frame needs only a type and a request."""
     assert decode('{"type":"subscribe","requestId":"req_1"}') == SubscribeFrame(request_id="req_1")
     assert decode('{"type":"unsubscribe","requestId":"req_1"}') == UnsubscribeFrame(request_id="req_1")
     assert decode('{"type":"cancel","id":6,"requestId":"req_1"}') == CancelFrame(id=6, request_id="req_1")
@@ -68,7 +29,7 @@ def test_the_plain_frames_decode() -> None:
 
 
 def test_a_subscription_has_a_position_and_a_mode() -> None:
-    """``after`` is one value of epoch and offset."""
+    """``after`` has an epoch and an offset."""
     frame = decode('{"type":"subscribe","id":"a","requestId":"req_1","after":{"epoch":"k3","offset":0},"mode":"live"}')
     assert isinstance(frame, SubscribeFrame)
     assert frame.after is not None
@@ -76,7 +37,7 @@ def test_a_subscription_has_a_position_and_a_mode() -> None:
 
 
 def test_a_submit_has_the_fields_of_the_http_body() -> None:
-    """Submitting over the socket takes the same body as over HTTP."""
+    """``submit`` has the body of ``POST /api/requests``."""
     frame = decode('{"type":"submit","id":1,"messages":[{"role":"user","content":"hi"}],"options":{"seed":7}}')
     assert isinstance(frame, SubmitFrame)
     assert (frame.id, frame.messages[0].content, frame.options.seed) == (1, "hi", 7)
@@ -116,198 +77,7 @@ def test_a_submit_has_the_fields_of_the_http_body() -> None:
 def test_a_bad_frame_says_what_is_wrong(
     text: str | bytes, code: str, frame_id: int | str | None, path: str | None
 ) -> None:
-    """A refusal has a code, the frame's id where it could be read, and where in the frame the fault is."""
+    """A refusal has a code, the frame's id where it could be read, and the path of the invalid field."""
     error = refused(text)
     assert (error.code, error.frame_id) == (code, frame_id)
     assert [field.path for field in error.errors] == ([] if path is None else [path])
-
-
-# -------------------------------------------------------------------------------------------------- to the client
-
-
-def test_updates_look_as_documented() -> None:
-    """Every event has its frame, so that offsets stay contiguous for a client that counts them."""
-    assert shown(1, Started(model="default", created=0)) == {
-        "type": "update",
-        "requestId": "req_1",
-        "offset": 1,
-        "data": {"state": "running", "model": "default"},
-    }
-    assert shown(42, Delta("Hel")) == {"type": "update", "requestId": "req_1", "offset": 42, "data": {"delta": "Hel"}}
-    assert shown(43, ToolCallDelta(index=0, id="c", name="find", arguments="{"))["data"] == {
-        "toolCall": {"index": 0, "id": "c", "name": "find", "arguments": "{"}
-    }
-    assert shown(44, ToolCallDelta(index=0, arguments="}"))["data"] == {"toolCall": {"index": 0, "arguments": "}"}}
-    assert shown(45, AttemptFailed(provider="p", model="m", code="provider_error", restart=True))["data"] == {
-        "attemptFailed": {"provider": "p", "model": "m", "code": "provider_error", "restart": True}
-    }
-
-
-def test_reasoning_looks_as_documented() -> None:
-    """It has updates of its own, and the end has it thought by thought, as a message takes it back."""
-    assert shown(2, ReasoningDelta(text="hm"))["data"] == {"reasoning": "hm"}
-    entries = [Entry(2, ReasoningDelta(text="h")), Entry(3, ReasoningDelta(text="m")), Entry(4, Delta("Hi"))]
-    (frame,) = conflated("req_1", entries)
-    assert json.loads(frame)["data"] == {"reasoning": "hm", "delta": "Hi"}
-    thought = ReasoningPart(text="hm", signature="s")
-    merged = json.loads(snapshot_json("req_1", "k4", Snapshot(offset=4, text="Hi", thoughts=(thought,))))
-    assert merged["data"] == {"reasoning": "hm", "text": "Hi"}
-    end = shown(5, Completed(result=msgspec.Raw(b'{"text":"Hi"}'), reasoning=(thought,)))
-    assert end["data"]["reasoning"] == [{"type": "reasoning", "text": "hm", "signature": "s"}]
-
-
-def test_ends_look_as_documented() -> None:
-    """A log ends in a ``complete`` or in a terminal ``error``; a cancelled request is the latter."""
-    assert shown(64, Completed(result=msgspec.Raw(b'{"text":"x"}'), usage=Usage(input_tokens=3))) == {
-        "type": "complete",
-        "requestId": "req_1",
-        "offset": 64,
-        "data": {
-            "coreResult": {"text": "x"},
-            "finishReason": "stop",
-            "usage": {"inputTokens": 3, "outputTokens": 0, "cachedInputTokens": 0, "reasoningTokens": 0},
-        },
-    }
-    failed = shown(64, Failed(code="provider_rate_limited", message="Slow", temporary=True, retry_after_ms=1500))
-    assert (
-        failed.pop("error").items()
-        >= {
-            "code": "provider_rate_limited",
-            "message": "Slow",
-            "temporary": True,
-            "retryAfterMs": 1500,
-        }.items()
-    )
-    assert failed == {"type": "error", "requestId": "req_1", "offset": 64, "terminal": True}
-    cancelled = shown(7, Cancelled())
-    assert (cancelled["error"]["code"], cancelled["error"]["temporary"]) == ("cancelled", False)
-    assert cancelled["terminal"] is True
-    assert shown(7, Cancelled("abandoned"))["error"]["message"].endswith(": abandoned")
-
-
-def test_an_entry_is_encoded_once() -> None:
-    """All requests and readers of a log share one tail."""
-    entry = Entry(5, Delta("x"))
-    update_json("req_1", entry)
-    assert entry.frames is not None
-    built = entry.frames["native"]
-    update_json("req_2", entry)
-    assert entry.frames["native"] is built
-    assert entry.frame("native", tail) is built
-    assert [frame_type(event) for event in (entry.event, Failed(code="x", message=""), Cancelled())] == [
-        "update",
-        "error",
-        "error",
-    ]
-
-
-def test_a_run_of_pieces_is_conflated() -> None:
-    """A reader that is behind gets one update for all the text and tool-call pieces in a row."""
-    entries = [
-        Entry(43, Delta("lo, ")),
-        Entry(44, ToolCallDelta(index=1, id="c", name="find", arguments="{")),
-        Entry(45, Delta("world")),
-        Entry(46, ToolCallDelta(index=1, arguments="}")),
-    ]
-    frames = [json.loads(frame) for frame in conflated("req_1", entries)]
-    assert frames == [
-        {
-            "type": "update",
-            "requestId": "req_1",
-            "from": 43,
-            "offset": 46,
-            "data": {
-                "delta": "lo, world",
-                "toolCalls": [{"index": 1, "id": "c", "name": "find", "arguments": "{}"}],
-            },
-        }
-    ]
-
-
-def test_boundaries_are_kept_when_conflating() -> None:
-    """The beginning, a boundary and the end stay frames of their own, and a single piece needs no merging."""
-    entries = [
-        Entry(1, Started(model="m", created=0)),
-        Entry(2, Delta("a")),
-        Entry(3, AttemptFailed(provider="p", model="m", code="provider_error")),
-        Entry(4, Delta("b")),
-        Entry(5, Delta("c")),
-        Entry(6, Cancelled()),
-    ]
-    frames = [json.loads(frame) for frame in conflated("req_1", entries)]
-    assert [(frame.get("from"), frame["offset"]) for frame in frames] == [
-        (None, 1),
-        (None, 2),
-        (None, 3),
-        (4, 5),
-        (None, 6),
-    ]
-    assert conflated("req_1", []) == []
-
-
-def test_a_restart_takes_the_place_of_what_it_voids() -> None:
-    """Text that a restart makes void is not sent to one who has not seen it, and no offset is missing."""
-    entries = [
-        Entry(2, Delta("void")),
-        Entry(3, Delta("too")),
-        Entry(4, AttemptFailed(provider="p", model="m", code="provider_error", restart=True)),
-        Entry(5, Delta("new")),
-    ]
-    first, second = (json.loads(frame) for frame in conflated("req_1", entries))
-    assert (first["from"], first["offset"], first["data"]["attemptFailed"]["restart"]) == (2, 4, True)
-    assert (second["offset"], second["data"]) == (5, {"delta": "new"})
-
-
-def test_a_snapshot_looks_as_documented() -> None:
-    """A snapshot names its epoch, for it replaces whatever its reader had."""
-    assert json.loads(snapshot_json("req_1", "k4", Snapshot(offset=63, text="…"))) == {
-        "type": "update",
-        "requestId": "req_1",
-        "offset": 63,
-        "epoch": "k4",
-        "snapshot": True,
-        "data": {"text": "…"},
-    }
-    calls = (ToolCall(id="c", name="find", arguments="{}"),)
-    with_calls = json.loads(snapshot_json("req_1", "k4", Snapshot(offset=63, text="", tool_calls=calls)))
-    assert with_calls["data"] == {
-        "text": "",
-        "toolCalls": [{"index": 0, "id": "c", "name": "find", "arguments": "{}"}],
-    }
-
-
-def test_the_frames_about_the_conversation_look_as_documented() -> None:
-    """Acknowledgement, refusal, pong and farewell."""
-    assert json.loads(ack_json(3, "req_1", Position("k3", 63), "running")) == {
-        "type": "ack",
-        "id": 3,
-        "requestId": "req_1",
-        "data": {"epoch": "k3", "offset": 63, "state": "running", "recovered": True},
-    }
-    refusal = json.loads(error_json(UnrecoverablePosition("gone"), frame_id=3))
-    assert (
-        refusal.pop("error").items()
-        >= {
-            "code": "unrecoverable_position",
-            "message": "gone",
-            "temporary": False,
-        }.items()
-    )
-    assert refusal == {"type": "error", "id": 3}
-    assert json.loads(pong_json()) == {"type": "pong"}
-    assert json.loads(pong_json("a")) == {"type": "pong", "id": "a"}
-    assert json.loads(disconnect_json("shutdown", 8.0)) == {
-        "type": "disconnect",
-        "data": {"code": 4001, "reason": "shutdown", "reconnect": True, "delayMs": 8000},
-    }
-
-
-def test_a_refusal_carries_what_helps() -> None:
-    """A refusal has a remedy, when to try again, and the fields; without an id it names the request."""
-    refusal = json.loads(error_json(NotFound(code="request_not_found"), request_id="req_1"))
-    assert (refusal["requestId"], refusal["error"]["remedy"] != "") == ("req_1", True)
-    assert json.loads(error_json(Overloaded(retry_after=2.5)))["error"]["retryAfterMs"] == 2500
-    refusal = json.loads(error_json(Overloaded(retry_after=2.5), channel="room:7", terminal=True))
-    assert (refusal["channel"], refusal["terminal"], refusal["error"]["retryAfterMs"]) == ("room:7", True, 2500)
-    error = FrameError("bad", errors=[FieldError("$.after", "what is that")])
-    assert json.loads(error_json(error))["error"]["errors"] == [{"path": "$.after", "message": "what is that"}]

@@ -7,7 +7,7 @@ from aiohttp.test_utils import make_mocked_request
 from structlog.testing import capture_logs
 
 from protocol.errors import AccessDenied, Overloaded, TidegateError, TryAgainLater
-from protocol.identity import ANYBODY, Principal
+from protocol.identity import ANONYMOUS, Principal
 from service.auth.authenticator import Authenticator, credential
 from service.auth.keys import KeyRing, digest_of, tenant_of
 
@@ -36,7 +36,7 @@ async def test_without_keys_and_tokens_everybody_is_anybody() -> None:
     """Where nothing is configured, whatever a caller sends is ignored."""
     auth = Authenticator(KeyRing())
     assert not auth.required
-    assert await auth.authenticate("") is await auth.authenticate("whatever") is ANYBODY
+    assert await auth.authenticate("") is await auth.authenticate("whatever") is ANONYMOUS
 
 
 async def test_each_key_of_the_settings_is_a_tenant_of_its_own() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from protocol.budgets import Account, Budget
 from protocol.errors import ConfigurationError
-from protocol.identity import ANYBODY, ChannelGrant, Principal
+from protocol.identity import ANONYMOUS, ChannelGrant, Principal
 from service.auth.keys import KEY_PREFIX, KeyRing, KeySpec, digest_of, new_key, tenant_of
 from service.config.routes_file import parse_keys
 
@@ -197,4 +197,4 @@ def test_models_are_allowed_by_the_names_by_which_they_are_asked(
     models: tuple[str, ...], model: str, may: bool
 ) -> None:
     """Letter by letter; `*` stands for any characters."""
-    assert msgspec.structs.replace(ANYBODY, models=models).may_ask(model) is may
+    assert msgspec.structs.replace(ANONYMOUS, models=models).may_ask(model) is may

@@ -3,7 +3,7 @@
 import pytest
 
 from protocol.errors import AccessDenied, Overloaded
-from protocol.identity import ANYBODY, Principal
+from protocol.identity import ANONYMOUS, Principal
 from service.auth.tickets import TICKET_TTL, Tickets
 
 
@@ -38,7 +38,7 @@ def test_a_ticket_ends() -> None:
     """After its time it is refused, and using it late does not bring it back."""
     clock = Clock()
     tickets = Tickets(clock=clock)
-    ticket, ends = tickets.issue(ANYBODY)
+    ticket, ends = tickets.issue(ANONYMOUS)
     assert ends == clock.now + TICKET_TTL
     clock.now = ends
     for _ in range(2):
@@ -68,19 +68,19 @@ def test_unused_tickets_are_bounded() -> None:
     """One more is refused until the first ones have ended."""
     clock = Clock()
     tickets = Tickets(limit=2, clock=clock)
-    first, _ = tickets.issue(ANYBODY)
-    tickets.issue(ANYBODY)
+    first, _ = tickets.issue(ANONYMOUS)
+    tickets.issue(ANONYMOUS)
     with pytest.raises(Overloaded):
-        tickets.issue(ANYBODY)
+        tickets.issue(ANONYMOUS)
     tickets.redeem(first)
-    tickets.issue(ANYBODY)
+    tickets.issue(ANONYMOUS)
     clock.now += TICKET_TTL
-    tickets.issue(ANYBODY)
+    tickets.issue(ANONYMOUS)
     assert len(tickets) == 1
 
 
 def test_tickets_are_not_kept() -> None:
     """Only their digests are."""
     tickets = Tickets()
-    ticket, _ = tickets.issue(ANYBODY)
+    ticket, _ = tickets.issue(ANONYMOUS)
     assert ticket not in repr(tickets._held)

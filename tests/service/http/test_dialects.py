@@ -9,9 +9,9 @@ import pytest
 from actors.log.event_log import EventLog
 from actors.log.follow import Follower
 from actors.requests.stream import RequestStream
-from protocol.anthropic.answer import EventEncoder
+from protocol.anthropic.answer import MessagesEventEncoder
 from protocol.events import Delta, Started
-from protocol.openai.chat import ChunkEncoder
+from protocol.openai.answer import ChunkEncoder
 from service.http import sse
 from service.http.dialects import StreamEncoder, encoded
 from tests.service.bench import CHAT, Service, open_service
@@ -27,7 +27,9 @@ async def service() -> AsyncIterator[Service]:
         yield running
 
 
-@pytest.mark.parametrize("make", [lambda: ChunkEncoder("req_1", 1, "m"), lambda: EventEncoder("req_1", "m", "call_1")])
+@pytest.mark.parametrize(
+    "make", [lambda: ChunkEncoder("req_1", 1, "m"), lambda: MessagesEventEncoder("req_1", "m", "call_1")]
+)
 async def test_a_reader_that_was_left_behind_is_told_so(make: Callable[[], StreamEncoder]) -> None:
     """No dialect can take back what it has sent, so a snapshot is only for a reader that has nothing yet."""
     log = EventLog(max_bytes=1000)

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from actors.delivery import fanout
-from protocol.hub import Goodbye
+from protocol.hub import DisconnectAll
 from protocol.identity import Principal
 from service.websocket import admission, transport, upgrade
 from tests.service.bench import BODY, Service, open_service
@@ -78,7 +78,7 @@ async def as_user(service: Service, principal: Principal) -> Line:
 async def _shutdown(service: Service, _: pytest.MonkeyPatch) -> Line:
     line = await dial(service, headers=BEARER)
     await line.ask(type="subscribe", id=1, channel="room")
-    await service.container.hub.ask(Goodbye(), timeout=5)
+    await service.container.hub.ask(DisconnectAll(), timeout=5)
     (farewell,) = await line.hear()
     assert farewell["type"] == "disconnect"
     assert (farewell["data"]["code"], farewell["data"]["reconnect"]) == (4001, True)

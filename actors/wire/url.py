@@ -1,4 +1,4 @@
-"""Where requests are posted to: a URL that is read once, and the head that all of them begin with."""
+"""The URL of an upstream, parsed once, with the request head that is the same for every call."""
 
 import re
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ PORTS: Final = {"http": 80, "https": 443}
 NONE: Final[Mapping[str, str]] = MappingProxyType({})
 FRAMING: Final = frozenset(
     {"connection", "content-length", "keep-alive", "transfer-encoding"}
-)  # ours on our connections
+)  # headers that only the connection sets
 _TARGET: Final = re.compile(r"/[!-~]*")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE: Final = re.compile(r"[\t -~\x80-\xff]*")
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Whom a connection leads to.
+    """The host, port and scheme that a connection is made to.
 
     Attributes:
-        host: a name or an address, the latter without brackets.
-        port: a number from 1 on.
-        tls: whether the connection is encrypted.
+        host: a name, or an IP address without brackets.
+        port: 1 or more.
+        tls: whether the connection uses TLS.
     """
 
     host: str
@@ -33,22 +33,22 @@ class Origin(msgspec.Struct, frozen=True):
     tls: bool
 
 
-class Endpoint:
-    """A URL, and the headers that every request to it carries.
+class UpstreamUrl:
+    """An upstream's URL, and the headers that every request to it has.
 
     Args:
         url: ``http`` or ``https``, without a user's name.
-        accept: the type that an answer should have.
-        headers: these too; they take the place of our own of the same name.
+        accept: the content type of the answers.
+        headers: further headers; they replace the default ones of the same name.
 
     Raises:
-        ValueError: no request can go there, or a header can't be written; its message quotes no header's value.
+        ValueError: the URL can't be used, or a header can't be written. The message quotes no header's value.
 
     Attributes:
-        origin: whom to connect to.
+        origin: the host to connect to.
     """
 
-    __slots__ = ("_fields", "_line", "_start", "origin")
+    __slots__ = ("_fields", "_head", "_line", "origin")
 
     def __init__(self, url: str | URL, *, accept: str, headers: Mapping[str, str] = NONE) -> None:
         url = URL(url)
@@ -69,26 +69,26 @@ class Endpoint:
             "user-agent": "tidegate",
             **_checked(headers),
         }
-        self._start = self._line + _written(self._fields)
+        self._head = self._line + _encode(self._fields)
 
     def head(self, headers: Mapping[str, str], length: int) -> bytes:
-        """Return the head of a request with a body of ``length`` bytes; ``headers`` are added, or replace.
+        """Return the head of a request with a body of ``length`` bytes; ``headers`` are added, or replace others.
 
         Raises:
-            ValueError: one of them can't be written.
+            ValueError: a header can't be written.
         """
-        start = self._start
+        start = self._head
         if headers:
             added = _checked(headers)
             if self._fields.keys().isdisjoint(added):
-                start += _written(added)
+                start += _encode(added)
             else:
-                start = self._line + _written({**self._fields, **added})
+                start = self._line + _encode({**self._fields, **added})
         return b"%bcontent-length: %d\r\n\r\n" % (start, length)
 
 
 def _checked(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return those that are not about the connection or the body's length, by lower-case names."""
+    """Return the headers by lower-case name, without those in ``FRAMING``."""
     checked: dict[str, str] = {}
     for name, value in headers.items():
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
@@ -98,5 +98,5 @@ def _checked(headers: Mapping[str, str]) -> dict[str, str]:
     return checked
 
 
-def _written(fields: Mapping[str, str]) -> bytes:
+def _encode(fields: Mapping[str, str]) -> bytes:
     return "".join([f"{name}: {value}\r\n" for name, value in fields.items()]).encode("latin-1")

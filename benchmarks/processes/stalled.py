@@ -1,4 +1,4 @@
-"""WebSocket clients that stop reading once they follow something, and what becomes of them."""
+"""WebSocket clients that stop reading after they have subscribed."""
 
 import asyncio
 import socket
@@ -17,8 +17,8 @@ EPOCH: Final = b'"epoch":"'
 LOST: Final = "no close frame"
 
 
-class DeafClient(Client):
-    """One socket, which is told when to read."""
+class StalledClient(Client):
+    """One socket that can pause and resume reading."""
 
     def __init__(self, asks: bytes, first: bytes, ready: "asyncio.Future[None]") -> None:
         super().__init__(asks, first, ready, ACK)
@@ -26,84 +26,84 @@ class DeafClient(Client):
         self.gone = asyncio.get_running_loop().create_future()
 
     def data_received(self, data: bytes) -> None:
-        """Note the epoch, too."""
+        """Record the epoch, too."""
         if not self.epoch and (at := data.find(EPOCH)) >= 0:
             begin = at + len(EPOCH)
             self.epoch = data[begin : data.index(b'"', begin)].decode()
         super().data_received(data)
 
     def connection_lost(self, error: Exception | None) -> None:
-        """Note it."""
+        """Record the loss."""
         super().connection_lost(error)
         self.gone.set_result(None)
 
-    def deafen(self) -> None:
-        """Read no more."""
+    def pause_reading(self) -> None:
+        """Stop reading."""
         if self.transport is not None:
             self.transport.pause_reading()
 
-    def hear(self) -> None:
+    def resume_reading(self) -> None:
         """Read again."""
         if self.transport is not None:
             self.transport.resume_reading()
 
 
-class Deaf:
-    """All the sockets of this process. The first half of them hears again in time, and the others when it is too late.
+class StalledClients:
+    """All sockets of this process. The first half resumes reading in time, the other half too late.
 
     Args:
-        address: of the service.
-        key: for it.
-        request_id: what they follow.
+        address: the service's URL.
+        key: the service's key.
+        request_id: the request that they follow.
     """
 
     def __init__(self, address: str, key: str, request_id: str) -> None:
         self._address = address
         self._key = key
         self._request_id = request_id
-        self._clients: list[DeafClient] = []
+        self._clients: list[StalledClient] = []
 
     async def open(self, count: int) -> int:
-        """Open ``count`` sockets, which follow and then stop reading."""
+        """Open ``count`` sockets that subscribe and then stop reading."""
         while len(self._clients) < count:
             some = min(AT_ONCE, count - len(self._clients))
             opened = await asyncio.gather(*(self._connect() for _ in range(some)))
             for client in opened:
-                client.deafen()
+                client.pause_reading()
             self._clients += opened
         return len(self._clients)
 
-    async def hear(self, offset: int, limit: float) -> dict[str, int]:
-        """Let the first half read again; return how they got to ``offset``."""
+    async def resume(self, offset: int, limit: float) -> dict[str, int]:
+        """Let the first half read again until ``offset``; return their gaps and merged frames."""
         clients = self._clients[: len(self._clients) // 2]
         waiting = [client.wait_for(offset) for client in clients]
         for client in clients:
-            client.hear()
+            client.resume_reading()
         return await _arrived(clients, waiting, limit)
 
-    async def ends(self, limit: float) -> dict[str, int]:
-        """Let the others read, now that they have been closed; return how many were closed with which code."""
+    async def close_codes(self, limit: float) -> dict[str, int]:
+        """Let the second half read after the server closed them; return the number closed with each code."""
         clients = self._clients[len(self._clients) // 2 :]
         for client in clients:
-            client.hear()
+            client.resume_reading()
         async with asyncio.timeout(limit):
             await asyncio.gather(*(client.gone for client in clients))
         return dict(Counter(str(client.code) if client.code else LOST for client in clients))
 
-    async def come_back(self, offset: int, limit: float) -> dict[str, int]:
-        """Let the others connect anew, each from where it was; return how they got to ``offset``."""
+    async def reconnect(self, offset: int, limit: float) -> dict[str, int]:
+        """Reconnect the second half from their positions, until ``offset``; return their gaps and merged frames."""
         old = self._clients[len(self._clients) // 2 :]
-        back: list[DeafClient] = []
+        reconnected: list[StalledClient] = []
         for begin in range(0, len(old), AT_ONCE):
-            back += await asyncio.gather(*(self._connect(client) for client in old[begin : begin + AT_ONCE]))
-        return await _arrived(back, [client.wait_for(offset) for client in back], limit)
+            reconnected += await asyncio.gather(*(self._connect(client) for client in old[begin : begin + AT_ONCE]))
+        return await _arrived(reconnected, [client.wait_for(offset) for client in reconnected], limit)
 
-    async def _connect(self, before: DeafClient | None = None) -> DeafClient:
+    async def _connect(self, before: StalledClient | None = None) -> StalledClient:
         loop = asyncio.get_running_loop()
         subscribe: dict[str, Any] = {"type": "subscribe", "id": 1, "requestId": self._request_id}
         if before is not None:
             subscribe["after"] = {"epoch": before.epoch, "offset": before.last}
-        client = DeafClient(upgrade(self._address, self._key), msgspec.json.encode(subscribe), loop.create_future())
+        client = StalledClient(upgrade(self._address, self._key), msgspec.json.encode(subscribe), loop.create_future())
         client.last = 0 if before is None else before.last
         end = socket.socket()
         end.setblocking(False)  # noqa: FBT003 - it takes no keyword
@@ -117,7 +117,7 @@ class Deaf:
         return client
 
 
-async def _arrived(clients: list[DeafClient], waiting: "list[asyncio.Future[None]]", limit: float) -> dict[str, int]:
+async def _arrived(clients: list[StalledClient], waiting: "list[asyncio.Future[None]]", limit: float) -> dict[str, int]:
     async with asyncio.timeout(limit):
         await asyncio.gather(*waiting)
     return {
@@ -128,9 +128,11 @@ async def _arrived(clients: list[DeafClient], waiting: "list[asyncio.Future[None
 
 
 async def main() -> None:
-    """Hold sockets when told to, until the parent is done."""
-    deaf = Deaf(**control.options())
-    await control.obey({}, open=deaf.open, hear=deaf.hear, ends=deaf.ends, come_back=deaf.come_back)
+    """Run the parent's commands until it ends."""
+    clients = StalledClients(**control.options())
+    await control.serve(
+        {}, open=clients.open, resume=clients.resume, close_codes=clients.close_codes, reconnect=clients.reconnect
+    )
 
 
 if __name__ == "__main__":

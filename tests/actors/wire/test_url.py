@@ -3,13 +3,13 @@ from types import MappingProxyType
 import pytest
 from yarl import URL
 
-from actors.wire.endpoint import Endpoint, Origin
+from actors.wire.url import Origin, UpstreamUrl
 
 JSON = "application/json"
 
 
 def fields(head: bytes) -> tuple[str, dict[str, str]]:
-    """The first line of a request's head, and its headers."""
+    """Return the request line and the headers of a head."""
     line, *lines, empty, rest = head.decode("latin-1").split("\r\n")
     assert (empty, rest) == ("", "")
     assert len({name for name, _ in (field.split(": ", 1) for field in lines)}) == len(lines)
@@ -30,10 +30,10 @@ def fields(head: bytes) -> tuple[str, dict[str, str]]:
     ],
 )
 def test_a_url_is_read_once(url: str, origin: Origin, host: str, target: str) -> None:
-    """Whom to connect to, what to ask there for, and whom to call by which name."""
-    endpoint = Endpoint(url, accept=JSON)
-    line, sent = fields(endpoint.head({}, 12))
-    assert (endpoint.origin, line, sent["host"]) == (origin, f"POST {target} HTTP/1.1", host)
+    """A URL gives the origin, the request target and the host header."""
+    upstream = UpstreamUrl(url, accept=JSON)
+    line, sent = fields(upstream.head({}, 12))
+    assert (upstream.origin, line, sent["host"]) == (origin, f"POST {target} HTTP/1.1", host)
     assert sent["content-length"] == "12"
 
 
@@ -57,16 +57,16 @@ def test_a_url_is_read_once(url: str, origin: Origin, host: str, target: str) ->
     ],
 )
 def test_a_url_that_nothing_can_be_posted_to(url: str | URL) -> None:
-    """It is refused where it is set, and a password in it is not repeated."""
+    """A URL that can't be used is a ValueError that does not quote a password."""
     with pytest.raises(ValueError, match=r"URL|[Pp]ort|IPv6|host") as caught:
-        Endpoint(url, accept=JSON)
+        UpstreamUrl(url, accept=JSON)
     assert "password@" not in str(caught.value)
 
 
-def test_headers_of_an_endpoint_and_of_a_request() -> None:
-    """Names in any case; a request's take the place of the endpoint's, and those of ours."""
-    endpoint = Endpoint("http://h/", accept=JSON, headers={"Authorization": "Bearer k", "User-Agent": "mine"})
-    _, sent = fields(endpoint.head(MappingProxyType({"TraceParent": "00", "AUTHORIZATION": "Bearer other"}), 0))
+def test_headers_of_a_url_and_of_a_request() -> None:
+    """A call's headers replace the upstream's, and those replace the default ones; case does not matter."""
+    upstream = UpstreamUrl("http://h/", accept=JSON, headers={"Authorization": "Bearer k", "User-Agent": "mine"})
+    _, sent = fields(upstream.head(MappingProxyType({"TraceParent": "00", "AUTHORIZATION": "Bearer other"}), 0))
     assert sent == {
         "host": "h",
         "content-type": JSON,
@@ -77,16 +77,16 @@ def test_headers_of_an_endpoint_and_of_a_request() -> None:
         "traceparent": "00",
         "content-length": "0",
     }
-    _, sent = fields(endpoint.head({"traceparent": "é\t"}, 0))
+    _, sent = fields(upstream.head({"traceparent": "é\t"}, 0))
     assert (sent["authorization"], sent["traceparent"]) == ("Bearer k", "é\t")
-    assert "traceparent" not in fields(endpoint.head({}, 0))[1]
+    assert "traceparent" not in fields(upstream.head({}, 0))[1]
 
 
 def test_what_frames_the_request_is_ours() -> None:
-    """Lengths and what concerns the connection can't be set from outside."""
+    """Headers of the length and the connection can't be set by a caller."""
     framing = {"Content-Length": "99", "Transfer-Encoding": "chunked", "Connection": "close", "Keep-Alive": "1"}
-    endpoint = Endpoint("http://h/", accept=JSON, headers=framing)
-    _, sent = fields(endpoint.head(framing, 3))
+    upstream = UpstreamUrl("http://h/", accept=JSON, headers=framing)
+    _, sent = fields(upstream.head(framing, 3))
     assert sent["content-length"] == "3"
     assert sent.keys().isdisjoint({"transfer-encoding", "connection", "keep-alive"})
 
@@ -96,9 +96,9 @@ def test_what_frames_the_request_is_ours() -> None:
     [("a", "x\r\nb: y"), ("a", "x\ny"), ("a", "\x00"), ("a", "\u2028"), ("a\r\nb", "x"), ("a b", "x"), ("", "x")],
 )
 def test_no_header_can_bring_another(name: str, value: str) -> None:
-    """Neither one of an endpoint nor one of a request; the value, which may be a secret, is not repeated."""
+    """A header can't contain a line break; the error does not quote the value, which may be a secret."""
     with pytest.raises(ValueError, match="character") as caught:
-        Endpoint("http://h/", accept=JSON, headers={name: value})
+        UpstreamUrl("http://h/", accept=JSON, headers={name: value})
     assert value not in str(caught.value) or value == "x"
     with pytest.raises(ValueError, match="character"):
-        Endpoint("http://h/", accept=JSON).head({name: value}, 0)
+        UpstreamUrl("http://h/", accept=JSON).head({name: value}, 0)

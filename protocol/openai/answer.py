@@ -1,0 +1,223 @@
+"""OpenAI's chat completions, what clients read: whole answers, streams, errors and the list of models."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from protocol.answer import content_of
+from protocol.errors import PROBLEMS, FieldError, TidegateError
+from protocol.events import (
+    Cancelled,
+    Completed,
+    Delta,
+    Entry,
+    Event,
+    Failed,
+    ReasoningDelta,
+    Snapshot,
+    ToolCallDelta,
+)
+from protocol.gateway import ModelInfo
+from protocol.llm import Usage
+from protocol.openai.upstream import DIALECT, wire_call
+
+ID_PREFIX: Final = "chatcmpl-"
+DONE_FRAME: Final = b"data: [DONE]\n\n"
+
+ERROR_TYPES: Final = {
+    "request": "invalid_request_error",
+    "authentication": "authentication_error",
+    "permission": "permission_error",
+    "not_found": "invalid_request_error",
+    "rate_limit": "rate_limit_error",
+    "quota": "insufficient_quota",
+    "overloaded": "overloaded_error",
+    "timeout": "timeout_error",
+    "server": "server_error",
+}
+
+_json = msgspec.json.Encoder(decimal_format="string").encode
+
+
+class ChunkEncoder:
+    """Encodes one client's stream of ``chat.completion.chunk`` events as SSE bytes.
+
+    The tail of each chunk is the same for all clients of a log and is built once an entry; the client's own prefix
+    precedes it. The role chunk is sent with the first content, so that a failure before it can still be an HTTP error.
+
+    Args:
+        request_id: the answer's id is ``chatcmpl-`` and the request's id.
+        created: Unix time in seconds.
+        model: the model name that the client used.
+        include_usage: whether to send a chunk of usage before ``[DONE]``.
+    """
+
+    __slots__ = ("_opened", "_plain", "_prefix", "_usage")
+
+    def __init__(self, request_id: str, created: int, model: str, include_usage: bool = False) -> None:  # noqa: FBT001, FBT002
+        self._plain = b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,' % (
+            _json(ID_PREFIX + request_id),
+            created,
+            _json(model),
+        )
+        self._prefix = self._plain + b'"usage":null,' if include_usage else self._plain
+        self._usage = include_usage
+        self._opened = False
+
+    def encode(self, entries: Sequence[Entry]) -> bytes:
+        """Return the SSE bytes of ``entries``; a terminal one, if any, is the last."""
+        tails = [tail for entry in entries if (tail := entry.frame(DIALECT, _tail))]
+        end = b""
+        if entries and entries[-1].terminal:
+            event = entries[-1].event
+            if isinstance(event, Completed):
+                end = self._plain + _usage_tail(event.usage) + DONE_FRAME if self._usage else DONE_FRAME
+            else:
+                end = tails.pop()
+        if not tails:
+            return end
+        if not self._opened:
+            self._opened = True
+            tails.insert(0, _ROLE)
+        prefix = self._prefix
+        return prefix + prefix.join(tails) + end
+
+    def snapshot(self, snapshot: Snapshot) -> bytes:
+        """Return the SSE bytes of all content so far, for a client that has none of it."""
+        tails = [_ROLE]
+        if snapshot.reasoning:
+            tails.append(_delta_tail(_REASONING + _json(snapshot.reasoning)))
+        if snapshot.text:
+            tails.append(_delta_tail(b'"content":' + _json(snapshot.text)))
+        for index, call in enumerate(snapshot.tool_calls):
+            event = ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments)
+            tails.append(_delta_tail(b'"tool_calls":[%b]' % _json(_call_delta(event))))
+        self._opened = True
+        return self._prefix + self._prefix.join(tails)
+
+
+_CHOICE = b'"choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":%b}]}\n\n'
+_TEXT_WITH_LOGPROBS = (
+    b'"choices":[{"index":0,"delta":{"content":%b},"logprobs":{"content":%b,"refusal":null},"finish_reason":null}]}\n\n'
+)
+_ROLE = _CHOICE % (b'"role":"assistant","content":"","refusal":null', b"null")
+_DELTA_START, _DELTA_END = (_CHOICE % (b"|", b"null")).split(b"|")
+_TEXT_START = _DELTA_START + b'"content":'
+_REASONING = b'"reasoning_content":'
+
+
+def _delta_tail(delta: bytes) -> bytes:
+    return _DELTA_START + delta + _DELTA_END
+
+
+def _tail(entry: Entry) -> bytes:
+    event = entry.event
+    if isinstance(event, Delta):
+        if event.logprobs:
+            return _TEXT_WITH_LOGPROBS % (_json(event.text), event.logprobs.encode())
+        return _TEXT_START + _json(event.text) + _DELTA_END
+    if isinstance(event, ReasoningDelta):
+        return _delta_tail(_REASONING + _json(event.text)) if event.text else b""
+    if isinstance(event, ToolCallDelta):
+        return _delta_tail(b'"tool_calls":[%b]' % _json(_call_delta(event)))
+    return _last_tail(event)
+
+
+def _last_tail(event: Event) -> bytes:
+    if isinstance(event, Completed):
+        return _CHOICE % (b"", _json(event.finish_reason))
+    if isinstance(event, Failed):
+        return b"data: %b\n\n" % _envelope(event.code, event.message, event.errors)
+    if isinstance(event, Cancelled):
+        return b"data: %b\n\n" % _envelope("cancelled", PROBLEMS["cancelled"].title, ())
+    return b""
+
+
+def _call_delta(event: ToolCallDelta) -> dict[str, Any]:
+    function = {"name": event.name, "arguments": event.arguments} if event.name else {"arguments": event.arguments}
+    call: dict[str, Any] = {"index": event.index, "function": function}
+    if event.id:
+        call |= {"id": event.id, "type": "function"}
+    return call
+
+
+def _usage_tail(usage: Usage) -> bytes:
+    return b'"choices":[],"usage":%b}\n\n' % _usage(usage)
+
+
+_USAGE = (
+    b'{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d,'
+    b'"prompt_tokens_details":{"cached_tokens":%d,"cache_write_tokens":%d},'
+    b'"completion_tokens_details":{"reasoning_tokens":%d}}'
+)
+
+
+def _usage(usage: Usage) -> bytes:
+    return _USAGE % (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.input_tokens + usage.output_tokens,
+        usage.cached_input_tokens,
+        usage.cache_write_input_tokens,
+        usage.reasoning_tokens,
+    )
+
+
+_COMPLETION = (
+    b'{"id":%b,"object":"chat.completion","created":%d,"model":%b,"choices":[{"index":0,"message":{"role":"assistant",'
+    b'"content":%b,"refusal":null%b},"logprobs":%b,"finish_reason":%b}],"usage":%b}'
+)
+
+
+def completion_body(request_id: str, created: int, model: str, completed: Completed, *, structured: bool) -> bytes:
+    """Return the body of a whole ``chat.completion``.
+
+    Args:
+        request_id: the answer's id is ``chatcmpl-`` and the request's id.
+        created: Unix time in seconds.
+        model: the model name that the client used.
+        completed: the last event of the log.
+        structured: whether the request had a schema.
+    """
+    text, calls = content_of(completed, structured=structured)
+    further = b""
+    if completed.reasoning and (reasoning := "".join(thought.text for thought in completed.reasoning)):
+        further = b"," + _REASONING + _json(reasoning)
+    if calls:
+        further += b',"tool_calls":' + _json([wire_call(call) for call in calls])
+    return _COMPLETION % (
+        _json(ID_PREFIX + request_id),
+        created,
+        _json(model),
+        _json(text) if text or not calls else b"null",
+        further,
+        b'{"content":%b,"refusal":null}' % completed.logprobs.encode() if completed.logprobs else b"null",
+        _json(completed.finish_reason),
+        _usage(completed.usage),
+    )
+
+
+def error_body(error: TidegateError) -> bytes:
+    """Return OpenAI's error envelope for ``error``."""
+    return _envelope(error.code, error.detail, error.errors)
+
+
+def _envelope(code: str, message: str, errors: Sequence[FieldError]) -> bytes:
+    family = PROBLEMS.get(code, PROBLEMS["internal_error"]).family
+    param = errors[0].path.removeprefix("$").removeprefix(".") or None if errors else None
+    return _json({"error": {"message": message, "type": ERROR_TYPES[family], "param": param, "code": code}})
+
+
+def models_body(models: Sequence[ModelInfo], created: int) -> bytes:
+    """Return the body of ``GET /v1/models``; ``created`` is Unix time in seconds."""
+    return _json({"object": "list", "data": [_model(model, created) for model in models]})
+
+
+def model_body(model: ModelInfo, created: int) -> bytes:
+    """Return the body of ``GET /v1/models/{model}``."""
+    return _json(_model(model, created))
+
+
+def _model(model: ModelInfo, created: int) -> dict[str, Any]:
+    return {"id": model.name, "object": "model", "created": created, "owned_by": model.provider}

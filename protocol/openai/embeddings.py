@@ -1,0 +1,175 @@
+"""OpenAI's embeddings dialect: a client's call and answer, an upstream's call and answer."""
+
+import base64
+import math
+import struct
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+from protocol.embeddings import FLOAT_BYTES, Embedded, Input, Vectors, floats
+from protocol.errors import FieldError, InvalidRequest, ProviderError
+
+MAX_INPUTS: Final = 2048  # in one request, OpenAI's number
+MAX_MODEL: Final = 256  # characters of a model's name
+
+Encoding = Literal["float", "base64"]
+
+# --------------------------------------------------------------------------------------------- the client's call
+
+
+class EmbeddingsCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A parsed body of ``POST /v1/embeddings``: fields of ``Embed``, and the encoding of the vectors."""
+
+    model: str
+    inputs: tuple[Input, ...]
+    encoding: Encoding
+    dimensions: int | None
+    extra: dict[str, Any]
+
+
+class _Body(msgspec.Struct, frozen=True, kw_only=True):
+    model: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_MODEL)]
+    input: str | list[Any]
+    encoding_format: Encoding | None = None
+    dimensions: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None
+    user: Any = None
+
+
+_KNOWN: Final = frozenset(_Body.__struct_fields__)
+
+
+def parse_embeddings(body: bytes) -> EmbeddingsCall:
+    """Parse the body of ``POST /v1/embeddings``.
+
+    Raises:
+        InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of the invalid field.
+    """
+    try:
+        fields = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest(code="malformed_json") from error
+    try:
+        wire = msgspec.convert(fields, _Body)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `")
+        raise _refused(path.removesuffix("`") or "$", reason) from error
+    return EmbeddingsCall(
+        model=wire.model,
+        inputs=_inputs(wire.input),
+        encoding=wire.encoding_format or "float",
+        dimensions=wire.dimensions,
+        extra={name: fields[name] for name in fields.keys() - _KNOWN},
+    )
+
+
+def _inputs(given: str | list[Any]) -> tuple[Input, ...]:
+    if isinstance(given, str) or (given and type(given[0]) is int):
+        given = [given]
+    elif not 1 <= len(given) <= MAX_INPUTS:
+        raise _refused("$.input", f"must be 1 to {MAX_INPUTS} texts, or arrays of tokens, got {len(given)}")
+    read = _tokens if isinstance(given[0], list) else _text
+    return tuple(read(one, f"$.input[{index}]") for index, one in enumerate(given))
+
+
+def _text(given: object, path: str) -> Input:
+    if not isinstance(given, str) or not given:
+        raise _refused(path, "must be a text that is not empty")
+    return given
+
+
+def _tokens(given: object, path: str) -> Input:
+    if not isinstance(given, list) or not given or not all(type(one) is int and one >= 0 for one in given):
+        raise _refused(path, "must be an array of tokens that is not empty")
+    return tuple(given)
+
+
+def _refused(path: str, reason: str) -> InvalidRequest:
+    return InvalidRequest(f"{reason}, at `{path}`", errors=(FieldError(path, reason),))
+
+
+# ------------------------------------------------------------------------------------------- the client's answer
+
+
+def embeddings_body(embedded: Embedded, model: str, encoding: Encoding) -> bytes:
+    """Return the body of the answer. ``model`` is the name that the client used."""
+    encode = _base64 if encoding == "base64" else floats
+    return msgspec.json.encode(
+        {
+            "object": "list",
+            "data": [
+                {"object": "embedding", "index": index, "embedding": encode(vector)}
+                for index, vector in enumerate(embedded.vectors)
+            ],
+            "model": model,
+            "usage": {"prompt_tokens": embedded.tokens, "total_tokens": embedded.tokens},
+        }
+    )
+
+
+def _base64(vector: bytes) -> str:
+    return base64.b64encode(vector).decode()
+
+
+# --------------------------------------------------------------------------------------------- the upstream's side
+
+
+class _Datum(msgspec.Struct, frozen=True):
+    index: int
+    embedding: str | tuple[float, ...]
+
+
+class _Usage(msgspec.Struct, frozen=True):
+    prompt_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    data: tuple[_Datum, ...]
+    model: str | None = None
+    usage: _Usage | None = None
+
+
+_decoder: Final = msgspec.json.Decoder(_Answer)
+
+
+def upstream_body(inputs: tuple[Input, ...], model: str, dimensions: int | None, extra: Mapping[str, Any]) -> bytes:
+    """Return the body for an OpenAI-compatible upstream. It asks for base64, which decodes in a tenth of the time."""
+    fields: dict[str, Any] = {**extra, "model": model, "input": inputs, "encoding_format": "base64"}
+    if dimensions is not None:
+        fields["dimensions"] = dimensions
+    return msgspec.json.encode(fields)
+
+
+def read_vectors(body: bytes, count: int) -> Vectors:
+    """Decode the answer to ``count`` inputs, in base64 or as numbers, in any order.
+
+    Raises:
+        ProviderError: ``provider_bad_response``: there is not one finite vector for each input, all of one length.
+    """
+    try:
+        answer = _decoder.decode(body)
+        found = {datum.index: _packed(datum.embedding) for datum in answer.data}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError, struct.error) as error:
+        raise ProviderError(code="provider_bad_response") from error
+    lengths = {len(vector) for vector in found.values()}
+    if len(answer.data) != count or found.keys() != set(range(count)) or len(lengths) != 1:
+        raise ProviderError(code="provider_bad_response")
+    return Vectors(
+        vectors=tuple(found[index] for index in range(count)),
+        tokens=None if answer.usage is None else answer.usage.prompt_tokens,
+        model=answer.model or "",
+    )
+
+
+def _packed(embedding: str | tuple[float, ...]) -> bytes:
+    if isinstance(embedding, str):
+        vector = base64.b64decode(embedding, validate=True)
+        if len(vector) % FLOAT_BYTES:
+            raise ValueError("the vector is cut off")
+        embedding = floats(vector)
+    else:
+        vector = struct.pack(f"<{len(embedding)}f", *embedding)
+    if not embedding or not math.isfinite(sum(embedding)):
+        raise ValueError("the vector is empty, or not finite")
+    return vector

@@ -1,0 +1,225 @@
+import json
+from typing import Any
+
+import msgspec
+
+from protocol.errors import FieldError, InvalidRequest, NotFound, Overloaded, UnrecoverablePosition
+from protocol.events import (
+    AttemptFailed,
+    Cancelled,
+    Completed,
+    Delta,
+    Entry,
+    Event,
+    Failed,
+    Position,
+    ReasoningDelta,
+    Snapshot,
+    Started,
+    ToolCallDelta,
+)
+from protocol.llm import ReasoningPart, ToolCall, Usage
+from protocol.websocket.out import (
+    ack_json,
+    conflated,
+    disconnect_json,
+    error_json,
+    frame_type,
+    pong_json,
+    snapshot_json,
+    tail,
+    update_json,
+)
+
+
+def shown(offset: int, event: Event) -> Any:  # noqa: ANN401 - decoded JSON
+    """Return what a client decodes of an entry."""
+    return json.loads(update_json("req_1", Entry(offset, event)))
+
+
+def test_updates_look_as_documented() -> None:
+    """Each event has a frame, so that a client sees contiguous offsets."""
+    assert shown(1, Started(model="default", created=0)) == {
+        "type": "update",
+        "requestId": "req_1",
+        "offset": 1,
+        "data": {"state": "running", "model": "default"},
+    }
+    assert shown(42, Delta("Hel")) == {"type": "update", "requestId": "req_1", "offset": 42, "data": {"delta": "Hel"}}
+    assert shown(43, ToolCallDelta(index=0, id="c", name="find", arguments="{"))["data"] == {
+        "toolCall": {"index": 0, "id": "c", "name": "find", "arguments": "{"}
+    }
+    assert shown(44, ToolCallDelta(index=0, arguments="}"))["data"] == {"toolCall": {"index": 0, "arguments": "}"}}
+    assert shown(45, AttemptFailed(provider="p", model="m", code="provider_error", restart=True))["data"] == {
+        "attemptFailed": {"provider": "p", "model": "m", "code": "provider_error", "restart": True}
+    }
+
+
+def test_reasoning_looks_as_documented() -> None:
+    """Reasoning has updates of its own, and ``complete`` has its parts."""
+    assert shown(2, ReasoningDelta(text="hm"))["data"] == {"reasoning": "hm"}
+    entries = [Entry(2, ReasoningDelta(text="h")), Entry(3, ReasoningDelta(text="m")), Entry(4, Delta("Hi"))]
+    (frame,) = conflated("req_1", entries)
+    assert json.loads(frame)["data"] == {"reasoning": "hm", "delta": "Hi"}
+    thought = ReasoningPart(text="hm", signature="s")
+    merged = json.loads(snapshot_json("req_1", "k4", Snapshot(offset=4, text="Hi", thoughts=(thought,))))
+    assert merged["data"] == {"reasoning": "hm", "text": "Hi"}
+    end = shown(5, Completed(result=msgspec.Raw(b'{"text":"Hi"}'), reasoning=(thought,)))
+    assert end["data"]["reasoning"] == [{"type": "reasoning", "text": "hm", "signature": "s"}]
+
+
+def test_ends_look_as_documented() -> None:
+    """A log ends with a ``complete`` or a terminal ``error``, also for a cancelled request."""
+    assert shown(64, Completed(result=msgspec.Raw(b'{"text":"x"}'), usage=Usage(input_tokens=3))) == {
+        "type": "complete",
+        "requestId": "req_1",
+        "offset": 64,
+        "data": {
+            "coreResult": {"text": "x"},
+            "finishReason": "stop",
+            "usage": {"inputTokens": 3, "outputTokens": 0, "cachedInputTokens": 0, "reasoningTokens": 0},
+        },
+    }
+    failed = shown(64, Failed(code="provider_rate_limited", message="Slow", temporary=True, retry_after_ms=1500))
+    assert (
+        failed.pop("error").items()
+        >= {
+            "code": "provider_rate_limited",
+            "message": "Slow",
+            "temporary": True,
+            "retryAfterMs": 1500,
+        }.items()
+    )
+    assert failed == {"type": "error", "requestId": "req_1", "offset": 64, "terminal": True}
+    cancelled = shown(7, Cancelled())
+    assert (cancelled["error"]["code"], cancelled["error"]["temporary"]) == ("cancelled", False)
+    assert cancelled["terminal"] is True
+    assert shown(7, Cancelled("abandoned"))["error"]["message"].endswith(": abandoned")
+
+
+def test_an_entry_is_encoded_once() -> None:
+    """All requests and readers of a log share one tail."""
+    entry = Entry(5, Delta("x"))
+    update_json("req_1", entry)
+    assert entry.frames is not None
+    built = entry.frames["native"]
+    update_json("req_2", entry)
+    assert entry.frames["native"] is built
+    assert entry.frame("native", tail) is built
+    assert [frame_type(event) for event in (entry.event, Failed(code="x", message=""), Cancelled())] == [
+        "update",
+        "error",
+        "error",
+    ]
+
+
+def test_consecutive_deltas_are_merged() -> None:
+    """A reader that is behind gets one update for consecutive deltas."""
+    entries = [
+        Entry(43, Delta("lo, ")),
+        Entry(44, ToolCallDelta(index=1, id="c", name="find", arguments="{")),
+        Entry(45, Delta("world")),
+        Entry(46, ToolCallDelta(index=1, arguments="}")),
+    ]
+    frames = [json.loads(frame) for frame in conflated("req_1", entries)]
+    assert frames == [
+        {
+            "type": "update",
+            "requestId": "req_1",
+            "from": 43,
+            "offset": 46,
+            "data": {
+                "delta": "lo, world",
+                "toolCalls": [{"index": 1, "id": "c", "name": "find", "arguments": "{}"}],
+            },
+        }
+    ]
+
+
+def test_boundaries_are_not_merged() -> None:
+    """The start, a boundary and the end stay frames of their own; a single delta is not merged."""
+    entries = [
+        Entry(1, Started(model="m", created=0)),
+        Entry(2, Delta("a")),
+        Entry(3, AttemptFailed(provider="p", model="m", code="provider_error")),
+        Entry(4, Delta("b")),
+        Entry(5, Delta("c")),
+        Entry(6, Cancelled()),
+    ]
+    frames = [json.loads(frame) for frame in conflated("req_1", entries)]
+    assert [(frame.get("from"), frame["offset"]) for frame in frames] == [
+        (None, 1),
+        (None, 2),
+        (None, 3),
+        (4, 5),
+        (None, 6),
+    ]
+    assert conflated("req_1", []) == []
+
+
+def test_a_restart_replaces_the_void_content() -> None:
+    """The frame of a restart covers the offsets of the void content, which is not sent."""
+    entries = [
+        Entry(2, Delta("void")),
+        Entry(3, Delta("too")),
+        Entry(4, AttemptFailed(provider="p", model="m", code="provider_error", restart=True)),
+        Entry(5, Delta("new")),
+    ]
+    first, second = (json.loads(frame) for frame in conflated("req_1", entries))
+    assert (first["from"], first["offset"], first["data"]["attemptFailed"]["restart"]) == (2, 4, True)
+    assert (second["offset"], second["data"]) == (5, {"delta": "new"})
+
+
+def test_a_snapshot_looks_as_documented() -> None:
+    """A snapshot has the epoch, because it replaces all content of its reader."""
+    assert json.loads(snapshot_json("req_1", "k4", Snapshot(offset=63, text="…"))) == {
+        "type": "update",
+        "requestId": "req_1",
+        "offset": 63,
+        "epoch": "k4",
+        "snapshot": True,
+        "data": {"text": "…"},
+    }
+    calls = (ToolCall(id="c", name="find", arguments="{}"),)
+    with_calls = json.loads(snapshot_json("req_1", "k4", Snapshot(offset=63, text="", tool_calls=calls)))
+    assert with_calls["data"] == {
+        "text": "",
+        "toolCalls": [{"index": 0, "id": "c", "name": "find", "arguments": "{}"}],
+    }
+
+
+def test_the_other_frames_look_as_documented() -> None:
+    """Acknowledgement, refusal, pong and disconnect."""
+    assert json.loads(ack_json(3, "req_1", Position("k3", 63), "running")) == {
+        "type": "ack",
+        "id": 3,
+        "requestId": "req_1",
+        "data": {"epoch": "k3", "offset": 63, "state": "running", "recovered": True},
+    }
+    refusal = json.loads(error_json(UnrecoverablePosition("gone"), frame_id=3))
+    assert (
+        refusal.pop("error").items()
+        >= {
+            "code": "unrecoverable_position",
+            "message": "gone",
+            "temporary": False,
+        }.items()
+    )
+    assert refusal == {"type": "error", "id": 3}
+    assert json.loads(pong_json()) == {"type": "pong"}
+    assert json.loads(pong_json("a")) == {"type": "pong", "id": "a"}
+    assert json.loads(disconnect_json("shutdown", 8.0)) == {
+        "type": "disconnect",
+        "data": {"code": 4001, "reason": "shutdown", "reconnect": True, "delayMs": 8000},
+    }
+
+
+def test_a_refusal_has_its_remedy() -> None:
+    """A refusal has a remedy, the wait and the invalid fields; without a frame id it has the request's id."""
+    refusal = json.loads(error_json(NotFound(code="request_not_found"), request_id="req_1"))
+    assert (refusal["requestId"], refusal["error"]["remedy"] != "") == ("req_1", True)
+    assert json.loads(error_json(Overloaded(retry_after=2.5)))["error"]["retryAfterMs"] == 2500
+    refusal = json.loads(error_json(Overloaded(retry_after=2.5), channel="room:7", terminal=True))
+    assert (refusal["channel"], refusal["terminal"], refusal["error"]["retryAfterMs"]) == ("room:7", True, 2500)
+    error = InvalidRequest("bad", errors=[FieldError("$.after", "what is that")])
+    assert json.loads(error_json(error))["error"]["errors"] == [{"path": "$.after", "message": "what is that"}]
