@@ -67,7 +67,7 @@ class ActorCell:
         self._first: Instance | None = actor
         self._instance: Instance | None = None
         self._limit = actor.outstanding_limit
-        self._resting = self._draining = False
+        self._resting = self._draining = self._replied = False
         self._restart_budget: RestartBudget | None = None
         self._escalated: Exception | None = None
         self._backoff: Backoff | None = None
@@ -230,18 +230,19 @@ class ActorCell:
 
     async def _next(self) -> Envelope | None:
         """Yield to the loop if messages wait, or wait for one; return it, or ``None`` where the actor has ended."""
-        mailbox = self.mailbox
+        mailbox, messages = self.mailbox, self.mailbox.messages
         self.scope.envelope = None
         self.core.wakeups += 1
-        self._resting = mailbox.empty()
+        self._resting = not (messages or mailbox.commands)
         try:
             if self._resting and self.slot.on_idle is not None and not self.outstanding:
                 self.slot.on_idle(self)
                 if self.ended:
                     return None
-            if self.lingers:
+            if messages or self._replied:
+                self._replied = False
                 await asyncio.sleep(0)  # an asker that has its reply runs now, and its next message then wakes nobody
-            envelope = await mailbox.get() if mailbox.empty() else mailbox.get_nowait()
+            envelope = await mailbox.get()
         finally:
             self._resting = False
         if self._task.cancelling():
@@ -263,6 +264,7 @@ class ActorCell:
             self.core.late_replies += 1
         else:
             reply.set_result(result)
+            self._replied = True
 
     def _on_command(self, envelope: Envelope) -> None:
         """Carry out a command of the runtime; refuse a message that the actor does not handle."""
