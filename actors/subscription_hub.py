@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from actors.channels.channels import SWEEP_INTERVAL, ChannelLimits, Channels
+from actors.channels.channels import SWEEP_INTERVAL, Channels
+from actors.channels.limits import ChannelLimits
 from actors.channels.receipts import Receipt
 from actors.delivery.fanout import Fanout
 from actors.delivery.topic import FrameEncoder

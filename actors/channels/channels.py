@@ -3,11 +3,12 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from actors.channels.channel import Channel
 from actors.channels.leases import Leases
-from actors.channels.log import Bounds, FrameEncoder
+from actors.channels.limits import ChannelLimits
+from actors.channels.log import FrameEncoder
 from actors.channels.receipts import Receipt
 from actors.channels.users import Users
 from actors.delivery.fanout import Fanout
@@ -43,20 +44,6 @@ DISCONNECTED: Final = "disconnected"
 UNSUBSCRIBED: Final = "unsubscribed"
 
 Key = tuple[str, str]
-
-
-class ChannelLimits(NamedTuple):
-    """How much there may be.
-
-    Attributes:
-        history: of one channel.
-        channels: in all.
-        size: bytes of all histories; beyond that those go that have been silent for longest.
-    """
-
-    history: Bounds = Bounds()
-    channels: int = 10_000
-    size: int = 64 * 1024 * 1024
 
 
 class Channels:

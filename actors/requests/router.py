@@ -13,8 +13,9 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
 
-from actors.log.event_log import RING_BYTES, EventLog
+from actors.log.event_log import EventLog
 from actors.requests.fingerprint import body_digest, fingerprint
+from actors.requests.limits import RequestLimits
 from actors.requests.record import RequestRecord, Run
 from actors.requests.runs import RunTable
 from actors.requests.state import Cancel, RequestStateActor, Start, failure
@@ -37,10 +38,7 @@ from protocol.gateway import Complete, ResolveModel
 from protocol.message import Message
 from protocol.requests import CancelRequest, GetRequest, RequestHandle, Source, Submit, Submitted
 
-TTL: Final = 300.0  # seconds for which an ended request can be asked for
-MAX_REQUESTS: Final = 20_000
-MAX_STORED_BYTES: Final = 512 * 1024 * 1024
-ABANDON_GRACE: Final = 10.0  # seconds without a follower before `onAbandon: cancel` cancels
+DEFAULT_LIMITS: Final = RequestLimits()
 SWEEP_INTERVAL: Final = 15.0  # seconds between looks for what has outlived its time
 CACHE_TIMEOUT: Final = 1.0  # seconds; a cache that is slower counts as a miss
 RESOLVE_TIMEOUT: Final = 5.0  # seconds
@@ -105,11 +103,7 @@ class RequestRouter(Actor[RouterMessage]):
     Args:
         gateway: who completes.
         cache: where finished logs are; None for no cache.
-        ttl: seconds for which an ended request is kept.
-        max_requests: the most requests that are kept, running ones included.
-        max_bytes: the bound on what ended requests hold, in bytes.
-        ring_bytes: the bound on a log's ring, in bytes.
-        abandon_grace: seconds without a follower before ``onAbandon: cancel`` takes effect.
+        limits: how many requests are kept, how long, and how large.
     """
 
     capacity = 4096
@@ -120,19 +114,13 @@ class RequestRouter(Actor[RouterMessage]):
         *,
         gateway: "Ref[Complete | ResolveModel]",
         cache: "Ref[CacheGet | CachePut] | None" = None,
-        ttl: float = TTL,
-        max_requests: int = MAX_REQUESTS,
-        max_bytes: int = MAX_STORED_BYTES,
-        ring_bytes: int = RING_BYTES,
-        abandon_grace: float = ABANDON_GRACE,
+        limits: RequestLimits = DEFAULT_LIMITS,
     ) -> None:
         self._gateway = gateway
         self._cache = cache
-        self._ring_bytes = ring_bytes
-        self._max_requests = max_requests
-        self._grace = abandon_grace
+        self._limits = limits
         self._unfollowed: dict[str, Timer] = {}  # by request id: those that are given up when their time is over
-        self._store = RequestStore(ttl=ttl, max_requests=max_requests, max_bytes=max_bytes)
+        self._store = RequestStore(ttl=limits.ttl, max_requests=limits.max_requests, max_bytes=limits.max_bytes)
         self._runs = RunTable(self._store)
         self._models: set[str] = set()
 
@@ -140,7 +128,7 @@ class RequestRouter(Actor[RouterMessage]):
         """Set up the group of run actors, and look regularly for what has outlived its time."""
         self._tracer: Tracer | None = self.system.tracer if self.system.tracing else None
         self._actors: Keyed[Start | Cancel] = self.system.keyed(
-            self._new_actor, name="request-state", idle=1.0, limit=self._max_requests
+            self._new_actor, name="request-state", idle=1.0, limit=self._limits.max_requests
         )
         self.schedule(SWEEP_INTERVAL, Sweep())
 
@@ -292,7 +280,7 @@ class RequestRouter(Actor[RouterMessage]):
         return Submitted(record)
 
     def _replay(self, message: Submit, digest: bytes, found: CachedLog) -> Submitted:
-        log = EventLog(max_bytes=self._ring_bytes)
+        log = EventLog(max_bytes=self._limits.ring_bytes)
         log.extend(found.events)
         run = Run(
             key="", fingerprint=digest, request=message.request, delivery=message.delivery, log=log, span=INVALID_SPAN
@@ -304,7 +292,7 @@ class RequestRouter(Actor[RouterMessage]):
 
     def _begin(self, message: Submit, digest: bytes) -> Submitted:
         key = ids.request_id()
-        log = EventLog(max_bytes=self._ring_bytes)
+        log = EventLog(max_bytes=self._limits.ring_bytes)
         span = self._span(key)
         run = Run(
             key=key,
@@ -389,7 +377,7 @@ class RequestRouter(Actor[RouterMessage]):
             timer.cancel()
         if count == 0:
             with suppress(Overloaded, ActorStopped):
-                self._unfollowed[request_id] = self.schedule(self._grace, Abandoned(request_id, tenant))
+                self._unfollowed[request_id] = self.schedule(self._limits.abandon_grace, Abandoned(request_id, tenant))
 
     def _new_actor(self, key: str) -> RequestStateActor:
         return RequestStateActor(self._runs[key], gateway=self._gateway, cache=self._cache, on_end=self._runs.ended)

@@ -14,6 +14,7 @@ from protocol.errors import AccessDenied
 from protocol.identity import ALL_SCOPES, ChannelGrant, Principal, Scope
 from service.auth.jwks import KINDS, PublishedKeys
 from service.auth.keys import USUAL_SCOPES, Pattern, Tenant, tenant_of
+from service.auth.token_config import TokenConfig
 
 if TYPE_CHECKING:
     from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
@@ -23,7 +24,6 @@ LAST_SECOND: Final = 253_402_300_799  # of the year 9999
 MAX_LISTED: Final = 64
 REMEMBERED: Final = 10_000  # tokens
 REMEMBERED_FOR: Final = 300.0  # seconds; a key that is withdrawn serves for no longer
-LEEWAY: Final = 30.0  # seconds by which clocks may differ
 
 Instant = Annotated[float, msgspec.Meta(ge=0, le=LAST_SECOND)]
 Name = Annotated[str, msgspec.Meta(max_length=256)]
@@ -74,31 +74,19 @@ class Tokens:
     a published key the algorithm of its own type. There is no other.
 
     Args:
-        secret: verifies HS256; empty for none.
-        published: verify the other algorithms; None for none.
-        issuer: who must have made a token; empty for anybody.
-        audience: for whom it must have been made; empty: only tokens that were made for nobody in particular.
-        leeway: seconds by which clocks may differ.
+        config: the keys, and what a token must say.
         clock: Unix seconds.
+
+    Raises:
+        ValueError: the secret can't be used as a key.
     """
 
-    def __init__(
-        self,
-        *,
-        secret: bytes = b"",
-        published: PublishedKeys | None = None,
-        issuer: str = "",
-        audience: str = "",
-        leeway: float = LEEWAY,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, config: TokenConfig, *, clock: Callable[[], float] = time.time) -> None:
         from joserfc import jwk, jws  # noqa: PLC0415 - only where tokens are configured
 
-        self._secret = jwk.OctKey.import_key(secret) if secret else None
-        self._published = published
-        self._issuer = issuer
-        self._audience = audience
-        self._leeway = leeway
+        self._config = config
+        self._secret = jwk.OctKey.import_key(config.secret) if config.secret else None
+        self._published = PublishedKeys(config.jwks_url) if config.jwks_url else None
         self._clock = clock
         self._registry = jws.JWSRegistry(algorithms=[SYMMETRIC, *KINDS], strict_check_header=False)
         self._good: LRUCache[bytes, tuple[float, Principal]] = LRUCache(REMEMBERED)
@@ -150,15 +138,15 @@ class Tokens:
             claims = _claims_of(payload)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise _invalid(str(error)[:200]) from error
-        now = self._clock()
-        if now >= claims.exp + self._leeway:
+        config, now = self._config, self._clock()
+        if now >= claims.exp + config.leeway:
             raise AccessDenied(code="token_expired")
-        if now < claims.nbf - self._leeway:
+        if now < claims.nbf - config.leeway:
             raise _invalid("it is not valid yet")
-        if self._issuer and claims.iss != self._issuer:
+        if config.issuer and claims.iss != config.issuer:
             raise _invalid("somebody else made it")
         audiences = (claims.aud,) if isinstance(claims.aud, str) else claims.aud
-        if self._audience not in audiences and (self._audience or audiences):
+        if config.audience not in audiences and (config.audience or audiences):
             raise _invalid("it was made for somebody else")
         return self._principal(claims)
 
@@ -171,7 +159,7 @@ class Tokens:
             scopes=_scopes(claims),
             models=claims.models,
             channels=tuple(ChannelGrant(grant) if isinstance(grant, str) else grant for grant in claims.channels),
-            expires=claims.exp + self._leeway,
+            expires=claims.exp + self._config.leeway,
         )
 
 

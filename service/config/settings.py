@@ -8,7 +8,17 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
+from actors.cache import CacheLimits
+from actors.channels.limits import ChannelLimits, HistoryLimits
+from actors.embeddings.config import Bounds, EmbeddingsConfig
+from actors.embeddings.embedder import Limits as EmbedderLimits
+from actors.llm_gateway.config import GatewayConfig, Limits
+from actors.llm_gateway.provider import BETWEEN_CHUNKS_TIMEOUT, FIRST_TOKEN_TIMEOUT, Deadlines
+from actors.requests.limits import RequestLimits
 from protocol.errors import ConfigurationError
+from protocol.routes import Routes
+from protocol.upstream import BASE_URLS
+from service.auth.token_config import TokenConfig
 
 ProviderName = Literal["local", "openai", "anthropic"]
 CommaList = Annotated[tuple[str, ...], NoDecode]
@@ -17,6 +27,14 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1024)]
 
 MAX_PEPPER: Final = 64  # bytes, those of a key of BLAKE2b
+NO_ROUTES: Final = Routes()
+
+_CACHE: Final = CacheLimits()
+_CHANNELS: Final = ChannelLimits()
+_EMBEDDINGS: Final = EmbeddingsConfig()
+_GATEWAY: Final = GatewayConfig()
+_REQUESTS: Final = RequestLimits()
+_TOKENS: Final = TokenConfig()
 
 
 class Settings(BaseSettings):
@@ -95,7 +113,7 @@ class Settings(BaseSettings):
     jwt_jwks_url: str = ""
     jwt_issuer: str = ""
     jwt_audience: str = ""
-    jwt_leeway_seconds: float = Field(30.0, ge=0, le=300)
+    jwt_leeway_seconds: float = Field(_TOKENS.leeway, ge=0, le=300)
     ws_allowed_origins: CommaList = ()
     max_body_bytes: Bytes = 1_048_576
     shutdown_grace_seconds: float = Field(10.0, ge=0, le=3600)
@@ -103,33 +121,33 @@ class Settings(BaseSettings):
     llm_provider: ProviderName | None = None
     default_llm_model: str = ""
     openai_api_key: SecretStr | None = None
-    openai_base_url: str = "https://api.openai.com/v1"
+    openai_base_url: str = BASE_URLS["openai"]
     anthropic_api_key: SecretStr | None = None
-    anthropic_base_url: str = "https://api.anthropic.com"
+    anthropic_base_url: str = BASE_URLS["anthropic"]
     local_model_path: Path | None = None
     routes_file: Path | None = None
     default_embedding_model: str = ""
-    embedding_batch_inputs: int = Field(512, ge=1, le=2048)
-    embedding_cache_max_bytes: int = Field(67_108_864, ge=0)
-    provider_concurrency: int = Field(64, ge=1, le=10_000)
-    provider_queue: int = Field(256, ge=0, le=100_000)
-    connect_timeout_seconds: Seconds = 10.0
-    first_token_timeout_seconds: Seconds = 120.0
-    idle_timeout_seconds: Seconds = 60.0
-    drain_seconds: float = Field(1.0, ge=0, le=60)
+    embedding_batch_inputs: int = Field(_EMBEDDINGS.limits.inputs, ge=1, le=2048)
+    embedding_cache_max_bytes: int = Field(_EMBEDDINGS.bounds.cache_bytes, ge=0)
+    provider_concurrency: int = Field(_GATEWAY.limits.concurrency, ge=1, le=10_000)
+    provider_queue: int = Field(_GATEWAY.limits.queue, ge=0, le=100_000)
+    connect_timeout_seconds: Seconds = _GATEWAY.deadlines.connect
+    first_token_timeout_seconds: Seconds = FIRST_TOKEN_TIMEOUT
+    idle_timeout_seconds: Seconds = BETWEEN_CHUNKS_TIMEOUT
+    drain_seconds: float = Field(_GATEWAY.limits.drain, ge=0, le=60)
 
-    request_ttl_seconds: Seconds = 300.0
-    max_requests: int = Field(20_000, ge=1)
-    requests_max_bytes: Bytes = 536_870_912
-    log_max_bytes: Bytes = 262_144
-    abandon_grace_seconds: float = Field(10.0, ge=0, le=3600)
-    cache_max_bytes: Bytes = 67_108_864
-    cache_max_entries: int = Field(10_000, ge=1)
-    channel_history_entries: int = Field(1000, ge=1, le=100_000)
-    channel_history_bytes: Bytes = 262_144
-    channel_history_ttl_seconds: float = Field(300.0, ge=1, le=86_400)
-    channels_max_bytes: Bytes = 67_108_864
-    max_channels: int = Field(10_000, ge=1)
+    request_ttl_seconds: Seconds = _REQUESTS.ttl
+    max_requests: int = Field(_REQUESTS.max_requests, ge=1)
+    requests_max_bytes: Bytes = _REQUESTS.max_bytes
+    log_max_bytes: Bytes = _REQUESTS.ring_bytes
+    abandon_grace_seconds: float = Field(_REQUESTS.abandon_grace, ge=0, le=3600)
+    cache_max_bytes: Bytes = _CACHE.max_bytes
+    cache_max_entries: int = Field(_CACHE.max_entries, ge=1)
+    channel_history_entries: int = Field(_CHANNELS.history.entries, ge=1, le=100_000)
+    channel_history_bytes: Bytes = _CHANNELS.history.size
+    channel_history_ttl_seconds: float = Field(_CHANNELS.history.ttl, ge=1, le=86_400)
+    channels_max_bytes: Bytes = _CHANNELS.size
+    max_channels: int = Field(_CHANNELS.channels, ge=1)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "pretty"] = "auto"
@@ -166,23 +184,14 @@ class Settings(BaseSettings):
         return value
 
     @property
-    def provider(self) -> ProviderName:
+    def provider(self) -> str:
         """The provider of the default model: as set, else the one that has a key, else ``local``."""
-        if self.llm_provider is not None:
-            return self.llm_provider
-        if self.openai_api_key is not None:
-            return "openai"
-        return "anthropic" if self.anthropic_api_key is not None else "local"
-
-    @property
-    def tokens(self) -> bool:
-        """Whether signed tokens are accepted."""
-        return self.jwt_secret is not None or bool(self.jwt_jwks_url)
+        return self.gateway().provider
 
     @property
     def exposed(self) -> bool:
         """Whether the service can be reached from elsewhere, and neither keys of the settings nor tokens guard it."""
-        return not (self.api_keys or self.tokens or is_loopback(self.host))
+        return not (self.api_keys or self.tokens().enabled or is_loopback(self.host))
 
     def check_exposure(self, *, keys: bool = False) -> None:
         """Refuse to offer the service to a network without authentication; ``keys`` says that there are more of them.
@@ -199,6 +208,78 @@ class Settings(BaseSettings):
             "HOST=127.0.0.1."
         )
         raise ConfigurationError(message)
+
+    # ------------------------------------------------------------------------------------------- what the settings make
+
+    def gateway(self, routes: Routes = NO_ROUTES) -> GatewayConfig:
+        """Return the configuration of the gateway, with the routes of the file."""
+        return GatewayConfig(
+            llm_provider=self.llm_provider or "",
+            default_model=self.default_llm_model,
+            openai_api_key=_reveal(self.openai_api_key),
+            openai_base_url=self.openai_base_url,
+            anthropic_api_key=_reveal(self.anthropic_api_key),
+            anthropic_base_url=self.anthropic_base_url,
+            local_model_path=self.local_model_path,
+            limits=Limits(
+                concurrency=self.provider_concurrency,
+                queue=self.provider_queue,
+                drain=self.drain_seconds,
+            ),
+            deadlines=Deadlines(
+                connect=self.connect_timeout_seconds,
+                first_token=self.first_token_timeout_seconds,
+                between_chunks=self.idle_timeout_seconds,
+            ),
+            routes=routes,
+            secrets=variable,
+        )
+
+    def embeddings(self, routes: Routes = NO_ROUTES) -> EmbeddingsConfig:
+        """Return the configuration of the embeddings, with the routes of the file."""
+        return EmbeddingsConfig(
+            llm_provider=self.llm_provider or "",
+            default_model=self.default_embedding_model,
+            openai_api_key=_reveal(self.openai_api_key),
+            openai_base_url=self.openai_base_url,
+            local_model_path=self.local_model_path,
+            routes=routes,
+            secrets=variable,
+            connect_timeout=self.connect_timeout_seconds,
+            limits=EmbedderLimits(inputs=self.embedding_batch_inputs),
+            bounds=Bounds(cache_bytes=self.embedding_cache_max_bytes),
+        )
+
+    def requests(self) -> RequestLimits:
+        """Return the bounds of the request router."""
+        return RequestLimits(
+            ttl=self.request_ttl_seconds,
+            max_requests=self.max_requests,
+            max_bytes=self.requests_max_bytes,
+            ring_bytes=self.log_max_bytes,
+            abandon_grace=self.abandon_grace_seconds,
+        )
+
+    def cache(self) -> CacheLimits:
+        """Return the bounds of the cache."""
+        return CacheLimits(max_entries=self.cache_max_entries, max_bytes=self.cache_max_bytes)
+
+    def channels(self) -> ChannelLimits:
+        """Return the bounds of the channels."""
+        history = HistoryLimits(
+            self.channel_history_entries, self.channel_history_bytes, self.channel_history_ttl_seconds
+        )
+        return ChannelLimits(history=history, channels=self.max_channels, size=self.channels_max_bytes)
+
+    def tokens(self) -> TokenConfig:
+        """Return how signed tokens are verified."""
+        return TokenConfig(
+            secret=_reveal(self.jwt_secret).encode(),
+            jwks_url=self.jwt_jwks_url,
+            issuer=self.jwt_issuer,
+            audience=self.jwt_audience,
+            leeway=self.jwt_leeway_seconds,
+        )
 
 
 def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Settings:  # noqa: ANN401 - field by field
@@ -243,3 +324,7 @@ def _reason(message: str) -> str:
     for prefix in _PREFIXES:
         message = message.removeprefix(prefix)
     return message
+
+
+def _reveal(secret: SecretStr | None) -> str:
+    return "" if secret is None else secret.get_secret_value()

@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from actors.embeddings.actor import TOTAL_TIMEOUT
+from actors.embeddings.config import Bounds
 from protocol.embeddings import Embed, Embedded, embeddings_body, parse_embeddings
 from protocol.errors import FieldError, InvalidRequest
 from service.auth.permissions import check_model
@@ -12,7 +12,7 @@ from service.context import call_of, container_of
 from service.http.bodies import read_json
 from service.http.json_response import Answer
 
-ASK_TIMEOUT: Final = TOTAL_TIMEOUT + 1.0  # seconds, so that the actor's own failure comes first
+ASK_TIMEOUT: Final = Bounds().total + 1.0  # seconds, so that the actor's own failure comes first
 DEDUPE: Final = "x-tidegate-dedupe"
 CHOICES: Final = {"": True, "on": True, "off": False}
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from actors.channels.channels import ChannelLimits, Channels
-from actors.channels.log import Bounds
+from actors.channels.channels import Channels
+from actors.channels.limits import ChannelLimits, HistoryLimits
 from actors.delivery.fanout import Fanout
 from protocol.channels import GetPresence, Join, Leave, Peer, Publish, Published, SubscribeChannel, UnsubscribeUser
 from protocol.events import Position
@@ -162,4 +162,4 @@ def publication(data: object = None, *, event: str = "said", key: str = "", chan
 
 def holding(entries: int = 1000, size: int = 256 * 1024, ttl: float = 300.0) -> ChannelLimits:
     """Return limits for one channel's history."""
-    return ChannelLimits(history=Bounds(entries, size, ttl))
+    return ChannelLimits(history=HistoryLimits(entries, size, ttl))

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.channels.channels import SWEEP_INTERVAL, ChannelLimits
+from actors.channels.channels import SWEEP_INTERVAL
 from actors.channels.leases import LEASE
+from actors.channels.limits import ChannelLimits
 from actors.channels.presence import MAX_HOLDERS, MAX_MEMBERS
 from actors.channels.topics import PRESENCE_EVENTS
 from actors.channels.users import GRACE

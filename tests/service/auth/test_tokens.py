@@ -4,6 +4,7 @@ import base64
 import hmac
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 from protocol.errors import AccessDenied, TryAgainLater
 from protocol.identity import ChannelGrant, Principal
 from service.auth.authenticator import Authenticator
-from service.auth.jwks import PublishedKeys
 from service.auth.keys import KeyRing, digest_of, tenant_of
+from service.auth.token_config import TokenConfig
 from service.auth.tokens import REMEMBERED_FOR, Tokens
 from tests.service.issuer import EC, KEYS, RSA, SECRET, SHARED, Issuer, claims, published, sign
 
@@ -29,9 +30,9 @@ class Clock:
         return self.now
 
 
-def shared(**options: Any) -> Tokens:  # noqa: ANN401 - as the class has them
-    """Return what verifies tokens by the shared secret."""
-    return Tokens(secret=SECRET.encode(), **options)
+def shared(clock: Callable[[], float] = time.time, **fields: Any) -> Tokens:  # noqa: ANN401 - of the configuration
+    """Return a verifier with the shared secret."""
+    return Tokens(TokenConfig(secret=SECRET.encode(), **fields), clock=clock)
 
 
 async def verify(tokens: Tokens, token: str) -> Principal:
@@ -51,7 +52,7 @@ async def test_each_algorithm_has_its_key(algorithm: str) -> None:
     """The secret for HS256; for the others what is published under the key's name."""
     async with Issuer.open() as issuer:
         issuer.publish(*(published(key, name) for name, key in KEYS.items() if key is not SHARED))
-        tokens = shared(published=PublishedKeys(issuer.url))
+        tokens = shared(jwks_url=issuer.url)
         assert (await verify(tokens, sign(claims(), algorithm, kid=algorithm))).tenant == "acme"
         await tokens.close()
 
@@ -173,7 +174,7 @@ async def test_a_public_key_is_no_secret() -> None:
     """The known attacks on the choice of the algorithm: none of them is signed by anybody who may."""
     async with Issuer.open() as issuer:
         issuer.publish(published(RSA, "rsa"), published(EC, "ec"), published(SHARED, "oct", k=SHARED.as_dict()["k"]))
-        tokens = Tokens(published=PublishedKeys(issuer.url))
+        tokens = Tokens(TokenConfig(jwks_url=issuer.url))
         unsigned = ".".join((_part({"alg": "none"}), _part(claims()), ""))
         public = json.dumps(published(RSA)).encode()
         forged = [
@@ -200,7 +201,7 @@ async def test_a_token_of_another_algorithm_than_is_configured() -> None:
 
 async def test_where_keys_cannot_be_had_nobody_is_refused() -> None:
     """The token may well be good: 503, and the same token is good as soon as the keys are there."""
-    tokens = Tokens(published=PublishedKeys("http://127.0.0.1:1/jwks.json"))
+    tokens = Tokens(TokenConfig(jwks_url="http://127.0.0.1:1/jwks.json"))
     with pytest.raises(TryAgainLater) as caught:
         await verify(tokens, sign(claims(), "ES256", kid="k"))
     assert (caught.value.code, caught.value.problem.status) == ("auth_unavailable", 503)

@@ -1,6 +1,8 @@
 """Settings: what they read, what they refuse, and how they say it."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -120,3 +122,18 @@ def test_any_other_address_needs_keys(host: str) -> None:
     with pytest.raises(ConfigurationError, match="API_KEYS"):
         load_settings(None, host=host).check_exposure()
     load_settings(None, host=host, api_keys="key").check_exposure()
+
+
+def test_settings_load_no_provider_and_no_wire(root: Path) -> None:
+    """A mistake in the settings is told quickly: their structs come without the actors that use them."""
+    program = "import sys, service.config.settings; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, check=True, text=True)  # noqa: S603 - ours
+    loaded = set(run.stdout.split())
+    heavy = {
+        "actors.channels.channels",
+        "actors.embeddings.actor",
+        "actors.llm_gateway.gateway",
+        "actors.wire",
+        "aiohttp",
+    }
+    assert loaded & heavy == set()

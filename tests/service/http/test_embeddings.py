@@ -10,10 +10,8 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types import CreateEmbeddingResponse
 
-from actors.embeddings import EmbeddingsConfig
 from actors.testing import Reply, ScriptedUpstream, Stall, refuse, scripted_vector
-from service.config.settings import Settings, load_settings
-from service.container import embeddings_config
+from service.config.settings import load_settings
 
 Start = Callable[..., Awaitable[Any]]
 BAD_REQUEST = 400
@@ -164,16 +162,3 @@ async def test_a_client_that_leaves_ends_its_call(running: Any, upstream: Script
     await upstream.called()
     leaving.cancel()
     await upstream.abandoned()
-
-
-async def test_the_actor_is_made_as_the_settings_say(settings: Settings) -> None:
-    """Keys, addresses and bounds reach it, and the settings change none of its defaults."""
-    ours, own = embeddings_config(load_settings(None)), EmbeddingsConfig()
-    assert (ours.batch_inputs, ours.connect_timeout, ours.bounds) == (
-        own.batch_inputs,
-        own.connect_timeout,
-        own.bounds,
-    )
-    changed = embeddings_config(settings.model_copy(update={"default_embedding_model": "openai/m"}))
-    assert (changed.openai_api_key, changed.openai_base_url) == ("upstream-key", settings.openai_base_url)
-    assert changed.default_model == "openai/m"
