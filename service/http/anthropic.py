@@ -14,7 +14,7 @@ from service.context import call_of, container_of
 from service.http.bodies import read_json
 from service.http.dialects import ask, stream, whole
 from service.http.json_response import Answer
-from service.http.rules import ANTHROPIC, check_request
+from service.http.validation import ANTHROPIC, check_request
 
 RESOLVE_TIMEOUT: Final = 5.0  # seconds
 

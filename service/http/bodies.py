@@ -13,7 +13,7 @@ from protocol.identity import Principal
 from protocol.llm import ChatRequest
 from protocol.requests import Delivery, Submit, SubmitBody
 from service.auth.permissions import model_for
-from service.http.rules import NATIVE, check_request, refuse, submission_faults
+from service.http.validation import NATIVE, check_request, refuse, submission_faults
 
 BODY_TIMEOUT: Final = 30.0  # seconds in which a body has to arrive once its headers have
 

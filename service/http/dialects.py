@@ -20,8 +20,8 @@ from service.auth.permissions import model_for
 from service.context import Call, call_of, container_of
 from service.http import sse
 from service.http.bodies import idempotency_key_of
-from service.http.inference import SUBMIT_TIMEOUT, end_of, error_of, inference_headers
 from service.http.json_response import Answer
+from service.http.outcome import SUBMIT_TIMEOUT, end_of, error_of, inference_headers
 from service.middleware.errors import error_response
 
 DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}

@@ -9,7 +9,7 @@ from protocol.openai.chat import ChunkEncoder, completion_body, parse_chat
 from service.context import container_of
 from service.http.bodies import read_json
 from service.http.dialects import ask, stream, whole
-from service.http.rules import OPENAI, check_request
+from service.http.validation import OPENAI, check_request
 
 
 def add_routes(app: web.Application) -> None:

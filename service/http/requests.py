@@ -10,8 +10,8 @@ from protocol.requests import CancelRequest, GetRequest, RequestHandle, Status
 from service.context import call_of, container_of
 from service.http import long_poll
 from service.http.bodies import decode_submit, idempotency_key_of, read_json, submit_of
-from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT, inference_headers
 from service.http.json_response import Answer, json_answer
+from service.http.outcome import FIND_TIMEOUT, SUBMIT_TIMEOUT, inference_headers
 from service.http.sse import event_stream
 
 ACCEPTED: Final = 202

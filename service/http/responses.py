@@ -17,9 +17,9 @@ from service.context import call_of, container_of
 from service.http import sse
 from service.http.bodies import read_json
 from service.http.dialects import ask, encoded, stream, whole
-from service.http.inference import FIND_TIMEOUT, inference_headers
 from service.http.json_response import Answer
-from service.http.rules import RESPONSES, check_request, metadata_faults, refuse
+from service.http.outcome import FIND_TIMEOUT, inference_headers
+from service.http.validation import RESPONSES, check_request, metadata_faults, refuse
 
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _FLAGS: Final = {"": False, "false": False, "true": True}

@@ -9,7 +9,7 @@ from typing import Final, cast
 
 from aiohttp import web
 
-from service.server.dispatch import Dispatch
+from service.server.route_table import Dispatch
 
 HEADERS_TIMEOUT: Final = 20.0  # seconds in which all headers of a request have to arrive once it has begun
 LINGER: Final = 5.0  # seconds for which the rest of a body is read and dropped that nobody has asked for

@@ -37,7 +37,7 @@ from service.auth.permissions import check_scope
 from service.context import Call
 from service.frames import Joiner, text_frame
 from service.http.bodies import submit_of
-from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT
+from service.http.outcome import FIND_TIMEOUT, SUBMIT_TIMEOUT
 from service.websocket.admission import Guard
 from service.websocket.channels import ChannelTalk, about_channel
 from service.websocket.transport import SocketTransport

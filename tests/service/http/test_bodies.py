@@ -16,7 +16,7 @@ from protocol.openai.chat import parse_chat
 from protocol.requests import Submit
 from service.http import bodies
 from service.http.bodies import decode_submit, idempotency_key_of, submit_of
-from service.http.rules import MAX_FAULTS, OPENAI, check_request
+from service.http.validation import MAX_FAULTS, OPENAI, check_request
 from tests.service.bench import BODY, CHAT, Service, open_service
 
 USER = {"role": "user", "content": "hi"}
