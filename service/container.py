@@ -1,4 +1,4 @@
-"""The one place where the service is put together."""
+"""The composition of the service: the one place that makes its actors and passes them to each other."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -25,7 +25,7 @@ from protocol.routes import SetRoutes
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
 from service.auth.token_config import TokenConfig
-from service.auth.tokens import Tokens
+from service.auth.tokens import TokenVerifier
 from service.config.routes_file import RoutesFile, RoutesWatcher, open_routes
 from service.config.settings import Settings, variable
 from service.frames import text_frame
@@ -41,17 +41,17 @@ CacheMessage = CacheGet | CachePut | CacheDelete | GetCacheStats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """Everything a handler may need, made once for each service.
+    """The parts of one running service.
 
     Attributes:
-        settings: what the operator decided.
-        auth: who may call.
-        lifecycle: whether the service is stopping.
-        telemetry: where spans go.
-        system: whose actors these are.
+        settings: the operator's settings.
+        auth: authenticates callers.
+        lifecycle: the phase of the service, and its running calls.
+        telemetry: the tracer, where spans are exported.
+        system: runs the actors.
         router: submits, finds and cancels requests.
-        gateway: the model's side.
-        hub: who follows what over a socket; channels.
+        gateway: calls the providers of models.
+        hub: the subscriptions of sockets, and the channels.
         cache: finished logs.
         embeddings: turns texts into vectors.
         ledger: what accounts have spent.
@@ -78,26 +78,26 @@ async def open_container(
     gateway: Callable[[], LLMGateway] | None = None,
     ledger: Ledger | None = None,
 ) -> AsyncIterator[Container]:
-    """Put the service together, and take it apart in the reverse order.
+    """Start every part of the service, and stop them in reverse order.
 
     Args:
-        settings: what the operator decided.
-        telemetry: where spans go; by default as ``settings`` say, closed at the end.
-        gateway: makes the gateway; by default as ``settings`` say. A test passes one with a scripted upstream.
-        ledger: where what accounts spend is kept; None for in memory. A gateway of one's own is to have the same.
+        settings: the operator's settings.
+        telemetry: exports spans; by default made from ``settings``, and closed at the end.
+        gateway: makes the gateway; by default from ``settings``. A test passes one with a scripted upstream.
+        ledger: records what accounts spend; None for one in memory. A custom gateway needs the same one.
 
     Raises:
-        ConfigurationError: the settings name something that is not there.
+        ConfigurationError: the settings name something that does not exist.
     """
     routes = open_routes(settings.routes_file)
     keys = open_keys(settings, routes)
-    auth = Authenticator(keys, open_tokens(settings.tokens()))
-    books = ledger or MemoryLedger()
-    make_gateway = gateway or build_gateway(settings.gateway(routes.routes), ledger=books)
+    auth = Authenticator(keys, open_token_verifier(settings.tokens()))
+    ledger = ledger or MemoryLedger()
+    make_gateway = gateway or build_gateway(settings.gateway(routes.routes), ledger=ledger)
     spans = open_telemetry(settings) if telemetry is None else telemetry
     try:
         async with System(tracer_provider=spans.provider, on_escalate=_escalated) as system:
-            yield _assemble(settings, spans, system, make_gateway, routes, keys, auth, books)
+            yield _assemble(settings, spans, system, make_gateway, routes, keys, auth, ledger)
     finally:
         await auth.close()
         if telemetry is None:
@@ -108,7 +108,7 @@ def open_keys(settings: Settings, file: RoutesFile) -> KeyRing:
     """Return the keys of the settings and of the file.
 
     Raises:
-        ConfigurationError: one of them can't be held; the message names it.
+        ConfigurationError: a key is invalid; the message names it.
     """
     pepper = settings.key_pepper.get_secret_value().encode() if settings.key_pepper else b""
     keys = KeyRing((key.get_secret_value() for key in settings.api_keys), pepper=pepper, variable=variable)
@@ -119,7 +119,7 @@ def open_keys(settings: Settings, file: RoutesFile) -> KeyRing:
     return keys
 
 
-def open_tokens(config: TokenConfig) -> Tokens | None:
+def open_token_verifier(config: TokenConfig) -> TokenVerifier | None:
     """Return the token verifier; None where no tokens are accepted.
 
     Raises:
@@ -128,7 +128,7 @@ def open_tokens(config: TokenConfig) -> Tokens | None:
     if not config.enabled:
         return None
     try:
-        return Tokens(config)
+        return TokenVerifier(config)
     except ValueError as error:
         raise ConfigurationError(f"JWT_SECRET: {error}") from None
 
@@ -151,7 +151,7 @@ def _assemble(
     embeddings = system.spawn(build_embeddings(settings.embeddings(routes.routes), ledger=ledger), name="embeddings")
     hub = system.spawn(lambda: SubscriptionHub(text_frame, channels=settings.channels()), name="subscription-hub")
     system.spawn(
-        lambda: RoutesWatcher(routes, takers=(embeddings, gateway), router=router, keys=keys, tickets=auth, hub=hub),
+        lambda: RoutesWatcher(routes, targets=(embeddings, gateway), router=router, keys=keys, tickets=auth, hub=hub),
         name="routes-watcher",
     )
     return Container(

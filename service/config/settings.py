@@ -38,24 +38,23 @@ _TOKENS: Final = TokenConfig()
 
 
 class Settings(BaseSettings):
-    """What the operator decides. Each field is the environment variable of the same name in capitals.
+    """The operator's settings. Each field is the environment variable of the same name in capitals.
 
     Attributes:
         host: the address to listen on; anything but loopback needs keys or tokens.
         port: the TCP port; 0 takes a free one.
         environment: ``production`` checks the origins of WebSockets.
-        api_keys: who may call, without limits; with no other keys and no tokens, empty: everybody who reaches the
-            address.
-        key_pepper: goes into the digests of keys, at most 64 bytes; with another one the digests in the routes' file
-            are void.
+        api_keys: the keys of callers without limits; empty, and with no other keys and no tokens: no authentication.
+        key_pepper: a secret input of the keys' digests, at most 64 bytes; changing it invalidates the digests in the
+            routes' file.
         jwt_secret: verifies tokens signed with HS256, at least 32 bytes.
-        jwt_jwks_url: where the public keys are that verify tokens signed with RS256, ES256 or EdDSA.
+        jwt_jwks_url: the address of the public keys that verify tokens signed with RS256, ES256 or EdDSA.
         jwt_issuer: the ``iss`` that a token must have; empty: any.
         jwt_audience: the ``aud`` that a token must have; empty: only tokens without one.
-        jwt_leeway_seconds: by which the clocks of a token's issuer and of the service may differ.
+        jwt_leeway_seconds: seconds by which the clocks of the issuer and of the service may differ.
         ws_allowed_origins: origins that may open a socket in production.
-        max_body_bytes: the largest body that is read.
-        shutdown_grace_seconds: how long running requests may go on after the signal to stop.
+        max_body_bytes: the largest request body, in bytes.
+        shutdown_grace_seconds: seconds for which running calls may go on after the signal to stop.
         llm_provider: the provider of the default model; unset: the one that has a key, else ``local``.
         default_llm_model: what the model name ``default`` means; empty: the provider's own default.
         openai_api_key: the key for ``openai_base_url``.
@@ -64,35 +63,35 @@ class Settings(BaseSettings):
         anthropic_base_url: any Anthropic-compatible address, without ``/v1``.
         local_model_path: a GGUF file; unset: the model that is installed with the ``local`` extra.
         routes_file: providers, aliases and their targets, and keys; unset: ``tidegate.toml``, where there is one.
-        default_embedding_model: what ``default`` means for embeddings, as ``provider/model``; empty: the
-            own model of the provider that embeds.
-        embedding_batch_inputs: the most texts in one call for embeddings.
-        embedding_cache_max_bytes: bytes of vectors kept; 0 keeps none.
-        provider_concurrency: calls under way at once, for each provider.
-        provider_queue: calls that may wait for a place, for each provider.
-        connect_timeout_seconds: until the connection to a provider stands.
-        first_token_timeout_seconds: from sending a call to its first content.
-        idle_timeout_seconds: the longest silence within a provider's stream.
-        drain_seconds: how long the stream of a call that is given up after content is read on, for the
-            usage at its end; 0 closes it at once.
-        request_ttl_seconds: how long a finished request is kept after its last change.
-        max_requests: requests that are kept at once; for one more the oldest ended one goes, and where all are running
-            it is refused.
-        requests_max_bytes: what ended requests may hold together; the oldest goes first.
-        log_max_bytes: the ring of entries that each request keeps for replay.
-        abandon_grace_seconds: how long a request with ``onAbandon: cancel`` goes on when nobody follows it.
+        default_embedding_model: what ``default`` means for embeddings, as ``provider/model``; empty: the embedding
+            provider's own default.
+        embedding_batch_inputs: the most texts in one embeddings call.
+        embedding_cache_max_bytes: bytes of cached vectors; 0 caches none.
+        provider_concurrency: calls in flight at once, for each provider.
+        provider_queue: calls that may wait for a free slot, for each provider.
+        connect_timeout_seconds: seconds until a connection to a provider is open.
+        first_token_timeout_seconds: seconds from sending a call to its first content.
+        idle_timeout_seconds: the longest silence within a provider's stream, in seconds.
+        drain_seconds: seconds for which the stream of a call that is given up after content is read on to its usage; 0
+            closes it at once.
+        request_ttl_seconds: seconds for which a finished request is kept after its last change.
+        max_requests: requests that are kept at once; one more replaces the oldest ended one, and is refused where all
+            are running.
+        requests_max_bytes: bytes of all ended requests together; the oldest is dropped first.
+        log_max_bytes: bytes of entries that each request keeps for replay.
+        abandon_grace_seconds: seconds for which a request with ``onAbandon: cancel`` goes on without a follower.
         cache_max_bytes: bytes of finished logs kept for replay.
         cache_max_entries: finished logs kept for replay.
-        channel_history_entries: publications that each channel keeps for those who come back.
-        channel_history_bytes: what they may take.
-        channel_history_ttl_seconds: how long each is kept.
-        channels_max_bytes: what the histories of all channels may take; that of the channel that has been silent for
-            longest goes first.
-        max_channels: channels that are known at once; for one more the one goes that has been silent for longest, and
-            where all are in use it is refused.
+        channel_history_entries: publications that each channel keeps for clients that reconnect.
+        channel_history_bytes: bytes of one channel's history.
+        channel_history_ttl_seconds: seconds for which a publication is kept.
+        channels_max_bytes: bytes of all histories together; that of the least recently published channel is dropped
+            first.
+        max_channels: channels that exist at once; one more replaces the least recently published unused one, and is
+            refused where all are in use.
         log_level: the lowest level that is logged.
         log_format: ``auto`` is pretty on a terminal in development and JSON elsewhere.
-        otel_exporter_otlp_endpoint: where spans go, over OTLP/HTTP; unset: no tracing.
+        otel_exporter_otlp_endpoint: the collector of spans, over OTLP/HTTP; unset: no tracing.
         otel_service_name: ``service.name`` of every span.
     """
 
@@ -190,14 +189,14 @@ class Settings(BaseSettings):
 
     @property
     def exposed(self) -> bool:
-        """Whether the service can be reached from elsewhere, and neither keys of the settings nor tokens guard it."""
+        """Whether other machines can reach the service, and the settings have neither keys nor tokens."""
         return not (self.api_keys or self.tokens().enabled or is_loopback(self.host))
 
     def check_exposure(self, *, keys: bool = False) -> None:
-        """Refuse to offer the service to a network without authentication; ``keys`` says that there are more of them.
+        """Refuse to serve a network without authentication. ``keys``: whether the routes' file has keys.
 
         Raises:
-            ConfigurationError: the address is not loopback, and no key is set.
+            ConfigurationError: the address is not loopback, and there is neither a key nor a token configuration.
         """
         if keys or not self.exposed:
             return
@@ -286,7 +285,7 @@ def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Set
     """Read the settings; ``overrides`` win over the environment, and that over ``env_file``.
 
     Raises:
-        ConfigurationError: a setting is not what it may be; the message names each and what it may be, never its value.
+        ConfigurationError: settings are invalid; the message names each and what it may be, never its value.
     """
     try:
         return Settings(**{"_env_file": env_file, **overrides})
@@ -296,7 +295,7 @@ def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Set
 
 
 def variable(name: str, env_file: Path = Path(".env")) -> str | None:
-    """Return a variable that is no setting, such as a named provider's key: from the environment, or from the file."""
+    """Return a variable that is no setting, such as a named provider's key, from the environment or the file."""
     value = os.environ.get(name)
     if not value:
         value = DotEnvSettingsSource(BaseSettings, env_file=env_file, case_sensitive=True).env_vars.get(name)
@@ -304,7 +303,7 @@ def variable(name: str, env_file: Path = Path(".env")) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` is an address that only this machine can reach."""
+    """Whether only this machine can reach the address ``host``."""
     if host == "localhost":
         return True
     try:

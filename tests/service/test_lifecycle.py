@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from protocol.errors import ShuttingDown
-from service.lifecycle import Lifecycle, wind_down
+from service.lifecycle import Lifecycle, shut_down
 
 LONG = 3600.0
 
@@ -39,16 +39,18 @@ async def test_stopping_goes_in_order_and_waits_for_running_calls() -> None:
     lifecycle.serve()
     lifecycle.enter()
 
-    async def refuse() -> None:
-        steps.append(("refuse", lifecycle.phase))
+    async def stop_listening() -> None:
+        steps.append(("stop_listening", lifecycle.phase))
 
-    async def farewell() -> None:
-        steps.append(("farewell", lifecycle.phase))
+    async def disconnect_sockets() -> None:
+        steps.append(("disconnect_sockets", lifecycle.phase))
 
-    stopping = asyncio.create_task(wind_down(lifecycle, refuse=refuse, farewell=farewell, grace=LONG))
+    stopping = asyncio.create_task(
+        shut_down(lifecycle, stop_listening=stop_listening, disconnect_sockets=disconnect_sockets, grace=LONG)
+    )
     for _ in range(10):
         await asyncio.sleep(0)
-    assert steps == [("refuse", "closing"), ("farewell", "closing")]
+    assert steps == [("stop_listening", "closing"), ("disconnect_sockets", "closing")]
     assert not stopping.done()
     lifecycle.leave()
     assert await stopping
@@ -61,15 +63,15 @@ async def test_a_second_stop_cuts_the_drain_short() -> None:
     lifecycle.enter()
     lifecycle.stop()
     lifecycle.stop()
-    assert not await wind_down(lifecycle, refuse=_nothing, farewell=_nothing, grace=LONG)
+    assert not await shut_down(lifecycle, stop_listening=_nothing, disconnect_sockets=_nothing, grace=LONG)
     assert lifecycle.running == 1
 
 
-async def test_a_second_stop_cuts_a_farewell_short() -> None:
+async def test_a_second_stop_cuts_the_disconnecting_short() -> None:
     """A hub that does not answer holds nobody up."""
     lifecycle, told, cut = Lifecycle(), asyncio.Event(), []
 
-    async def farewell() -> None:
+    async def disconnect_sockets() -> None:
         told.set()
         try:
             await asyncio.Event().wait()
@@ -77,7 +79,9 @@ async def test_a_second_stop_cuts_a_farewell_short() -> None:
             cut.append(True)
             raise
 
-    stopping = asyncio.create_task(wind_down(lifecycle, refuse=_nothing, farewell=farewell, grace=LONG))
+    stopping = asyncio.create_task(
+        shut_down(lifecycle, stop_listening=_nothing, disconnect_sockets=disconnect_sockets, grace=LONG)
+    )
     await told.wait()
     lifecycle.stop()
     assert await stopping
@@ -88,17 +92,17 @@ async def test_the_grace_is_a_bound() -> None:
     """A call that does not end is left behind when the grace is over."""
     lifecycle = Lifecycle()
     lifecycle.enter()
-    assert not await wind_down(lifecycle, refuse=_nothing, farewell=_nothing, grace=0.0)
+    assert not await shut_down(lifecycle, stop_listening=_nothing, disconnect_sockets=_nothing, grace=0.0)
 
 
 async def test_a_step_that_fails_does_not_keep_the_others_back() -> None:
     """A hub that has died is logged, and stopping goes on."""
     lifecycle = Lifecycle()
 
-    async def farewell() -> None:
+    async def disconnect_sockets() -> None:
         raise ShuttingDown
 
-    assert await wind_down(lifecycle, refuse=_nothing, farewell=farewell, grace=LONG)
+    assert await shut_down(lifecycle, stop_listening=_nothing, disconnect_sockets=disconnect_sockets, grace=LONG)
 
 
 async def test_the_grace_begins_with_the_signal() -> None:
@@ -108,7 +112,7 @@ async def test_the_grace_begins_with_the_signal() -> None:
     moved, clock = [0.0], loop.time
     loop.time = lambda: clock() + moved[0]  # type: ignore[method-assign]
 
-    async def farewell() -> None:
+    async def disconnect_sockets() -> None:
         moved[0] = LONG
 
-    assert not await wind_down(lifecycle, refuse=_nothing, farewell=farewell, grace=LONG)
+    assert not await shut_down(lifecycle, stop_listening=_nothing, disconnect_sockets=disconnect_sockets, grace=LONG)

@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from service.config.settings import load_settings
-from service.context import CURRENT_CALL, Call
+from service.context import CURRENT_CALL, CallContext
 from service.logging import LogSink, open_logging, renderer
 
 KEY = "tide-9f8e7d6c5b4a"
@@ -29,7 +29,7 @@ def _lines(stream: io.StringIO) -> list[dict[str, object]]:
 
 def test_structlog_and_the_standard_library_share_one_chain(stream: io.StringIO) -> None:
     """Both come out as JSON with time, level, logger and the ids of the call."""
-    token = CURRENT_CALL.set(Call("req_1", "ab" * 16, 0.0))
+    token = CURRENT_CALL.set(CallContext("req_1", "ab" * 16, 0.0))
     try:
         with open_logging(load_settings(None, log_format="json"), stream):
             structlog.get_logger("ours").info("hello", size=3)

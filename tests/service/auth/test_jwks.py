@@ -184,6 +184,6 @@ def test_only_keys_that_verify_are_used() -> None:
 
 
 async def _settled(keys: PublishedKeys) -> None:
-    call = keys._call
+    call = keys._fetching
     assert call is not None
     await call

@@ -176,7 +176,7 @@ def test_money_is_exact() -> None:
 def test_keys_are_not_kept() -> None:
     """No key can be found in what is held."""
     held = ring({"web": KeySpec(env="K")}, "settings-key", K="file-key")
-    said = repr((held._held, held._everything))
+    said = repr((held._held, held._unlimited))
     assert "settings-key" not in said
     assert "file-key" not in said
     assert "one" not in tenant_of("one")

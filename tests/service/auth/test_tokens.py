@@ -16,7 +16,7 @@ from protocol.identity import ChannelGrant, Principal
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing, digest_of, tenant_of
 from service.auth.token_config import TokenConfig
-from service.auth.tokens import REMEMBERED_FOR, Tokens
+from service.auth.tokens import CACHE_TTL, TokenVerifier
 from tests.service.issuer import EC, KEYS, RSA, SECRET, SHARED, Issuer, claims, published, sign
 
 
@@ -30,17 +30,17 @@ class Clock:
         return self.now
 
 
-def shared(clock: Callable[[], float] = time.time, **fields: Any) -> Tokens:  # noqa: ANN401 - of the configuration
+def shared(clock: Callable[[], float] = time.time, **fields: Any) -> TokenVerifier:  # noqa: ANN401 - of the configuration
     """Return a verifier with the shared secret."""
-    return Tokens(TokenConfig(secret=SECRET.encode(), **fields), clock=clock)
+    return TokenVerifier(TokenConfig(secret=SECRET.encode(), **fields), clock=clock)
 
 
-async def verify(tokens: Tokens, token: str) -> Principal:
+async def verify(tokens: TokenVerifier, token: str) -> Principal:
     """Return who holds ``token``."""
     return await tokens.verify(token, digest_of(token))
 
 
-async def refusal(tokens: Tokens, token: str) -> AccessDenied:
+async def refusal(tokens: TokenVerifier, token: str) -> AccessDenied:
     """Return why ``token`` is refused."""
     with pytest.raises(AccessDenied) as caught:
         await verify(tokens, token)
@@ -166,7 +166,7 @@ async def test_a_good_token_is_remembered_for_a_short_time() -> None:
     token = sign(claims(exp=clock.now + 86_400))
     await verify(tokens, token)
     assert tokens.known(digest_of(token)) is not None
-    clock.now += REMEMBERED_FOR
+    clock.now += CACHE_TTL
     assert tokens.known(digest_of(token)) is None
 
 
@@ -174,7 +174,7 @@ async def test_a_public_key_is_no_secret() -> None:
     """The known attacks on the choice of the algorithm: none of them is signed by anybody who may."""
     async with Issuer.open() as issuer:
         issuer.publish(published(RSA, "rsa"), published(EC, "ec"), published(SHARED, "oct", k=SHARED.as_dict()["k"]))
-        tokens = Tokens(TokenConfig(jwks_url=issuer.url))
+        tokens = TokenVerifier(TokenConfig(jwks_url=issuer.url))
         unsigned = ".".join((_part({"alg": "none"}), _part(claims()), ""))
         public = json.dumps(published(RSA)).encode()
         forged = [
@@ -201,7 +201,7 @@ async def test_a_token_of_another_algorithm_than_is_configured() -> None:
 
 async def test_where_keys_cannot_be_had_nobody_is_refused() -> None:
     """The token may well be good: 503, and the same token is good as soon as the keys are there."""
-    tokens = Tokens(TokenConfig(jwks_url="http://127.0.0.1:1/jwks.json"))
+    tokens = TokenVerifier(TokenConfig(jwks_url="http://127.0.0.1:1/jwks.json"))
     with pytest.raises(TryAgainLater) as caught:
         await verify(tokens, sign(claims(), "ES256", kid="k"))
     assert (caught.value.code, caught.value.problem.status) == ("auth_unavailable", 503)

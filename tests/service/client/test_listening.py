@@ -16,7 +16,7 @@ from protocol.errors import AccessDenied, IdempotencyKeyReused, InvalidRequest, 
 from protocol.events import Position
 from service.auth.keys import digest_of
 from service.client import Client
-from service.client.listening import Gap, Heard, Listening, Message, Presence
+from service.client.listening import ChannelEvent, Gap, Listening, Message, Presence
 from service.websocket.upgrade import SOCKETS
 from tests.cutting_proxy import CuttingProxy
 from tests.service.bench import open_service
@@ -26,7 +26,7 @@ MANY = 600
 FILLER = "ш" * 100
 
 
-def data_of(heard: Heard) -> Any:  # noqa: ANN401 - JSON
+def data_of(heard: ChannelEvent) -> Any:  # noqa: ANN401 - JSON
     """Return what a message says; nothing else is expected."""
     assert isinstance(heard, Message), heard
     return heard.data

@@ -85,9 +85,9 @@ class Doors:
 
 REACHED: dict[str, Callable[[Doors], object]] = {
     "port": lambda doors: doors["TCPSite"]["port"],
-    "jwt_leeway_seconds": lambda doors: doors["Tokens"][0].leeway,
+    "jwt_leeway_seconds": lambda doors: doors["TokenVerifier"][0].leeway,
     "max_body_bytes": lambda doors: doors["Application"]["client_max_size"],
-    "shutdown_grace_seconds": lambda doors: doors["wind_down"]["grace"],
+    "shutdown_grace_seconds": lambda doors: doors["shut_down"]["grace"],
     "embedding_batch_inputs": lambda doors: doors["EmbeddingsActor"][0]["openai"].limits.inputs,
     "embedding_cache_max_bytes": lambda doors: doors["EmbeddingsActor"]["bounds"].cache_bytes,
     "provider_concurrency": lambda doors: doors["LLMGateway"]["limits"].concurrency,
@@ -118,13 +118,13 @@ async def test_a_changed_number_reaches_its_user(monkeypatch: pytest.MonkeyPatch
     assert changed.keys() == REACHED.keys()
     assert len(set(changed.values())) == len(changed)
     doors = Doors(monkeypatch)
-    for name in ("CacheActor", "RequestRouter", "SubscriptionHub", "Tokens"):
+    for name in ("CacheActor", "RequestRouter", "SubscriptionHub", "TokenVerifier"):
         doors.watch(composition, name)
     doors.watch(gateway_factory, "LLMGateway")
     doors.watch(embeddings_factory, "EmbeddingsActor")
     doors.watch(web, "Application")
-    doors.watch(server, "wind_down", grace=0.0)
-    monkeypatch.setattr(server, "leave_for_certain", lambda: None)
+    doors.watch(server, "shut_down", grace=0.0)
+    monkeypatch.setattr(server, "exit_after", lambda: None)
     monkeypatch.setattr(web, "TCPSite", listen(doors, web.TCPSite))
     settings = load_settings(None, openai_api_key="k", jwt_secret="s" * 32, **changed)
     async with open_container(settings) as container, server.listening(container) as (runner, _):

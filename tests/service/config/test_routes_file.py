@@ -23,7 +23,7 @@ from protocol.llm import ChatMessage, ChatRequest
 from protocol.routes import EmbeddingRoute, ProviderSpec, Route, Routes, SetRoutes, Target
 from service.auth.keys import KeyRing, KeySpec, digest_of
 from service.auth.tickets import Tickets
-from service.config.routes_file import LOOK_INTERVAL, RoutesWatcher, open_routes, read_file
+from service.config.routes_file import CHECK_INTERVAL, RoutesWatcher, open_routes, read_file
 from service.config.settings import load_settings, variable
 from service.container import open_container
 
@@ -207,10 +207,10 @@ class Watched:
         self.keys = KeyRing(variable={"K": "k"}.get)
         opened = open_routes(file)
         self.keys.replace(opened.keys)
-        takers = self.embeddings.ref, self.gateway.ref
+        targets = self.embeddings.ref, self.gateway.ref
         system.spawn(
             lambda: RoutesWatcher(
-                opened, takers=takers, router=self.router.ref, keys=self.keys, tickets=Tickets(), hub=self.hub.ref
+                opened, targets=targets, router=self.router.ref, keys=self.keys, tickets=Tickets(), hub=self.hub.ref
             ),
             name="routes-watcher",
         )
@@ -223,7 +223,7 @@ class Watched:
         """Let it look once; return the aliases that the gateway was told of."""
         self.embeddings.reply(SetRoutes, None)
         self.gateway.reply(SetRoutes, reply)
-        await self.system.advance(LOOK_INTERVAL)
+        await self.system.advance(CHECK_INTERVAL)
         await self.embeddings.expect(SetRoutes)
         return sorted((await self.gateway.expect(SetRoutes)).routes.routes)
 
@@ -282,7 +282,7 @@ async def test_what_one_taker_refuses_no_later_one_is_told(file: Path) -> None:
         write(file, TWO)
         watched.embeddings.reply(SetRoutes, ConfigurationError("embeddings.two: no"))
         with capture_logs() as logs:
-            await system.advance(LOOK_INTERVAL)
+            await system.advance(CHECK_INTERVAL)
             await watched.embeddings.expect(SetRoutes)
             await watched.gateway.expect_nothing()
             assert await watched.look() == ["one"]
@@ -359,7 +359,7 @@ async def test_a_reload_drops_no_request(upstream: ScriptedUpstream, file: Path)
         hub = system.probe(DisconnectUser, name="hub")
         system.spawn(
             lambda: RoutesWatcher(
-                opened, takers=(gateway,), router=router.ref, keys=KeyRing(), tickets=Tickets(), hub=hub.ref
+                opened, targets=(gateway,), router=router.ref, keys=KeyRing(), tickets=Tickets(), hub=hub.ref
             ),
             name="routes-watcher",
         )
@@ -367,7 +367,7 @@ async def test_a_reload_drops_no_request(upstream: ScriptedUpstream, file: Path)
         waiting = asyncio.ensure_future(gateway.ask(Complete(request=request), timeout=60))
         await upstream.called()
         write(file, TWO)
-        await system.advance(LOOK_INTERVAL)
+        await system.advance(CHECK_INTERVAL)
         await router.expect(ForgetModels)
         assert (await gateway.ask(ResolveModel("two"), timeout=5)).provider == "openai"
         with pytest.raises(NotFound):

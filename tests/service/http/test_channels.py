@@ -268,8 +268,8 @@ async def test_a_user_is_disconnected(service: Service) -> None:
     status, found = await service.get("root", "/api/users/ada/status")
     assert (status, found["status"], found["sockets"]) == (200, "online", 1)
     assert await service.post("root", "/api/users/ada/disconnect") == (200, {"sockets": 1})
-    farewell = await client.next()
-    assert farewell["data"] == {"code": 4503, "reason": "disconnected", "reconnect": False, "delayMs": 0}
+    disconnect = await client.next()
+    assert disconnect["data"] == {"code": 4503, "reason": "disconnected", "reconnect": False, "delayMs": 0}
     assert await client.closed() == 4503
     assert await service.post("root", "/api/users/ada/disconnect") == (200, {"sockets": 0})
 

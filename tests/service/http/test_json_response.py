@@ -10,15 +10,15 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
-from service.http.json_response import Answer
+from service.http.json_response import JsonResponse
 from service.lifecycle import Lifecycle
 from service.middleware.calls import call_layer, stamp_responses
 
 Client = TestClient[web.Request, web.Application]
 
 
-async def _answer(request: web.Request) -> Answer:
-    return Answer(b'{"a":1}', status=201, headers={"x-said": request.query.get("said", "")})
+async def _answer(request: web.Request) -> JsonResponse:
+    return JsonResponse(b'{"a":1}', status=201, headers={"x-said": request.query.get("said", "")})
 
 
 @pytest.fixture

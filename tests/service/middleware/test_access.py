@@ -237,7 +237,7 @@ async def test_a_key_of_the_file_comes_and_goes(
     start: Start, upstream: ScriptedUpstream, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Written, it opens; taken out, it opens nothing and its sockets are closed; a bad file changes neither."""
-    monkeypatch.setattr("service.config.routes_file.LOOK_INTERVAL", 0.01)
+    monkeypatch.setattr("service.config.routes_file.CHECK_INTERVAL", 0.01)
     running = await start(routes_file=file)
     socket = await running.client.ws_connect("/ws", headers=bearer("boss"))
     ticket = (await (await running.client.post("/api/tickets", headers=bearer("boss"))).json())["ticket"]

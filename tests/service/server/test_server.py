@@ -22,7 +22,7 @@ from protocol.errors import ConfigurationError
 from service.config.settings import Settings
 from service.container import open_container
 from service.context import ACCEPTED, CALL
-from service.server.server import leave_for_certain, listening
+from service.server.server import exit_after, listening
 
 BODY = {"model": "default", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
 SOON = 40.0  # seconds, the bound of a wait for an event
@@ -122,9 +122,9 @@ async def test_sockets_are_told_that_the_server_goes(root: Path, upstream: Scrip
         await ws.send_json({"type": "ping"})
         assert (await ws.receive_json())["type"] == "pong"
         served.stop()
-        farewell = await ws.receive_json()
-        assert farewell["type"] == "disconnect"
-        assert farewell["data"]["reconnect"] is True
+        disconnect = await ws.receive_json()
+        assert disconnect["type"] == "disconnect"
+        assert disconnect["data"]["reconnect"] is True
         assert (await ws.receive()).type is aiohttp.WSMsgType.CLOSE
         assert (await served.logged("stopped"))["whole"] is True
         assert await served.process.wait() == 0
@@ -183,5 +183,5 @@ async def test_arrival_is_noted_before_the_handler_runs(settings: Settings) -> N
 def test_a_thread_that_hangs_can_not_keep_the_process() -> None:
     """Some time after the grace the process is ended from outside of the loop."""
     left = threading.Event()
-    leave_for_certain(0.0, lambda _code: left.set())
+    exit_after(0.0, lambda _code: left.set())
     assert left.wait(SOON)

@@ -105,9 +105,9 @@ async def test_without_keys_everybody_is_let_in() -> None:
         assert (await say(socket, type="authenticate", id=1, token="anything"))["type"] == "ack"
 
 
-async def test_strangers_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_unauthenticated_sockets_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sockets that have not shown who is there take no room from those that have."""
-    monkeypatch.setattr(upgrade, "MAX_STRANGERS", 1)
+    monkeypatch.setattr(upgrade, "MAX_UNAUTHENTICATED", 1)
     first = await connect(service)
     second = await connect(service)
     assert await closed(second) == 4504

@@ -7,7 +7,7 @@ from typing import Any, Final
 import aiohttp
 
 from service.websocket import upgrade
-from service.websocket.upgrade import FAREWELL_SPREAD
+from service.websocket.upgrade import RECONNECT_SPREAD
 from tests.service.bench import Service, open_service
 
 KEY: Final = "a-key-of-the-tests"
@@ -54,10 +54,10 @@ async def test_everybody_is_told_and_nobody_at_the_same_time() -> None:
         request_id = (await response.json())["requestId"]
         call = await service.call()
         groups = [await _three_of_each(service, kinds, request_id) for kinds in (TOLD_BY_THE_HUB, TOLD_BY_THE_REST)]
-        await upgrade.farewell(service.app)
+        await upgrade.disconnect_all(service.app)
         for sockets in groups:
             delays = sorted([await _delay(socket) for socket in sockets])
-            share = FAREWELL_SPREAD * 1000 / len(delays)
+            share = RECONNECT_SPREAD * 1000 / len(delays)
             assert [int(delay // share) for delay in delays] == list(range(len(delays)))
         await call.end()
 
@@ -73,6 +73,6 @@ async def _delay(socket: Socket) -> float:
     said = []
     while (message := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
         said += [json.loads(line) for line in message.data.split("\n")]
-    (farewell,) = [frame["data"] for frame in said if frame["type"] == "disconnect"]
-    assert (farewell["code"], farewell["reconnect"], socket.close_code) == (4001, True, 1000)
-    return float(farewell["delayMs"])
+    (disconnect,) = [frame["data"] for frame in said if frame["type"] == "disconnect"]
+    assert (disconnect["code"], disconnect["reconnect"], socket.close_code) == (4001, True, 1000)
+    return float(disconnect["delayMs"])

@@ -90,20 +90,20 @@ async def service(tmp_path: Any) -> AsyncIterator[Service]:  # noqa: ANN401 - a 
 async def test_another_tenant_s_things_are_not_there(service: Service, way: str, signed: bool) -> None:
     """Not found, and never forbidden: requests can be neither followed nor cancelled, and channels are others."""
     mine, theirs = (token("acme"), token("other", sub="bob")) if signed else ("ann", "bob")
-    owner, stranger = await WAYS[way](service, mine), await WAYS[way](service, theirs)
+    owner, other = await WAYS[way](service, mine), await WAYS[way](service, theirs)
     request_id = (await owner.ask(type="submit", id=2, **BODY))["requestId"]
     call = await service.call()
     for kind in ("subscribe", "cancel"):
-        answer = await stranger.ask(type=kind, id=3, requestId=request_id)
+        answer = await other.ask(type=kind, id=3, requestId=request_id)
         assert (answer["type"], answer["error"]["code"]) == ("error", "request_not_found")
     for method, place in ABSENT:
         headers = {"Authorization": f"Bearer {theirs}"}
         async with service.client.request(method, service.base + place.format(request_id), headers=headers) as response:
             assert response.status == 404, place
-    assert (await stranger.ask(type="subscribe", id=4, channel="room:7"))["type"] == "ack"
+    assert (await other.ask(type="subscribe", id=4, channel="room:7"))["type"] == "ack"
     await owner.socket.receive_json()
     assert (await owner.ask(type="publish", id=5, channel="room:7", event="said"))["data"]["offset"] == 1
-    assert (await stranger.ask(type="ping", id=6)) == {"type": "pong", "id": 6}
+    assert (await other.ask(type="ping", id=6)) == {"type": "pong", "id": 6}
     assert not call.cancelled.is_set()
     await call.end()
 

@@ -161,10 +161,10 @@ def text_of(frames: list[dict[str, Any]]) -> str:
 
 
 async def told(socket: Socket) -> None:
-    """Read the farewell and the end, and nothing else."""
-    farewell = await receive(socket)
-    delay = farewell["data"].pop("delayMs")
-    assert farewell == {"type": "disconnect", "data": {"code": 4001, "reason": "shutdown", "reconnect": True}}
+    """Read the disconnect and the end, and nothing else."""
+    disconnect = await receive(socket)
+    delay = disconnect["data"].pop("delayMs")
+    assert disconnect == {"type": "disconnect", "data": {"code": 4001, "reason": "shutdown", "reconnect": True}}
     assert 0 <= delay <= 8000
     assert (await socket.receive()).type is WSMsgType.CLOSE
     assert socket.close_code == 1000
@@ -465,7 +465,7 @@ async def test_everybody_is_told_when_the_server_goes(make: MakeService) -> None
     await submit(busy)
     await follow(busy, 1)
     service.lifecycle.stop()
-    await upgrade.farewell(service.app)
+    await upgrade.disconnect_all(service.app)
     for socket in (busy, idle):
         await told(socket)
     with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
@@ -476,7 +476,7 @@ async def test_everybody_is_told_when_the_server_goes(make: MakeService) -> None
 async def test_an_upgrade_under_way_is_told_too(make: MakeService) -> None:
     """Whoever was let in just before the server began to stop is sent away as soon as it is there."""
     service = await make()
-    await upgrade.farewell(service.app)
+    await upgrade.disconnect_all(service.app)
     await told(await service.connect())
 
 
@@ -486,7 +486,7 @@ async def test_everybody_is_told_without_the_hub(make: MakeService) -> None:
     socket = await service.connect()
     await service.system.stop(service.hub)
     with pytest.raises(ActorStopped):
-        await upgrade.farewell(service.app)
+        await upgrade.disconnect_all(service.app)
     await told(socket)
 
 

@@ -79,9 +79,9 @@ async def _shutdown(service: Service, _: pytest.MonkeyPatch) -> Line:
     line = await dial(service, headers=BEARER)
     await line.ask(type="subscribe", id=1, channel="room")
     await service.container.hub.ask(Goodbye(), timeout=5)
-    (farewell,) = await line.hear()
-    assert farewell["type"] == "disconnect"
-    assert (farewell["data"]["code"], farewell["data"]["reconnect"]) == (4001, True)
+    (disconnect,) = await line.hear()
+    assert disconnect["type"] == "disconnect"
+    assert (disconnect["data"]["code"], disconnect["data"]["reconnect"]) == (4001, True)
     return line
 
 
@@ -146,7 +146,7 @@ async def _forced(service: Service, _: pytest.MonkeyPatch) -> Line:
 
 
 async def _one_too_many(service: Service, monkeypatch: pytest.MonkeyPatch) -> Line:
-    monkeypatch.setattr(upgrade, "MAX_STRANGERS", 0)
+    monkeypatch.setattr(upgrade, "MAX_UNAUTHENTICATED", 0)
     return await dial(service)
 
 
