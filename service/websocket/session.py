@@ -106,7 +106,7 @@ class SocketSession:
         if admission.authenticated:
             await self._begin()
         while (message := await response.receive()).type not in _CLOSE_TYPES:
-            socket.heard = True
+            socket.received = True
             if socket.closing or not admission.admits(len(message.data), time()):
                 continue
             if message.type is WSMsgType.PING:
@@ -201,7 +201,7 @@ class SocketSession:
                 if frame.id is not None:
                     self._send(ack_json(frame.id, frame.request_id))
             case AckFrame():
-                pass  # a log is bounded by its own ring, and a client comes back at a position: nothing to keep
+                pass  # nothing to record: a request's log has its own bound, and a client resumes at a position
 
     async def _submit(self, frame: SubmitFrame, trace_id: str) -> None:
         self._container.lifecycle.admit()

@@ -38,18 +38,18 @@ class SocketTransport:
         write: sends ready-made frames; drops them once the socket is closing. Right after the connection was lost it
             may raise ``RuntimeError``; ``send`` does not.
         closing: whether the socket is closing; nothing more is written then.
-        heard: whether the client has sent anything since the last ping.
+        received: whether the client has sent anything since the last ping.
         paused: whether reading is paused: silence of the client then means nothing.
     """
 
-    __slots__ = ("_later", "_timer", "_transport", "closing", "heard", "paused", "write")
+    __slots__ = ("_later", "_timer", "_transport", "closing", "paused", "received", "write")
 
     def __init__(self, transport: asyncio.Transport, later: Later) -> None:
         transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 2)
         self.closing = False
-        self.heard = True
+        self.received = True
         self.paused = False
-        self.write: Callable[[bytes], None] = transport.write  # no frame of its own between the hub and the transport
+        self.write: Callable[[bytes], None] = transport.write  # no call frame between the hub and the transport
         self._transport = transport
         self._later = later
         self._timer = later(PING_INTERVAL, self._ping)
@@ -98,13 +98,13 @@ class SocketTransport:
         self._timer.cancel()
 
     def _ping(self) -> None:
-        self.heard = False
+        self.received = False
         self.send(PING)
         if not self.closing:
             self._timer = self._later(PONG_TIMEOUT, self._check)
 
     def _check(self) -> None:
-        if self.heard or self.paused:
+        if self.received or self.paused:
             self._timer = self._later(PING_INTERVAL - PONG_TIMEOUT, self._ping)
         else:
             self.close(NO_PONG, "no pong")

@@ -1,4 +1,4 @@
-"""The service put together."""
+"""The composition of the service."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,7 +15,7 @@ BODY = {"model": "default", "messages": [{"role": "user", "content": "hi"}]}
 
 
 async def test_a_request_goes_all_the_way(start: Callable[..., Awaitable[Any]], upstream: ScriptedUpstream) -> None:
-    """From the socket that accepts it to the model and back, with the ids of the call on the answer."""
+    """A request gets an answer from the model, with the call's ids."""
     upstream.script(say("Hel", "lo"))
     running = await start()
     response = await running.client.post("/v1/chat/completions", json=BODY, headers={"x-request-id": "mine"})
@@ -36,7 +36,7 @@ async def test_everything_ends_with_the_container(settings: Settings) -> None:
 
 
 async def test_a_provider_without_a_key_is_refused_before_anything_starts() -> None:
-    """The operator reads which setting is missing."""
+    """The message names the missing setting."""
     with pytest.raises(ConfigurationError, match="OPENAI_API_KEY"):
         async with open_container(load_settings(None, llm_provider="openai")):
             pytest.fail("it must not open")

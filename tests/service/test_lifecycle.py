@@ -1,4 +1,4 @@
-"""From start to stop."""
+"""The lifecycle."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ async def _nothing() -> None:
 
 
 def test_the_phases_follow_each_other() -> None:
-    """Starting, serving, closing; a second stop forces."""
+    """The phases: starting, serving, closing; forced after a second stop."""
     lifecycle = Lifecycle()
     phases = [lifecycle.phase]
     for step in (lifecycle.serve, lifecycle.stop, lifecycle.stop):
@@ -25,7 +25,7 @@ def test_the_phases_follow_each_other() -> None:
 
 
 def test_new_work_is_let_in_until_the_service_stops() -> None:
-    """From then on whoever comes is told to go elsewhere."""
+    """While the service stops, new work is refused with a retry delay."""
     lifecycle = Lifecycle()
     lifecycle.admit()
     lifecycle.stop()
@@ -34,7 +34,7 @@ def test_new_work_is_let_in_until_the_service_stops() -> None:
 
 
 async def test_stopping_goes_in_order_and_waits_for_running_calls() -> None:
-    """New connections are refused, then the sockets are told, then running calls may end."""
+    """In order: no new connections, sockets disconnected, running calls awaited."""
     lifecycle, steps = Lifecycle(), []
     lifecycle.serve()
     lifecycle.enter()
@@ -58,7 +58,7 @@ async def test_stopping_goes_in_order_and_waits_for_running_calls() -> None:
 
 
 async def test_a_second_stop_cuts_the_drain_short() -> None:
-    """Whoever asks twice does not wait for the grace."""
+    """A second stop does not wait for the grace period."""
     lifecycle = Lifecycle()
     lifecycle.enter()
     lifecycle.stop()
@@ -68,7 +68,7 @@ async def test_a_second_stop_cuts_the_drain_short() -> None:
 
 
 async def test_a_second_stop_cuts_the_disconnecting_short() -> None:
-    """A hub that does not answer holds nobody up."""
+    """A hub that does not answer does not block the second stop."""
     lifecycle, told, cut = Lifecycle(), asyncio.Event(), []
 
     async def disconnect_sockets() -> None:
@@ -89,14 +89,14 @@ async def test_a_second_stop_cuts_the_disconnecting_short() -> None:
 
 
 async def test_the_grace_is_a_bound() -> None:
-    """A call that does not end is left behind when the grace is over."""
+    """A call that does not end is aborted after the grace period."""
     lifecycle = Lifecycle()
     lifecycle.enter()
     assert not await shut_down(lifecycle, stop_listening=_nothing, disconnect_sockets=_nothing, grace=0.0)
 
 
 async def test_a_step_that_fails_does_not_keep_the_others_back() -> None:
-    """A hub that has died is logged, and stopping goes on."""
+    """A failed hub is logged, and stopping continues."""
     lifecycle = Lifecycle()
 
     async def disconnect_sockets() -> None:
@@ -106,7 +106,7 @@ async def test_a_step_that_fails_does_not_keep_the_others_back() -> None:
 
 
 async def test_the_grace_begins_with_the_signal() -> None:
-    """What telling the sockets took is not given to the running calls on top."""
+    """The time for disconnecting the sockets counts towards the grace period."""
     lifecycle, loop = Lifecycle(), asyncio.get_running_loop()
     lifecycle.enter()
     moved, clock = [0.0], loop.time

@@ -1,4 +1,4 @@
-"""From a setting to its user: each default stands once, in the user's own struct, and each changed value arrives."""
+"""From a setting to its user: each default stands once, in the user's struct, and each changed value arrives."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -30,7 +30,7 @@ Arguments = dict[str, Any]
 
 
 def test_the_settings_change_no_default() -> None:
-    """Whoever embeds the actors gets the same values as whoever runs the service without a setting."""
+    """Embedded actors and a service without settings have the same values."""
     settings = load_settings(None)
     openai, anthropic = BASE_URLS["openai"], BASE_URLS["anthropic"]
     assert settings.gateway(ROUTES) == GatewayConfig(
@@ -44,7 +44,7 @@ def test_the_settings_change_no_default() -> None:
 
 
 def test_the_page_of_settings_has_every_default(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set to what the page says, the settings are what they are without it."""
+    """Settings set to the page's values equal the defaults."""
     rows = {row["name"]: row["default"] or "" for row in ROW.finditer((root / "docs/settings.md").read_text("utf-8"))}
     assert list(rows) == [name.upper() for name in Settings.model_fields]
     defaults = load_settings(None)
@@ -63,14 +63,14 @@ def numeric() -> Mapping[str, int | float]:
 
 
 class Doors:
-    """What the users of settings were made with, by the users' names."""
+    """The arguments with which the users of settings were made, by the users' names."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
         self.made: dict[str, Arguments] = {}
 
     def watch(self, module: Any, name: str, **instead: object) -> None:  # noqa: ANN401 - any module
-        """Keep the arguments that ``name`` is called with; ``instead`` replaces some of them."""
+        """Record the arguments of ``name``; ``instead`` replaces some of them."""
         make = getattr(module, name)
 
         def kept(*args: Any, **options: Any) -> Any:  # noqa: ANN401 - passed on
@@ -109,11 +109,11 @@ REACHED: dict[str, Callable[[Doors], object]] = {
     "channels_max_bytes": lambda doors: doors["SubscriptionHub"]["channels"].size,
     "max_channels": lambda doors: doors["SubscriptionHub"]["channels"].channels,
 }
-"""Each setting that is a number, and where its user is given it."""
+"""Each numeric setting, with the argument by which its user gets it."""
 
 
 async def test_a_changed_number_reaches_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of them are changed at once, each to a value of its own, and the whole service is opened and stopped."""
+    """All are changed at once, each to its own value, and the whole service is started and stopped."""
     changed = numeric()
     assert changed.keys() == REACHED.keys()
     assert len(set(changed.values())) == len(changed)
@@ -133,7 +133,7 @@ async def test_a_changed_number_reaches_its_user(monkeypatch: pytest.MonkeyPatch
 
 
 def listen(doors: Doors, site: type[web.TCPSite]) -> Callable[..., web.TCPSite]:
-    """Return a site that listens on a free port, and keeps the one that it was to listen on."""
+    """Return a factory of sites that listen on a free port, and record the configured one."""
 
     def make(runner: web.AppRunner, host: str, port: int, *, backlog: int) -> web.TCPSite:
         doors.made["TCPSite"] = {"port": port}

@@ -1,4 +1,4 @@
-"""Who may talk over a socket, for how long, and how much."""
+"""Admission of a socket: authentication, expiry, rate limit."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,37 +22,37 @@ BOB = Principal(tenant="t", subject="bob")
 
 
 class Desk:
-    """Knows tokens."""
+    """An authenticator with fixed tokens."""
 
     def __init__(self, **authenticated: Principal) -> None:
         self._principal = authenticated
 
     async def authenticate(self, token: str) -> Principal:
-        """Return whose token it is."""
+        """Return the token's holder."""
         if token not in self._principal:
             raise AccessDenied
         return self._principal[token]
 
 
 class Line:
-    """A socket that notes how it was closed."""
+    """A socket that records its close code."""
 
     def __init__(self) -> None:
         self.closed: list[tuple[int, str]] = []
 
     def close(self, code: int, reason: str) -> None:
-        """Note it."""
+        """Record the close."""
         self.closed.append((code, reason))
 
 
 class Timers:
-    """The timers that are set, by their time."""
+    """The timers that are set, with their delays."""
 
     def __init__(self) -> None:
         self.set: dict[asyncio.TimerHandle, tuple[float, Callable[[], None]]] = {}
 
     def __call__(self, after: float, call: Callable[[], None]) -> asyncio.TimerHandle:
-        """Set one."""
+        """Set a timer."""
         timers = self
 
         class Timer:
@@ -64,21 +64,21 @@ class Timers:
         return handle
 
     def fire(self) -> float:
-        """Let the only timer fire, and return for when it was set."""
+        """Fire the only timer, and return its delay."""
         ((after, call),) = self.set.values()
         call()
         return after
 
 
 def admission_of(principal: Principal | None, timers: Timers, **authenticated: Principal) -> tuple[Admission, Line]:
-    """Return a guard and its socket."""
+    """Return an admission and its socket."""
     line: Any = Line()
     desk: Any = Desk(**authenticated)
     return Admission(desk, line, principal, timers), line
 
 
 async def test_a_stranger_has_ten_seconds() -> None:
-    """Whoever does not authenticate in time is closed with 4502, and does not come back."""
+    """A client that does not authenticate in time is closed with 4502, and does not reconnect."""
     timers = Timers()
     admission, line = admission_of(None, timers)
     assert not admission.authenticated
@@ -89,7 +89,7 @@ async def test_a_stranger_has_ten_seconds() -> None:
 
 
 async def test_a_token_lets_in_and_stops_the_clock() -> None:
-    """Once it is known who is there, there is no hurry."""
+    """After authentication the timeout is cancelled."""
     timers = Timers()
     admission, _ = admission_of(None, timers, a=ALICE)
     assert await admission.authenticate("a") == ALICE
@@ -98,7 +98,7 @@ async def test_a_token_lets_in_and_stops_the_clock() -> None:
 
 
 async def test_a_socket_stays_with_whom_it_is() -> None:
-    """A token of somebody else is refused, and nothing changes."""
+    """Another caller's token is refused, and nothing changes."""
     admission, line = admission_of(ALICE, Timers(), b=BOB)
     with pytest.raises(AccessDenied) as raised:
         await admission.authenticate("b")
@@ -108,7 +108,7 @@ async def test_a_socket_stays_with_whom_it_is() -> None:
 
 
 async def test_whoever_s_token_ends_is_seen_out() -> None:
-    """The close code lets a client come back with a new one: 4005. A new token in time prolongs the stay."""
+    """An expired token closes with 4005, which lets a client reconnect; a new token in time replaces the expiry."""
     timers = Timers()
     soon = Principal(tenant="t", subject="alice", expires=0.0)
     admission, line = admission_of(soon, timers, a=ALICE)
@@ -120,7 +120,7 @@ async def test_whoever_s_token_ends_is_seen_out() -> None:
 
 
 async def test_leaving_leaves_no_timer() -> None:
-    """A socket that is gone is watched no more."""
+    """A closed socket has no timer."""
     timers = Timers()
     admission, _ = admission_of(None, timers)
     admission.stop()
@@ -128,7 +128,7 @@ async def test_leaving_leaves_no_timer() -> None:
 
 
 async def test_a_flood_is_stopped() -> None:
-    """A burst is fine, and then so many a second; beyond that the socket is closed with 4013."""
+    """A burst and then a rate are allowed; beyond that the socket is closed with 4013."""
     admission, line = admission_of(ALICE, Timers())
     assert all(admission.admits(10, now=100.0) for _ in range(int(BURST)))
     assert all(admission.admits(10, now=101.0) for _ in range(int(FRAMES_PER_SECOND)))
@@ -138,7 +138,7 @@ async def test_a_flood_is_stopped() -> None:
 
 
 async def test_a_stranger_s_messages_are_small() -> None:
-    """Nobody needs more to say who they are; whoever is known may say more."""
+    """Messages before authentication are limited to a token's size; later ones are not."""
     admission, line = admission_of(None, Timers())
     assert admission.admits(UNAUTHENTICATED_BYTES, now=100.0)
     assert not admission.admits(UNAUTHENTICATED_BYTES + 1, now=100.0)
@@ -149,7 +149,7 @@ async def test_a_stranger_s_messages_are_small() -> None:
 
 
 async def test_bad_frames_are_forgiven_slowly() -> None:
-    """Twenty in a minute are too many, twenty in a longer time are not."""
+    """Twenty bad frames in a minute close the socket; in a longer time they don't."""
     admission, line = admission_of(ALICE, Timers())
     for count in range(BAD_FRAMES):
         admission.count_bad_frame(now=100.0 + 4 * count)

@@ -1,4 +1,4 @@
-"""When the server goes: everybody is told, each to come back at its own time, whatever they do there."""
+"""When the server stops, every socket gets a ``disconnect`` with its own delay."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -48,7 +48,7 @@ TOLD_BY_THE_REST: Final = (_stranger, _idler)
 
 
 async def test_everybody_is_told_and_nobody_at_the_same_time() -> None:
-    """Followers of requests and channels, those who take batches, idlers and strangers: a delay and 1000 for each."""
+    """Followers of requests and channels, batch clients, idle and unauthenticated ones get a delay and 1000."""
     async with open_service(api_keys=(KEY,)) as service:
         response = await service.post("/api/requests", {"messages": [{"role": "user", "content": "hi"}]}, **BEARER)
         request_id = (await response.json())["requestId"]
@@ -69,7 +69,7 @@ async def _three_of_each(
 
 
 async def _delay(socket: Socket) -> float:
-    """Read to the end, and return when the client is to come back, in milliseconds."""
+    """Read to the end, and return the reconnect delay in milliseconds."""
     said = []
     while (message := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
         said += [json.loads(line) for line in message.data.split("\n")]
