@@ -29,6 +29,21 @@ class _Stored(msgspec.Struct, frozen=True):
 _EXPIRED: Final = _Stored(b"", -math.inf)
 
 
+class CacheLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of the cache.
+
+    Attributes:
+        max_entries: the most logs that are kept.
+        max_bytes: the most bytes that all of them take together, encoded.
+    """
+
+    max_entries: int = 10_000
+    max_bytes: int = 64 * 1024 * 1024
+
+
+DEFAULT_LIMITS: Final = CacheLimits()
+
+
 class LogStore:
     """Encoded logs, bounded in number and in bytes.
 
@@ -117,16 +132,15 @@ class CacheActor(Actor[CacheGet | CachePut | CacheDelete | GetCacheStats | Sweep
     """Stores finished logs. Keys are opaque: their caller includes the tenant.
 
     Args:
-        max_entries: the most logs.
-        max_bytes: the most bytes of all logs, encoded.
+        limits: how many logs are kept, and how large they are together.
         clock: seconds, monotonic.
     """
 
     capacity = 1024
     overflow = "wait"
 
-    def __init__(self, max_entries: int, max_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._store = LogStore(max_entries, max_bytes, clock)
+    def __init__(self, limits: CacheLimits = DEFAULT_LIMITS, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store = LogStore(limits.max_entries, limits.max_bytes, clock)
         self._sweep_scheduled = False
 
     @handles(CacheGet)

@@ -1,35 +1,22 @@
-"""Attributes of a package that are imported at their first use (PEP 562)."""
+"""Public names that are imported when they are used first, so that a package's values load none of its actors."""
 
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 
-def lazy_attributes(
-    package: str, modules: Mapping[str, Sequence[str]]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Return ``__getattr__``, ``__dir__`` and ``__all__`` for a package that imports its names when they are used.
+def lazy(package: str, modules: Mapping[str, tuple[str, ...]]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a package.
 
     Args:
-        package: the name of the package.
-        modules: from each module to the names that the package takes from it.
-
-    Raises:
-        ValueError: a name is in two modules.
+        package: its name.
+        modules: the public names of each of its modules, by the module's full name.
     """
-    origins = {name: module for module, names in modules.items() for name in names}
-    if len(origins) < sum(map(len, modules.values())):
-        raise ValueError(f"a name of {package} is taken from two modules")
+    homes = {name: module for module, names in modules.items() for name in names}
 
-    def get(name: str) -> Any:  # noqa: ANN401 - whatever the name stands for
-        if name not in origins:
+    def find(name: str) -> Any:  # noqa: ANN401 - any public name
+        if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(import_module(origins[name]), name)
-        setattr(sys.modules[package], name, value)
-        return value
+        return getattr(import_module(homes[name]), name)
 
-    def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *origins})
-
-    return get, names, sorted(origins)
+    return find

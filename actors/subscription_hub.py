@@ -8,8 +8,9 @@ from typing import Final
 import msgspec
 
 from actors.channels.channels import Channels
+from actors.channels.limits import ChannelLimits
 from actors.channels.receipts import Receipt
-from actors.channels.table import SWEEP_INTERVAL, ChannelLimits
+from actors.channels.table import SWEEP_INTERVAL
 from actors.delivery.fanout import Fanout
 from actors.delivery.topic import FrameEncoder
 from actors.runtime import Actor, Deferred, handles

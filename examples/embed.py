@@ -30,7 +30,7 @@ async def main() -> None:
     )
     async with System() as system:
         gateway = system.spawn(build_gateway(config), name="gateway")
-        cache = system.spawn(lambda: CacheActor(max_entries=100, max_bytes=1_000_000), name="cache")
+        cache = system.spawn(CacheActor, name="cache")
         router = system.spawn(lambda: RequestRouter(gateway=gateway, cache=cache), name="router")
         await asyncio.gather(answer(router, "Name three fruits."), answer(router, "Name three fruits."))  # joined
         await answer(router, "Name three fruits.")  # replayed

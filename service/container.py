@@ -1,19 +1,15 @@
-"""The one place where the service is put together."""
+"""The composition of the service: the one place that makes its actors and passes them to each other."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
 
 import structlog
-from pydantic import SecretStr
 
 from actors.cache import CacheActor
-from actors.channels.log import HistoryBounds
-from actors.channels.table import ChannelLimits
-from actors.embeddings import Bounds, EmbeddingsConfig, build_embeddings
+from actors.embeddings import build_embeddings
 from actors.ledger import MemoryLedger
-from actors.llm_gateway import GatewayConfig, LLMGateway, build_gateway
+from actors.llm_gateway import LLMGateway, build_gateway
 from actors.requests.router import ForgetModels, RequestRouter
 from actors.runtime import Ref, System
 from actors.subscription_hub import SubscriptionHub
@@ -25,11 +21,11 @@ from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
 from protocol.hub import DisconnectAll, GetHubStats, SocketClosed, Subscribe, Unsubscribe
 from protocol.ledger import Ledger
 from protocol.requests import CancelRequest, GetRequest, Submit
-from protocol.routes import Routes, SetRoutes
+from protocol.routes import SetRoutes
 from service.auth.authenticator import Authenticator
-from service.auth.jwks import PublishedKeys
 from service.auth.keys import KeyRing
-from service.auth.tokens import Tokens
+from service.auth.token_config import TokenConfig
+from service.auth.tokens import TokenVerifier
 from service.config.routes_file import RoutesFile, RoutesWatcher, open_routes
 from service.config.settings import Settings, variable
 from service.frames import text_frame
@@ -42,22 +38,20 @@ EmbeddingsMessage = Embed | ListModels | SetRoutes
 HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats | ChannelMessage
 CacheMessage = CacheGet | CachePut | CacheDelete | GetCacheStats
 
-NO_ROUTES: Final = Routes()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
-    """Everything a handler may need, made once for each service.
+    """The parts of one running service.
 
     Attributes:
-        settings: what the operator decided.
-        auth: who may call.
-        lifecycle: whether the service is stopping.
-        telemetry: where spans go.
-        system: whose actors these are.
+        settings: the operator's settings.
+        auth: authenticates callers.
+        lifecycle: the phase of the service, and its running calls.
+        telemetry: the tracer, where spans are exported.
+        system: runs the actors.
         router: submits, finds and cancels requests.
-        gateway: the model's side.
-        hub: who follows what over a socket; channels.
+        gateway: calls the providers of models.
+        hub: the subscriptions of sockets, and the channels.
         cache: finished logs.
         embeddings: turns texts into vectors.
         ledger: what accounts have spent.
@@ -84,60 +78,39 @@ async def open_container(
     gateway: Callable[[], LLMGateway] | None = None,
     ledger: Ledger | None = None,
 ) -> AsyncIterator[Container]:
-    """Put the service together, and take it apart in the reverse order.
+    """Start every part of the service, and stop them in reverse order.
 
     Args:
-        settings: what the operator decided.
-        telemetry: where spans go; by default as ``settings`` say, closed at the end.
-        gateway: makes the gateway; by default as ``settings`` say. A test passes one with a scripted upstream.
-        ledger: where what accounts spend is kept; None for in memory. A gateway of one's own is to have the same.
+        settings: the operator's settings.
+        telemetry: exports spans; by default made from ``settings``, and closed at the end.
+        gateway: makes the gateway; by default from ``settings``. A test passes one with a scripted upstream.
+        ledger: records what accounts spend; None for one in memory. A custom gateway needs the same one.
 
     Raises:
-        ConfigurationError: the settings name something that is not there.
+        ConfigurationError: the settings name something that does not exist.
     """
     routes = open_routes(settings.routes_file)
     keys = open_keys(settings, routes)
-    auth = Authenticator(keys, open_tokens(settings))
-    books = ledger or MemoryLedger()
-    make_gateway = gateway or build_gateway(gateway_config(settings, routes.routes), ledger=books)
+    auth = Authenticator(keys, open_token_verifier(settings.tokens()))
+    ledger = ledger or MemoryLedger()
+    make_gateway = gateway or build_gateway(settings.gateway(routes.routes), ledger=ledger)
     spans = open_telemetry(settings) if telemetry is None else telemetry
     try:
         async with System(tracer_provider=spans.provider, on_escalate=_escalated) as system:
-            yield _assemble(settings, spans, system, make_gateway, routes, keys, auth, books)
+            yield _assemble(settings, spans, system, make_gateway, routes, keys, auth, ledger)
     finally:
         await auth.close()
         if telemetry is None:
             await spans.close()
 
 
-def gateway_config(settings: Settings, routes: Routes = NO_ROUTES) -> GatewayConfig:
-    """Return what the gateway is made of."""
-    return GatewayConfig(
-        llm_provider=settings.provider,
-        default_model=settings.default_llm_model,
-        openai_api_key=_reveal(settings.openai_api_key),
-        openai_base_url=settings.openai_base_url,
-        anthropic_api_key=_reveal(settings.anthropic_api_key),
-        anthropic_base_url=settings.anthropic_base_url,
-        local_model_path=settings.local_model_path,
-        concurrency=settings.provider_concurrency,
-        queue=settings.provider_queue,
-        connect_timeout=settings.connect_timeout_seconds,
-        first_token_timeout=settings.first_token_timeout_seconds,
-        idle_timeout=settings.idle_timeout_seconds,
-        drain=settings.drain_seconds,
-        routes=routes,
-        secrets=variable,
-    )
-
-
 def open_keys(settings: Settings, file: RoutesFile) -> KeyRing:
     """Return the keys of the settings and of the file.
 
     Raises:
-        ConfigurationError: one of them can't be held; the message names it.
+        ConfigurationError: a key is invalid; the message names it.
     """
-    pepper = _reveal(settings.key_pepper).encode()
+    pepper = settings.key_pepper.get_secret_value().encode() if settings.key_pepper else b""
     keys = KeyRing((key.get_secret_value() for key in settings.api_keys), pepper=pepper, variable=variable)
     try:
         keys.replace(file.keys)
@@ -146,48 +119,18 @@ def open_keys(settings: Settings, file: RoutesFile) -> KeyRing:
     return keys
 
 
-def open_tokens(settings: Settings) -> Tokens | None:
-    """Return what verifies tokens; None where none are accepted.
+def open_token_verifier(config: TokenConfig) -> TokenVerifier | None:
+    """Return the token verifier; None where no tokens are accepted.
 
     Raises:
-        ConfigurationError: the secret is none.
+        ConfigurationError: the secret can't be used as a key.
     """
-    if not settings.tokens:
+    if not config.enabled:
         return None
     try:
-        return Tokens(
-            secret=_reveal(settings.jwt_secret).encode(),
-            published=PublishedKeys(settings.jwt_jwks_url) if settings.jwt_jwks_url else None,
-            issuer=settings.jwt_issuer,
-            audience=settings.jwt_audience,
-            leeway=settings.jwt_leeway_seconds,
-        )
+        return TokenVerifier(config)
     except ValueError as error:
         raise ConfigurationError(f"JWT_SECRET: {error}") from None
-
-
-def embeddings_config(settings: Settings, routes: Routes = NO_ROUTES) -> EmbeddingsConfig:
-    """Return what the actor that embeds is made of."""
-    return EmbeddingsConfig(
-        llm_provider=settings.llm_provider or "",
-        default_model=settings.default_embedding_model,
-        openai_api_key=_reveal(settings.openai_api_key),
-        openai_base_url=settings.openai_base_url,
-        local_model_path=settings.local_model_path,
-        routes=routes,
-        secrets=variable,
-        batch_inputs=settings.embedding_batch_inputs,
-        connect_timeout=settings.connect_timeout_seconds,
-        bounds=Bounds(cache_bytes=settings.embedding_cache_max_bytes),
-    )
-
-
-def channel_limits(settings: Settings) -> ChannelLimits:
-    """Return how much there may be of channels."""
-    history = HistoryBounds(
-        settings.channel_history_entries, settings.channel_history_bytes, settings.channel_history_ttl_seconds
-    )
-    return ChannelLimits(history=history, channels=settings.max_channels, size=settings.channels_max_bytes)
 
 
 def _assemble(
@@ -200,28 +143,15 @@ def _assemble(
     auth: Authenticator,
     ledger: Ledger,
 ) -> Container:
-    cache = system.spawn(
-        lambda: CacheActor(max_entries=settings.cache_max_entries, max_bytes=settings.cache_max_bytes), name="cache"
-    )
+    cache = system.spawn(lambda: CacheActor(settings.cache()), name="cache")
     gateway = system.spawn(make_gateway, name="llm-gateway")
     router = system.spawn(
-        lambda: RequestRouter(
-            gateway=gateway,
-            cache=cache,
-            ttl=settings.request_ttl_seconds,
-            max_requests=settings.max_requests,
-            max_bytes=settings.requests_max_bytes,
-            ring_bytes=settings.log_max_bytes,
-            abandon_grace=settings.abandon_grace_seconds,
-        ),
-        name="request-router",
+        lambda: RequestRouter(gateway=gateway, cache=cache, limits=settings.requests()), name="request-router"
     )
-    embeddings = system.spawn(
-        build_embeddings(embeddings_config(settings, routes.routes), ledger=ledger), name="embeddings"
-    )
-    hub = system.spawn(lambda: SubscriptionHub(text_frame, channels=channel_limits(settings)), name="subscription-hub")
+    embeddings = system.spawn(build_embeddings(settings.embeddings(routes.routes), ledger=ledger), name="embeddings")
+    hub = system.spawn(lambda: SubscriptionHub(text_frame, channels=settings.channels()), name="subscription-hub")
     system.spawn(
-        lambda: RoutesWatcher(routes, takers=(embeddings, gateway), router=router, keys=keys, tickets=auth, hub=hub),
+        lambda: RoutesWatcher(routes, targets=(embeddings, gateway), router=router, keys=keys, tickets=auth, hub=hub),
         name="routes-watcher",
     )
     return Container(
@@ -241,7 +171,3 @@ def _assemble(
 
 def _escalated(name: str, error: Exception) -> None:
     structlog.get_logger("service").critical("actor_stopped", actor=name, exc_info=error)
-
-
-def _reveal(secret: SecretStr | None) -> str:
-    return "" if secret is None else secret.get_secret_value()

@@ -1,4 +1,4 @@
-"""What every handler can ask for: the container of its application, and the call that it answers."""
+"""The context of a handler: the container of its application, and its HTTP call."""
 
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
@@ -13,26 +13,26 @@ if TYPE_CHECKING:
     from service.container import Container
 
 
-class Call:
-    """One HTTP request as the service sees it; made before anything else happens to it.
+class CallContext:
+    """The context of one HTTP call: its ids, its caller, its span, its failure. Made before anything else happens.
 
     Args:
         request_id: the caller's ``x-request-id``; empty for none.
         trace_id: 32 hex digits.
         accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
-        parent: the caller's span, as ``traceparent`` named it.
+        parent: the caller's span, from ``traceparent``; None for none.
 
     Attributes:
         trace_id: 32 hex digits.
-        principal: who calls; anybody where neither keys nor tokens are configured.
-        authenticated: False only on ``/ws`` where a key is needed and the headers bring none: its handler, which first
-            looks at the origin, refuses the upgrade.
+        principal: the caller; ``ANONYMOUS`` where neither keys nor tokens are configured.
+        authenticated: False only on ``/ws``, where a key is required and the headers have none: the handler checks the
+            origin and the ticket.
         accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
         span: the SERVER span, for attributes; None where the call has none.
-        response: the stream that is being written; None before its headers are sent, and for an answer in one piece.
-        ended: whether its handler has ended; an answer in one piece is sent after that.
-        failure: the code of the failure that was answered; empty for none.
-        parent: the caller's span, as ``traceparent`` named it.
+        response: the stream that is being written; None before its headers are sent, and for a response in one piece.
+        ended: whether the handler has ended; a response in one piece is sent after that.
+        failure: the error code of the response; empty for none.
+        parent: the caller's span, from ``traceparent``; None for none.
     """
 
     __slots__ = (
@@ -62,33 +62,33 @@ class Call:
 
     @property
     def tenant(self) -> str:
-        """Whose requests and channels this call may see."""
+        """The tenant whose requests and channels this call may see."""
         return self.principal.tenant
 
     @property
     def request_id(self) -> str:
-        """The caller's name for this call, or the id of the LLM request that it asks for, or one of its own."""
+        """The caller's ``x-request-id``, else the id of the LLM request that it submits, else a new one."""
         if not self._request_id:
             self._request_id = new_request_id()
         return self._request_id
 
     def name(self, request_id: str) -> None:
-        """Let the call have this name, unless it has one already."""
+        """Set the request id, unless the call has one."""
         self._request_id = self._request_id or request_id
 
 
 SERVER_NAME: Final = "tidegate"
 CONTAINER: Final = web.AppKey["Container"]("container")
-CALL: Final = web.RequestKey("call", Call)
+CALL: Final = web.RequestKey("call", CallContext)
 ACCEPTED: Final = web.RequestKey("accepted", float)
-CURRENT_CALL: Final = ContextVar[Call | None]("tidegate_call", default=None)
+CURRENT_CALL: Final = ContextVar[CallContext | None]("tidegate_call", default=None)
 
 
-def call_of(request: web.Request) -> Call:
-    """The call that this request is."""
+def call_of(request: web.Request) -> CallContext:
+    """Return the call of a request."""
     return request[CALL]
 
 
 def container_of(request: web.Request) -> "Container":
-    """The container of the application that answers this request."""
+    """Return the container of the application that handles a request."""
     return request.app[CONTAINER]

@@ -1,11 +1,11 @@
-"""What is wrapped around a payload on the socket: whole, unmasked frames, the same bytes for every client."""
+"""WebSocket frames of the server: whole and unmasked, so the same bytes are valid for every client."""
 
 import struct
 from typing import Final
 
 _TEXT, _CLOSE, _PING, _PONG = 0x81, 0x88, 0x89, 0x8A
 _SMALL, _MEDIUM = 126, 1 << 16
-_MAX_REASON: Final = 123  # bytes: what a control frame has left beside the code
+_MAX_REASON: Final = 123  # bytes: a control frame's 125 without the code
 
 PING: Final = bytes((_PING, 0))
 
@@ -32,9 +32,9 @@ def pong_frame(payload: bytes) -> bytes:
 
 
 class Joiner:
-    """Makes one text message of several: a line each, for clients that take them so.
+    """Joins several text messages into one, a line each, for clients that accept ``batch``.
 
-    The hub writes the same bytes to one socket after the other, so what was joined last is kept.
+    The hub writes the same bytes to one socket after the other, so the last result is cached.
     """
 
     __slots__ = ("_joined", "_last")
@@ -44,7 +44,7 @@ class Joiner:
         self._joined = b""
 
     def __call__(self, frames: bytes) -> bytes:
-        """Return ``frames``, which are whole text messages, as one message; control frames are left as they are."""
+        """Return whole text messages as one message; control frames are returned unchanged."""
         if frames is not self._last:
             self._last, self._joined = frames, _joined(frames)
         return self._joined

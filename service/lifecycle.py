@@ -1,9 +1,4 @@
-"""From start to stop: what phase the service is in, and how it winds down without cutting anybody off.
-
-::
-
-    starting ─► serving ─► closing ─► forced
-"""
+"""The lifecycle of the service, and its orderly shutdown."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -21,11 +16,15 @@ RETRY_ELSEWHERE: Final = 1.0  # seconds after which a refused caller may try the
 
 
 class Lifecycle:
-    """The phase, and the calls that are under way.
+    """The phase of the service, and the number of running calls.
+
+    ::
+
+        starting --serve()--> serving --stop()--> closing --no calls left, grace over, stop() again--> forced
 
     Attributes:
         closing: set when the service begins to stop. A stream may go on until its end or until ``forced``.
-        forced: set when the grace is over, or at the second signal: whatever still runs is cut off.
+        forced: set when the grace period is over, or at the second signal: calls that still run are aborted.
     """
 
     def __init__(self) -> None:
@@ -38,7 +37,7 @@ class Lifecycle:
 
     @property
     def phase(self) -> Phase:
-        """Where the service is between start and stop."""
+        """The current phase."""
         if self.forced.is_set():
             return "forced"
         if self.closing.is_set():
@@ -51,17 +50,17 @@ class Lifecycle:
         return self._running
 
     def serve(self) -> None:
-        """Say that the service takes calls."""
+        """Enter ``serving``: the service takes calls."""
         self._serving = True
 
     def stop(self) -> None:
-        """Begin to stop; called again, stop at once."""
+        """Begin to stop; the second call aborts what still runs."""
         if self.closing.is_set():
             self.forced.set()
         self.closing.set()
 
     def admit(self) -> None:
-        """Let new work in.
+        """Check that new work is accepted.
 
         Raises:
             ShuttingDown: the service is stopping.
@@ -75,13 +74,13 @@ class Lifecycle:
         self._idle.clear()
 
     def leave(self) -> None:
-        """Count a call off."""
+        """Count a call as ended."""
         self._running -= 1
         if not self._running:
             self._idle.set()
 
     async def drain(self, grace: float) -> bool:
-        """Wait until no call is under way, ``grace`` seconds have gone, or stopping is forced; then all is forced.
+        """Wait until no call runs, ``grace`` seconds are over, or stopping is forced; then enter ``forced``.
 
         Returns whether every call had ended by itself.
         """
@@ -96,23 +95,23 @@ class Lifecycle:
         return self._running == 0
 
 
-async def wind_down(
+async def shut_down(
     lifecycle: Lifecycle,
     *,
-    refuse: Callable[[], Awaitable[object]],
-    farewell: Callable[[], Awaitable[object]],
+    stop_listening: Callable[[], Awaitable[object]],
+    disconnect_sockets: Callable[[], Awaitable[object]],
     grace: float,
 ) -> bool:
-    """Stop in order: refuse new connections, tell the sockets, let running calls end. Returns whether all of them did.
+    """Stop in order: no new connections, disconnect the sockets, wait for running calls. Returns whether all ended.
 
-    Readiness fails from the moment that ``closing`` is set. A second ``stop`` cuts each of the steps short. ``grace``
-    is in seconds from now on: what the first two steps take, running calls don't get.
+    Readiness fails as soon as ``closing`` is set. A second ``stop`` cuts each step short. All steps together have
+    ``grace`` seconds.
     """
     clock = asyncio.get_running_loop().time
     over = clock() + grace
     lifecycle.closing.set()
-    await _unless_forced(lifecycle, refuse())
-    await _unless_forced(lifecycle, farewell())
+    await _unless_forced(lifecycle, stop_listening())
+    await _unless_forced(lifecycle, disconnect_sockets())
     return await lifecycle.drain(max(0.0, over - clock()))
 
 

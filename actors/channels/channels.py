@@ -5,9 +5,10 @@ from typing import Final
 
 from actors.channels.channel import Channel
 from actors.channels.leases import Leases
+from actors.channels.limits import ChannelLimits
 from actors.channels.log import FrameEncoder
 from actors.channels.receipts import Receipt
-from actors.channels.table import ChannelKey, ChannelLimits, ChannelTable
+from actors.channels.table import ChannelKey, ChannelTable
 from actors.channels.users import Users
 from actors.delivery.fanout import Fanout
 from protocol.channels import (

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from actors.channels.limits import HistoryLimits
 from protocol import ids
 from protocol.channels import History, Publication
 from protocol.errors import InvalidRequest, UnrecoverablePosition
@@ -16,20 +17,6 @@ from protocol.websocket.channels import publication_json
 ENTRY_BYTES: Final = 600  # of a publication and its frame, without their content
 
 FrameEncoder = Callable[[bytes], bytes]
-
-
-class HistoryBounds(NamedTuple):
-    """The bounds of a channel's history; the one that is reached first counts.
-
-    Attributes:
-        entries: publications.
-        size: bytes.
-        ttl: seconds.
-    """
-
-    entries: int = 1000
-    size: int = 256 * 1024
-    ttl: float = 300.0
 
 
 class StoredPublication(NamedTuple):
@@ -67,7 +54,7 @@ class ChannelLog:
 
     __slots__ = ("_bounds", "_channel", "_encode", "_entries", "epoch", "offset", "size")
 
-    def __init__(self, channel: str, encode: FrameEncoder, bounds: HistoryBounds) -> None:
+    def __init__(self, channel: str, encode: FrameEncoder, bounds: HistoryLimits) -> None:
         self.epoch = ids.epoch()
         self.offset = 0
         self.size = 0

@@ -3,10 +3,11 @@
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from actors.channels.channel import Channel
-from actors.channels.log import FrameEncoder, HistoryBounds
+from actors.channels.limits import ChannelLimits
+from actors.channels.log import FrameEncoder
 from protocol.errors import Overloaded
 
 SWEEP_INTERVAL: Final = 5.0  # seconds
@@ -14,20 +15,6 @@ SWEEP_CHANNELS: Final = 2000  # per sweep, some 3 ms
 EVICT_SEARCH: Final = 64  # channels that are searched for one without users
 
 ChannelKey = tuple[str, str]  # tenant and name
-
-
-class ChannelLimits(NamedTuple):
-    """The bounds of all channels.
-
-    Attributes:
-        history: of one channel.
-        channels: the most channels.
-        size: bytes of all histories; beyond it the history of the channel with the oldest last publication is dropped.
-    """
-
-    history: HistoryBounds = HistoryBounds()
-    channels: int = 10_000
-    size: int = 64 * 1024 * 1024
 
 
 class ChannelTable:

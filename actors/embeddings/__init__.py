@@ -1,8 +1,17 @@
-"""EmbeddingsActor: from texts to vectors, in batches, each text once."""
+"""EmbeddingsActor: from texts to vectors, in batches, each text once.
 
-from actors.embeddings.actor import Bounds, EmbeddingsActor
-from actors.embeddings.embedder import Embedder, Limits
-from actors.embeddings.factory import EmbeddingsConfig, build_embeddings
+A name's module is imported when the name is used first, so that a configuration loads no embedder.
+"""
+
+from typing import TYPE_CHECKING
+
+from actors.lazy import lazy
+
+if TYPE_CHECKING:
+    from actors.embeddings.actor import EmbeddingsActor
+    from actors.embeddings.config import Bounds, EmbeddingsConfig
+    from actors.embeddings.embedder import Embedder, Limits
+    from actors.embeddings.factory import build_embeddings
 
 __all__ = [
     "Bounds",
@@ -12,3 +21,13 @@ __all__ = [
     "Limits",
     "build_embeddings",
 ]
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "actors.embeddings.actor": ("EmbeddingsActor",),
+        "actors.embeddings.config": ("Bounds", "EmbeddingsConfig"),
+        "actors.embeddings.embedder": ("Embedder", "Limits"),
+        "actors.embeddings.factory": ("build_embeddings",),
+    },
+)

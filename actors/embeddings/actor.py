@@ -5,10 +5,9 @@ from collections.abc import Mapping
 from functools import partial
 from typing import ClassVar, Final
 
-import msgspec
-
 from actors.embeddings.budget import Pending, Till
 from actors.embeddings.call import REFUSED, BatchCall, Outcome
+from actors.embeddings.config import Bounds
 from actors.embeddings.embedder import Embedder, Target
 from actors.embeddings.embedding import Plan
 from actors.embeddings.request import Batch, EmbedRequest, Unit
@@ -27,35 +26,11 @@ from protocol.ledger import Ledger, Spend
 from protocol.message import Message
 from protocol.routes import ProviderSpec, Routes, SetRoutes
 
-TOTAL_TIMEOUT: Final = 120.0  # seconds
-WINDOW: Final = 0.003  # seconds: what a text may wait for company
 MARGIN: Final = 0.02  # seconds by which our deadline precedes the askers', so that they hear a typed error
 NEVER: Final = float("inf")
 RETRY_AFTER: Final = 1.0  # seconds
 ANEW: Final = frozenset({REFUSED, DeadlineExceeded.code})
 """Failures of a call after which a text is asked for anew, for those who were not in it from the beginning."""
-
-
-class Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What the actor allows.
-
-    Attributes:
-        window: seconds for which the first text of a batch waits for others.
-        concurrency: calls under way at once, for each embedder.
-        queue: calls that may wait for a place, for each embedder.
-        total: seconds for a batch whose askers allow more.
-        inputs: texts on their way at once, the waiting ones included.
-        bytes: their bytes.
-        cache_bytes: bytes of vectors that are kept.
-    """
-
-    window: float = WINDOW
-    concurrency: int = 16
-    queue: int = 256
-    total: float = TOTAL_TIMEOUT
-    inputs: int = 32_768
-    bytes: int = 64 * 1024 * 1024
-    cache_bytes: int = 64 * 1024 * 1024
 
 
 class Begin(Message[None], frozen=True):

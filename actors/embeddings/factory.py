@@ -1,60 +1,24 @@
 """From settings to the actor that embeds."""
 
-import os
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from actors.embeddings.actor import Bounds, EmbeddingsActor
-from actors.embeddings.embedder import ATTEMPT_TIMEOUT, MAX_BATCH_INPUTS, Embedder, Limits
+from actors.embeddings.actor import EmbeddingsActor
+from actors.embeddings.config import EmbeddingsConfig
+from actors.embeddings.embedder import Embedder
 from actors.ledger import MemoryLedger
-from actors.upstream.retry import RetryPolicy
 from protocol.errors import ConfigurationError
 from protocol.ledger import Ledger
-from protocol.routes import ProviderSpec, Routes
-from protocol.upstream import CONNECT_TIMEOUT
+from protocol.routes import ProviderSpec
+from protocol.upstream import BASE_URLS
 
 if TYPE_CHECKING:
     from actors.wire.unary import JsonWire
 
-OPENAI_URL: Final = "https://api.openai.com/v1"
-
-
-class EmbeddingsConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What the actor is made of.
-
-    Attributes:
-        llm_provider: the provider that the chat's default model has; where it is one that embeds, it does so too.
-        default_model: what ``default`` means: an alias, a model of the default provider, or ``provider/model``; empty
-            for the provider's own default.
-        openai_api_key: empty for none.
-        openai_base_url: any OpenAI-compatible address, with its ``/v1``; empty for OpenAI's.
-        local_model_path: a GGUF file; None for the installed model.
-        routes: its aliases for texts that are to be embedded, and its providers: those of kind ``openai`` embed too,
-            under their names; one called ``openai`` takes the place of the one that the key and the address above make.
-        secrets: returns the value of an environment variable, for their keys.
-        batch_inputs: the most texts in one call to an OpenAI-compatible address.
-        connect_timeout: seconds until a connection stands.
-        attempt_timeout: seconds for one attempt; the local model has as long as the request has.
-        bounds: what is allowed.
-        retry: when a failed attempt is followed by another.
-    """
-
-    llm_provider: str = ""
-    default_model: str = ""
-    openai_api_key: str = ""
-    openai_base_url: str = ""
-    local_model_path: Path | None = None
-    routes: Routes = Routes()
-    secrets: Callable[[str], str | None] = os.environ.get
-    batch_inputs: int = MAX_BATCH_INPUTS
-    connect_timeout: float = CONNECT_TIMEOUT
-    attempt_timeout: float = ATTEMPT_TIMEOUT
-    bounds: Bounds = Bounds()
-    retry: RetryPolicy = RetryPolicy()
+OPENAI_URL: Final = BASE_URLS["openai"]
 
 
 def build_embeddings(config: EmbeddingsConfig, *, ledger: Ledger | None = None) -> Callable[[], EmbeddingsActor]:
@@ -95,7 +59,7 @@ def _embedders(config: EmbeddingsConfig) -> tuple[dict[str, Embedder], str]:
             _wire(config),
             base_url=config.openai_base_url or OPENAI_URL,
             api_key=config.openai_api_key,
-            limits=_limits(config),
+            limits=config.limits,
         )
     named = {name for name, spec in config.routes.providers.items() if spec.kind == "openai"}
     if "openai" in embedders.keys() | named and config.llm_provider != "local":
@@ -117,7 +81,7 @@ def _named(config: EmbeddingsConfig, name: str, spec: ProviderSpec) -> Embedder 
         base_url=spec.base_url or OPENAI_URL,
         api_key=_key(config, name, spec),
         models=spec.models,
-        limits=msgspec.structs.replace(_limits(config), concurrency=spec.concurrency, queue=spec.queue),
+        limits=msgspec.structs.replace(config.limits, concurrency=spec.concurrency, queue=spec.queue),
         name=name,
         price_id=spec.price_id,
     )
@@ -127,10 +91,6 @@ def _wire(config: EmbeddingsConfig) -> "JsonWire":
     from actors.wire.unary import JsonWire  # noqa: PLC0415 - as in _embedders
 
     return JsonWire(max_connections=0, connect_timeout=config.connect_timeout)
-
-
-def _limits(config: EmbeddingsConfig) -> Limits:
-    return Limits(inputs=config.batch_inputs, timeout=config.attempt_timeout)
 
 
 def _key(config: EmbeddingsConfig, name: str, spec: ProviderSpec) -> str:

@@ -1,11 +1,20 @@
-"""LLMGateway: from a canonical request to a whole answer, by any of several providers."""
+"""LLMGateway: from a canonical request to a whole answer, by any of several providers.
 
-from actors.llm_gateway.factory import GatewayConfig, build_gateway
-from actors.llm_gateway.gateway import Limits, LLMGateway
-from actors.llm_gateway.provider import AnswerStream, Deadlines, Provider
-from actors.llm_gateway.schema import check_schema
-from actors.llm_gateway.structured import complete_json
-from actors.upstream.retry import RetryPolicy
+A name's module is imported when the name is used first, so that a configuration loads no provider.
+"""
+
+from typing import TYPE_CHECKING
+
+from actors.lazy import lazy
+
+if TYPE_CHECKING:
+    from actors.llm_gateway.config import GatewayConfig, Limits
+    from actors.llm_gateway.factory import build_gateway
+    from actors.llm_gateway.gateway import LLMGateway
+    from actors.llm_gateway.provider import AnswerStream, Deadlines, Provider
+    from actors.llm_gateway.schema import check_schema
+    from actors.llm_gateway.structured import complete_json
+    from actors.upstream.retry import RetryPolicy
 
 __all__ = [
     "AnswerStream",
@@ -19,3 +28,16 @@ __all__ = [
     "check_schema",
     "complete_json",
 ]
+
+__getattr__ = lazy(
+    __name__,
+    {
+        "actors.llm_gateway.config": ("GatewayConfig", "Limits"),
+        "actors.llm_gateway.factory": ("build_gateway",),
+        "actors.llm_gateway.gateway": ("LLMGateway",),
+        "actors.llm_gateway.provider": ("AnswerStream", "Deadlines", "Provider"),
+        "actors.llm_gateway.schema": ("check_schema",),
+        "actors.llm_gateway.structured": ("complete_json",),
+        "actors.upstream.retry": ("RetryPolicy",),
+    },
+)

@@ -13,7 +13,6 @@ from protocol.errors import ShuttingDown, TidegateError
 from protocol.events import ToolCallDelta
 from protocol.upstream import Deltas
 
-SECONDS: Final = 1.0
 STREAMS: Final = 64  # that are read on at once; of any beyond them the socket is closed
 
 
@@ -28,7 +27,7 @@ class Drain:
 
     __slots__ = ("_left", "_seconds", "_system")
 
-    def __init__(self, system: System, *, seconds: float = SECONDS, streams: int = STREAMS) -> None:
+    def __init__(self, system: System, *, seconds: float, streams: int = STREAMS) -> None:
         self._system = system
         self._seconds = seconds
         self._left = streams

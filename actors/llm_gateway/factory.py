@@ -1,84 +1,21 @@
 """From settings to a gateway."""
 
-import os
-import random
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from actors.ledger import MemoryLedger
-from actors.llm_gateway.drain import SECONDS
-from actors.llm_gateway.gateway import Limits, LLMGateway
+from actors.llm_gateway.config import GatewayConfig
+from actors.llm_gateway.gateway import LLMGateway
 from actors.llm_gateway.named import NamedProviders, patient
-from actors.llm_gateway.provider import (
-    BETWEEN_CHUNKS_TIMEOUT,
-    FIRST_TOKEN_TIMEOUT,
-    MAX_ANSWER_CHARS,
-    TOTAL_TIMEOUT,
-    Deadlines,
-    Provider,
-)
-from actors.upstream.retry import RetryPolicy
+from actors.llm_gateway.provider import Provider
 from protocol.errors import ConfigurationError
 from protocol.ledger import Ledger
-from protocol.routes import Routes
-from protocol.upstream import BASE_URLS, CONNECT_TIMEOUT
+from protocol.upstream import BASE_URLS
 
 if TYPE_CHECKING:
     from actors.wire.client import WireClient
 
 KNOWN: Final = ("anthropic", "local", "openai")
-
-
-class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gateway is made of.
-
-    Attributes:
-        llm_provider: the provider of the default model; empty for the one that has a key, else ``local``.
-        default_model: what ``default`` means: a model of that provider, or ``provider/model``; empty for the provider's
-            own default.
-        openai_api_key: empty for none.
-        openai_base_url: any OpenAI-compatible address, with its ``/v1``; empty for OpenAI's.
-        anthropic_api_key: empty for none.
-        anthropic_base_url: any Anthropic-compatible address, without ``/v1``; empty for Anthropic's.
-        local_model_path: a GGUF file; None for the installed model.
-        concurrency: calls under way at once, for each provider.
-        queue: calls that may wait for a place, for each provider.
-        connect_timeout: seconds until a connection stands.
-        first_token_timeout: seconds from sending a call to its first content; the local model has as long as the
-            request has.
-        idle_timeout: the longest silence within a stream, in seconds.
-        total_timeout: seconds for a request whose asker allows more.
-        max_answer_chars: the most characters of an answer.
-        drain: seconds for which the stream of a call that is given up after content is read on to its usage; 0 for not
-            at all.
-        retry: when a failed attempt is followed by another.
-        routes: what names stand for, besides ``provider/model``.
-        secrets: returns the value of an environment variable, for the keys of the routes' providers.
-        draw: gives a number in 0..1, for routes that are weighted.
-    """
-
-    llm_provider: str = ""
-    default_model: str = ""
-    openai_api_key: str = ""
-    openai_base_url: str = ""
-    anthropic_api_key: str = ""
-    anthropic_base_url: str = ""
-    local_model_path: Path | None = None
-    concurrency: int = 64
-    queue: int = 256
-    connect_timeout: float = CONNECT_TIMEOUT
-    first_token_timeout: float = FIRST_TOKEN_TIMEOUT
-    idle_timeout: float = BETWEEN_CHUNKS_TIMEOUT
-    total_timeout: float = TOTAL_TIMEOUT
-    max_answer_chars: int = MAX_ANSWER_CHARS
-    drain: float = SECONDS
-    retry: RetryPolicy = RetryPolicy()
-    routes: Routes = Routes()
-    secrets: Callable[[str], str | None] = os.environ.get
-    draw: Callable[[], float] = random.random
 
 
 def build_gateway(config: GatewayConfig, *, ledger: Ledger | None = None) -> Callable[[], LLMGateway]:
@@ -93,13 +30,6 @@ def build_gateway(config: GatewayConfig, *, ledger: Ledger | None = None) -> Cal
             routes that name something that is not there.
     """
     name = default_provider(config)
-    limits = Limits(
-        concurrency=config.concurrency,
-        queue=config.queue,
-        total=config.total_timeout,
-        max_chars=config.max_answer_chars,
-        drain=config.drain,
-    )
     books = ledger or MemoryLedger()
 
     def make() -> LLMGateway:
@@ -108,14 +38,14 @@ def build_gateway(config: GatewayConfig, *, ledger: Ledger | None = None) -> Cal
         wire = WireClient(max_connections=0)
         providers, model = _providers(config, name, wire)
         named = NamedProviders(
-            wire, deadlines=_deadlines(config), secrets=config.secrets, local_model_path=config.local_model_path
+            wire, deadlines=config.deadlines, secrets=config.secrets, local_model_path=config.local_model_path
         )
         return LLMGateway(
             providers,
             default_model=model,
             routes=config.routes,
             make_provider=named,
-            limits=limits,
+            limits=config.limits,
             retry=config.retry,
             draw=config.draw,
             ledger=books,
@@ -130,9 +60,7 @@ def default_provider(config: GatewayConfig) -> str:
     Raises:
         ConfigurationError: it is not one of the known ones, or has no key.
     """
-    name = config.llm_provider
-    if not name:
-        name = "openai" if config.openai_api_key else "anthropic" if config.anthropic_api_key else "local"
+    name = config.provider
     if name not in KNOWN:
         raise ConfigurationError(f"LLM_PROVIDER is {name[:80]!r}, but the known providers are: {', '.join(KNOWN)}")
     if not _usable(config)[name]:
@@ -156,7 +84,7 @@ def _providers(config: GatewayConfig, default: str, wire: "WireClient") -> tuple
     from actors.llm_gateway.providers import anthropic, local, openai  # noqa: PLC0415 - as in build_gateway
 
     usable = _usable(config)
-    deadlines = _deadlines(config)
+    deadlines = config.deadlines
     providers: dict[str, Provider] = {}
     if usable["openai"]:
         providers["openai"] = openai.OpenAIProvider(
@@ -187,11 +115,3 @@ def _providers(config: GatewayConfig, default: str, wire: "WireClient") -> tuple
     model = config.default_model or own[default]
     prefix, slash, _ = model.partition("/")
     return providers, model if slash and prefix in providers else f"{default}/{model}"
-
-
-def _deadlines(config: GatewayConfig) -> Deadlines:
-    return Deadlines(
-        connect=config.connect_timeout,
-        first_token=config.first_token_timeout,
-        between_chunks=config.idle_timeout,
-    )

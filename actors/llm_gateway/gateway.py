@@ -4,15 +4,13 @@ import random
 from collections.abc import Callable, Collection, Mapping
 from typing import ClassVar, Final
 
-import msgspec
-
 from actors.ledger import MemoryLedger
-from actors.llm_gateway import drain
 from actors.llm_gateway.attempt_deps import Commons
 from actors.llm_gateway.budget import Till
 from actors.llm_gateway.completion import Course
+from actors.llm_gateway.config import Limits
 from actors.llm_gateway.drain import Drain
-from actors.llm_gateway.provider import MAX_ANSWER_CHARS, TOTAL_TIMEOUT, Provider
+from actors.llm_gateway.provider import Provider
 from actors.llm_gateway.provider_endpoint import Upstream
 from actors.llm_gateway.routing import RoutingTable
 from actors.llm_gateway.schema import Schemas
@@ -34,25 +32,6 @@ from protocol.ledger import Ledger
 from protocol.routes import ProviderSpec, Routes, SetRoutes
 
 MARGIN: Final = 0.02  # seconds by which our deadline precedes the asker's, so that it hears a typed error
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What the gateway allows.
-
-    Attributes:
-        concurrency: calls under way at once, for each provider.
-        queue: calls that may wait for a place, for each provider.
-        total: seconds for a request whose asker allows more, or has no deadline.
-        max_chars: the most characters of an answer.
-        drain: seconds for which the stream of a call that is given up after content is read on to its usage; 0 for not
-            at all.
-    """
-
-    concurrency: int = 64
-    queue: int = 256
-    total: float = TOTAL_TIMEOUT
-    max_chars: int = MAX_ANSWER_CHARS
-    drain: float = drain.SECONDS
 
 
 class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | SetRoutes]):

@@ -12,8 +12,6 @@ from protocol.upstream import CONNECT_TIMEOUT, Allowance, AnswerReader, Deltas
 
 FIRST_TOKEN_TIMEOUT: Final = 120.0  # seconds: a reasoning model thinks before it speaks
 BETWEEN_CHUNKS_TIMEOUT: Final = 60.0  # seconds
-TOTAL_TIMEOUT: Final = 600.0  # seconds
-MAX_ANSWER_CHARS: Final = 4 * 1024 * 1024
 
 
 class Deadlines(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,9 +11,9 @@ from typing import Final
 
 from opentelemetry import trace
 
-from actors.log.event_log import RING_BYTES
 from actors.requests.failure import failure
 from actors.requests.fingerprint import body_digest, fingerprint
+from actors.requests.limits import RequestLimits
 from actors.requests.record import RequestRecord
 from actors.requests.run import Run
 from actors.requests.runs import RunTable
@@ -35,10 +35,7 @@ from protocol.gateway import Complete, ResolveModel
 from protocol.message import Message
 from protocol.requests import CancelRequest, GetRequest, RequestHandle, Source, Submit, Submitted
 
-TTL: Final = 300.0  # seconds for which an ended request stays in the store
-MAX_REQUESTS: Final = 20_000
-MAX_STORED_BYTES: Final = 512 * 1024 * 1024
-ABANDON_GRACE: Final = 10.0  # seconds without a follower before `onAbandon: cancel` cancels
+DEFAULT_LIMITS: Final = RequestLimits()
 SWEEP_INTERVAL: Final = 15.0  # seconds between two sweeps of the store
 CACHE_TIMEOUT: Final = 1.0  # seconds; a slower cache counts as a miss
 RESOLVE_TIMEOUT: Final = 5.0  # seconds
@@ -112,11 +109,7 @@ class RequestRouter(Actor[RouterMessage]):
     Args:
         gateway: completes the requests.
         cache: stores finished logs; None for no cache.
-        ttl: seconds for which an ended request is stored.
-        max_requests: the most stored requests, running ones included.
-        max_bytes: the bound on what ended requests hold, in bytes.
-        ring_bytes: the bound of a log's ring, in bytes.
-        abandon_grace: seconds without a follower before ``onAbandon: cancel`` takes effect.
+        limits: how many requests are stored, for how long, and how large.
     """
 
     capacity = 4096
@@ -127,19 +120,13 @@ class RequestRouter(Actor[RouterMessage]):
         *,
         gateway: "Ref[Complete | ResolveModel]",
         cache: "Ref[CacheGet | CachePut] | None" = None,
-        ttl: float = TTL,
-        max_requests: int = MAX_REQUESTS,
-        max_bytes: int = MAX_STORED_BYTES,
-        ring_bytes: int = RING_BYTES,
-        abandon_grace: float = ABANDON_GRACE,
+        limits: RequestLimits = DEFAULT_LIMITS,
     ) -> None:
         self._gateway = gateway
         self._cache = cache
-        self._ring_bytes = ring_bytes
-        self._max_requests = max_requests
-        self._grace = abandon_grace
+        self._limits = limits
         self._grace_timers: dict[str, Timer] = {}  # by request id: requests without a follower
-        self._store = RequestStore(ttl=ttl, max_requests=max_requests, max_bytes=max_bytes)
+        self._store = RequestStore(ttl=limits.ttl, max_requests=limits.max_requests, max_bytes=limits.max_bytes)
         self._models: set[str] = set()
 
     async def started(self) -> None:
@@ -149,8 +136,8 @@ class RequestRouter(Actor[RouterMessage]):
             self.system,
             gateway=self._gateway,
             cache=self._cache,
-            limit=self._max_requests,
-            ring_bytes=self._ring_bytes,
+            limit=self._limits.max_requests,
+            ring_bytes=self._limits.ring_bytes,
             on_end=self._run_ended,
         )
         self.schedule(SWEEP_INTERVAL, SweepRequests())
@@ -297,7 +284,7 @@ class RequestRouter(Actor[RouterMessage]):
         return Submitted(record)
 
     def _replay(self, message: Submit, digest: bytes, cached: CachedLog) -> Submitted:
-        run = Run.replay(message, cached, fingerprint=digest, max_bytes=self._ring_bytes)
+        run = Run.replay(message, cached, fingerprint=digest, max_bytes=self._limits.ring_bytes)
         record = self._record(message, run, "cache")
         self._store.ended(record.request_id)
         return Submitted(record)
@@ -361,4 +348,6 @@ class RequestRouter(Actor[RouterMessage]):
             timer.cancel()
         if count == 0:
             with suppress(Overloaded, ActorStopped):
-                self._grace_timers[request_id] = self.schedule(self._grace, GraceExpired(request_id, tenant))
+                self._grace_timers[request_id] = self.schedule(
+                    self._limits.abandon_grace, GraceExpired(request_id, tenant)
+                )

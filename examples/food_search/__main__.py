@@ -12,7 +12,7 @@ from examples.food_search.stages import FoodSettings
 from protocol.errors import ConfigurationError
 from service.config.settings import Settings, load_settings
 from service.container import Container, open_container
-from service.lifecycle import wind_down
+from service.lifecycle import shut_down
 from service.logging import open_logging
 from service.websocket import upgrade
 
@@ -30,17 +30,21 @@ async def serve(settings: Settings, food: FoodSettings) -> None:
 
 
 async def stop(container: Container, runner: web.AppRunner) -> None:
-    """Let nobody new in, send the sockets away, and give the calls under way their time."""
+    """Stop listening, disconnect the sockets, and wait for the running calls."""
 
-    async def refuse() -> None:
+    async def stop_listening() -> None:
         for site in list(runner.sites):
             await site.stop()
 
-    async def farewell() -> None:
-        await upgrade.farewell(runner.app)
+    async def disconnect_sockets() -> None:
+        await upgrade.disconnect_all(runner.app)
 
-    grace = container.settings.shutdown_grace_seconds
-    await wind_down(container.lifecycle, refuse=refuse, farewell=farewell, grace=grace)
+    await shut_down(
+        container.lifecycle,
+        stop_listening=stop_listening,
+        disconnect_sockets=disconnect_sockets,
+        grace=container.settings.shutdown_grace_seconds,
+    )
 
 
 def main() -> None:

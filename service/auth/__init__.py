@@ -1,1 +1,1 @@
-"""Whose credential it is: keys that are held as digests, and tokens that others have signed."""
+"""Authentication: API keys held as digests, signed tokens, and one-time tickets."""

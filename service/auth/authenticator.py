@@ -1,4 +1,4 @@
-"""Who calls: by a key, by a signed token, or by a ticket."""
+"""Authenticator: finds the caller of an API key, a signed token or a ticket."""
 
 import asyncio
 from typing import Final
@@ -8,9 +8,9 @@ from aiohttp import web
 
 from protocol.errors import AccessDenied, TidegateError, TryAgainLater
 from protocol.identity import ANONYMOUS, Principal
-from service.auth.keys import Keys
+from service.auth.keys import KeyStore
 from service.auth.tickets import Tickets
-from service.auth.tokens import Tokens
+from service.auth.tokens import TokenVerifier
 
 LONGEST_CREDENTIAL: Final = 8192  # characters; a longer one is refused without being hashed
 TOKEN_DOTS: Final = 2
@@ -21,32 +21,32 @@ _log = structlog.get_logger("service")
 
 
 class Authenticator:
-    """Finds out who somebody is by what they bring. Where neither keys nor tokens are configured, it is anybody.
+    """Authenticates callers. Where neither keys nor tokens are configured, every caller is ``ANONYMOUS``.
 
     Args:
-        keys: whose keys there are.
-        tokens: verifies tokens; None where there are none.
-        tickets: those that nobody has used yet.
+        keys: the API keys.
+        tokens: verifies signed tokens; None where none are accepted.
+        tickets: the unused tickets; None for a new store.
     """
 
     __slots__ = ("_keys", "_tickets", "_tokens")
 
-    def __init__(self, keys: Keys, tokens: Tokens | None = None, tickets: Tickets | None = None) -> None:
+    def __init__(self, keys: KeyStore, tokens: TokenVerifier | None = None, tickets: Tickets | None = None) -> None:
         self._keys = keys
         self._tokens = tokens
         self._tickets = Tickets() if tickets is None else tickets
 
     @property
     def required(self) -> bool:
-        """Whether callers have to show who they are at all."""
+        """Whether callers need a credential."""
         return self._tokens is not None or self._keys.required
 
     async def authenticate(self, credential: str) -> Principal:
-        """Return whose key or token this is. One that was seen of late is known without waiting.
+        """Return the caller of a key or token. A recently verified one needs no waiting.
 
         Raises:
             AccessDenied: ``unauthenticated``, ``invalid_token`` or ``token_expired``.
-            TryAgainLater: ``auth_unavailable``: there is no knowing now.
+            TryAgainLater: ``auth_unavailable``: it can't be verified now.
         """
         if not self.required:
             return ANONYMOUS
@@ -61,7 +61,7 @@ class Authenticator:
         return await self._tokens.verify(credential, digest)
 
     def known(self, credential: str) -> Principal | None:
-        """Return whose key this is, or whose token that was seen of late; None where there is no knowing at once."""
+        """Return the caller of a key or of a recently verified token; None where that takes waiting."""
         if len(credential) > LONGEST_CREDENTIAL:
             return None
         digest = self._keys.digest(credential)
@@ -69,27 +69,27 @@ class Authenticator:
         return principal if principal is not None or self._tokens is None else self._tokens.known(digest)
 
     def issue_ticket(self, principal: Principal) -> tuple[str, float]:
-        """Return a ticket for ``principal``, and when it ends in Unix seconds.
+        """Return a new ticket for ``principal``, and its expiry in Unix seconds.
 
         Raises:
-            Overloaded: too many are unused.
+            Overloaded: too many tickets are unused.
         """
         return self._tickets.issue(principal)
 
     def authenticate_ticket(self, ticket: str) -> Principal:
-        """Return whose ticket it is, for the first and last time.
+        """Return the caller of a ticket, which is used up by this.
 
         Raises:
-            AccessDenied: ``invalid_ticket``: it is not known, was used, or has ended.
+            AccessDenied: ``invalid_ticket``: the ticket is unknown, used or expired.
         """
         return self._tickets.redeem(ticket)
 
     def withdraw(self, principal: Principal) -> None:
-        """Let the tickets of ``principal`` open nothing: the key that they were had by does not either, any more."""
+        """Invalidate the tickets of ``principal``, whose key is not valid any more."""
         self._tickets.withdraw(principal)
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel a fetch of public keys."""
         if self._tokens is not None:
             await self._tokens.close()
 
@@ -108,7 +108,7 @@ class Authenticator:
 
 
 def credential(request: web.BaseRequest) -> str:
-    """Return what a request brings by ``Authorization: Bearer`` or ``x-api-key``; empty for nothing."""
+    """Return the credential of ``Authorization: Bearer`` or ``x-api-key``; empty for none."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == "bearer" and key:
         return key.strip()

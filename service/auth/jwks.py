@@ -1,4 +1,4 @@
-"""The public keys of whoever signs tokens, from the address where they are published."""
+"""JWKS: the public keys of a token issuer, fetched from the address where they are published."""
 
 import asyncio
 import time
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     PublicKey = RSAKey | ECKey | OKPKey
 
-TTL: Final = 600.0  # seconds after which the keys are asked for again
-STALE: Final = 86_400.0  # seconds for which old keys serve while new ones can't be had
-INTERVAL: Final = 10.0  # seconds between two calls at least, whatever the callers bring
-TIMEOUT: Final = 5.0  # seconds for one call
+TTL: Final = 600.0  # seconds after which the keys are fetched again
+STALE: Final = 86_400.0  # seconds for which old keys are used while new ones can't be fetched
+INTERVAL: Final = 10.0  # seconds between two fetches at least
+TIMEOUT: Final = 5.0  # seconds for one fetch
 MAX_BYTES: Final = 262_144
 MAX_KEYS: Final = 100
 KINDS: Final = {"RS256": ("RSA", None), "ES256": ("EC", "P-256"), "EdDSA": ("OKP", "Ed25519")}
-"""The algorithms that are accepted, each with the type and the curve of its keys."""
+"""The accepted algorithms, each with the type and the curve of its keys."""
 
 OK: Final = 200
 
@@ -35,15 +35,15 @@ class _Document(msgspec.Struct, frozen=True):
 
 
 class PublishedKeys:
-    """The keys that are published at ``url``, for as long as they may be used.
+    """A cache of the public keys at ``url``.
 
-    They are asked for when the first token comes, again after ``TTL`` without anybody waiting, and when a token names
-    a key that is not among them; never twice within ``INTERVAL``, and never by two callers at once. While they can't be
-    had, those that are there go on serving for ``STALE``.
+    The keys are fetched for the first token, again in the background after ``TTL``, and when a token names an unknown
+    key; at most once within ``INTERVAL``, and never twice at once. Where a fetch fails, the cached keys are used for
+    ``STALE`` seconds more.
 
     Args:
-        url: where they are.
-        clock: seconds that never go back.
+        url: the address of the JWKS document.
+        clock: seconds, monotonic.
     """
 
     def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,14 +53,14 @@ class PublishedKeys:
         self._loaded: float | None = None
         self._next = clock()
         self._failed = False
-        self._call: asyncio.Task[None] | None = None
+        self._fetching: asyncio.Task[None] | None = None
 
     async def find(self, algorithm: str, name: str) -> "PublicKey":
-        """Return the key called ``name`` for ``algorithm``; without a name, the only one that there is for it.
+        """Return the key ``name`` for ``algorithm``; without a name, the only key for it.
 
         Raises:
             AccessDenied: ``invalid_token``: there is no such key.
-            TryAgainLater: ``auth_unavailable``: which keys there are can't be found out now.
+            TryAgainLater: ``auth_unavailable``: the keys can't be fetched now.
         """
         age = None if self._loaded is None else self._clock() - self._loaded
         if age is None or age > TTL + STALE:
@@ -68,7 +68,7 @@ class PublishedKeys:
         elif age > TTL:
             self._start()
         key = self._pick(algorithm, name)
-        if key is None and (self._call is not None or self._clock() >= self._next):
+        if key is None and (self._fetching is not None or self._clock() >= self._next):
             await self._refresh()
             key = self._pick(algorithm, name)
         if key is not None and self._usable:
@@ -78,10 +78,10 @@ class PublishedKeys:
         raise AccessDenied("the token is signed by a key that is not known", code="invalid_token")
 
     async def close(self) -> None:
-        """Give up a call that is under way."""
-        if self._call is not None:
-            self._call.cancel()
-            await asyncio.gather(self._call, return_exceptions=True)
+        """Cancel a running fetch."""
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.gather(self._fetching, return_exceptions=True)
 
     @property
     def _usable(self) -> bool:
@@ -90,20 +90,20 @@ class PublishedKeys:
     def _pick(self, algorithm: str, name: str) -> "PublicKey | None":
         if name:
             return self._keys.get((algorithm, name))
-        suiting = [key for (suits, _), key in self._keys.items() if suits == algorithm]
-        return suiting[0] if len(suiting) == 1 else None
+        candidates = [key for (kind, _), key in self._keys.items() if kind == algorithm]
+        return candidates[0] if len(candidates) == 1 else None
 
     def _start(self) -> None:
-        """Begin a call, unless there is one or it is too early."""
-        if self._call is None and self._clock() >= self._next:
+        """Start a fetch, unless one runs or the last one was too recent."""
+        if self._fetching is None and self._clock() >= self._next:
             self._next = self._clock() + INTERVAL
-            self._call = asyncio.create_task(self._load())
+            self._fetching = asyncio.create_task(self._load())
 
     async def _refresh(self) -> None:
-        """Wait for the call that is under way, or for a new one where it is time. Leaving does not end it."""
+        """Wait for the running fetch, or for a new one. Being cancelled does not cancel the fetch."""
         self._start()
-        if self._call is not None:
-            await asyncio.shield(self._call)
+        if self._fetching is not None:
+            await asyncio.shield(self._fetching)
 
     async def _load(self) -> None:
         try:
@@ -115,7 +115,7 @@ class PublishedKeys:
             self._failed = False
             self._loaded = self._clock()
         finally:
-            self._call = None
+            self._fetching = None
 
     async def _fetch(self) -> bytes:
         timeout = aiohttp.ClientTimeout(total=TIMEOUT)
@@ -137,7 +137,7 @@ def usable_keys(document: bytes) -> "dict[tuple[str, str], PublicKey]":
     """Return the keys of a JWKS document that verify signatures, by algorithm and name; others are left out.
 
     Raises:
-        ValueError: it is no such document, or has no key that can be used.
+        ValueError: the document is invalid, or has no key that can be used.
     """
     found: dict[tuple[str, str], PublicKey] = {}
     for index, described in enumerate(msgspec.json.decode(document, type=_Document).keys[:MAX_KEYS]):

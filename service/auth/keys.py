@@ -1,4 +1,4 @@
-"""API keys: 256 random bits each, held only as digests, each with what its holder may do."""
+"""API keys: 256 random bits each, held only as digests, each with its permissions."""
 
 import hashlib
 import hmac
@@ -17,8 +17,8 @@ DIGEST_BYTES: Final = 32
 TENANT_BYTES: Final = 8  # 16 hex digits: short in a cache key, and no two of a few thousand keys share one
 KEY_PREFIX: Final = "tg_"
 KEY_BYTES: Final = 32
-PRIVATE: Final = "~"  # what the names of tenants begin with that nobody has named
-USUAL_SCOPES: Final[tuple[Scope, ...]] = ("inference", "channels")
+PRIVATE: Final = "~"  # the first character of a derived tenant's name
+DEFAULT_SCOPES: Final[tuple[Scope, ...]] = ("inference", "channels")
 
 TENANT_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$"
 KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -26,28 +26,28 @@ KEY_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 Tenant = Annotated[str, msgspec.Meta(pattern=TENANT_PATTERN)]
 Pattern = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Variable = Callable[[str], str | None]
-"""Looks a variable of the environment up; None where it is not set."""
+"""Returns an environment variable; None where it is not set."""
 
 
 class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A key as the operator describes it: by ``hash`` or by ``env``, never by itself.
+    """A key in the routes' file: its ``hash`` or its ``env``, never the key itself.
 
     Attributes:
-        hash: its digest in hex digits, as ``tidegate key create`` prints it.
-        env: the variable that holds it.
-        tenant: whose requests its holder sees; None for one of its own.
-        scopes: the parts of the service that it opens.
-        models: patterns of the models that may be asked for.
-        channels: what may be done in which channels.
-        budgets: what it may spend; its spending is kept under its name.
-        default: what the model ``default`` means for it; empty: what it means for everybody.
-        disabled: whether it opens nothing for now.
+        hash: the key's digest in hex digits, as ``tidegate key create`` prints it.
+        env: the environment variable that holds the key.
+        tenant: the tenant whose requests and channels its holder sees; None for a tenant of its own.
+        scopes: the parts of the service that the key opens.
+        models: patterns of the models that may be used.
+        channels: the rights in channels.
+        budgets: spending limits; the spending is recorded under the key's name.
+        default: the model that ``default`` means for this key; empty for the service's default.
+        disabled: whether the key is refused for now.
     """
 
     hash: Annotated[str, msgspec.Meta(pattern=r"^(?:[0-9a-f]{64})?$")] = ""
     env: str = ""
     tenant: Tenant | None = None
-    scopes: tuple[Scope, ...] = USUAL_SCOPES
+    scopes: tuple[Scope, ...] = DEFAULT_SCOPES
     models: tuple[Pattern, ...] = ("*",)
     channels: tuple[ChannelGrant, ...] = (ChannelGrant("*"),)
     budgets: tuple[Budget, ...] = ()
@@ -55,45 +55,45 @@ class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     disabled: bool = False
 
 
-class Keys(Protocol):
-    """Where keys are known. The ones here are in memory; a database would answer for most of its own at once too."""
+class KeyStore(Protocol):
+    """Finds the holders of keys. ``KeyRing`` holds all of them in memory; a database would cache most of them."""
 
     @property
     def required(self) -> bool:
-        """Whether callers have to show who they are."""
+        """Whether callers need a key."""
 
     def digest(self, key: str) -> bytes:
-        """Return the form in which keys are known."""
+        """Return the digest of a key."""
 
     def known(self, digest: bytes) -> Principal | None:
-        """Return whose key it is, as far as that can be said at once."""
+        """Return the key's holder without waiting; None where it is unknown or not cached."""
 
     async def find(self, digest: bytes) -> Principal | None:
-        """Return whose key it is, from wherever it is kept; None for nobody's.
+        """Return the key's holder; None where the key is unknown.
 
-        Whatever it raises says that keys can't be looked up now, and never that this one is unknown.
+        Any exception means that keys can't be looked up now, never that the key is unknown.
         """
 
 
 class KeyRing:
     """The keys of the settings and of the file, in memory.
 
-    A key is looked up by its digest, so the time it takes says nothing about how much of a guess was right. Once there
-    have been keys, one is required until the end: a file that has lost its last key opens nothing.
+    A key is looked up by its digest, so the time does not depend on how much of a guess is right. Once there have been
+    keys, a key is required for good: a file without keys does not open the service.
 
     Args:
-        keys: those to which everything is allowed; each is a tenant of its own.
-        pepper: at most 64 bytes without which no digest of a key can be made; may be empty.
-        variable: finds the keys of which only a variable's name is known.
+        keys: keys with all rights; each is a tenant of its own.
+        pepper: a secret input of every digest, at most 64 bytes; may be empty.
+        variable: returns the value of an environment variable, for keys with ``env``.
     """
 
-    __slots__ = ("_everything", "_hasher", "_held", "_required", "_variable")
+    __slots__ = ("_hasher", "_held", "_required", "_unlimited", "_variable")
 
     def __init__(self, keys: Iterable[str] = (), *, pepper: bytes = b"", variable: Variable = lambda _: None) -> None:
         self._hasher = _hasher(pepper)
         self._variable = variable
-        self._everything = {self.digest(key): Principal(tenant=tenant_of(key)) for key in keys}
-        self._held = {digest: (digest, principal) for digest, principal in self._everything.items()}
+        self._unlimited = {self.digest(key): Principal(tenant=tenant_of(key)) for key in keys}
+        self._held = {digest: (digest, principal) for digest, principal in self._unlimited.items()}
         self._required = bool(self._held)
 
     @property
@@ -102,27 +102,27 @@ class KeyRing:
         return self._required
 
     def digest(self, key: str) -> bytes:
-        """Return the form in which keys are known; any text has one."""
+        """Return the digest of a key, which may be any text."""
         hasher = self._hasher.copy()
         hasher.update(_bytes_of(key))
         return hasher.digest()
 
     def known(self, digest: bytes) -> Principal | None:
-        """Return whose key it is; None for nobody's."""
+        """Return the key's holder; None where the key is unknown."""
         held, principal = self._held.get(digest, (b"", None))
         return principal if hmac.compare_digest(held, digest) else None
 
     async def find(self, digest: bytes) -> Principal | None:
-        """Return whose key it is; None for nobody's."""
+        """Return the key's holder; None where the key is unknown."""
         return self.known(digest)
 
     def replace(self, specs: Mapping[str, KeySpec]) -> tuple[Principal, ...]:
-        """Hold these beside those of the settings, and no others, from now on; return whose keys open nothing any more.
+        """Replace the file's keys; those of the settings stay. Returns the principals of keys that are removed.
 
         Raises:
-            ConfigurationError: one of them can't be held, and nothing has changed; the message names it.
+            ConfigurationError: a key is invalid, and nothing has changed; the message names it.
         """
-        principals = dict(self._everything)
+        principals = dict(self._unlimited)
         names: dict[bytes, str] = dict.fromkeys(principals, "one of API_KEYS")
         for name, spec in specs.items():
             digest = self._digest_of(name, spec)
@@ -131,10 +131,10 @@ class KeyRing:
             names[digest] = f"keys.{name}"
             if not spec.disabled:
                 principals[digest] = principal_of(name, spec)
-        gone = tuple(principal for digest, (_, principal) in self._held.items() if digest not in principals)
+        removed = tuple(principal for digest, (_, principal) in self._held.items() if digest not in principals)
         self._held = {digest: (digest, principal) for digest, principal in principals.items()}
         self._required = self._required or bool(names)
-        return gone
+        return removed
 
     def _digest_of(self, name: str, spec: KeySpec) -> bytes:
         if bool(spec.hash) == bool(spec.env):
@@ -148,7 +148,7 @@ class KeyRing:
 
 
 def check_keys(specs: Mapping[str, KeySpec]) -> None:
-    """Refuse what the types of a key's description allow but nobody can mean.
+    """Validate the names and budgets of keys, beyond their types.
 
     Raises:
         ConfigurationError: the message names the key.
@@ -162,7 +162,7 @@ def check_keys(specs: Mapping[str, KeySpec]) -> None:
 
 
 def principal_of(name: str, spec: KeySpec) -> Principal:
-    """Return who holds the key that ``spec`` describes."""
+    """Return the holder of the key that ``spec`` describes."""
     return Principal(
         tenant=spec.tenant or tenant_of("key", name),
         subject=name,
@@ -175,12 +175,12 @@ def principal_of(name: str, spec: KeySpec) -> Principal:
 
 
 def new_key() -> str:
-    """Return a key that nobody can guess."""
+    """Return a new random key."""
     return KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
 
 
 def digest_of(key: str, pepper: bytes = b"") -> bytes:
-    """Return a key's digest; with a ``pepper`` nobody else can make it."""
+    """Return a key's digest; with a ``pepper`` it can't be computed without that."""
     hasher = _hasher(pepper)
     hasher.update(_bytes_of(key))
     return hasher.digest()
@@ -195,9 +195,6 @@ def _bytes_of(text: str) -> bytes:
 
 
 def tenant_of(*parts: str) -> str:
-    """Return the name of a tenant that nobody has named: the same in every process, and never one that has been given.
-
-    Nothing can be had back from it.
-    """
+    """Return the name of a derived tenant: the same in every process, never equal to a configured name, one-way."""
     text = "\0".join(parts).encode("utf-8", "surrogateescape")
     return PRIVATE + hashlib.blake2b(text, digest_size=TENANT_BYTES, person=b"tidegate-tenant").hexdigest()

@@ -1,4 +1,4 @@
-"""What a caller may do: which parts of the service they may use, and which models they may ask for."""
+"""Permissions: which parts of the service a caller may use, and which models."""
 
 from typing import Final
 
@@ -6,24 +6,24 @@ from protocol.errors import AccessDenied, FieldError
 from protocol.identity import ALL_SCOPES, Principal, Scope
 
 DEFAULT_MODEL: Final = "default"
-EVERYBODY: Final = frozenset({"", "/ws", "/api/tickets", "/api/usage"})
+UNSCOPED: Final = frozenset({"", "/ws", "/api/tickets", "/api/usage"})
 PARTS: Final[tuple[tuple[str, Scope], ...]] = (
     ("/v1/", "inference"),
     ("/api/requests", "inference"),
     ("/api/channels", "channels"),
 )
-REST: Final[Scope] = "admin"
+DEFAULT_SCOPE: Final[Scope] = "admin"
 
 
 def check_route(principal: Principal, route: str) -> None:
-    """Let a caller into the part of the service that an address belongs to; what belongs to none is for ``admin``.
+    """Check that a caller has the scope of a route; a route without one needs ``admin``.
 
     Raises:
         AccessDenied: ``forbidden``.
     """
-    if principal.scopes == ALL_SCOPES or route in EVERYBODY:
+    if principal.scopes == ALL_SCOPES or route in UNSCOPED:
         return
-    needed = REST
+    needed = DEFAULT_SCOPE
     for prefix, scope in PARTS:
         if route.startswith(prefix):
             needed = scope
@@ -32,7 +32,7 @@ def check_route(principal: Principal, route: str) -> None:
 
 
 def check_scope(principal: Principal, scope: Scope) -> None:
-    """Let a caller use a part of the service.
+    """Check that a caller has a scope.
 
     Raises:
         AccessDenied: ``forbidden``.
@@ -42,7 +42,7 @@ def check_scope(principal: Principal, scope: Scope) -> None:
 
 
 def model_for(principal: Principal, model: str) -> str:
-    """Return which model is asked where a caller asks for ``model``: their own default has another name.
+    """Return the model to use for ``model``: ``default`` may mean another one for this caller.
 
     Raises:
         AccessDenied: ``model_not_allowed``.
@@ -54,7 +54,7 @@ def model_for(principal: Principal, model: str) -> str:
 
 
 def check_model(principal: Principal, model: str) -> None:
-    """Let a caller ask for a model by this name.
+    """Check that a caller may use a model.
 
     Raises:
         AccessDenied: ``model_not_allowed``.
@@ -65,5 +65,5 @@ def check_model(principal: Principal, model: str) -> None:
 
 
 def listed(principal: Principal, model: str) -> bool:
-    """Whether a model is in a caller's list."""
+    """Whether a model is listed for a caller."""
     return principal.may_ask(model) or (model == DEFAULT_MODEL and bool(principal.default))

@@ -1,4 +1,4 @@
-"""Tickets let somebody in once and within seconds, where no key can be sent: a web page puts no header on a socket."""
+"""Tickets: one-time credentials of a few seconds, for web pages, which can't set a header on a WebSocket."""
 
 import secrets
 import time
@@ -17,10 +17,10 @@ LONGEST_TICKET: Final = 64  # characters; a longer one is refused without being 
 
 
 class Tickets:
-    """The tickets that nobody has used yet, bounded, each known by its digest only.
+    """The unused tickets, held as digests.
 
     Args:
-        limit: how many there may be at once.
+        limit: the most unused tickets.
         clock: Unix seconds.
     """
 
@@ -33,43 +33,43 @@ class Tickets:
         return len(self._held)
 
     def issue(self, principal: Principal) -> tuple[str, float]:
-        """Return a ticket for ``principal``, and when it ends in Unix seconds: no later than what it was had by.
+        """Return a new ticket for ``principal``, and its expiry in Unix seconds: no later than the principal's own.
 
         Raises:
-            Overloaded: there are too many.
+            Overloaded: too many tickets are unused.
         """
         now = self._clock()
-        self._forget(now)
+        self._drop_expired(now)
         if len(self._held) >= self._limit:
             raise Overloaded("too many tickets are unused", retry_after=TICKET_TTL)
         ticket = TICKET_PREFIX + secrets.token_urlsafe(TICKET_BYTES)
-        ends = now + TICKET_TTL if principal.expires is None else min(now + TICKET_TTL, principal.expires)
-        self._held[digest_of(ticket)] = (ends, principal)
-        return ticket, ends
+        expires = now + TICKET_TTL if principal.expires is None else min(now + TICKET_TTL, principal.expires)
+        self._held[digest_of(ticket)] = (expires, principal)
+        return ticket, expires
 
     def redeem(self, ticket: str) -> Principal:
-        """Return whose ticket it is, for the first and last time.
+        """Return the holder of a ticket, which is used up by this.
 
         Raises:
-            AccessDenied: ``invalid_ticket``: it is not known, was used, or has ended.
+            AccessDenied: ``invalid_ticket``: the ticket is unknown, used or expired.
         """
         if len(ticket) <= LONGEST_TICKET:
-            ends, principal = self._held.pop(digest_of(ticket), (0.0, None))
-            if principal is not None and self._clock() < ends:
+            expires, principal = self._held.pop(digest_of(ticket), (0.0, None))
+            if principal is not None and self._clock() < expires:
                 return principal
         raise AccessDenied(code="invalid_ticket")
 
     def withdraw(self, principal: Principal) -> None:
-        """Let nobody in any more by what ``principal`` has had: the key behind it opens nothing now."""
-        whose = (principal.tenant, principal.subject)
+        """Invalidate the tickets of ``principal``, whose key is not valid any more."""
+        caller = (principal.tenant, principal.subject)
         for digest, (_, holder) in tuple(self._held.items()):
-            if (holder.tenant, holder.subject) == whose:
+            if (holder.tenant, holder.subject) == caller:
                 del self._held[digest]
 
-    def _forget(self, now: float) -> None:
-        """Drop those whose time is over: they were issued first, and none lasts longer than ``TICKET_TTL``."""
+    def _drop_expired(self, now: float) -> None:
+        """Drop expired tickets, which are the oldest ones: none lasts longer than ``TICKET_TTL``."""
         while self._held:
-            digest, (ends, _) = next(iter(self._held.items()))
-            if now < ends:
+            digest, (expires, _) = next(iter(self._held.items()))
+            if now < expires:
                 return
             del self._held[digest]

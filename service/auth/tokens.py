@@ -1,4 +1,4 @@
-"""Signed tokens (JWT) as credentials: what is checked of them, and what their holders may do."""
+"""Signed tokens (JWT): their verification, and the permissions in their claims."""
 
 import base64
 import binascii
@@ -13,7 +13,8 @@ from cachebox import LRUCache
 from protocol.errors import AccessDenied
 from protocol.identity import ALL_SCOPES, ChannelGrant, Principal, Scope
 from service.auth.jwks import KINDS, PublishedKeys
-from service.auth.keys import USUAL_SCOPES, Pattern, Tenant, tenant_of
+from service.auth.keys import DEFAULT_SCOPES, Pattern, Tenant, tenant_of
+from service.auth.token_config import TokenConfig
 
 if TYPE_CHECKING:
     from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
 SYMMETRIC: Final = "HS256"
 LAST_SECOND: Final = 253_402_300_799  # of the year 9999
 MAX_LISTED: Final = 64
-REMEMBERED: Final = 10_000  # tokens
-REMEMBERED_FOR: Final = 300.0  # seconds; a key that is withdrawn serves for no longer
-LEEWAY: Final = 30.0  # seconds by which clocks may differ
+CACHE_ENTRIES: Final = 10_000  # verified tokens
+CACHE_TTL: Final = 300.0  # seconds; a withdrawn public key is accepted no longer than this
 
 Instant = Annotated[float, msgspec.Meta(ge=0, le=LAST_SECOND)]
 Name = Annotated[str, msgspec.Meta(max_length=256)]
@@ -36,19 +36,19 @@ class _Header(msgspec.Struct, frozen=True):
 
 
 class Claims(msgspec.Struct, frozen=True):
-    """What is read of a token; other claims are none of our concern.
+    """The claims that are read; all others are ignored.
 
     Attributes:
-        exp: when it ends, in Unix seconds; a token without an end is none.
-        nbf: when it begins.
-        sub: who holds it.
-        iss: who made it.
-        aud: for whom it was made.
-        tenant: whose requests its holder sees; None for those of its own subject only.
-        scope: the parts of the service that it opens, separated by spaces.
+        exp: the expiry, in Unix seconds; required.
+        nbf: the time before which the token is not valid, in Unix seconds.
+        sub: the subject: the token's holder.
+        iss: the issuer.
+        aud: the audience: one or several.
+        tenant: the tenant whose requests and channels its holder sees; None for a tenant of the subject's own.
+        scope: the scopes, separated by spaces.
         scopes: the same as a list.
-        models: patterns of the models that may be asked for.
-        channels: what may be done in which channels; a pattern alone grants every right.
+        models: patterns of the models that may be used.
+        channels: the rights in channels; a pattern alone grants every right.
     """
 
     exp: Instant
@@ -67,63 +67,51 @@ _header_of: Final = msgspec.json.Decoder(_Header).decode
 _claims_of: Final = msgspec.json.Decoder(Claims).decode
 
 
-class Tokens:
-    """Verifies tokens, and remembers for a short time those that were good.
+class TokenVerifier:
+    """Verifies tokens, and caches the verified ones for ``CACHE_TTL`` seconds.
 
-    The algorithm that a token names only chooses between the keys that there are for it: the secret verifies HS256, and
-    a published key the algorithm of its own type. There is no other.
+    A token's ``alg`` only selects among the keys of that algorithm: the secret verifies HS256, a published key the
+    algorithm of its own type. No other algorithm is accepted.
 
     Args:
-        secret: verifies HS256; empty for none.
-        published: verify the other algorithms; None for none.
-        issuer: who must have made a token; empty for anybody.
-        audience: for whom it must have been made; empty: only tokens that were made for nobody in particular.
-        leeway: seconds by which clocks may differ.
+        config: the keys, and what a token must say.
         clock: Unix seconds.
+
+    Raises:
+        ValueError: the secret can't be used as a key.
     """
 
-    def __init__(
-        self,
-        *,
-        secret: bytes = b"",
-        published: PublishedKeys | None = None,
-        issuer: str = "",
-        audience: str = "",
-        leeway: float = LEEWAY,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
+    def __init__(self, config: TokenConfig, *, clock: Callable[[], float] = time.time) -> None:
         from joserfc import jwk, jws  # noqa: PLC0415 - only where tokens are configured
 
-        self._secret = jwk.OctKey.import_key(secret) if secret else None
-        self._published = published
-        self._issuer = issuer
-        self._audience = audience
-        self._leeway = leeway
+        self._config = config
+        self._secret = jwk.OctKey.import_key(config.secret) if config.secret else None
+        self._published = PublishedKeys(config.jwks_url) if config.jwks_url else None
         self._clock = clock
         self._registry = jws.JWSRegistry(algorithms=[SYMMETRIC, *KINDS], strict_check_header=False)
-        self._good: LRUCache[bytes, tuple[float, Principal]] = LRUCache(REMEMBERED)
+        self._cache: LRUCache[bytes, tuple[float, Principal]] = LRUCache(CACHE_ENTRIES)
 
     def known(self, digest: bytes) -> Principal | None:
-        """Return who holds a token that was verified a short time ago."""
-        until, principal = self._good.get(digest, (0.0, None))
+        """Return the holder of a cached token; None where it is not cached."""
+        until, principal = self._cache.get(digest, (0.0, None))
         return principal if self._clock() < until else None
 
     async def verify(self, token: str, digest: bytes) -> Principal:
-        """Return who holds ``token``, and remember it by its ``digest``.
+        """Verify ``token`` and return its holder; the result is cached by ``digest``.
 
         Raises:
-            AccessDenied: ``token_expired``, or ``invalid_token`` with what is wrong.
-            TryAgainLater: ``auth_unavailable``: there is no knowing now.
+            AccessDenied: ``token_expired``, or ``invalid_token`` with the reason.
+            TryAgainLater: ``auth_unavailable``: the public keys can't be fetched now.
         """
         header = _read_header(token)
         payload = self._payload(token, header.alg, await self._key(header))
         principal = self._accept(payload)
-        until = self._clock() + REMEMBERED_FOR
-        self._good[digest] = (until if principal.expires is None else min(principal.expires, until), principal)
+        until = self._clock() + CACHE_TTL
+        self._cache[digest] = (until if principal.expires is None else min(principal.expires, until), principal)
         return principal
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel a fetch of public keys."""
         if self._published is not None:
             await self._published.close()
 
@@ -140,7 +128,7 @@ class Tokens:
 
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", SecurityWarning)  # of the name EdDSA, which all issuers still use
+                warnings.simplefilter("ignore", SecurityWarning)  # for the name EdDSA, which issuers still use
                 return jws.deserialize_compact(token, key, [algorithm], self._registry).payload
         except (JoseError, ValueError, TypeError) as error:
             raise _invalid("its signature is not good") from error
@@ -150,15 +138,15 @@ class Tokens:
             claims = _claims_of(payload)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise _invalid(str(error)[:200]) from error
-        now = self._clock()
-        if now >= claims.exp + self._leeway:
+        config, now = self._config, self._clock()
+        if now >= claims.exp + config.leeway:
             raise AccessDenied(code="token_expired")
-        if now < claims.nbf - self._leeway:
+        if now < claims.nbf - config.leeway:
             raise _invalid("it is not valid yet")
-        if self._issuer and claims.iss != self._issuer:
+        if config.issuer and claims.iss != config.issuer:
             raise _invalid("somebody else made it")
         audiences = (claims.aud,) if isinstance(claims.aud, str) else claims.aud
-        if self._audience not in audiences and (self._audience or audiences):
+        if config.audience not in audiences and (config.audience or audiences):
             raise _invalid("it was made for somebody else")
         return self._principal(claims)
 
@@ -171,14 +159,14 @@ class Tokens:
             scopes=_scopes(claims),
             models=claims.models,
             channels=tuple(ChannelGrant(grant) if isinstance(grant, str) else grant for grant in claims.channels),
-            expires=claims.exp + self._leeway,
+            expires=claims.exp + self._config.leeway,
         )
 
 
 def _scopes(claims: Claims) -> tuple[Scope, ...]:
-    """Return the scopes that are ours; a token that says nothing of scopes opens what a key usually does."""
+    """Return the known scopes among the claims; without any scope claim, those that a key has by default."""
     if claims.scope is None and claims.scopes is None:
-        return USUAL_SCOPES
+        return DEFAULT_SCOPES
     named = {*(claims.scope or "").split(), *(claims.scopes or ())}
     return tuple(scope for scope in ALL_SCOPES if scope in named)
 

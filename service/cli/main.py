@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 if TYPE_CHECKING:
-    from service.cli.session import Visit
+    from service.cli.session import CliSession
 
 DEFAULT_URL: Final = "http://127.0.0.1:3000"
-MISCONFIGURED: Final = 2  # as a mistake on the command line
+MISCONFIGURED: Final = 2  # the exit code of a mistake on the command line
 
 app = typer.Typer(
     name="tidegate",
@@ -44,10 +44,10 @@ def serve(
     try:
         settings = load_settings(**given)
         if settings.exposed:
-            from service.config.routes_file import open_routes  # noqa: PLC0415 - most services are guarded by other keys
+            from service.config.routes_file import open_routes  # noqa: PLC0415 - not needed where the settings have keys
 
             settings.check_exposure(keys=bool(open_routes(settings.routes_file).keys))
-        from service.server.server import run  # noqa: PLC0415 - a mistake in the settings is told before the server is imported
+        from service.server.server import run  # noqa: PLC0415 - mistakes in the settings are reported before
 
         with open_logging(settings):
             code = run(settings)
@@ -77,7 +77,7 @@ def ask(
     body = SubmitBody(
         messages=(ChatMessage(role="user", content=text),), model=model, schema=_read_schema(schema) if schema else None
     )
-    raise typer.Exit(_visit(url, key).ask(body))
+    raise typer.Exit(_session(url, key).ask(body))
 
 
 @app.command()
@@ -87,7 +87,7 @@ def watch(
     key: Key = "",
 ) -> None:
     """Show a request's answer from its beginning, and go on until its end. Ctrl-C leaves it running."""
-    raise typer.Exit(_visit(url, key).watch(request_id))
+    raise typer.Exit(_session(url, key).watch(request_id))
 
 
 @keys.command("create")
@@ -135,11 +135,11 @@ def main() -> None:
     app(prog_name="tidegate")
 
 
-def _visit(url: str, key: str) -> "Visit":
-    from service.cli.session import Visit  # noqa: PLC0415
-    from service.cli.terminal import Screen  # noqa: PLC0415
+def _session(url: str, key: str) -> "CliSession":
+    from service.cli.session import CliSession  # noqa: PLC0415
+    from service.cli.terminal import TerminalView  # noqa: PLC0415
 
-    return Visit(url, key, Screen())
+    return CliSession(url, key, TerminalView())
 
 
 def _read_schema(path: Path) -> dict[str, Any]:

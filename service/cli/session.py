@@ -1,47 +1,47 @@
-"""One command's conversation with the service: submit or not, follow, show, and say how it ended."""
+"""One command of the CLI: submit a request or not, follow it, show its answer, and return the exit code."""
 
 import asyncio
 import shlex
 
 from protocol.errors import TidegateError
 from protocol.requests import SubmitBody
-from service.cli.terminal import Screen
+from service.cli.terminal import TerminalView
 from service.client import Client
 from service.client.following import Finished
 
 
-class Visit:
-    """Asks or watches once, and returns an exit code.
+class CliSession:
+    """Runs one ``ask`` or ``watch``.
 
     Args:
-        url: where the service is.
+        url: the address of the service.
         key: the API key; empty for none.
-        screen: what shows the answer.
+        view: shows the answer.
     """
 
-    def __init__(self, url: str, key: str, screen: Screen) -> None:
+    def __init__(self, url: str, key: str, view: TerminalView) -> None:
         self._url = url
         self._key = key
-        self._screen = screen
+        self._view = view
         self._request_id = ""
-        self._noted = ""
+        self._last_note = ""
 
     def ask(self, body: SubmitBody) -> int:
-        """Submit a request and show its answer."""
-        return self._until_left(body)
+        """Submit a request and show its answer; returns the exit code."""
+        return self._run_until_left(body)
 
     def watch(self, request_id: str) -> int:
-        """Show the answer of a request that there is already."""
+        """Show the answer of an existing request; returns the exit code."""
         self._request_id = request_id
-        return self._until_left(None)
+        return self._run_until_left(None)
 
-    def _until_left(self, body: SubmitBody | None) -> int:
+    def _run_until_left(self, body: SubmitBody | None) -> int:
         try:
-            asyncio.run(self._converse(body))
+            asyncio.run(self._run(body))
         except KeyboardInterrupt:
-            return self._screen.left(self._command())
+            return self._view.left(self._command())
         except TidegateError as error:
-            return self._screen.failed(error, self._request_id)
+            return self._view.failed(error, self._request_id)
         return 0
 
     def _command(self) -> str:
@@ -49,7 +49,7 @@ class Visit:
             return ""
         return f"tidegate watch {shlex.quote(self._request_id)} --url {shlex.quote(self._url)}"
 
-    async def _converse(self, body: SubmitBody | None) -> None:
+    async def _run(self, body: SubmitBody | None) -> None:
         async with Client(self._url, key=self._key, notice=self._note) as client:
             after = None
             if body is not None:
@@ -58,12 +58,12 @@ class Visit:
             async with client.follow(self._request_id, after=after) as events:
                 async for event in events:
                     if isinstance(event, Finished):
-                        self._screen.finish(event)
+                        self._view.finish(event)
                     else:
-                        self._noted = ""
-                        self._screen.update(event)
+                        self._last_note = ""
+                        self._view.update(event)
 
     def _note(self, reason: str) -> None:
-        if reason != self._noted:
-            self._noted = reason
-            self._screen.note(f"{reason}; trying again")
+        if reason != self._last_note:
+            self._last_note = reason
+            self._view.note(f"{reason}; trying again")

@@ -1,4 +1,4 @@
-"""What a person at the terminal sees, and what a script at the other end of a pipe gets."""
+"""The output of the CLI: live on a terminal, complete at the end in a pipe."""
 
 import sys
 from typing import Final, TextIO
@@ -14,7 +14,7 @@ TEMPORARY: Final = 75  # EX_TEMPFAIL: the same command may succeed later
 PERMANENT: Final = 1
 INTERRUPTED: Final = 130
 
-_HARMLESS: Final = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+_NO_CONTROLS: Final = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 
 
 class _Answer(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
@@ -24,12 +24,12 @@ class _Answer(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
     tool_calls: list[msgspec.Raw] = []
 
 
-class Screen:
-    """Shows an answer. A terminal shows it as it comes; a pipe gets it once it is whole, so that nobody reads a half.
+class TerminalView:
+    """Shows an answer: a terminal shows it as it arrives, a pipe gets it once it is complete.
 
     Args:
-        out: where the answer goes; standard output by default.
-        notes: where everything else goes; standard error by default.
+        out: takes the answer; standard output by default.
+        notes: takes everything else; standard error by default.
     """
 
     def __init__(self, out: TextIO | None = None, notes: Console | None = None) -> None:
@@ -39,7 +39,7 @@ class Screen:
         self._parts: list[str] = []
 
     def update(self, update: Update) -> None:
-        """Show what is new. Text that replaces what has been shown, which can't be taken back, begins on a new line."""
+        """Show new text. Text that replaces earlier text, which stays on the terminal, begins on a new line."""
         if not update.replaces:
             self._parts.append(update.text)
             self._show(update.text)
@@ -54,7 +54,7 @@ class Screen:
         self._show(update.text)
 
     def finish(self, finished: Finished) -> None:
-        """End the answer: its text, or the JSON of whatever else it is."""
+        """Show the end of the answer: its text, or its JSON."""
         text, result = "".join(self._parts), bytes(finished.result).decode()
         try:
             answer = msgspec.json.decode(finished.result, type=_Answer)
@@ -71,7 +71,7 @@ class Screen:
         self._out.flush()
 
     def failed(self, error: TidegateError, request_id: str = "") -> int:
-        """Say what failed and what to do about it; return the exit code."""
+        """Show an error and its remedy; returns the exit code."""
         self._break()
         self._notes.print(Text.assemble(("error: ", "bold red"), f"{error.detail} ({error.code})"))
         for fault in error.errors:
@@ -82,7 +82,7 @@ class Screen:
         return TEMPORARY if error.problem.temporary else PERMANENT
 
     def left(self, command: str) -> int:
-        """Say that the request goes on, and the command that shows it again (empty: none is known); return the code."""
+        """Show that the request goes on, with the command to follow it (empty for none); returns the exit code."""
         self._break()
         if command:
             self._notes.print(Text(f"The request goes on. To see it again: {command}"))
@@ -91,7 +91,7 @@ class Screen:
         return INTERRUPTED
 
     def note(self, text: str) -> None:
-        """Say something beside the answer."""
+        """Show a note beside the answer."""
         self._notes.print(Text(f"[{text}]", "dim"))
 
     def _break(self) -> None:
@@ -100,5 +100,5 @@ class Screen:
 
     def _show(self, text: str) -> None:
         if self._live and text:
-            self._out.write(text.translate(_HARMLESS))
+            self._out.write(text.translate(_NO_CONTROLS))
             self._out.flush()

@@ -1,4 +1,4 @@
-"""A client for programs: submit, follow, come back by itself; publish to channels and listen to them."""
+"""A client for programs: submit and follow requests, publish to channels and listen to them, reconnect by itself."""
 
 from service.client.client import Client, Receipt
 from service.client.following import Finished, Following, Update

@@ -1,4 +1,4 @@
-"""Trying again: full jitter, and an end to the patience."""
+"""Backoff: exponential delays with full jitter, until a time without success is over."""
 
 import asyncio
 import os
@@ -13,12 +13,12 @@ class Backoff:
     """Waits between attempts, until there has been no success for ``patience`` seconds.
 
     Args:
-        patience: seconds for which to go on without a success.
-        base: the first wait is at most this many seconds; each further one at most twice as many,
-        cap: up to this many.
+        patience: seconds for which to retry without a success.
+        base: the longest first delay, in seconds; it doubles with each failure.
+        cap: the longest delay, in seconds.
         sleep: waits.
         clock: seconds, monotonic.
-        notice: is told of each failure before its wait.
+        notice: is called with the reason of each failure, before its delay.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class Backoff:
         self._deadline: float | None = None
 
     def success(self) -> None:
-        """Begin anew at the next failure."""
+        """Reset the delay and the patience."""
         self._attempt = 0
         self._deadline = None
 
     async def wait(self, reason: str, delay: float | None = None) -> None:
-        """Wait before the next attempt: the server's ``delay`` where it named one, else a random time.
+        """Wait before the next attempt: the server's ``delay`` where it sent one, else a random time.
 
         Raises:
-            Unreachable: the patience is at its end; ``reason`` says what failed last.
+            Unreachable: the patience is over; the message has ``reason``, the last failure.
         """
         now = self._clock()
         if self._deadline is None:

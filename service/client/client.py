@@ -1,4 +1,4 @@
-"""A client that stays: it submits, follows, publishes, listens, and comes back by itself where it had been cut off.
+"""A client that reconnects: it submits, follows, publishes and listens, and resumes after a lost connection.
 
 ::
 
@@ -6,10 +6,10 @@
         receipt = await client.submit(SubmitBody(messages=(ChatMessage(role="user", content="hello"),)))
         async for event in client.follow(receipt.request_id):
             ...                                        # Update, Update, …, Finished
-        async for heard in client.listen("room:7"):
+        async for event in client.listen("room:7"):
             ...                                        # Message, Presence, or Gap where some are missing
 
-What fails raises what the server said, as a ``TidegateError`` of the same code.
+A failure raises the server's error as a ``TidegateError`` of the same code.
 """
 
 import asyncio
@@ -34,14 +34,14 @@ from service.client.history import History, Page
 from service.client.listening import Listening
 from service.client.subscription import Subscription
 
-PATIENCE: Final = 60.0  # seconds without any progress after which following ends
-CALL_PATIENCE: Final = 5.0  # seconds for which a call is tried, and the first connection of a follower
+PATIENCE: Final = 60.0  # seconds without progress after which following fails
+CALL_PATIENCE: Final = 5.0  # seconds for which a call is retried, and the first connection of a follower
 
 T = TypeVar("T")
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The answer to a submission: ``position`` is where a reader who wants all of it begins."""
+    """The response to a submission; following from ``position`` gets the whole answer."""
 
     request_id: str
     assistant_status: Status
@@ -49,7 +49,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class _State(RequestState, frozen=True):
-    """The state as it is read: msgspec decodes no ``Raw | None``."""
+    """The state for decoding: msgspec can't decode ``Raw | None``."""
 
     core_result: msgspec.Raw
 
@@ -63,20 +63,20 @@ class _Members(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """Talks to one service. Use it as an async context manager; leaving it leaves whatever it follows.
+    """A client of one service. Use it as an async context manager; leaving it closes all its subscriptions.
 
     Args:
-        url: where the service is.
-        key: an API key or a token; empty for none; or a function, sync or async, that returns one. It is asked at each
-            call and connection, so that a token that has expired is replaced, and what it raises is raised.
-        patience: seconds without any progress after which a follower gives up.
-        call_patience: seconds for which a call is tried again, and a follower's first connection.
-        base: the longest first wait before trying again, in seconds; it doubles up to 8 s.
+        url: the address of the service.
+        key: an API key or a token; empty for none; or a function, sync or async, that returns one: called for each call
+            and connection, so that an expired token is replaced. Its exceptions are raised.
+        patience: seconds without progress after which a subscription fails.
+        call_patience: seconds for which a call is retried, and a subscription's first connection.
+        base: the longest first delay before a retry, in seconds; it doubles up to 8 s.
         sleep: waits.
-        notice: is told why, before each wait.
+        notice: is called with the reason, before each delay.
 
     Raises:
-        ConfigurationError: ``url`` is no HTTP address.
+        ConfigurationError: ``url`` is not an HTTP address.
     """
 
     def __init__(
@@ -118,22 +118,22 @@ class Client:
     # -------------------------------------------------------------------------------------------------------- requests
 
     async def submit(self, body: SubmitBody, *, idempotency_key: str = "") -> Receipt:
-        """Submit a request. Tried again where the connection fails: the key makes it one request all the same.
+        """Submit a request. Retried where the connection fails; the idempotency key keeps it one request.
 
         Raises:
-            TidegateError: what the server said; ``Unreachable`` where it did not answer.
+            TidegateError: the server's error; ``Unreachable`` where it did not answer.
         """
         headers = {"Idempotency-Key": idempotency_key or ids.ulid(), "Content-Type": "application/json"}
         answer = await self._call("POST", "/api/requests", body=msgspec.json.encode(body), headers=headers)
         return self._decode(answer, Receipt)
 
     def follow(self, request_id: str, *, after: Position | None = None, mode: Mode | None = None) -> Following:
-        """Return the request's answer, to iterate over: from its beginning, or from what comes after a position.
+        """Return an iterator over the request's answer, from its beginning or after a position.
 
-        ``mode`` says how it begins: ``snapshot``, ``live`` or ``replay``, as ``Following`` has them.
+        ``mode`` is ``snapshot``, ``live`` or ``replay``; see ``Following``.
         """
         following = Following(
-            self._entered(),
+            self._open_endpoint(),
             request_id,
             after=after,
             mode=mode,
@@ -144,7 +144,7 @@ class Client:
         return following
 
     async def state(self, request_id: str) -> RequestState:
-        """Return what is known of a request; raises as ``submit`` does."""
+        """Return the state of a request; raises as ``submit`` does."""
         return self._state(await self._call("GET", f"/api/requests/{quote(request_id, safe='')}"))
 
     async def cancel(self, request_id: str) -> RequestState:
@@ -155,10 +155,10 @@ class Client:
     # -------------------------------------------------------------------------------------------------------- channels
 
     async def publish(self, channel: str, event: str, data: object = None, *, key: str = "") -> Position:
-        """Publish JSON to a channel, and return where it is. Tried again with the same key, so it is one message.
+        """Publish JSON to a channel and return its position. Retried with the same key, so it stays one message.
 
         Raises:
-            TidegateError: what the service said; ``Unreachable`` where it did not answer.
+            TidegateError: the service's error; ``Unreachable`` where it did not answer.
         """
         body = msgspec.json.encode({"event": event, "data": data, "key": key or ids.ulid()})
         path = f"/api/channels/{quote(channel, safe='')}/publish"
@@ -174,13 +174,13 @@ class Client:
         member: object = None,
         client: str = "",
     ) -> Listening:
-        """Return a channel, to iterate over: what is published from now on, or after a position.
+        """Return an iterator over a channel: what is published from now on, or after a position.
 
-        With ``presence`` it also says who is there; with ``member``, what the others see of us, we are too. See
+        With ``presence`` it also yields who joins and leaves; with ``member`` this client joins itself. See
         ``Listening``.
         """
         listening = Listening(
-            self._entered(),
+            self._open_endpoint(),
             channel,
             after=after,
             presence=presence,
@@ -193,15 +193,15 @@ class Client:
         return listening
 
     async def presence(self, channel: str) -> tuple[Member, ...]:
-        """Return who is in a channel, in the order in which they came; raises as ``publish`` does."""
+        """Return the members of a channel, in the order of their joins; raises as ``publish`` does."""
         answer = await self._call("GET", f"/api/channels/{quote(channel, safe='')}/presence")
         return self._decode(answer, _Members).members
 
     async def history(self, channel: str, *, after: Position | None = None, limit: int = 100) -> Page:
-        """Return what a channel holds, or what it holds after a position: up to ``limit`` messages.
+        """Return a page of a channel's history, from its start or after a position: up to ``limit`` messages.
 
         Raises:
-            UnrecoverablePosition: not all that follows ``after`` is held.
+            UnrecoverablePosition: some of the messages after ``after`` are not kept any more.
             TidegateError: as ``publish`` raises.
         """
         query = {"limit": str(limit)} | ({} if after is None else {"after": str(after)})
@@ -214,7 +214,7 @@ class Client:
         self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> bytes:
         backoff = self._backoff(self._call_patience)
-        return await self._entered().call(method, path, backoff, body=body, headers=headers)
+        return await self._open_endpoint().call(method, path, backoff, body=body, headers=headers)
 
     def _state(self, answer: bytes) -> RequestState:
         state = self._decode(answer, _State)
@@ -229,7 +229,7 @@ class Client:
     def _backoff(self, patience: float) -> Backoff:
         return Backoff(patience, base=self._base, sleep=self._sleep, notice=self._notice)
 
-    def _entered(self) -> Endpoint:
+    def _open_endpoint(self) -> Endpoint:
         if self._endpoint is None:
             raise RuntimeError("enter the client first: `async with Client(...) as client`")
         return self._endpoint

@@ -1,4 +1,4 @@
-"""Where the service is and how a client gets in: calls over HTTP and sockets, with a key that may be replaced."""
+"""The endpoint of a service: HTTP calls and sockets, with a key that may be replaced."""
 
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
@@ -13,19 +13,19 @@ from service.client.frames import failure_of_body, failure_of_status
 
 Key = str | Callable[[], str | Awaitable[str]]
 
-HEARTBEAT: Final = 8.0  # seconds of silence before a ping, below the 10 s in which the service wants to hear of us
-PONG_TIMEOUT: Final = 10.0  # seconds of silence after a ping; then the service is gone
+HEARTBEAT: Final = 8.0  # seconds of silence before a ping, below the service's pong timeout of 10
+PONG_TIMEOUT: Final = 10.0  # seconds of silence after a ping; then the connection counts as lost
 CALL_TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0)  # seconds for one attempt
-CLOSE_TIMEOUT: Final = aiohttp.ClientWSTimeout(ws_close=1.0)  # seconds for the other side's farewell
+CLOSE_TIMEOUT: Final = aiohttp.ClientWSTimeout(ws_close=1.0)  # seconds for the other side's close frame
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
-LARGE_BYTES: Final = 1024 * 1024  # of a body, which from here on is sent piece by piece
+LARGE_BYTES: Final = 1024 * 1024  # of a body; larger ones are sent in chunks
 REFUSED: Final = 400
 UNAUTHENTICATED: Final = 401
-BEHIND_A_PROXY: Final = frozenset({502, 503, 504})  # statuses that a proxy sends while the service is away
+PROXY_STATUSES: Final = frozenset({502, 503, 504})  # statuses of a proxy whose service is down
 
 
-class LostError(Exception):
-    """The connection is of no more use; ``delay`` is what the server asks to wait, in seconds."""
+class ConnectionLost(Exception):
+    """The connection is lost; ``delay`` is the reconnect delay that the server sent, in seconds; None for none."""
 
     def __init__(self, reason: str, delay: float | None = None) -> None:
         self.delay = delay
@@ -33,9 +33,9 @@ class LostError(Exception):
 
 
 class ClientSocket(aiohttp.ClientWebSocketResponse):
-    """A socket that gives its connection back also when the other side has reset it.
+    """A socket that releases its connection also after the other side has reset it.
 
-    The service's pings are answered while it is read from; in between its own pings show that we are here.
+    The service's pings are answered while the socket is read; at other times its own pings keep it alive.
     """
 
     def __init__(self, *options: Any, **named: Any) -> None:  # noqa: ANN401 - as aiohttp makes them
@@ -43,25 +43,25 @@ class ClientSocket(aiohttp.ClientWebSocketResponse):
         self._pong_heartbeat = PONG_TIMEOUT
 
     async def close(self, *, code: int = aiohttp.WSCloseCode.OK, message: bytes = b"") -> bool:
-        """Say goodbye where somebody is left to hear it, and let go."""
+        """Send a close frame where the connection is open, and release it."""
         try:
             return await super().close(code=code, message=message)
         finally:
             self._response.close()
 
     def abort(self) -> None:
-        """Let go without a word, and without waiting."""
+        """Release the connection without a close frame and without waiting."""
         self._set_closed()
         self._response.close()
 
 
 class Endpoint:
-    """One service, and who we are there. Closing it cuts whatever is still open.
+    """The address of a service, with the client's key. Closing it aborts whatever is still open.
 
     Args:
-        url: where it is.
-        key: an API key or a token; empty for none; or what returns one, which is asked before each attempt. Where the
-            service refuses one that was returned (401), it is asked once more: the first may just have expired.
+        url: the address.
+        key: an API key or a token; empty for none; or a function that returns one, called before each attempt. It is
+            called once more where the service refuses its result (401), which may just have expired.
     """
 
     def __init__(self, url: str, key: Key) -> None:
@@ -74,7 +74,7 @@ class Endpoint:
         )
 
     async def close(self) -> None:
-        """Let go of every connection."""
+        """Close every connection."""
         await self._session.close()
 
     async def call(
@@ -86,17 +86,17 @@ class Endpoint:
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
     ) -> bytes:
-        """Return the answer to a call, which is tried again while the service does not answer.
+        """Return the body of a call's response; retried while the service does not answer.
 
         Raises:
-            TidegateError: what the service said; ``Unreachable`` when the patience is at its end.
+            TidegateError: the service's error; ``Unreachable`` when the patience is over.
         """
         replaceable = callable(self._key)
         while True:
             try:
                 status, answer = await self._send(method, path, body, headers or {})
             except aiohttp.InvalidURL:
-                raise self._no_address() from None
+                raise self._invalid_url() from None
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 await backoff.wait(f"{self.url} does not answer ({cause_of(error)})")
                 continue
@@ -106,7 +106,7 @@ class Endpoint:
                 replaceable = False
                 continue
             failure = failure_of_body(status, answer)
-            if status not in BEHIND_A_PROXY or not failure.problem.temporary:
+            if status not in PROXY_STATUSES or not failure.problem.temporary:
                 raise failure
             await backoff.wait(f"{self.url}: {failure.detail}", failure.retry_after)
 
@@ -114,9 +114,9 @@ class Endpoint:
         """Open a socket.
 
         Raises:
-            TidegateError: it is refused.
-            LostError: it may be had later.
-            aiohttp.ClientError: nobody answers; so do ``OSError`` and ``TimeoutError`` say.
+            TidegateError: the service refuses it.
+            ConnectionLost: the service refuses it for now.
+            aiohttp.ClientError: the service does not answer; also ``OSError`` and ``TimeoutError``.
         """
         replaceable = callable(self._key)
         while True:
@@ -131,7 +131,7 @@ class Endpoint:
                 )
                 return cast("ClientSocket", socket)
             except aiohttp.InvalidURL:
-                raise self._no_address() from None
+                raise self._invalid_url() from None
             except aiohttp.WSServerHandshakeError as error:
                 status = error.status
             if status == UNAUTHENTICATED and replaceable:
@@ -139,7 +139,7 @@ class Endpoint:
                 continue
             failure = failure_of_status(status)
             if failure.problem.temporary:
-                raise LostError(failure.detail)
+                raise ConnectionLost(failure.detail)
             raise failure
 
     async def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
@@ -157,5 +157,5 @@ class Endpoint:
             key = await given if isawaitable(given) else given
         return {"Authorization": f"Bearer {key}"} if key else {}
 
-    def _no_address(self) -> ConfigurationError:
+    def _invalid_url(self) -> ConfigurationError:
         return ConfigurationError(f"{self.url[:80]!r} is no address")

@@ -1,4 +1,4 @@
-"""Following one request over the socket: leaving out nothing and repeating nothing, however often it is cut off."""
+"""Following one request over a socket: every event once and in order, across reconnects."""
 
 from typing import Final
 
@@ -9,51 +9,51 @@ from protocol.events import Position
 from protocol.hub import Mode
 from protocol.llm import ReasoningPart, Usage
 from service.client.backoff import Backoff
-from service.client.endpoint import Endpoint, LostError
+from service.client.endpoint import ConnectionLost, Endpoint
 from service.client.frames import (
-    Acknowledged,
-    Content,
+    AckData,
     Frame,
-    Piece,
-    decode_content,
-    decode_whole,
+    ToolCallPiece,
+    UpdateData,
+    decode_complete,
+    decode_update,
     failure_of,
 )
 from service.client.subscription import SUBSCRIBE, Subscription
 
-_OVER: Final = frozenset({"completed", "failed", "cancelled"})
+_ENDED_STATES: Final = frozenset({"completed", "failed", "cancelled"})
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True):
-    """Something new of the answer.
+    """New content of the answer.
 
     Attributes:
-        position: where this leads to: ``follow(…, after=position)`` goes on from here.
-        text: the text that is new.
-        reasoning: what is new of the model's reasoning, where it shows any.
+        position: the position after this update: ``follow(…, after=position)`` continues from here.
+        text: the new text.
+        reasoning: the new reasoning of the model, where it shows any.
         tool_calls: pieces of tool calls, in order: the first piece of call ``index`` has its id and name, each one adds
             to its ``arguments``.
-        replaces: whether these three take the place of all there was so far.
+        replaces: whether these three replace all earlier content.
         partial: the JSON value so far, where the request asks for it and this update has it.
     """
 
     position: Position
     text: str = ""
     reasoning: str = ""
-    tool_calls: tuple[Piece, ...] = ()
+    tool_calls: tuple[ToolCallPiece, ...] = ()
     replaces: bool = False
     partial: msgspec.Raw | None = None
 
 
 class Finished(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer is whole.
+    """The answer is complete.
 
     Attributes:
-        position: of the end.
+        position: the position of the end.
         result: the validated JSON where a schema was given, otherwise ``{"text": …, "toolCalls": […]}``.
         finish_reason: why the model stopped.
         usage: tokens.
-        reasoning: what the model thought, to be given back to it in front of the answer's text.
+        reasoning: the model's reasoning, to be sent back to it before the answer's text.
     """
 
     position: Position
@@ -64,19 +64,19 @@ class Finished(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Following(Subscription[Update | Finished]):
-    """One request's answer, to iterate over: any number of ``Update``, then one ``Finished``.
+    """An iterator over one request's answer: any number of ``Update``, then one ``Finished``.
 
-    A request that does not become whole raises what ended it. Leaving it leaves the request running.
+    A request that fails or is cancelled raises its error. Closing the iterator leaves the request running.
 
     Args:
-        endpoint: where the service is.
-        request_id: what is followed.
+        endpoint: the service.
+        request_id: the request.
         after: the exclusive position to begin at; None for the beginning.
-        mode: how to begin: with one ``snapshot`` of all so far, or ``live``, with what comes; or ``replay``, each entry
-            by itself, also later on, which raises ``UnrecoverablePosition`` where they are no longer held. None for
-            each entry, or a snapshot where they are not.
-        first: waits until the first connection.
-        later: waits from then on.
+        mode: ``snapshot`` begins with all content so far in one update; ``live`` with the next event; ``replay`` yields
+            each entry, also after a reconnect, and raises ``UnrecoverablePosition`` where entries are not kept any
+            more. None for each entry, or a snapshot where they are not kept.
+        first: the backoff until the first connection.
+        later: the backoff from then on.
     """
 
     def __init__(
@@ -101,61 +101,61 @@ class Following(Subscription[Update | Finished]):
             subscribe["mode"] = self._mode
         return (subscribe,)
 
-    def _acknowledged(self, ack: Acknowledged) -> None:
-        over = ack.state in _OVER
+    def _on_ack(self, ack: AckData) -> None:
+        ended = ack.state in _ENDED_STATES
         if self._mode == "live":
-            self.position = Position(ack.epoch, ack.offset - over)
+            self.position = Position(ack.epoch, ack.offset - ended)
         elif self.position is None:
             self.position = Position(ack.epoch, 0)
         elif not ack.recovered or self.position.epoch != ack.epoch:
             self.position = Position(ack.epoch, 0)
-            self._torn = True
-        elif over and ack.offset <= self.position.offset:
+            self._gap = True
+        elif ended and ack.offset <= self.position.offset:
             self._ended = True
         if self._mode != "replay":
             self._mode = None
 
-    def _forget(self) -> bool:
-        return self._mode != "replay" and super()._forget()
+    def _drop_position(self) -> bool:
+        return self._mode != "replay" and super()._drop_position()
 
-    def _heard(self, frame: Frame) -> Update | Finished | None:
+    def _on_frame(self, frame: Frame) -> Update | Finished | None:
         if frame.type not in {"update", "complete", "error"} or frame.request_id != self._request_id:
             return None
         position = self.position
         if position is None:
-            raise LostError("a frame came before the acknowledgement")
+            raise ConnectionLost("a frame came before the acknowledgement")
         if frame.snapshot:
-            self._torn = False
+            self._gap = False
             self.position = Position(frame.epoch or position.epoch, frame.offset)
-            return _update(decode_content(frame.data), self.position, replaces=True)
+            return _update(decode_update(frame.data), self.position, replaces=True)
         if frame.offset <= position.offset:
             return None
         first = frame.offset if frame.first is None else frame.first
         if first != position.offset + 1:
-            raise LostError(f"after offset {position.offset} came {first}")
+            raise ConnectionLost(f"after offset {position.offset} came {first}")
         self.position = Position(position.epoch, frame.offset)
         return self._content(frame, self.position)
 
     def _content(self, frame: Frame, position: Position) -> Update | Finished:
         if frame.type == "error":
-            raise _ended_by(frame)
+            raise _error_from(frame)
         if frame.type == "complete":
-            whole = decode_whole(frame.data)
+            data = decode_complete(frame.data)
             self._ended = True
             return Finished(
                 position=position,
-                result=whole.core_result,
-                finish_reason=whole.finish_reason,
-                usage=whole.usage,
-                reasoning=whole.reasoning,
+                result=data.core_result,
+                finish_reason=data.finish_reason,
+                usage=data.usage,
+                reasoning=data.reasoning,
             )
-        content = decode_content(frame.data)
-        replaces = self._torn or (content.attempt_failed is not None and content.attempt_failed.restart)
-        self._torn = False
+        content = decode_update(frame.data)
+        replaces = self._gap or (content.attempt_failed is not None and content.attempt_failed.restart)
+        self._gap = False
         return _update(content, position, replaces=replaces)
 
 
-def _update(content: Content, position: Position, *, replaces: bool) -> Update:
+def _update(content: UpdateData, position: Position, *, replaces: bool) -> Update:
     return Update(
         position=position,
         text=content.text or content.delta,
@@ -166,7 +166,7 @@ def _update(content: Content, position: Position, *, replaces: bool) -> Update:
     )
 
 
-def _ended_by(frame: Frame) -> TidegateError:
+def _error_from(frame: Frame) -> TidegateError:
     if frame.error.code == RequestCancelled.code:
         return RequestCancelled(frame.error.message or PROBLEMS[RequestCancelled.code].title)
     return failure_of(frame.error)

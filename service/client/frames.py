@@ -1,4 +1,4 @@
-"""What a client reads: the socket's frames, and failures as they were raised on the other side."""
+"""The frames that a client receives, and the errors in them as exceptions."""
 
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ from protocol import errors
 from protocol.errors import PROBLEMS, FieldError, TidegateError
 from protocol.llm import ReasoningPart, Usage
 
-NO_RETURN: Final = range(4500, 4600)  # close codes after which a client does not come back
+FATAL_CLOSE_CODES: Final = range(4500, 4600)  # close codes after which a client does not reconnect
 _STATUS_CODES: Final = {401: "unauthenticated", 403: "forbidden", 404: "not_found", 413: "body_too_large"}
 
 _CLASSES: Final[dict[str, type[TidegateError]]] = {
@@ -39,17 +39,17 @@ _FAMILIES: Final[dict[str, type[TidegateError]]] = {
 
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """Camel-case JSON in which a field that we don't know is ignored."""
+    """Camel-case JSON; unknown fields are ignored."""
 
 
 class AttemptFailedData(_Wire, frozen=True):
-    """A call to the model's side that broke off; with ``restart`` all the content before it is void."""
+    """A failed call to the provider; with ``restart`` all content before it is void."""
 
     code: str = ""
     restart: bool = False
 
 
-class Piece(_Wire, frozen=True):
+class ToolCallPiece(_Wire, frozen=True):
     """A piece of a tool call: the first piece of call ``index`` has its id and name, each adds to its arguments."""
 
     index: int
@@ -58,19 +58,19 @@ class Piece(_Wire, frozen=True):
     arguments: str = ""
 
 
-class Content(_Wire, frozen=True):
+class UpdateData(_Wire, frozen=True):
     """The ``data`` of an ``update`` of a request."""
 
     delta: str = ""
     text: str = ""
     reasoning: str = ""
-    tool_call: Piece | None = None
-    tool_calls: tuple[Piece, ...] = ()
+    tool_call: ToolCallPiece | None = None
+    tool_calls: tuple[ToolCallPiece, ...] = ()
     partial: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     attempt_failed: AttemptFailedData | None = None
 
 
-class Whole(_Wire, frozen=True):
+class CompleteData(_Wire, frozen=True):
     """The ``data`` of a ``complete``."""
 
     core_result: msgspec.Raw = msgspec.Raw(b"null")
@@ -79,8 +79,8 @@ class Whole(_Wire, frozen=True):
     reasoning: tuple[ReasoningPart, ...] = ()
 
 
-class Acknowledged(_Wire, frozen=True):
-    """The ``data`` of the ``ack`` to a subscription: where the log or the channel is."""
+class AckData(_Wire, frozen=True):
+    """The ``data`` of the ``ack`` to a subscription: the position of the log or channel."""
 
     epoch: str
     offset: int = 0
@@ -88,7 +88,7 @@ class Acknowledged(_Wire, frozen=True):
     recovered: bool = True
 
 
-class Dismissed(_Wire, frozen=True):
+class DisconnectData(_Wire, frozen=True):
     """The ``data`` of a ``disconnect``."""
 
     reason: str = ""
@@ -97,12 +97,12 @@ class Dismissed(_Wire, frozen=True):
 
 
 class Member(_Wire, frozen=True):
-    """Somebody who is in a channel.
+    """A member of a channel.
 
     Attributes:
-        user: who it is; empty for nobody in particular.
-        client: at which of the user's clients.
-        info: what it says of itself: JSON.
+        user: the user; empty for an anonymous one.
+        client: which of the user's clients.
+        info: the member's own JSON.
     """
 
     user: str = ""
@@ -110,8 +110,8 @@ class Member(_Wire, frozen=True):
     info: Any = None
 
 
-class Coming(_Wire, frozen=True):
-    """The ``data`` of a ``presence``, and of the ``ack`` to one."""
+class PresenceData(_Wire, frozen=True):
+    """The ``data`` of a ``presence`` frame, and of the ``ack`` to one."""
 
     action: str = "state"
     member: Member | None = None
@@ -119,7 +119,7 @@ class Coming(_Wire, frozen=True):
 
 
 class FailureData(_Wire, frozen=True):
-    """A failure as a frame or a problem says it."""
+    """The error in a frame or in a problem+json body."""
 
     code: str = ""
     message: str = ""
@@ -130,7 +130,7 @@ class FailureData(_Wire, frozen=True):
 
 
 class Frame(_Wire, frozen=True):
-    """A frame from the service; what its ``data`` is, its type says."""
+    """A frame from the service; its type determines its ``data``."""
 
     type: str
     id: int | str | None = None
@@ -147,16 +147,16 @@ class Frame(_Wire, frozen=True):
 
 
 decode_frame: Final = msgspec.json.Decoder(Frame).decode
-decode_content: Final = msgspec.json.Decoder(Content).decode
-decode_whole: Final = msgspec.json.Decoder(Whole).decode
-decode_acknowledged: Final = msgspec.json.Decoder(Acknowledged).decode
-decode_dismissed: Final = msgspec.json.Decoder(Dismissed).decode
-decode_coming: Final = msgspec.json.Decoder(Coming).decode
+decode_update: Final = msgspec.json.Decoder(UpdateData).decode
+decode_complete: Final = msgspec.json.Decoder(CompleteData).decode
+decode_ack: Final = msgspec.json.Decoder(AckData).decode
+decode_disconnect: Final = msgspec.json.Decoder(DisconnectData).decode
+decode_presence: Final = msgspec.json.Decoder(PresenceData).decode
 _decode_failure: Final = msgspec.json.Decoder(FailureData).decode
 
 
 def failure_of(data: FailureData) -> TidegateError:
-    """Return the failure that the service named: the class that a caller decides by, with the service's own words."""
+    """Return the exception for an error of the service, with the service's own message."""
     retry_after = None if data.retry_after_ms is None else data.retry_after_ms / 1000
     kind = _class_of(data.code)
     detail = data.detail or data.message
@@ -166,7 +166,7 @@ def failure_of(data: FailureData) -> TidegateError:
 
 
 def failure_of_body(status: int, body: bytes) -> TidegateError:
-    """Return the failure that an answer with this status stands for, whoever sent it."""
+    """Return the exception for a response of the service or of a proxy before it."""
     try:
         data = _decode_failure(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -177,7 +177,7 @@ def failure_of_body(status: int, body: bytes) -> TidegateError:
 
 
 def failure_of_status(status: int) -> TidegateError:
-    """Return the failure that a bare HTTP status stands for."""
+    """Return the exception for an HTTP status without a problem."""
     if status >= 500:  # noqa: PLR2004 - where HTTP's server errors begin
         return errors.TryAgainLater(f"the server answered {status}", code="overloaded")
     code = _STATUS_CODES.get(status, "invalid_request")
@@ -185,7 +185,7 @@ def failure_of_status(status: int) -> TidegateError:
 
 
 def failure_of_close(close_code: int) -> TidegateError:
-    """Return the failure for which the service closed a socket with a code of ``NO_RETURN``."""
+    """Return the exception for a close code of ``FATAL_CLOSE_CODES``."""
     code = next((code for code, problem in PROBLEMS.items() if problem.close == close_code), "internal_error")
     return failure_of(
         FailureData(code=code, detail=f"{PROBLEMS[code].title} (the socket was closed with {close_code})")
@@ -193,7 +193,7 @@ def failure_of_close(close_code: int) -> TidegateError:
 
 
 def _class_of(code: str) -> type[TidegateError]:
-    """Return the class for ``code``: the one that has it as its own, else its family's."""
+    """Return the exception class for ``code``: its own, else its family's."""
     if code in _CLASSES:
         return _CLASSES[code]
     problem = PROBLEMS.get(code)

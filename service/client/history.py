@@ -1,4 +1,4 @@
-"""Looking back in a channel: its history, page by page."""
+"""A channel's history, page by page."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from service.client.listening import Message
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
-    """A part of a channel's history.
+    """A page of a channel's history.
 
     Attributes:
         messages: in order.
-        position: where the channel is now; None where nothing is known of it.
-        next: where the next page begins; None where there is none.
+        position: the channel's current position; None for an unknown channel.
+        next: the ``after`` of the next page; None for the last page.
     """
 
     messages: tuple[Message, ...]
@@ -30,14 +30,14 @@ class _Publication(msgspec.Struct, frozen=True):
 
 
 class History(msgspec.Struct, frozen=True):
-    """A page as the service sends it: offsets, and one position whose epoch is that of all of them."""
+    """A page as the service sends it: offsets, and one position with the epoch of all of them."""
 
     publications: tuple[_Publication, ...]
     position: Position | None = None
     next: str | None = None
 
     def page(self) -> Page:
-        """Return it with a position for each message."""
+        """Return the page with a position for each message."""
         epoch = "" if self.position is None else self.position.epoch
         messages = tuple(
             Message(event=entry.event, data=entry.data, position=Position(epoch, entry.offset), at=entry.at)

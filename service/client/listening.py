@@ -1,4 +1,4 @@
-"""Listening to a channel over the socket: every message once and in order, and told where some are missing."""
+"""Listening to a channel over a socket: every message once and in order, with a ``Gap`` where some are missing."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -8,22 +8,22 @@ import msgspec
 from protocol import ids
 from protocol.events import Position
 from service.client.backoff import Backoff
-from service.client.endpoint import Endpoint, LostError
-from service.client.frames import Acknowledged, Coming, Frame, Member, decode_coming, failure_of
+from service.client.endpoint import ConnectionLost, Endpoint
+from service.client.frames import AckData, Frame, Member, PresenceData, decode_presence, failure_of
 from service.client.subscription import SUBSCRIBE, Subscription
 
-_PRESENCE: Final = 2  # the id of the frame that asks who is there
+_PRESENCE: Final = 2  # the id of the frame that asks for the members
 _decode: Final = msgspec.json.Decoder().decode
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody has published.
+    """A published message.
 
     Attributes:
-        event: what kind of news it is.
-        data: the news: JSON.
-        position: where it is in the channel: ``listen(…, after=position)`` goes on from here.
-        at: when it came, in Unix seconds; None for one that was heard, as only the history says it.
+        event: the kind of event.
+        data: its JSON.
+        position: its position in the channel: ``listen(…, after=position)`` continues from here.
+        at: when it was published, in Unix seconds; only in the history, else None.
     """
 
     event: str
@@ -33,17 +33,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def offset(self) -> int:
-        """The place in the channel, counted from 1 within the position's epoch."""
+        """The offset in the channel, counted from 1 within the position's epoch."""
         return self.position.offset
 
 
 class Presence(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is in the channel.
+    """A change of the channel's members, or all of them.
 
     Attributes:
-        action: ``join``, ``update`` or ``leave``, of one member; or ``state``, which says of all who is there now.
-        member: whom it is about; None for a ``state``.
-        members: with a ``state``: everybody, in the order in which they came.
+        action: ``join``, ``update`` or ``leave`` of one member; or ``state``, with all current members.
+        member: the member; None for a ``state``.
+        members: with a ``state``: all members, in the order of their joins.
     """
 
     action: str
@@ -52,27 +52,26 @@ class Presence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
-    """Messages may have been missed that the channel no longer has: what follows begins after ``position``."""
+    """Messages may be missing that the channel does not keep any more; the next one is after ``position``."""
 
     position: Position
 
 
-Heard = Message | Presence | Gap
+ChannelEvent = Message | Presence | Gap
 
 
-class Listening(Subscription[Heard]):
-    """A channel, to iterate over; it has no end of its own.
+class Listening(Subscription[ChannelEvent]):
+    """An iterator over a channel, without an end.
 
     Args:
-        endpoint: where the service is.
-        channel: its name.
+        endpoint: the service.
+        channel: the channel's name.
         after: the exclusive position to begin at; None for what is published from now on.
-        presence: whether to be told who is there: a ``state`` first, and again after each lost connection; in between,
-            whoever comes and goes.
-        member: what the others see of us, who then are a member ourselves: JSON, up to 1 KiB; None for none.
-        client: which of its user's clients this is; empty for a name made up for this listening.
-        first: waits until the first connection.
-        later: waits from then on.
+        presence: whether to yield presence: a ``state`` first and after each reconnect, then each join and leave.
+        member: this client's own info as a member, up to 1 KiB of JSON; None to join not at all.
+        client: names this client among its user's; empty for a generated name.
+        first: the backoff until the first connection.
+        later: the backoff from then on.
     """
 
     def __init__(
@@ -105,38 +104,38 @@ class Listening(Subscription[Heard]):
             subscribe["after"] = self.position
         if self._member is not None:
             subscribe["member"] = self._member
-        who = {"type": "presence", "id": _PRESENCE, "channel": self._channel}
-        return (subscribe, who) if self._presence else (subscribe,)
+        members = {"type": "presence", "id": _PRESENCE, "channel": self._channel}
+        return (subscribe, members) if self._presence else (subscribe,)
 
-    def _acknowledged(self, ack: Acknowledged) -> Gap | None:
+    def _on_ack(self, ack: AckData) -> Gap | None:
         known = self.position
         if known is not None and ack.recovered and known.epoch == ack.epoch:
             return None
-        torn, self._torn = self._torn or known is not None, False
+        gap, self._gap = self._gap or known is not None, False
         self.position = Position(ack.epoch, ack.offset)
-        return Gap(position=self.position) if torn else None
+        return Gap(position=self.position) if gap else None
 
-    def _heard(self, frame: Frame) -> Heard | None:
+    def _on_frame(self, frame: Frame) -> ChannelEvent | None:
         if frame.channel != self._channel:
             return None
         if frame.type == "error":
             raise failure_of(frame.error)
         if frame.type == "presence" or (frame.type == "ack" and frame.id == _PRESENCE):
-            return _presence(decode_coming(frame.data))
+            return _presence(decode_presence(frame.data))
         return self._message(frame) if frame.type == "update" else None
 
     def _message(self, frame: Frame) -> Message | None:
         position = self.position
         if position is None:
-            raise LostError("a message came before the acknowledgement")
+            raise ConnectionLost("a message came before the acknowledgement")
         if frame.offset <= position.offset:
             return None
         if frame.offset != position.offset + 1:
-            raise LostError(f"after offset {position.offset} came {frame.offset}")
+            raise ConnectionLost(f"after offset {position.offset} came {frame.offset}")
         data = _decode(frame.data)
         self.position = Position(position.epoch, frame.offset)
         return Message(event=frame.event, data=data, position=self.position)
 
 
-def _presence(coming: Coming) -> Presence:
-    return Presence(action=coming.action, member=coming.member, members=coming.members)
+def _presence(data: PresenceData) -> Presence:
+    return Presence(action=data.action, member=data.member, members=data.members)

@@ -1,4 +1,4 @@
-"""Following something over a socket of its own: at a position, to which it comes back whenever the socket is lost."""
+"""A subscription over a socket of its own, which reconnects and resumes at its position."""
 
 import asyncio
 import time
@@ -13,51 +13,56 @@ import msgspec
 from protocol.errors import ShuttingDown, TidegateError
 from protocol.events import Position
 from service.client.backoff import Backoff, cause_of
-from service.client.endpoint import ClientSocket, Endpoint, LostError
+from service.client.endpoint import ClientSocket, ConnectionLost, Endpoint
 from service.client.frames import (
-    NO_RETURN,
-    Acknowledged,
+    FATAL_CLOSE_CODES,
+    AckData,
     Frame,
-    decode_acknowledged,
-    decode_dismissed,
+    decode_ack,
+    decode_disconnect,
     decode_frame,
     failure_of,
     failure_of_close,
 )
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds until the subscription is acknowledged
-STEADY: Final = 10.0  # seconds after which a connection counts as a success, whatever came over it
+STEADY: Final = 10.0  # seconds after which a connection counts as a success, also without an event
 SUBSCRIBE: Final = 1  # the id of the frame that subscribes
 
 EventT = TypeVar("EventT")
 
 
 class Subscription(ABC, Generic[EventT]):
-    """Something to iterate over, event by event, each once and in order.
+    """An iterator over events, each once and in order.
 
-    The connection is made at the first step, and made again from the last position whenever it is lost. Nothing is read
-    ahead: what has not been asked for is in the socket's own bounded buffer, or still with the service. After
-    ``aclose`` (or ``async with``) nothing is left open, and whoever iterates comes to the end. One that is dropped lets
-    go of its connection, too.
+    ::
+
+        new --first step--> connecting --ack--> following --the end, a fatal error, aclose()--> ended
+                                ^                   |
+                                +--connection lost--+   after a delay, from the last position
+
+    Nothing is read ahead: events that have not been asked for are in the socket's own bounded buffer, or still at the
+    service. After ``aclose`` (or ``async with``) nothing is open, and the iteration ends. A garbage-collected
+    subscription releases its connection, too.
 
     Args:
-        endpoint: where the service is.
-        after: the exclusive position to begin at; None for what the subscription itself says.
-        first: waits until the first connection.
-        later: waits from then on.
+        endpoint: the service.
+        after: the exclusive position to begin at; None for the subclass's default.
+        first: the backoff until the first connection.
+        later: the backoff from then on.
 
     Attributes:
-        position: up to where everything has been given; None before the first connection.
+        position: of the last event that was yielded; None before the first connection.
     """
 
     def __init__(self, endpoint: Endpoint, *, after: Position | None, first: Backoff, later: Backoff) -> None:
         self.position = after
         self._endpoint = endpoint
         self._backoff = first
-        self._later = later
+        self._reconnect_backoff = later
         self._socket: ClientSocket | None = None
-        self._since = 0.0
-        self._torn = False
+        self._connected_at = 0.0
+        self._gap = False
         self._ended = False
 
     def __del__(self) -> None:
@@ -68,20 +73,20 @@ class Subscription(ABC, Generic[EventT]):
         return self
 
     async def __anext__(self) -> EventT:
-        """Wait for what comes next.
+        """Wait for the next event.
 
         Raises:
-            TidegateError: what ended it; or ``Unreachable``, when there was no progress for too long.
+            TidegateError: the error that ended the subscription; ``Unreachable`` after too long without progress.
         """
         try:
             while not self._ended:
                 before = self.position
                 try:
-                    event = self._take(await self._receive())
+                    event = self._process(await self._receive())
                 except (msgspec.DecodeError, RecursionError):
-                    await self._pause(LostError(f"{self._endpoint.url} sent what is no frame"))
-                except LostError as lost:
-                    await self._pause(lost)
+                    await self._wait_to_reconnect(ConnectionLost(f"{self._endpoint.url} sent what is no frame"))
+                except ConnectionLost as lost:
+                    await self._wait_to_reconnect(lost)
                 else:
                     if event is not None:
                         if self.position != before:
@@ -92,7 +97,7 @@ class Subscription(ABC, Generic[EventT]):
             raise
         finally:
             if self._ended:
-                await self._drop()
+                await self._disconnect()
         raise StopAsyncIteration
 
     async def __aenter__(self) -> Self:
@@ -104,48 +109,48 @@ class Subscription(ABC, Generic[EventT]):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Leave. What was followed goes on, and can be followed again from the last position."""
+        """Unsubscribe. A later subscription can continue from the last position."""
         self._ended = True
-        await self._drop()
+        await self._disconnect()
 
-    # ------------------------------------------------------------------------------------------------ what is followed
+    # ----------------------------------------------------------------------------------------------- the subscribed log
 
     @abstractmethod
     def _frames(self) -> Sequence[dict[str, object]]:
-        """Return what to say on a new connection; the frame with the id ``SUBSCRIBE`` is among it."""
+        """Return the frames to send on a new connection; the one that subscribes has the id ``SUBSCRIBE``."""
 
     @abstractmethod
-    def _acknowledged(self, ack: Acknowledged) -> EventT | None:
-        """Return what the acknowledgement of the subscription says that is new."""
+    def _on_ack(self, ack: AckData) -> EventT | None:
+        """Process the acknowledgement of the subscription; returns an event, or None."""
 
     @abstractmethod
-    def _heard(self, frame: Frame) -> EventT | None:
-        """Return what is new in a frame; None where nothing is.
+    def _on_frame(self, frame: Frame) -> EventT | None:
+        """Process a frame; returns an event, or None.
 
         Raises:
-            LostError: it is not what comes after the position.
-            TidegateError: it is the end.
+            ConnectionLost: the frame does not follow the position.
+            TidegateError: the frame ends the subscription.
         """
 
-    def _forget(self) -> bool:
-        """Give up a position that the service refuses; false where that is not wanted."""
+    def _drop_position(self) -> bool:
+        """Drop a position that the service refuses; returns False where the subscription has to fail instead."""
         if self.position is None:
             return False
         self.position = None
-        self._torn = True
+        self._gap = True
         return True
 
     # -------------------------------------------------------------------------------------------------- the connection
 
-    async def _drop(self) -> None:
+    async def _disconnect(self) -> None:
         socket, self._socket = self._socket, None
         if socket is not None:
             await socket.close()
 
-    async def _pause(self, lost: LostError) -> None:
-        if self._socket is not None and time.monotonic() - self._since > STEADY:
+    async def _wait_to_reconnect(self, lost: ConnectionLost) -> None:
+        if self._socket is not None and time.monotonic() - self._connected_at > STEADY:
             self._backoff.success()
-        await self._drop()
+        await self._disconnect()
         if not self._ended:
             await self._backoff.wait(str(lost), lost.delay)
 
@@ -156,7 +161,7 @@ class Subscription(ABC, Generic[EventT]):
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 return await self._connect()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise LostError(f"{self._endpoint.url} does not answer ({cause_of(error)})") from error
+            raise ConnectionLost(f"{self._endpoint.url} does not answer ({cause_of(error)})") from error
 
     async def _connect(self) -> Frame:
         socket = self._socket = await self._endpoint.connect()
@@ -172,35 +177,35 @@ class Subscription(ABC, Generic[EventT]):
         if message.type is aiohttp.WSMsgType.TEXT:
             return decode_frame(message.data)
         code = socket.close_code or 0
-        if code in NO_RETURN:
+        if code in FATAL_CLOSE_CODES:
             raise failure_of_close(code)
-        raise LostError(f"the connection was lost ({code or 'no close code'})")
+        raise ConnectionLost(f"the connection was lost ({code or 'no close code'})")
 
     # ------------------------------------------------------------------------------------------------------ the frames
 
-    def _take(self, frame: Frame) -> EventT | None:
+    def _process(self, frame: Frame) -> EventT | None:
         if frame.type == "disconnect":
-            self._dismissed(frame)
+            self._on_disconnect(frame)
         if frame.type == "error" and not frame.terminal:
-            self._refused(frame)
+            self._on_error(frame)
         if frame.type != "ack" or frame.id != SUBSCRIBE:
-            return self._heard(frame)
-        self._backoff = self._later
-        self._since = time.monotonic()
-        return self._acknowledged(decode_acknowledged(frame.data))
+            return self._on_frame(frame)
+        self._backoff = self._reconnect_backoff
+        self._connected_at = time.monotonic()
+        return self._on_ack(decode_ack(frame.data))
 
-    def _dismissed(self, frame: Frame) -> NoReturn:
-        dismissed = decode_dismissed(frame.data)
-        if not dismissed.reconnect:
-            raise ShuttingDown(f"the service dismissed this client: {dismissed.reason}")
-        delay = None if dismissed.delay_ms is None else max(0.0, dismissed.delay_ms / 1000)
-        raise LostError(f"the service asked to reconnect ({dismissed.reason})", delay)
+    def _on_disconnect(self, frame: Frame) -> NoReturn:
+        data = decode_disconnect(frame.data)
+        if not data.reconnect:
+            raise ShuttingDown(f"the service dismissed this client: {data.reason}")
+        delay = None if data.delay_ms is None else max(0.0, data.delay_ms / 1000)
+        raise ConnectionLost(f"the service asked to reconnect ({data.reason})", delay)
 
-    def _refused(self, frame: Frame) -> NoReturn:
-        """The subscription, or a frame of ours, was not accepted."""
+    def _on_error(self, frame: Frame) -> NoReturn:
+        """Raise the error of a refused frame, or ``ConnectionLost`` where the subscription can be retried."""
         failure = failure_of(frame.error)
-        if failure.code == "unrecoverable_position" and self._forget():
-            raise LostError(failure.detail)
+        if failure.code == "unrecoverable_position" and self._drop_position():
+            raise ConnectionLost(failure.detail)
         if failure.problem.temporary:
-            raise LostError(failure.detail, failure.retry_after)
+            raise ConnectionLost(failure.detail, failure.retry_after)
         raise failure

@@ -1,4 +1,4 @@
-"""The file of routes and keys: read at the start, looked at every few seconds, put in force when it has changed."""
+"""The file of routes and keys: read at the start, checked every two seconds, applied when it has changed."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -20,25 +20,25 @@ from service.auth.keys import KeySpec, check_keys
 T = TypeVar("T")
 
 DEFAULT_NAME: Final = "tidegate.toml"
-LOOK_INTERVAL: Final = 2.0  # seconds
+CHECK_INTERVAL: Final = 2.0  # seconds
 ASK_TIMEOUT: Final = 1.0  # seconds
 MAX_BYTES: Final = 1_048_576
 TABLES: Final = frozenset({"default", "embeddings", "keys", "providers", "routes"})
 
 Stamp = tuple[int, int, int] | None
-"""What tells one version of a file from another: its time, size and identity; None where there is no file."""
+"""Identifies a version of a file: its time, size and inode; None where there is no file."""
 
 _log = structlog.get_logger("service")
 
 
 class RoutesFile(msgspec.Struct, frozen=True):
-    """A file as it was read.
+    """The content of the file.
 
     Attributes:
-        path: where it is.
-        stamp: which version of it was read.
-        routes: what it says of models; nothing where there is no file.
-        keys: what it says of keys, by their names.
+        path: the file.
+        stamp: the version that was read.
+        routes: its routes and providers; empty where there is no file.
+        keys: its keys, by their names.
     """
 
     path: Path
@@ -48,28 +48,28 @@ class RoutesFile(msgspec.Struct, frozen=True):
 
 
 class KeyHolder(Protocol):
-    """Whoever is told of the file's keys."""
+    """Holds the file's keys."""
 
     def replace(self, specs: Mapping[str, KeySpec]) -> tuple[Principal, ...]:
-        """Hold these from now on, and no others of the file's; return whose keys open nothing any more.
+        """Replace the file's keys; returns the principals of keys that are not valid any more.
 
         Raises:
-            ConfigurationError: one of them can't be held, and nothing has changed.
+            ConfigurationError: a key is invalid, and nothing has changed.
         """
 
 
 class TicketHolder(Protocol):
-    """Who has issued tickets."""
+    """Holds the tickets that were issued."""
 
     def withdraw(self, principal: Principal) -> None:
-        """Let nobody in any more by what ``principal`` has had."""
+        """Invalidate the tickets of ``principal``."""
 
 
 def open_routes(path: Path | None) -> RoutesFile:
-    """Read the file at ``path``; with None, the one of the default name where there is one.
+    """Read the file at ``path``; None for the file of the default name, if it exists.
 
     Raises:
-        ConfigurationError: it is not there, or is not what it may be; the message names the key.
+        ConfigurationError: the file does not exist, or is invalid; the message names the key.
     """
     file = path or Path(DEFAULT_NAME)
     stamp = stamp_of(file)
@@ -80,7 +80,7 @@ def open_routes(path: Path | None) -> RoutesFile:
 
 
 def stamp_of(path: Path) -> Stamp:
-    """Return which version of a file there is."""
+    """Return the current version of a file."""
     try:
         found = path.stat()
     except OSError:
@@ -92,7 +92,7 @@ def read_file(path: Path) -> tuple[Routes, dict[str, KeySpec]]:
     """Read the file: its routes and its keys.
 
     Raises:
-        ConfigurationError: it can't be read, or is not what it may be; the message names the key.
+        ConfigurationError: the file can't be read, or is invalid; the message names the key.
     """
     try:
         with path.open("rb") as file:
@@ -112,10 +112,10 @@ def read_file(path: Path) -> tuple[Routes, dict[str, KeySpec]]:
 
 
 def parse_routes(table: dict[str, Any]) -> Routes:
-    """Return what a table of TOML says of models.
+    """Return the routes in a TOML table.
 
     Raises:
-        ConfigurationError: a key is missing or not what it may be; the message names it.
+        ConfigurationError: a key is missing or invalid; the message names it.
     """
     providers = _convert("providers", table.get("providers", {}), dict[str, Any])
     routes = _convert("routes", table.get("routes", {}), dict[str, Any])
@@ -129,10 +129,10 @@ def parse_routes(table: dict[str, Any]) -> Routes:
 
 
 def parse_keys(table: dict[str, Any]) -> dict[str, KeySpec]:
-    """Return what a table of TOML says of keys.
+    """Return the API keys in a TOML table.
 
     Raises:
-        ConfigurationError: a key is missing or not what it may be; the message names it.
+        ConfigurationError: a key is missing or invalid; the message names it.
     """
     described = _convert("keys", table.get("keys", {}), dict[str, Any])
     keys = {name: _convert(f"keys.{name}", spec, KeySpec) for name, spec in described.items()}
@@ -154,46 +154,46 @@ def _convert(key: str, value: object, kind: type[T]) -> T:
         raise ConfigurationError(f"{key}{path.rstrip('`')}: {reason}") from error
 
 
-class Look(Message[None], frozen=True):
-    """Time to look at the file."""
+class CheckFile(Message[None], frozen=True):
+    """Check whether the file has changed."""
 
 
-class Taken(Message[None], frozen=True):
-    """So many of the takers have taken ``routes``."""
+class RoutesAccepted(Message[None], frozen=True):
+    """The first ``count`` actors have accepted ``routes``."""
 
     routes: Routes
-    by: int
+    count: int
 
 
-class Refused(Message[None], frozen=True):
-    """One of the takers has not taken ``routes``."""
+class RoutesRefused(Message[None], frozen=True):
+    """An actor has refused ``routes``."""
 
     routes: Routes
     error: Exception
 
 
-class RoutesWatcher(Actor[Look | Taken | Refused]):
-    """Puts the file in force when it changes. A bad file is reported once, and what was in force stays.
+class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused]):
+    """Applies the file when it changes. A bad file is reported once, and the routes in force stay.
 
-    Keys are in force as soon as the file has been read, also where its routes are then refused: a key that was taken
-    away opens nothing any more, and its holder's sockets are closed. Routes are offered to the takers one after the
-    other, and again at every look, so that one that was restarted learns them again; equal ones change nothing. Where a
-    later one refuses, those before it get the routes that stay with the next look.
+    Keys are applied as soon as the file has been read, even where its routes are refused later: a removed key is not
+    valid any more, its tickets are invalidated and its holder's sockets are closed. Routes are sent to the actors one
+    after the other, and again at every check, so that a restarted actor gets them again; equal routes change nothing.
+    Where an actor refuses, those before it get the routes in force again with the next check.
 
     Args:
-        file: as it was read at the start; its keys are in force already.
-        takers: who is told of the routes.
-        router: who knows models by their names.
-        keys: who is told of the keys.
-        tickets: those that a key has been used for open nothing without it.
-        hub: who closes sockets.
+        file: the file as read at the start; its keys are applied already.
+        targets: the actors that take the routes.
+        router: caches which models exist.
+        keys: holds the keys.
+        tickets: holds the tickets.
+        hub: closes sockets.
     """
 
     def __init__(
         self,
         file: RoutesFile,
         *,
-        takers: Sequence[Ref[SetRoutes]],
+        targets: Sequence[Ref[SetRoutes]],
         router: Ref[ForgetModels],
         keys: KeyHolder,
         tickets: TicketHolder,
@@ -203,7 +203,7 @@ class RoutesWatcher(Actor[Look | Taken | Refused]):
         self._stamp = file.stamp
         self._wanted = file.routes
         self._in_force = file.routes
-        self._takers = tuple(takers)
+        self._targets = tuple(targets)
         self._router = router
         self._keys = keys
         self._tickets = tickets
@@ -211,23 +211,23 @@ class RoutesWatcher(Actor[Look | Taken | Refused]):
         self._held = file.keys
 
     async def started(self) -> None:
-        """Look regularly."""
-        self.schedule(LOOK_INTERVAL, Look())
+        """Start the regular check."""
+        self.schedule(CHECK_INTERVAL, CheckFile())
 
-    @handles(Look)
-    async def look(self, _message: Look) -> None:
-        """Read the file if it has changed, and tell the takers."""
-        self.schedule(LOOK_INTERVAL, Look())
-        for gone in self._read():
-            self._tickets.withdraw(gone)
-            await self._hub.tell(DisconnectUser(tenant=gone.tenant, user=gone.subject))
+    @handles(CheckFile)
+    async def check(self, _message: CheckFile) -> None:
+        """Read the file if it has changed, and send its routes to the actors."""
+        self.schedule(CHECK_INTERVAL, CheckFile())
+        for removed in self._read():
+            self._tickets.withdraw(removed)
+            await self._hub.tell(DisconnectUser(tenant=removed.tenant, user=removed.subject))
         self._offer(self._wanted, 0)
 
-    @handles(Taken)
-    async def taken(self, message: Taken) -> None:
-        """Tell the next one; after the last, let the router ask for the models anew."""
-        if message.by < len(self._takers):
-            self._offer(message.routes, message.by)
+    @handles(RoutesAccepted)
+    async def accepted(self, message: RoutesAccepted) -> None:
+        """Send the routes to the next actor; after the last one, clear the router's cache of models."""
+        if message.count < len(self._targets):
+            self._offer(message.routes, message.count)
             return
         if message.routes == self._in_force:
             return
@@ -235,31 +235,31 @@ class RoutesWatcher(Actor[Look | Taken | Refused]):
         _log.info("routes_changed", path=str(self._path), routes=sorted(message.routes.routes))
         await self._router.tell(ForgetModels())
 
-    @handles(Refused)
-    async def refused(self, message: Refused) -> None:
-        """Report what names something that is not there; one that is busy is told again at the next look."""
+    @handles(RoutesRefused)
+    async def refused(self, message: RoutesRefused) -> None:
+        """Report routes that name something that does not exist; a busy actor gets them again at the next check."""
         if isinstance(message.error, ConfigurationError) and message.routes == self._wanted:
             self._wanted = self._in_force
             self._report(message.error)
 
     def _offer(self, routes: Routes, place: int) -> None:
         self.ask_then(
-            self._takers[place],
+            self._targets[place],
             SetRoutes(routes),
             timeout=ASK_TIMEOUT,
-            ok=lambda _: Taken(routes, place + 1),
-            err=lambda error: Refused(routes, error),
+            ok=lambda _: RoutesAccepted(routes, place + 1),
+            err=lambda error: RoutesRefused(routes, error),
         )
 
     def _read(self) -> tuple[Principal, ...]:
-        """Read the file if it has changed; return whose keys open nothing any more."""
+        """Read the file if it has changed; returns the principals of removed keys."""
         stamp = stamp_of(self._path)
         if stamp == self._stamp:
             return ()
         self._stamp = stamp
         try:
             routes, keys = read_file(self._path)
-            gone = self._keys.replace(keys)
+            removed = self._keys.replace(keys)
         except ConfigurationError as error:
             self._wanted = self._in_force
             self._report(error)
@@ -268,7 +268,7 @@ class RoutesWatcher(Actor[Look | Taken | Refused]):
         if keys != self._held:
             self._held = keys
             _log.info("keys_changed", path=str(self._path), keys=sorted(keys))
-        return gone
+        return removed
 
     def _report(self, error: ConfigurationError) -> None:
         _log.warning("routes_rejected", path=str(self._path), reason=error.detail, kept=sorted(self._in_force.routes))

@@ -8,7 +8,17 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
+from actors.cache import CacheLimits
+from actors.channels.limits import ChannelLimits, HistoryLimits
+from actors.embeddings.config import Bounds, EmbeddingsConfig
+from actors.embeddings.embedder import Limits as EmbedderLimits
+from actors.llm_gateway.config import GatewayConfig, Limits
+from actors.llm_gateway.provider import BETWEEN_CHUNKS_TIMEOUT, FIRST_TOKEN_TIMEOUT, Deadlines
+from actors.requests.limits import RequestLimits
 from protocol.errors import ConfigurationError
+from protocol.routes import Routes
+from protocol.upstream import BASE_URLS
+from service.auth.token_config import TokenConfig
 
 ProviderName = Literal["local", "openai", "anthropic"]
 CommaList = Annotated[tuple[str, ...], NoDecode]
@@ -17,27 +27,34 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1024)]
 
 MAX_PEPPER: Final = 64  # bytes, those of a key of BLAKE2b
+NO_ROUTES: Final = Routes()
+
+_CACHE: Final = CacheLimits()
+_CHANNELS: Final = ChannelLimits()
+_EMBEDDINGS: Final = EmbeddingsConfig()
+_GATEWAY: Final = GatewayConfig()
+_REQUESTS: Final = RequestLimits()
+_TOKENS: Final = TokenConfig()
 
 
 class Settings(BaseSettings):
-    """What the operator decides. Each field is the environment variable of the same name in capitals.
+    """The operator's settings. Each field is the environment variable of the same name in capitals.
 
     Attributes:
         host: the address to listen on; anything but loopback needs keys or tokens.
         port: the TCP port; 0 takes a free one.
         environment: ``production`` checks the origins of WebSockets.
-        api_keys: who may call, without limits; with no other keys and no tokens, empty: everybody who reaches the
-            address.
-        key_pepper: goes into the digests of keys, at most 64 bytes; with another one the digests in the routes' file
-            are void.
+        api_keys: the keys of callers without limits; empty, and with no other keys and no tokens: no authentication.
+        key_pepper: a secret input of the keys' digests, at most 64 bytes; changing it invalidates the digests in the
+            routes' file.
         jwt_secret: verifies tokens signed with HS256, at least 32 bytes.
-        jwt_jwks_url: where the public keys are that verify tokens signed with RS256, ES256 or EdDSA.
+        jwt_jwks_url: the address of the public keys that verify tokens signed with RS256, ES256 or EdDSA.
         jwt_issuer: the ``iss`` that a token must have; empty: any.
         jwt_audience: the ``aud`` that a token must have; empty: only tokens without one.
-        jwt_leeway_seconds: by which the clocks of a token's issuer and of the service may differ.
+        jwt_leeway_seconds: seconds by which the clocks of the issuer and of the service may differ.
         ws_allowed_origins: origins that may open a socket in production.
-        max_body_bytes: the largest body that is read.
-        shutdown_grace_seconds: how long running requests may go on after the signal to stop.
+        max_body_bytes: the largest request body, in bytes.
+        shutdown_grace_seconds: seconds for which running calls may go on after the signal to stop.
         llm_provider: the provider of the default model; unset: the one that has a key, else ``local``.
         default_llm_model: what the model name ``default`` means; empty: the provider's own default.
         openai_api_key: the key for ``openai_base_url``.
@@ -46,35 +63,35 @@ class Settings(BaseSettings):
         anthropic_base_url: any Anthropic-compatible address, without ``/v1``.
         local_model_path: a GGUF file; unset: the model that is installed with the ``local`` extra.
         routes_file: providers, aliases and their targets, and keys; unset: ``tidegate.toml``, where there is one.
-        default_embedding_model: what ``default`` means for embeddings, as ``provider/model``; empty: the
-            own model of the provider that embeds.
-        embedding_batch_inputs: the most texts in one call for embeddings.
-        embedding_cache_max_bytes: bytes of vectors kept; 0 keeps none.
-        provider_concurrency: calls under way at once, for each provider.
-        provider_queue: calls that may wait for a place, for each provider.
-        connect_timeout_seconds: until the connection to a provider stands.
-        first_token_timeout_seconds: from sending a call to its first content.
-        idle_timeout_seconds: the longest silence within a provider's stream.
-        drain_seconds: how long the stream of a call that is given up after content is read on, for the
-            usage at its end; 0 closes it at once.
-        request_ttl_seconds: how long a finished request is kept after its last change.
-        max_requests: requests that are kept at once; for one more the oldest ended one goes, and where all are running
-            it is refused.
-        requests_max_bytes: what ended requests may hold together; the oldest goes first.
-        log_max_bytes: the ring of entries that each request keeps for replay.
-        abandon_grace_seconds: how long a request with ``onAbandon: cancel`` goes on when nobody follows it.
+        default_embedding_model: what ``default`` means for embeddings, as ``provider/model``; empty: the embedding
+            provider's own default.
+        embedding_batch_inputs: the most texts in one embeddings call.
+        embedding_cache_max_bytes: bytes of cached vectors; 0 caches none.
+        provider_concurrency: calls in flight at once, for each provider.
+        provider_queue: calls that may wait for a free slot, for each provider.
+        connect_timeout_seconds: seconds until a connection to a provider is open.
+        first_token_timeout_seconds: seconds from sending a call to its first content.
+        idle_timeout_seconds: the longest silence within a provider's stream, in seconds.
+        drain_seconds: seconds for which the stream of a call that is given up after content is read on to its usage; 0
+            closes it at once.
+        request_ttl_seconds: seconds for which a finished request is kept after its last change.
+        max_requests: requests that are kept at once; one more replaces the oldest ended one, and is refused where all
+            are running.
+        requests_max_bytes: bytes of all ended requests together; the oldest is dropped first.
+        log_max_bytes: bytes of entries that each request keeps for replay.
+        abandon_grace_seconds: seconds for which a request with ``onAbandon: cancel`` goes on without a follower.
         cache_max_bytes: bytes of finished logs kept for replay.
         cache_max_entries: finished logs kept for replay.
-        channel_history_entries: publications that each channel keeps for those who come back.
-        channel_history_bytes: what they may take.
-        channel_history_ttl_seconds: how long each is kept.
-        channels_max_bytes: what the histories of all channels may take; that of the channel that has been silent for
-            longest goes first.
-        max_channels: channels that are known at once; for one more the one goes that has been silent for longest, and
-            where all are in use it is refused.
+        channel_history_entries: publications that each channel keeps for clients that reconnect.
+        channel_history_bytes: bytes of one channel's history.
+        channel_history_ttl_seconds: seconds for which a publication is kept.
+        channels_max_bytes: bytes of all histories together; that of the least recently published channel is dropped
+            first.
+        max_channels: channels that exist at once; one more replaces the least recently published unused one, and is
+            refused where all are in use.
         log_level: the lowest level that is logged.
         log_format: ``auto`` is pretty on a terminal in development and JSON elsewhere.
-        otel_exporter_otlp_endpoint: where spans go, over OTLP/HTTP; unset: no tracing.
+        otel_exporter_otlp_endpoint: the collector of spans, over OTLP/HTTP; unset: no tracing.
         otel_service_name: ``service.name`` of every span.
     """
 
@@ -95,7 +112,7 @@ class Settings(BaseSettings):
     jwt_jwks_url: str = ""
     jwt_issuer: str = ""
     jwt_audience: str = ""
-    jwt_leeway_seconds: float = Field(30.0, ge=0, le=300)
+    jwt_leeway_seconds: float = Field(_TOKENS.leeway, ge=0, le=300)
     ws_allowed_origins: CommaList = ()
     max_body_bytes: Bytes = 1_048_576
     shutdown_grace_seconds: float = Field(10.0, ge=0, le=3600)
@@ -103,33 +120,33 @@ class Settings(BaseSettings):
     llm_provider: ProviderName | None = None
     default_llm_model: str = ""
     openai_api_key: SecretStr | None = None
-    openai_base_url: str = "https://api.openai.com/v1"
+    openai_base_url: str = BASE_URLS["openai"]
     anthropic_api_key: SecretStr | None = None
-    anthropic_base_url: str = "https://api.anthropic.com"
+    anthropic_base_url: str = BASE_URLS["anthropic"]
     local_model_path: Path | None = None
     routes_file: Path | None = None
     default_embedding_model: str = ""
-    embedding_batch_inputs: int = Field(512, ge=1, le=2048)
-    embedding_cache_max_bytes: int = Field(67_108_864, ge=0)
-    provider_concurrency: int = Field(64, ge=1, le=10_000)
-    provider_queue: int = Field(256, ge=0, le=100_000)
-    connect_timeout_seconds: Seconds = 10.0
-    first_token_timeout_seconds: Seconds = 120.0
-    idle_timeout_seconds: Seconds = 60.0
-    drain_seconds: float = Field(1.0, ge=0, le=60)
+    embedding_batch_inputs: int = Field(_EMBEDDINGS.limits.inputs, ge=1, le=2048)
+    embedding_cache_max_bytes: int = Field(_EMBEDDINGS.bounds.cache_bytes, ge=0)
+    provider_concurrency: int = Field(_GATEWAY.limits.concurrency, ge=1, le=10_000)
+    provider_queue: int = Field(_GATEWAY.limits.queue, ge=0, le=100_000)
+    connect_timeout_seconds: Seconds = _GATEWAY.deadlines.connect
+    first_token_timeout_seconds: Seconds = FIRST_TOKEN_TIMEOUT
+    idle_timeout_seconds: Seconds = BETWEEN_CHUNKS_TIMEOUT
+    drain_seconds: float = Field(_GATEWAY.limits.drain, ge=0, le=60)
 
-    request_ttl_seconds: Seconds = 300.0
-    max_requests: int = Field(20_000, ge=1)
-    requests_max_bytes: Bytes = 536_870_912
-    log_max_bytes: Bytes = 262_144
-    abandon_grace_seconds: float = Field(10.0, ge=0, le=3600)
-    cache_max_bytes: Bytes = 67_108_864
-    cache_max_entries: int = Field(10_000, ge=1)
-    channel_history_entries: int = Field(1000, ge=1, le=100_000)
-    channel_history_bytes: Bytes = 262_144
-    channel_history_ttl_seconds: float = Field(300.0, ge=1, le=86_400)
-    channels_max_bytes: Bytes = 67_108_864
-    max_channels: int = Field(10_000, ge=1)
+    request_ttl_seconds: Seconds = _REQUESTS.ttl
+    max_requests: int = Field(_REQUESTS.max_requests, ge=1)
+    requests_max_bytes: Bytes = _REQUESTS.max_bytes
+    log_max_bytes: Bytes = _REQUESTS.ring_bytes
+    abandon_grace_seconds: float = Field(_REQUESTS.abandon_grace, ge=0, le=3600)
+    cache_max_bytes: Bytes = _CACHE.max_bytes
+    cache_max_entries: int = Field(_CACHE.max_entries, ge=1)
+    channel_history_entries: int = Field(_CHANNELS.history.entries, ge=1, le=100_000)
+    channel_history_bytes: Bytes = _CHANNELS.history.size
+    channel_history_ttl_seconds: float = Field(_CHANNELS.history.ttl, ge=1, le=86_400)
+    channels_max_bytes: Bytes = _CHANNELS.size
+    max_channels: int = Field(_CHANNELS.channels, ge=1)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["auto", "json", "pretty"] = "auto"
@@ -166,29 +183,20 @@ class Settings(BaseSettings):
         return value
 
     @property
-    def provider(self) -> ProviderName:
+    def provider(self) -> str:
         """The provider of the default model: as set, else the one that has a key, else ``local``."""
-        if self.llm_provider is not None:
-            return self.llm_provider
-        if self.openai_api_key is not None:
-            return "openai"
-        return "anthropic" if self.anthropic_api_key is not None else "local"
-
-    @property
-    def tokens(self) -> bool:
-        """Whether signed tokens are accepted."""
-        return self.jwt_secret is not None or bool(self.jwt_jwks_url)
+        return self.gateway().provider
 
     @property
     def exposed(self) -> bool:
-        """Whether the service can be reached from elsewhere, and neither keys of the settings nor tokens guard it."""
-        return not (self.api_keys or self.tokens or is_loopback(self.host))
+        """Whether other machines can reach the service, and the settings have neither keys nor tokens."""
+        return not (self.api_keys or self.tokens().enabled or is_loopback(self.host))
 
     def check_exposure(self, *, keys: bool = False) -> None:
-        """Refuse to offer the service to a network without authentication; ``keys`` says that there are more of them.
+        """Refuse to serve a network without authentication. ``keys``: whether the routes' file has keys.
 
         Raises:
-            ConfigurationError: the address is not loopback, and no key is set.
+            ConfigurationError: the address is not loopback, and there is neither a key nor a token configuration.
         """
         if keys or not self.exposed:
             return
@@ -200,12 +208,84 @@ class Settings(BaseSettings):
         )
         raise ConfigurationError(message)
 
+    # ------------------------------------------------------------------------------------------- what the settings make
+
+    def gateway(self, routes: Routes = NO_ROUTES) -> GatewayConfig:
+        """Return the configuration of the gateway, with the routes of the file."""
+        return GatewayConfig(
+            llm_provider=self.llm_provider or "",
+            default_model=self.default_llm_model,
+            openai_api_key=_reveal(self.openai_api_key),
+            openai_base_url=self.openai_base_url,
+            anthropic_api_key=_reveal(self.anthropic_api_key),
+            anthropic_base_url=self.anthropic_base_url,
+            local_model_path=self.local_model_path,
+            limits=Limits(
+                concurrency=self.provider_concurrency,
+                queue=self.provider_queue,
+                drain=self.drain_seconds,
+            ),
+            deadlines=Deadlines(
+                connect=self.connect_timeout_seconds,
+                first_token=self.first_token_timeout_seconds,
+                between_chunks=self.idle_timeout_seconds,
+            ),
+            routes=routes,
+            secrets=variable,
+        )
+
+    def embeddings(self, routes: Routes = NO_ROUTES) -> EmbeddingsConfig:
+        """Return the configuration of the embeddings, with the routes of the file."""
+        return EmbeddingsConfig(
+            llm_provider=self.llm_provider or "",
+            default_model=self.default_embedding_model,
+            openai_api_key=_reveal(self.openai_api_key),
+            openai_base_url=self.openai_base_url,
+            local_model_path=self.local_model_path,
+            routes=routes,
+            secrets=variable,
+            connect_timeout=self.connect_timeout_seconds,
+            limits=EmbedderLimits(inputs=self.embedding_batch_inputs),
+            bounds=Bounds(cache_bytes=self.embedding_cache_max_bytes),
+        )
+
+    def requests(self) -> RequestLimits:
+        """Return the bounds of the request router."""
+        return RequestLimits(
+            ttl=self.request_ttl_seconds,
+            max_requests=self.max_requests,
+            max_bytes=self.requests_max_bytes,
+            ring_bytes=self.log_max_bytes,
+            abandon_grace=self.abandon_grace_seconds,
+        )
+
+    def cache(self) -> CacheLimits:
+        """Return the bounds of the cache."""
+        return CacheLimits(max_entries=self.cache_max_entries, max_bytes=self.cache_max_bytes)
+
+    def channels(self) -> ChannelLimits:
+        """Return the bounds of the channels."""
+        history = HistoryLimits(
+            self.channel_history_entries, self.channel_history_bytes, self.channel_history_ttl_seconds
+        )
+        return ChannelLimits(history=history, channels=self.max_channels, size=self.channels_max_bytes)
+
+    def tokens(self) -> TokenConfig:
+        """Return how signed tokens are verified."""
+        return TokenConfig(
+            secret=_reveal(self.jwt_secret).encode(),
+            jwks_url=self.jwt_jwks_url,
+            issuer=self.jwt_issuer,
+            audience=self.jwt_audience,
+            leeway=self.jwt_leeway_seconds,
+        )
+
 
 def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Settings:  # noqa: ANN401 - field by field
     """Read the settings; ``overrides`` win over the environment, and that over ``env_file``.
 
     Raises:
-        ConfigurationError: a setting is not what it may be; the message names each and what it may be, never its value.
+        ConfigurationError: settings are invalid; the message names each and what it may be, never its value.
     """
     try:
         return Settings(**{"_env_file": env_file, **overrides})
@@ -215,7 +295,7 @@ def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Set
 
 
 def variable(name: str, env_file: Path = Path(".env")) -> str | None:
-    """Return a variable that is no setting, such as a named provider's key: from the environment, or from the file."""
+    """Return a variable that is no setting, such as a named provider's key, from the environment or the file."""
     value = os.environ.get(name)
     if not value:
         value = DotEnvSettingsSource(BaseSettings, env_file=env_file, case_sensitive=True).env_vars.get(name)
@@ -223,7 +303,7 @@ def variable(name: str, env_file: Path = Path(".env")) -> str | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether ``host`` is an address that only this machine can reach."""
+    """Whether only this machine can reach the address ``host``."""
     if host == "localhost":
         return True
     try:
@@ -243,3 +323,7 @@ def _reason(message: str) -> str:
     for prefix in _PREFIXES:
         message = message.removeprefix(prefix)
     return message
+
+
+def _reveal(secret: SecretStr | None) -> str:
+    return "" if secret is None else secret.get_secret_value()

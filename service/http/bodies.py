@@ -1,4 +1,4 @@
-"""Reading a body, strictly, and turning it into a submission that the actors can take as it is."""
+"""Request bodies: reading, strict decoding, and the conversion of a submission to the router's message."""
 
 import asyncio
 import re
@@ -13,12 +13,12 @@ from protocol.identity import Principal
 from protocol.llm import ChatRequest
 from protocol.requests import Delivery, Submit, SubmitBody
 from service.auth.permissions import model_for
-from service.http.rules import NATIVE, check_request, refuse, submission_faults
+from service.http.validation import NATIVE, check_request, raise_faults, submission_faults
 
-BODY_TIMEOUT: Final = 30.0  # seconds in which a body has to arrive once its headers have
+BODY_TIMEOUT: Final = 30.0  # seconds in which a body has to arrive after its headers
 
 _JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
-_PLACE = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_REASON = re.compile(r"^(?P<reason>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"(?:missing required|unknown) field `(?P<name>[^`]*)`")
 _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 
@@ -28,14 +28,14 @@ _decoder: Final = msgspec.json.Decoder(SubmitBody)
 
 
 async def read_json(request: web.Request, limit: int) -> bytes:
-    """Return the body of a request that says it is JSON. Never reads beyond ``limit`` bytes.
+    """Return the body of a JSON request. Never reads more than ``limit`` bytes.
 
-    A body without a ``Content-Type`` counts as JSON, unless a web page sent it: a page can post to any address without
-    asking first, as long as it names no type.
+    A body without a ``Content-Type`` counts as JSON, except with an ``Origin``: a web page can post to any address
+    without a CORS preflight as long as it sets no type.
 
     Raises:
-        InvalidRequest: ``unsupported_media_type``; ``body_too_large``; or ``invalid_request`` for one that does not
-            arrive, or can't be unpacked.
+        InvalidRequest: ``unsupported_media_type``; ``body_too_large``; or ``invalid_request`` where the body does not
+            arrive in time, or can't be decompressed.
     """
     _check_type(request)
     content = request.content
@@ -60,7 +60,7 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     """Decode ``body``.
 
     Raises:
-        InvalidRequest: ``malformed_json``; or ``invalid_request`` with the path of what is wrong in ``errors``.
+        InvalidRequest: ``malformed_json``; or ``invalid_request`` with the path of the wrong field in ``errors``.
     """
     try:
         return decoder.decode(body)
@@ -71,7 +71,7 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     try:
         msgspec.json.decode(body)
     except msgspec.ValidationError:
-        pass  # JSON, with a number that no one can hold: the first reason says more
+        pass  # valid JSON with a number out of range: the first reason says more
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(body, error) from None
     raise _invalid(reason)
@@ -83,10 +83,10 @@ def decode_submit(body: bytes) -> SubmitBody:
 
 
 def submit_of(body: SubmitBody, *, principal: Principal, trace_id: str, idempotency_key: str = "") -> Submit:
-    """Return the submission that a decoded body asks for in a caller's name, its values checked.
+    """Validate a decoded body and return it as the router's message, in the caller's name.
 
     Raises:
-        InvalidRequest: ``invalid_request`` with a path for each value that can't be; or ``invalid_schema``.
+        InvalidRequest: ``invalid_request`` with the path of each invalid value; or ``invalid_schema``.
         AccessDenied: ``model_not_allowed``.
     """
     options = body.options
@@ -102,7 +102,7 @@ def submit_of(body: SubmitBody, *, principal: Principal, trace_id: str, idempote
         seed=options.seed,
         stop=options.stop,
     )
-    refuse(submission_faults(body))
+    raise_faults(submission_faults(body))
     check_request(request, NATIVE)
     delivery = Delivery(
         timeout=options.timeout_ms / 1000,
@@ -127,10 +127,10 @@ def submit_of(body: SubmitBody, *, principal: Principal, trace_id: str, idempote
 
 
 def idempotency_key_of(headers: CIMultiDictProxy[str]) -> str:
-    """Return the ``Idempotency-Key``; empty where there is none.
+    """Return the ``Idempotency-Key``; empty for none.
 
     Raises:
-        InvalidRequest: it is sent twice, or is not 1 to 255 printable ASCII characters.
+        InvalidRequest: the header is sent twice, or is not 1 to 255 printable ASCII characters.
     """
     keys = headers.getall("Idempotency-Key", None)
     if keys is None:
@@ -177,9 +177,9 @@ def _malformed(body: bytes, error: Exception) -> InvalidRequest:
 
 
 def _invalid(message: str) -> InvalidRequest:
-    found = _PLACE.match(message)
-    what, path = (found["what"], found["path"] or "$") if found else (message, "$")
-    named = _FIELD.search(what)
+    found = _REASON.match(message)
+    reason, path = (found["reason"], found["path"] or "$") if found else (message, "$")
+    named = _FIELD.search(reason)
     if named:
         path = f"{path}.{named['name']}"
-    return InvalidRequest(f"{what}, at `{path}`", errors=(FieldError(path, what),))
+    return InvalidRequest(f"{reason}, at `{path}`", errors=(FieldError(path, reason),))

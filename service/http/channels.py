@@ -1,4 +1,4 @@
-"""``/api/channels``: publish, look back, and see who is there. Following a channel is for the socket."""
+"""``/api/channels``: publish, history and presence. Subscribing is for the socket."""
 
 from typing import Final
 
@@ -9,14 +9,14 @@ from protocol.channels import MAX_PAGE, NULL, GetHistory, GetPresence, Member, P
 from protocol.errors import AccessDenied, FieldError, InvalidRequest
 from protocol.events import Position
 from protocol.identity import ChannelRight
-from service.context import Call, call_of, container_of
+from service.context import CallContext, call_of, container_of
 from service.http.bodies import decode, idempotency_key_of, read_json
-from service.http.json_response import Answer, json_answer
+from service.http.json_response import JsonResponse, json_response
 
 ACCEPTED: Final = 202
 REPLAYED: Final = 200
-TIMEOUT: Final = 5.0  # seconds, beside what a publisher waits for acknowledgements
-PAGE: Final = 100  # publications of a history, where the caller does not say
+TIMEOUT: Final = 5.0  # seconds, in addition to the time that a publisher waits for acknowledgements
+PAGE: Final = 100  # publications of a history by default
 MAX_ACK_TIMEOUT_MS: Final = 60_000
 BODY_BYTES: Final = 64 * 1024
 
@@ -25,11 +25,10 @@ class PublishBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
     """The body of a publication.
 
     Attributes:
-        event: what kind of news it is: 1 to 64 printable characters.
+        event: the kind of event: 1 to 64 printable characters.
         data: any JSON, up to 32 KiB.
-        key: names this publication, so that sending it again publishes nothing; so does the header ``Idempotency-Key``.
-        ack_timeout_ms: how long to wait for those who follow the channel to acknowledge it, in milliseconds; 0 for not
-            at all.
+        key: an idempotency key: sending it again publishes nothing. The header ``Idempotency-Key`` does the same.
+        ack_timeout_ms: how long to wait for the subscribers' acknowledgements, in milliseconds; 0 for not at all.
     """
 
     event: str
@@ -39,11 +38,11 @@ class PublishBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
 
 
 class PublishAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What became of a publication.
+    """The result of a publication.
 
     Attributes:
-        position: where it is in the channel.
-        acknowledged: who said in time that they have it; only where that was asked for.
+        position: its position in the channel.
+        acknowledged: the subscribers that acknowledged it in time; only with ``ackTimeoutMs``.
     """
 
     position: Position
@@ -51,12 +50,12 @@ class PublishAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class HistoryPage(msgspec.Struct, frozen=True, kw_only=True):
-    """A page of what was published.
+    """A page of a channel's history.
 
     Attributes:
-        position: where the channel is now; None where nothing is known of it.
+        position: the channel's current position; None for an unknown channel.
         publications: in order, with the time of each in Unix seconds.
-        next: where the next page begins; None where there is none.
+        next: the ``after`` of the next page; None for the last page.
     """
 
     position: Position | None
@@ -65,7 +64,7 @@ class HistoryPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PresenceList(msgspec.Struct, frozen=True):
-    """Who is in a channel, in the order in which they came."""
+    """The members of a channel, in the order of their joins."""
 
     members: tuple[Member, ...]
 
@@ -74,23 +73,23 @@ _decoder: Final = msgspec.json.Decoder(PublishBody)
 
 
 def add_routes(app: web.Application) -> None:
-    """Offer the three addresses."""
+    """Add the three routes."""
     router = app.router
     router.add_post("/api/channels/{name:[^/]+}/publish", publish)
     router.add_get("/api/channels/{name:[^/]+}/presence", presence)
     router.add_get("/api/channels/{name:[^/]+}/history", history)
 
 
-async def publish(request: web.Request) -> Answer:
-    """Publish: 202, or 200 for a publication that its key names already."""
+async def publish(request: web.Request) -> JsonResponse:
+    """Publish: 202, or 200 where the key belongs to an earlier publication."""
     call, container = call_of(request), container_of(request)
     name = _channel(request, call, "publish")
     header = idempotency_key_of(request.headers)
     body = decode(_decoder, await read_json(request, min(BODY_BYTES, container.settings.max_body_bytes)))
     if not 0 <= body.ack_timeout_ms <= MAX_ACK_TIMEOUT_MS:
-        raise _wrong("$.ackTimeoutMs", f"must be within 0..{MAX_ACK_TIMEOUT_MS}")
+        raise _invalid("$.ackTimeoutMs", f"must be within 0..{MAX_ACK_TIMEOUT_MS}")
     if header and body.key and header != body.key:
-        raise _wrong("$.key", "must be what `Idempotency-Key` says, where both are sent")
+        raise _invalid("$.key", "must be what `Idempotency-Key` says, where both are sent")
     wait = body.ack_timeout_ms / 1000
     message = Publish(
         tenant=call.tenant, channel=name, event=body.event, data=body.data, key=body.key or header, wait=wait
@@ -98,19 +97,19 @@ async def publish(request: web.Request) -> Answer:
     published = await container.hub.ask(message, timeout=wait + TIMEOUT)
     answer = PublishAnswer(position=published.position, acknowledged=published.acknowledged if wait else None)
     if published.replayed:
-        return json_answer(answer, status=REPLAYED, headers={"Idempotent-Replayed": "true"})
-    return json_answer(answer, status=ACCEPTED)
+        return json_response(answer, status=REPLAYED, headers={"Idempotent-Replayed": "true"})
+    return json_response(answer, status=ACCEPTED)
 
 
-async def presence(request: web.Request) -> Answer:
-    """Return who is there."""
+async def presence(request: web.Request) -> JsonResponse:
+    """Return the members of a channel."""
     call = call_of(request)
     message = GetPresence(tenant=call.tenant, channel=_channel(request, call, "presence"))
-    return json_answer(PresenceList(await container_of(request).hub.ask(message, timeout=TIMEOUT)))
+    return json_response(PresenceList(await container_of(request).hub.ask(message, timeout=TIMEOUT)))
 
 
-async def history(request: web.Request) -> Answer:
-    """Return what was published after a position, or from the first publication that is held."""
+async def history(request: web.Request) -> JsonResponse:
+    """Return a page of the history after a position, or from the first publication that is kept."""
     call, query = call_of(request), request.query
     name = _channel(request, call, "subscribe")
     after = Position.parse(query["after"]) if query.get("after") else None
@@ -122,14 +121,14 @@ async def history(request: web.Request) -> Answer:
         publications=found.publications,
         next=str(Position(found.epoch, last)) if found.more else None,
     )
-    return json_answer(page)
+    return json_response(page)
 
 
-def _channel(request: web.Request, call: Call, right: ChannelRight) -> str:
-    """Return the channel's name, where the caller has that right in it.
+def _channel(request: web.Request, call: CallContext, right: ChannelRight) -> str:
+    """Return the channel's name, where the caller has the right ``right`` in it.
 
     Raises:
-        InvalidRequest: it is none.
+        InvalidRequest: the name is not valid.
         AccessDenied: ``channel_denied``.
     """
     name = request.match_info["name"]
@@ -139,13 +138,13 @@ def _channel(request: web.Request, call: Call, right: ChannelRight) -> str:
     return name
 
 
-def _limit(said: str) -> int:
-    if not said:
+def _limit(text: str) -> int:
+    if not text:
         return PAGE
-    if not (said.isascii() and said.isdigit()) or not 1 <= int(said[:9]) <= MAX_PAGE:
-        raise _wrong("limit", f"must be within 1..{MAX_PAGE}")
-    return int(said)
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MAX_PAGE:
+        raise _invalid("limit", f"must be within 1..{MAX_PAGE}")
+    return int(text)
 
 
-def _wrong(path: str, reason: str) -> InvalidRequest:
+def _invalid(path: str, reason: str) -> InvalidRequest:
     return InvalidRequest(f"`{path}` {reason}", errors=(FieldError(path, reason),))

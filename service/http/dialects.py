@@ -1,6 +1,6 @@
-"""What the vendors' dialects have in common over HTTP: a call becomes a request, whose answer comes whole or streamed.
+"""The common part of the vendors' chat endpoints: submit a completion, respond with JSON or with SSE.
 
-A dialect brings what it says differently: the canonical request, the body of a whole answer, the encoder of a stream.
+Each dialect supplies the canonical request, the body of a JSON response, and the encoder of a stream.
 """
 
 import time
@@ -17,11 +17,11 @@ from protocol.events import Cancelled, Completed, Delta, Entry, Failed, Reasonin
 from protocol.llm import ChatRequest
 from protocol.requests import DEFAULT_CACHE_TTL_MS, Delivery, OnAbandon, RequestHandle, Submit
 from service.auth.permissions import model_for
-from service.context import Call, call_of, container_of
+from service.context import CallContext, call_of, container_of
 from service.http import sse
 from service.http.bodies import idempotency_key_of
-from service.http.inference import SUBMIT_TIMEOUT, end_of, error_of, inference_headers
-from service.http.json_response import Answer
+from service.http.json_response import JsonResponse
+from service.http.outcome import SUBMIT_TIMEOUT, error_from, inference_headers, wait_for_end
 from service.middleware.errors import error_response
 
 DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}
@@ -34,48 +34,54 @@ T = TypeVar("T")
 
 
 class StreamEncoder(Protocol):
-    """One client's stream in its dialect, as SSE bytes."""
+    """Encodes one client's stream in its dialect, as SSE bytes."""
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
-        """Return the bytes of ``entries``; empty where they say nothing that this dialect shows."""
+        """Return the bytes of ``entries``; empty where this dialect shows none of them."""
 
     def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the bytes of all content so far, for a client that has seen none of it."""
+        """Return the bytes of all content so far, for a client that has received none of it."""
 
 
-class Asked:
-    """A call of a compatible dialect whose request has been submitted.
+class Submission:
+    """An HTTP call of a vendor's dialect whose completion has been submitted.
 
     Attributes:
         request: the HTTP request.
-        call: what the service knows of it.
-        handle: the request that answers it.
-        headers: what its answer has beside the headers of every inference.
+        call: the context of the HTTP call.
+        handle: the submitted request.
+        headers: headers of the response besides those of every inference.
     """
 
     __slots__ = ("call", "handle", "headers", "request")
 
-    def __init__(self, request: web.Request, call: Call, handle: RequestHandle, headers: dict[str, str]) -> None:
+    def __init__(self, request: web.Request, call: CallContext, handle: RequestHandle, headers: dict[str, str]) -> None:
         self.request = request
         self.call = call
         self.handle = handle
         self.headers = headers
 
 
-async def ask(
+async def submit_completion(
     request: web.Request,
     chat: ChatRequest,
     *,
     metadata: dict[str, str] | None = None,
     echo: dict[str, Any] | None = None,
-) -> Asked:
-    """Submit ``chat``, whose values have been checked, for the caller of ``request``, with its notes and its echo.
+) -> Submission:
+    """Submit ``chat``, which has been validated, in the name of the caller.
 
-    Identical calls share one answer where ``temperature`` is 0 or there is a ``seed``, unless ``x-tidegate-dedupe``
-    says otherwise. A client that leaves only stops following; ``x-tidegate-on-abandon: cancel`` asks for more.
+    Identical calls share one answer where ``temperature`` is 0 or there is a ``seed``, unless ``x-tidegate-dedupe`` is
+    ``off``. A client that disconnects only stops following; with ``x-tidegate-on-abandon: cancel`` it cancels, too.
+
+    Args:
+        request: the HTTP request.
+        chat: the canonical request.
+        metadata: the caller's own key-value pairs, kept with the request.
+        echo: fields of the call that a later response repeats.
 
     Raises:
-        InvalidRequest: a header is misspelt.
+        InvalidRequest: a header has an unknown value.
         AccessDenied: ``model_not_allowed``.
         TidegateError: as ``Submit`` says.
     """
@@ -92,35 +98,38 @@ async def ask(
     submitted = await container_of(request).router.ask(message, timeout=SUBMIT_TIMEOUT)
     handle = submitted.handle
     call.name(handle.request_id)
-    return Asked(request, call, handle, {"Idempotent-Replayed": "true"} if submitted.replayed else {})
+    return Submission(request, call, handle, {"Idempotent-Replayed": "true"} if submitted.replayed else {})
 
 
-async def whole(asked: Asked, body: Callable[[Completed], bytes]) -> web.StreamResponse:
-    """Answer in one piece, with what ``body`` makes of the end."""
+async def respond_json(submission: Submission, body: Callable[[Completed], bytes]) -> web.StreamResponse:
+    """Wait for the end, and respond with the JSON that ``body`` returns for it."""
     began = time.perf_counter()
-    event = await end_of(asked.handle.stream)
-    headers = _headers(asked, began, asked.handle.upstream_time)
+    event = await wait_for_end(submission.handle.stream)
+    headers = _headers(submission, began, submission.handle.upstream_time)
     if not isinstance(event, Completed):
-        return _failure(asked, error_of(event), headers)
-    return Answer(body(event), headers=headers)
+        return _failure(submission, error_from(event), headers)
+    return JsonResponse(body(event), headers=headers)
 
 
-async def stream(asked: Asked, encoder: StreamEncoder, *, ping: bytes = sse.PING) -> web.StreamResponse:
-    """Hold the headers until there is content, so that a failure before it is an HTTP error; but not for ever."""
+async def respond_sse(submission: Submission, encoder: StreamEncoder, *, ping: bytes = sse.PING) -> web.StreamResponse:
+    """Stream the answer. Headers are held until the first data, so that a failure before it is an HTTP error.
+
+    Without any data for ``PING_INTERVAL`` seconds, the headers are sent with a ping.
+    """
     began = time.perf_counter()
-    handle, request = asked.handle, asked.request
+    handle, request = submission.handle, submission.request
     response: sse.EventResponse | None = None
     begun = False
     async with Follower(handle.stream, idle=sse.PING_INTERVAL) as follower:
         while (batch := await follower.next()) is not None:
             failure = failure_without_content(batch) if response is None else None
             if failure is not None:
-                return _failure(asked, failure, _headers(asked, began, handle.upstream_time))
+                return _failure(submission, failure, _headers(submission, began, handle.upstream_time))
             data, last = encoded(encoder, batch, begun=begun) if batch else (ping, False)
             if not data:
                 continue
             if response is None:
-                response = sse.EventResponse(_headers(asked, began, handle.upstream_wait))
+                response = sse.EventResponse(_headers(submission, began, handle.upstream_wait))
                 await response.prepare(request)
             begun = begun or bool(batch)
             await response.send(request, data, last=last)
@@ -130,9 +139,9 @@ async def stream(asked: Asked, encoder: StreamEncoder, *, ping: bytes = sse.PING
 
 
 def encoded(encoder: StreamEncoder, batch: Batch, *, begun: bool) -> tuple[bytes, bool]:
-    """Return what to write for ``batch``, and whether it is the end.
+    """Return the bytes to write for ``batch``, and whether it is the end.
 
-    No dialect can take back what it has sent, so a snapshot is only for a client that has nothing yet.
+    No dialect can retract sent content: a snapshot is only for a client that has received nothing yet.
     """
     if not isinstance(batch, Snapshot):
         return encoder.encode(batch), batch[-1].terminal
@@ -142,24 +151,24 @@ def encoded(encoder: StreamEncoder, batch: Batch, *, begun: bool) -> tuple[bytes
 
 
 def failure_without_content(batch: Batch) -> TidegateError | None:
-    """Return the failure that ``batch`` ends with, where it holds nothing else that a client would see."""
+    """Return the failure that ``batch`` ends with, where it has no content before it."""
     if isinstance(batch, Snapshot) or not batch or not batch[-1].terminal:
         return None
     event = batch[-1].event
     if not isinstance(event, Failed | Cancelled) or any(isinstance(entry.event, _CONTENT) for entry in batch):
         return None
-    return error_of(event)
+    return error_from(event)
 
 
-def _headers(asked: Asked, began: float, upstream: float) -> dict[str, str]:
-    """Return the headers of an answer; of another's call, or one without news, no time since ``began`` was ours."""
+def _headers(submission: Submission, began: float, upstream: float) -> dict[str, str]:
+    """Return the headers of a response. Without an upstream time of its own, all time since ``began`` was waiting."""
     waited = upstream or time.perf_counter() - began
-    return inference_headers(asked.call, asked.handle, waited) | asked.headers
+    return inference_headers(submission.call, submission.handle, waited) | submission.headers
 
 
-def _failure(asked: Asked, error: TidegateError, headers: dict[str, str]) -> web.Response:
-    asked.call.failure = error.code
-    response = error_response(asked.request, asked.call, error, error)
+def _failure(submission: Submission, error: TidegateError, headers: dict[str, str]) -> web.Response:
+    submission.call.failure = error.code
+    response = error_response(submission.request, submission.call, error, error)
     response.headers.update(headers)
     return response
 

@@ -1,4 +1,4 @@
-"""What the service says of itself: an OpenAPI 3.1 document built from the structs, and a page that shows it offline."""
+"""The API's documentation: an OpenAPI 3.1 document built from the structs, and a page that shows it offline."""
 
 import html
 import re
@@ -109,7 +109,7 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 
 
 def add_routes(app: web.Application) -> None:
-    """Offer the document, the page, and an explanation of each error code."""
+    """Add the routes of the document, the page, and each error code's explanation."""
     document = openapi()
     app[DOCUMENT] = msgspec.json.encode(document)
     app[PAGE] = page(document).encode()
@@ -152,7 +152,7 @@ def openapi() -> dict[str, Any]:
 
 
 def page(document: dict[str, Any]) -> str:
-    """Render the document as one page that loads nothing."""
+    """Render the document as one page without external resources."""
     calls = "".join(
         f"<section><h2><b>{method.upper()}</b> <code>{html.escape(path)}</code></h2>"
         f"<p>{html.escape(operation['summary'])}</p>{_details('Details', operation)}</section>"

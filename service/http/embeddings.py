@@ -1,55 +1,55 @@
-"""``POST /v1/embeddings``: OpenAI's dialect over the actor that embeds."""
+"""``POST /v1/embeddings``: OpenAI's dialect."""
 
 from typing import Final
 
 from aiohttp import web
 
-from actors.embeddings.actor import TOTAL_TIMEOUT
+from actors.embeddings.config import Bounds
 from protocol.embeddings import Embed, Embedded
 from protocol.errors import FieldError, InvalidRequest
 from protocol.openai.embeddings import embeddings_body, parse_embeddings
 from service.auth.permissions import check_model
 from service.context import call_of, container_of
 from service.http.bodies import read_json
-from service.http.json_response import Answer
+from service.http.json_response import JsonResponse
 
-ASK_TIMEOUT: Final = TOTAL_TIMEOUT + 1.0  # seconds, so that the actor's own failure comes first
+ASK_TIMEOUT: Final = Bounds().total + 1.0  # seconds: the actor's own failure comes first
 DEDUPE: Final = "x-tidegate-dedupe"
 CHOICES: Final = {"": True, "on": True, "off": False}
 
 
 def add_routes(app: web.Application) -> None:
-    """Offer the address."""
+    """Add the route."""
     app.router.add_post("/v1/embeddings", embeddings)
 
 
-async def embeddings(request: web.Request) -> Answer:
-    """Embed texts. Identical texts share one vector, unless ``x-tidegate-dedupe: off`` says otherwise.
+async def embeddings(request: web.Request) -> JsonResponse:
+    """Embed texts. Identical texts share one vector, except with ``x-tidegate-dedupe: off``.
 
-    A client that leaves waits for nothing any more; what others wait for goes on.
+    A client that disconnects cancels the texts that no other client waits for.
     """
     call, container = call_of(request), container_of(request)
-    asked = parse_embeddings(await read_json(request, container.settings.max_body_bytes))
-    check_model(call.principal, asked.model)
+    parsed = parse_embeddings(await read_json(request, container.settings.max_body_bytes))
+    check_model(call.principal, parsed.model)
     message = Embed(
-        model=asked.model,
-        inputs=asked.inputs,
-        dimensions=asked.dimensions,
+        model=parsed.model,
+        inputs=parsed.inputs,
+        dimensions=parsed.dimensions,
         tenant=call.tenant,
         account=call.principal.account,
         dedupe=_dedupe(request),
-        extra=asked.extra,
+        extra=parsed.extra,
     )
     embedded = await container.embeddings.ask(message, timeout=ASK_TIMEOUT)
-    return Answer(embeddings_body(embedded, asked.model, asked.encoding), headers=_headers(embedded))
+    return JsonResponse(embeddings_body(embedded, parsed.model, parsed.encoding), headers=_headers(embedded))
 
 
 def _dedupe(request: web.Request) -> bool:
-    said = request.headers.get(DEDUPE, "").strip().lower()
-    if said not in CHOICES:
+    value = request.headers.get(DEDUPE, "").strip().lower()
+    if value not in CHOICES:
         reason = "must be `on` or `off`"
-        raise InvalidRequest(f"`{DEDUPE}` {reason}, got {said[:40]!r}", errors=(FieldError(DEDUPE, reason),))
-    return CHOICES[said]
+        raise InvalidRequest(f"`{DEDUPE}` {reason}, got {value[:40]!r}", errors=(FieldError(DEDUPE, reason),))
+    return CHOICES[value]
 
 
 def _headers(embedded: Embedded) -> dict[str, str]:
@@ -60,7 +60,7 @@ def _headers(embedded: Embedded) -> dict[str, str]:
 
 
 def _source(embedded: Embedded) -> str:
-    """Return where the vectors are from: the dearest of all the sources."""
+    """Return where the vectors are from: the most expensive of their sources."""
     if embedded.asked:
         return "upstream"
     return "joined" if embedded.joined else "cache"

@@ -1,4 +1,4 @@
-"""``/api/health``: is it alive, may traffic come, and how is each part?"""
+"""``/api/health``: the health of each part, liveness and readiness."""
 
 import asyncio
 import datetime as dt
@@ -15,12 +15,12 @@ from protocol.gateway import GetProviders, ProviderStatus, ResolveModel, TargetS
 from protocol.hub import GetHubStats
 from service.container import Container
 from service.context import container_of
-from service.http.json_response import Answer
+from service.http.json_response import JsonResponse
 
-ASK_TIMEOUT: Final = 1.0  # seconds; a probe has to answer before the prober gives up
-SLOW_LOOP_MS: Final = 250.0  # a turn of the loop that takes longer holds up every stream
+ASK_TIMEOUT: Final = 1.0  # seconds; a probe has to be answered before the prober gives up
+SLOW_LOOP_MS: Final = 250.0  # an iteration of the loop that takes longer delays every stream
 UNHEALTHY: Final = 503
-SHOWN: Final = 10  # targets of one provider that are named
+SHOWN: Final = 10  # targets listed for one provider
 MAX_NAME: Final = 80  # characters of a target's name
 
 Status = Literal["healthy", "degraded", "unhealthy"]
@@ -28,7 +28,7 @@ CheckStatus = Literal["ok", "loading", "degraded", "failed"]
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How one part is; ``latency`` in milliseconds."""
+    """The health of one part; ``latency`` in milliseconds."""
 
     status: CheckStatus
     latency: float
@@ -36,7 +36,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """The answer of every health address."""
+    """The body of every health endpoint."""
 
     status: Status
     timestamp: str
@@ -44,26 +44,26 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def add_routes(app: web.Application) -> None:
-    """Offer the three health addresses."""
+    """Add the three routes."""
     app.router.add_get("/api/health", health)
     app.router.add_get("/api/health/live", live)
     app.router.add_get("/api/health/ready", ready)
 
 
-async def health(request: web.Request) -> Answer:
-    """How each part is: 200, and 503 when the service can't do its work at all."""
+async def health(request: web.Request) -> JsonResponse:
+    """Return the health of each part: 200, or 503 where the service can't work at all."""
     checks = await _checks(container_of(request))
     status = overall(checks)
     return _answer(status, checks, ok=status != "unhealthy")
 
 
-async def live(_request: web.Request) -> Answer:
-    """Say that the loop runs: nothing else is asked."""
+async def live(_request: web.Request) -> JsonResponse:
+    """Report that the event loop runs; asks no actor."""
     return _answer("healthy", {"event_loop": await _event_loop()}, ok=True)
 
 
-async def ready(request: web.Request) -> Answer:
-    """Say whether traffic may come: not while the model loads, nor while the service starts or stops."""
+async def ready(request: web.Request) -> JsonResponse:
+    """Report whether traffic may be sent: not while the model loads, nor while the service starts or stops."""
     container = container_of(request)
     checks = await _checks(container)
     phase = container.lifecycle.phase
@@ -75,7 +75,7 @@ async def ready(request: web.Request) -> Answer:
 
 
 def overall(checks: dict[str, Check]) -> Status:
-    """Sum the checks up: one that failed makes it unhealthy, one that is not ``ok`` degraded."""
+    """Return the overall status: unhealthy with a failed check, degraded with one that is not ``ok``."""
     states = {check.status for check in checks.values()}
     if "failed" in states:
         return "unhealthy"
@@ -95,8 +95,8 @@ async def _checks(container: Container) -> dict[str, Check]:
 async def _event_loop() -> Check:
     started = time.perf_counter()
     await asyncio.sleep(0)
-    turn = _since(started)
-    return Check(status="ok" if turn < SLOW_LOOP_MS else "degraded", latency=turn)
+    latency = _since(started)
+    return Check(status="ok" if latency < SLOW_LOOP_MS else "degraded", latency=latency)
 
 
 async def _timed(ask: Callable[[], Awaitable[object]], *, worst: CheckStatus) -> Check:
@@ -111,22 +111,22 @@ async def _timed(ask: Callable[[], Awaitable[object]], *, worst: CheckStatus) ->
 
 
 async def _provider(container: Container) -> tuple[CheckStatus, str]:
-    """Say how the provider is that is asked first for the default model; another that failed only degrades the service.
+    """Return the state of the default model's first provider, with the problems of all providers as the detail.
 
-    So does a target that is left alone after failures. Another provider that is still to be loaded is none of our
-    concern: nobody has asked for it.
+    Another provider that failed only degrades the service; so does a target whose breaker is not closed. Another
+    provider that has not been loaded yet does not count: nobody has used it.
     """
     providers = await container.gateway.ask(GetProviders(), timeout=ASK_TIMEOUT)
     default = (await container.gateway.ask(ResolveModel("default"), timeout=ASK_TIMEOUT)).provider
     state = next((provider.state for provider in providers if provider.name == default), "ready")
     failed = [provider for provider in providers if provider.state == "failed"]
-    said = [f"{provider.name}: {provider.detail or provider.state}" for provider in failed]
-    said += [_described(provider, target) for provider in providers for target in provider.targets[:SHOWN]]
-    detail = ", ".join(said)
+    details = [f"{provider.name}: {provider.detail or provider.state}" for provider in failed]
+    details += [_described(provider, target) for provider in providers for target in provider.targets[:SHOWN]]
+    detail = ", ".join(details)
     if state != "ready":
         return ("loading" if state == "loading" else "failed"), detail or default
-    lost = any(target.state != "closed" for provider in providers for target in provider.targets)
-    return ("degraded" if failed or lost else "ok"), detail
+    broken = any(target.state != "closed" for provider in providers for target in provider.targets)
+    return ("degraded" if failed or broken else "ok"), detail
 
 
 def _described(provider: ProviderStatus, target: TargetStatus) -> str:
@@ -151,7 +151,7 @@ def _since(started: float) -> float:
     return round((time.perf_counter() - started) * 1000, 3)
 
 
-def _answer(status: Status, checks: dict[str, Check], *, ok: bool) -> Answer:
+def _answer(status: Status, checks: dict[str, Check], *, ok: bool) -> JsonResponse:
     now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     body = msgspec.json.encode(Health(status=status, timestamp=now, checks=checks))
-    return Answer(body, status=200 if ok else UNHEALTHY, headers={"Cache-Control": "no-store"})
+    return JsonResponse(body, status=200 if ok else UNHEALTHY, headers={"Cache-Control": "no-store"})

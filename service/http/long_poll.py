@@ -1,4 +1,4 @@
-"""A request's log by long polling: whatever is new after a position, as JSON; for clients that can hold no stream."""
+"""Long polling of a request's log: new events after a position, as JSON; for clients that can't hold a stream."""
 
 import asyncio
 from typing import Final
@@ -11,21 +11,21 @@ from actors.log.frames import snapshot_frame, update_frames
 from protocol.errors import FieldError, InvalidRequest
 from protocol.events import EventStream, Position, Snapshot
 from protocol.requests import RequestHandle
-from service.http.json_response import Answer
+from service.http.json_response import JsonResponse
 from service.http.sse import opening_of
 
-MAX_WAIT: Final = 55.0  # seconds, below the 60 at which proxies cut a silent call
+MAX_WAIT: Final = 55.0  # seconds, below the 60 after which proxies close a silent connection
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class News(msgspec.Struct, frozen=True, rename="camel"):
-    """What follows a position.
+class NewEvents(msgspec.Struct, frozen=True, rename="camel"):
+    """The events after a position.
 
     Attributes:
-        request_id: whose log it is.
-        position: up to where ``events`` lead: the next call's ``after``.
-        ended: whether the last one is the end: there is nothing more to ask for.
+        request_id: the request.
+        position: of the last event: the next call's ``after``.
+        ended: whether the last event is the end: there are no more.
         events: each as on the socket, in order; none where nothing came in time.
     """
 
@@ -35,17 +35,17 @@ class News(msgspec.Struct, frozen=True, rename="camel"):
     events: tuple[msgspec.Raw, ...]
 
 
-def wanted(request: web.Request) -> bool:
-    """Whether the client asks for JSON and not for a stream."""
+def accepts_json(request: web.Request) -> bool:
+    """Whether the client accepts JSON and no stream."""
     accept = request.headers.get("Accept", "")
     return "application/json" in accept and "text/event-stream" not in accept
 
 
-async def news(request: web.Request, handle: RequestHandle) -> Answer:
-    """Answer with all that is new, at once or as soon as something is; at the latest after ``wait`` seconds.
+async def respond_new_events(request: web.Request, handle: RequestHandle) -> JsonResponse:
+    """Respond with all new events as soon as there are any; after ``wait`` seconds at the latest.
 
     Raises:
-        InvalidRequest: ``wait`` or ``mode`` is not what it may be, or ``invalid_position``.
+        InvalidRequest: ``wait`` or ``mode`` has an invalid value, or ``invalid_position``.
         UnrecoverablePosition: the log can't be read from the position that ``after`` names.
     """
     wait = _wait_of(request)
@@ -61,9 +61,9 @@ async def news(request: web.Request, handle: RequestHandle) -> Answer:
                 batch = ()
         position = Position(stream.epoch, follower.cursor)
     ended = stream.ended and position.offset == stream.offset
-    answer = News(handle.request_id, position, ended, _events(stream, batch or ()))
+    answer = NewEvents(handle.request_id, position, ended, _events(stream, batch or ()))
     headers = {"Cache-Control": "no-store", "x-tidegate-source": handle.source}
-    return Answer(_encode(answer), headers=headers)
+    return JsonResponse(_encode(answer), headers=headers)
 
 
 def _events(stream: EventStream, batch: Batch) -> tuple[msgspec.Raw, ...]:
@@ -73,7 +73,7 @@ def _events(stream: EventStream, batch: Batch) -> tuple[msgspec.Raw, ...]:
 
 
 def _wait_of(request: web.Request) -> float:
-    """Return the seconds to wait, at most ``MAX_WAIT``; 0 where the client does not say."""
+    """Return the seconds to wait, at most ``MAX_WAIT``; 0 by default."""
     text = request.query.get("wait", "0")
     if not (text.isascii() and text.isdigit() and len(text) <= len("3600")):
         reason = "must be a number of seconds"

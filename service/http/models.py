@@ -1,4 +1,4 @@
-"""``GET /v1/models`` and ``/v1/models/{model}``: what can be asked for, as either vendor's clients read it."""
+"""``GET /v1/models`` and ``/v1/models/{model}``: the models, in OpenAI's or Anthropic's format."""
 
 import time
 from types import ModuleType
@@ -12,7 +12,7 @@ from protocol.openai import answer as openai
 from service.auth.permissions import check_model, listed
 from service.container import Container
 from service.context import call_of, container_of
-from service.http.json_response import Answer
+from service.http.json_response import JsonResponse
 from service.middleware.errors import of_anthropic
 
 ASK_TIMEOUT: Final = 5.0  # seconds
@@ -20,27 +20,27 @@ CREATED: Final = web.AppKey("models_created", int)
 
 
 def add_routes(app: web.Application) -> None:
-    """Offer the list, and each model by its name, which may have slashes."""
+    """Add the routes of the list and of one model, whose name may have slashes."""
     app[CREATED] = int(time.time())
     app.router.add_get("/v1/models", models)
     app.router.add_get("/v1/models/{model:.+}", model)
 
 
-async def models(request: web.Request) -> Answer:
-    """Return every model that the caller may ask for: those that chat, then those that only embed.
+async def models(request: web.Request) -> JsonResponse:
+    """Return every model that the caller may use: chat models, then those that only embed.
 
-    Each was made when the service started. Anthropic's clients are known by their header.
+    The creation time is the start of the service. Anthropic's clients are recognized by their header.
     """
     principal = call_of(request).principal
     chat, others = await _known(container_of(request))
     names = {known.name for known in chat}
     every = (*chat, *(other for other in others if other.name not in names))
     listing = [known for known in every if listed(principal, known.name)]
-    return Answer(_dialect(request).models_body(listing, request.config_dict[CREATED]))
+    return JsonResponse(_dialect(request).models_body(listing, request.config_dict[CREATED]))
 
 
-async def model(request: web.Request) -> Answer:
-    """Return one model that the caller may ask for, whether or not it is listed.
+async def model(request: web.Request) -> JsonResponse:
+    """Return one model that the caller may use, whether or not it is listed.
 
     Raises:
         AccessDenied: ``model_not_allowed``.
@@ -50,7 +50,7 @@ async def model(request: web.Request) -> Answer:
     if not listed(principal, name):
         check_model(principal, name)
     found = await _find(container_of(request), name)
-    return Answer(_dialect(request).model_body(found, request.config_dict[CREATED]))
+    return JsonResponse(_dialect(request).model_body(found, request.config_dict[CREATED]))
 
 
 async def _find(container: Container, name: str) -> ModelInfo:
@@ -62,7 +62,7 @@ async def _find(container: Container, name: str) -> ModelInfo:
 
 
 async def _known(container: Container) -> tuple[tuple[ModelInfo, ...], tuple[ModelInfo, ...]]:
-    """Return the models that chat, and those that embed."""
+    """Return the chat models and the embedding models."""
     chat = await container.gateway.ask(ListModels(), timeout=ASK_TIMEOUT)
     return chat, await container.embeddings.ask(ListModels(), timeout=ASK_TIMEOUT)
 

@@ -1,4 +1,4 @@
-"""The browser's side: the client at ``/client.js`` and the playground at ``/``, served from memory."""
+"""Static files: the browser client at ``/client.js`` and the playground at ``/``, served from memory."""
 
 import hashlib
 from importlib.resources import files
@@ -14,7 +14,7 @@ PAGES: Final = {
     "/playground.js": ("playground.js", "text/javascript"),
     "/playground.css": ("playground.css", "text/css"),
 }
-"""What is served where: a file of the package, and its type."""
+"""The file of the package and the content type for each path."""
 
 _HEADERS: Final = {
     "Cache-Control": "no-cache",
@@ -26,8 +26,8 @@ _HEADERS: Final = {
 }
 
 
-class Page(msgspec.Struct, frozen=True):
-    """A file as it is served."""
+class StaticFile(msgspec.Struct, frozen=True):
+    """A static file: its bytes, content type and ETag."""
 
     body: bytes
     kind: str
@@ -38,7 +38,7 @@ LOADED: Final = web.AppKey("pages", dict)
 
 
 def add_routes(app: web.Application) -> None:
-    """Offer the pages; ``/client.js`` may be loaded by pages from anywhere."""
+    """Add the routes; ``/client.js`` may be loaded from any origin."""
     app[LOADED] = {path: _load(name, kind) for path, (name, kind) in PAGES.items()}
     for path in PAGES:
         app.router.add_get(path, _page)
@@ -54,6 +54,6 @@ async def _page(request: web.Request) -> web.Response:
     return web.Response(body=page.body, headers=headers, content_type=page.kind, charset="utf-8")
 
 
-def _load(name: str, kind: str) -> Page:
+def _load(name: str, kind: str) -> StaticFile:
     body = files("service").joinpath("web", name).read_bytes()
-    return Page(body, kind, f'"{hashlib.blake2b(body, digest_size=8).hexdigest()}"')
+    return StaticFile(body, kind, f'"{hashlib.blake2b(body, digest_size=8).hexdigest()}"')

@@ -1,4 +1,4 @@
-"""``/api/requests``: submit a request, look at it, follow it, cancel it."""
+"""``/api/requests``: submit a request, get its state, follow it, cancel it."""
 
 from typing import Final
 
@@ -10,8 +10,8 @@ from protocol.requests import CancelRequest, GetRequest, RequestHandle, Status
 from service.context import call_of, container_of
 from service.http import long_poll
 from service.http.bodies import decode_submit, idempotency_key_of, read_json, submit_of
-from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT, inference_headers
-from service.http.json_response import Answer, json_answer
+from service.http.json_response import JsonResponse, json_response
+from service.http.outcome import FIND_TIMEOUT, SUBMIT_TIMEOUT, inference_headers
 from service.http.sse import event_stream
 
 ACCEPTED: Final = 202
@@ -19,7 +19,7 @@ REPLAYED: Final = 200
 
 
 class Links(msgspec.Struct, frozen=True, rename={"own": "self"}):
-    """Where to go on: addresses relative to this host."""
+    """Paths for what a client does next."""
 
     own: str
     events: str
@@ -31,10 +31,10 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The answer to a submission.
 
     Attributes:
-        request_id: names the request from now on.
-        assistant_status: how far it is.
-        position: where a reader who wants all of it begins: the log's epoch, and the offset before the first entry.
-        links: where to go on.
+        request_id: the request's id.
+        assistant_status: the request's status.
+        position: the position before the log's first entry: a client that follows from here gets all of it.
+        links: paths for what a client does next.
     """
 
     request_id: str
@@ -44,7 +44,7 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def add_routes(app: web.Application) -> None:
-    """Offer the four addresses."""
+    """Add the four routes."""
     router = app.router
     router.add_post("/api/requests", submit)
     router.add_get("/api/requests/{id}", show)
@@ -52,8 +52,8 @@ def add_routes(app: web.Application) -> None:
     router.add_post("/api/requests/{id}/cancel", cancel)
 
 
-async def submit(request: web.Request) -> Answer:
-    """Take a request: 202, or 200 for one that its idempotency key names already."""
+async def submit(request: web.Request) -> JsonResponse:
+    """Submit a request: 202, or 200 where the idempotency key belongs to an earlier one."""
     call, container = call_of(request), container_of(request)
     key = idempotency_key_of(request.headers)
     body = decode_submit(await read_json(request, container.settings.max_body_bytes))
@@ -72,26 +72,28 @@ async def submit(request: web.Request) -> Answer:
         position=Position(handle.stream.epoch, 0),
         links=Links(own=address, events=f"{address}/events", cancel=f"{address}/cancel"),
     )
-    return json_answer(accepted, status=REPLAYED if submitted.replayed else ACCEPTED, headers=headers)
+    return json_response(accepted, status=REPLAYED if submitted.replayed else ACCEPTED, headers=headers)
 
 
-async def show(request: web.Request) -> Answer:
-    """Return what is known of a request."""
+async def show(request: web.Request) -> JsonResponse:
+    """Return the state of a request."""
     handle = await _find(request)
-    return json_answer(handle.state())
+    return json_response(handle.state())
 
 
 async def follow(request: web.Request) -> web.StreamResponse:
-    """Stream a request's log from wherever the client wants to go on, or answer with what is new of it."""
+    """Stream a request's log from the client's position, or respond to a long poll."""
     handle = await _find(request)
-    return await (long_poll.news(request, handle) if long_poll.wanted(request) else event_stream(request, handle))
+    if long_poll.accepts_json(request):
+        return await long_poll.respond_new_events(request, handle)
+    return await event_stream(request, handle)
 
 
-async def cancel(request: web.Request) -> Answer:
-    """Cancel a request; one that has ended stays as it is."""
+async def cancel(request: web.Request) -> JsonResponse:
+    """Cancel a request; one that has ended is not changed."""
     message = CancelRequest(request.match_info["id"], call_of(request).tenant)
     handle = await container_of(request).router.ask(message, timeout=FIND_TIMEOUT)
-    return json_answer(handle.state(), status=ACCEPTED)
+    return json_response(handle.state(), status=ACCEPTED)
 
 
 async def _find(request: web.Request) -> RequestHandle:

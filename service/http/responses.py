@@ -1,4 +1,4 @@
-"""``/v1/responses``: OpenAI's newer dialect; a response is a request that can be retrieved, resumed and cancelled."""
+"""``/v1/responses``: OpenAI's Responses API; a response is a request that can be retrieved, resumed and cancelled."""
 
 import re
 from typing import Final
@@ -16,10 +16,10 @@ from protocol.requests import CancelRequest, GetRequest, RequestHandle
 from service.context import call_of, container_of
 from service.http import sse
 from service.http.bodies import read_json
-from service.http.dialects import ask, encoded, stream, whole
-from service.http.inference import FIND_TIMEOUT, inference_headers
-from service.http.json_response import Answer
-from service.http.rules import RESPONSES, check_request, metadata_faults, refuse
+from service.http.dialects import encoded, respond_json, respond_sse, submit_completion
+from service.http.json_response import JsonResponse
+from service.http.outcome import FIND_TIMEOUT, inference_headers
+from service.http.validation import RESPONSES, check_request, metadata_faults, raise_faults
 
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _FLAGS: Final = {"": False, "false": False, "true": True}
@@ -28,7 +28,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def add_routes(app: web.Application) -> None:
-    """Offer the three addresses."""
+    """Add the three routes."""
     router = app.router
     router.add_post("/v1/responses", create)
     router.add_get("/v1/responses/{id}", retrieve, allow_head=False)
@@ -36,23 +36,23 @@ def add_routes(app: web.Application) -> None:
 
 
 async def create(request: web.Request) -> web.StreamResponse:
-    """Ask for a response: whole, as a stream, or in the background, to be retrieved later."""
+    """Create a response: as JSON, as a stream, or in the background, to be retrieved later."""
     limit = container_of(request).settings.max_body_bytes
     call = parse_response(await read_json(request, limit))
     check_request(call.request, RESPONSES)
-    refuse(metadata_faults(call.metadata))
+    raise_faults(metadata_faults(call.metadata))
     chat = await _continued(request, call, limit) if call.previous else call.request
-    asked = await ask(request, chat, metadata=call.metadata, echo=call.echo)
-    handle = asked.handle
+    submission = await submit_completion(request, chat, metadata=call.metadata, echo=call.echo)
+    handle = submission.handle
     if call.stream:
-        return await stream(asked, ResponseEventEncoder(handle, held=not call.background))
+        return await respond_sse(submission, ResponseEventEncoder(handle, held=not call.background))
     if call.background:
-        return _json(handle, inference_headers(asked.call, handle, handle.upstream_time) | asked.headers)
-    return await whole(asked, lambda _: response_body(handle))
+        return _json(handle, inference_headers(submission.call, handle, handle.upstream_time) | submission.headers)
+    return await respond_json(submission, lambda _: response_body(handle))
 
 
 async def retrieve(request: web.Request) -> web.StreamResponse:
-    """Return a response as of now, or with ``stream=true`` its events after ``starting_after``."""
+    """Return a response in its current state, or with ``stream=true`` its events after ``starting_after``."""
     streamed, after = _opening(request)
     handle = await _find(request, request.match_info["id"])
     if not streamed:
@@ -68,10 +68,10 @@ async def cancel(request: web.Request) -> web.StreamResponse:
 
 
 async def _continued(request: web.Request, call: ResponseCall, limit: int) -> ChatRequest:
-    """Return what is asked, after the conversation that it goes on from; no longer than a body may be.
+    """Return the request with the previous conversation before it; no larger than ``limit`` bytes.
 
     Raises:
-        NotFound: the previous response is not here any more.
+        NotFound: the previous response is not kept any more.
         InvalidRequest: it has no answer; or ``body_too_large``.
     """
     try:
@@ -85,11 +85,11 @@ async def _continued(request: web.Request, call: ResponseCall, limit: int) -> Ch
 
 
 async def _resume(request: web.Request, handle: RequestHandle, after: int) -> web.StreamResponse:
-    """Stream the events after ``after`` to the end; a client that has the end already gets 204.
+    """Stream the events after ``after`` to the end; 204 where the client has the end already.
 
     Raises:
-        InvalidRequest: the answer may begin anew, which this dialect can't say.
-        UnrecoverablePosition: they are not held any more, or ``after`` has not happened yet.
+        InvalidRequest: the answer may restart, which this dialect can't express.
+        UnrecoverablePosition: the events are not kept any more, or ``after`` is in the future.
     """
     delivery = handle.delivery
     if delivery.on_attempt_failed == "restart" or (delivery.repair and handle.request.schema is not None):
@@ -118,10 +118,10 @@ async def _resume(request: web.Request, handle: RequestHandle, after: int) -> we
 
 
 async def _find(request: web.Request, response_id: str) -> RequestHandle:
-    """Return a response that may be retrieved: a request of this tenant, however it came in.
+    """Return a request of this tenant, from whichever surface, as a response.
 
     Raises:
-        NotFound: there is none, or it was not to be stored.
+        NotFound: there is none, or it was submitted with ``store: false``.
     """
     message = GetRequest(request_id_of(response_id), call_of(request).tenant)
     try:
@@ -139,7 +139,7 @@ def _absent(response_id: str) -> NotFound:
 
 
 def _opening(request: web.Request) -> tuple[bool, int]:
-    """Return whether a stream is wanted, and the number of the last event that the client has."""
+    """Return whether a stream is requested, and the number of the last event that the client has."""
     query = request.query
     streamed = _FLAGS.get(query.get("stream", ""))
     if streamed is None:
@@ -156,5 +156,5 @@ def _misspelt(name: str, reason: str, value: str) -> InvalidRequest:
     return InvalidRequest(f"`{name}` {reason}, got {value[:40]!r}", errors=(FieldError(name, reason),))
 
 
-def _json(handle: RequestHandle, headers: dict[str, str]) -> Answer:
-    return Answer(response_body(handle), headers=headers)
+def _json(handle: RequestHandle, headers: dict[str, str]) -> JsonResponse:
+    return JsonResponse(response_body(handle), headers=headers)

@@ -1,4 +1,4 @@
-"""Server-sent events: a response that a reader may leave, or be slow on; and a request's log as such a stream."""
+"""Server-sent events: a streaming response with a limit for slow readers, and a request's log as such a stream."""
 
 import asyncio
 from typing import Final
@@ -13,9 +13,9 @@ from protocol.hub import Mode
 from protocol.requests import RequestHandle
 from protocol.websocket.out import frame_type
 
-PING: Final = b": ping\n"  # one newline: after a blank line some SDKs see an empty event
-PING_INTERVAL: Final = 15.0  # seconds of silence, below the 60 of every proxy
-STALL_TIMEOUT: Final = 30.0  # seconds in which a client has to take what was written to it
+PING: Final = b": ping\n"  # one newline: some SDKs parse a blank line as an empty event
+PING_INTERVAL: Final = 15.0  # seconds of silence, below the 60 of common proxies
+STALL_TIMEOUT: Final = 30.0  # seconds in which a client has to read what was written to it
 NOTHING_MORE: Final = 204  # the status at which an EventSource stops reconnecting
 HIGH_WATER: Final = 64 * 1024  # bytes, the transport's own
 
@@ -24,18 +24,18 @@ _MODES: Final[dict[str, Mode]] = {"replay": "replay", "snapshot": "snapshot", "l
 
 
 class EventResponse(web.StreamResponse):
-    """A ``text/event-stream``. A client that is gone cancels its handler; one that has stopped reading is cut off."""
+    """A ``text/event-stream`` response. A client that does not read for ``STALL_TIMEOUT`` seconds is disconnected."""
 
-    _send_headers_immediately = False  # they go out with the first data, in one write
+    _send_headers_immediately = False  # they are sent with the first data, in one write
 
     def __init__(self, headers: dict[str, str]) -> None:
         super().__init__(headers=_HEADERS | headers)
 
     async def send(self, request: web.Request, data: bytes, *, last: bool = False) -> None:
-        """Write ``data``, and with ``last`` end the stream in the same write.
+        """Write ``data``; with ``last``, end the stream in the same write.
 
         Raises:
-            ConnectionResetError: the client is gone, or has not read for ``STALL_TIMEOUT`` seconds.
+            ConnectionResetError: the client has disconnected, or has not read for ``STALL_TIMEOUT`` seconds.
         """
         transport = request.transport
         if transport is None:
@@ -55,7 +55,7 @@ class EventResponse(web.StreamResponse):
 async def event_stream(request: web.Request, handle: RequestHandle) -> web.StreamResponse:
     """Stream the log of ``handle`` to its end: each entry, or one snapshot and then each entry.
 
-    A client that has the end already gets 204: an ``EventSource`` that reconnects by itself then leaves it at that.
+    A client that has the end already gets 204, which stops an ``EventSource`` from reconnecting.
 
     Raises:
         InvalidRequest: an unknown mode, or ``invalid_position``.
@@ -77,10 +77,10 @@ async def event_stream(request: web.Request, handle: RequestHandle) -> web.Strea
 
 
 def opening_of(request: web.Request, stream: EventStream) -> Opening:
-    """Find out where the client wants to begin.
+    """Return the position and mode at which the client begins.
 
-    Who names a position gets what follows it or a no. ``Last-Event-ID`` comes from a reconnect that nobody can change:
-    a snapshot is then better than a no.
+    ``after`` in the query gets the entries after it, or an error. ``Last-Event-ID`` comes from an automatic reconnect,
+    so it gets a snapshot instead of an error.
     """
     query = request.query
     mode = _MODES.get(query.get("mode", ""))

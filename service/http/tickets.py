@@ -1,4 +1,4 @@
-"""``POST /api/tickets``: what a web page needs to open a socket without showing a key in an address."""
+"""``POST /api/tickets``: a one-time ticket, with which a web page opens a socket without a key in the URL."""
 
 import datetime as dt
 
@@ -6,23 +6,23 @@ import msgspec
 from aiohttp import web
 
 from service.context import call_of, container_of
-from service.http.json_response import Answer, json_answer
+from service.http.json_response import JsonResponse, json_response
 
 
 class Ticket(msgspec.Struct, frozen=True, rename="camel"):
-    """The answer: a ticket for one use, until ``expires_at``."""
+    """A ticket for one use, until ``expires_at``."""
 
     ticket: str
     expires_at: dt.datetime
 
 
 def add_routes(app: web.Application) -> None:
-    """Offer the address."""
+    """Add the route."""
     app.router.add_post("/api/tickets", create)
 
 
-async def create(request: web.Request) -> Answer:
-    """Give a ticket with which the caller, as who they are now, opens one socket."""
+async def create(request: web.Request) -> JsonResponse:
+    """Issue a ticket that opens one socket in the caller's name."""
     ticket, ends = container_of(request).auth.issue_ticket(call_of(request).principal)
     body = Ticket(ticket, dt.datetime.fromtimestamp(ends, dt.UTC))
-    return json_answer(body)
+    return json_response(body)

@@ -1,18 +1,18 @@
-"""``GET /api/usage``: what the caller's account has spent in the present windows, and what it may."""
+"""``GET /api/usage``: spending and budgets of the caller's account in the current windows."""
 
 import msgspec
 from aiohttp import web
 
 from protocol.ledger import Standing
 from service.context import call_of, container_of
-from service.http.json_response import Answer, json_answer
+from service.http.json_response import JsonResponse, json_response
 
 
 class AccountUsage(msgspec.Struct, frozen=True):
-    """The answer. A caller without an account has no windows.
+    """The spending of an account. A caller without an account has no windows.
 
     Attributes:
-        account: who pays for the caller's requests; None for nobody.
+        account: the account that pays for the caller's requests; None for none.
         windows: today and this month.
     """
 
@@ -21,14 +21,14 @@ class AccountUsage(msgspec.Struct, frozen=True):
 
 
 def add_routes(app: web.Application) -> None:
-    """Offer the address."""
+    """Add the route."""
     app.router.add_get("/api/usage", usage)
 
 
-async def usage(request: web.Request) -> Answer:
-    """Say how the caller's own account stands."""
+async def usage(request: web.Request) -> JsonResponse:
+    """Return the spending of the caller's account."""
     account = call_of(request).principal.account
     answer = AccountUsage()
     if account is not None:
         answer = AccountUsage(account.name, await container_of(request).ledger.spent(account))
-    return json_answer(answer)
+    return json_response(answer)

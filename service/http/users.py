@@ -1,4 +1,4 @@
-"""``/api/users``: whether a user of the tenant is there, and what an administrator does about it."""
+"""``/api/users``: whether a user of the tenant is online; disconnect or unsubscribe a user."""
 
 from typing import Final
 
@@ -9,20 +9,20 @@ from protocol.channels import DisconnectUser, GetStatus, UnsubscribeUser, check_
 from service.auth.permissions import check_scope
 from service.context import call_of, container_of
 from service.http.bodies import decode, read_json
-from service.http.json_response import Answer, json_answer
+from service.http.json_response import JsonResponse, json_response
 
 TIMEOUT: Final = 5.0  # seconds
 BODY_BYTES: Final = 4096
 
 
 class UnsubscribeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a user is taken out of."""
+    """The channel from which a user is unsubscribed."""
 
     channel: str
 
 
 class SocketCount(msgspec.Struct, frozen=True):
-    """How many sockets were concerned."""
+    """The number of sockets that were affected."""
 
     sockets: int
 
@@ -31,41 +31,41 @@ _decoder: Final = msgspec.json.Decoder(UnsubscribeBody)
 
 
 def add_routes(app: web.Application) -> None:
-    """Offer the three addresses; all of them are for the scope ``admin``."""
+    """Add the three routes; all of them need the scope ``admin``."""
     router = app.router
     router.add_get("/api/users/{user:[^/]+}/status", status)
     router.add_post("/api/users/{user:[^/]+}/disconnect", disconnect)
     router.add_post("/api/users/{user:[^/]+}/unsubscribe", unsubscribe)
 
 
-async def status(request: web.Request) -> Answer:
-    """Say whether a user is online."""
+async def status(request: web.Request) -> JsonResponse:
+    """Return whether a user is online."""
     tenant, user = _named(request)
-    return json_answer(await container_of(request).hub.ask(GetStatus(tenant=tenant, user=user), timeout=TIMEOUT))
+    return json_response(await container_of(request).hub.ask(GetStatus(tenant=tenant, user=user), timeout=TIMEOUT))
 
 
-async def disconnect(request: web.Request) -> Answer:
+async def disconnect(request: web.Request) -> JsonResponse:
     """Close a user's sockets with 4503."""
     tenant, user = _named(request)
     sockets = await container_of(request).hub.ask(DisconnectUser(tenant=tenant, user=user), timeout=TIMEOUT)
-    return json_answer(SocketCount(sockets))
+    return json_response(SocketCount(sockets))
 
 
-async def unsubscribe(request: web.Request) -> Answer:
-    """Take a user out of a channel."""
+async def unsubscribe(request: web.Request) -> JsonResponse:
+    """Unsubscribe a user from a channel."""
     tenant, user = _named(request)
     body = decode(_decoder, await read_json(request, BODY_BYTES))
     check_name(body.channel, "$.channel")
     message = UnsubscribeUser(tenant=tenant, user=user, channel=body.channel)
-    return json_answer(SocketCount(await container_of(request).hub.ask(message, timeout=TIMEOUT)))
+    return json_response(SocketCount(await container_of(request).hub.ask(message, timeout=TIMEOUT)))
 
 
 def _named(request: web.Request) -> tuple[str, str]:
-    """Return the caller's tenant, and the user that the address names.
+    """Return the caller's tenant and the user in the path.
 
     Raises:
         AccessDenied: ``forbidden``.
-        InvalidRequest: that is no name.
+        InvalidRequest: the user's name is not valid.
     """
     principal = call_of(request).principal
     check_scope(principal, "admin")

@@ -1,4 +1,4 @@
-"""Who gets in: open addresses, keys, and nobody new while the service stops."""
+"""Access: public routes, authentication and scopes, and no new work while the service stops."""
 
 from collections.abc import Awaitable
 from typing import Final
@@ -7,26 +7,26 @@ from aiohttp import web
 
 from service.auth.authenticator import Authenticator, credential
 from service.auth.permissions import check_route
-from service.context import Call
+from service.context import CallContext
 from service.lifecycle import Lifecycle
 
 SOCKET: Final = "/ws"
 PROBES: Final = frozenset({"/api/health", "/api/health/live", "/api/health/ready"})
 PAGES: Final = frozenset({"/", "/client.js", "/playground.js", "/playground.css"})
-OPEN: Final = PROBES | PAGES | {"/docs", "/openapi.json", "/errors/{code}"}
+PUBLIC: Final = PROBES | PAGES | {"/docs", "/openapi.json", "/errors/{code}"}
 
 
-def check_access(auth: Authenticator, request: web.Request, call: Call, route: str) -> Awaitable[None] | None:
-    """Find out who calls, and whether they may use this part of the service; returns what that has to wait for, if any.
+def check_access(auth: Authenticator, request: web.Request, call: CallContext, route: str) -> Awaitable[None] | None:
+    """Authenticate the caller and check their scope. Returns an awaitable where that can't be done at once, else None.
 
-    A socket that brings nothing at all gets past here, but its call is not ``authenticated``: the socket's own handler
-    looks at the origin first, and then decides.
+    A socket without a credential passes, but its call is not ``authenticated``: the socket's handler checks the origin
+    and the ticket.
 
     Raises:
-        AccessDenied: nobody who is known, or ``forbidden``.
+        AccessDenied: the credential is not valid, or ``forbidden``.
         TryAgainLater: ``auth_unavailable``.
     """
-    if not auth.required or route in OPEN:
+    if not auth.required or route in PUBLIC:
         return None
     key = credential(request)
     if not key and route == SOCKET:
@@ -34,19 +34,19 @@ def check_access(auth: Authenticator, request: web.Request, call: Call, route: s
         return None
     principal = auth.known(key)
     if principal is None:
-        return _find_out(auth, key, call, route)
+        return _authenticate(auth, key, call, route)
     call.principal = principal
     check_route(principal, route)
     return None
 
 
-async def _find_out(auth: Authenticator, key: str, call: Call, route: str) -> None:
+async def _authenticate(auth: Authenticator, key: str, call: CallContext, route: str) -> None:
     call.principal = await auth.authenticate(key)
     check_route(call.principal, route)
 
 
 def check_open(lifecycle: Lifecycle, request: web.Request, route: str) -> None:
-    """Keep new work out while the service stops; looking, following and cancelling still work.
+    """Refuse new work while the service stops; reading, following and cancelling still work.
 
     Raises:
         ShuttingDown: the service is stopping.

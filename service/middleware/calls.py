@@ -1,6 +1,6 @@
-"""The one layer around every handler: context, access, span, errors, log line; small functions called by one coroutine.
+"""The middleware around every handler: context, access, span, errors and log line.
 
-One layer and not five: each middleware of its own costs a coroutine a call.
+One middleware and not five, because each costs a coroutine a call.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from opentelemetry import context as otel
 from opentelemetry.trace import Span, Tracer, set_span_in_context
 
 from service.auth.authenticator import Authenticator
-from service.context import CALL, SERVER_NAME, Call
+from service.context import CALL, SERVER_NAME, CallContext
 from service.lifecycle import Lifecycle
 from service.middleware.access import PROBES, SOCKET, check_access, check_open
 from service.middleware.context import open_call, route_of
@@ -31,12 +31,12 @@ Write = Callable[..., object]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class _Around:
-    """What is done before and after each handler, whatever becomes of it.
+class _CallRecorder:
+    """Opens and ends the span of each call, counts the call, and writes its log line.
 
     Args:
-        lifecycle: counts the calls.
-        tracer: makes their spans; None for none.
+        lifecycle: counts running calls.
+        tracer: makes the spans; None for none.
     """
 
     __slots__ = ("_debug", "_info", "_lifecycle", "_tracer")
@@ -48,18 +48,18 @@ class _Around:
         self._lifecycle = lifecycle
         self._tracer = tracer
 
-    def begin(self, request: web.Request, call: Call, route: str) -> Token | None:
-        """Open the span and count the call; returns what its context is left by."""
+    def begin(self, request: web.Request, call: CallContext, route: str) -> Token | None:
+        """Open the span and count the call; returns the token that detaches the span's context."""
         if route != SOCKET:
             if self._tracer is not None and route not in PROBES:
                 call.span = _open_span(self._tracer, request, call, route)
             self._lifecycle.enter()
         return None if call.span is None and call.parent is None else otel.attach(_context(call))
 
-    def end(self, request: web.Request, call: Call, route: str, status: int, token: Token | None) -> None:
-        """Undo what ``begin`` did, and write the line."""
+    def end(self, request: web.Request, call: CallContext, route: str, status: int, token: Token | None) -> None:
+        """End the span, stop counting the call, and write its log line."""
         call.ended = True
-        call.response = None  # it holds the request, which holds the call: a cycle for each request otherwise
+        call.response = None  # it refers to the request, and the request to the call: that would be a reference cycle
         if route != SOCKET:
             self._lifecycle.leave()
         if token is not None:
@@ -72,19 +72,19 @@ class _Around:
 
 
 def call_layer(auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None) -> Middleware:
-    """Return the middleware of an application; ``stamp_responses`` belongs to it."""
-    around = _Around(lifecycle, tracer)
+    """Return the middleware of an application; ``stamp_responses`` has to be installed with it."""
+    recorder = _CallRecorder(lifecycle, tracer)
 
     @web.middleware
     async def layer(request: web.Request, handler: Handler) -> web.StreamResponse:
         call = open_call(request)
         route = route_of(request)
-        token = around.begin(request, call, route)
+        token = recorder.begin(request, call, route)
         status = CLIENT_CLOSED
         try:
-            looked_up = check_access(auth, request, call, route)
-            if looked_up is not None:
-                await looked_up
+            pending = check_access(auth, request, call, route)
+            if pending is not None:
+                await pending
             if lifecycle.closing.is_set():
                 check_open(lifecycle, request, route)
             response = await handler(request)
@@ -96,14 +96,14 @@ def call_layer(auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None)
             response = _answer(request, call, error)
             status = CLIENT_CLOSED if call.failure == "client_closed" else response.status
         finally:
-            around.end(request, call, route, status, token)
-        return _last(response) if lifecycle.closing.is_set() else response
+            recorder.end(request, call, route, status, token)
+        return _closing(response) if lifecycle.closing.is_set() else response
 
     return layer
 
 
 def stamp_responses(lifecycle: Lifecycle) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Return the signal that puts the ids on every response, just before its headers are sent."""
+    """Return the signal handler that sets the ids on every response, just before its headers are sent."""
 
     async def stamp(request: web.Request, response: web.StreamResponse) -> None:
         call = request.get(CALL)
@@ -122,25 +122,25 @@ def stamp_responses(lifecycle: Lifecycle) -> Callable[[web.Request, web.StreamRe
     return stamp
 
 
-def _last(response: web.StreamResponse) -> web.StreamResponse:
-    """Let the connection end with a response that has not begun yet."""
+def _closing(response: web.StreamResponse) -> web.StreamResponse:
+    """Close the connection after a response whose headers have not been sent yet."""
     if not response.prepared:
         response.force_close()
     return response
 
 
-def _open_span(tracer: Tracer, request: web.Request, call: Call, route: str) -> Span:
+def _open_span(tracer: Tracer, request: web.Request, call: CallContext, route: str) -> Span:
     if call.parent is None:
         WANTED_TRACE_ID.set(int(call.trace_id, 16))
     return start_server_span(tracer, request, route, call.parent)
 
 
-def _context(call: Call) -> otel.Context:
+def _context(call: CallContext) -> otel.Context:
     return context_of(call.parent) if call.span is None else set_span_in_context(call.span)
 
 
-def _answer(request: web.Request, call: Call, error: Exception) -> web.StreamResponse:
-    """Turn a failure into the response; one that comes after the headers can only cut the connection."""
+def _answer(request: web.Request, call: CallContext, error: Exception) -> web.StreamResponse:
+    """Return the response for a failure; after the headers were sent, the connection is aborted instead."""
     if isinstance(error, web.HTTPException) and error.status < BAD_REQUEST:
         return error
     if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
@@ -155,7 +155,7 @@ def _answer(request: web.Request, call: Call, error: Exception) -> web.StreamRes
     return call.response
 
 
-def _write_line(write: Write, request: web.Request, call: Call, status: int) -> None:
+def _write_line(write: Write, request: web.Request, call: CallContext, status: int) -> None:
     duration_ms = round((time.perf_counter() - call.accepted) * 1000, 2)
-    more = {"code": call.failure} if call.failure else {}
-    write("http", method=request.method, path=request.path, status=status, ms=duration_ms, **more)
+    extra = {"code": call.failure} if call.failure else {}
+    write("http", method=request.method, path=request.path, status=status, ms=duration_ms, **extra)

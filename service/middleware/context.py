@@ -1,4 +1,4 @@
-"""Which call this is: its ids, and when it was accepted."""
+"""Opens the context of a call: its ids, and when it was accepted."""
 
 import os
 import re
@@ -7,34 +7,34 @@ from typing import Final
 
 from aiohttp import web
 
-from service.context import ACCEPTED, CALL, CURRENT_CALL, Call
+from service.context import ACCEPTED, CALL, CURRENT_CALL, CallContext
 from service.telemetry.spans import remote_parent, wanted_trace_id
 
-SANE_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
+VALID_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+/=@-]{0,127}")
 TRACE_ID_BYTES: Final = 16
 
 
-def open_call(request: web.Request) -> Call:
-    """Make the call of a request, and bind it to the request and to the running task.
+def open_call(request: web.Request) -> CallContext:
+    """Make the context of a call, and bind it to the request and to the current task.
 
-    The request id is the caller's where it is 1 to 128 harmless characters. The trace id is that of ``traceparent``, or
+    The request id is the caller's where it is 1 to 128 allowed characters. The trace id is that of ``traceparent``, or
     of ``x-trace-id``, or random.
     """
     name = request.headers.get("x-request-id", "")
-    if name and not SANE_REQUEST_ID.fullmatch(name):
+    if name and not VALID_REQUEST_ID.fullmatch(name):
         name = ""
     parent = remote_parent(request)
     if parent is None:
         trace_id = wanted_trace_id(request) or os.urandom(TRACE_ID_BYTES).hex()
     else:
         trace_id = f"{parent.trace_id:032x}"
-    call = Call(name, trace_id, request.get(ACCEPTED) or time.perf_counter(), parent)
+    call = CallContext(name, trace_id, request.get(ACCEPTED) or time.perf_counter(), parent)
     request[CALL] = call
     CURRENT_CALL.set(call)
     return call
 
 
 def route_of(request: web.Request) -> str:
-    """Return the template of the address (``/api/requests/{id}``); empty where nothing is there."""
+    """Return the template of the matched route (``/api/requests/{id}``); empty for none."""
     resource = request.match_info.route.resource
     return "" if resource is None else resource.canonical

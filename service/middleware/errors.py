@@ -1,4 +1,4 @@
-"""Every failure as the caller sees it: problem+json (RFC 9457), or the vendor's envelope on a compatible address."""
+"""Error responses: problem+json (RFC 9457), or the vendor's envelope on a compatible route."""
 
 import math
 from typing import Final
@@ -10,13 +10,13 @@ from aiohttp import web
 from protocol.anthropic import answer as anthropic_answer
 from protocol.errors import AccessDenied, FieldError, InternalError, InvalidRequest, NotFound, TidegateError
 from protocol.openai import answer as openai
-from service.context import Call
+from service.context import CallContext
 
-TYPES: Final = "/errors/"  # a problem's type is an address that explains it
+TYPES: Final = "/errors/"  # a problem's type is a path that explains it
 COMPATIBLE: Final = "/v1/"
 ANTHROPIC: Final = "/v1/messages"
 SHARED: Final = "/v1/models"
-CLIENT_CLOSED: Final = 499  # only in logs and spans: nobody is left to see it
+CLIENT_CLOSED: Final = 499  # only in logs and spans: the client has disconnected
 SERVER_ERROR: Final = 500
 BAD_REQUEST: Final = 400
 UNAUTHENTICATED: Final = 401
@@ -36,7 +36,7 @@ NO_RETRY: Final = frozenset(
         "budget_exceeded",
     }
 )
-"""Failures that come after our own retries, or stay as they are for long: an SDK is not to repeat them."""
+"""Failures after our own retries, or of long duration: SDKs are told not to retry them."""
 
 _CODES: Final = {
     401: "unauthenticated",
@@ -51,7 +51,7 @@ _log = structlog.get_logger("service")
 
 
 class ProblemBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_defaults=True):
-    """The members of a problem, as WIRE has them."""
+    """The members of a problem+json body."""
 
     type: str
     title: str
@@ -66,7 +66,7 @@ class ProblemBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omi
 
 
 def failure_of(error: Exception, request: web.Request) -> TidegateError:
-    """Return the named failure that stands for ``error``; one without a name is logged: ``internal_error``."""
+    """Return the ``TidegateError`` for ``error``; an unexpected one is logged and becomes ``internal_error``."""
     if isinstance(error, TidegateError):
         if error.problem.status == SERVER_ERROR:
             _log.error("call_failed", code=error.code, method=request.method, path=request.path, exc_info=error)
@@ -78,8 +78,8 @@ def failure_of(error: Exception, request: web.Request) -> TidegateError:
     return InternalError()
 
 
-def error_response(request: web.Request, call: Call, error: TidegateError, cause: Exception) -> web.Response:
-    """Build the answer to a failed call. ``cause`` is where the headers come from that its status demands."""
+def error_response(request: web.Request, call: CallContext, error: TidegateError, cause: Exception) -> web.Response:
+    """Return the response of a failed call. ``cause`` has the headers that its status requires."""
     problem = error.problem
     status = cause.status if isinstance(cause, web.HTTPException) and cause.status < SERVER_ERROR else problem.status
     headers: dict[str, str] = {}
@@ -117,7 +117,7 @@ def error_response(request: web.Request, call: Call, error: TidegateError, cause
 
 
 def of_anthropic(request: web.Request) -> bool:
-    """Whether a compatible address is called by Anthropic's client; where both vendors share it a header tells."""
+    """Whether a compatible route is Anthropic's; on routes that both vendors have, a header tells."""
     if request.path.startswith(SHARED):
         return "anthropic-version" in request.headers
     return request.path.startswith(ANTHROPIC)

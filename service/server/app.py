@@ -1,4 +1,4 @@
-"""The web application: every surface, and the layer around them."""
+"""The web application: the routes of every surface, and the middleware around them."""
 
 from aiohttp import web
 
@@ -24,7 +24,7 @@ from service.websocket import upgrade
 
 
 def build_app(container: Container) -> web.Application:
-    """Return the application that offers ``container`` to the network; closing that is its owner's business."""
+    """Return the application that serves ``container``; the caller closes the container."""
     app = web.Application(
         middlewares=[call_layer(container.auth, container.lifecycle, container.telemetry.tracer)],
         client_max_size=container.settings.max_body_bytes,

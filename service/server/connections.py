@@ -1,6 +1,6 @@
-"""HTTP connections that have to say in time what they want: a request's headers may be slow, but not for ever.
+"""HTTP connections with a timeout for a request's headers.
 
-aiohttp bounds the size of headers and how long a connection may be idle, but lets one send a byte a minute.
+aiohttp limits the size of headers and the idle time of a connection, but lets a client send a byte a minute.
 """
 
 import asyncio
@@ -9,70 +9,73 @@ from typing import Final, cast
 
 from aiohttp import web
 
-from service.server.dispatch import Dispatch
+from service.server.route_table import RouteTable
 
-HEADERS_TIMEOUT: Final = 20.0  # seconds in which all headers of a request have to arrive once it has begun
-LINGER: Final = 5.0  # seconds for which the rest of a body is read and dropped that nobody has asked for
+HEADERS_TIMEOUT: Final = 20.0  # seconds in which all headers of a request have to arrive, from its first byte on
+LINGER: Final = 5.0  # seconds for which the unread rest of a body is read and dropped
 
 
 class Connection(web.RequestHandler):
-    """A connection that is closed when the headers of a request are overdue: the first one begins with the connection.
+    """A connection that is closed when the headers of a request are late.
 
-    Between two requests it may be idle, and bodies are the business of whoever reads them.
+    The time of the first request begins with the connection. Between requests the connection may be idle; whoever reads
+    a body limits its time.
     """
 
-    __slots__ = ("_overdue",)
+    __slots__ = ("_headers_timer",)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin to wait for the first request."""
+        """Start the timeout of the first request."""
         super().connection_made(transport)
-        self._overdue: asyncio.TimerHandle | None = self._loop.call_later(HEADERS_TIMEOUT, self._give_up)
+        self._headers_timer: asyncio.TimerHandle | None = self._loop.call_later(
+            HEADERS_TIMEOUT, self._headers_timed_out
+        )
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come; what makes no whole request yet is the beginning of one."""
+        """Parse received bytes; start the timeout where they are only the beginning of a request."""
         super().data_received(data)
         if self._messages or self._current_request is not None:
-            self._on_time()
-        elif self._overdue is None:
-            self._overdue = self._loop.call_later(HEADERS_TIMEOUT, self._give_up)
+            self._cancel_timeout()
+        elif self._headers_timer is None:
+            self._headers_timer = self._loop.call_later(HEADERS_TIMEOUT, self._headers_timed_out)
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - as the base class has it
-        """Read on where reading was paused: aiohttp asks for it with every piece of a body, paused or not."""
+        """Resume reading where it is paused: aiohttp calls this with every piece of a body, paused or not."""
         if self._reading_paused:
             super().resume_reading(resume_parser)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Wait no longer."""
-        self._on_time()
+        """Cancel the timeout."""
+        self._cancel_timeout()
         super().connection_lost(exc)
 
-    def _on_time(self) -> None:
-        if self._overdue is not None:
-            self._overdue.cancel()
-            self._overdue = None
+    def _cancel_timeout(self) -> None:
+        if self._headers_timer is not None:
+            self._headers_timer.cancel()
+            self._headers_timer = None
 
-    def _give_up(self) -> None:
-        self._overdue = None
+    def _headers_timed_out(self) -> None:
+        self._headers_timer = None
         if self._waiter is not None and not self._waiter.done():
             self.force_close()
 
 
 class Server(web.Server):
-    """Makes such connections."""
+    """Makes a ``Connection`` for each client."""
 
     def __call__(self) -> Connection:
-        """Return a connection's protocol."""
+        """Return the protocol of a new connection."""
         return Connection(self, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.AppRunner):
-    """Runs an application on such connections."""
+    """Runs an application on ``Connection``, with the route table in front."""
 
     async def _make_server(self) -> Server:
         plain = await super()._make_server()
-        dispatch = Dispatch(self.app, plain.request_handler)
+        route_table = RouteTable(self.app, plain.request_handler)
         return Server(
-            cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", dispatch),
+            cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", route_table),
             request_factory=plain.request_factory,
             handler_cancellation=True,
             access_log=None,

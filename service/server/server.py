@@ -1,4 +1,4 @@
-"""The server: bind, answer, and stop in order."""
+"""The server: bind, serve, and stop in order."""
 
 import asyncio
 import gc
@@ -18,39 +18,43 @@ from protocol.gateway import GetProviders, ListModels
 from service.config.settings import Settings
 from service.container import Container, open_container
 from service.context import ACCEPTED
-from service.lifecycle import Lifecycle, wind_down
+from service.lifecycle import Lifecycle, shut_down
 from service.server.app import build_app
 from service.server.connections import Runner
 from service.websocket import upgrade
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
-CUT_TIMEOUT: Final = 0.5  # seconds that a handler has to end once it is cut off
-EXIT_TIMEOUT: Final = 6.0  # seconds from the end of the grace to the end of the process, whatever hangs
+ABORT_TIMEOUT: Final = 0.5  # seconds in which a handler has to end once it is cancelled
+EXIT_TIMEOUT: Final = 6.0  # seconds from the end of the grace period to the end of the process, whatever hangs
 READY_POLL: Final = 0.25  # seconds between looks at a provider that loads
 ASK_TIMEOUT: Final = 1.0  # seconds
-GC_THRESHOLDS: Final = (20_000, 20, 50)  # containers made and not freed, then young collections for each older one
+GC_THRESHOLDS: Final = (
+    20_000,
+    20,
+    50,
+)  # objects allocated and not freed, then collections of a generation for one of the next
 
 RUNNER_OPTIONS: Final[dict[str, Any]] = {
     "access_log": None,
     "handle_signals": False,
     "handler_cancellation": True,
-    "shutdown_timeout": CUT_TIMEOUT,
+    "shutdown_timeout": ABORT_TIMEOUT,
 }
-"""How aiohttp runs the application: a client that leaves cancels its handler, which leaves the log, not the request."""
+"""Options of aiohttp. A disconnect cancels the handler, which only follows the log; the request goes on."""
 
 _log = structlog.get_logger("service")
 
 
 def run(settings: Settings) -> int:
-    """Serve in a loop of its own, uvloop's where there is one; see ``serve``."""
+    """Call ``serve`` in a new event loop, uvloop's where it is installed."""
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(serve(settings))
 
 
 async def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT, then stop in order; a second signal cuts everything off.
+    """Serve until SIGTERM or SIGINT, then stop in order; a second signal aborts what still runs.
 
-    Returns the exit code: 0, or 1 where calls had to be cut off.
+    Returns the exit code: 0, or 1 where calls had to be aborted.
 
     Raises:
         ConfigurationError: the settings don't allow it, or the address can't be bound.
@@ -72,7 +76,7 @@ async def serve(settings: Settings) -> int:
 
 @asynccontextmanager
 async def listening(container: Container) -> AsyncIterator[tuple[web.AppRunner, str]]:
-    """Listen on the address that the settings name; gives the runner and the address as a URL.
+    """Listen on the configured address; yields the runner and the address as a URL.
 
     Raises:
         ConfigurationError: the address can't be bound.
@@ -97,33 +101,38 @@ async def _stop(container: Container, runner: web.AppRunner) -> bool:
     settings, lifecycle = container.settings, container.lifecycle
     _log.info("stopping", running=lifecycle.running, grace_seconds=settings.shutdown_grace_seconds)
 
-    async def refuse() -> None:
+    async def stop_listening() -> None:
         for site in list(runner.sites):
             await site.stop()
 
-    async def farewell() -> None:
-        await upgrade.farewell(runner.app)
+    async def disconnect_sockets() -> None:
+        await upgrade.disconnect_all(runner.app)
 
-    whole = await wind_down(lifecycle, refuse=refuse, farewell=farewell, grace=settings.shutdown_grace_seconds)
-    leave_for_certain()
+    whole = await shut_down(
+        lifecycle,
+        stop_listening=stop_listening,
+        disconnect_sockets=disconnect_sockets,
+        grace=settings.shutdown_grace_seconds,
+    )
+    exit_after()
     return whole
 
 
-def leave_for_certain(timeout: float = EXIT_TIMEOUT, leave: Callable[[int], object] = os._exit) -> None:
-    """End the process after ``timeout`` seconds even where a thread hangs, such as one that loads a model."""
+def exit_after(timeout: float = EXIT_TIMEOUT, leave: Callable[[int], object] = os._exit) -> None:
+    """End the process after ``timeout`` seconds, even where a thread hangs, such as one that loads a model."""
     watch = threading.Timer(timeout, leave, args=(1,))
     watch.daemon = True
     watch.start()
 
 
 def _stamp_arrival(runner: web.AppRunner) -> None:
-    """Note on each request when its headers had been read: what it then waits for the loop counts as our time."""
+    """Store on each request when its headers had been read: the wait for the loop after that counts as our time."""
     server = runner.server
     if server is None:
         return
     make = server.request_factory
 
-    def stamped(*args: Any) -> web.BaseRequest:  # noqa: ANN401 - handed on as they come
+    def stamped(*args: Any) -> web.BaseRequest:  # noqa: ANN401 - passed on
         request = make(*args)
         request[ACCEPTED] = time.perf_counter()
         return request
@@ -132,9 +141,9 @@ def _stamp_arrival(runner: web.AppRunner) -> None:
 
 
 def tune_collector() -> None:
-    """Let the cyclic garbage collector run seldom: a service that keeps its requests would walk them all, in vain.
+    """Make the cyclic garbage collector run rarely: it would traverse all kept requests and free none of them.
 
-    What is there at the start is never looked at again. This is the process's own business, so only ``serve`` does it.
+    Objects that exist at the start are excluded for good. This concerns the whole process, so only ``serve`` does it.
     """
     gc.collect()
     gc.freeze()
@@ -162,7 +171,7 @@ def _signals(lifecycle: Lifecycle) -> Iterator[None]:
 
 
 async def _announce(container: Container, address: str) -> None:
-    """Say where the service is and who answers; and once more when a model that loads is there."""
+    """Log the address, the provider and its models; and log once more when a model that was loading is ready."""
     try:
         models = await container.gateway.ask(ListModels(), timeout=ASK_TIMEOUT)
         providers = await _providers(container)

@@ -1,1 +1,1 @@
-"""Where spans go, and the spans of the HTTP server."""
+"""Tracing: the export of spans, and the spans of the HTTP server."""

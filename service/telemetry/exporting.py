@@ -1,4 +1,4 @@
-"""Export over OTLP/HTTP with the SDK: in batches, from a thread, and quiet about a collector that stays away."""
+"""Export of spans over OTLP/HTTP with the SDK: in batches, from a thread; an outage of the collector is logged once."""
 
 import logging
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ BATCH: Final = 128  # spans; encoding holds the interpreter for 79 us a span, so
 QUEUE: Final = 4096  # spans that wait; further ones are dropped
 DELAY_MS: Final = 1000
 EXPORT_TIMEOUT: Final = 5.0  # seconds for one batch, with the exporter's own retries
-SPEAKERS: Final = ("opentelemetry.exporter.otlp", "opentelemetry.sdk._shared_internal")
+NOISY_LOGGERS: Final = ("opentelemetry.exporter.otlp", "opentelemetry.sdk._shared_internal")
 
 
 class CallersTraceIds(RandomIdGenerator):
-    """Random ids, except that a root span takes the trace id that its caller asked for."""
+    """Random ids, except that a root span takes the trace id that the HTTP caller requested."""
 
     def generate_trace_id(self) -> int:
-        """Return the caller's trace id if there is one, else a random one."""
+        """Return the requested trace id if there is one, else a random one."""
         return WANTED_TRACE_ID.get() or super().generate_trace_id()
 
 
 class SteadyExporter(SpanExporter):
-    """Passes spans on to ``exporter``, and logs only when the collector goes away and when it is back."""
+    """Passes spans to ``exporter``, and logs only when the collector becomes unreachable or reachable again."""
 
     def __init__(self, exporter: SpanExporter, endpoint: str) -> None:
         self._exporter = exporter
@@ -41,7 +41,7 @@ class SteadyExporter(SpanExporter):
         self._log = structlog.get_logger("telemetry")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Export a batch; what a missing collector does not take is lost, and counted."""
+        """Export a batch; spans that can't be exported are lost, and counted."""
         result = self._exporter.export(spans)
         reachable = result is SpanExportResult.SUCCESS
         if not reachable:
@@ -55,17 +55,17 @@ class SteadyExporter(SpanExporter):
         return result
 
     def shutdown(self) -> None:
-        """End the exporter; a batch under way is given up."""
+        """Shut the exporter down; a running batch is given up."""
         self._exporter.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Nothing waits here."""
+        """Flush the exporter; no spans wait here."""
         return self._exporter.force_flush(timeout_millis)
 
 
 def build_provider(endpoint: str, service_name: str) -> TracerProvider:
-    """Return a provider that exports to ``endpoint``; it is not made the process's global one."""
-    for name in SPEAKERS:
+    """Return a tracer provider that exports to ``endpoint``; it is not made the process's global one."""
+    for name in NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     resource = Resource.create({"service.name": service_name, "service.version": _version()})
     provider = TracerProvider(resource=resource, id_generator=CallersTraceIds(), shutdown_on_exit=False)

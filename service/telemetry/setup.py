@@ -1,4 +1,4 @@
-"""Tracing on or off. Off is the absence of a provider: nothing of the SDK is imported, and nothing is called."""
+"""Turns tracing on or off. Off means no provider: the SDK is neither imported nor called."""
 
 import asyncio
 import threading
@@ -11,15 +11,15 @@ from opentelemetry.trace import Tracer, TracerProvider
 from protocol import spans
 from service.config.settings import Settings
 
-FLUSH_TIMEOUT: Final = 2.0  # seconds at exit for spans that are still here; the SDK alone may take 30
+FLUSH_TIMEOUT: Final = 2.0  # seconds at exit for unexported spans; the SDK itself would allow 30
 
 
 class Telemetry:
-    """The tracer provider of one service, and its end. Without a provider there is no tracing.
+    """The tracer provider of one service. Without a provider there is no tracing.
 
     Args:
         provider: makes the tracers; None for no tracing.
-        shutdown: exports what is left; may block.
+        shutdown: exports the remaining spans; may block.
     """
 
     __slots__ = ("_shutdown", "provider", "tracer")
@@ -30,9 +30,9 @@ class Telemetry:
         self._shutdown = shutdown
 
     async def close(self, timeout: float = FLUSH_TIMEOUT) -> bool:  # noqa: ASYNC109 - a bound on leaving, not on work
-        """Export what is left, for at most ``timeout`` seconds; returns whether it was done in time.
+        """Export the remaining spans, for at most ``timeout`` seconds; returns whether that was in time.
 
-        A collector that does not answer is left to a daemon thread, which the end of the process does not wait for.
+        The export runs in a daemon thread, so the process can exit where a collector does not answer.
         """
         if self._shutdown is None:
             return True
@@ -53,7 +53,7 @@ class Telemetry:
 
 
 def open_telemetry(settings: Settings) -> Telemetry:
-    """Export spans where ``OTEL_EXPORTER_OTLP_ENDPOINT`` says; unset, there is no tracing at all."""
+    """Return the tracing for ``OTEL_EXPORTER_OTLP_ENDPOINT``; where that is unset, there is none."""
     if not settings.otel_exporter_otlp_endpoint:
         return Telemetry()
     from service.telemetry.exporting import build_provider  # noqa: PLC0415 - the SDK costs 165 ms and is rarely wanted

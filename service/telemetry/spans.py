@@ -1,4 +1,4 @@
-"""The SERVER span of an HTTP call, and the trace it belongs to."""
+"""The SERVER span of an HTTP call, and its trace context."""
 
 import re
 from contextvars import ContextVar
@@ -31,7 +31,7 @@ SERVER_ERROR: Final = 500
 
 
 def remote_parent(request: web.BaseRequest) -> SpanContext | None:
-    """Return the caller's span as ``traceparent`` names it; None without one, or for one that is malformed."""
+    """Return the caller's span from ``traceparent``; None for a missing or malformed header."""
     header = request.headers.get("traceparent")
     match = TRACEPARENT.fullmatch(header.strip()) if header else None
     if match is None or (match[0].startswith("00") and match[4]):
@@ -47,7 +47,7 @@ def remote_parent(request: web.BaseRequest) -> SpanContext | None:
 
 
 def wanted_trace_id(request: web.BaseRequest) -> str:
-    """Return the ``x-trace-id`` that the caller sent, if it is 32 hex digits; else an empty text."""
+    """Return the caller's ``x-trace-id`` if it is 32 hex digits, else an empty string."""
     header = request.headers.get("x-trace-id")
     if header is None:
         return ""
@@ -56,12 +56,12 @@ def wanted_trace_id(request: web.BaseRequest) -> str:
 
 
 def context_of(parent: SpanContext | None) -> Context:
-    """Return a context of nothing but the remote parent."""
+    """Return a context with only the remote parent."""
     return Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
 
 
 def start_server_span(tracer: Tracer, request: web.Request, route: str, parent: SpanContext | None) -> Span:
-    """Start the span of a call; ``route`` is the template of its address, empty where there is none."""
+    """Start the span of a call; ``route`` is the matched route's template, empty for none."""
     attributes: dict[str, str | int] = {spans.HTTP_METHOD: request.method, spans.URL_PATH: request.path}
     if route:
         attributes[spans.HTTP_ROUTE] = route
@@ -70,7 +70,7 @@ def start_server_span(tracer: Tracer, request: web.Request, route: str, parent: 
 
 
 def end_server_span(span: Span, status: int, failure: str) -> None:
-    """End the span of a call. Only a failure of ours is an error of the span: a caller's mistake is not."""
+    """End the span of a call. Only server errors set the span's error status."""
     span.set_attribute(spans.HTTP_STATUS, status)
     if status >= SERVER_ERROR:
         span.set_attribute(spans.ERROR_TYPE, failure or str(status))

@@ -1,5 +1,5 @@
 // @ts-check
-/** The page at `/`: each view is a client of its own, so that each can be cut off by itself. */
+/** The playground at `/`: each view has its own client, so that each can be disconnected by itself. */
 
 import { Tidegate, TidegateError } from "/client.js";
 
@@ -121,7 +121,7 @@ function show(client, request, title) {
   });
   draw();
 
-  /** What a view that has not submitted the request itself does not know is in the request's state. */
+  /** Get the fields that a view does not know, if it has not submitted the request itself, from its state. */
   async function settle() {
     draw();
     const state = await client.state(request.id).catch(() => null);

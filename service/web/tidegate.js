@@ -9,30 +9,30 @@
  *     for await (const update of request) output.textContent = request.text;
  *     console.log(request.result, request.usage);
  *
- * A request outlives its connection. However often the socket is lost, the client comes back by itself and goes on after
- * the last offset that it has: nothing is missing, nothing comes twice. What fails raises a `TidegateError`.
+ * A request outlives its connection. When the socket is lost, the client reconnects by itself and resumes after the last
+ * offset it has: every event arrives once. A failure raises a `TidegateError`.
  */
 
 /** @typedef {{ epoch: string, offset: number }} Position */
 /** @typedef {{ id: string, name: string, arguments: string }} ToolCall */
 /** @typedef {"idle" | "connecting" | "open" | "waiting" | "closed"} Status */
-/** @typedef {{ text: string, replaces: boolean }} Update `text` is what is new; with `replaces` it is all there is. */
+/** @typedef {{ text: string, replaces: boolean }} Update `text` is the new text; with `replaces` it is the whole text. */
 /** @typedef {{ event: string, data: any, offset: number }} Message */
 /** @typedef {{ id: string, user?: string, data?: any }} Member */
 
-const FIRST_WAIT_MS = 250; // the longest first wait before trying again; it doubles up to
+const FIRST_WAIT_MS = 250; // the longest first delay before a retry; it doubles up to
 const LONGEST_WAIT_MS = 8000;
-const CONNECT_MS = 10_000; // in which a connection has to stand
+const CONNECT_MS = 10_000; // until a connection has to be open
 const QUIET_MS = 20_000; // of silence before a ping
 const PONG_MS = 10_000; // of silence after a ping before the connection counts as lost
 const CALL_MS = 30_000; // for one HTTP call
 const CALL_TRIES = 6;
-const MOST_BYTES = 64 * 1024 - 64; // of a frame, but for its id
-const NO_RETURN = 4500; // close codes from here on mean: don't come back
-const AWAY = new Set([502, 503, 504]); // statuses of a service that may be back in a moment
+const MOST_BYTES = 64 * 1024 - 64; // of a frame, without its id
+const NO_RETURN = 4500; // close codes from here on mean: don't reconnect
+const AWAY = new Set([502, 503, 504]); // statuses of a service that is down for a moment
 const OVER = new Set(["completed", "failed", "cancelled"]);
 
-/** A failure, as the service named it: decide by `code`, show `message`, and offer `remedy`. */
+/** An error of the service: decide by `code`, show `message`, and offer `remedy`. */
 export class TidegateError extends Error {
   /** @param {{ code?: string, message?: string, detail?: string, temporary?: boolean, remedy?: string, retryAfterMs?: number, errors?: any[] }} problem */
   constructor(problem) {
@@ -47,9 +47,9 @@ export class TidegateError extends Error {
 }
 
 /**
- * One service, over one socket, which is opened when the first request or channel is followed.
+ * A client of one service, over one socket, which is opened when the first request or channel is followed.
  *
- * It is an `EventTarget`: `status` says that `client.status` has changed.
+ * It is an `EventTarget`: the event `status` means that `client.status` has changed.
  */
 export class Tidegate extends EventTarget {
   /** @type {WebSocket | null} */ #socket = null;
@@ -65,13 +65,13 @@ export class Tidegate extends EventTarget {
   #delayMs = -1;
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   /** @type {Status} */ #status = "idle";
-  /** @type {TidegateError | null} what ended it for good. */ #failure = null;
+  /** @type {TidegateError | null} the error that ended the client for good. */ #failure = null;
   #wake = () => this.#soon();
 
   /**
-   * @param {string} [url] where the service is; by default where the page is from.
-   * @param {{ token?: string | (() => string | Promise<string>) }} [options] `token` is an API key or a JWT, or returns
-   *   one; it is asked for at each connection, so that an expired one is replaced.
+   * @param {string} [url] the address of the service; by default the page's origin.
+   * @param {{ token?: string | (() => string | Promise<string>) }} [options] `token` is an API key or a JWT, or a
+   *   function that returns one, called for each connection, so that an expired one is replaced.
    */
   constructor(url = globalThis.location?.origin ?? "", { token = "" } = {}) {
     super();
@@ -81,13 +81,13 @@ export class Tidegate extends EventTarget {
     globalThis.document?.addEventListener("visibilitychange", this.#wake);
   }
 
-  /** How the connection is: `waiting` is the time until it is tried again. */
+  /** The state of the connection; `waiting` is the delay before the next attempt. */
   get status() {
     return this.#status;
   }
 
   /**
-   * Submit a request and follow it. It is tried again where the connection fails, and is one request all the same.
+   * Submit a request and follow it. Retried where the connection fails; the idempotency key keeps it one request.
    *
    * @param {Record<string, any>} body as for `POST /api/requests`.
    * @param {{ idempotencyKey?: string, signal?: AbortSignal }} [options]
@@ -104,7 +104,7 @@ export class Tidegate extends EventTarget {
   }
 
   /**
-   * Follow a request from its beginning, or from after a position. One that is followed already is returned as it is.
+   * Follow a request from its beginning, or after a position. A request that is followed already is returned.
    *
    * @param {string} requestId
    * @param {{ after?: Position }} [options]
@@ -120,12 +120,13 @@ export class Tidegate extends EventTarget {
   }
 
   /**
-   * Follow a channel. One that is followed already is returned as it is.
+   * Follow a channel. A channel that is followed already is returned.
    *
    * @param {string} name
-   * @param {{ after?: Position, presence?: boolean, member?: any, client?: string }} [options] `after`: from where on;
-   *   without it, only what is published from now on. `presence`: whether to be told who is there. `member`: what the
-   *   others see of us, who then are present. `client`: which of the user's clients this is; by default this page.
+   * @param {{ after?: Position, presence?: boolean, member?: any, client?: string }} [options] `after`: the position to
+   *   begin after; without it, only what is published from now on. `presence`: whether to get presence events. `member`:
+   *   this client's info as a member; with it, the client joins. `client`: names this client among the user's; by
+   *   default a name for this page.
    * @returns {Channel}
    */
   channel(name, { after, ...options } = {}) {
@@ -138,7 +139,7 @@ export class Tidegate extends EventTarget {
   }
 
   /**
-   * Return what the service knows of a request: its `RequestState`.
+   * Return the `RequestState` of a request.
    *
    * @param {string} requestId
    * @returns {Promise<any>}
@@ -148,7 +149,7 @@ export class Tidegate extends EventTarget {
   }
 
   /**
-   * Cancel a request: the model is stopped, and everybody who follows it sees its end.
+   * Cancel a request: the model is stopped, and every follower gets the end.
    *
    * @param {string} requestId
    * @returns {Promise<any>}
@@ -157,20 +158,20 @@ export class Tidegate extends EventTarget {
     return (await this.#fetch(`/api/requests/${encodeURIComponent(requestId)}/cancel`, { method: "POST" })).json();
   }
 
-  /** Cut the socket, and stay away until `plug`. Requests go on without us. */
+  /** Close the socket and don't reconnect until `plug`. Requests go on. */
   unplug() {
     this.#cut = true;
     this.#lose(0);
     this.#say("waiting");
   }
 
-  /** Come back after `unplug`. */
+  /** Reconnect after `unplug`. */
   plug() {
     this.#cut = false;
     this.#soon();
   }
 
-  /** Leave everything, for good. Requests go on. */
+  /** Close the client for good. Requests go on. */
   close() {
     globalThis.removeEventListener?.("online", this.#wake);
     globalThis.document?.removeEventListener("visibilitychange", this.#wake);
@@ -180,7 +181,7 @@ export class Tidegate extends EventTarget {
 
   // ------------------------------------------------------------------------------------------------- the connection
 
-  /** What a followed thing may do with its client. */
+  /** The functions of the client that a followed request or channel uses. */
   #link = {
     /** @param {Record<string, any>} frame @param {boolean} [again] @returns {Promise<any>} */
     call: (frame, again = false) => this.#call(frame, again),
@@ -207,7 +208,7 @@ export class Tidegate extends EventTarget {
     this.#send({ type: "unsubscribe", ...followed.name });
   }
 
-  /** Connect at once, where there is a reason to; where a connection stands, see whether it still does. */
+  /** Connect now, if something needs a connection; check an open connection with a ping. */
   #soon() {
     if (this.#cut || this.#status === "closed") return;
     if (this.#socket) {
@@ -277,12 +278,12 @@ export class Tidegate extends EventTarget {
     if (followed.ended) this.#followed.delete(followed.key);
   }
 
-  /** @param {Record<string, any>} frame @param {boolean} [again] whether it outlives the connection. */
+  /** @param {Record<string, any>} frame @param {boolean} [again] whether it is sent again after a reconnect. */
   #call(frame, again = false) {
     return new Promise((resolve, reject) => this.#post({ frame, again, resolve, reject }));
   }
 
-  /** Its functions are called while the answer is read: what follows it in the same message finds its work done. @param {Call} call */
+  /** The call's functions run while the answer is parsed, before the next frame of the same message. @param {Call} call */
   #post(call) {
     if (this.#failure) return call.reject(this.#failure);
     if (this.#tooLarge(call)) return;
@@ -297,7 +298,7 @@ export class Tidegate extends EventTarget {
     if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(frame));
   }
 
-  /** Refuse what the service would close the socket for, however often it were sent. @param {Call} call */
+  /** Reject a frame that is too large: the service would close the socket for it. @param {Call} call */
   #tooLarge(call) {
     if (new Blob([JSON.stringify(call.frame)]).size < MOST_BYTES) return false;
     call.reject(new TidegateError({ code: "publication_too_large", message: "a frame has at most 64 KiB" }));
@@ -310,7 +311,7 @@ export class Tidegate extends EventTarget {
     this.#timer = setTimeout(() => this.#ping(), QUIET_MS);
   }
 
-  /** Ask whether anybody is there. What came in the meantime is an answer as well. */
+  /** Send a ping; any message that arrives in time counts as the answer. */
   #ping() {
     const asked = performance.now();
     this.#send({ type: "ping" });
@@ -369,7 +370,7 @@ export class Tidegate extends EventTarget {
     this.dispatchEvent(new Event("status"));
   }
 
-  // -------------------------------------------------------------------------------------------------- what is heard
+  // ------------------------------------------------------------------------------------------------ received frames
 
   /** @param {string} data one frame, or several, a line each. */
   #hear(data) {
@@ -434,7 +435,7 @@ export class Tidegate extends EventTarget {
 /** @type {Record<number, string>} */
 const CLOSED = { 4500: "unauthenticated", 4501: "invalid_request", 4502: "unauthenticated", 4503: "forced", 4504: "connection_limit" };
 
-/** Something that has offsets: up to where we have it, and whether the subscription is still the last one. */
+/** A request or channel that is followed: its position, and which subscription is the current one. */
 class Followed extends EventTarget {
   #turn = 0;
 
@@ -444,12 +445,12 @@ class Followed extends EventTarget {
     /** @protected */ this.link = link;
     this.key = key;
     this.name = name;
-    /** Up to where everything has been given. @type {Position | null} */
+    /** The position of the last event. @type {Position | null} */
     this.position = position;
     this.ended = false;
   }
 
-  /** A new subscription begins: answers to earlier ones no longer count. */
+  /** Begin a new subscription: answers to earlier ones are ignored. */
   begin() {
     return ++this.#turn;
   }
@@ -463,7 +464,7 @@ class Followed extends EventTarget {
     return this.position ? { after: this.position } : {};
   }
 
-  /** Stop following. What is followed goes on. */
+  /** Stop following. The request or channel goes on. */
   leave() {
     this.link.leave(this.key);
   }
@@ -471,12 +472,12 @@ class Followed extends EventTarget {
   /** @param {any} _data @returns {void} */
   acknowledge(_data) {}
 
-  /** Forget the position; false where there is none. @returns {boolean} */
+  /** Drop the position; returns false where there is none. @returns {boolean} */
   forget() {
     return false;
   }
 
-  /** @param {any} _frame @returns {boolean} whether it was what comes next. */
+  /** @param {any} _frame @returns {boolean} whether the frame follows the position. */
   take(_frame) {
     return true;
   }
@@ -486,9 +487,9 @@ class Followed extends EventTarget {
 }
 
 /**
- * A request's answer as it comes. Iterate over it, or listen to `change`; `text` and the rest are always up to date.
+ * A request's answer as it arrives. Iterate over it, or listen to `change`; `text` and the other fields are up to date.
  *
- * A loop that is slow misses nothing: it gets all that is new in one piece.
+ * A slow loop misses nothing: it gets all new text in one update.
  */
 export class Following extends Followed {
   #void = false;
@@ -502,19 +503,19 @@ export class Following extends Followed {
     this.#outcome.promise.catch(() => {});
     this.id = id;
     this.traceId = "";
-    /** `upstream`, `joined` or `cache`, where this client has submitted it. */
+    /** `upstream`, `joined` or `cache`, if this client has submitted the request. */
     this.source = "";
     this.state = "pending";
     this.model = "";
     /** The answer's text so far. */
     this.text = "";
-    /** The model's reasoning so far, where it shows any. */
+    /** The model's reasoning so far, if it shows any. */
     this.reasoning = "";
     /** With `options.partial`: the JSON value so far. @type {any} */
     this.partial = undefined;
     /** @type {ToolCall[]} */
     this.toolCalls = [];
-    /** Once it is complete: the validated JSON, or `{ text, toolCalls }`. @type {any} */
+    /** After the end: the validated JSON, or `{ text, toolCalls }`. @type {any} */
     this.result = undefined;
     /** @type {any} */
     this.usage = undefined;
@@ -523,12 +524,12 @@ export class Following extends Followed {
     this.error = undefined;
   }
 
-  /** Resolves with the result, or rejects with what ended the request. @returns {Promise<any>} */
+  /** Resolves with the result, or rejects with the request's error. @returns {Promise<any>} */
   get done() {
     return this.#outcome.promise;
   }
 
-  /** Cancel the request, for everybody who follows it. @returns {Promise<any>} */
+  /** Cancel the request for all its followers. @returns {Promise<any>} */
   cancel() {
     return this.link.cancel(this.id);
   }
@@ -660,9 +661,9 @@ export class Following extends Followed {
 }
 
 /**
- * A channel. `message` events have a `Message` as their `detail`; `presence` events `{ action, member }`, or with the
- * action `state`, which comes first and after each reconnect, `{ action, members }`. `gap` says that messages were missed
- * which the channel no longer has; `failure` that it is followed no more.
+ * A channel. `message` events have a `Message` as their `detail`; `presence` events have `{ action, member }`, or
+ * `{ action, members }` with the action `state`, which comes first and after each reconnect. `gap` means that messages
+ * are missing which the channel does not keep any more; `failure` means that the channel is not followed any more.
  */
 export class Channel extends Followed {
   #options;
@@ -679,12 +680,12 @@ export class Channel extends Followed {
   }
 
   /**
-   * Publish to the channel. Tried again where the connection fails; it is one message all the same.
+   * Publish to the channel. Retried where the connection fails; the key keeps it one message.
    *
    * @param {string} event
    * @param {any} data
    * @param {{ key?: string }} [options]
-   * @returns {Promise<Position>} where it is in the channel.
+   * @returns {Promise<Position>} the message's position in the channel.
    */
   async publish(event, data, { key = crypto.randomUUID() } = {}) {
     const ack = await this.link.call({ type: "publish", channel: this.channel, event, data, key }, true);
@@ -696,11 +697,11 @@ export class Channel extends Followed {
       const { data } = await this.link.call({ type: "presence", channel: this.channel });
       this.dispatchEvent(new CustomEvent("presence", { detail: { action: "state", members: data.members } }));
     } catch (error) {
-      if (!(error instanceof TidegateError)) throw error; // the connection is lost: asked again after the next one
+      if (!(error instanceof TidegateError)) throw error; // the connection is lost: asked again after the reconnect
     }
   }
 
-  /** Who is in the channel. @returns {Promise<Member[]>} */
+  /** The members of the channel. @returns {Promise<Member[]>} */
   async presence() {
     return (await this.link.call({ type: "presence", channel: this.channel }, true)).data.members;
   }

@@ -1,4 +1,4 @@
-"""Who is at a socket, until when, and how much they may say."""
+"""Admission of a socket's messages: authentication, its end, and rate limits."""
 
 import time
 from collections import deque
@@ -9,86 +9,88 @@ from protocol.identity import Principal
 from service.auth.authenticator import Authenticator
 from service.websocket.transport import Later, SocketTransport
 
-AUTHENTICATE_TIMEOUT: Final = 10.0  # seconds in which somebody who came without a key has to show one
-STRANGER_BYTES: Final = 16 * 1024  # of a message, before it is known who sends it: a token fits
+AUTHENTICATE_TIMEOUT: Final = 10.0  # seconds in which a client without credentials has to authenticate
+UNAUTHENTICATED_BYTES: Final = 16 * 1024  # of a message before authentication: a token fits
 FRAMES_PER_SECOND: Final = 100.0
 BURST: Final = 200.0  # frames
 BAD_FRAMES: Final = 20  # in BAD_FRAMES_WINDOW; then the socket is closed
 BAD_FRAMES_WINDOW: Final = 60.0  # seconds
 TOO_BIG: Final = 1009
-_LATE: Final = "authentication_timeout"
-_OVER: Final = "token_expired"
+_AUTHENTICATION_TIMEOUT: Final = "authentication_timeout"
+_EXPIRED: Final = "token_expired"
 
 
-class Guard:
-    """Lets in who shows a valid key, sees them out when it ends, and stops a flood.
+class Admission:
+    """Authenticates a socket, closes it when its credential expires, and limits the rate of its messages.
 
     Args:
-        auth: who knows the keys.
-        socket: what is closed.
-        principal: who the upgrade has shown to be there; None for a stranger, who has to authenticate.
-        later: calls something after so many seconds; the loop's ``call_later``.
+        auth: verifies keys and tokens.
+        socket: the socket that is closed.
+        principal: the caller, where the upgrade had a credential; None where the client has yet to authenticate.
+        later: calls a function after so many seconds; the loop's ``call_later``.
     """
 
-    __slots__ = ("_auth", "_bad", "_known", "_later", "_left", "_seen", "_socket", "_timer")
+    __slots__ = ("_allowance", "_auth", "_bad", "_counted_at", "_later", "_principal", "_socket", "_timer")
 
     def __init__(self, auth: Authenticator, socket: SocketTransport, principal: Principal | None, later: Later) -> None:
         self._auth = auth
         self._socket = socket
-        self._known = principal
+        self._principal = principal
         self._later = later
-        self._left = BURST
-        self._seen = 0.0
+        self._allowance = BURST
+        self._counted_at = 0.0
         self._bad: deque[float] | None = None  # most clients never need it, and it is larger than all the rest
-        self._timer = None if principal is not None else later(AUTHENTICATE_TIMEOUT, self._out_of_time)
+        self._timer = None if principal is not None else later(AUTHENTICATE_TIMEOUT, self._authentication_timed_out)
         if principal is not None:
-            self._watch(principal)
+            self._close_on_expiry(principal)
 
     @property
-    def known(self) -> bool:
-        """Whether it is known who is there."""
-        return self._known is not None
+    def authenticated(self) -> bool:
+        """Whether the client has authenticated."""
+        return self._principal is not None
 
     @property
     def principal(self) -> Principal:
-        """Who is there.
+        """The caller.
 
         Raises:
-            AccessDenied: nobody has said yet.
+            AccessDenied: the client has not authenticated yet.
         """
-        if self._known is None:
+        if self._principal is None:
             raise AccessDenied("Send an `authenticate` frame first")
-        return self._known
+        return self._principal
 
     async def authenticate(self, token: str) -> Principal:
-        """Find out whose ``token`` it is. Once somebody is known, it can only be theirs, and lets them stay.
+        """Verify ``token``. Once the socket has a caller, only a token of the same caller is accepted.
+
+        A later token replaces the expiry.
 
         Raises:
-            AccessDenied: it is nobody's, or somebody else's.
-            TryAgainLater: there is no knowing now.
+            AccessDenied: the token is not valid, or is another caller's.
+            TryAgainLater: it can't be verified now.
         """
         principal = await self._auth.authenticate(token)
-        known = self._known
+        known = self._principal
         if known is not None and (known.tenant, known.subject) != (principal.tenant, principal.subject):
             raise AccessDenied("This socket is somebody else's: open another one", code="forbidden")
-        self._known = principal
-        self._watch(principal)
+        self._principal = principal
+        self._close_on_expiry(principal)
         return principal
 
     def admits(self, size: int, now: float) -> bool:
-        """Count a message of so many bytes, and say whether it is to be read; otherwise the socket is closed."""
-        if self._known is None and size > STRANGER_BYTES:
+        """Count a message of ``size`` bytes. Returns whether it may be read; if not, the socket is closed."""
+        if self._principal is None and size > UNAUTHENTICATED_BYTES:
             self._socket.close(TOO_BIG, "authenticate first")
             return False
-        self._left = min(BURST, self._left + (now - self._seen) * FRAMES_PER_SECOND) - 1.0
-        self._seen = now
-        if self._left >= 0.0:
+        self._allowance = min(BURST, self._allowance + (now - self._counted_at) * FRAMES_PER_SECOND) - 1.0
+        self._counted_at = now
+        if self._allowance >= 0.0:
             return True
         self._socket.close(PROBLEMS["rate_limited"].close, "rate_limited")
         return False
 
-    def misheard(self, now: float) -> None:
-        """Count a frame that could not be read, or not be sent yet; one too many in a while closes the socket."""
+    def count_bad_frame(self, now: float) -> None:
+        """Count a frame that is malformed or came before authentication; closes the socket at ``BAD_FRAMES``."""
         bad = self._bad
         if bad is None:
             bad = self._bad = deque(maxlen=BAD_FRAMES)
@@ -96,19 +98,19 @@ class Guard:
         if len(bad) == BAD_FRAMES and now - bad[0] < BAD_FRAMES_WINDOW:
             self._socket.close(PROBLEMS["invalid_request"].close, "bad request")
 
-    def leave(self) -> None:
-        """Watch no longer."""
+    def stop(self) -> None:
+        """Cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _watch(self, principal: Principal) -> None:
-        self.leave()
+    def _close_on_expiry(self, principal: Principal) -> None:
+        self.stop()
         if principal.expires is not None:
             self._timer = self._later(max(0.0, principal.expires - time.time()), self._expired)
 
-    def _out_of_time(self) -> None:
-        self._socket.close(PROBLEMS[_LATE].close, _LATE)
+    def _authentication_timed_out(self) -> None:
+        self._socket.close(PROBLEMS[_AUTHENTICATION_TIMEOUT].close, _AUTHENTICATION_TIMEOUT)
 
     def _expired(self) -> None:
-        self._socket.close(PROBLEMS[_OVER].close, _OVER)
+        self._socket.close(PROBLEMS[_EXPIRED].close, _EXPIRED)

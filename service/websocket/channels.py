@@ -1,4 +1,4 @@
-"""What is said over a socket about channels."""
+"""The commands of a socket that concern channels."""
 
 import secrets
 from typing import Final, TypeGuard
@@ -28,7 +28,7 @@ from protocol.websocket.commands import (
 )
 from service.auth.permissions import check_scope
 from service.frames import text_frame
-from service.websocket.admission import Guard
+from service.websocket.admission import Admission
 from service.websocket.transport import SocketTransport
 
 ChannelFrame = SubscribeFrame | UnsubscribeFrame | PublishFrame | PresenceFrame | AckFrame
@@ -39,31 +39,31 @@ TIMEOUT: Final = 5.0  # seconds
 CLIENT_BYTES: Final = 9
 
 
-def about_channel(frame: ClientFrame) -> TypeGuard[ChannelFrame]:
-    """Whether a frame is about a channel, and not about a request."""
+def is_channel_frame(frame: ClientFrame) -> TypeGuard[ChannelFrame]:
+    """Whether a frame concerns a channel rather than a request."""
     return isinstance(frame, PublishFrame | PresenceFrame) or bool(getattr(frame, "channel", ""))
 
 
-class ChannelTalk:
-    """One socket's part in channels.
+class ChannelCommands:
+    """Executes one socket's commands on channels.
 
     Args:
-        hub: who delivers.
-        socket: where answers go.
-        guard: who is there.
+        hub: holds the channels and delivers to the socket.
+        socket: takes the answers.
+        admission: names the caller.
     """
 
-    __slots__ = ("_client", "_guard", "_hub", "_peers", "_socket")
+    __slots__ = ("_admission", "_client", "_hub", "_peers", "_socket")
 
-    def __init__(self, hub: Ref[ChannelMessage], socket: SocketTransport, guard: Guard) -> None:
+    def __init__(self, hub: Ref[ChannelMessage], socket: SocketTransport, admission: Admission) -> None:
         self._hub = hub
         self._socket = socket
-        self._guard = guard
+        self._admission = admission
         self._client = ""
         self._peers: dict[str, Peer] = {}
 
-    async def obey(self, frame: ChannelFrame) -> None:
-        """Do what ``frame`` asks for.
+    async def dispatch(self, frame: ChannelFrame) -> None:
+        """Execute the command in ``frame``.
 
         Raises:
             TidegateError: as the messages of ``protocol.channels`` say, or ``channel_denied``.
@@ -79,12 +79,12 @@ class ChannelTalk:
             case PresenceFrame():
                 await self._presence(frame)
             case AckFrame():
-                tenant = self._guard.principal.tenant
+                tenant = self._admission.principal.tenant
                 ack = AckChannel(socket=self._socket, tenant=tenant, channel=frame.channel, offset=frame.offset)
                 await self._hub.tell(ack)
 
     async def _subscribe(self, frame: SubscribeFrame) -> None:
-        """Follow a channel, and be a member of it where the frame says as whom."""
+        """Subscribe to a channel, and join it where the frame has a ``member``."""
         principal = self._allowed("subscribe", frame.channel)
         if frame.presence or frame.member:
             self._allowed("presence", frame.channel)
@@ -108,7 +108,7 @@ class ChannelTalk:
             self._peers[frame.channel] = peer
 
     async def _unsubscribe(self, frame: UnsubscribeFrame) -> None:
-        tenant, channel = self._guard.principal.tenant, frame.channel
+        tenant, channel = self._admission.principal.tenant, frame.channel
         message = UnsubscribeChannel(socket=self._socket, tenant=tenant, channel=channel)
         await self._hub.ask(message, timeout=TIMEOUT)
         peer = self._peers.pop(channel, None)
@@ -137,7 +137,7 @@ class ChannelTalk:
             self._send(members_json(frame.id, frame.channel, members))
 
     def _allowed(self, right: ChannelRight, channel: str) -> Principal:
-        principal = self._guard.principal
+        principal = self._admission.principal
         check_scope(principal, "channels")
         if not principal.may(right, channel):
             raise AccessDenied(f"You may not {right} in {channel[:80]!r}", code="channel_denied")

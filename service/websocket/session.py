@@ -1,7 +1,7 @@
-"""What is said over a socket: who is there; submit, follow, leave, come back and cancel; and the talk about channels.
+"""A socket's session: authenticate, submit, subscribe, unsubscribe and cancel; and the commands on channels.
 
-Frames are read here and the actors asked; what is delivered goes from the hub straight to the transport. Losing the
-socket unsubscribes and nothing more.
+The session reads frames and asks the actors. What is delivered goes from the hub straight to the transport. Losing the
+socket only unsubscribes: requests go on.
 """
 
 import asyncio
@@ -34,12 +34,12 @@ from protocol.websocket.commands import (
 )
 from protocol.websocket.out import ack_json, authenticated_json, error_json, pong_json
 from service.auth.permissions import check_scope
-from service.context import Call
+from service.context import CallContext
 from service.frames import Joiner, text_frame
 from service.http.bodies import submit_of
-from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT
-from service.websocket.admission import Guard
-from service.websocket.channels import ChannelTalk, about_channel
+from service.http.outcome import FIND_TIMEOUT, SUBMIT_TIMEOUT
+from service.websocket.admission import Admission
+from service.websocket.channels import ChannelCommands, is_channel_frame
 from service.websocket.transport import SocketTransport
 
 if TYPE_CHECKING:
@@ -48,66 +48,76 @@ if TYPE_CHECKING:
 ROUTE: Final = "/ws"
 HUB_TIMEOUT: Final = 5.0  # seconds
 STALL_TIMEOUT: Final = 30.0  # seconds that a client may leave our answers unread before it is closed
-GOING: Final = 1001
-USEFUL: Final[frozenset[Scope]] = frozenset({"inference", "channels"})
+GOING_AWAY: Final = 1001
+SOCKET_SCOPES: Final[frozenset[Scope]] = frozenset({"inference", "channels"})
 
 Drain = Callable[[], Awaitable[object]]
 
-_ENDS: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
-_SENDABLE: Final = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
+_CLOSE_TYPES: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
+_SENDABLE_CODES: Final = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 
 _log = structlog.get_logger("service")
 
 
-class Conversation:
-    """What one client says, and the answers to it. Nothing outlives it but the requests.
+class SocketSession:
+    """Reads one client's frames and answers them. Only the requests outlive it.
+
+    ::
+
+        unauthenticated ----authenticate----> authenticated
+               |                                    |
+               | timeout, invalid token             | close frame, expired token, rate limit, shutdown
+               v                                    v
+            closing ----the client's close frame, or 5 s----> closed
+
+    An upgrade with a credential begins as ``authenticated``.
 
     Args:
-        container: whom to ask.
-        call: the upgrade.
-        socket: where answers go.
-        guard: who is there.
-        arrived: is called once it is known who is there.
+        container: has the actors.
+        call: the HTTP call of the upgrade.
+        socket: takes the answers.
+        admission: authenticates the client, and limits its rate.
+        on_authenticated: is called when the client has authenticated.
         join: makes one message of several, for clients that ask for that.
     """
 
     def __init__(
         self,
         container: "Container",
-        call: Call,
+        call: CallContext,
         socket: SocketTransport,
-        guard: Guard,
+        admission: Admission,
         *,
-        arrived: Callable[[], None],
+        on_authenticated: Callable[[], None],
         join: Joiner,
     ) -> None:
         self._container = container
         self._call = call
         self._socket = socket
-        self._guard = guard
-        self._arrived = arrived
+        self._admission = admission
+        self._on_authenticated = on_authenticated
         self._join = join
-        self._channels: ChannelTalk | None = None
+        self._channels: ChannelCommands | None = None
 
     async def run(self, request: web.Request, response: web.WebSocketResponse, drain: Drain) -> None:
-        """Answer frames until either side leaves. What a client does not read, it may not ask for either."""
-        socket, guard, protocol = self._socket, self._guard, request.protocol
+        """Answer frames until either side closes. Reading pauses while the client does not read our answers."""
+        socket, admission, protocol = self._socket, self._admission, request.protocol
         time = asyncio.get_running_loop().time
-        if guard.known:
-            await self._welcome()
-        while (message := await response.receive()).type not in _ENDS:
-            socket.heard = True
-            if socket.closing or not guard.admits(len(message.data), time()):
+        if admission.authenticated:
+            await self._begin()
+        while (message := await response.receive()).type not in _CLOSE_TYPES:
+            socket.received = True
+            if socket.closing or not admission.admits(len(message.data), time()):
                 continue
             if message.type is WSMsgType.PING:
                 socket.pong(message.data)
             elif message.type is not WSMsgType.PONG:
-                await self._hear(message.data)
+                await self._on_message(message.data)
             if protocol.writing_paused:
-                await self._drained(drain)
-        socket.close(_answer_to(response.close_code), "")
+                await self._wait_for_drain(drain)
+        socket.close(_close_code_for(response.close_code), "")
 
-    async def _drained(self, drain: Drain) -> None:
+    async def _wait_for_drain(self, drain: Drain) -> None:
         socket = self._socket
         socket.paused = True
         try:
@@ -117,12 +127,12 @@ class Conversation:
             socket.close(PROBLEMS["slow_consumer"].close, "slow_consumer")
         socket.paused = False
 
-    async def _hear(self, text: str | bytes) -> None:
+    async def _on_message(self, text: str | bytes) -> None:
         try:
             frame = decode(text)
         except FrameError as error:
             self._send(error_json(error, frame_id=error.frame_id))
-            self._guard.misheard(asyncio.get_running_loop().time())
+            self._admission.count_bad_frame(asyncio.get_running_loop().time())
             return
         if getattr(frame, "batch", False):
             self._socket.batch(self._join)
@@ -131,7 +141,7 @@ class Conversation:
                 await self._authenticate(frame)
                 return
             with self._span(frame) as trace_id:
-                await self._obey(frame, trace_id)
+                await self._dispatch(frame, trace_id)
         except TidegateError as error:
             self._refuse(frame, error)
         except Exception as error:  # noqa: BLE001 - the boundary at which every failure becomes an answer
@@ -139,37 +149,37 @@ class Conversation:
             self._refuse(frame, InternalError())
 
     async def _authenticate(self, frame: AuthenticateFrame) -> None:
-        stranger = not self._guard.known
+        first = not self._admission.authenticated
         try:
-            principal = await self._guard.authenticate(frame.token)
+            principal = await self._admission.authenticate(frame.token)
         except AccessDenied as error:
             self._refuse(frame, error)
-            if stranger:
+            if first:
                 self._socket.close(error.problem.close, error.code)
             return
         if frame.id is not None:
             self._send(authenticated_json(frame.id, principal))
-        if stranger:
-            await self._welcome()
+        if first:
+            await self._begin()
 
-    async def _welcome(self) -> None:
-        """Let in whoever may do anything here, and let it be known that a user is there, where it is one."""
-        self._arrived()
-        principal = self._guard.principal
-        if not USEFUL.intersection(principal.scopes):
+    async def _begin(self) -> None:
+        """Close the socket where the caller has no scope for it; otherwise report the user as connected."""
+        self._on_authenticated()
+        principal = self._admission.principal
+        if not SOCKET_SCOPES.intersection(principal.scopes):
             self._socket.close(PROBLEMS["forbidden"].close, "forbidden")
             return
         if principal.subject:
             opened = SocketOpened(socket=self._socket, tenant=principal.tenant, user=principal.subject)
             await self._container.hub.tell(opened)
 
-    async def _obey(self, frame: ClientFrame, trace_id: str) -> None:
+    async def _dispatch(self, frame: ClientFrame, trace_id: str) -> None:
         if isinstance(frame, PingFrame):
             self._send(pong_json(frame.id))
             return
-        principal = self._guard.principal
-        if about_channel(frame):
-            await self._talk().obey(frame)
+        principal = self._admission.principal
+        if is_channel_frame(frame):
+            await self._channel_commands().dispatch(frame)
             return
         check_scope(principal, "inference")
         match frame:
@@ -191,16 +201,16 @@ class Conversation:
                 if frame.id is not None:
                     self._send(ack_json(frame.id, frame.request_id))
             case AckFrame():
-                pass  # a log is bounded by its own ring, and a client comes back at a position: nothing to keep
+                pass  # nothing to record: a request's log has its own bound, and a client resumes at a position
 
     async def _submit(self, frame: SubmitFrame, trace_id: str) -> None:
         self._container.lifecycle.admit()
-        submit = submit_of(frame, principal=self._guard.principal, trace_id=trace_id)
+        submit = submit_of(frame, principal=self._admission.principal, trace_id=trace_id)
         submitted = await self._container.router.ask(submit, timeout=SUBMIT_TIMEOUT)
         await self._follow_new(submitted.handle, frame)
 
     async def _follow_new(self, handle: RequestHandle, frame: SubmitFrame) -> None:
-        """Follow what was just submitted. It runs even where it can't be followed, so the refusal names it."""
+        """Subscribe to the new request. It runs even where that fails, so the error names it."""
         try:
             await self._follow(handle, frame)
         except TidegateError as error:
@@ -211,10 +221,10 @@ class Conversation:
         message = Subscribe(socket=self._socket, stream=handle.stream, after=after, mode=mode, ack_id=frame.id)
         await self._container.hub.ask(message, timeout=HUB_TIMEOUT)
 
-    def _talk(self) -> ChannelTalk:
-        """Return what answers frames about channels; most clients send none."""
+    def _channel_commands(self) -> ChannelCommands:
+        """Return the channel commands, made with the first one: most clients send none."""
         if self._channels is None:
-            self._channels = ChannelTalk(self._container.hub, self._socket, self._guard)
+            self._channels = ChannelCommands(self._container.hub, self._socket, self._admission)
         return self._channels
 
     def _send(self, payload: bytes) -> None:
@@ -223,12 +233,12 @@ class Conversation:
     def _refuse(self, frame: ClientFrame, error: TidegateError) -> None:
         named = "" if frame.id is not None else getattr(frame, "request_id", "")
         self._send(error_json(error, frame_id=frame.id, request_id=named, channel=getattr(frame, "channel", "")))
-        if not self._guard.known:
-            self._guard.misheard(asyncio.get_running_loop().time())
+        if not self._admission.authenticated:
+            self._admission.count_bad_frame(asyncio.get_running_loop().time())
 
     @contextmanager
     def _span(self, frame: ClientFrame) -> Iterator[str]:
-        """Open a span for a frame that has work done; it begins a trace of its own, linked to the upgrade's caller."""
+        """Open a span for a submit, subscribe or cancel: the root of a new trace, linked to the upgrade's caller."""
         tracer = self._container.telemetry.tracer
         if tracer is None or not isinstance(frame, SubmitFrame | SubscribeFrame | CancelFrame):
             yield self._call.trace_id
@@ -252,6 +262,6 @@ class Conversation:
                 raise
 
 
-def _answer_to(code: int | None) -> int:
-    """Return the code with which a client's close frame is answered: its own, where that may be sent at all."""
-    return code if code is not None and code in _SENDABLE else GOING
+def _close_code_for(code: int | None) -> int:
+    """Return the close code that answers a client's close frame: its own, where a server may send that one."""
+    return code if code is not None and code in _SENDABLE_CODES else GOING_AWAY

@@ -1,7 +1,7 @@
-"""A WebSocket as the hub writes to it: ready-made frames straight to the transport, and an end that never waits.
+"""The transport of a WebSocket: the hub writes ready-made frames straight to it, and closing it never waits.
 
-The server's frames are not masked, so one frame's bytes are valid for every socket. aiohttp writes whole frames too,
-and only ever between ours.
+The server's frames are not masked, so one frame's bytes are valid for every socket. aiohttp writes whole frames to the
+same transport, so the two never mix within a frame.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from service.frames import PING, Joiner, close_frame, pong_frame
 HIGH_WATER: Final = 64 * 1024  # bytes buffered above which we stop reading from the client
 PING_INTERVAL: Final = 25.0  # seconds, below every proxy's 60
 PONG_TIMEOUT: Final = 10.0  # seconds
-CLOSE_TIMEOUT: Final = 5.0  # seconds that a client has to take what is buffered and to answer the close frame
+CLOSE_TIMEOUT: Final = 5.0  # seconds in which a client has to read what is buffered and answer the close frame
 NO_PONG: Final = 4012
 
 Later = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
@@ -22,27 +22,34 @@ Later = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
 class SocketTransport:
     """One client's connection: the hub's ``Socket``, with a heartbeat.
 
+    ::
+
+        open --25 s--> waiting for a pong --any message--> open
+                              |
+                              | 10 s without one
+                              v
+        open --close()--> closing --the client's close frame, or 5 s--> closed
+
     Args:
-        transport: where the bytes go.
-        later: calls something after so many seconds; the loop's ``call_later``.
+        transport: the connection's transport.
+        later: calls a function after so many seconds; the loop's ``call_later``.
 
     Attributes:
-        write: sends ready-made frames; after the end has begun they are dropped. For a moment after the connection was
-            lost it raises ``RuntimeError``, which ``send`` does not.
-        closing: whether the end has begun; from then on nothing more is written.
-        batch: whether the client takes several frames in one message, a line each.
-        heard: whether the client has sent anything since the last ping.
-        paused: whether we don't read at present, so that hearing nothing means nothing.
+        write: sends ready-made frames; drops them once the socket is closing. Right after the connection was lost it
+            may raise ``RuntimeError``; ``send`` does not.
+        closing: whether the socket is closing; nothing more is written then.
+        received: whether the client has sent anything since the last ping.
+        paused: whether reading is paused: silence of the client then means nothing.
     """
 
-    __slots__ = ("_later", "_timer", "_transport", "closing", "heard", "paused", "write")
+    __slots__ = ("_later", "_timer", "_transport", "closing", "paused", "received", "write")
 
     def __init__(self, transport: asyncio.Transport, later: Later) -> None:
         transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 2)
         self.closing = False
-        self.heard = True
+        self.received = True
         self.paused = False
-        self.write: Callable[[bytes], None] = transport.write  # no frame of its own between the hub and the transport
+        self.write: Callable[[bytes], None] = transport.write  # no call frame between the hub and the transport
         self._transport = transport
         self._later = later
         self._timer = later(PING_INTERVAL, self._ping)
@@ -53,25 +60,25 @@ class SocketTransport:
         return self._transport.get_write_buffer_size()
 
     def batch(self, join: Joiner) -> None:
-        """From now on what is written together is one message, a line each."""
+        """Send frames that are written together as one message from now on, a line each."""
         if self.closing:
             return
         write = self._transport.write
         self.write = lambda frames: write(join(frames))
 
     def pong(self, payload: bytes) -> None:
-        """Answer the client's own ping."""
+        """Answer a ping of the client."""
         self.send(pong_frame(payload))
 
     def send(self, frames: bytes) -> None:
-        """Write, where there is still a connection."""
+        """Write frames; drops them where the connection is lost."""
         try:
             self.write(frames)
-        except RuntimeError:  # uvloop's word for a connection that is lost, before anybody has said so
+        except RuntimeError:  # uvloop raises it for a lost connection before it calls connection_lost
             self._end()
 
     def close(self, code: int, reason: str) -> None:
-        """Send the close frame; a client that does not answer it in time is cut off."""
+        """Send the close frame, once. The connection is aborted where the client does not answer in time."""
         if self.closing:
             return
         self.send(close_frame(code, reason))
@@ -79,7 +86,7 @@ class SocketTransport:
         self._timer = self._later(CLOSE_TIMEOUT, self._transport.abort)
 
     def finish(self) -> None:
-        """Let the connection go: what is buffered may still leave, in the time that closing takes."""
+        """Close the connection. Buffered bytes have ``CLOSE_TIMEOUT`` seconds to be sent."""
         self._end()
         self._transport.close()
         if self._transport.get_write_buffer_size():
@@ -91,17 +98,17 @@ class SocketTransport:
         self._timer.cancel()
 
     def _ping(self) -> None:
-        self.heard = False
+        self.received = False
         self.send(PING)
         if not self.closing:
             self._timer = self._later(PONG_TIMEOUT, self._check)
 
     def _check(self) -> None:
-        if self.heard or self.paused:
+        if self.received or self.paused:
             self._timer = self._later(PING_INTERVAL - PONG_TIMEOUT, self._ping)
         else:
             self.close(NO_PONG, "no pong")
 
 
 def _drop(_: bytes) -> None:
-    """Send nothing: the connection has ended."""
+    """Drop frames: the socket is closing."""

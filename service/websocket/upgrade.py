@@ -1,4 +1,4 @@
-"""``GET /ws``: the upgrade, who may have it, and how many; what is then said is in ``ws_conversation``."""
+"""``GET /ws``: the checks of an upgrade, and the limit on connections. ``session`` reads the frames."""
 
 import asyncio
 import random
@@ -11,94 +11,94 @@ from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest
 from protocol.hub import DisconnectAll, SocketClosed
 from protocol.identity import Principal
 from protocol.websocket.out import SUBPROTOCOL, disconnect_json
-from service.context import CONTAINER, Call, call_of, container_of
+from service.context import CONTAINER, CallContext, call_of, container_of
 from service.frames import Joiner, text_frame
-from service.websocket.admission import Guard
-from service.websocket.session import ROUTE, Conversation
+from service.websocket.admission import Admission
+from service.websocket.session import ROUTE, SocketSession
 from service.websocket.transport import CLOSE_TIMEOUT, SocketTransport
 
 if TYPE_CHECKING:
     from service.container import Container
 
 MAX_CONNECTIONS: Final = 20_000
-MAX_STRANGERS: Final = 1000  # connections that have not shown yet who they are
+MAX_UNAUTHENTICATED: Final = 1000  # connections that have not authenticated yet
 MAX_MESSAGE_BYTES: Final = 64 * 1024
-FAREWELL_SPREAD: Final = 8.0  # seconds over which the clients come back
-FAREWELL_TIMEOUT: Final = 2.0  # seconds that the hub has to tell its sockets
+RECONNECT_SPREAD: Final = 8.0  # seconds over which the clients' reconnects are spread
+DISCONNECT_TIMEOUT: Final = 2.0  # seconds in which the hub has to disconnect its sockets
 REASON: Final = "shutdown"
 
 
 class Sockets:
-    """The connections that are open now, bounded; those of strangers more narrowly.
+    """The open connections, with a limit, and a lower one for those that have not authenticated.
 
     Attributes:
-        join: what they share to make one message of several.
+        join: makes one message of several; shared by all connections.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._open: set[SocketTransport] = set()
-        self._strangers: set[SocketTransport] = set()
-        self._leaving = False
+        self._unauthenticated: set[SocketTransport] = set()
+        self._disconnecting = False
         self.join = Joiner()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, socket: SocketTransport, *, stranger: bool) -> bool:
-        """Count a connection in, and say whether there was room for it."""
-        if len(self._open) >= self._limit or (stranger and len(self._strangers) >= MAX_STRANGERS):
+    def add(self, socket: SocketTransport, *, unauthenticated: bool) -> bool:
+        """Add a connection; returns False where the limit is reached."""
+        if len(self._open) >= self._limit or (unauthenticated and len(self._unauthenticated) >= MAX_UNAUTHENTICATED):
             return False
         self._open.add(socket)
-        if stranger:
-            self._strangers.add(socket)
-        if self._leaving:
-            _send_away(socket, FAREWELL_SPREAD * random.random())  # noqa: S311 - jitter
+        if unauthenticated:
+            self._unauthenticated.add(socket)
+        if self._disconnecting:
+            _disconnect(socket, RECONNECT_SPREAD * random.random())  # noqa: S311 - jitter
         return True
 
-    def arrived(self, socket: SocketTransport) -> None:
-        """Know from now on who is there."""
-        self._strangers.discard(socket)
+    def authenticated(self, socket: SocketTransport) -> None:
+        """Count a connection as authenticated from now on."""
+        self._unauthenticated.discard(socket)
 
     def discard(self, socket: SocketTransport) -> None:
-        """Count a connection off."""
+        """Remove a connection."""
         self._open.discard(socket)
-        self._strangers.discard(socket)
+        self._unauthenticated.discard(socket)
 
-    def farewell(self) -> None:
-        """Send away whoever is still here, each to come back at its own time, and from now on whoever comes."""
-        self._leaving = True
+    def disconnect_all(self) -> None:
+        """Disconnect every connection, also each that is added later; their reconnect delays are spread."""
+        self._disconnecting = True
         sockets = [socket for socket in self._open if not socket.closing]
         for index, socket in enumerate(sockets):
-            _send_away(socket, FAREWELL_SPREAD * (index + random.random()) / len(sockets))  # noqa: S311 - jitter
+            _disconnect(socket, RECONNECT_SPREAD * (index + random.random()) / len(sockets))  # noqa: S311 - jitter
 
 
 SOCKETS: Final = web.AppKey("sockets", Sockets)
 
 
 def add_routes(app: web.Application, *, max_connections: int = MAX_CONNECTIONS) -> None:
-    """Offer the socket, to so many clients at once."""
+    """Add the route of the socket, for at most ``max_connections`` clients at once."""
     app[SOCKETS] = Sockets(max_connections)
     app.router.add_get(ROUTE, websocket)
 
 
-async def farewell(app: web.Application) -> None:
-    """Tell every socket that the server goes and when to come back; waits for no client.
+async def disconnect_all(app: web.Application) -> None:
+    """Send every socket a ``disconnect`` with its reconnect delay, and close it; waits for no client.
 
-    Those that follow something are told by the hub, after their last frames; where it fails, and those that follow
-    nothing, from here. Asked for once, by whoever stops the server.
+    The hub disconnects the sockets with subscriptions, after their last frames. The other ones, and all of them where
+    the hub fails, are disconnected here. Called once, when the server stops.
 
     Raises:
-        ActorError: the hub did not answer; the sockets are told all the same.
+        ActorError: the hub did not answer; the sockets are disconnected all the same.
     """
     try:
-        await app[CONTAINER].hub.ask(DisconnectAll(reason=REASON, spread=FAREWELL_SPREAD), timeout=FAREWELL_TIMEOUT)
+        await app[CONTAINER].hub.ask(DisconnectAll(reason=REASON, spread=RECONNECT_SPREAD), timeout=DISCONNECT_TIMEOUT)
     finally:
-        app[SOCKETS].farewell()
+        app[SOCKETS].disconnect_all()
 
 
 async def websocket(request: web.Request) -> web.StreamResponse:
-    """Upgrade, and talk until either side leaves. Who brings nothing that says who it is, has to authenticate there.
+    """Upgrade the connection and run its session. A client without a credential authenticates by its first frame.
 
     Raises:
         InvalidRequest: ``upgrade_required``.
@@ -118,29 +118,31 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     _check_origin(container, request)
     principal = _principal(container, request, call)
     writer = await response.prepare(request)
-    response.headers.clear()  # they have been sent, and would be kept for as long as the socket
+    response.headers.clear()  # they are sent, and would take memory for as long as the socket is open
     if request.transport is None:
         return response
     later = asyncio.get_running_loop().call_later
     socket = SocketTransport(request.transport, later)
-    guard = Guard(container.auth, socket, principal, later)
+    admission = Admission(container.auth, socket, principal, later)
     sockets = request.config_dict[SOCKETS]
     try:
-        if not sockets.add(socket, stranger=principal is None):
+        if not sockets.add(socket, unauthenticated=principal is None):
             socket.close(PROBLEMS["connection_limit"].close, "connection_limit")
-        arrived = partial(sockets.arrived, socket)
-        conversation = Conversation(container, call, socket, guard, arrived=arrived, join=sockets.join)
-        await conversation.run(request, response, writer.drain)
+        on_authenticated = partial(sockets.authenticated, socket)
+        session = SocketSession(
+            container, call, socket, admission, on_authenticated=on_authenticated, join=sockets.join
+        )
+        await session.run(request, response, writer.drain)
     finally:
-        guard.leave()
+        admission.stop()
         sockets.discard(socket)
         socket.finish()
         await container.hub.tell(SocketClosed(socket))
     return response
 
 
-def _principal(container: "Container", request: web.Request, call: Call) -> Principal | None:
-    """Return who the upgrade shows to be there, by a header or a ticket; None where it says nothing.
+def _principal(container: "Container", request: web.Request, call: CallContext) -> Principal | None:
+    """Return the caller that the upgrade's header or ticket names; None where it has neither.
 
     Raises:
         AccessDenied: ``invalid_ticket``.
@@ -152,7 +154,7 @@ def _principal(container: "Container", request: web.Request, call: Call) -> Prin
 
 
 def _check_origin(container: "Container", request: web.Request) -> None:
-    """Let in programs, which send no origin, and in production only the pages that are allowed.
+    """Check the ``Origin``: programs send none; in production a page's has to be one of the allowed ones.
 
     Raises:
         AccessDenied: ``origin_not_allowed``.
@@ -163,6 +165,6 @@ def _check_origin(container: "Container", request: web.Request) -> None:
     raise AccessDenied(code="origin_not_allowed")
 
 
-def _send_away(socket: SocketTransport, delay: float) -> None:
+def _disconnect(socket: SocketTransport, delay: float) -> None:
     socket.send(text_frame(disconnect_json(REASON, delay)))
     socket.close(1000, REASON)

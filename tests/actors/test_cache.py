@@ -6,7 +6,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from actors.cache import SWEEP_INTERVAL, CacheActor, LogStore
+from actors.cache import SWEEP_INTERVAL, CacheActor, CacheLimits, LogStore
 from actors.runtime import System
 from actors.runtime.testing import TestSystem as HeldSystem  # by another name pytest does not collect it
 from protocol import spans
@@ -120,7 +120,7 @@ def test_bounds_are_checked(bounds: tuple[int, int]) -> None:
 async def test_the_actor_stores_and_counts() -> None:
     """Put, get, delete and the statistics, through the mailbox."""
     async with System() as system:
-        cache = system.spawn(lambda: CacheActor(10, 10_000), name="cache")
+        cache = system.spawn(lambda: CacheActor(CacheLimits(max_entries=10, max_bytes=10_000)), name="cache")
         assert await cache.ask(CacheGet(b"a"), timeout=5) is None
         await cache.ask(CachePut(b"a", log_of("x"), 60), timeout=5)
         assert await cache.ask(CacheGet(b"a"), timeout=5) == log_of("x")
@@ -132,7 +132,9 @@ async def test_the_actor_stores_and_counts() -> None:
 async def test_expired_logs_are_swept_out() -> None:
     """A log that nobody requests is removed after its ttl."""
     async with HeldSystem() as system:
-        cache = system.spawn(lambda: CacheActor(10, 10_000, system.clock.time), name="cache")
+        cache = system.spawn(
+            lambda: CacheActor(CacheLimits(max_entries=10, max_bytes=10_000), system.clock.time), name="cache"
+        )
         await cache.ask(CachePut(b"a", log_of("x"), SWEEP_INTERVAL / 2), timeout=5)
         await cache.ask(CachePut(b"b", log_of("x"), SWEEP_INTERVAL * 1.5), timeout=5)
         await system.advance(SWEEP_INTERVAL)
@@ -146,7 +148,7 @@ async def test_the_span_says_whether_it_was_a_hit() -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     async with System(tracer_provider=provider) as system:
-        cache = system.spawn(lambda: CacheActor(10, 10_000), name="cache")
+        cache = system.spawn(lambda: CacheActor(CacheLimits(max_entries=10, max_bytes=10_000)), name="cache")
         await cache.ask(CacheGet(b"a"), timeout=5)
         await cache.ask(CachePut(b"a", log_of("x"), 60), timeout=5)
         await cache.ask(CacheGet(b"a"), timeout=5)

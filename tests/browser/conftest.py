@@ -1,4 +1,4 @@
-"""A real Chromium, where there is one."""
+"""A real Chromium, if it is installed."""
 
 import os
 import shutil
@@ -18,14 +18,14 @@ CHROMIUM: Final = shutil.which("chromium") or shutil.which("chromium-browser") o
 
 
 def absent() -> str:
-    """Return why there is no browser here; empty where there is one."""
+    """Return why no browser can be used; empty if one can."""
     if not CHROMIUM:
         return "there is no chromium (on Debian: the package chromium)"
     return "" if find_spec("playwright") else "playwright is not installed"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what needs a browser where there is none, and say why."""
+    """Skip the tests that need a browser, with the reason, if there is none."""
     reason = absent()
     for item in items:
         if reason and Path(__file__).parent in item.path.parents:
@@ -54,6 +54,6 @@ def playground(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where screenshots go: ``SCREENSHOTS=docs/images`` renews those of the documentation."""
+    """The folder of screenshots: ``SCREENSHOTS=docs/images`` renews those of the documentation."""
     wanted = os.environ.get("SCREENSHOTS")
     return Path(wanted) if wanted else tmp_path_factory.mktemp("pictures")

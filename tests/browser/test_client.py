@@ -1,4 +1,4 @@
-"""The browser's client where no page shows what it does: channels, credentials, calls that outlive the connection."""
+"""The browser client beyond the playground: channels, credentials, calls across reconnects."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +31,7 @@ async ([token]) => {
 
 
 async def visit(browser: "Browser", address: str, token: str = "") -> "Page":
-    """Open a page that has the client, and follows a channel."""
+    """Open a page with a client that follows a channel."""
     page = await (await browser.new_context()).new_page()
     await page.goto(f"{address}/docs")
     await page.evaluate(OPEN, [token])
@@ -39,12 +39,12 @@ async def visit(browser: "Browser", address: str, token: str = "") -> "Page":
 
 
 async def publish(page: "Page", data: object) -> Any:  # noqa: ANN401 - JSON
-    """Publish to the channel, and return where that is."""
+    """Publish to the channel, and return the position."""
     return await page.evaluate("([data]) => window.room.publish('said', data)", [data])
 
 
 async def test_two_pages_talk_in_a_channel(chromium: "Browser") -> None:
-    """What one publishes both hear, in order; a cut in between loses nothing, and a publication is made once."""
+    """Both clients get each publication once and in order, also across a lost connection."""
     async with open_service(api_keys=(KEY,)) as service, CuttingProxy(service.base) as proxy:
         one, two = await visit(chromium, service.base, KEY), await visit(chromium, proxy.url, KEY)
         await publish(two, "a")
@@ -58,7 +58,7 @@ async def test_two_pages_talk_in_a_channel(chromium: "Browser") -> None:
 
 
 async def test_a_wrong_key_ends_it(chromium: "Browser") -> None:
-    """A client that is not let in says so, and does not try for ever."""
+    """A client with an invalid credential reports it, and stops retrying."""
     async with open_service(api_keys=(KEY,)) as service:
         page = await visit(chromium, service.base, "wrong")
         code = await page.evaluate("""() => window.room.publish("said", 1).then(() => "", (error) => error.code)""")
@@ -67,7 +67,7 @@ async def test_a_wrong_key_ends_it(chromium: "Browser") -> None:
 
 
 async def test_a_request_is_submitted_once_and_its_end_is_told(chromium: "Browser") -> None:
-    """``done`` resolves with the result; iterating gives the pieces; a slow loop gets them merged."""
+    """``done`` resolves with the result; iterating yields the pieces, merged for a slow loop."""
     async with open_service() as service:
         page = await visit(chromium, service.base)
         running = await page.evaluate_handle("""
@@ -90,7 +90,7 @@ async def test_a_request_is_submitted_once_and_its_end_is_told(chromium: "Browse
 
 
 async def test_who_is_there_is_said_again_after_a_cut(chromium: "Browser") -> None:
-    """A page that asks for it is told who is in the channel, first and after each reconnect."""
+    """With ``presence`` a page gets the channel's members, first and after each reconnect."""
     async with open_service() as service, CuttingProxy(service.base) as proxy:
         page = await visit(chromium, proxy.url)
         told = await page.evaluate_handle("""

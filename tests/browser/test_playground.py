@@ -1,4 +1,4 @@
-"""The page at ``/`` in a real browser, on the real local model, over a network that breaks."""
+"""The page at ``/`` in a real browser, with the real local model, over a network that fails."""
 
 import asyncio
 from pathlib import Path
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(120)
 
 COMPLETE: Final = '.view[data-state="completed"]'
-PATIENCE: Final = 60_000  # ms: a small machine takes its time over an answer
-MISSED: Final = 25  # updates that the model goes on for while the page is cut off
+PATIENCE: Final = 60_000  # ms: an answer takes long on a small machine
+MISSED: Final = 25  # updates that the page misses while it is disconnected
 
 
 async def ask(page: "Page", address: str, prompt: str, tokens: int = 200) -> str:
-    """Ask in the page, and return the request's id once an answer has begun."""
+    """Submit a prompt in the page, and return the request's id once the answer has begun."""
     page.set_default_timeout(PATIENCE)
     await page.goto(address)
     await page.fill("#prompt", prompt)
@@ -32,14 +32,14 @@ async def ask(page: "Page", address: str, prompt: str, tokens: int = 200) -> str
 
 
 async def texts(page: "Page") -> list[str]:
-    """Return what each view shows, once all are complete."""
+    """Return the text of each view, once all are complete."""
     count = await page.locator(".view").count()
     await page.locator(COMPLETE).nth(count - 1).wait_for()
     return [text or "" for text in await page.locator(".text").all_text_contents()]
 
 
 async def read(following: Following, *, updates: int = 0) -> str:
-    """Return the text that so many updates bring; that of all of them without a number."""
+    """Return the text of the first ``count`` updates; of all by default."""
     text = ""
     async for event in following:
         if isinstance(event, Update):
@@ -51,7 +51,7 @@ async def read(following: Following, *, updates: int = 0) -> str:
 
 
 async def test_a_cut_network_loses_nothing(chromium: "Browser", playground: str, pictures: Path) -> None:
-    """The model goes on while the network is down; then two tabs show what a client has that stayed."""
+    """The model goes on while the network is down; then two tabs have the text of a client that stayed connected."""
     async with CuttingProxy(playground) as proxy, Client(playground) as client:
         context = await chromium.new_context(viewport={"width": 1200, "height": 860})
         page, other = await context.new_page(), await context.new_page()
@@ -73,7 +73,7 @@ async def test_a_cut_network_loses_nothing(chromium: "Browser", playground: str,
 
 
 async def test_the_plug_is_a_button(chromium: "Browser", playground: str, pictures: Path) -> None:
-    """Pulled, the text stands still while a second view goes on; put back, both end the same."""
+    """Unplugged, a view stops while a second one goes on; plugged in again, both have the same text."""
     page = await chromium.new_page(viewport={"width": 1200, "height": 860})
     await ask(page, playground, "Tell me a story about the moon and a fox.")
     await page.get_by_role("button", name="Pull the plug").click()
@@ -91,7 +91,7 @@ async def test_the_plug_is_a_button(chromium: "Browser", playground: str, pictur
 
 
 async def test_it_is_read_on_a_phone_in_the_dark(chromium: "Browser", playground: str, pictures: Path) -> None:
-    """Nothing is wider than the screen; the keyboard is enough to ask, to cancel and to close."""
+    """Nothing is wider than the screen; the keyboard suffices to submit, cancel and close."""
     context = await chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
     page = await context.new_page()
     await ask(page, playground, "Count to one thousand.", tokens=400)
@@ -108,7 +108,7 @@ async def test_it_is_read_on_a_phone_in_the_dark(chromium: "Browser", playground
 
 
 async def test_what_fails_is_said(chromium: "Browser", playground: str) -> None:
-    """A request that is not there is a sentence with its remedy; and nothing is ever loaded from elsewhere."""
+    """An unknown request is shown as a message with its remedy; nothing is loaded from another origin."""
     page = await chromium.new_page()
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))

@@ -1,4 +1,4 @@
-"""The service on a real port, its gateway in the test's hand."""
+"""The service on a real port, with a gateway that the test scripts."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class Call:
-    """One call of the gateway, in the test's hand."""
+    """One call of the gateway, answered by the test."""
 
     def __init__(self, complete: Complete) -> None:
         self.complete = complete
@@ -49,12 +49,12 @@ class Call:
         self._texts: list[str] = []
 
     async def tell(self, *events: Content) -> None:
-        """Tell the run of content, all of it in one read."""
+        """Send content to the run, all of it in one read."""
         assert self.complete.sink is not None
         await self.complete.sink.tell(Progress(events=events, waited=0.0 if self._texts else 1e-6))
 
     async def say(self, *texts: str) -> None:
-        """Tell the run of a text, each piece in a read of its own."""
+        """Send a text to the run, each piece in its own read."""
         for text in texts:
             await self.tell(Delta(text=text))
             self._texts.append(text)
@@ -66,7 +66,7 @@ class Call:
         result: object = None,
         reasoning: tuple[ReasoningPart, ...] = (),
     ) -> None:
-        """End well, with all that was said."""
+        """End the call with all the text that was sent."""
         usage = Usage(input_tokens=3, output_tokens=len(self._texts))
         await self._attempt(usage=usage)
         raw = None if result is None else msgspec.Raw(json.dumps(result, indent=1).encode())
@@ -84,12 +84,12 @@ class Call:
             self._outcome.set_result(completion)
 
     async def fail(self, error: Exception) -> None:
-        """End badly."""
+        """Fail the call."""
         await self._attempt(getattr(error, "code", "provider_error"))
         self._outcome.set_exception(error)
 
     async def outcome(self) -> Completion:
-        """Wait for the test's decision."""
+        """Wait until the test ends the call."""
         try:
             return await self._outcome
         except asyncio.CancelledError:
@@ -103,7 +103,7 @@ class Call:
 
 
 class HandGateway(Actor[Complete | ListModels | ResolveModel | GetProviders]):
-    """A gateway whose calls a test answers by hand; it knows every model but ``unknown``."""
+    """A gateway whose calls the test answers; it has every model but ``unknown``."""
 
     def __init__(self, calls: "asyncio.Queue[Call]") -> None:
         self._calls = calls
@@ -130,7 +130,7 @@ class HandGateway(Actor[Complete | ListModels | ResolveModel | GetProviders]):
 
 
 class Wire:
-    """A connection of a client that sees every byte."""
+    """A client's raw connection."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader = reader
@@ -148,7 +148,7 @@ class Wire:
         return data
 
     async def leave(self) -> None:
-        """Go away without a word."""
+        """Abort the connection."""
         self.writer.transport.abort()
         with suppress(ConnectionError):
             await self.writer.wait_closed()
@@ -190,7 +190,7 @@ class Service:
             return response
 
     async def get(self, path: str, **headers: str) -> ClientResponse:
-        """Get an address and return the response with its body read."""
+        """Get a path and return the response with its body read."""
         async with self.client.get(self.base + path, headers=dashed(headers)) as response:
             await response.read()
             return response
@@ -204,7 +204,7 @@ class Service:
         return request_id
 
     async def answered(self, *texts: str, **changes: object) -> str:
-        """Submit a request, let it be answered, and return its id."""
+        """Submit a request, answer it, and return its id."""
         request_id = await self.submit(**changes)
         call = await self.call()
         await call.say(*texts)
@@ -217,24 +217,24 @@ class Service:
         return await self.client.get(f"{self.base}/api/requests/{request_id}/events{query}", headers=dashed(headers))
 
     async def followers(self, request_id: str) -> int:
-        """Return how many readers a request has now."""
+        """Return the number of a request's followers."""
         handle = await self.container.router.ask(GetRequest(request_id), timeout=5)
         assert isinstance(handle, RequestRecord)
         return handle.stream.followers
 
     async def until_followers(self, request_id: str, count: int) -> None:
-        """Wait until a request has so many readers."""
+        """Wait until a request has ``count`` followers."""
         async with asyncio.timeout(5):
             while await self.followers(request_id) != count:
                 pass
 
     @property
     def port(self) -> int:
-        """Its port on loopback."""
+        """The service's port."""
         return int(self.base.rpartition(":")[2])
 
     async def connect(self, method: str, path: str, body: object = None, *, window: int = 0) -> "Wire":
-        """Send a request over a connection of its own, byte by byte in the test's hand."""
+        """Send a request over a new raw connection."""
         end = socket.socket()
         end.setblocking(False)
         if window:
@@ -285,7 +285,7 @@ async def read_events(response: ClientResponse) -> list[Event]:
 
 
 def text_of(events: list[Event]) -> str:
-    """Put the answer together as a client would."""
+    """Assemble the answer as a client would."""
     text = ""
     for event in events:
         data = event.data.get("data", {})
@@ -295,7 +295,7 @@ def text_of(events: list[Event]) -> str:
 
 @asynccontextmanager
 async def open_service(**settings: Any) -> AsyncIterator[Service]:  # noqa: ANN401 - field by field
-    """Serve on a free port of loopback: the real application, all but its gateway."""
+    """Serve on a free loopback port: the real application with a scripted gateway."""
     calls: asyncio.Queue[Call] = asyncio.Queue(1000)
     options = load_settings(None, port=0, **settings)
     gateway: Any = partial(HandGateway, calls)
@@ -309,7 +309,7 @@ async def open_service(**settings: Any) -> AsyncIterator[Service]:  # noqa: ANN4
 
 
 async def answered(service: Service, asked: Awaitable[T], *texts: str, **end: Any) -> tuple[T, Call]:  # noqa: ANN401
-    """Answer what a client asks, and return what it got, and the call."""
+    """Answer a client's request; returns the response and the call."""
     waiting = asyncio.ensure_future(asked)
     call = await service.call()
     await call.say(*texts)

@@ -1,4 +1,4 @@
-"""What clients of other packages are tried against: the whole service, in front of either vendor's upstream."""
+"""The whole service in front of either vendor's upstream, for the clients of other packages."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,13 +24,13 @@ LOOKING: Final = Reply(
 
 
 def calls(name: str, arguments: str) -> Reply:
-    """Return an answer that is a call of a tool and nothing else."""
+    """Return an answer that only has a tool call."""
     return Reply(steps=(Call(index=0, id="c1", name=name, arguments=arguments), End(finish_reason="tool_calls")))
 
 
 @asynccontextmanager
 async def serving(upstream: ScriptedUpstream, dialect: str) -> AsyncIterator[str]:
-    """Serve with the upstream as the only provider, in its dialect, for who has the key; gives the address."""
+    """Serve with the upstream as the only provider, in its dialect, with a key; yields the address."""
     url = {"openai": upstream.openai_url, "anthropic": upstream.anthropic_url}[dialect]
     keys = {f"{dialect}_api_key": "upstream-key", f"{dialect}_base_url": url}
     settings = load_settings(None, port=0, api_keys=KEY, default_llm_model=MODELS[dialect], **keys)

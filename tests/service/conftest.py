@@ -17,7 +17,7 @@ from service.server.server import listening
 
 @pytest.fixture(autouse=True)
 def _plain_logs() -> Iterator[None]:
-    """Print what is logged without decorating it: a traceback with all its locals takes a second to draw."""
+    """Print log lines plainly: rendering a traceback with its locals takes a second."""
     structlog.configure(processors=[structlog.processors.add_log_level, structlog.processors.KeyValueRenderer()])
     yield
     structlog.reset_defaults()
@@ -25,7 +25,7 @@ def _plain_logs() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spare the vendors' clients the machine's certificates: each of them would read them all, for 40 ms."""
+    """Keep the vendors' clients from loading the machine's certificates, which takes each 40 ms."""
     monkeypatch.setenv("SSL_CERT_DIR", str(Path(__file__).parent))
 
 
@@ -43,7 +43,7 @@ Start = Callable[..., Awaitable[Running]]
 
 @pytest.fixture
 def settings(upstream: ScriptedUpstream) -> Settings:
-    """Settings that name the scripted model as the only one, and a free port."""
+    """Settings with the scripted model as the only one, and a free port."""
     return load_settings(None, port=0, openai_api_key="upstream-key", openai_base_url=upstream.openai_url)
 
 

@@ -1,4 +1,4 @@
-"""Whoever signs tokens: keys of every kind, and a real server that publishes them."""
+"""A token issuer: keys of every type, and a real server that publishes them."""
 
 import json
 import time
@@ -21,13 +21,13 @@ ALL: Final = [*KEYS, "none", "HS512", "PS256"]
 
 
 def claims(**more: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    """Return the claims of a good token, and ``more``; None leaves one out."""
+    """Return the claims of a valid token, with ``more``; None leaves a claim out."""
     said = {"sub": "ann", "tenant": "acme", "exp": int(time.time()) + 600} | more
     return {name: value for name, value in said.items() if value is not None}
 
 
 def sign(payload: object, algorithm: str = "HS256", key: Any = None, **header: Any) -> str:  # noqa: ANN401 - JSON
-    """Return a token; whatever is said in its header is signed too."""
+    """Return a token; its header is signed, too."""
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
     registry = jws.JWSRegistry(algorithms=ALL, strict_check_header=False)
     with warnings.catch_warnings():
@@ -43,7 +43,7 @@ def published(key: Any, kid: str = "", **more: Any) -> dict[str, Any]:  # noqa: 
 
 
 class Issuer:
-    """A server that publishes keys, or answers as a test wants."""
+    """A server that publishes keys, or answers as the test sets."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -55,7 +55,7 @@ class Issuer:
         self.answer = {"keys": list(keys)}
 
     async def respond(self, _request: web.Request) -> web.Response:
-        """Answer a call."""
+        """Answer a request."""
         self.asked += 1
         if isinstance(self.answer, dict):
             return web.json_response(self.answer)

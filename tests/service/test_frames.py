@@ -29,13 +29,13 @@ def test_a_close_frame_is_a_control_frame() -> None:
 
 
 def test_a_pong_brings_back_what_the_ping_brought() -> None:
-    """RFC 6455 has the client recognise its own ping."""
+    """A pong has the payload of the ping."""
     assert pong_frame(b"there?") == b"\x8a\x06there?"
 
 
 @pytest.mark.parametrize("sizes", [(3, 4), (10, 125, 126), (0, 65_535, 65_536), (70_000,)])
 def test_several_messages_become_one(sizes: tuple[int, ...]) -> None:
-    """Their payloads are its lines, whatever their length; the same bytes are joined once."""
+    """The payloads become lines, of any length; the same bytes are joined once."""
     payloads = [b"x" * size for size in sizes]
     frames = b"".join(map(text_frame, payloads))
     join = Joiner()
@@ -45,11 +45,11 @@ def test_several_messages_become_one(sizes: tuple[int, ...]) -> None:
 
 
 def test_a_payload_stays_on_its_line() -> None:
-    """JSON may have newlines between its tokens: they become spaces."""
+    """Newlines between JSON tokens become spaces."""
     assert Joiner()(text_frame(b'{\r\n"a":1}')) == text_frame(b'{  "a":1}')
 
 
 def test_control_frames_are_not_joined() -> None:
-    """A close frame goes out as it is."""
+    """A close frame is not joined."""
     frame = close_frame(1000, "bye")
     assert Joiner()(frame) is frame

@@ -1,4 +1,4 @@
-"""Clients that are slow, greedy or gone: each costs a bounded number of bytes, and the others nothing."""
+"""Slow, greedy and lost clients: each costs a bounded number of bytes, and does not affect the others."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ PIECES: Final = 150  # fewer bytes than a log keeps one by one
 
 
 class Gauge(SocketTransport):
-    """A connection on the server, of which it is known how much it has ever had to hold."""
+    """A connection on the server that records its largest buffer."""
 
     seen: list["Gauge"]
     narrow: bool
@@ -52,7 +52,7 @@ class Gauge(SocketTransport):
 
 
 class Peer:
-    """A client that reads when the test says so, and not a byte before."""
+    """A client that reads only when the test says so."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -80,13 +80,13 @@ class Peer:
         await self._loop.sock_sendall(self._end, frame(TEXT, json.dumps(said).encode()))
 
     async def follow(self, request_id: str, epoch: str = "") -> "Peer":
-        """Follow a request, from where this client is."""
+        """Follow a request from this client's position."""
         place = {"after": {"epoch": epoch, "offset": self.last}} if epoch else {}
         await self.say(type="subscribe", requestId=request_id, **place)
         return self
 
     async def read(self) -> None:
-        """Read to the end of the request, or of the connection; see that nothing is missing or comes twice."""
+        """Read to the end of the request or connection; checks that each event comes once."""
         while not self.content.ended and self.code is None:
             data = await self._loop.sock_recv(self._end, 1 << 16)
             found, self._kept = messages(self._kept + data)
@@ -98,11 +98,11 @@ class Peer:
             assert data or self.code is not None, "it was cut off"
 
     def half_close(self) -> None:
-        """Say that nothing more will come."""
+        """Half-close the connection."""
         self._end.shutdown(socket.SHUT_WR)
 
     def leave(self) -> None:
-        """Go."""
+        """Close the connection."""
         self._end.close()
 
     def _take(self, said: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ class Peer:
 
 @pytest.fixture
 async def service(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
-    """A service whose gateway is in the test's hand, and whose connections are gauged."""
+    """A service with a scripted gateway, whose connections record their buffers."""
     Gauge.seen, Gauge.narrow = [], True
     monkeypatch.setattr(upgrade, "SocketTransport", Gauge)
     async with open_service() as running:
@@ -122,14 +122,14 @@ async def service(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Service]:
 
 
 async def until_idle(service: Service, sockets: int = 0) -> None:
-    """Wait until so many sockets follow something."""
+    """Wait until so many sockets have subscriptions."""
     async with asyncio.timeout(10):
         while (await service.container.hub.ask(GetHubStats(), timeout=5)).sockets != sockets:
             pass
 
 
 async def test_some_never_read_among_many_that_do(service: Service) -> None:
-    """Readers get every piece as it is; the others are bounded, and get in few frames what they have missed."""
+    """Clients that read get every piece; the buffers of the others are bounded, and they get the rest in few frames."""
     request_id = await service.submit()
     call = await service.call()
     sleepers = [await (await Peer(service).connect()).follow(request_id) for _ in range(SLEEPERS)]
@@ -148,12 +148,12 @@ async def test_some_never_read_among_many_that_do(service: Service) -> None:
         assert (peer.content.text, peer.content.ended) == (PIECE * PIECES, "complete")
         peer.leave()
     assert all(any("from" in said for said in sleeper.frames) for sleeper in sleepers)
-    assert max(gauge.peak for gauge in Gauge.seen) <= BOUND + len(PIECE) * PIECES  # the end has all of the text
+    assert max(gauge.peak for gauge in Gauge.seen) <= BOUND + len(PIECE) * PIECES  # the end has the whole text
     await until_idle(service)
 
 
 async def test_one_that_never_reads_is_closed_and_comes_back(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With 4008, after its time, and with the same text in the end."""
+    """A stalled client is closed with 4008 after its time, and has the same text after a reconnect."""
     monkeypatch.setattr(fanout, "STALL_LIMIT", 0.0)
     monkeypatch.setattr(subscription_hub, "LAG_INTERVAL", 0.001)
     request_id = await service.submit()
@@ -182,7 +182,7 @@ async def test_one_that_never_reads_is_closed_and_comes_back(service: Service, m
 async def test_answers_that_are_not_read_can_not_be_asked_for(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that asks and asks, and takes no answer, is read no more once so much waits for it."""
+    """A client that sends commands and reads no answers is not read from above a limit."""
     monkeypatch.setattr(admission, "BURST", 1e9)
     peer = await Peer(service).connect()
     asking = asyncio.ensure_future(_ask_for_ever(peer))
@@ -201,7 +201,7 @@ async def _ask_for_ever(peer: Peer) -> None:
 
 
 async def test_thousands_of_subscriptions(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thousandth is the last; each one more is refused, and with the socket all of them are gone."""
+    """A socket has at most a thousand subscriptions; closing it removes all of them."""
     monkeypatch.setattr(admission, "BURST", 1e9)
     many = MAX_SUBSCRIPTIONS + 20
     async with service.client.ws_connect(f"{service.base}/ws") as line:
@@ -215,7 +215,7 @@ async def test_thousands_of_subscriptions(service: Service, monkeypatch: pytest.
 
 
 async def test_one_that_says_that_nothing_more_will_come(service: Service) -> None:
-    """Half a connection is none: the hub forgets it, and the request goes on."""
+    """A half-closed connection is closed: the hub removes it, and the request goes on."""
     request_id = await service.submit()
     call = await service.call()
     peer = await (await Peer(service).connect()).follow(request_id)

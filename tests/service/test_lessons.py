@@ -1,4 +1,4 @@
-"""What others' users have paid for, over real connections: streams that an SDK can't read, and readers in the way."""
+"""Failures of other gateways, tested over real connections: streams that an SDK can't parse, slow readers."""
 
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -24,7 +24,7 @@ UPGRADE = {
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service whose gateway is in the test's hand."""
+    """A service with a gateway that the test scripts."""
     async with open_service() as running:
         yield running
 
@@ -33,7 +33,7 @@ async def service() -> AsyncIterator[Service]:
 async def test_a_vendor_s_stream_has_neither_ids_nor_empty_events(
     service: Service, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """Some decoders take an `id:` or a comment with a blank line behind it for an event of its own, without data."""
+    """Some decoders parse an `id:` or a comment followed by a blank line as an event without data."""
     monkeypatch.setattr(sse, "PING_INTERVAL", 0.001)
     wire = await service.connect("POST", path, STREAMS[path])
     await wire.headers()
@@ -58,7 +58,7 @@ async def test_a_vendor_s_stream_has_neither_ids_nor_empty_events(
 
 
 async def test_frames_are_not_compressed(service: Service) -> None:
-    """A client that offers it is answered without: it would cost memory for each socket, and most of the time."""
+    """An offer of compression is declined: it costs memory for each socket, and time."""
     async with service.client.get(service.base + "/ws", headers=UPGRADE) as response:
         assert response.status == 101
         assert "Sec-WebSocket-Extensions" not in response.headers

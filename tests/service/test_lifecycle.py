@@ -1,11 +1,11 @@
-"""From start to stop."""
+"""The lifecycle."""
 
 import asyncio
 
 import pytest
 
 from protocol.errors import ShuttingDown
-from service.lifecycle import Lifecycle, wind_down
+from service.lifecycle import Lifecycle, shut_down
 
 LONG = 3600.0
 
@@ -15,7 +15,7 @@ async def _nothing() -> None:
 
 
 def test_the_phases_follow_each_other() -> None:
-    """Starting, serving, closing; a second stop forces."""
+    """The phases: starting, serving, closing; forced after a second stop."""
     lifecycle = Lifecycle()
     phases = [lifecycle.phase]
     for step in (lifecycle.serve, lifecycle.stop, lifecycle.stop):
@@ -25,7 +25,7 @@ def test_the_phases_follow_each_other() -> None:
 
 
 def test_new_work_is_let_in_until_the_service_stops() -> None:
-    """From then on whoever comes is told to go elsewhere."""
+    """While the service stops, new work is refused with a retry delay."""
     lifecycle = Lifecycle()
     lifecycle.admit()
     lifecycle.stop()
@@ -34,21 +34,23 @@ def test_new_work_is_let_in_until_the_service_stops() -> None:
 
 
 async def test_stopping_goes_in_order_and_waits_for_running_calls() -> None:
-    """New connections are refused, then the sockets are told, then running calls may end."""
+    """In order: no new connections, sockets disconnected, running calls awaited."""
     lifecycle, steps = Lifecycle(), []
     lifecycle.serve()
     lifecycle.enter()
 
-    async def refuse() -> None:
-        steps.append(("refuse", lifecycle.phase))
+    async def stop_listening() -> None:
+        steps.append(("stop_listening", lifecycle.phase))
 
-    async def farewell() -> None:
-        steps.append(("farewell", lifecycle.phase))
+    async def disconnect_sockets() -> None:
+        steps.append(("disconnect_sockets", lifecycle.phase))
 
-    stopping = asyncio.create_task(wind_down(lifecycle, refuse=refuse, farewell=farewell, grace=LONG))
+    stopping = asyncio.create_task(
+        shut_down(lifecycle, stop_listening=stop_listening, disconnect_sockets=disconnect_sockets, grace=LONG)
+    )
     for _ in range(10):
         await asyncio.sleep(0)
-    assert steps == [("refuse", "closing"), ("farewell", "closing")]
+    assert steps == [("stop_listening", "closing"), ("disconnect_sockets", "closing")]
     assert not stopping.done()
     lifecycle.leave()
     assert await stopping
@@ -56,20 +58,20 @@ async def test_stopping_goes_in_order_and_waits_for_running_calls() -> None:
 
 
 async def test_a_second_stop_cuts_the_drain_short() -> None:
-    """Whoever asks twice does not wait for the grace."""
+    """A second stop does not wait for the grace period."""
     lifecycle = Lifecycle()
     lifecycle.enter()
     lifecycle.stop()
     lifecycle.stop()
-    assert not await wind_down(lifecycle, refuse=_nothing, farewell=_nothing, grace=LONG)
+    assert not await shut_down(lifecycle, stop_listening=_nothing, disconnect_sockets=_nothing, grace=LONG)
     assert lifecycle.running == 1
 
 
-async def test_a_second_stop_cuts_a_farewell_short() -> None:
-    """A hub that does not answer holds nobody up."""
+async def test_a_second_stop_cuts_the_disconnecting_short() -> None:
+    """A hub that does not answer does not block the second stop."""
     lifecycle, told, cut = Lifecycle(), asyncio.Event(), []
 
-    async def farewell() -> None:
+    async def disconnect_sockets() -> None:
         told.set()
         try:
             await asyncio.Event().wait()
@@ -77,7 +79,9 @@ async def test_a_second_stop_cuts_a_farewell_short() -> None:
             cut.append(True)
             raise
 
-    stopping = asyncio.create_task(wind_down(lifecycle, refuse=_nothing, farewell=farewell, grace=LONG))
+    stopping = asyncio.create_task(
+        shut_down(lifecycle, stop_listening=_nothing, disconnect_sockets=disconnect_sockets, grace=LONG)
+    )
     await told.wait()
     lifecycle.stop()
     assert await stopping
@@ -85,30 +89,30 @@ async def test_a_second_stop_cuts_a_farewell_short() -> None:
 
 
 async def test_the_grace_is_a_bound() -> None:
-    """A call that does not end is left behind when the grace is over."""
+    """A call that does not end is aborted after the grace period."""
     lifecycle = Lifecycle()
     lifecycle.enter()
-    assert not await wind_down(lifecycle, refuse=_nothing, farewell=_nothing, grace=0.0)
+    assert not await shut_down(lifecycle, stop_listening=_nothing, disconnect_sockets=_nothing, grace=0.0)
 
 
 async def test_a_step_that_fails_does_not_keep_the_others_back() -> None:
-    """A hub that has died is logged, and stopping goes on."""
+    """A failed hub is logged, and stopping continues."""
     lifecycle = Lifecycle()
 
-    async def farewell() -> None:
+    async def disconnect_sockets() -> None:
         raise ShuttingDown
 
-    assert await wind_down(lifecycle, refuse=_nothing, farewell=farewell, grace=LONG)
+    assert await shut_down(lifecycle, stop_listening=_nothing, disconnect_sockets=disconnect_sockets, grace=LONG)
 
 
 async def test_the_grace_begins_with_the_signal() -> None:
-    """What telling the sockets took is not given to the running calls on top."""
+    """The time for disconnecting the sockets counts towards the grace period."""
     lifecycle, loop = Lifecycle(), asyncio.get_running_loop()
     lifecycle.enter()
     moved, clock = [0.0], loop.time
     loop.time = lambda: clock() + moved[0]  # type: ignore[method-assign]
 
-    async def farewell() -> None:
+    async def disconnect_sockets() -> None:
         moved[0] = LONG
 
-    assert not await wind_down(lifecycle, refuse=_nothing, farewell=farewell, grace=LONG)
+    assert not await shut_down(lifecycle, stop_listening=_nothing, disconnect_sockets=disconnect_sockets, grace=LONG)

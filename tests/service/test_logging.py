@@ -1,4 +1,4 @@
-"""Log lines: what they hold, what they hide, and that they never hold anybody up."""
+"""Log lines: content, redaction, and that writing them never blocks."""
 
 import io
 import logging
@@ -10,7 +10,7 @@ import pytest
 import structlog
 
 from service.config.settings import load_settings
-from service.context import CURRENT_CALL, Call
+from service.context import CURRENT_CALL, CallContext
 from service.logging import LogSink, open_logging, renderer
 
 KEY = "tide-9f8e7d6c5b4a"
@@ -18,7 +18,7 @@ KEY = "tide-9f8e7d6c5b4a"
 
 @pytest.fixture
 def stream() -> Iterator[io.StringIO]:
-    """Where the lines of a test go."""
+    """The stream of a test's lines."""
     with io.StringIO() as stream:
         yield stream
 
@@ -28,8 +28,8 @@ def _lines(stream: io.StringIO) -> list[dict[str, object]]:
 
 
 def test_structlog_and_the_standard_library_share_one_chain(stream: io.StringIO) -> None:
-    """Both come out as JSON with time, level, logger and the ids of the call."""
-    token = CURRENT_CALL.set(Call("req_1", "ab" * 16, 0.0))
+    """Both kinds of loggers write JSON with time, level, logger and the call's ids."""
+    token = CURRENT_CALL.set(CallContext("req_1", "ab" * 16, 0.0))
     try:
         with open_logging(load_settings(None, log_format="json"), stream):
             structlog.get_logger("ours").info("hello", size=3)
@@ -49,7 +49,7 @@ def test_structlog_and_the_standard_library_share_one_chain(stream: io.StringIO)
 
 
 def test_the_fields_of_a_record_are_in_its_line(stream: io.StringIO) -> None:
-    """What a library says in ``fields`` is part of the line, secrets hidden, and changes nothing of what is ours."""
+    """A library's ``fields`` are merged into the line, redacted, and can't replace our own fields."""
     with open_logging(load_settings(None, log_format="json"), stream):
         log = logging.getLogger("theirs")
         log.info("called", extra={"fields": {"durationMs": 1.5, "cost": None, "level": "none", "password": "p"}})
@@ -61,7 +61,7 @@ def test_the_fields_of_a_record_are_in_its_line(stream: io.StringIO) -> None:
 
 
 def test_below_the_level_nothing_is_written(stream: io.StringIO) -> None:
-    """``LOG_LEVEL`` counts for both."""
+    """``LOG_LEVEL`` applies to both."""
     with open_logging(load_settings(None, log_format="json", log_level="warning"), stream):
         structlog.get_logger("ours").info("hello")
         logging.getLogger("theirs").info("hello")
@@ -69,7 +69,7 @@ def test_below_the_level_nothing_is_written(stream: io.StringIO) -> None:
 
 
 def test_a_traceback_shows_no_local_variables(stream: io.StringIO) -> None:
-    """An exception is logged with its frames, not with what was in them."""
+    """An exception is logged with its frames, without local variables."""
     with open_logging(load_settings(None, log_format="json"), stream):
         try:
             hidden = "the-local-value"
@@ -85,7 +85,7 @@ def test_a_traceback_shows_no_local_variables(stream: io.StringIO) -> None:
 
 @pytest.mark.parametrize("log_format", ["json", "pretty"])
 def test_secrets_are_redacted(stream: io.StringIO, log_format: str) -> None:
-    """Configured keys, whatever looks like a key, and fields that are named like one do not show."""
+    """Configured keys, text that looks like a key, and fields named like one are redacted."""
     settings = load_settings(None, log_format=log_format, api_keys=KEY)
     with open_logging(settings, stream):
         log = structlog.get_logger("ours")
@@ -100,7 +100,7 @@ def test_secrets_are_redacted(stream: io.StringIO, log_format: str) -> None:
 
 
 def test_what_was_configured_before_is_set_back(stream: io.StringIO) -> None:
-    """A service that has ended leaves no handler behind."""
+    """After the end the previous logging configuration is restored."""
     root = logging.getLogger()
     before = root.handlers[:], root.level, structlog.get_config()["processors"]
     with open_logging(load_settings(None, log_format="json"), stream):
@@ -121,7 +121,7 @@ class _StalledStream(io.StringIO):
 
 
 def test_a_stalled_stream_costs_lines_and_never_waits() -> None:
-    """With nobody reading stderr, further lines are dropped, and their number is logged when it goes on."""
+    """While stderr is stalled, further lines are dropped, and their number is logged afterwards."""
     stream = _StalledStream()
     sink = LogSink(stream, renderer(pretty=False), capacity=2)
     sink.start()
@@ -137,7 +137,7 @@ def test_a_stalled_stream_costs_lines_and_never_waits() -> None:
 
 
 def test_a_value_that_can_not_be_rendered_does_not_end_the_log(stream: io.StringIO) -> None:
-    """One bad value costs its line."""
+    """A value that can't be rendered only loses its line."""
 
     class Bad:
         def __repr__(self) -> str:
@@ -152,7 +152,7 @@ def test_a_value_that_can_not_be_rendered_does_not_end_the_log(stream: io.String
 
 
 def test_a_value_may_have_keys_that_are_no_texts(stream: io.StringIO) -> None:
-    """They become texts, as what can't be JSON at all becomes its description."""
+    """Keys that are not strings become strings; values that are not JSON become their ``repr``."""
     with open_logging(load_settings(None, log_format="json"), stream):
         structlog.get_logger("ours").bind(room=7).info("counted", by={1: 2, None: 3}, of=object)
     (line,) = _lines(stream)

@@ -1,4 +1,4 @@
-"""What the service promises, each shown from the outside: over real sockets, in front of a scripted model."""
+"""The service's guarantees, tested over real sockets, in front of a scripted model."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ async def receiver() -> AsyncIterator[OtelTapHttpProtobufReceiver]:
 async def test_whatever_the_upstream_does_there_is_one_end(
     start: Start, upstream: ScriptedUpstream, steps: tuple[Step, ...], code: str
 ) -> None:
-    """It dies, ends too soon, stalls, talks nonsense, says an error: one terminal entry, with its code, in its time."""
+    """Resets, early ends, stalls, garbage and errors of an upstream: one terminal entry, with its code, in time."""
     upstream.script(Reply(steps=steps))
     running = await start(idle_timeout_seconds=0.05 if code == "provider_timeout" else 60.0)
     body = BODY | {"options": {"timeoutMs": 100 if code == "deadline_exceeded" else 30_000}}
@@ -53,7 +53,7 @@ async def test_whatever_the_upstream_does_there_is_one_end(
 
 
 async def test_a_limit_of_the_provider_is_honoured_and_told(start: Start, upstream: ScriptedUpstream) -> None:
-    """A 429 that asks for more time than there is ends the request, with the time in it; it is not asked again."""
+    """A 429 with a longer delay than the request's time ends the request with that delay; it is not retried."""
     upstream.script(refuse(429, retry_after="600"))
     running = await start()
     error = await _ends_once(running.client, BODY, "provider_rate_limited")
@@ -103,7 +103,7 @@ BAD: list[tuple[dict[str, Any] | str, str]] = [
 
 @pytest.mark.parametrize(("frame", "code"), BAD)
 async def test_bad_input_on_the_socket_is_an_error_with_a_remedy(frame: dict[str, Any] | str, code: str) -> None:
-    """What ``test_requests`` shows over HTTP: a code, a remedy, the frame's id; and the socket is none the worse."""
+    """As in ``test_requests`` over HTTP: a code, a remedy, the frame's id; and the socket stays usable."""
     async with open_service() as service:
         accepted = await (await service.post("/api/requests", BODY)).json()
         text = frame if isinstance(frame, str) else json.dumps(frame | {"id": 7})
@@ -127,7 +127,7 @@ async def test_bad_input_on_the_socket_is_an_error_with_a_remedy(frame: dict[str
 async def test_the_whole_way_is_one_trace(
     start: Start, upstream: ScriptedUpstream, receiver: OtelTapHttpProtobufReceiver
 ) -> None:
-    """From the caller's span over the HTTP and message spans to ``chat …`` with its tokens, and on to the upstream.
+    """One trace from the caller's span over the HTTP and message spans to ``chat …`` and the upstream.
 
     A request that joins has a trace of its own; it and the shared run name each other by links.
     """
@@ -174,7 +174,7 @@ async def test_the_whole_way_is_one_trace(
 
 
 async def _collect(receiver: OtelTapHttpProtobufReceiver, spans: list[Span]) -> None:
-    """Take spans until the stream's own, which is the last to end."""
+    """Collect spans until the stream's own, which ends last."""
     async for span in receiver.stream_traces():
         spans.append(span)
         if span.name == "GET /api/requests/{id}/events":

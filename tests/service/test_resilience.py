@@ -1,4 +1,4 @@
-"""What a client sees of a provider that fails."""
+"""Failing providers, as a client sees them."""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -24,7 +24,7 @@ def file(tmp_path: Path) -> Path:
 
 
 async def test_the_client_sees_one_answer(start: Start, upstream: ScriptedUpstream, file: Path) -> None:
-    """The attempts are in the headers, and nothing of the failure in the body."""
+    """The headers have the attempts; the body has nothing of the failure."""
     upstream.script(refuse(503), say("Hello"))
     running = await start(routes_file=file)
     response = await running.client.post("/v1/chat/completions", json=BODY)
@@ -38,7 +38,7 @@ async def test_the_client_sees_one_answer(start: Start, upstream: ScriptedUpstre
 async def test_an_answer_that_broke_off(
     start: Start, upstream: ScriptedUpstream, file: Path, choice: str, status: str
 ) -> None:
-    """It begins anew where the request says so, and nobody gets its text twice; otherwise it fails."""
+    """With ``restart`` the answer begins anew, and no client gets text twice; otherwise it fails."""
     upstream.script(Reply(steps=(Say("Hel"), Fault())), say("Hello"))
     running = await start(routes_file=file)
     body = {**BODY, "options": {"onAttemptFailed": choice}}
@@ -56,7 +56,7 @@ async def test_an_answer_that_broke_off(
 
 
 async def test_a_second_call_beside_a_slow_one(start: Start, upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """The client has one answer; the slow call is closed, and is among the request's attempts."""
+    """The client gets one answer; the slow call is closed, and listed among the attempts."""
     file = tmp_path / "hedged.toml"
     file.write_text(f"{ROUTES}hedge_after = 0.1\n", encoding="utf-8")
     upstream.script(Reply(steps=(Stall(),)), say("Hello"))

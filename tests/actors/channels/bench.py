@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 
 from actors.channels.channels import Channels
-from actors.channels.log import HistoryBounds
-from actors.channels.table import ChannelLimits
+from actors.channels.limits import ChannelLimits, HistoryLimits
 from actors.delivery.fanout import Fanout
 from protocol.channels import GetPresence, Join, Leave, Peer, Publish, Published, SubscribeChannel, UnsubscribeUser
 from protocol.events import Position
@@ -167,4 +166,4 @@ def publication(data: object = None, *, event: str = "said", key: str = "", chan
 
 def limits_of(entries: int = 1000, size: int = 256 * 1024, ttl: float = 300.0) -> ChannelLimits:
     """Return limits with these bounds of a history."""
-    return ChannelLimits(history=HistoryBounds(entries, size, ttl))
+    return ChannelLimits(history=HistoryLimits(entries, size, ttl))

@@ -5,7 +5,7 @@ import json
 import msgspec
 import pytest
 
-from actors.channels.table import ChannelLimits
+from actors.channels.limits import ChannelLimits
 from actors.log.event_log import EventLog
 from actors.requests.stream import RequestStream
 from protocol.channels import MAX_DATA_BYTES, GetHistory, Peer, SubscribeChannel

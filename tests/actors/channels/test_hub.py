@@ -7,8 +7,8 @@ import pytest
 
 from actors.channels.embedded import EmbeddedChannels
 from actors.channels.leases import LEASE
-from actors.channels.log import HistoryBounds
-from actors.channels.table import SWEEP_INTERVAL, ChannelLimits
+from actors.channels.limits import ChannelLimits, HistoryLimits
+from actors.channels.table import SWEEP_INTERVAL
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.subscription_hub import LOST_STATE, HubMessage, SubscriptionHub
@@ -46,7 +46,7 @@ async def system() -> AsyncIterator[TestSystem]:
 @pytest.fixture
 async def hub(system: TestSystem) -> Hub:
     """The hub, with a history of three publications."""
-    limits = ChannelLimits(history=HistoryBounds(3))
+    limits = ChannelLimits(history=HistoryLimits(3))
     return system.spawn(lambda: SubscriptionHub(newline, channels=limits), name="hub")
 
 

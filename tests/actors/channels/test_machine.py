@@ -6,8 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from actors.channels.log import HistoryBounds
-from actors.channels.table import ChannelLimits
+from actors.channels.limits import ChannelLimits, HistoryLimits
 from protocol.channels import GetHistory
 from protocol.errors import UnrecoverablePosition
 from protocol.events import Position
@@ -15,7 +14,7 @@ from protocol.hub import Mode
 from tests.actors.channels.bench import TENANT, ChannelsBench, FakeSocket
 
 CHANNELS: Final = ("room:1", "room:2")
-HISTORY: Final = HistoryBounds(entries=5, size=6000, ttl=60.0)
+HISTORY: Final = HistoryLimits(entries=5, size=6000, ttl=60.0)
 LIMITS: Final = ChannelLimits(history=HISTORY, size=9000)
 HIGH_WATER: Final = 6000  # more than a tick brings, so that who reads is never left alone
 

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from actors.channels.leases import LEASE
+from actors.channels.limits import ChannelLimits
 from actors.channels.presence import MAX_HOLDERS, MAX_MEMBERS
-from actors.channels.table import SWEEP_INTERVAL, ChannelLimits
+from actors.channels.table import SWEEP_INTERVAL
 from actors.channels.topics import PRESENCE_EVENTS
 from actors.channels.users import GRACE
 from protocol.channels import (

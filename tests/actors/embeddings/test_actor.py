@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.embeddings import Bounds, EmbeddingsActor
+from actors.embeddings import Bounds, EmbeddingsActor, Limits
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Reply, ScriptedUpstream, Stall, Wait, refuse, scripted_vector
@@ -119,7 +119,7 @@ async def test_nothing_is_shared_unless_it_may_be(spawn: Spawn, system: TestSyst
 
 async def test_a_batch_keeps_to_the_limits(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
     """A full batch goes at once; a large text goes without those it does not fit with."""
-    embeddings = spawn(batch_inputs=2)
+    embeddings = spawn(limits=Limits(inputs=2))
     waiting = ask(embeddings, "a", "b", "c", "x" * 300_000, "d")
     await upstream.called()
     await system.advance(WINDOW)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from actors.embeddings import Bounds
+from actors.embeddings import Bounds, Limits
 from actors.llm_gateway import RetryPolicy
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
@@ -158,7 +158,7 @@ async def test_a_stall_is_a_timeout(spawn: Spawn, system: TestSystem, upstream: 
     """Silence beyond the attempt's time closes the socket, and the next attempt is answered."""
     upstream.script(Reply(before=(Stall(),)))
     retry = Telling()
-    waiting = ask(spawn(attempt_timeout=5.0, retry=retry), "a")
+    waiting = ask(spawn(limits=Limits(timeout=5.0), retry=retry), "a")
     await system.advance(WINDOW)
     await upstream.called()
     await system.advance(5)

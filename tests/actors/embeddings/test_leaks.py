@@ -2,7 +2,7 @@ import asyncio
 import random
 from typing import TypeGuard
 
-from actors.embeddings import Bounds, EmbeddingsActor, EmbeddingsConfig, build_embeddings
+from actors.embeddings import Bounds, EmbeddingsActor, EmbeddingsConfig, Limits, build_embeddings
 from actors.llm_gateway import RetryPolicy
 from actors.runtime import System
 from actors.testing import Cut, Reply, ScriptedUpstream, Send, refuse, scripted_vector
@@ -27,7 +27,7 @@ async def test_whatever_happens_nothing_is_left_behind(upstream: ScriptedUpstrea
     upstream.script(*(chance.choice(FAULTS) if chance.random() < 0.4 else Reply() for _ in range(REQUESTS)))
     config = EmbeddingsConfig(
         openai_base_url=upstream.openai_url,
-        batch_inputs=4,
+        limits=Limits(inputs=4),
         bounds=Bounds(window=0.0005, concurrency=4, queue=1000, cache_bytes=2000),
         retry=RetryPolicy(jitter=lambda: 0.0),
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from actors.llm_gateway import GatewayConfig, RetryPolicy, build_gateway
+from actors.llm_gateway import Deadlines, GatewayConfig, Limits, RetryPolicy, build_gateway
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import ScriptedUpstream, say
@@ -38,15 +38,17 @@ async def system() -> AsyncIterator[TestSystem]:
 def spawn(system: TestSystem, upstream: ScriptedUpstream) -> Callable[..., Gateway]:
     """Start a gateway in front of the upstream, in OpenAI's dialect by default."""
 
-    def start(**changes: Any) -> Gateway:  # noqa: ANN401 - fields of GatewayConfig
+    def start(**changes: Any) -> Gateway:  # noqa: ANN401 - fields of GatewayConfig, Limits and Deadlines
+        limits = {name: changes.pop(name) for name in Limits.__struct_fields__ if name in changes}
+        deadlines = {name: changes.pop(name) for name in Deadlines.__struct_fields__ if name in changes}
         fields = {
             "openai_base_url": upstream.openai_url,
             "anthropic_base_url": upstream.anthropic_url,
             "llm_provider": "openai",
             "default_model": "gpt-4o-mini",
             "retry": RetryPolicy(jitter=lambda: 1.0),
-            "first_token_timeout": 20.0,
-            "idle_timeout": 10.0,
+            "limits": Limits(**limits),
+            "deadlines": Deadlines(**{"first_token": 20.0, "between_chunks": 10.0, **deadlines}),
             **changes,
         }
         return system.spawn(build_gateway(GatewayConfig(**fields)), name="llm-gateway")

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pytest
 
 from actors.llm_gateway import RetryPolicy
-from actors.llm_gateway.drain import SECONDS
+from actors.llm_gateway.config import Limits
 from actors.llm_gateway.gateway import LLMGateway
 from actors.llm_gateway.providers.openai import OpenAIProvider
 from actors.runtime import Ref
@@ -167,7 +167,7 @@ async def test_a_stall_between_chunks(spawn: Spawn, system: TestSystem, upstream
     await system.advance(10)
     assert await code(waiting) == "provider_timeout"
     assert (await probe.expect(Progress)).attempt is not None
-    await system.advance(SECONDS)
+    await system.advance(Limits().drain)
     await upstream.abandoned()
 
 
@@ -248,8 +248,8 @@ async def test_one_budget_of_attempts(spawn: Spawn, system: TestSystem, upstream
 async def test_an_answer_is_bounded(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
     """An upstream that does not stop is stopped."""
     upstream.script(Reply(steps=(*(Say("x" * 50) for _ in range(10)), Stall())))
-    assert await code(start(ask(spawn(max_answer_chars=300)))) == "response_too_large"
-    await system.advance(SECONDS)
+    assert await code(start(ask(spawn(max_chars=300)))) == "response_too_large"
+    await system.advance(Limits().drain)
     await upstream.abandoned()
 
 
@@ -285,7 +285,7 @@ async def test_giving_up_closes_the_upstreams_socket(
     await system.settle()
     assert (await ask(gateway)).text == "Hello world"
     assert upstream.left == 0
-    await system.advance(SECONDS)
+    await system.advance(Limits().drain)
     await upstream.abandoned()
 
 

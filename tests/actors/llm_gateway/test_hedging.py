@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.llm_gateway import GatewayConfig, RetryPolicy, build_gateway
+from actors.llm_gateway import Deadlines, GatewayConfig, Limits, RetryPolicy, build_gateway
 from actors.runtime import Ref, System
 from actors.runtime.testing import TestSystem
 from actors.testing import Cut, End, Reply, Say, ScriptedUpstream, Stall, Wait, refuse, say
@@ -227,10 +227,10 @@ async def test_whatever_happens_nothing_is_left_behind(second: ScriptedUpstream,
     config = GatewayConfig(
         openai_base_url=upstream.openai_url,
         llm_provider="openai",
-        first_token_timeout=1.0,
+        deadlines=Deadlines(first_token=1.0),
         retry=RetryPolicy(jitter=lambda: 0.0),
         routes=Routes(providers=providers, routes=routes),
-        concurrency=8,
+        limits=Limits(concurrency=8),
     )
     async with System() as system:
         gateway: Ref[Any] = system.spawn(build_gateway(config), name="llm-gateway")

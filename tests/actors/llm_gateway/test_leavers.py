@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.llm_gateway.drain import SECONDS
+from actors.llm_gateway.config import Limits
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Reply, Say, ScriptedUpstream, Stall
@@ -39,7 +39,7 @@ async def test_streams_that_are_cancelled_leave_nothing(
             one.cancel()
         await asyncio.wait(waiting)
         await system.settle()
-        await system.advance(SECONDS)
+        await system.advance(Limits().drain)
         await upstream.abandoned((number + 1) * PLACES)
     async with asyncio.timeout(30):
         while len(system._core.tasks) > before:  # noqa: ASYNC110 - what the streams have cost is looked up in a thread

@@ -159,7 +159,7 @@ async def test_the_repair_is_within_the_requests_time(
 ) -> None:
     """A repair that takes too long is a request out of time."""
     upstream.script(say(WRONG), Reply(before=(Stall(),)))
-    waiting = ask(spawn(first_token_timeout=100.0))
+    waiting = ask(spawn(first_token=100.0))
     await upstream.called(2)
     await system.advance(59.99)
     assert (await failure(waiting)).code == "deadline_exceeded"

@@ -10,7 +10,8 @@ import pytest
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import GatewayConfig, build_gateway
 from actors.llm_gateway.budget import OUTPUT_CEILING
-from actors.llm_gateway.drain import SECONDS, STREAMS, Drain, Kept
+from actors.llm_gateway.config import Limits
+from actors.llm_gateway.drain import STREAMS, Drain, Kept
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Cut, End, Reply, Say, ScriptedUpstream, Send, Stall, Step, Wait, refuse, say
@@ -92,7 +93,7 @@ async def test_what_is_not_counted_in_time_is_estimated(
     waiting.cancel()
     await system.settle()
     assert upstream.left == 0
-    await system.advance(SECONDS)
+    await system.advance(Limits().drain)
     await upstream.abandoned()
     attempt, _ = await told(probe)
     assert (attempt.usage, attempt.estimated) == (Usage(input_tokens=ASKED, output_tokens=SAID), True)
@@ -287,7 +288,7 @@ async def test_many_that_are_given_up_at_once_are_read_on_as_far_as_there_is_roo
 
 async def test_a_bounded_number_of_streams_is_read_on(system: TestSystem, upstream: ScriptedUpstream) -> None:
     """One place, until it is given back."""
-    drain = Drain(system, streams=1)
+    drain = Drain(system, seconds=1.0, streams=1)
     assert (drain.take(), drain.take()) == (True, False)
     kept = Kept(_Nothing(), lambda _: True)
     assert await drain.read(kept, 0.0) == 0

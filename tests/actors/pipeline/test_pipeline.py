@@ -88,7 +88,7 @@ class Bench:
         self.script: list[str | Exception] = []
         self.asked: list[Complete] = []
         gateway = system.spawn(lambda: Scripted(self.script, self.asked), name="llm-gateway")
-        cache = system.spawn(lambda: CacheActor(max_entries=100, max_bytes=1_000_000), name="cache")
+        cache = system.spawn(CacheActor, name="cache")
         self.router: Router = system.spawn(lambda: RequestRouter(gateway=gateway, cache=cache), name="request-router")
 
     def pipeline(self, *stages: Stage[str, Any]) -> Pipeline[str]:

@@ -9,6 +9,7 @@ import pytest
 
 from actors.cache import CacheActor
 from actors.log.follow import Follower
+from actors.requests.limits import RequestLimits
 from actors.requests.router import ForgetModels, RequestRouter
 from actors.runtime import Actor, Deferred, Ref, handles
 from actors.runtime.testing import TestSystem
@@ -85,9 +86,9 @@ class Bench:
         self.system = system
         self.calls: asyncio.Queue[Call] = asyncio.Queue(1000)
         gateway = system.spawn(lambda: ManualGateway(self.calls), name="llm-gateway")
-        cache = system.spawn(lambda: CacheActor(max_entries=100, max_bytes=1_000_000), name="cache")
+        cache = system.spawn(CacheActor, name="cache")
         self.router: Ref[Submit | GetRequest | CancelRequest] = system.spawn(
-            lambda: RequestRouter(gateway=gateway, cache=cache, **options),  # type: ignore[arg-type]
+            lambda: RequestRouter(gateway=gateway, cache=cache, limits=RequestLimits(**options)),  # type: ignore[arg-type]
             name="request-router",
         )
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
-from actors.llm_gateway.gateway import Limits, LLMGateway
+from actors.llm_gateway.config import Limits
+from actors.llm_gateway.gateway import LLMGateway
 from actors.llm_gateway.provider import Deadlines
 from actors.requests.record import RequestRecord
 from actors.requests.router import RequestRouter

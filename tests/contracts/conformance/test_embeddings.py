@@ -87,9 +87,9 @@ async def test_a_fault_ends_once_and_leaves_nothing(case: Case, monkeypatch: pyt
     """The failure comes in time, in OpenAI's words, without the upstream's; and the next request is answered."""
 
     def hasty(config: EmbeddingsConfig, *, ledger: Ledger | None = None) -> Callable[[], EmbeddingsActor]:
-        timeout = HASTE if case.hasty else config.attempt_timeout
+        limits = msgspec.structs.replace(config.limits, timeout=HASTE) if case.hasty else config.limits
         retry = RetryPolicy(attempts=ATTEMPTS, base=0.0)
-        changed = msgspec.structs.replace(config, retry=retry, attempt_timeout=timeout)
+        changed = msgspec.structs.replace(config, retry=retry, limits=limits)
         return build_embeddings(changed, ledger=ledger)
 
     monkeypatch.setattr(container, "build_embeddings", hasty)

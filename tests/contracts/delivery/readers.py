@@ -185,7 +185,7 @@ class SocketReader(Reader):
         found, self.pipe.received = messages(self.pipe.received)
         for opcode, payload in found:
             if opcode == PING:
-                self.transport.heard = True
+                self.transport.received = True
             elif opcode == CLOSE:
                 code = int.from_bytes(payload[:2], "big")
                 assert code in RELEASED or (code in ASLEEP and not self.attentive), code

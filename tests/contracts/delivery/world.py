@@ -20,7 +20,7 @@ from protocol.events import (
 )
 from protocol.requests import RequestHandle
 from protocol.websocket.out import snapshot_json, update_json
-from service.context import CALL, Call
+from service.context import CALL, CallContext
 from service.frames import Joiner, text_frame
 from service.http import long_poll, sse
 from tests.contracts.delivery.wires import Loop
@@ -149,9 +149,10 @@ class World:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         handle = cast("RequestHandle", _Handle(self.streams[int(request.path[-1])]))
         asked = cast("web.Request", request)
-        asked[CALL] = Call("", "0" * 32, 0.0)
+        asked[CALL] = CallContext("", "0" * 32, 0.0)
         try:
-            return await (long_poll.news if long_poll.wanted(asked) else sse.event_stream)(asked, handle)
+            answer = long_poll.respond_new_events if long_poll.accepts_json(asked) else sse.event_stream
+            return await answer(asked, handle)
         except UnrecoverablePosition:
             return web.Response(status=410)
         except ConnectionError:

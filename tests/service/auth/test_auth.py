@@ -1,4 +1,4 @@
-"""Who may call."""
+"""Authentication of callers."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ from service.auth.keys import KeyRing, digest_of, tenant_of
 
 
 class Database:
-    """Keys that are kept elsewhere: what it answers is the test's."""
+    """A key store elsewhere, whose answers the test sets."""
 
     def __init__(self, found: Principal | Exception | None) -> None:
         self.required = True
@@ -33,14 +33,14 @@ class Database:
 
 
 async def test_without_keys_and_tokens_everybody_is_anybody() -> None:
-    """Where nothing is configured, whatever a caller sends is ignored."""
+    """Without any configuration, credentials are ignored."""
     auth = Authenticator(KeyRing())
     assert not auth.required
     assert await auth.authenticate("") is await auth.authenticate("whatever") is ANONYMOUS
 
 
 async def test_each_key_of_the_settings_is_a_tenant_of_its_own() -> None:
-    """A key names its tenant, the same one in every process."""
+    """A key determines its tenant, the same in every process."""
     auth, other = Authenticator(KeyRing(["one", "two"])), Authenticator(KeyRing(["one"], pepper=b"p"))
     assert auth.required
     assert await auth.authenticate("one") == await other.authenticate("one") == Principal(tenant=tenant_of("one"))
@@ -49,14 +49,14 @@ async def test_each_key_of_the_settings_is_a_tenant_of_its_own() -> None:
 
 @pytest.mark.parametrize("key", ["", "three", "on", "one ", "x" * 10_000, "\x00", "clé", "\udcff", "a.b.c"])
 async def test_any_other_key_is_refused(key: str) -> None:
-    """An unknown, empty or absurd key is no key."""
+    """An unknown, empty or malformed key is refused."""
     with pytest.raises(AccessDenied) as caught:
         await Authenticator(KeyRing(["one", "two"])).authenticate(key)
     assert caught.value.code == "unauthenticated"
 
 
 async def test_keys_may_be_kept_elsewhere() -> None:
-    """What is not known at once is asked for, and may still be nobody's."""
+    """A key that is not cached is looked up, and may still be unknown."""
     someone = Principal(tenant="acme")
     assert await Authenticator(Database(someone)).authenticate("key") is someone
     with pytest.raises(AccessDenied):
@@ -65,7 +65,7 @@ async def test_keys_may_be_kept_elsewhere() -> None:
 
 @pytest.mark.parametrize("fault", [OSError("down"), TimeoutError(), RuntimeError("pool is closed")])
 async def test_where_keys_cannot_be_looked_up_nobody_is_called_a_stranger(fault: Exception) -> None:
-    """A failure behind the keys is a 503 that may pass, never a 401; the log has its cause."""
+    """A failing key store is a 503, never a 401; the log has the cause."""
     with capture_logs() as logs, pytest.raises(TryAgainLater) as caught:
         await Authenticator(Database(fault)).authenticate("key")
     assert (caught.value.code, caught.value.problem.status) == ("auth_unavailable", 503)
@@ -73,14 +73,14 @@ async def test_where_keys_cannot_be_looked_up_nobody_is_called_a_stranger(fault:
 
 
 async def test_a_failure_with_a_name_stays_what_it_is() -> None:
-    """Keys that say themselves what is wrong are not contradicted."""
+    """A named error of the key store is passed on."""
     with pytest.raises(TidegateError) as caught:
         await Authenticator(Database(Overloaded())).authenticate("key")
     assert caught.value.code == "overloaded"
 
 
 async def test_a_ticket_is_for_one_use() -> None:
-    """It stands for whoever asked for it, once."""
+    """A ticket authenticates its holder once."""
     auth, someone = Authenticator(KeyRing(["one"])), Principal(tenant="acme")
     ticket, _ = auth.issue_ticket(someone)
     assert auth.authenticate_ticket(ticket) is someone
@@ -103,5 +103,5 @@ async def test_a_ticket_is_for_one_use() -> None:
     ],
 )
 def test_a_key_comes_as_bearer_or_as_x_api_key(headers: dict[str, str], key: str) -> None:
-    """Both spellings that the vendors' clients use are read."""
+    """Both headers that the vendors' clients use are read."""
     assert credential(make_mocked_request("GET", "/", headers=headers)) == key

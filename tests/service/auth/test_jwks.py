@@ -1,4 +1,4 @@
-"""Published keys: when they are asked for, and what happens when they can't be had."""
+"""JWKS: when keys are fetched, and what happens when they can't be."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ from tests.service.issuer import EC, ED, RSA, SHARED, Issuer, published
 
 
 class Clock:
-    """Seconds, in the test's hand."""
+    """Seconds that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -34,27 +34,27 @@ async def issuer() -> AsyncIterator[Issuer]:
 
 @pytest.fixture
 def clock() -> Clock:
-    """The time of the keys."""
+    """The clock of the key cache."""
     return Clock()
 
 
 @pytest.fixture
 async def keys(issuer: Issuer, clock: Clock) -> AsyncIterator[PublishedKeys]:
-    """The keys that the server publishes."""
+    """The cache of the server's keys."""
     keys = PublishedKeys(issuer.url, clock=clock)
     yield keys
     await keys.close()
 
 
 async def unknown(keys: PublishedKeys, name: str = "nobody") -> str:
-    """Return the code with which a key's name is refused."""
+    """Return the error code for a key's name."""
     with pytest.raises((AccessDenied, TryAgainLater)) as caught:
         await keys.find("ES256", name)
     return str(caught.value.code)
 
 
 async def test_they_are_asked_for_once(keys: PublishedKeys, issuer: Issuer) -> None:
-    """However many tokens come, and all at once at that."""
+    """Many tokens at once cause one fetch."""
     found = await asyncio.gather(*(keys.find("ES256", "a") for _ in range(50)))
     assert len(set(map(id, found))) == 1
     await keys.find("ES256", "a")
@@ -62,7 +62,7 @@ async def test_they_are_asked_for_once(keys: PublishedKeys, issuer: Issuer) -> N
 
 
 async def test_one_who_leaves_does_not_end_the_call(keys: PublishedKeys, issuer: Issuer) -> None:
-    """The others still get what they wait for."""
+    """A cancelled caller does not cancel the fetch of the others."""
     leaving = asyncio.ensure_future(keys.find("ES256", "a"))
     staying = asyncio.ensure_future(keys.find("ES256", "a"))
     await asyncio.sleep(0)
@@ -73,7 +73,7 @@ async def test_one_who_leaves_does_not_end_the_call(keys: PublishedKeys, issuer:
 
 
 async def test_a_new_key_is_found_when_a_token_names_it(keys: PublishedKeys, issuer: Issuer, clock: Clock) -> None:
-    """The issuer may change its keys at any time."""
+    """An unknown key name causes a new fetch: the issuer may change its keys at any time."""
     await keys.find("ES256", "a")
     issuer.publish(published(EC, "a"), published(RSA, "b"))
     clock.now += INTERVAL
@@ -82,7 +82,7 @@ async def test_a_new_key_is_found_when_a_token_names_it(keys: PublishedKeys, iss
 
 
 async def test_made_up_names_do_not_become_calls(keys: PublishedKeys, issuer: Issuer, clock: Clock) -> None:
-    """One call an interval at most, whatever callers bring."""
+    """At most one fetch an interval, whatever tokens arrive."""
     await keys.find("ES256", "a")
     assert {await unknown(keys, f"made-up-{n}") for n in range(20)} == {"invalid_token"}
     assert issuer.asked == 1
@@ -92,7 +92,7 @@ async def test_made_up_names_do_not_become_calls(keys: PublishedKeys, issuer: Is
 
 
 async def test_a_token_without_a_name_takes_the_only_key(keys: PublishedKeys, issuer: Issuer, clock: Clock) -> None:
-    """Where there are two for its algorithm, it is nobody's."""
+    """A token without a key name is refused where its algorithm has two keys."""
     assert await keys.find("ES256", "") is await keys.find("ES256", "a")
     issuer.publish(published(EC, "a"), published(EC, "b"))
     clock.now += TTL + 1
@@ -102,7 +102,7 @@ async def test_a_token_without_a_name_takes_the_only_key(keys: PublishedKeys, is
 
 
 async def test_old_keys_are_replaced_without_anybody_waiting(keys: PublishedKeys, issuer: Issuer, clock: Clock) -> None:
-    """The first caller after their time is answered from the old ones, the next ones from the new."""
+    """After the TTL the first caller gets the old keys, the next ones the new keys."""
     old = await keys.find("ES256", "a")
     clock.now += TTL + 1
     assert await keys.find("ES256", "a") is old
@@ -129,7 +129,7 @@ async def test_old_keys_are_replaced_without_anybody_waiting(keys: PublishedKeys
 async def test_what_is_no_document_leaves_the_old_keys(
     keys: PublishedKeys, issuer: Issuer, clock: Clock, answer: web.Response
 ) -> None:
-    """For a day; the log says why. A key that is not among them may be a new one: 503, not 401."""
+    """Old keys are used for a day; the log has the reason. An unknown key may be a new one: 503, not 401."""
     old = await keys.find("ES256", "a")
     issuer.answer = answer
     clock.now += TTL + 1
@@ -146,7 +146,7 @@ async def test_what_is_no_document_leaves_the_old_keys(
 
 
 async def test_an_outage_is_not_hammered(issuer: Issuer, clock: Clock) -> None:
-    """While keys can't be had at all, a call an interval tries; its callers are told when to come back."""
+    """Without any keys, one fetch an interval is tried; callers get a retry delay."""
     issuer.answer = web.Response(status=500)
     keys = PublishedKeys(issuer.url, clock=clock)
     for _ in range(20):
@@ -161,7 +161,7 @@ async def test_an_outage_is_not_hammered(issuer: Issuer, clock: Clock) -> None:
 
 
 def test_only_keys_that_verify_are_used() -> None:
-    """Those of other kinds, for other uses, malformed or secret are left out; a private part is not kept."""
+    """Keys of other types, for other uses, malformed or symmetric are left out; private parts are dropped."""
     document: dict[str, Any] = {
         "keys": [
             published(RSA, "rsa", use="sig", alg="RS256"),
@@ -184,6 +184,6 @@ def test_only_keys_that_verify_are_used() -> None:
 
 
 async def _settled(keys: PublishedKeys) -> None:
-    call = keys._call
+    call = keys._fetching
     assert call is not None
     await call

@@ -1,4 +1,4 @@
-"""API keys: what is held of them, and what their holders may do."""
+"""API keys: what is stored of them, and their permissions."""
 
 import tomllib
 from decimal import Decimal
@@ -16,7 +16,7 @@ from service.config.routes_file import parse_keys
 
 
 def ring(specs: dict[str, KeySpec], *keys: str, **variables: str) -> KeyRing:
-    """Return the keys that these describe."""
+    """Return a key ring with these specs."""
     held = KeyRing(keys, variable=variables.get)
     held.replace(specs)
     return held
@@ -28,7 +28,7 @@ def holder(held: KeyRing, key: str) -> Principal | None:
 
 
 def test_a_key_cannot_be_guessed() -> None:
-    """256 random bits, with a prefix by which a scanner of secrets finds it."""
+    """256 random bits, with a prefix that secret scanners find."""
     key = new_key()
     assert key.startswith(KEY_PREFIX)
     assert len(key) == len(KEY_PREFIX) + 43
@@ -36,7 +36,7 @@ def test_a_key_cannot_be_guessed() -> None:
 
 
 def test_a_key_opens_what_its_description_says() -> None:
-    """By its digest alone: the key is nowhere."""
+    """A key has the rights of its spec, which holds only its digest."""
     spec = KeySpec(
         hash=digest_of("k").hex(),
         tenant="acme",
@@ -58,14 +58,14 @@ def test_a_key_opens_what_its_description_says() -> None:
 
 
 def test_a_key_may_be_in_the_environment() -> None:
-    """Then its digest is made here; what is not said is what an application needs, and no more."""
+    """The digest of a key in the environment is computed here; the defaults are an application's rights."""
     found = holder(ring({"web": KeySpec(env="WEB_KEY")}, WEB_KEY="k"), "k")
     assert found is not None
     assert (found.scopes, found.models, found.account) == (("inference", "channels"), ("*",), Account("web"))
 
 
 def test_tenants_that_are_not_named_are_nobody_elses() -> None:
-    """A key's own tenant is neither a key's of the settings, nor one that can be named."""
+    """A derived tenant differs from that of a key in the settings, and from any name that can be configured."""
     held = ring({"web": KeySpec(env="K"), "app": KeySpec(env="L")}, "one", "web", K="k", L="l")
     tenants = {found.tenant for key in ("k", "l", "one", "web") if (found := holder(held, key))}
     assert len(tenants) == 4
@@ -75,13 +75,13 @@ def test_tenants_that_are_not_named_are_nobody_elses() -> None:
 
 
 def test_a_new_key_of_the_same_name_is_the_same_tenant() -> None:
-    """Changing a key loses no request."""
+    """A tenant stays the same when its key changes."""
     before, after = (holder(ring({"web": KeySpec(env="K")}, K=key), key) for key in ("old", "new"))
     assert before == after
 
 
 def test_a_pepper_makes_digests_of_its_own() -> None:
-    """With another one a digest opens nothing."""
+    """With another pepper a digest does not match."""
     held = KeyRing(pepper=b"pepper")
     held.replace({"web": KeySpec(hash=digest_of("k", b"pepper").hex()), "app": KeySpec(hash=digest_of("l").hex())})
     assert holder(held, "k") is not None
@@ -89,7 +89,7 @@ def test_a_pepper_makes_digests_of_its_own() -> None:
 
 
 def test_keys_are_replaced_as_a_whole() -> None:
-    """What is gone opens nothing at once; those of the settings stay."""
+    """Removed keys are refused at once; those of the settings stay."""
     held = ring({"web": KeySpec(env="K")}, "one", K="k", L="l")
     web = holder(held, "k")
     assert held.replace({"app": KeySpec(env="L")}) == (web,)
@@ -100,7 +100,7 @@ def test_keys_are_replaced_as_a_whole() -> None:
 
 
 def test_what_once_needed_a_key_needs_one_always() -> None:
-    """Losing the last key closes the door instead of taking it off its hinges."""
+    """Without its last key the service refuses all callers, and does not become open."""
     held = KeyRing(variable={"K": "k"}.get)
     needed = [held.required]
     for specs in ({"web": KeySpec(env="K", disabled=True)}, {}):
@@ -111,7 +111,7 @@ def test_what_once_needed_a_key_needs_one_always() -> None:
 
 
 def test_a_mistake_changes_nothing() -> None:
-    """What was held is still held."""
+    """The previous keys stay valid."""
     held = ring({"web": KeySpec(env="K")}, K="k")
     with pytest.raises(ConfigurationError, match=r"keys\.app\.env: the variable NONE is not set"):
         held.replace({"new": KeySpec(env="K"), "app": KeySpec(env="NONE")})
@@ -119,7 +119,7 @@ def test_a_mistake_changes_nothing() -> None:
 
 
 def test_a_key_is_described_once() -> None:
-    """Two descriptions of one key would contradict each other."""
+    """Two specs of the same key are refused."""
     with pytest.raises(ConfigurationError, match=r"keys\.b: it is the same key as keys\.a"):
         ring({"a": KeySpec(env="K"), "b": KeySpec(hash=digest_of("k").hex())}, K="k")
     with pytest.raises(ConfigurationError, match="the same key as one of API_KEYS"):
@@ -146,7 +146,7 @@ def test_a_key_is_described_once() -> None:
     ],
 )
 def test_a_mistake_names_its_key(table: dict[str, Any], says: str) -> None:
-    """The operator reads which key of which table it is, and what it may be; never a secret."""
+    """The message names the key and the table, and what is allowed; never a secret."""
     with pytest.raises(ConfigurationError) as caught:
         ring(parse_keys({"keys": {"web": table}}), K="k")
     assert says in caught.value.detail
@@ -154,7 +154,7 @@ def test_a_mistake_names_its_key(table: dict[str, Any], says: str) -> None:
 
 
 def test_the_pages_example_is_one(root: Path) -> None:
-    """What the documentation shows is taken as it stands."""
+    """The documentation's example is valid."""
     page = (root / "docs" / "auth.md").read_text(encoding="utf-8")
     keys = parse_keys(tomllib.loads(page.partition("```toml\n")[2].partition("```")[0]))
     assert list(keys) == ["web", "dashboard"]
@@ -162,21 +162,21 @@ def test_the_pages_example_is_one(root: Path) -> None:
 
 
 def test_a_name_is_a_bare_key_of_toml() -> None:
-    """It is shown in logs and kept with what was spent."""
+    """A key's name is limited: it appears in logs and in the ledger."""
     with pytest.raises(ConfigurationError, match=r"keys\.a b: a name is"):
         parse_keys({"keys": {"a b": {"env": "K"}}})
 
 
 def test_money_is_exact() -> None:
-    """A price in a file is a decimal, however TOML reads it."""
+    """A price in the file is an exact decimal, though TOML has floats."""
     (spec,) = parse_keys({"keys": {"web": {"env": "K", "budgets": [{"per": "day", "usd": 0.1}]}}}).values()
     assert spec.budgets[0].usd == Decimal("0.1")
 
 
 def test_keys_are_not_kept() -> None:
-    """No key can be found in what is held."""
+    """No stored value contains a key."""
     held = ring({"web": KeySpec(env="K")}, "settings-key", K="file-key")
-    said = repr((held._held, held._everything))
+    said = repr((held._held, held._unlimited))
     assert "settings-key" not in said
     assert "file-key" not in said
     assert "one" not in tenant_of("one")
@@ -196,5 +196,5 @@ def test_keys_are_not_kept() -> None:
 def test_models_are_allowed_by_the_names_by_which_they_are_asked(
     models: tuple[str, ...], model: str, may: bool
 ) -> None:
-    """Letter by letter; `*` stands for any characters."""
+    """Patterns are case-sensitive; `*` matches any characters."""
     assert msgspec.structs.replace(ANONYMOUS, models=models).may_ask(model) is may

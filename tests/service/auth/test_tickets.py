@@ -1,4 +1,4 @@
-"""Tickets: one use, within seconds."""
+"""Tickets: one use, a few seconds."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from service.auth.tickets import TICKET_TTL, Tickets
 
 
 class Clock:
-    """Unix seconds, in the test's hand."""
+    """Unix seconds that the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -18,7 +18,7 @@ class Clock:
 
 
 def test_a_ticket_carries_its_caller_once() -> None:
-    """The second time it is nobody's."""
+    """The second use is refused."""
     tickets, someone = Tickets(), Principal(tenant="acme", subject="ann")
     ticket, _ = tickets.issue(someone)
     assert tickets.redeem(ticket) is someone
@@ -29,13 +29,13 @@ def test_a_ticket_carries_its_caller_once() -> None:
 
 @pytest.mark.parametrize("ticket", ["", "tk_", "x" * 10_000, "\udcff", "clé"])
 def test_what_is_no_ticket_lets_nobody_in(ticket: str) -> None:
-    """Whatever an address holds."""
+    """Any other text is refused."""
     with pytest.raises(AccessDenied):
         Tickets().redeem(ticket)
 
 
 def test_a_ticket_ends() -> None:
-    """After its time it is refused, and using it late does not bring it back."""
+    """An expired ticket is refused, and stays refused."""
     clock = Clock()
     tickets = Tickets(clock=clock)
     ticket, ends = tickets.issue(ANONYMOUS)
@@ -47,14 +47,14 @@ def test_a_ticket_ends() -> None:
 
 
 def test_a_ticket_lasts_no_longer_than_what_it_was_had_by() -> None:
-    """A token that ends in a second gives a ticket for a second."""
+    """A ticket expires no later than the token that it was issued for."""
     clock = Clock()
     _, ends = Tickets(clock=clock).issue(Principal(expires=clock.now + 1))
     assert ends == clock.now + 1
 
 
 def test_a_ticket_goes_with_the_key_that_it_was_had_by() -> None:
-    """Whoever's key is taken away keeps no way in; nobody else's ticket is lost."""
+    """The tickets of a removed key are invalid; other tickets stay."""
     tickets = Tickets()
     ann, bob = (Principal(tenant="acme", subject=name) for name in ("ann", "bob"))
     hers, his = tickets.issue(ann)[0], tickets.issue(bob)[0]
@@ -65,7 +65,7 @@ def test_a_ticket_goes_with_the_key_that_it_was_had_by() -> None:
 
 
 def test_unused_tickets_are_bounded() -> None:
-    """One more is refused until the first ones have ended."""
+    """At the limit a new ticket is refused until the first ones have expired."""
     clock = Clock()
     tickets = Tickets(limit=2, clock=clock)
     first, _ = tickets.issue(ANONYMOUS)
@@ -80,7 +80,7 @@ def test_unused_tickets_are_bounded() -> None:
 
 
 def test_tickets_are_not_kept() -> None:
-    """Only their digests are."""
+    """Only the digests of tickets are stored."""
     tickets = Tickets()
     ticket, _ = tickets.issue(ANONYMOUS)
     assert ticket not in repr(tickets._held)

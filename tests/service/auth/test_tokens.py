@@ -1,9 +1,10 @@
-"""Signed tokens: what is checked, and what their holders may do."""
+"""Signed tokens: what is verified, and the permissions in their claims."""
 
 import base64
 import hmac
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,14 +14,14 @@ from hypothesis import strategies as st
 from protocol.errors import AccessDenied, TryAgainLater
 from protocol.identity import ChannelGrant, Principal
 from service.auth.authenticator import Authenticator
-from service.auth.jwks import PublishedKeys
 from service.auth.keys import KeyRing, digest_of, tenant_of
-from service.auth.tokens import REMEMBERED_FOR, Tokens
+from service.auth.token_config import TokenConfig
+from service.auth.tokens import CACHE_TTL, TokenVerifier
 from tests.service.issuer import EC, KEYS, RSA, SECRET, SHARED, Issuer, claims, published, sign
 
 
 class Clock:
-    """Unix seconds, in the test's hand."""
+    """Unix seconds that the test sets."""
 
     def __init__(self) -> None:
         self.now = float(int(time.time()))
@@ -29,17 +30,17 @@ class Clock:
         return self.now
 
 
-def shared(**options: Any) -> Tokens:  # noqa: ANN401 - as the class has them
-    """Return what verifies tokens by the shared secret."""
-    return Tokens(secret=SECRET.encode(), **options)
+def shared(clock: Callable[[], float] = time.time, **fields: Any) -> TokenVerifier:  # noqa: ANN401 - of the configuration
+    """Return a verifier with the shared secret."""
+    return TokenVerifier(TokenConfig(secret=SECRET.encode(), **fields), clock=clock)
 
 
-async def verify(tokens: Tokens, token: str) -> Principal:
+async def verify(tokens: TokenVerifier, token: str) -> Principal:
     """Return who holds ``token``."""
     return await tokens.verify(token, digest_of(token))
 
 
-async def refusal(tokens: Tokens, token: str) -> AccessDenied:
+async def refusal(tokens: TokenVerifier, token: str) -> AccessDenied:
     """Return why ``token`` is refused."""
     with pytest.raises(AccessDenied) as caught:
         await verify(tokens, token)
@@ -48,16 +49,16 @@ async def refusal(tokens: Tokens, token: str) -> AccessDenied:
 
 @pytest.mark.parametrize("algorithm", KEYS)
 async def test_each_algorithm_has_its_key(algorithm: str) -> None:
-    """The secret for HS256; for the others what is published under the key's name."""
+    """HS256 is verified by the secret, the others by the published key of that name."""
     async with Issuer.open() as issuer:
         issuer.publish(*(published(key, name) for name, key in KEYS.items() if key is not SHARED))
-        tokens = shared(published=PublishedKeys(issuer.url))
+        tokens = shared(jwks_url=issuer.url)
         assert (await verify(tokens, sign(claims(), algorithm, kid=algorithm))).tenant == "acme"
         await tokens.close()
 
 
 async def test_claims_say_what_the_holder_may_do() -> None:
-    """Words of others among the scopes mean nothing; a pattern alone grants every right."""
+    """Unknown scopes are ignored; a pattern alone grants every right."""
     token = sign(
         claims(
             scope="openid channels",
@@ -80,7 +81,7 @@ async def test_claims_say_what_the_holder_may_do() -> None:
 
 
 async def test_what_a_token_does_not_say() -> None:
-    """All models, the usual scopes, no channel, nobody's account, and a tenant that nobody else has."""
+    """The defaults: all models, the default scopes, no channel, no account, a tenant of its own."""
     found = await verify(shared(), sign(claims(tenant=None, iss="https://issuer.example")))
     assert (found.scopes, found.models) == (("inference", "channels"), ("*",))
     assert (found.channels, found.account) == ((), None)
@@ -114,14 +115,14 @@ async def test_what_a_token_does_not_say() -> None:
     ],
 )
 async def test_a_claim_that_cannot_be(said: dict[str, Any], reason: str) -> None:
-    """It is refused with what is wrong."""
+    """An invalid token is refused with the reason."""
     error = await refusal(shared(), sign(claims(**said)))
     assert error.code == "invalid_token"
     assert reason in error.detail
 
 
 async def test_who_made_it_and_for_whom_must_be_as_configured() -> None:
-    """One of several audiences is enough; a token that says nothing of either is refused."""
+    """One of several audiences suffices; a token without the claims is refused."""
     tokens = shared(issuer="https://issuer.example", audience="tidegate")
     good = {"iss": "https://issuer.example", "aud": ["other", "tidegate"]}
     assert (await verify(tokens, sign(claims(**good)))).subject == "ann"
@@ -137,7 +138,7 @@ async def test_who_made_it_and_for_whom_must_be_as_configured() -> None:
 
 
 async def test_a_token_ends() -> None:
-    """With some leeway for clocks; also one that is remembered."""
+    """An expired token is refused, with the leeway, also from the cache."""
     clock = Clock()
     tokens = shared(clock=clock, leeway=30)
     token = sign(claims(exp=clock.now + 60))
@@ -151,7 +152,7 @@ async def test_a_token_ends() -> None:
 
 
 async def test_a_token_may_begin_a_little_early() -> None:
-    """By as much as clocks may differ."""
+    """A token is not valid before ``nbf``, with the leeway."""
     clock = Clock()
     tokens = shared(clock=clock, leeway=30)
     assert (await verify(tokens, sign(claims(nbf=clock.now + 30)))).subject == "ann"
@@ -159,21 +160,21 @@ async def test_a_token_may_begin_a_little_early() -> None:
 
 
 async def test_a_good_token_is_remembered_for_a_short_time() -> None:
-    """So that a key that was withdrawn does not serve for as long as the token says."""
+    """A cached token is verified again after the cache's TTL: its key may have been withdrawn."""
     clock = Clock()
     tokens = shared(clock=clock)
     token = sign(claims(exp=clock.now + 86_400))
     await verify(tokens, token)
     assert tokens.known(digest_of(token)) is not None
-    clock.now += REMEMBERED_FOR
+    clock.now += CACHE_TTL
     assert tokens.known(digest_of(token)) is None
 
 
 async def test_a_public_key_is_no_secret() -> None:
-    """The known attacks on the choice of the algorithm: none of them is signed by anybody who may."""
+    """The known attacks on the algorithm's choice are refused."""
     async with Issuer.open() as issuer:
         issuer.publish(published(RSA, "rsa"), published(EC, "ec"), published(SHARED, "oct", k=SHARED.as_dict()["k"]))
-        tokens = Tokens(published=PublishedKeys(issuer.url))
+        tokens = TokenVerifier(TokenConfig(jwks_url=issuer.url))
         unsigned = ".".join((_part({"alg": "none"}), _part(claims()), ""))
         public = json.dumps(published(RSA)).encode()
         forged = [
@@ -193,14 +194,14 @@ async def test_a_public_key_is_no_secret() -> None:
 
 
 async def test_a_token_of_another_algorithm_than_is_configured() -> None:
-    """With the secret alone there is no published key, and HS512 is not HS256."""
+    """With only the secret, other algorithms are refused, HS512 included."""
     for token in (sign(claims(), "RS256"), sign(claims(), "HS512", SHARED), sign(claims(), crit=["kid"], kid="k")):
         assert (await refusal(shared(), token)).code == "invalid_token"
 
 
 async def test_where_keys_cannot_be_had_nobody_is_refused() -> None:
-    """The token may well be good: 503, and the same token is good as soon as the keys are there."""
-    tokens = Tokens(published=PublishedKeys("http://127.0.0.1:1/jwks.json"))
+    """Without keys a token can't be verified: 503, and the same token is accepted once the keys are fetched."""
+    tokens = TokenVerifier(TokenConfig(jwks_url="http://127.0.0.1:1/jwks.json"))
     with pytest.raises(TryAgainLater) as caught:
         await verify(tokens, sign(claims(), "ES256", kid="k"))
     assert (caught.value.code, caught.value.problem.status) == ("auth_unavailable", 503)
@@ -208,7 +209,7 @@ async def test_where_keys_cannot_be_had_nobody_is_refused() -> None:
 
 
 async def test_keys_and_tokens_live_side_by_side() -> None:
-    """A key that looks like a token is still a key; a token needs no key to be configured."""
+    """A key in the form of a token is still a key; tokens work without any configured key."""
     auth = Authenticator(KeyRing(["a.b.c", "one"]), shared())
     assert (await auth.authenticate("a.b.c")).tenant == tenant_of("a.b.c")
     assert (await auth.authenticate("one")).tenant == tenant_of("one")
@@ -244,7 +245,7 @@ GOOD = sign({"sub": "ann", "exp": 4_000_000_000})
     )
 )
 async def test_whatever_is_sent_is_refused_by_name(token: str) -> None:
-    """Never a failure without a name, and never somebody."""
+    """Random text never authenticates, and never causes an unnamed error."""
     if token == GOOD:
         return
     assert (await refusal(shared(), token)).code in {"invalid_token", "token_expired"}
@@ -255,7 +256,7 @@ def _part(value: object) -> str:
 
 
 def _forge(public: bytes) -> str:
-    """Return a token that is signed with what everybody knows, as if it were a secret."""
+    """Return a token that is signed with a public value as the secret."""
     signed = f"{_part({'alg': 'HS256', 'kid': 'rsa'})}.{_part(claims())}"
     signature = hmac.digest(public, signed.encode(), "sha256")
     return f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"

@@ -1,4 +1,4 @@
-"""The command as its users run it: real processes, a real service, and a model's side that does what it is told."""
+"""The command in real processes, against a real service with a scripted upstream."""
 
 import asyncio
 import fcntl
@@ -25,19 +25,19 @@ COMMAND: Final = (sys.executable, "-m", "service.cli.main")
 
 @dataclass(frozen=True)
 class Service:
-    """A service in a process of its own."""
+    """A service in its own process."""
 
     process: asyncio.subprocess.Process
     address: str
 
     async def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill the process."""
         self.process.kill()
         await self.process.wait()
 
 
 class Terminal:
-    """A command whose output goes to a terminal: ``seen`` is what has come, ``until`` waits for something."""
+    """A command on a terminal: ``seen`` is its output so far, ``until`` waits for a text."""
 
     def __init__(self) -> None:
         self.seen = ""
@@ -86,12 +86,12 @@ class Terminal:
 
 
 def heed_interrupts() -> None:
-    """Be interruptible, as at a terminal: what runs in a shell's background inherits that Ctrl-C is ignored."""
+    """Handle Ctrl-C as at a terminal: a shell's background process would ignore it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def environment(root: Path, **settings: str) -> dict[str, str]:
-    """What a command sees: nothing of the developer's own settings."""
+    """Return the environment of a command, without the developer's settings."""
     return {**os.environ, "PYTHONPATH": str(root), "TERM": "dumb", "COLUMNS": "200", **settings}
 
 
@@ -112,7 +112,7 @@ async def tidegate(root: Path, *arguments: str, stdin: str = "", **settings: str
 
 @asynccontextmanager
 async def serving(root: Path, upstream: ScriptedUpstream, port: int = 0, **settings: str) -> AsyncIterator[Service]:
-    """Serve in a process, with ``upstream`` as the model's side."""
+    """Serve in a process, with ``upstream`` as the provider."""
     process = await asyncio.create_subprocess_exec(
         *(*COMMAND, "serve", "--port", str(port)),
         cwd=root,
@@ -153,7 +153,7 @@ async def service(root: Path, upstream: ScriptedUpstream) -> AsyncIterator[Servi
 
 
 async def test_version_loads_nothing(root: Path) -> None:
-    """``tidegate version`` says a version, without the service, the client or an SDK being imported."""
+    """``tidegate version`` prints a version without importing the service, the client or an SDK."""
     code = (
         "import sys, typer.testing, service.cli.main as cli;"
         "print(typer.testing.CliRunner().invoke(cli.app, ['version']).output.strip());"
@@ -175,7 +175,7 @@ async def test_version_loads_nothing(root: Path) -> None:
 
 
 async def test_ask(root: Path, upstream: ScriptedUpstream, service: Service) -> None:
-    """A pipe gets exactly the text and a line's end; the prompt may come from standard input."""
+    """A pipe gets exactly the text and a newline; the prompt may come from standard input."""
     upstream.default = say("Hel", "lo\n", "你好")
     asked = await tidegate(root, "ask", "hi", "--url", service.address)
     assert asked == (0, "Hello\n你好\n", "")
@@ -184,7 +184,7 @@ async def test_ask(root: Path, upstream: ScriptedUpstream, service: Service) -> 
 
 
 async def test_ask_for_json(root: Path, upstream: ScriptedUpstream, service: Service, tmp_path: Path) -> None:
-    """With a schema the output is the validated JSON; a file that holds none is a mistake on the command line."""
+    """With a schema the output is the validated JSON; a file without a schema is a usage error."""
     upstream.script(say('{"food":', " true}"))
     schema = tmp_path / "schema.json"
     schema.write_text('{"type": "object", "properties": {"food": {"type": "boolean"}}, "required": ["food"]}')
@@ -197,7 +197,7 @@ async def test_ask_for_json(root: Path, upstream: ScriptedUpstream, service: Ser
 
 
 async def test_a_failure_has_a_remedy(root: Path, upstream: ScriptedUpstream, service: Service) -> None:
-    """A request that fails says why and what to do; a pipe gets nothing of it."""
+    """A failed request prints the reason and the remedy to standard error; the pipe stays empty."""
     upstream.script(Reply(steps=(Say("half"), End(finish_reason="stop"))), Reply(status=401))
     assert (await tidegate(root, "ask", "hi", "--url", service.address))[0] == 0
     code, out, notes = await tidegate(root, "ask", "other", "--url", service.address)
@@ -207,7 +207,7 @@ async def test_a_failure_has_a_remedy(root: Path, upstream: ScriptedUpstream, se
 
 
 async def test_ask_shows_pieces_and_resumes(root: Path, upstream: ScriptedUpstream, service: Service) -> None:
-    """On a terminal each piece is there at once; a cut connection is resumed without a gap or a repetition."""
+    """On a terminal each piece is shown at once; a lost connection is resumed without a gap or a repetition."""
     first, second = asyncio.Event(), asyncio.Event()
     upstream.script(Reply(steps=(Say("one "), Wait(first), Say("two "), Wait(second), Say("three"), End())))
     async with CuttingProxy(service.address) as proxy:
@@ -241,7 +241,7 @@ async def test_leaving_and_coming_back(root: Path, upstream: ScriptedUpstream, s
 
 
 async def test_a_killed_service_has_forgotten(root: Path, upstream: ScriptedUpstream) -> None:
-    """When the service is killed and started again, whoever follows is told that the request is gone."""
+    """After a restart of the service, a follower reports that the request does not exist any more."""
     upstream.script(Reply(steps=(Say("one "), Wait(asyncio.Event()))))
     async with serving(root, upstream) as service:
         terminal = await Terminal.run(root, "ask", "count", "--url", service.address)
@@ -255,7 +255,7 @@ async def test_a_killed_service_has_forgotten(root: Path, upstream: ScriptedUpst
 
 
 async def test_a_stranger_is_refused(root: Path, upstream: ScriptedUpstream) -> None:
-    """Where keys are set, a wrong one is told what to send; the right one from the environment is let in."""
+    """A wrong key prints what to send; the right key from the environment is accepted."""
     async with serving(root, upstream, API_KEYS="the-key") as service:
         code, out, notes = await tidegate(root, "watch", "req_1", "--url", service.address, "--key", "wrong")
         assert (code, out) == (1, "")
@@ -265,7 +265,7 @@ async def test_a_stranger_is_refused(root: Path, upstream: ScriptedUpstream) -> 
 
 
 async def test_a_key_is_made_once(root: Path, tmp_path: Path, upstream: ScriptedUpstream) -> None:
-    """The key goes to the terminal and its table, without it, into the file, which then guards every address."""
+    """The key is printed to the terminal and its table to the file, which then protects every route."""
     made = await tidegate(root, "key", "create", "web", "--tenant", "acme", "--model", "gpt-*", "--model", "fast")
     code, table, notes = made
     key = re.findall(r"tg_[\w-]{43}", notes)[0]
@@ -283,7 +283,7 @@ async def test_a_key_is_made_once(root: Path, tmp_path: Path, upstream: Scripted
 
 
 async def test_a_key_needs_a_plain_name(root: Path) -> None:
-    """What the file would not take is not printed."""
+    """An invalid table is not printed."""
     for arguments, said in (("we b",), "a name is"), (("web", "--tenant", "~x"), "keys.web.tenant"):
         code, out, notes = await tidegate(root, "key", "create", *arguments)
         assert (code, out) == (2, "")
@@ -300,7 +300,7 @@ async def test_a_key_needs_a_plain_name(root: Path) -> None:
     ],
 )
 async def test_a_wrong_setting_is_one_sentence(root: Path, settings: dict[str, str], said: str) -> None:
-    """A service that can't start with its settings says which one, without a traceback, and exits with 2."""
+    """A service with an invalid setting names it, without a traceback, and exits with 2."""
     code, _, notes = await tidegate(root, "serve", **settings)
     assert code == 2
     assert notes.startswith("tidegate: ")
@@ -309,7 +309,7 @@ async def test_a_wrong_setting_is_one_sentence(root: Path, settings: dict[str, s
 
 
 async def test_a_wrong_address_is_one_sentence(root: Path) -> None:
-    """An address that is none is told at once."""
+    """An invalid URL is reported at once."""
     code, _, notes = await tidegate(root, "watch", "req_1", "--url", "localhost:3000")
     assert code == 1
     assert "begins with http://" in notes

@@ -1,4 +1,4 @@
-"""What the terminal shows, and what a pipe gets."""
+"""The output on a terminal and in a pipe."""
 
 import io
 
@@ -9,7 +9,7 @@ from rich.console import Console
 from protocol.errors import FieldError, InvalidRequest, ProviderError
 from protocol.events import Position
 from protocol.llm import Usage
-from service.cli.terminal import PERMANENT, TEMPORARY, Screen
+from service.cli.terminal import PERMANENT, TEMPORARY, TerminalView
 from service.client.following import Finished, Update
 
 HERE = Position("e", 1)
@@ -20,10 +20,10 @@ class Tty(io.StringIO):
         return True
 
 
-def screen(out: io.StringIO) -> tuple[Screen, io.StringIO]:
-    """A screen on ``out``, and what it notes beside."""
+def view(out: io.StringIO) -> tuple[TerminalView, io.StringIO]:
+    """Return a view on ``out``, and its notes."""
     notes = io.StringIO()
-    return Screen(out, Console(file=notes, soft_wrap=True, highlight=False)), notes
+    return TerminalView(out, Console(file=notes, soft_wrap=True, highlight=False)), notes
 
 
 def update(text: str, *, replaces: bool = False) -> Update:
@@ -32,7 +32,7 @@ def update(text: str, *, replaces: bool = False) -> Update:
 
 
 def finished(result: bytes) -> Finished:
-    """The end, with this result."""
+    """Return the end, with this result."""
     return Finished(position=HERE, result=msgspec.Raw(result), finish_reason="stop", usage=Usage())
 
 
@@ -45,9 +45,9 @@ def finished(result: bytes) -> Finished:
     ],
 )
 def test_a_pipe_gets_the_answer_once_it_is_whole(result: bytes, shown: str) -> None:
-    """Nothing goes out before the end; then the text, or the JSON."""
+    """Nothing is written before the end; then the text, or the JSON."""
     out = io.StringIO()
-    shows, notes = screen(out)
+    shows, notes = view(out)
     shows.update(update("Hel"))
     shows.update(update("lo"))
     assert out.getvalue() == ""
@@ -56,9 +56,9 @@ def test_a_pipe_gets_the_answer_once_it_is_whole(result: bytes, shown: str) -> N
 
 
 def test_a_pipe_never_sees_void_text() -> None:
-    """What was replaced is not in the answer."""
+    """Replaced text is not in the answer."""
     out = io.StringIO()
-    shows, notes = screen(out)
+    shows, notes = view(out)
     shows.update(update("wrong"))
     shows.update(update("right", replaces=True))
     shows.finish(finished(b'{"text":"right","toolCalls":[]}'))
@@ -66,9 +66,9 @@ def test_a_pipe_never_sees_void_text() -> None:
 
 
 def test_a_terminal_shows_it_as_it_comes() -> None:
-    """Each piece is shown at once, and the end is a new line."""
+    """Each piece is shown at once, and the end is a newline."""
     out = Tty()
-    shows, _ = screen(out)
+    shows, _ = view(out)
     shows.update(update("Hel"))
     assert out.getvalue() == "Hel"
     shows.update(update("lo"))
@@ -77,9 +77,9 @@ def test_a_terminal_shows_it_as_it_comes() -> None:
 
 
 def test_a_snapshot_of_what_is_shown_is_not_shown_again() -> None:
-    """Where the replacing text only goes on, only the rest is shown; otherwise it says that it starts anew."""
+    """A replacing text that continues the old one is shown from there; otherwise a note says that it starts anew."""
     out = Tty()
-    shows, notes = screen(out)
+    shows, notes = view(out)
     shows.update(update("Hel"))
     shows.update(update("Hello", replaces=True))
     assert (out.getvalue(), notes.getvalue()) == ("Hello", "")
@@ -89,16 +89,16 @@ def test_a_snapshot_of_what_is_shown_is_not_shown_again() -> None:
 
 
 def test_an_answer_can_not_steer_the_terminal() -> None:
-    """Control characters of the model's are dropped, except for line ends and tabs."""
+    """The model's control characters are dropped, except for newlines and tabs."""
     out = Tty()
-    shows, _ = screen(out)
+    shows, _ = view(out)
     shows.update(update("a\x1b[2J\x07b\x9b1m\tc\n"))
     assert out.getvalue() == "a[2Jb1m\tc\n"
 
 
 def test_a_failure_says_what_to_do() -> None:
-    """The message, each wrong field, the remedy and the request are there; the code says whether to try again."""
-    shows, notes = screen(io.StringIO())
+    """The message, each wrong field, the remedy and the request are shown; the exit code says whether to retry."""
+    shows, notes = view(io.StringIO())
     error = InvalidRequest("it is not valid", errors=[FieldError("$.model", "must not be empty")])
     assert shows.failed(error, "req_1") == PERMANENT
     for part in ("it is not valid (invalid_request)", "$.model: must not be empty", error.problem.remedy, "req_1"):
@@ -107,8 +107,8 @@ def test_a_failure_says_what_to_do() -> None:
 
 
 def test_leaving_says_how_to_come_back() -> None:
-    """With an id there is a command; without one the truth is that nobody knows."""
-    shows, notes = screen(io.StringIO())
+    """With a request id a command is shown; without one a note that the request may have been submitted."""
+    shows, notes = view(io.StringIO())
     assert shows.left("tidegate watch req_1") == 130
     assert "tidegate watch req_1" in notes.getvalue()
     shows.left("")

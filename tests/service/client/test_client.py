@@ -1,4 +1,4 @@
-"""The client against the real service, through a proxy that cuts; and against a socket that says odd things."""
+"""The client against the real service, through a proxy that aborts connections; and against a scripted socket."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ TEXT = "".join(WORDS)
 
 @asynccontextmanager
 async def serving(upstream: ScriptedUpstream, **settings: Any) -> AsyncIterator[str]:  # noqa: ANN401 - field by field
-    """Serve on a free port with ``upstream`` as the model's side; gives the address."""
+    """Serve on a free port with ``upstream`` as the provider; yields the address."""
     given = load_settings(
         None,
         port=0,
@@ -56,7 +56,7 @@ async def serving(upstream: ScriptedUpstream, **settings: Any) -> AsyncIterator[
 
 
 async def gather(events: Following, each: Callable[[str], object] = lambda _: None) -> tuple[str, Finished]:
-    """Follow to the end, as a user of the client does; ``each`` is told the text so far."""
+    """Follow to the end, as a user of the client does; ``each`` is called with the text so far."""
     text = ""
     async for event in events:
         if isinstance(event, Finished):
@@ -72,7 +72,7 @@ async def gather(events: Following, each: Callable[[str], object] = lambda _: No
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("ring", [1024, 262_144])
 async def test_cut_anywhere_the_text_is_whole(upstream: ScriptedUpstream, seed: int, ring: int) -> None:
-    """A client that is cut off a hundred times, after any number of bytes, has exactly the text of the one call."""
+    """After a hundred aborted connections a client has exactly the text of the one call."""
     chance = random.Random(seed)
     half = asyncio.Event()
     upstream.script(Reply(steps=(*map(Say, WORDS[:500]), Wait(half), *map(Say, WORDS[500:]), End())))
@@ -93,7 +93,7 @@ async def test_cut_anywhere_the_text_is_whole(upstream: ScriptedUpstream, seed: 
 
 
 async def test_the_json_value_so_far_comes_with_the_text(upstream: ScriptedUpstream) -> None:
-    """Where the request asks for it; a client that is cut off has it again after it has come back."""
+    """With ``partial`` a client gets the value so far, also after a reconnect."""
     half = asyncio.Event()
     upstream.script(Reply(steps=(Say('{"name": "Piz'), Wait(half), Say('za"}'), End())))
     body = msgspec.structs.replace(BODY, schema={"type": "object"}, options=RequestOptions(partial=True))
@@ -115,7 +115,7 @@ async def test_the_json_value_so_far_comes_with_the_text(upstream: ScriptedUpstr
 
 
 async def test_two_clients_one_position_each(upstream: ScriptedUpstream) -> None:
-    """One may leave and another go on from its position: together they have the text."""
+    """One client may continue from another's position: together they have the text."""
     upstream.script(say(*WORDS))
     async with serving(upstream) as address, Client(address) as client:
         receipt = await client.submit(BODY)
@@ -132,7 +132,7 @@ async def test_two_clients_one_position_each(upstream: ScriptedUpstream) -> None
 
 
 async def test_nothing_after_the_end(upstream: ScriptedUpstream) -> None:
-    """Whoever has everything and follows again gets nothing more, at once."""
+    """Following from the end ends at once."""
     async with serving(upstream) as address, Client(address) as client:
         receipt = await client.submit(BODY)
         _, finished = await gather(client.follow(receipt.request_id))
@@ -140,7 +140,7 @@ async def test_nothing_after_the_end(upstream: ScriptedUpstream) -> None:
 
 
 async def test_a_restarted_service_has_forgotten(upstream: ScriptedUpstream) -> None:
-    """A client whose service is replaced by a new one is told that the request is gone."""
+    """After the service is replaced by a new one, following raises that the request does not exist."""
     upstream.script(Reply(steps=(Say("Hel"), Wait(asyncio.Event()))))
     async with AsyncExitStack() as stack:
         old = await stack.enter_async_context(serving(upstream))
@@ -158,7 +158,7 @@ async def test_a_restarted_service_has_forgotten(upstream: ScriptedUpstream) -> 
 
 
 async def test_cancelled(upstream: ScriptedUpstream) -> None:
-    """Cancelling ends what others follow, and the state says so."""
+    """Cancelling ends the stream of other followers, and the state says so."""
     upstream.script(Reply(steps=(Say("Hel"), Wait(asyncio.Event()))))
     async with serving(upstream) as address, Client(address) as client:
         request_id = (await client.submit(BODY)).request_id
@@ -171,7 +171,7 @@ async def test_cancelled(upstream: ScriptedUpstream) -> None:
 
 
 async def test_a_failed_request_raises_its_failure(upstream: ScriptedUpstream) -> None:
-    """What ended a request is raised under its own code."""
+    """A request's error is raised with its own code."""
     upstream.script(Reply(status=401))
     async with serving(upstream) as address, Client(address) as client:
         with pytest.raises(ProviderError) as raised:
@@ -180,7 +180,7 @@ async def test_a_failed_request_raises_its_failure(upstream: ScriptedUpstream) -
 
 
 async def test_what_the_service_refuses(upstream: ScriptedUpstream) -> None:
-    """A refused submission raises the service's failure, with the fields that are wrong; it is not tried again."""
+    """A refused submission raises the service's error with the wrong fields; it is not retried."""
     async with serving(upstream) as address, Client(address) as client:
         with pytest.raises(InvalidRequest) as raised:
             await client.submit(SubmitBody(messages=BODY.messages, options=RequestOptions(temperature=9)))
@@ -193,14 +193,14 @@ async def test_what_the_service_refuses(upstream: ScriptedUpstream) -> None:
 
 
 async def test_the_same_key_is_the_same_request(upstream: ScriptedUpstream) -> None:
-    """Submitting again under one idempotency key gives the first request."""
+    """Submitting again with the same idempotency key returns the first request."""
     async with serving(upstream) as address, Client(address) as client:
         first = await client.submit(BODY, idempotency_key="k")
         assert (await client.submit(BODY, idempotency_key="k")).request_id == first.request_id
 
 
 async def test_keys(upstream: ScriptedUpstream) -> None:
-    """Without the key neither calls nor sockets are let in; with it both are."""
+    """Without the key neither calls nor sockets are accepted; with it both are."""
     async with serving(upstream, api_keys="the-key") as address:
         async with Client(address) as client:
             with pytest.raises(AccessDenied):
@@ -216,7 +216,7 @@ async def test_keys(upstream: ScriptedUpstream) -> None:
 
 
 class ScriptedSocket:
-    """Answers the n-th subscription with the n-th row of frames; a number closes the socket with it."""
+    """Answers the n-th subscription with the n-th row of frames; a number closes the socket with that code."""
 
     def __init__(self, *rows: Sequence[dict[str, Any] | str | int]) -> None:
         self.subscribed: list[dict[str, Any]] = []
@@ -255,7 +255,7 @@ def complete(offset: int) -> dict[str, Any]:
 
 
 async def heard(socket: ScriptedSocket, **options: Any) -> str:  # noqa: ANN401 - the client's own
-    """Follow what a scripted socket says, and return the text."""
+    """Follow a scripted socket, and return the text."""
     app = web.Application()
     app.router.add_get("/ws", socket.serve)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
@@ -270,7 +270,7 @@ async def heard(socket: ScriptedSocket, **options: Any) -> str:  # noqa: ANN401 
 
 
 async def test_repeated_frames_are_dropped() -> None:
-    """A frame at or below the last offset says nothing new."""
+    """A frame at or below the last offset is ignored."""
     frames = [ack(), update(1, "a"), update(1, "a"), update(2, "b"), update(1, "a"), complete(3)]
     assert await heard(ScriptedSocket(frames)) == "ab"
 
@@ -283,7 +283,7 @@ async def test_merged_frames_count_for_all_they_hold() -> None:
 
 
 async def test_a_gap_is_never_skipped() -> None:
-    """When a frame is missing the client comes back for it."""
+    """When a frame is missing the client reconnects for it."""
     socket = ScriptedSocket(
         [ack(), update(1, "a"), update(3, "c")], [ack(3), update(2, "b"), update(3, "c"), complete(4)]
     )
@@ -292,12 +292,12 @@ async def test_a_gap_is_never_skipped() -> None:
 
 
 async def test_garbage_is_a_lost_connection() -> None:
-    """What is no frame ends the connection, not the following."""
+    """A malformed frame ends the connection, not the subscription."""
     assert await heard(ScriptedSocket([ack(), update(1, "a"), "{"], [ack(1), update(2, "b"), complete(3)])) == "ab"
 
 
 async def test_a_snapshot_replaces_the_text_and_the_epoch() -> None:
-    """In a new epoch nothing of the old position is kept, though its offsets are lower."""
+    """A new epoch replaces the position, even with lower offsets."""
     snapshot = {"type": "update", "offset": 1, "epoch": "f", "snapshot": True, "data": {"text": "new "}}
     socket = ScriptedSocket(
         [ack(), update(1, "o"), update(2, "l"), update(3, "d"), 4001],
@@ -309,7 +309,7 @@ async def test_a_snapshot_replaces_the_text_and_the_epoch() -> None:
 
 
 async def test_an_attempt_that_starts_anew_voids_the_text() -> None:
-    """Content before a restart is void; a broken attempt without one keeps it."""
+    """A restart replaces the content before it; a failed attempt without one keeps it."""
     kept = {"type": "update", "offset": 2, "data": {"attemptFailed": {"code": "provider_error", "restart": False}}}
     void = {"type": "update", "offset": 4, "data": {"attemptFailed": {"code": "provider_error", "restart": True}}}
     frames = [ack(), update(1, "a"), kept, update(3, "b"), void, update(5, "c"), complete(6)]
@@ -318,7 +318,7 @@ async def test_an_attempt_that_starts_anew_voids_the_text() -> None:
 
 
 async def test_the_server_says_when_to_come_back() -> None:
-    """After a ``disconnect`` frame the client waits exactly as long as it was asked to."""
+    """After a ``disconnect`` frame the client waits for exactly the delay in it."""
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -340,7 +340,7 @@ async def test_the_server_says_not_to_come_back() -> None:
 
 
 async def test_a_position_beyond_the_end_begins_anew() -> None:
-    """A position that the service refuses is given up, and with it the text."""
+    """A position that the service refuses is dropped, and the text with it."""
     refused = {"type": "error", "id": 1, "error": {"code": "unrecoverable_position", "message": "no"}}
     socket = ScriptedSocket(
         [ack(), update(1, "a"), update(2, "b"), 1001], [refused], [ack(), update(1, "c"), complete(2)]
@@ -350,7 +350,7 @@ async def test_a_position_beyond_the_end_begins_anew() -> None:
 
 
 async def test_a_busy_service_is_asked_again() -> None:
-    """A refusal that is temporary is waited out."""
+    """A temporary error is retried."""
     full = {"type": "error", "id": 1, "error": {"code": "connection_limit", "message": "full", "temporary": True}}
     assert await heard(ScriptedSocket([full], [ack(), update(1, "a"), complete(2)])) == "a"
 
@@ -359,13 +359,13 @@ async def test_a_busy_service_is_asked_again() -> None:
 
 
 async def exhaust(backoff: Backoff) -> None:
-    """Wait again and again, without success."""
+    """Wait repeatedly, without success."""
     while True:
         await backoff.wait("no answer")
 
 
 async def test_waits_are_jittered_and_bounded() -> None:
-    """Waits stay below the doubling ceiling, and after the patience comes ``Unreachable``; success begins anew."""
+    """Delays stay below the doubling ceiling, and after the patience ``Unreachable`` is raised; success resets both."""
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -384,7 +384,7 @@ async def test_waits_are_jittered_and_bounded() -> None:
 
 
 async def test_nobody_there() -> None:
-    """Where nothing listens, calls and followers say so and what to do, within the patience."""
+    """Where nothing listens, calls and followers raise ``Unreachable`` within the patience."""
     async with CuttingProxy("http://127.0.0.1:1") as proxy:
         url = proxy.url
     async with Client(url, call_patience=0.0) as client:
@@ -396,13 +396,13 @@ async def test_nobody_there() -> None:
 
 @pytest.mark.parametrize("url", ["127.0.0.1:3000", "ftp://127.0.0.1", ""])
 def test_no_address(url: str) -> None:
-    """An address that is none is refused at once, and said."""
+    """An invalid URL is refused at once."""
     with pytest.raises(ConfigurationError, match="http://"):
         Client(url)
 
 
 async def test_another_service() -> None:
-    """Something else that listens there is told from this service."""
+    """Another server at the address is recognized."""
 
     async def page(_request: web.Request) -> web.Response:
         return web.Response(text="<html>")
@@ -423,11 +423,11 @@ async def test_another_service() -> None:
 
 
 async def test_outside_of_its_block_a_client_is_closed() -> None:
-    """A client that was not entered says how to use it."""
+    """A client that was not entered raises how to use it."""
     with pytest.raises(RuntimeError, match="async with"):
         Client("http://127.0.0.1:1").follow("r")
 
 
 def test_positions_are_values() -> None:
-    """A position that was printed can be followed from."""
+    """A position can be parsed from its text."""
     assert Position.parse(str(Position("e", 3))) == Position("e", 3)

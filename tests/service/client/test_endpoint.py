@@ -1,4 +1,4 @@
-"""Getting in: keys, tokens that are replaced when they expire, and those that are refused."""
+"""Credentials: keys, tokens that are replaced when they expire, and refused ones."""
 
 import asyncio
 import time
@@ -21,12 +21,12 @@ API_KEY = "a-key-of-the-tests"
 
 
 def token(seconds: float) -> str:
-    """Return a token that ends in so many seconds."""
+    """Return a token that expires in so many seconds."""
     return sign(claims(exp=time.time() + seconds, channels=["room:*"]))
 
 
 class Issued:
-    """Gives one token after the other, the last one again and again."""
+    """Returns one token after the other, then the last one repeatedly."""
 
     def __init__(self, *tokens: str) -> None:
         self.asked = 0
@@ -40,19 +40,19 @@ class Issued:
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service that takes a key, and tokens up to the moment at which they end."""
+    """A service that accepts a key, and tokens until they expire."""
     async with open_service(api_keys=(API_KEY,), jwt_secret=SECRET, jwt_leeway_seconds=0) as running:
         yield running
 
 
 async def asynchronous() -> str:
-    """Return the key, as a coroutine does."""
+    """Return the key, as a coroutine."""
     return API_KEY
 
 
 @pytest.mark.parametrize("key", [API_KEY, lambda: API_KEY, asynchronous])
 async def test_a_key_or_what_returns_one(service: Service, key: Key) -> None:
-    """All that a client does is done with the key."""
+    """Every call of a client has the key."""
     async with Client(service.base, key=key) as client:
         first = await client.publish(ROOM, "said", "a")
         await client.publish(ROOM, "said", "b")
@@ -62,7 +62,7 @@ async def test_a_key_or_what_returns_one(service: Service, key: Key) -> None:
 
 
 async def test_a_token_that_has_expired_is_replaced(service: Service) -> None:
-    """A call and a connection that are refused with one token are made with the next, without a wait."""
+    """A call and a connection that are refused with one token are retried with the next, without a delay."""
     async with Client(service.base, key=(issued := Issued(token(-60), token(600)))) as client:
         first = await client.publish(ROOM, "said", "a")
         assert issued.asked == 2
@@ -74,7 +74,7 @@ async def test_a_token_that_has_expired_is_replaced(service: Service) -> None:
 
 
 async def test_a_token_that_expires_meanwhile_is_replaced(service: Service) -> None:
-    """A listener whose token ends is let in with the next, and misses nothing."""
+    """A listener whose token expires reconnects with the next one, and misses nothing."""
     issued = Issued(token(0.3), token(600))
     async with (
         Client(service.base, key=token(600)) as publisher,
@@ -92,7 +92,7 @@ async def test_a_token_that_expires_meanwhile_is_replaced(service: Service) -> N
 
 @asynccontextmanager
 async def scripted(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
-    """Serve a socket; gives the address."""
+    """Serve a socket; yields the address."""
     app = web.Application()
     app.router.add_get("/ws", handler)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
@@ -128,7 +128,7 @@ async def test_each_connection_asks_for_a_token() -> None:
 
 
 async def test_a_loop_that_takes_its_time_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While nothing is read, the service's ping is not answered, but followed by one of ours."""
+    """While nothing is read, the service's ping is not answered, but the client sends its own."""
     monkeypatch.setattr(endpoint, "HEARTBEAT", 0.05)
     pinged = asyncio.Event()
 
@@ -150,7 +150,7 @@ async def test_a_loop_that_takes_its_time_is_still_there(monkeypatch: pytest.Mon
 
 
 async def test_tokens_that_are_all_refused(service: Service) -> None:
-    """What is refused twice in a row is refused; a token that can't be replaced, at once."""
+    """Two refusals in a row are raised; without a replaceable token, the first one."""
     for key, asked in ((Issued(token(-60)), 2), (token(-60), 0)):
         async with Client(service.base, key=key) as client:
             with pytest.raises(AccessDenied) as raised:
@@ -164,7 +164,7 @@ async def test_tokens_that_are_all_refused(service: Service) -> None:
 
 
 async def test_nobody_has_a_token(service: Service) -> None:
-    """What the function raises is raised; where that is a lost connection, it is asked again, with patience."""
+    """The function's exception is raised; a lost connection is retried within the patience."""
 
     def broken() -> str:
         raise LookupError("signed out")
@@ -186,7 +186,7 @@ async def test_nobody_has_a_token(service: Service) -> None:
 
 
 async def test_a_large_body_is_sent_in_pieces(service: Service) -> None:
-    """What is far too large is refused by the service, as what is a little too large."""
+    """A body that is far too large gets the service's error, like one that is slightly too large."""
     async with Client(service.base, key=API_KEY) as client:
         for size in (MAX_DATA_BYTES, 3_000_000):
             with pytest.raises(InvalidRequest) as raised:

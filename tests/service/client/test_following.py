@@ -1,4 +1,4 @@
-"""Following a request from outside: what an answer has beside its text, and where its reader begins."""
+"""Following a request: content besides the text, and the modes of beginning."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ RESTART = AttemptFailed(provider="p", model="m", code="provider_error", restart=
 
 
 class Answer:
-    """An answer as its reader puts it together."""
+    """An answer as a reader assembles it."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -28,7 +28,7 @@ class Answer:
         self.calls: dict[int, list[str]] = {}
 
     def add(self, update: Update) -> None:
-        """Add what is new, or begin anew."""
+        """Add an update, or replace everything with it."""
         if update.replaces:
             self.text, self.reasoning, self.calls = "", "", {}
         self.text += update.text
@@ -50,7 +50,7 @@ async def gather(following: Following) -> tuple[Answer, Finished]:
 
 
 async def begun(service: Service) -> str:
-    """Submit a request, and let it think, and call a tool, after a first attempt that is void."""
+    """Submit a request whose answer has reasoning and a tool call, after a first attempt that is replaced."""
     request_id = await service.submit(options={"onAttemptFailed": "restart"})
     call = await service.call()
     await call.tell(ReasoningDelta(text="Void. "), ToolCallDelta(index=0, id="c0", name="x"), RESTART)
@@ -64,7 +64,7 @@ async def begun(service: Service) -> str:
 
 @pytest.mark.parametrize("mode", [None, "snapshot", "replay"])
 async def test_all_that_an_answer_has(mode: Mode | None) -> None:
-    """Text, reasoning and tool calls come to the same, by whatever pieces they come; what is void is taken back."""
+    """Text, reasoning and tool calls are the same in any pieces; the replaced attempt is dropped."""
     async with open_service() as service, Client(service.base) as client:
         request_id = await begun(service)
         following = client.follow(request_id, mode=mode)
@@ -83,7 +83,7 @@ async def test_all_that_an_answer_has(mode: Mode | None) -> None:
 
 
 async def test_what_comes_from_now_on() -> None:
-    """A live reader has only what comes after it, and is not sent back to the beginning when it is cut off."""
+    """A live reader gets only later events, and resumes at its position after a lost connection."""
     async with (
         open_service() as service,
         CuttingProxy(service.base) as proxy,
@@ -110,7 +110,7 @@ async def test_what_comes_from_now_on() -> None:
 
 
 async def test_every_entry_or_none() -> None:
-    """A replay of what is no longer held is refused; without it there is a snapshot."""
+    """A replay of entries that are not kept is refused; the default mode gets a snapshot."""
     async with open_service() as service, Client(service.base) as client:
         request_id = await service.answered("Hel", "lo")
         gone = Position("another", 2)

@@ -1,4 +1,4 @@
-"""Channels from outside: heard through a proxy that cuts, and over a socket that says odd things."""
+"""Listening to channels, through a proxy that aborts connections, and against a scripted socket."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from protocol.errors import AccessDenied, IdempotencyKeyReused, InvalidRequest, 
 from protocol.events import Position
 from service.auth.keys import digest_of
 from service.client import Client
-from service.client.listening import Gap, Heard, Listening, Message, Presence
+from service.client.listening import ChannelEvent, Gap, Listening, Message, Presence
 from service.websocket.upgrade import SOCKETS
 from tests.cutting_proxy import CuttingProxy
 from tests.service.bench import open_service
@@ -26,14 +26,14 @@ MANY = 600
 FILLER = "ш" * 100
 
 
-def data_of(heard: Heard) -> Any:  # noqa: ANN401 - JSON
-    """Return what a message says; nothing else is expected."""
+def data_of(heard: ChannelEvent) -> Any:  # noqa: ANN401 - JSON
+    """Return a message's data; other events fail the test."""
     assert isinstance(heard, Message), heard
     return heard.data
 
 
 async def begin(listening: Listening, client: Client) -> None:
-    """Let the subscription stand, so that it hears what comes; one message has been heard then."""
+    """Wait until the subscription is active; it has got one message then."""
     first = asyncio.ensure_future(anext(listening))
     await until(lambda: listening.position is not None)
     await client.publish(ROOM, "begin", 0)
@@ -58,7 +58,7 @@ async def until_over(listening: Listening) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_cut_anywhere_every_message_is_heard_once(seed: int) -> None:
-    """A listener and a publisher that are both cut off a hundred times: each message once, and in order."""
+    """Across a hundred aborted connections of listener and publisher, each message arrives once and in order."""
     chance = random.Random(seed)
     room = asyncio.Semaphore(300)
     cuts = ([chance.randrange(200, 2500) for _ in range(100)] for _ in range(2))
@@ -89,7 +89,7 @@ async def test_cut_anywhere_every_message_is_heard_once(seed: int) -> None:
 
 
 async def test_a_history_that_was_trimmed_is_one_gap() -> None:
-    """Whoever comes back too late is told so once, and hears what comes from then on."""
+    """A listener that reconnects too late gets one ``Gap``, then the following messages."""
     async with (
         open_service(channel_history_entries=5) as service,
         CuttingProxy(service.base) as proxy,
@@ -109,7 +109,7 @@ async def test_a_history_that_was_trimmed_is_one_gap() -> None:
 
 
 async def test_a_service_that_was_replaced_is_a_gap() -> None:
-    """Another epoch has none of what may have been missed, though its offsets are lower."""
+    """A new epoch is a ``Gap``, even with lower offsets."""
     async with AsyncExitStack() as stack:
         old = await stack.enter_async_context(open_service())
         proxy = await stack.enter_async_context(CuttingProxy(old.base))
@@ -126,7 +126,7 @@ async def test_a_service_that_was_replaced_is_a_gap() -> None:
 
 
 async def test_a_position_beyond_the_end_is_a_gap() -> None:
-    """A position that the service refuses is given up, which is said, and what comes is heard."""
+    """A position that the service refuses is dropped with a ``Gap``, then messages arrive."""
     async with open_service() as service, Client(service.base, base=0.0) as client:
         first = await client.publish(ROOM, "said", "a")
         listening = client.listen(ROOM, after=Position(first.epoch, 99))
@@ -136,7 +136,7 @@ async def test_a_position_beyond_the_end_is_a_gap() -> None:
 
 
 async def test_from_a_position_on() -> None:
-    """A listener hears what follows a message, and the history is read page by page up to where it then begins."""
+    """The history is read page by page, and a listener continues after any of its messages."""
     async with open_service() as service, Client(service.base) as client:
         assert (await client.history("room/ü %2F")).messages == ()
         for number in range(5):
@@ -159,7 +159,7 @@ async def test_from_a_position_on() -> None:
 
 
 async def test_a_publication_is_made_once() -> None:
-    """The same key is the same message; with another content it is refused, and what is too large always is."""
+    """The same key is the same message; with other content it is refused, and so is a message that is too large."""
     async with open_service() as service, Client(service.base) as client:
         first = await client.publish(ROOM, "said", "a", key="k")
         assert await client.publish(ROOM, "said", "a", key="k") == first
@@ -172,7 +172,7 @@ async def test_a_publication_is_made_once() -> None:
 
 
 async def test_who_is_there() -> None:
-    """A listener that asks is told who is there, who comes and who goes; after a lost connection, who is there then."""
+    """With ``presence`` a listener gets the members, joins and leaves; after a reconnect, the members again."""
     async with (
         open_service() as service,
         CuttingProxy(service.base) as proxy,
@@ -201,7 +201,7 @@ async def test_who_is_there() -> None:
 
 
 async def test_who_has_not_the_right_is_told(tmp_path: Path) -> None:
-    """A wrong key, a right one where it grants nothing, and being taken out: each ends with its ``AccessDenied``."""
+    """A wrong key, a key without the right, and being unsubscribed: each raises its ``AccessDenied``."""
     file = tmp_path / "tidegate.toml"
     file.write_text(
         f'[keys.ada]\nhash = "{digest_of("ada").hex()}"\ntenant = "acme"\nchannels = [{{ pattern = "{ROOM}" }}]\n',
@@ -230,7 +230,7 @@ async def test_who_has_not_the_right_is_told(tmp_path: Path) -> None:
 
 
 async def test_leaving_leaves_nothing() -> None:
-    """Whoever leaves, by whatever door, has no task and no socket any more; who still iterates comes to the end."""
+    """Closing a listener in any way leaves no task and no socket; a running iteration ends."""
 
     async def sleep(_seconds: float) -> None:
         raise AssertionError("nobody waits to come back")
@@ -266,7 +266,7 @@ async def test_leaving_leaves_nothing() -> None:
 
 
 class ScriptedChannel:
-    """Answers the n-th connection with the n-th row of frames; a number closes the socket with it."""
+    """Answers the n-th connection with the n-th row of frames; a number closes the socket with that code."""
 
     def __init__(self, *rows: Sequence[dict[str, Any] | int]) -> None:
         self.subscribed: list[dict[str, Any]] = []
@@ -308,19 +308,19 @@ def ack(offset: int, *, epoch: str = "e", recovered: bool = True) -> dict[str, A
 
 
 def said(offset: int) -> dict[str, Any]:
-    """A message that says its offset."""
+    """A message whose data is its offset."""
     return {"type": "update", "offset": offset, "event": "said", "data": offset}
 
 
 async def test_what_comes_twice_is_heard_once() -> None:
-    """A message at or below the last offset is dropped, and so is what is said of another channel."""
+    """A message at or below the last offset is dropped, and so is a frame of another channel."""
     other = said(4) | {"channel": "other"}
     async with ScriptedChannel([ack(4), said(1), said(2), other, said(2), said(3), said(1), said(4)]).heard() as heard:
         assert [data_of(await anext(heard)) for _ in range(3)] == [2, 3, 4]
 
 
 async def test_an_offset_that_is_missing_is_fetched() -> None:
-    """The listener comes back at its last offset, and hears what was left out."""
+    """The listener reconnects at its last offset, and gets the missing messages."""
     channel = ScriptedChannel([ack(4), said(2), said(4)], [ack(4), said(3), said(4)])
     async with channel.heard() as heard:
         assert [data_of(await anext(heard)) for _ in range(3)] == [2, 3, 4]
@@ -331,7 +331,7 @@ async def test_an_offset_that_is_missing_is_fetched() -> None:
 
 
 async def test_garbage_is_a_lost_connection() -> None:
-    """What can't be read ends the connection, not the listening."""
+    """A malformed frame ends the connection, not the listener."""
     broken = {"type": "update", "offset": "three", "event": "said", "data": 3}
     async with ScriptedChannel([ack(4), said(2), broken], [ack(4), said(3)]).heard() as heard:
         assert [data_of(await anext(heard)) for _ in range(2)] == [2, 3]
@@ -339,13 +339,13 @@ async def test_garbage_is_a_lost_connection() -> None:
 
 @pytest.mark.parametrize("code", [1000, 1001, 1011, 4001, 4005, 4008, 4012])
 async def test_codes_after_which_it_comes_back(code: int) -> None:
-    """A socket that is closed below 4500 is opened again."""
+    """After a close code below 4500 the listener reconnects."""
     async with ScriptedChannel([ack(1), said(2), code], [ack(2), said(3)]).heard() as heard:
         assert [data_of(await anext(heard)) for _ in range(2)] == [2, 3]
 
 
 async def test_the_server_says_when_to_come_back_and_when_not() -> None:
-    """A ``disconnect`` frame names the wait, or is the end; a close code from 4500 on is one too."""
+    """A ``disconnect`` frame has the delay, or is final; a close code from 4500 on is final."""
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:

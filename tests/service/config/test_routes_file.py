@@ -1,4 +1,4 @@
-"""The routes' file: what it may say, and how a change of it comes into force."""
+"""The routes' file: its format, and how a change is applied."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from protocol.llm import ChatMessage, ChatRequest
 from protocol.routes import EmbeddingRoute, ProviderSpec, Route, Routes, SetRoutes, Target
 from service.auth.keys import KeyRing, KeySpec, digest_of
 from service.auth.tickets import Tickets
-from service.config.routes_file import LOOK_INTERVAL, RoutesWatcher, open_routes, read_file
+from service.config.routes_file import CHECK_INTERVAL, RoutesWatcher, open_routes, read_file
 from service.config.settings import load_settings, variable
 from service.container import open_container
 
@@ -69,12 +69,12 @@ TWO = '[routes.two]\ntargets = ["openai/b"]\n'
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where the file is."""
+    """The file's path."""
     return tmp_path / "tidegate.toml"
 
 
 def write(file: Path, text: str | None) -> None:
-    """Write another version, later than any before it, or do away with the file."""
+    """Write a new version with a later time, or remove the file."""
     if text is None:
         file.unlink()
         return
@@ -125,7 +125,7 @@ def test_all_that_it_may_say(file: Path) -> None:
 
 
 async def test_the_pages_example_is_one(root: Path, file: Path) -> None:
-    """What the documentation shows is taken as it stands, but for the key."""
+    """The documentation's example is valid, except for the key."""
     page = (root / "docs" / "routes.md").read_text(encoding="utf-8")
     write(file, page.partition("```toml\n")[2].partition("```")[0])
     config = GatewayConfig(openai_api_key="k", anthropic_api_key="k", routes=read_file(file)[0], secrets=str.lower)
@@ -155,7 +155,7 @@ async def test_the_pages_example_is_one(root: Path, file: Path) -> None:
     ],
 )
 def test_a_mistake_names_its_key(file: Path, text: str, says: str) -> None:
-    """The operator reads the file, the key, and what it may be."""
+    """The message names the file, the key, and what is allowed."""
     write(file, text)
     with pytest.raises(ConfigurationError) as caught:
         read_file(file)
@@ -166,7 +166,7 @@ def test_a_mistake_names_its_key(file: Path, text: str, says: str) -> None:
 def test_only_a_file_that_was_named_has_to_be_there(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The one of the default name is read where there is one."""
+    """The file of the default name is read if it exists."""
     monkeypatch.chdir(tmp_path)
     assert open_routes(None).routes == Routes()
     with pytest.raises(ConfigurationError, match="No such file"):
@@ -176,7 +176,7 @@ def test_only_a_file_that_was_named_has_to_be_there(
 
 
 def test_what_is_no_text_or_too_long_is_a_mistake(file: Path) -> None:
-    """Not a failure of ours."""
+    """An unreadable file is a configuration error."""
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match="utf-8"):
         read_file(file)
@@ -186,7 +186,7 @@ def test_what_is_no_text_or_too_long_is_a_mistake(file: Path) -> None:
 
 
 def test_a_key_is_in_the_environment_or_in_the_settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment wins; an empty value is none."""
+    """The environment wins; an empty value counts as unset."""
     env = tmp_path / ".env"
     env.write_text("GROQ_API_KEY=from-file\nOTHER=\n", encoding="utf-8")
     assert (variable("GROQ_API_KEY", env), variable("OTHER", env), variable("NONE", env)) == ("from-file", None, None)
@@ -207,10 +207,10 @@ class Watched:
         self.keys = KeyRing(variable={"K": "k"}.get)
         opened = open_routes(file)
         self.keys.replace(opened.keys)
-        takers = self.embeddings.ref, self.gateway.ref
+        targets = self.embeddings.ref, self.gateway.ref
         system.spawn(
             lambda: RoutesWatcher(
-                opened, takers=takers, router=self.router.ref, keys=self.keys, tickets=Tickets(), hub=self.hub.ref
+                opened, targets=targets, router=self.router.ref, keys=self.keys, tickets=Tickets(), hub=self.hub.ref
             ),
             name="routes-watcher",
         )
@@ -220,16 +220,16 @@ class Watched:
         return self.keys.known(self.keys.digest("k")) is not None
 
     async def look(self, reply: Exception | None = None) -> list[str]:
-        """Let it look once; return the aliases that the gateway was told of."""
+        """Let the watcher check once; returns the aliases that the gateway got."""
         self.embeddings.reply(SetRoutes, None)
         self.gateway.reply(SetRoutes, reply)
-        await self.system.advance(LOOK_INTERVAL)
+        await self.system.advance(CHECK_INTERVAL)
         await self.embeddings.expect(SetRoutes)
         return sorted((await self.gateway.expect(SetRoutes)).routes.routes)
 
 
 async def test_a_change_is_put_in_force(file: Path) -> None:
-    """The gateway takes it, then the router asks anew for what models there are; the log says so once."""
+    """The gateway gets the routes, then the router's cache of models is cleared; the log has one line."""
     write(file, ONE)
     async with TestSystem() as system:
         watched = Watched(system, file)
@@ -246,7 +246,7 @@ async def test_a_change_is_put_in_force(file: Path) -> None:
 
 @pytest.mark.parametrize("bad", ["[routes", None])
 async def test_a_bad_file_is_reported_once_and_the_old_one_stays(file: Path, bad: str | None) -> None:
-    """Malformed, or gone; when it is good again it is taken."""
+    """A malformed or removed file changes nothing; a valid one is applied later."""
     write(file, ONE)
     async with TestSystem() as system:
         watched = Watched(system, file)
@@ -262,7 +262,7 @@ async def test_a_bad_file_is_reported_once_and_the_old_one_stays(file: Path, bad
 
 
 async def test_what_the_gateway_refuses_is_reported_once_and_the_old_one_stays(file: Path) -> None:
-    """A route may lead nowhere; the reason is the gateway's, and names the key."""
+    """A route with an unknown target is refused by the gateway, with the key in the reason."""
     write(file, ONE)
     async with TestSystem() as system:
         watched = Watched(system, file)
@@ -274,15 +274,15 @@ async def test_what_the_gateway_refuses_is_reported_once_and_the_old_one_stays(f
         assert [(line["event"], line["reason"]) for line in logs] == [("routes_rejected", "routes.two.targets[0]: no")]
 
 
-async def test_what_one_taker_refuses_no_later_one_is_told(file: Path) -> None:
-    """Who embeds is told first; the gateway then keeps what it has."""
+async def test_routes_that_one_actor_refuses_are_not_sent_to_later_ones(file: Path) -> None:
+    """Where the embeddings refuse the routes, the gateway does not get them."""
     write(file, ONE)
     async with TestSystem() as system:
         watched = Watched(system, file)
         write(file, TWO)
         watched.embeddings.reply(SetRoutes, ConfigurationError("embeddings.two: no"))
         with capture_logs() as logs:
-            await system.advance(LOOK_INTERVAL)
+            await system.advance(CHECK_INTERVAL)
             await watched.embeddings.expect(SetRoutes)
             await watched.gateway.expect_nothing()
             assert await watched.look() == ["one"]
@@ -290,7 +290,7 @@ async def test_what_one_taker_refuses_no_later_one_is_told(file: Path) -> None:
 
 
 async def test_a_change_of_keys_is_put_in_force(file: Path) -> None:
-    """One that was added opens, one that is gone does not; the log says so once, and the router is left alone."""
+    """An added key is valid, a removed one is not; the log has one line, and the router gets nothing."""
     write(file, ONE)
     async with TestSystem() as system:
         watched = Watched(system, file)
@@ -310,7 +310,7 @@ async def test_a_change_of_keys_is_put_in_force(file: Path) -> None:
 
 @pytest.mark.parametrize("bad", ["[routes", '[keys.web]\nenv = "K"\nrights = 1', '[keys.web]\nenv = "NONE"', None])
 async def test_a_bad_file_leaves_the_keys_as_they_are(file: Path, bad: str | None) -> None:
-    """Also where the mistake is in a key, or in the environment; its good routes wait too."""
+    """An invalid key in the file, or in the environment, keeps the valid routes from being applied."""
     write(file, ONE + KEY)
     async with TestSystem() as system:
         watched = Watched(system, file)
@@ -322,7 +322,7 @@ async def test_a_bad_file_leaves_the_keys_as_they_are(file: Path, bad: str | Non
 
 
 async def test_a_key_is_gone_at_once_whatever_the_gateway_says(file: Path) -> None:
-    """Taking a key away does not wait for routes that lead somewhere."""
+    """A removed key is refused even where the file's routes are invalid."""
     write(file, ONE + KEY)
     async with TestSystem() as system:
         watched = Watched(system, file)
@@ -333,7 +333,7 @@ async def test_a_key_is_gone_at_once_whatever_the_gateway_says(file: Path) -> No
 
 
 async def test_a_gateway_that_is_busy_is_told_again(file: Path) -> None:
-    """Nothing is lost, and nothing is said."""
+    """A busy gateway gets the routes again at the next check, without a log line."""
     write(file, ONE)
     async with TestSystem() as system:
         watched = Watched(system, file)
@@ -346,7 +346,7 @@ async def test_a_gateway_that_is_busy_is_told_again(file: Path) -> None:
 
 
 async def test_a_reload_drops_no_request(upstream: ScriptedUpstream, file: Path) -> None:
-    """One that began under the old routes ends under them, though their provider is gone from the new ones."""
+    """A running request ends under the old routes, even where the new ones lack its provider."""
     gate = asyncio.Event()
     upstream.script(Reply(steps=(Say("Hel"), Wait(gate), Say("lo"), End())))
     provider = f'[providers.old]\nkind = "openai"\nbase_url = "{upstream.openai_url}"\n'
@@ -359,7 +359,7 @@ async def test_a_reload_drops_no_request(upstream: ScriptedUpstream, file: Path)
         hub = system.probe(DisconnectUser, name="hub")
         system.spawn(
             lambda: RoutesWatcher(
-                opened, takers=(gateway,), router=router.ref, keys=KeyRing(), tickets=Tickets(), hub=hub.ref
+                opened, targets=(gateway,), router=router.ref, keys=KeyRing(), tickets=Tickets(), hub=hub.ref
             ),
             name="routes-watcher",
         )
@@ -367,7 +367,7 @@ async def test_a_reload_drops_no_request(upstream: ScriptedUpstream, file: Path)
         waiting = asyncio.ensure_future(gateway.ask(Complete(request=request), timeout=60))
         await upstream.called()
         write(file, TWO)
-        await system.advance(LOOK_INTERVAL)
+        await system.advance(CHECK_INTERVAL)
         await router.expect(ForgetModels)
         assert (await gateway.ask(ResolveModel("two"), timeout=5)).provider == "openai"
         with pytest.raises(NotFound):
@@ -380,7 +380,7 @@ async def test_a_reload_drops_no_request(upstream: ScriptedUpstream, file: Path)
 async def test_the_service_reads_its_file(
     start: Callable[..., Awaitable[Any]], upstream: ScriptedUpstream, file: Path
 ) -> None:
-    """An alias is a model for every client."""
+    """An alias of the file is a model on every surface."""
     write(file, ONE)
     running = await start(routes_file=file)
     models = await (await running.client.get("/v1/models")).json()
@@ -391,7 +391,7 @@ async def test_the_service_reads_its_file(
 
 
 async def test_the_service_does_not_start_with_routes_that_lead_nowhere(file: Path) -> None:
-    """The operator reads which key is wrong."""
+    """The message names the wrong key."""
     write(file, '[routes.one]\ntargets = ["nobody/a"]\n')
     with pytest.raises(ConfigurationError, match=r"routes\.one\.targets\[0\]"):
         async with open_container(load_settings(None, routes_file=file)):

@@ -1,6 +1,8 @@
-"""Settings: what they read, what they refuse, and how they say it."""
+"""Settings: sources, validation, messages."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,7 +25,7 @@ EXAMPLE = re.compile(r"^# (?P<name>[A-Z_]+)=(?P<value>\S*) +# (?P<comment>.+)$")
 
 
 def test_the_example_file_has_every_setting_with_its_default(root: Path, tmp_path: Path) -> None:
-    """As it stands it changes nothing, and neither does it with every line in force; each line says what it sets."""
+    """Neither the file itself nor all its lines uncommented change a default; each line has a comment."""
     example = root / ".env.example"
     assert load_settings(example) == load_settings(None)
     lines = [line for line in example.read_text(encoding="utf-8").splitlines() if "=" in line]
@@ -70,7 +72,7 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_bad_value_names_the_setting_and_what_it_may_be(
     name: str, value: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The operator reads which setting is wrong and what it may be."""
+    """The message names the setting and what is allowed."""
     monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError) as caught:
         load_settings(None)
@@ -79,7 +81,7 @@ def test_a_bad_value_names_the_setting_and_what_it_may_be(
 
 
 def test_a_bad_value_is_never_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A secret that stands in the wrong variable does not end up in a log."""
+    """A secret in the wrong variable does not get into a log."""
     monkeypatch.setenv("PORT", "sk-very-secret")
     with pytest.raises(ConfigurationError) as caught:
         load_settings(None)
@@ -103,7 +105,7 @@ def test_secrets_do_not_show() -> None:
     ],
 )
 def test_the_provider_follows_from_the_keys(keys: dict[str, str], provider: str) -> None:
-    """Unset, the provider is the one that has a key; without any it is the local model."""
+    """By default the provider is the one with a key; without any it is the local model."""
     assert load_settings(None, **keys).provider == provider
 
 
@@ -116,7 +118,22 @@ def test_loopback_needs_no_keys(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "gateway.example", ""])  # noqa: S104 - refused
 def test_any_other_address_needs_keys(host: str) -> None:
-    """Without keys the service refuses to be reachable, and says what to set."""
+    """Without keys a reachable address is refused, with the settings to set."""
     with pytest.raises(ConfigurationError, match="API_KEYS"):
         load_settings(None, host=host).check_exposure()
     load_settings(None, host=host, api_keys="key").check_exposure()
+
+
+def test_settings_load_no_provider_and_no_wire(root: Path) -> None:
+    """Importing the settings loads none of the actors that use their structs, so that mistakes are reported quickly."""
+    program = "import sys, service.config.settings; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, check=True, text=True)  # noqa: S603 - ours
+    loaded = set(run.stdout.split())
+    heavy = {
+        "actors.channels.channels",
+        "actors.embeddings.actor",
+        "actors.llm_gateway.gateway",
+        "actors.wire",
+        "aiohttp",
+    }
+    assert loaded & heavy == set()

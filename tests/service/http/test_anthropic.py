@@ -1,4 +1,4 @@
-"""Anthropic's dialect over HTTP: whole, streamed, counted, and how it fails."""
+"""Anthropic's dialect over HTTP: JSON, streams, token counts, errors."""
 
 import asyncio
 import json
@@ -25,18 +25,18 @@ TOOLS = [{"name": "look", "input_schema": {"type": "object"}}]
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service whose gateway is in the test's hand."""
+    """A service with a gateway that the test scripts."""
     async with open_service() as running:
         yield running
 
 
 def begin(service: Service, body: object, **headers: str) -> "asyncio.Task[ClientResponse]":
-    """Post a call and go on."""
+    """Post a call without waiting for its response."""
     return asyncio.ensure_future(service.post(PATH, body, **headers))
 
 
 def events(text: str) -> list[Any]:
-    """The data of each event, its name being its type."""
+    """Return the data of each event; checks that its name is its type."""
     found = []
     for block in text.split("\n\n")[:-1]:
         name, data = block.split("\n")
@@ -46,13 +46,13 @@ def events(text: str) -> list[Any]:
 
 
 def said(text: str) -> str:
-    """The text, or the arguments, that a stream's deltas make."""
+    """Return the joined text, or arguments, of a stream's deltas."""
     deltas = [event["delta"] for event in events(text) if event["type"] == "content_block_delta"]
     return "".join(delta.get("text", delta.get("partial_json", "")) for delta in deltas)
 
 
 async def test_a_whole_answer(service: Service) -> None:
-    """One message, whose id is the request's, with the headers that say what it took."""
+    """One message with the request's id, and the headers of an inference."""
     posted = begin(service, MESSAGE)
     call = await service.call()
     await call.say("Hel", "lo")
@@ -70,7 +70,7 @@ async def test_a_whole_answer(service: Service) -> None:
 
 
 async def test_a_stream(service: Service) -> None:
-    """Named events of one message, from its start to its stop."""
+    """Named events of one message, from start to stop."""
     posted = begin(service, STREAM)
     call = await service.call()
     await call.say("Hel", "lo")
@@ -85,7 +85,7 @@ async def test_a_stream(service: Service) -> None:
 
 
 async def test_tool_calls_are_streamed(service: Service) -> None:
-    """Pieces of a tool call come as Anthropic sends them; whole, they are one block."""
+    """Pieces of a tool call are streamed as Anthropic's; in JSON they are one block."""
     calls = (ToolCall(id="c1", name="look", arguments='{"at": 1}'),)
     for stream in (True, False):
         posted = begin(service, MESSAGE | {"stream": stream, "tools": TOOLS})
@@ -115,7 +115,7 @@ async def test_tool_calls_are_streamed(service: Service) -> None:
 async def test_a_failure_before_content_is_an_http_error(
     service: Service, body: dict[str, Any], failure: TidegateError, status: int, kind: str
 ) -> None:
-    """The headers are held until there is content, so that the status tells the truth; overload has the vendor's."""
+    """A failure before content is an HTTP error; an overload has the vendor's status."""
     posted = begin(service, body)
     call = await service.call()
     await call.fail(failure)
@@ -132,7 +132,7 @@ async def test_a_failure_before_content_is_an_http_error(
 
 
 async def test_our_retries_are_not_multiplied(service: Service) -> None:
-    """A client is told not to try again what we have tried again."""
+    """A client is told not to retry what was retried already."""
     posted = begin(service, MESSAGE)
     await (await service.call()).fail(ProviderError())
     assert (await posted).headers["x-should-retry"] == "false"
@@ -159,7 +159,7 @@ async def test_a_failure_in_mid_stream_is_said_in_the_stream(service: Service) -
 
 
 async def test_headers_do_not_wait_for_ever(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After long silence they are sent with a ping, before any content; a failure then comes in the stream."""
+    """After long silence the headers are sent with a ping; a later failure is an event of the stream."""
     monkeypatch.setattr(sse, "PING_INTERVAL", 0.001)
     wire = await service.connect("POST", PATH, STREAM)
     assert (await wire.headers()).startswith("HTTP/1.1 200 ")
@@ -174,7 +174,7 @@ async def test_headers_do_not_wait_for_ever(service: Service, monkeypatch: pytes
 
 
 async def test_the_first_and_the_last_piece_are_each_one_write(service: Service) -> None:
-    """The start comes with the first content, the stop with the reason."""
+    """The start is sent with the first content, the stop with the reason."""
     wire = await service.connect("POST", PATH, STREAM)
     call = await service.call()
     await call.say("a")
@@ -189,7 +189,7 @@ async def test_the_first_and_the_last_piece_are_each_one_write(service: Service)
 
 
 async def test_a_structured_answer_is_asked_for_by_output_config(service: Service) -> None:
-    """The schema is the request's own, and the text is the validated JSON."""
+    """The request gets the schema, and the text is the validated JSON."""
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     posted = begin(service, MESSAGE | {"output_config": {"format": {"type": "json_schema", "schema": schema}}})
     call = await service.call()
@@ -199,7 +199,7 @@ async def test_a_structured_answer_is_asked_for_by_output_config(service: Servic
 
 
 async def test_any_answer_can_be_followed_natively(service: Service) -> None:
-    """The id behind `msg_` is a request like any other."""
+    """The id after `msg_` is a native request's id."""
     posted = begin(service, STREAM)
     call = await service.call()
     await call.say("Hel", "lo")
@@ -211,7 +211,7 @@ async def test_any_answer_can_be_followed_natively(service: Service) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves_only_stops_following(service: Service, stream: bool) -> None:
-    """It is noticed at once; the request goes on to its end."""
+    """A disconnect is noticed at once; the request goes on to its end."""
     wire = await service.connect("POST", PATH, MESSAGE | {"stream": stream})
     call = await service.call()
     await service.until_followers(call.complete.request_id, 1)
@@ -241,7 +241,7 @@ async def test_a_client_that_leaves_only_stops_following(service: Service, strea
 async def test_bad_input_is_anthropic_s_envelope(
     service: Service, body: object, status: int, kind: str, code: str
 ) -> None:
-    """Status, type and our code, on both addresses where it applies, with the id in the header and in the body."""
+    """Status, type and code, on both routes, with the id in the header and in the body."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with service.client.post(
         service.base + PATH, data=BytesIO(data), headers={"Content-Type": "application/json"}
@@ -265,13 +265,13 @@ async def test_bad_input_is_anthropic_s_envelope(
     ],
 )
 async def test_what_is_wrong_is_said_by_the_dialect_s_path(service: Service, change: dict[str, Any], path: str) -> None:
-    """The message names the field as the client wrote it."""
+    """The message names the field in the client's spelling."""
     told = await (await service.post(PATH, MESSAGE | change)).json()
     assert path in told["error"]["message"]
 
 
 async def test_what_the_layer_refuses_is_anthropic_s_envelope_too() -> None:
-    """A wrong method, a missing key and a stop are said in this dialect; the key comes by either header."""
+    """A wrong method, a missing key and a shutdown have this dialect's envelope; either header takes the key."""
     async with open_service(api_keys="secret") as service:
         for path in (PATH, COUNT):
             refused = await service.post(path, MESSAGE)
@@ -288,7 +288,7 @@ async def test_what_the_layer_refuses_is_anthropic_s_envelope_too() -> None:
 
 
 async def test_tokens_are_estimated(service: Service) -> None:
-    """Four characters a token, without asking the model; no bound is needed."""
+    """Four characters a token, without asking the provider; `max_tokens` is not required."""
     body = {"model": "m", "system": "x" * 40, "messages": [{"role": "user", "content": "y" * 40}]}
     response = await service.post(COUNT, body)
     assert (response.status, await response.json()) == (200, {"input_tokens": 20})
@@ -303,6 +303,6 @@ async def test_tokens_are_estimated(service: Service) -> None:
 async def test_a_count_is_refused_as_a_message_is(
     service: Service, change: dict[str, Any], status: int, code: str
 ) -> None:
-    """What could not be asked can't be counted."""
+    """A request that is invalid can't be counted either."""
     response = await service.post(COUNT, CHAT | change)
     assert (response.status, (await response.json())["error"]["details"]["error_code"]) == (status, code)

@@ -1,4 +1,4 @@
-"""The official SDK talks to us, its typed models accept all that we say, and either vendor's upstream may answer."""
+"""The official SDK against the service: its typed models accept every response, with either vendor's upstream."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class Gate(BaseModel):
-    """What a structured answer is to be."""
+    """The schema of a structured answer."""
 
     isFoodRelated: bool  # noqa: N815 - the wire's own name
     confidence: float
@@ -51,7 +51,7 @@ def dialect(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def address(upstream: ScriptedUpstream, dialect: str) -> AsyncIterator[str]:
-    """Where a service listens whose only provider is the scripted upstream, in its dialect."""
+    """The address of a service whose only provider is the scripted upstream, in its dialect."""
     url = {"openai": upstream.openai_url, "anthropic": upstream.anthropic_url}[dialect]
     keys = {f"{dialect}_api_key": "upstream-key", f"{dialect}_base_url": url}
     settings = load_settings(None, port=0, default_llm_model=MODELS[dialect], **keys)
@@ -69,7 +69,7 @@ async def sdk(address: str) -> AsyncIterator[AsyncAnthropic]:
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service whose gateway is in the test's hand, and that wants a key."""
+    """A service with a gateway that the test scripts, and with a key."""
     async with open_service(api_keys="secret") as running:
         yield running
 
@@ -82,7 +82,7 @@ async def hand(service: Service) -> AsyncIterator[AsyncAnthropic]:
 
 
 def create(sdk: AsyncAnthropic, **fields: Any) -> Awaitable[Message]:  # noqa: ANN401
-    """Ask for a whole message."""
+    """Create a message."""
     asked: Awaitable[Message] = sdk.messages.create(
         **{"model": "default", "max_tokens": 9, "messages": MESSAGES, **fields}
     )
@@ -90,14 +90,14 @@ def create(sdk: AsyncAnthropic, **fields: Any) -> Awaitable[Message]:  # noqa: A
 
 
 async def streamed(sdk: AsyncAnthropic, **fields: Any) -> tuple[Message, str]:  # noqa: ANN401
-    """Ask for a stream, and return what the SDK puts together and the text as it came."""
+    """Stream a message; returns the SDK's message and the streamed text."""
     async with sdk.messages.stream(model="default", max_tokens=9, messages=MESSAGES, **fields) as stream:
         text = "".join([piece async for piece in stream.text_stream])
         return await stream.get_final_message(), text
 
 
 async def test_a_whole_answer(upstream: ScriptedUpstream, sdk: AsyncAnthropic) -> None:
-    """Message, usage, stop reason and ids, whoever answers; and the upstream gets what the client said."""
+    """Message, usage, stop reason and ids, with either upstream, which gets the client's parameters."""
     upstream.script(say("Hel", "lo"))
     message = await create(sdk, system="be brief", stop_sequences=["END"], extra_body={"temperature": 0.5})
     assert Message.model_validate(message.model_dump(), strict=True) == message
@@ -111,7 +111,7 @@ async def test_a_whole_answer(upstream: ScriptedUpstream, sdk: AsyncAnthropic) -
 
 
 async def test_a_stream(upstream: ScriptedUpstream, sdk: AsyncAnthropic) -> None:
-    """The SDK's own accumulator puts the message together, and the usage comes at its end."""
+    """The SDK's accumulator assembles the message; the usage is at its end."""
     upstream.script(say("Hé", "llo"))
     message, text = await streamed(sdk)
     assert (text, message.stop_reason) == ("Héllo", "end_turn")
@@ -140,7 +140,7 @@ async def test_tools_whole_and_streamed(upstream: ScriptedUpstream, sdk: AsyncAn
 
 
 async def test_a_turn_with_thoughts_is_continued(upstream: ScriptedUpstream, sdk: AsyncAnthropic, dialect: str) -> None:
-    """Whole and streamed the thoughts come before the rest; their own vendor gets them back word for word."""
+    """In JSON and streams the thinking is before the rest; its own vendor gets it back unchanged."""
     thoughts = (Think("h"), Think("m", signature="s"), Think(signature="x", redacted=True))
     steps = (*thoughts, Call(id="c1", name="look", arguments="{}"), End(finish_reason="tool_calls"))
     upstream.script(Reply(steps=steps), Reply(steps=steps), say("a cat"))
@@ -165,7 +165,7 @@ async def test_a_turn_with_thoughts_is_continued(upstream: ScriptedUpstream, sdk
 
 
 async def test_the_text_at_which_a_model_stopped(upstream: ScriptedUpstream, sdk: AsyncAnthropic, dialect: str) -> None:
-    """Anthropic's upstream says which it was; OpenAI's says only that the answer is at its end."""
+    """Anthropic's upstream reports the stop sequence; OpenAI's reports only the end."""
     end = Reply(steps=(Say("a"), End(stop_sequence="###")))
     upstream.script(end, end)
     whole = await create(sdk, stop_sequences=["###"])
@@ -186,7 +186,7 @@ async def test_a_structured_answer(upstream: ScriptedUpstream, sdk: AsyncAnthrop
 
 
 async def test_images_reach_the_upstream(upstream: ScriptedUpstream, sdk: AsyncAnthropic) -> None:
-    """Each upstream gets them in its own words."""
+    """Each upstream gets them in its own dialect."""
     source = {"type": "base64", "media_type": "image/png", "data": "AA=="}
     content: Any = [{"type": "text", "text": "what is this"}, {"type": "image", "source": source}]
     await create(sdk, messages=[{"role": "user", "content": content}])
@@ -200,7 +200,7 @@ async def test_images_reach_the_upstream(upstream: ScriptedUpstream, sdk: AsyncA
 async def test_what_we_do_not_know_is_for_an_upstream_of_the_dialect(
     upstream: ScriptedUpstream, sdk: AsyncAnthropic, dialect: str
 ) -> None:
-    """Another dialect's upstream would not know it either."""
+    """A field that only one vendor has reaches only that vendor."""
     await create(sdk, metadata={"user_id": "u"}, extra_body={"top_k": 3})
     sent = {"top_k", "metadata"} & upstream.received[0].body.keys()
     assert sent == ({"top_k", "metadata"} if dialect == "anthropic" else set())
@@ -209,7 +209,7 @@ async def test_what_we_do_not_know_is_for_an_upstream_of_the_dialect(
 async def test_features_in_preview_reach_an_upstream_of_the_dialect(
     upstream: ScriptedUpstream, sdk: AsyncAnthropic, dialect: str
 ) -> None:
-    """The header is forwarded, where it is one; what the upstream would be sent instead is refused."""
+    """The header is forwarded if it is valid; another value is refused."""
     await create(sdk, extra_headers={"anthropic-beta": "a-2026-01-01,b"})
     assert upstream.received[0].headers.get("anthropic-beta") == ("a-2026-01-01,b" if dialect == "anthropic" else None)
     with pytest.raises(anthropic.BadRequestError, match="anthropic-beta"):
@@ -217,7 +217,7 @@ async def test_features_in_preview_reach_an_upstream_of_the_dialect(
 
 
 async def test_a_file_of_one_vendor_s_is_for_it(upstream: ScriptedUpstream, sdk: AsyncAnthropic, dialect: str) -> None:
-    """What an upstream has no words for is a bad request that names it, and costs no call."""
+    """What an upstream can't express is a bad request that names it, without a call."""
     part: Any = {"type": "document", "source": {"type": "file", "file_id": "f1"}}
     asked = create(sdk, messages=[{"role": "user", "content": [part]}])
     if dialect == "anthropic":
@@ -230,7 +230,7 @@ async def test_a_file_of_one_vendor_s_is_for_it(upstream: ScriptedUpstream, sdk:
 
 
 async def test_an_upstream_that_dies_in_mid_stream(upstream: ScriptedUpstream, sdk: AsyncAnthropic) -> None:
-    """What had come is given, then the SDK raises; it is never a clean end."""
+    """The content so far is yielded, then the SDK raises; it is never a clean end."""
     gate = asyncio.Event()
     upstream.script(Reply(steps=(Say("so far"), Wait(gate), Cut())))
     async with sdk.messages.stream(model="default", max_tokens=9, messages=MESSAGES) as stream:
@@ -244,7 +244,7 @@ async def test_an_upstream_that_dies_in_mid_stream(upstream: ScriptedUpstream, s
 
 
 async def test_an_openai_client_on_either_upstream(upstream: ScriptedUpstream, address: str) -> None:
-    """Text, tools and structured output, whole and streamed, are the same for the other vendor's client."""
+    """Text, tools and structured output, in JSON and streams, are the same for the other vendor's client."""
     answer = say('{"isFoodRelated": true,', ' "confidence": 0.5}')
     upstream.script(say("Hel", "lo"), say("Hel", "lo"), LOOKING, LOOKING, answer)
     messages: Any = MESSAGES
@@ -264,7 +264,7 @@ async def test_an_openai_client_on_either_upstream(upstream: ScriptedUpstream, a
 
 
 async def test_the_tokens_probabilities(upstream: ScriptedUpstream, address: str, dialect: str) -> None:
-    """Whole and streamed an OpenAI client gets what an upstream of its dialect says of them."""
+    """In JSON and streams an OpenAI client gets its upstream's log probabilities."""
     tokens: list[dict[str, Any]] = [
         {"token": text, "logprob": -0.5, "bytes": None, "top_logprobs": []} for text in ("Hel", "lo", "!")
     ]
@@ -307,7 +307,7 @@ async def test_a_failure_is_the_sdk_s_own_exception(
     status: int,
     stream: bool,
 ) -> None:
-    """Status, code and id arrive where the SDK's users look for them, whole or streamed."""
+    """Status, code and id are in the SDK's exception, for JSON and streams."""
     waiting = asyncio.ensure_future(create(hand, model="m", stream=stream))
     call = await service.call()
     await call.fail(failure)
@@ -344,7 +344,7 @@ async def test_tokens_are_counted_with_either_credential(
 
 
 async def test_the_models_are_typed(hand: AsyncAnthropic) -> None:
-    """The list is a page of the SDK's models, and it is the only one."""
+    """The list is one page of the SDK's models."""
     page = await hand.models.list()
     found = [(model.id, model.display_name, model.type, model.lifecycle) for model in page.data]
     assert found[:2] == [("default", "default", "model", "active"), ("m", "m", "model", "active")]
@@ -354,7 +354,7 @@ async def test_the_models_are_typed(hand: AsyncAnthropic) -> None:
 
 
 async def test_a_model_is_retrieved(hand: AsyncAnthropic) -> None:
-    """By its name; a missing one is the SDK's own exception."""
+    """A model by its name; an unknown one raises the SDK's own exception."""
     model = await hand.models.retrieve("m")
     assert (model.id, model.type) == ("m", "model")
     with pytest.raises(anthropic.NotFoundError):
@@ -363,7 +363,7 @@ async def test_a_model_is_retrieved(hand: AsyncAnthropic) -> None:
 
 @needs_local_model
 def test_the_local_model_answers(root: Path, tmp_path: Path) -> None:
-    """With no key set a real model answers Anthropic's client, whole, streamed and counted."""
+    """Without any key a real model answers Anthropic's client: JSON, stream and token count."""
     with local_service(root, tmp_path) as address, anthropic.Anthropic(base_url=address, api_key="any") as sdk:
         asked: Any = {"model": "default", "max_tokens": 12, "messages": [{"role": "user", "content": "Say hello."}]}
         same: Any = {"extra_body": {"temperature": 0}}

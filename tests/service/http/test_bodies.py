@@ -1,4 +1,4 @@
-"""Reading bodies, and what their values may be."""
+"""Reading bodies, and validating their values."""
 
 import asyncio
 import gzip
@@ -16,7 +16,7 @@ from protocol.openai.chat import parse_chat
 from protocol.requests import Submit
 from service.http import bodies
 from service.http.bodies import decode_submit, idempotency_key_of, submit_of
-from service.http.rules import MAX_FAULTS, OPENAI, check_request
+from service.http.validation import MAX_FAULTS, OPENAI, check_request
 from tests.service.bench import BODY, CHAT, Service, open_service
 
 USER = {"role": "user", "content": "hi"}
@@ -24,24 +24,24 @@ USER = {"role": "user", "content": "hi"}
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service that takes bodies of up to 2,000 bytes."""
+    """A service with a limit of 2,000 bytes."""
     async with open_service(max_body_bytes=2000) as running:
         yield running
 
 
 def submit(body: object) -> Submit:
-    """The submission that a body asks for."""
+    """Return the router's message for a body."""
     caller = Principal(tenant="t")
     return submit_of(decode_submit(json.dumps(body).encode()), principal=caller, trace_id="1" * 32, idempotency_key="k")
 
 
 def with_part(part: dict[str, Any]) -> dict[str, Any]:
-    """A message of the user's that is this part."""
+    """A user message with one part."""
     return {"role": "user", "content": [part]}
 
 
 def nested(levels: int) -> Any:  # noqa: ANN401 - JSON
-    """An object in an object, and so on."""
+    """Nested objects."""
     value: dict[str, Any] = {}
     for _ in range(levels - 1):
         value = {"a": value}
@@ -49,7 +49,7 @@ def nested(levels: int) -> Any:  # noqa: ANN401 - JSON
 
 
 def test_a_whole_body_becomes_a_submission() -> None:
-    """Every field has its place in the canonical request, or in how it is delivered."""
+    """Every field is in the canonical request, or in its delivery."""
     message = submit(
         {
             "messages": [
@@ -165,7 +165,7 @@ def test_a_whole_body_becomes_a_submission() -> None:
     ],
 )
 def test_a_value_that_can_not_be_is_named_by_its_path(changes: dict[str, Any], path: str) -> None:
-    """A wrong value is refused before anything starts, and the error says where it is."""
+    """An invalid value is refused before anything starts, with its path."""
     with pytest.raises(InvalidRequest) as caught:
         submit(BODY | changes)
     assert caught.value.code == "invalid_request"
@@ -208,7 +208,7 @@ def test_a_value_at_its_bound_is_taken(changes: dict[str, Any]) -> None:
 
 
 def test_all_faults_are_told_at_once_up_to_a_bound() -> None:
-    """A caller need not send a request once per mistake; but nobody reads hundreds."""
+    """All faults are reported at once, up to a limit."""
     with pytest.raises(InvalidRequest, match=r"\(and 2 more\)") as caught:
         submit({"messages": [], "model": "", "options": {"temperature": 9}})
     assert [fault.path for fault in caught.value.errors] == ["$.messages", "$.model", "$.options.temperature"]
@@ -225,7 +225,7 @@ def test_all_faults_are_told_at_once_up_to_a_bound() -> None:
     ],
 )
 def test_a_schema_that_is_none_is_refused(changes: dict[str, Any], path: str) -> None:
-    """What is no JSON Schema has a code of its own, and the path of the fault within it."""
+    """An invalid JSON Schema has its own code, and the path of the fault within it."""
     with pytest.raises(InvalidRequest) as caught:
         submit(BODY | changes)
     assert caught.value.code == "invalid_schema"
@@ -249,7 +249,7 @@ def test_a_schema_that_is_none_is_refused(changes: dict[str, Any], path: str) ->
     ],
 )
 def test_the_same_rules_hold_in_openai_s_dialect_at_its_own_paths(changes: dict[str, Any], path: str) -> None:
-    """The error names the place where that dialect has the value."""
+    """The error has the value's path in that dialect."""
     chat = parse_chat(json.dumps(CHAT | changes).encode())
     with pytest.raises(InvalidRequest) as caught:
         check_request(chat.request, OPENAI)
@@ -261,7 +261,7 @@ def test_the_same_rules_hold_in_openai_s_dialect_at_its_own_paths(changes: dict[
     [b"", b"{", b"{}x", b'{"messages": "\xff"}', b'{"a": NaN}', b'"\\ud800"', b"[" * 100_000, "{}".encode("utf-16")],
 )
 def test_what_is_not_json_is_malformed(body: bytes) -> None:
-    """Syntax has a code of its own."""
+    """Invalid JSON has its own code."""
     with pytest.raises(InvalidRequest) as caught:
         decode_submit(body)
     assert caught.value.code == "malformed_json"
@@ -280,7 +280,7 @@ def test_what_is_not_json_is_malformed(body: bytes) -> None:
     ],
 )
 def test_json_of_another_shape_is_named_by_its_path(body: bytes, path: str) -> None:
-    """A wrong type, a missing field and an unknown one are said with the path of the field itself."""
+    """A wrong type, a missing field and an unknown one are reported with the field's path."""
     with pytest.raises(InvalidRequest) as caught:
         decode_submit(body)
     assert (caught.value.code, caught.value.errors[0].path) == ("invalid_request", path)
@@ -288,13 +288,13 @@ def test_json_of_another_shape_is_named_by_its_path(body: bytes, path: str) -> N
 
 @pytest.mark.parametrize("key", ["", "ä", "a\tb", "k" * 256])
 def test_an_idempotency_key_is_printable_ascii(key: str) -> None:
-    """Anything else could not be told apart reliably."""
+    """An idempotency key has 1 to 255 printable ASCII characters."""
     with pytest.raises(InvalidRequest, match="Idempotency-Key"):
         idempotency_key_of(CIMultiDictProxy(CIMultiDict({"idempotency-key": key})))
 
 
 def test_an_idempotency_key_is_one_value() -> None:
-    """Two keys would be two names for one submission."""
+    """Two idempotency keys are refused."""
     assert idempotency_key_of(CIMultiDictProxy(CIMultiDict())) == ""
     assert idempotency_key_of(CIMultiDictProxy(CIMultiDict({"IDEMPOTENCY-KEY": " ~" * 127}))) == " ~" * 127
     with pytest.raises(InvalidRequest, match="one value"):
@@ -316,7 +316,7 @@ def test_an_idempotency_key_is_one_value() -> None:
     ],
 )
 async def test_only_json_is_read(service: Service, headers: dict[str, str], status: int) -> None:
-    """A body says that it is JSON, or says nothing and is from no web page; else the answer says what to do."""
+    """A body has a JSON type, or no type and no `Origin`; otherwise the error has the remedy."""
     async with service.client.post(
         f"{service.base}/api/requests",
         data=json.dumps(BODY).encode(),
@@ -333,7 +333,7 @@ async def test_only_json_is_read(service: Service, headers: dict[str, str], stat
 @pytest.mark.parametrize("path", ["/api/requests", "/v1/chat/completions"])
 @pytest.mark.parametrize("chunked", [False, True])
 async def test_a_body_over_the_limit_is_refused(service: Service, path: str, chunked: bool) -> None:
-    """The length that is announced and the length that comes both count."""
+    """The announced and the actual length are both limited."""
     body = json.dumps(BODY | {"sessionId": "x" * 2000}).encode()
 
     async def pieces() -> AsyncIterator[bytes]:
@@ -347,7 +347,7 @@ async def test_a_body_over_the_limit_is_refused(service: Service, path: str, chu
 
 
 async def test_reading_stops_at_the_limit(service: Service) -> None:
-    """A chunked body without an end is answered as soon as it is too long: nobody waits for the rest."""
+    """A chunked body without an end gets the error as soon as it is too long."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(service.base.rpartition(":")[2]))
     writer.write(b"POST /api/requests HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
     writer.write(b"Transfer-Encoding: chunked\r\n\r\n" + b"400\r\n%b\r\n" % (b" " * 1024) * 3)
@@ -357,7 +357,7 @@ async def test_reading_stops_at_the_limit(service: Service) -> None:
 
 
 async def test_a_packed_body_is_unpacked_within_the_limit(service: Service) -> None:
-    """What counts is the size of what was packed; and what can't be unpacked is the caller's fault."""
+    """The limit applies to the decompressed size; a body that can't be decompressed is a client error."""
     headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
     address = f"{service.base}/api/requests"
     good, bomb = gzip.compress(json.dumps(BODY).encode()), gzip.compress(b" " * 10_000_000)
@@ -367,7 +367,7 @@ async def test_a_packed_body_is_unpacked_within_the_limit(service: Service) -> N
 
 
 async def test_a_body_that_does_not_come_is_not_waited_for(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller who sends headers and then nothing gets an answer, and the connection is free again."""
+    """A caller that sends headers and no body gets an error, and the connection is released."""
     monkeypatch.setattr(bodies, "BODY_TIMEOUT", 0.01)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(service.base.rpartition(":")[2]))
     writer.write(b"POST /api/requests HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")

@@ -1,4 +1,4 @@
-"""What accounts spend and may spend, over real HTTP."""
+"""Spending and budgets of accounts, over HTTP."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from protocol.llm import Usage
 from service.config.settings import variable
 from tests.service.conftest import Running, Start
 
-SOON = 15.0  # seconds, the bound of what may still go on
+SOON = 15.0  # seconds, the limit of a wait for work that may still run
 COUNTED = Usage(input_tokens=1000, output_tokens=100)
 PRICE = Decimal("0.00021")  # of that, for gpt-4o-mini
 MODEL = "gpt-4o-mini"
@@ -34,7 +34,7 @@ budgets = [{{ per = "day", tokens = {tokens} }}, {{ per = "month", usd = 1 }}]
 
 @pytest.fixture
 def served(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
-    """Start a service with two keys, of which one has a budget of so many tokens a day."""
+    """Start a service with two keys, one of them with a daily token budget."""
     for name in ("rich", "poor"):
         monkeypatch.setenv(name.upper(), name)
     assert variable("POOR") == "poor"
@@ -53,7 +53,7 @@ def chat(text: str = QUESTION, **more: object) -> dict[str, Any]:
 
 
 async def today(running: Running, headers: dict[str, str]) -> Any:  # noqa: ANN401 - JSON
-    """How the account stands today."""
+    """Return the account's spending today."""
     async with running.client.get("/api/usage", headers=headers) as response:
         assert response.status == 200
         body = await response.json()
@@ -63,7 +63,7 @@ async def today(running: Running, headers: dict[str, str]) -> Any:  # noqa: ANN4
 
 
 async def state_with(running: Running, where: str, *, tokens: int) -> Any:  # noqa: ANN401 - JSON
-    """A request's state, once it has used so many tokens of output."""
+    """Return a request's state once it has used so many output tokens."""
     async with asyncio.timeout(SOON):
         while True:
             async with running.client.get(where, headers=POOR) as response:
@@ -75,7 +75,7 @@ async def state_with(running: Running, where: str, *, tokens: int) -> Any:  # no
 async def test_two_hundred_at_once_on_a_budget_for_fifty(
     served: Callable[[int], Any], upstream: ScriptedUpstream
 ) -> None:
-    """Exactly fifty get through; the others are told, and nothing was asked for them."""
+    """Exactly fifty requests are accepted; the others get the error, without a call."""
     running = await served(50 * 17)
     gate = asyncio.Event()
     usage = Usage(input_tokens=7, output_tokens=10)
@@ -119,7 +119,7 @@ async def test_a_budget_without_room_in_each_dialect(
     body: dict[str, Any],
     kind: Callable[[Any], tuple[str, str]],
 ) -> None:
-    """The vendor's own word for it, and no SDK tries again."""
+    """The error is the vendor's own, and no SDK retries."""
     running = await served(20)
     async with running.client.post(path, json=body, headers=POOR) as response:
         answer = await response.json()
@@ -131,7 +131,7 @@ async def test_a_budget_without_room_in_each_dialect(
 
 
 async def test_a_native_request_fails_by_its_budget(served: Callable[[int], Any], upstream: ScriptedUpstream) -> None:
-    """It is taken, and ends with the code; it will not succeed by waiting a little."""
+    """The request is accepted, and ends with the code; the error is not temporary."""
     running = await served(20)
     body = {"model": MODEL, "messages": [{"role": "user", "content": QUESTION}]}
     async with running.client.post("/api/requests", json=body, headers=POOR) as response:
@@ -146,7 +146,7 @@ async def test_a_native_request_fails_by_its_budget(served: Callable[[int], Any]
 
 
 async def test_each_account_sees_its_own(served: Callable[[], Any], upstream: ScriptedUpstream) -> None:
-    """What was spent, in which window; what is shared or kept is paid for once."""
+    """The spending in each window; joined and cached answers are paid for once."""
     running = await served()
     upstream.default = say("Hi", usage=COUNTED)
     for source in ("upstream", "cache"):
@@ -162,7 +162,7 @@ async def test_each_account_sees_its_own(served: Callable[[], Any], upstream: Sc
 
 
 async def test_nobody_without_a_key_sees_an_account(served: Callable[[], Any], start: Start) -> None:
-    """Where keys are needed; where none are there is no account."""
+    """Usage needs a key; without configured keys there is no account."""
     running = await served()
     async with running.client.get("/api/usage") as response:
         assert response.status == 401
@@ -177,7 +177,7 @@ async def test_nobody_without_a_key_sees_an_account(served: Callable[[], Any], s
 async def test_a_cancelled_request_shows_what_it_has_used(
     served: Callable[[], Any], upstream: ScriptedUpstream, last: Step, used: dict[str, int], *, estimated: bool
 ) -> None:
-    """After its end, in its state and in its account: as counted, or as estimated where that takes too long."""
+    """A request's cost is in its state and account: counted, or estimated where the usage takes too long."""
     running = await served()
     gate = asyncio.Event()
     upstream.script(Reply(steps=(Say("Hello"), Wait(gate), last)))
@@ -207,7 +207,7 @@ def _both(usage: dict[str, int]) -> tuple[int, int]:
 
 
 async def test_a_failed_request_shows_what_it_has_used(served: Callable[[], Any], upstream: ScriptedUpstream) -> None:
-    """A stream that broke off cost what it had brought, and the caller is told so with the failure."""
+    """A broken stream costs its content so far, and the error has the cost."""
     running = await served()
     upstream.default = Reply(steps=(Say("Hello"), Cut()))
     async with running.client.post("/v1/chat/completions", json=chat(), headers=POOR) as response:

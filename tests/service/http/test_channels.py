@@ -43,7 +43,7 @@ scopes = ["channels", "admin"]
 
 @pytest.fixture
 async def service(start: Start, tmp_path: Path) -> "Service":
-    """A service that knows some callers."""
+    """A service with several callers."""
     file = tmp_path / "tidegate.toml"
     names = ("ada", "reader", "root", "model", "other")
     file.write_text(KEYS.format(**{name: digest_of(name).hex() for name in names}), encoding="utf-8")
@@ -51,7 +51,7 @@ async def service(start: Start, tmp_path: Path) -> "Service":
 
 
 class Service:
-    """Calls with somebody's key, which is their name."""
+    """HTTP calls with a caller's key, which is the caller's name."""
 
     def __init__(self, running: Any) -> None:  # noqa: ANN401 - the fixture's own
         self._client = running.client
@@ -81,7 +81,7 @@ class Service:
         return await self.post(who, f"/api/channels/{channel}/publish", {"event": "said", **body})
 
     async def socket(self, who: str, **frame: object) -> "Client":
-        """Connect and subscribe to the room; return when that is acknowledged."""
+        """Connect and subscribe to the room; returns after the acknowledgement."""
         socket = await self._client.ws_connect("/ws", headers={"Authorization": f"Bearer {who}"})
         client = Client(socket)
         await client.send(type="subscribe", id=1, channel="room:7", **frame)
@@ -90,13 +90,13 @@ class Service:
 
 
 class Client:
-    """One end of a socket."""
+    """A client's socket."""
 
     def __init__(self, socket: Any) -> None:  # noqa: ANN401 - aiohttp's
         self.socket = socket
 
     async def send(self, **frame: object) -> None:
-        """Say something."""
+        """Send a frame."""
         await self.socket.send_json(frame)
 
     async def next(self) -> dict[str, Any]:
@@ -106,14 +106,14 @@ class Client:
         return frame
 
     async def closed(self) -> int:
-        """Return the code with which the socket is closed."""
+        """Return the socket's close code."""
         async with asyncio.timeout(5):
             await self.socket.receive()
         return int(self.socket.close_code)
 
 
 async def test_publish_and_look_back(service: Service) -> None:
-    """A publication has a place, and the history is read page by page, to its end."""
+    """A publication has a position, and the history is read page by page."""
     positions = []
     for number in range(5):
         status, answer = await service.publish(data={"n": number})
@@ -134,7 +134,7 @@ async def test_publish_and_look_back(service: Service) -> None:
 
 @pytest.mark.parametrize("way", ["body", "header", "both"])
 async def test_a_key_publishes_once(service: Service, way: str) -> None:
-    """The second time is the first one's place: 200; other content is 422."""
+    """A repeated key returns the first position with 200; with other content it is 422."""
 
     async def publish(data: int) -> tuple[int, dict[str, Any], dict[str, str]]:
         body = {"event": "said", "data": data} | ({"key": "k"} if way != "header" else {})
@@ -165,7 +165,7 @@ async def test_a_key_publishes_once(service: Service, way: str) -> None:
     ],
 )
 async def test_what_can_not_be_published(service: Service, body: object, status: int, code: str) -> None:
-    """It is refused with the code that says why, and nothing is published."""
+    """An invalid publication is refused with its code, and not published."""
     refused, problem = await service.post("ada", "/api/channels/room:7/publish", body)
     assert (refused, problem["code"]) == (status, code)
     assert (await service.get("ada", "/api/channels/room:7/history"))[1] == {
@@ -176,7 +176,7 @@ async def test_what_can_not_be_published(service: Service, body: object, status:
 
 
 async def test_two_keys_that_differ_are_refused(service: Service) -> None:
-    """Which one counts would be a guess."""
+    """Two different keys in body and header are refused."""
     body = {"event": "said", "key": "a"}
     status, problem = await service.post("ada", "/api/channels/room:7/publish", body, **{"Idempotency-Key": "b"})
     assert (status, problem["errors"][0]["path"]) == (400, "$.key")
@@ -184,13 +184,13 @@ async def test_two_keys_that_differ_are_refused(service: Service) -> None:
 
 @pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "1" * 5000])
 async def test_a_page_is_bounded(service: Service, limit: str) -> None:
-    """At most a thousand publications at once."""
+    """A page has at most a thousand publications."""
     status, problem = await service.get("ada", f"/api/channels/room:7/history?limit={limit}")
     assert (status, problem["code"]) == (400, "invalid_request")
 
 
 async def test_a_position_that_is_not_held_is_gone(service: Service) -> None:
-    """410 for one of another epoch, or beyond the end; what is no position is 400."""
+    """410 for another epoch or beyond the end; 400 for a malformed position."""
     _, answer = await service.publish()
     epoch = answer["position"]["epoch"]
     for after, status, code in (
@@ -204,7 +204,7 @@ async def test_a_position_that_is_not_held_is_gone(service: Service) -> None:
 
 @pytest.mark.parametrize("name", ["x" * 129, "room%0A7"])
 async def test_a_channel_has_a_name(service: Service, name: str) -> None:
-    """1 to 128 printable characters; one with a slash or a brace is written with an escape."""
+    """A name has 1 to 128 printable characters; a slash or a brace is escaped."""
     assert (await service.publish(channel=name))[0] == 400
     for odd in ("room%2F7", "room%7B7%7D", "r%C3%A4um"):
         assert (await service.publish(channel=odd))[0] == 202
@@ -212,7 +212,7 @@ async def test_a_channel_has_a_name(service: Service, name: str) -> None:
 
 
 async def test_rights_are_those_of_the_key(service: Service) -> None:
-    """Each call needs its own right in that channel, and the scope for channels."""
+    """Each call needs its own right in the channel, and the scope `channels`."""
     assert (await service.get("reader", "/api/channels/room:7/history"))[0] == 200
     for status, problem in (
         await service.publish("reader"),
@@ -225,13 +225,13 @@ async def test_rights_are_those_of_the_key(service: Service) -> None:
 
 
 async def test_tenants_share_no_channel(service: Service) -> None:
-    """The same name is another channel."""
+    """The same name in another tenant is another channel."""
     await service.publish()
     assert (await service.get("other", "/api/channels/room:7/history"))[1]["publications"] == []
 
 
 async def test_a_publication_reaches_the_socket_and_comes_back_acknowledged(service: Service) -> None:
-    """The caller learns who has it."""
+    """The caller gets the subscribers that acknowledged."""
     client = await service.socket("ada", client="phone")
     publishing = asyncio.ensure_future(service.publish(data={"x": 1}, ackTimeoutMs=5000))
     frame = await client.next()
@@ -242,14 +242,14 @@ async def test_a_publication_reaches_the_socket_and_comes_back_acknowledged(serv
 
 
 async def test_nobody_acknowledges_in_time(service: Service) -> None:
-    """Then the list is empty."""
+    """Without acknowledgements in time the list is empty."""
     await service.socket("ada")
     status, answer = await service.publish(ackTimeoutMs=10)
     assert (status, answer["acknowledged"]) == (202, [])
 
 
 async def test_presence(service: Service) -> None:
-    """Who is there, with what they say of themselves; who follows is told when they go."""
+    """The members with their info; subscribers get an event when they leave."""
     watcher = await service.socket("ada", presence=True)
     peer, info = Peer("ada", "phone"), msgspec.Raw(b'{"name":"Ada"}')
     join = Join(socket=None, tenant="acme", channel="room:7", peer=peer, info=info)
@@ -263,19 +263,19 @@ async def test_presence(service: Service) -> None:
 
 
 async def test_a_user_is_disconnected(service: Service) -> None:
-    """The socket hears that it should not come back, and is closed with 4503."""
+    """The socket gets a `disconnect` without reconnect, and is closed with 4503."""
     client = await service.socket("ada")
     status, found = await service.get("root", "/api/users/ada/status")
     assert (status, found["status"], found["sockets"]) == (200, "online", 1)
     assert await service.post("root", "/api/users/ada/disconnect") == (200, {"sockets": 1})
-    farewell = await client.next()
-    assert farewell["data"] == {"code": 4503, "reason": "disconnected", "reconnect": False, "delayMs": 0}
+    disconnect = await client.next()
+    assert disconnect["data"] == {"code": 4503, "reason": "disconnected", "reconnect": False, "delayMs": 0}
     assert await client.closed() == 4503
     assert await service.post("root", "/api/users/ada/disconnect") == (200, {"sockets": 0})
 
 
 async def test_a_user_is_taken_out_of_a_channel(service: Service) -> None:
-    """The socket stays, and hears of the channel no more."""
+    """The socket stays open, without the channel."""
     client = await service.socket("ada")
     answer = await service.post("root", "/api/users/ada/unsubscribe", {"channel": "room:7"})
     assert answer == (200, {"sockets": 1})
@@ -287,7 +287,7 @@ async def test_a_user_is_taken_out_of_a_channel(service: Service) -> None:
 
 
 async def test_users_are_for_administrators_of_their_tenant(service: Service) -> None:
-    """Others are refused, and another tenant's administrator finds nobody."""
+    """Other scopes are refused, and another tenant's administrator sees no sockets."""
     await service.socket("ada")
     for path in ("disconnect", "unsubscribe"):
         status, problem = await service.post("ada", f"/api/users/ada/{path}", {"channel": "room:7"})

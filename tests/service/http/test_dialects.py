@@ -1,4 +1,4 @@
-"""What the compatible dialects have in common over HTTP."""
+"""The common part of the vendors' dialects over HTTP."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -22,7 +22,7 @@ PATHS = ("/v1/chat/completions", "/v1/messages")
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service whose gateway is in the test's hand."""
+    """A service with a gateway that the test scripts."""
     async with open_service() as running:
         yield running
 
@@ -31,7 +31,7 @@ async def service() -> AsyncIterator[Service]:
     "make", [lambda: ChunkEncoder("req_1", 1, "m"), lambda: MessagesEventEncoder("req_1", "m", "call_1")]
 )
 async def test_a_reader_that_was_left_behind_is_told_so(make: Callable[[], StreamEncoder]) -> None:
-    """No dialect can take back what it has sent, so a snapshot is only for a reader that has nothing yet."""
+    """No dialect can retract sent content, so a snapshot is only for a reader that has nothing yet."""
     log = EventLog(max_bytes=1000)
     log.append(Started(model="m", created=1))
     encoder = make()
@@ -47,7 +47,7 @@ async def test_a_reader_that_was_left_behind_is_told_so(make: Callable[[], Strea
 
 
 async def test_the_same_question_in_another_dialect_is_the_same_question(service: Service) -> None:
-    """Its answer is replayed, each in the words of the dialect that asks."""
+    """The answer is replayed in the dialect of each caller."""
     first = asyncio.ensure_future(service.post(PATHS[0], BODY))
     call = await service.call()
     await call.say("Hel", "lo")
@@ -63,7 +63,7 @@ async def test_the_same_question_in_another_dialect_is_the_same_question(service
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_a_switch_that_is_misspelt_is_refused(service: Service, path: str) -> None:
-    """Silently doing something else would be worse."""
+    """A header with an unknown value is refused."""
     for header in ("x-tidegate-dedupe", "x-tidegate-on-abandon"):
         response = await service.post(path, BODY, **{header: "maybe"})
         assert (response.status, header in await response.text()) == (400, True)
@@ -71,7 +71,7 @@ async def test_a_switch_that_is_misspelt_is_refused(service: Service, path: str)
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_who_has_only_had_pings_can_still_be_told_everything(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Content that outgrows the log at once reaches a client that waits for its first content, merged."""
+    """Content beyond the log's ring reaches a client that waits for the first content, merged."""
     monkeypatch.setattr(sse, "PING_INTERVAL", 0.001)
     async with open_service(log_max_bytes=65_536) as service:
         wire = await service.connect("POST", path, BODY | {"stream": True})

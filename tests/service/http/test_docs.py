@@ -1,4 +1,4 @@
-"""What the service says of itself."""
+"""The API's documentation."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,7 +17,7 @@ def _references(value: object) -> set[str]:
 
 
 def test_every_reference_is_defined() -> None:
-    """The document stands on its own."""
+    """The document is self-contained."""
     document = openapi()
     schemas = document["components"]["schemas"]
     references = _references(document)
@@ -26,7 +26,7 @@ def test_every_reference_is_defined() -> None:
 
 
 async def test_every_operation_that_is_described_is_there(start: Start) -> None:
-    """The document and the routes name the same addresses."""
+    """The document and the application have the same routes."""
     running = await start()
     described = {(method.upper(), path) for method, path, *_ in OPERATIONS}
     for method, path in described:
@@ -36,7 +36,7 @@ async def test_every_operation_that_is_described_is_there(start: Start) -> None:
 
 
 async def test_the_page_loads_nothing_from_elsewhere(start: Start) -> None:
-    """It can be read without a network, and without a key."""
+    """The page needs neither a network nor a key."""
     running = await start(api_keys=())
     page = await (await running.client.get("/docs")).text()
     assert "/api/requests/{id}/events" in page
@@ -47,7 +47,7 @@ async def test_the_page_loads_nothing_from_elsewhere(start: Start) -> None:
 
 
 async def test_a_problems_type_explains_it(start: Start) -> None:
-    """Following the type gives the remedy; a code that there is not is not found."""
+    """A problem's type leads to the remedy; an unknown code is 404."""
     running = await start()
     problem = await (await running.client.get("/nowhere")).json()
     explained = await running.client.get(problem["type"])

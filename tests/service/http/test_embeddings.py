@@ -1,4 +1,4 @@
-"""The surface of embeddings, in front of a scripted upstream; the official SDK asks."""
+"""Embeddings over HTTP with the official SDK, in front of a scripted upstream."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,10 +10,8 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types import CreateEmbeddingResponse
 
-from actors.embeddings import EmbeddingsConfig
 from actors.testing import Reply, ScriptedUpstream, Stall, refuse, scripted_vector
-from service.config.settings import Settings, load_settings
-from service.container import embeddings_config
+from service.config.settings import load_settings
 
 Start = Callable[..., Awaitable[Any]]
 BAD_REQUEST = 400
@@ -34,7 +32,7 @@ async def sdk(running: Any) -> AsyncIterator[AsyncOpenAI]:  # noqa: ANN401 - as 
 
 
 async def test_the_sdk_reads_both_encodings(sdk: AsyncOpenAI, upstream: ScriptedUpstream) -> None:
-    """As numbers, as base64, and as the SDK asks by itself; the second and third cost nothing."""
+    """Vectors as numbers, as base64, and as the SDK requests them; repeated ones come from the cache."""
     create = sdk.embeddings.create
     numbers = await create(model="m", input=["a a", "b"], encoding_format="float", dimensions=3, user="u")
     assert isinstance(numbers, CreateEmbeddingResponse)
@@ -52,7 +50,7 @@ async def test_the_sdk_reads_both_encodings(sdk: AsyncOpenAI, upstream: Scripted
 
 
 async def test_it_is_said_where_vectors_are_from(running: Any, upstream: ScriptedUpstream) -> None:  # noqa: ANN401 - as above
-    """From the upstream, then from the cache; with dedupe off, from the upstream again. Tenants share nothing."""
+    """Vectors come from the upstream, then from the cache; with dedupe off from the upstream. Tenants share nothing."""
     said = []
     for key, dedupe in (("one", "on"), ("one", "on"), ("one", "off"), ("two", "on")):
         headers = {"authorization": f"Bearer {key}", "x-tidegate-dedupe": dedupe}
@@ -74,7 +72,7 @@ async def test_it_is_said_where_vectors_are_from(running: Any, upstream: Scripte
 async def test_a_failure_is_the_sdk_s_own_exception(
     sdk: AsyncOpenAI, upstream: ScriptedUpstream, status: int, raised: type[openai.APIStatusError], code: str
 ) -> None:
-    """The code and how long to wait arrive, the upstream's words don't; our retries are not multiplied."""
+    """The client gets the code and the delay, not the upstream's message; our retries are not multiplied."""
     upstream.script(*(refuse(status, retry_after="0") for _ in range(1 if status == BAD_REQUEST else 3)))
     with pytest.raises(raised) as caught:
         await sdk.embeddings.create(model="m", input="a")
@@ -85,7 +83,7 @@ async def test_a_failure_is_the_sdk_s_own_exception(
 
 
 async def test_refusals_are_the_sdk_s_own_exceptions(sdk: AsyncOpenAI, upstream: ScriptedUpstream) -> None:
-    """Texts beside tokens, a model that there is not, a wrong key, a misspelt header."""
+    """Mixed texts and tokens, an unknown model, a wrong key, an invalid header."""
     create = sdk.embeddings.create
     mixed: Any = [[1, 2], "a"]
     with pytest.raises(openai.BadRequestError, match="must be an array of tokens") as tokens:
@@ -102,7 +100,7 @@ async def test_refusals_are_the_sdk_s_own_exceptions(sdk: AsyncOpenAI, upstream:
 
 
 async def test_tokens_are_inputs_too(sdk: AsyncOpenAI, upstream: ScriptedUpstream) -> None:
-    """They reach the upstream as they came, in a call without texts; the same ones again come from the cache."""
+    """Token inputs reach the upstream unchanged, in a call without texts; repeated ones come from the cache."""
     create = sdk.embeddings.create
     answer, _ = await asyncio.gather(create(model="m", input=[[1, 2], [3]]), create(model="m", input="a"))
     assert [item.embedding for item in answer.data] == [[*scripted_vector((1, 2))], [*scripted_vector((3,))]]
@@ -113,7 +111,7 @@ async def test_tokens_are_inputs_too(sdk: AsyncOpenAI, upstream: ScriptedUpstrea
 
 
 async def test_the_price_is_said_where_it_is_known(start: Start, upstream: ScriptedUpstream, tmp_path: Path) -> None:
-    """Of what was asked for; of vectors from the cache it is nothing. An alias of the file is asked like any model."""
+    """The cost of the call; cached vectors cost nothing. An alias of the file is used like any model."""
     file = tmp_path / "tidegate.toml"
     file.write_text(
         f"""
@@ -140,7 +138,7 @@ async def test_the_price_is_said_where_it_is_known(start: Start, upstream: Scrip
 async def test_a_key_s_budget_pays(
     start: Start, upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From the same account as for chat; what it has no room for is refused in OpenAI's envelope, and costs no call."""
+    """Embeddings use the chat's account; beyond the budget they are refused in OpenAI's envelope, without a call."""
     monkeypatch.setenv("POOR", "poor")
     file = tmp_path / "tidegate.toml"
     file.write_text('[keys.poor]\nenv = "POOR"\nbudgets = [{ per = "day", tokens = 2 }]\n', encoding="utf-8")
@@ -157,23 +155,10 @@ async def test_a_key_s_budget_pays(
 
 
 async def test_a_client_that_leaves_ends_its_call(running: Any, upstream: ScriptedUpstream) -> None:  # noqa: ANN401 - as above
-    """Nobody else waits for it: the upstream's socket closes."""
+    """When the only client disconnects, the upstream's socket is closed."""
     upstream.script(Reply(before=(Stall(),)))
     headers = {"authorization": "Bearer one"}
     leaving = asyncio.ensure_future(running.client.post("/v1/embeddings", json=BODY, headers=headers))
     await upstream.called()
     leaving.cancel()
     await upstream.abandoned()
-
-
-async def test_the_actor_is_made_as_the_settings_say(settings: Settings) -> None:
-    """Keys, addresses and bounds reach it, and the settings change none of its defaults."""
-    ours, own = embeddings_config(load_settings(None)), EmbeddingsConfig()
-    assert (ours.batch_inputs, ours.connect_timeout, ours.bounds) == (
-        own.batch_inputs,
-        own.connect_timeout,
-        own.bounds,
-    )
-    changed = embeddings_config(settings.model_copy(update={"default_embedding_model": "openai/m"}))
-    assert (changed.openai_api_key, changed.openai_base_url) == ("upstream-key", settings.openai_base_url)
-    assert changed.default_model == "openai/m"

@@ -1,4 +1,4 @@
-"""Health: what each address says in each state."""
+"""Health: the response of each route in each state."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,7 +13,7 @@ from service.http.health import Check, _checks, overall
 
 
 class Model(Actor[GetProviders | ResolveModel]):
-    """Only says how its providers are."""
+    """A gateway that only reports its providers."""
 
     def __init__(
         self, *states: tuple[str, ProviderState], default: str, targets: tuple[TargetStatus, ...] = ()
@@ -38,7 +38,7 @@ async def _ask(start: Callable[..., Awaitable[Any]], path: str = "/api/health") 
 
 
 async def test_all_is_well(start: Callable[..., Awaitable[Any]]) -> None:
-    """Every part is there, with the milliseconds that it took to say so."""
+    """Every part is listed, with its latency in milliseconds."""
     status, body = await _ask(start)
     assert status == 200
     assert body["status"] == "healthy"
@@ -62,7 +62,7 @@ async def test_all_is_well(start: Callable[..., Awaitable[Any]]) -> None:
 async def test_the_default_provider_decides(
     settings: Settings, default: str, states: list[tuple[str, ProviderState]], health: str, status: int, ready: int
 ) -> None:
-    """While its model loads the service lives but is not ready; when it failed the service can't do its work."""
+    """While its model loads the service is live but not ready; with a failed model it is unhealthy."""
     make: Any = lambda: Model(*states, default=default)  # noqa: E731 - it only has to look like a gateway
     async with open_container(settings, gateway=make) as container:
         from aiohttp.test_utils import TestClient, TestServer  # noqa: PLC0415
@@ -90,7 +90,7 @@ async def test_the_default_provider_decides(
 async def test_targets_that_are_not_simply_asked_are_named(
     settings: Settings, target: TargetStatus, status: str, detail: str
 ) -> None:
-    """One that is left alone after failures degrades the service; one that is only to be spared does not."""
+    """A target with an open breaker degrades the service; one at its rate limit does not."""
     make: Any = lambda: Model(("p", "ready"), default="p", targets=(target,))  # noqa: E731 - as above
     async with open_container(settings, gateway=make) as container:
         check = (await _checks(container))["provider"]
@@ -98,7 +98,7 @@ async def test_targets_that_are_not_simply_asked_are_named(
 
 
 async def test_a_part_that_has_stopped_makes_it_unhealthy(start: Callable[..., Awaitable[Any]]) -> None:
-    """A dead router is named."""
+    """A stopped router is named."""
     running = await start()
     await running.container.system.stop(running.container.router)
     response = await running.client.get("/api/health")
@@ -109,7 +109,7 @@ async def test_a_part_that_has_stopped_makes_it_unhealthy(start: Callable[..., A
 
 
 async def test_a_cache_that_has_stopped_only_degrades_it(start: Callable[..., Awaitable[Any]]) -> None:
-    """Requests are answered without a cache too, but somebody should look."""
+    """Without a cache the service works, degraded."""
     running = await start()
     await running.container.system.stop(running.container.cache)
     body = await (await running.client.get("/api/health")).json()
@@ -117,7 +117,7 @@ async def test_a_cache_that_has_stopped_only_degrades_it(start: Callable[..., Aw
 
 
 async def test_a_service_that_stops_is_alive_but_not_ready(start: Callable[..., Awaitable[Any]]) -> None:
-    """The load balancer turns away, and nobody kills the process."""
+    """A stopping service is live but not ready."""
     running = await start()
     running.container.lifecycle.stop()
     response = await running.client.get("/api/health/ready")
@@ -127,7 +127,7 @@ async def test_a_service_that_stops_is_alive_but_not_ready(start: Callable[..., 
 
 
 def test_the_sum_is_the_worst() -> None:
-    """One failure outweighs what is degraded, and that outweighs what is fine."""
+    """A failed check is unhealthy, a degraded one degraded, all others healthy."""
     ok, loading, failed = (Check(status=status, latency=0.0) for status in ("ok", "loading", "failed"))
     assert overall({"a": ok}) == "healthy"
     assert overall({"a": ok, "b": loading}) == "degraded"

@@ -1,4 +1,4 @@
-"""LangChain's clients talk to us with nothing but the base URL and the key changed, on either vendor's upstream."""
+"""LangChain's clients with only the base URL and the key changed, with either vendor's upstream."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,7 +32,7 @@ class Closing(Protocol):
 
 
 class Gate(BaseModel):
-    """What a structured answer is to be."""
+    """The schema of a structured answer."""
 
     isFoodRelated: bool  # noqa: N815 - the wire's own name
     confidence: float
@@ -46,14 +46,14 @@ def look(at: int) -> str:
 
 @pytest.fixture(autouse=True)
 def _nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """LangChain traces to a service of its own where the environment asks for it."""
+    """Turn off LangChain's own tracing."""
     monkeypatch.setenv("LANGSMITH_TRACING", "false")
     monkeypatch.setenv("LANGCHAIN_TRACING_V2", "false")
 
 
 @pytest.fixture
 async def keep() -> AsyncIterator[Keep]:
-    """Close at the end what LangChain never closes: it keeps the connections of an address as long as the process."""
+    """Close the clients at the end: LangChain keeps connections for the whole process."""
     kept: list[Closing] = []
     yield lambda *clients: kept.extend(clients)
     for client in kept:
@@ -71,14 +71,14 @@ async def keep() -> AsyncIterator[Keep]:
 
 @pytest.fixture(params=DIALECTS)
 async def address(request: pytest.FixtureRequest, upstream: ScriptedUpstream) -> AsyncIterator[str]:
-    """Where a service listens whose only provider is the scripted upstream, in one of the dialects."""
+    """The address of a service whose only provider is the scripted upstream, in one of the dialects."""
     async with serving(upstream, request.param) as found:
         yield found
 
 
 @pytest.fixture(params=SURFACES)
 def make(request: pytest.FixtureRequest, address: str, keep: Keep) -> Make:
-    """Make a model of LangChain's that talks to one of our surfaces."""
+    """Return a LangChain model for one of the surfaces."""
 
     def make(key: str = KEY, **options: Any) -> BaseChatModel:  # noqa: ANN401 - field by field
         options = {"api_key": SecretStr(key), "model": "default", "max_retries": 0, **options}
@@ -94,7 +94,7 @@ def make(request: pytest.FixtureRequest, address: str, keep: Keep) -> Make:
 
 
 async def gathered(model: Any, given: Any) -> tuple[AIMessageChunk, int]:  # noqa: ANN401 - any runnable
-    """Stream an answer and return it whole, with the number of its pieces that had text."""
+    """Stream an answer; returns it merged, with the number of pieces with text."""
     whole, pieces = None, 0
     async for chunk in model.astream(given):
         pieces += bool(chunk.text)
@@ -104,7 +104,7 @@ async def gathered(model: Any, given: Any) -> tuple[AIMessageChunk, int]:  # noq
 
 
 async def test_an_answer(make: Make, upstream: ScriptedUpstream) -> None:
-    """Its text, its usage, and what was asked."""
+    """The text, the usage, and the upstream's request."""
     upstream.script(say("Hé", "llo"))
     answer = await make(temperature=0.5).ainvoke(OPENING)
     assert isinstance(answer, AIMessage)
@@ -117,7 +117,7 @@ async def test_an_answer(make: Make, upstream: ScriptedUpstream) -> None:
 
 
 async def test_a_stream(make: Make, upstream: ScriptedUpstream) -> None:
-    """It comes in its pieces; for usage LangChain has to be told to ask, as for any address but the vendor's own."""
+    """The answer is streamed; LangChain requests usage only when told to, as for any custom address."""
     upstream.script(say("Hé", "l", "lo"))
     whole, pieces = await gathered(make(stream_usage=True), OPENING)
     assert (whole.text, pieces) == ("Héllo", 3)
@@ -127,7 +127,7 @@ async def test_a_stream(make: Make, upstream: ScriptedUpstream) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_tools_and_their_results(make: Make, upstream: ScriptedUpstream, stream: bool) -> None:
-    """Two calls at once with their arguments; what the tools have said reaches the upstream."""
+    """Two tool calls at once with their arguments; their results reach the upstream."""
     upstream.script(LOOKING, say("two cats"))
     model = make().bind_tools([look])
     first = (await gathered(model, OPENING))[0] if stream else await model.ainvoke(OPENING)
@@ -145,7 +145,7 @@ async def test_tools_and_their_results(make: Make, upstream: ScriptedUpstream, s
 
 
 async def test_a_tool_that_has_to_be_called(make: Make, upstream: ScriptedUpstream) -> None:
-    """The choice reaches the upstream in its own words."""
+    """The tool choice reaches the upstream in its dialect."""
     upstream.script(calls("look", '{"at": 3}'))
     answer = await make().bind_tools([look], tool_choice="look").ainvoke(OPENING)
     assert [call["args"] for call in answer.tool_calls] == [{"at": 3}]
@@ -157,7 +157,7 @@ async def test_a_tool_that_has_to_be_called(make: Make, upstream: ScriptedUpstre
 
 @pytest.mark.parametrize("method", ["json_schema", "function_calling"])
 async def test_a_structured_answer(make: Make, upstream: ScriptedUpstream, method: str) -> None:
-    """As a schema of the answer, and as a tool that has to be called: the way LangChain offers both."""
+    """LangChain's two methods: a schema of the answer, and a forced tool."""
     upstream.script(say(GATE[:9], GATE[9:]) if method == "json_schema" else calls("Gate", GATE))
     found = await make().with_structured_output(Gate, method=method).ainvoke(OPENING)
     assert found == Gate(isFoodRelated=True, confidence=0.5)
@@ -167,14 +167,14 @@ async def test_a_structured_answer(make: Make, upstream: ScriptedUpstream, metho
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # LangChain's own, over the SDK's parsed answer
 async def test_a_structured_answer_in_pieces(make: Make, upstream: ScriptedUpstream) -> None:
-    """The last piece is the answer."""
+    """The last piece is the parsed answer."""
     upstream.script(say(GATE[:9], GATE[9:]))
     model = make().with_structured_output(Gate, method="json_schema")
     assert [part async for part in model.astream(OPENING)][-1] == Gate(isFoodRelated=True, confidence=0.5)
 
 
 async def test_an_image(make: Make, upstream: ScriptedUpstream) -> None:
-    """LangChain's own block of content is an image for either upstream."""
+    """LangChain's image block is an image for either upstream."""
     block = {"type": "image", "base64": "AA==", "mime_type": "image/png"}
     await make().ainvoke([HumanMessage([{"type": "text", "text": "what is this"}, block])])
     (turn,) = upstream.received[0].body["messages"]
@@ -183,20 +183,20 @@ async def test_an_image(make: Make, upstream: ScriptedUpstream) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_failure_is_the_vendor_s_exception(make: Make, upstream: ScriptedUpstream, stream: bool) -> None:
-    """As if the vendor had refused."""
+    """A refused request raises the vendor SDK's exception."""
     upstream.default = refuse(400)
     with pytest.raises((openai.BadRequestError, anthropic.BadRequestError)):
         await (gathered(make(), OPENING) if stream else make().ainvoke(OPENING))
 
 
 async def test_a_wrong_key(make: Make) -> None:
-    """It is not the service's."""
+    """A wrong key raises the vendor SDK's exception."""
     with pytest.raises((openai.AuthenticationError, anthropic.AuthenticationError)):
         await make("wrong").ainvoke(OPENING)
 
 
 async def test_blocking_calls(make: Make, upstream: ScriptedUpstream) -> None:
-    """LangChain's other half: a call that holds its thread, whole and streamed."""
+    """LangChain's synchronous calls, in JSON and streams."""
     upstream.script(say("Hé", "llo"), say("Hé", "llo"))
     model = make()
     assert (await asyncio.to_thread(model.invoke, OPENING)).text == "Héllo"
@@ -204,7 +204,7 @@ async def test_blocking_calls(make: Make, upstream: ScriptedUpstream) -> None:
 
 
 async def test_a_response_goes_on_from_the_last_one(address: str, upstream: ScriptedUpstream, keep: Keep) -> None:
-    """LangChain sends the new turn and the id of the last response; the upstream gets the whole conversation."""
+    """LangChain sends the new turn with the last response's id; the upstream gets the whole conversation."""
     upstream.script(say("Paris"), say("The Seine"))
     options: Any = {"api_key": SecretStr(KEY), "model": "default", "max_retries": 0}
     model = ChatOpenAI(base_url=f"{address}/v1", use_previous_response_id=True, **options)
@@ -218,7 +218,7 @@ async def test_a_response_goes_on_from_the_last_one(address: str, upstream: Scri
 
 @pytest.fixture
 async def embed(upstream: ScriptedUpstream, keep: Keep) -> AsyncIterator[Callable[..., OpenAIEmbeddings]]:
-    """Make a model for embeddings, over a service that has an upstream for them; Anthropic has none."""
+    """Return an embeddings model, for a service with an upstream that embeds; Anthropic does not."""
     async with serving(upstream, "openai") as address:
 
         def make(**options: Any) -> OpenAIEmbeddings:  # noqa: ANN401 - field by field
@@ -232,7 +232,7 @@ async def embed(upstream: ScriptedUpstream, keep: Keep) -> AsyncIterator[Callabl
 async def test_embeddings_of_tokens(
     embed: Callable[..., OpenAIEmbeddings], upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What LangChain sends unless it is told otherwise. Its vocabulary is from the network: here a byte is a token."""
+    """LangChain sends tokens by default. Its tokenizer is downloaded, so here a byte is a token."""
     ranks = {bytes((byte,)): byte for byte in range(256)}
     encoding = tiktoken.Encoding("bytes", pat_str=r"(?s:.)", mergeable_ranks=ranks, special_tokens={})
     monkeypatch.setattr(tiktoken, "encoding_for_model", lambda _: encoding)
@@ -242,7 +242,7 @@ async def test_embeddings_of_tokens(
 
 
 async def test_embeddings_of_texts(embed: Callable[..., OpenAIEmbeddings], upstream: ScriptedUpstream) -> None:
-    """What any model understands."""
+    """Texts instead of tokens."""
     model = embed(model="default", check_embedding_ctx_length=False)
     assert await model.aembed_documents(["ab", "c"]) == [[*scripted_vector("ab")], [*scripted_vector("c")]]
     assert await model.aembed_query("c") == [*scripted_vector("c")]

@@ -1,4 +1,4 @@
-"""A log by long polling: the same events as on the socket, from position to position."""
+"""Long polling of a log: the socket's events, from position to position."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,13 +14,13 @@ JSON = "application/json"
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service whose gateway is in the test's hand."""
+    """A service with a gateway that the test scripts."""
     async with open_service() as running:
         yield running
 
 
 async def poll(service: Service, request_id: str, query: str = "") -> Any:  # noqa: ANN401 - JSON
-    """Return one answer."""
+    """Return one response."""
     response = await service.get(f"/api/requests/{request_id}/events{query}", Accept=JSON)
     assert response.status == 200, await response.text()
     assert response.headers["Cache-Control"] == "no-store"
@@ -28,13 +28,13 @@ async def poll(service: Service, request_id: str, query: str = "") -> Any:  # no
 
 
 def after(answer: Any) -> str:  # noqa: ANN401 - JSON
-    """Return where the next call goes on."""
+    """Return the next call's ``after``."""
     position = answer["position"]
     return f"?after={position['epoch']}:{position['offset']}"
 
 
 async def test_polls_put_the_answer_together(service: Service) -> None:
-    """Each call gives what came since the last one, once, and the last says that it is the last."""
+    """Each call returns the events since the last one, once; the last one has ``ended``."""
     request_id = await service.submit()
     call = await service.call()
     await call.say("Hel")
@@ -55,7 +55,7 @@ async def test_polls_put_the_answer_together(service: Service) -> None:
 
 
 async def test_a_poll_waits_for_news(service: Service) -> None:
-    """With ``wait`` the answer comes with the next event."""
+    """With ``wait`` the response is sent with the next event."""
     request_id = await service.submit()
     call = await service.call()
     known = await poll(service, request_id)
@@ -67,7 +67,7 @@ async def test_a_poll_waits_for_news(service: Service) -> None:
 
 
 async def test_a_poll_ends_in_time(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing new within the time is no error: an empty answer at the same position."""
+    """Without an event in time the response is empty, at the same position."""
     monkeypatch.setattr(long_poll, "MAX_WAIT", 0.01)
     request_id = await service.submit()
     known = await poll(service, request_id)
@@ -86,7 +86,7 @@ async def test_a_snapshot_can_be_polled(service: Service) -> None:
 
 @pytest.mark.parametrize("wait", ["-1", "soon", "1.5", "99999"])
 async def test_a_wait_that_is_no_number_is_refused(service: Service, wait: str) -> None:
-    """The answer names the field."""
+    """The error names the field."""
     request_id = await service.answered("a")
     response = await service.get(f"/api/requests/{request_id}/events?wait={wait}", Accept=JSON)
     assert response.status == 400
@@ -94,7 +94,7 @@ async def test_a_wait_that_is_no_number_is_refused(service: Service, wait: str) 
 
 
 async def test_a_position_that_is_gone_is_said_so(service: Service) -> None:
-    """Another epoch's position gives 410, as for a stream."""
+    """A position of another epoch is 410, as for a stream."""
     request_id = await service.answered("a")
     response = await service.get(f"/api/requests/{request_id}/events?after=elsewhere:1", Accept=JSON)
     assert response.status == 410

@@ -1,10 +1,10 @@
-"""Which models there are."""
+"""The list of models."""
 
 from tests.service.bench import open_service
 
 
 async def test_the_models_are_listed_as_openai_lists_them() -> None:
-    """Each has its name, its provider as the owner, and a time that stays; last come those that only embed."""
+    """Each has its name, its provider as the owner, and a constant time; embedding models are last."""
     async with open_service() as service:
         response = await service.get("/v1/models")
         listed = await response.json()
@@ -19,7 +19,7 @@ async def test_the_models_are_listed_as_openai_lists_them() -> None:
 
 
 async def test_the_list_is_for_those_who_have_a_key() -> None:
-    """Without a key the answer is OpenAI's envelope of a 401."""
+    """Without a key the response is a 401 in OpenAI's envelope."""
     async with open_service(api_keys="secret") as service:
         response = await service.get("/v1/models")
         assert response.status == 401
@@ -28,7 +28,7 @@ async def test_the_list_is_for_those_who_have_a_key() -> None:
 
 
 async def test_a_model_is_found_by_its_name() -> None:
-    """An alias, a provider's own name with a slash, one that only embeds; what nobody serves is OpenAI's 404."""
+    """An alias, a name with a slash, an embedding model; an unknown one is OpenAI's 404."""
     async with open_service() as service:
         listed = {model["id"]: model for model in (await (await service.get("/v1/models")).json())["data"]}
         for name in ("default", "m", "local/smollm2"):
@@ -40,7 +40,7 @@ async def test_a_model_is_found_by_its_name() -> None:
 
 
 async def test_anthropics_clients_hear_of_a_missing_model_in_their_words() -> None:
-    """The address is shared, so their header decides, for failures as well."""
+    """The route is shared, so the header decides, also for errors."""
     async with open_service() as service:
         missing = await service.get("/v1/models/unknown", **{"anthropic-version": "2023-06-01"})
         assert missing.status == 404

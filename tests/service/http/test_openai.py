@@ -1,4 +1,4 @@
-"""OpenAI's dialect over HTTP: whole and streamed."""
+"""OpenAI's dialect over HTTP: JSON and streams."""
 
 import asyncio
 import json
@@ -21,18 +21,18 @@ SAME = STREAM | {"temperature": 0}
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service whose gateway is in the test's hand."""
+    """A service with a gateway that the test scripts."""
     async with open_service() as running:
         yield running
 
 
 def begin(service: Service, body: object, **headers: str) -> "asyncio.Task[ClientResponse]":
-    """Post a call and go on."""
+    """Post a call without waiting for its response."""
     return asyncio.ensure_future(service.post(PATH, body, **headers))
 
 
 async def opened(service: Service, body: object, **headers: str) -> ClientResponse:
-    """Post a call and return once its headers are there."""
+    """Post a call; returns once the headers have arrived."""
     return await service.client.post(service.base + PATH, json=body, headers=headers)
 
 
@@ -44,7 +44,7 @@ def chunks(text: str) -> list[Any]:
 
 
 def said(text: str) -> str:
-    """The text that a stream's chunks make."""
+    """Return the joined text of a stream's chunks."""
     return "".join(
         choice["delta"].get("content", "")
         for chunk in chunks(text)
@@ -54,7 +54,7 @@ def said(text: str) -> str:
 
 
 async def test_a_whole_answer(service: Service) -> None:
-    """One completion, whose id is the request's, with the headers that say what it took."""
+    """One completion with the request's id, and the headers of an inference."""
     posted = begin(service, CHAT)
     call = await service.call()
     await call.say("Hel", "lo")
@@ -74,7 +74,7 @@ async def test_a_whole_answer(service: Service) -> None:
 
 
 async def test_a_stream(service: Service) -> None:
-    """Chunks of one id, no `id:` lines, a usage chunk where asked for, and the end mark."""
+    """Chunks with one id, no `id:` lines, a usage chunk if requested, and `[DONE]`."""
     posted = begin(service, STREAM | {"stream_options": {"include_usage": True}})
     call = await service.call()
     await call.say("Hel", "lo")
@@ -92,7 +92,7 @@ async def test_a_stream(service: Service) -> None:
 
 
 async def test_tool_calls_are_streamed(service: Service) -> None:
-    """Pieces of a tool call come as OpenAI sends them; whole, they are one message."""
+    """Pieces of a tool call are streamed as OpenAI's; in JSON they are one message."""
     tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
     calls = (ToolCall(id="c1", name="look", arguments='{"at": 1}'),)
     for stream in (True, False):
@@ -114,7 +114,7 @@ async def test_tool_calls_are_streamed(service: Service) -> None:
 
 @pytest.mark.parametrize("body", [CHAT, STREAM])
 async def test_a_failure_before_content_is_an_http_error(service: Service, body: dict[str, Any]) -> None:
-    """The headers are held until there is content, so that the status tells the truth."""
+    """A failure before content is an HTTP error."""
     posted = begin(service, body)
     await (await service.call()).fail(TryAgainLater("slow down", code="provider_rate_limited", retry_after=1.5))
     response = await posted
@@ -134,7 +134,7 @@ async def test_a_failure_before_content_is_an_http_error(service: Service, body:
 
 
 async def test_a_failure_in_mid_stream_is_said_in_the_stream(service: Service) -> None:
-    """After content there is an error event, and no end mark."""
+    """A failure after content is an error event, without `[DONE]`."""
     posted = begin(service, STREAM)
     call = await service.call()
     await call.say("so far")
@@ -148,7 +148,7 @@ async def test_a_failure_in_mid_stream_is_said_in_the_stream(service: Service) -
 
 
 async def test_a_cancelled_request_is_a_conflict(service: Service) -> None:
-    """A call whose request somebody cancels elsewhere is answered: 409."""
+    """A call whose request is cancelled elsewhere gets 409."""
     posted = begin(service, CHAT)
     call = await service.call()
     await service.post(f"/api/requests/{call.complete.request_id}/cancel", None)
@@ -157,7 +157,7 @@ async def test_a_cancelled_request_is_a_conflict(service: Service) -> None:
 
 
 async def test_headers_do_not_wait_for_ever(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After long silence they are sent with a ping, before any content; a failure then comes in the stream."""
+    """After long silence the headers are sent with a ping; a later failure is an event of the stream."""
     monkeypatch.setattr(sse, "PING_INTERVAL", 0.001)
     wire = await service.connect("POST", PATH, STREAM)
     assert (await wire.headers()).startswith("HTTP/1.1 200 ")
@@ -172,7 +172,7 @@ async def test_headers_do_not_wait_for_ever(service: Service, monkeypatch: pytes
 
 
 async def test_the_first_and_the_last_chunk_are_each_one_write(service: Service) -> None:
-    """The role comes with the first content, the end mark with the finish."""
+    """The role is sent with the first content, `[DONE]` with the finish."""
     wire = await service.connect("POST", PATH, STREAM)
     call = await service.call()
     await call.say("a")
@@ -185,7 +185,7 @@ async def test_the_first_and_the_last_chunk_are_each_one_write(service: Service)
 
 
 async def test_a_hundred_at_once_make_one_call_and_the_next_makes_none(service: Service) -> None:
-    """Each gets the whole stream and says where it came from."""
+    """Each client gets the whole stream, and the header with its source."""
     posts = [asyncio.ensure_future(opened(service, SAME)) for _ in range(100)]
     call = await service.call()
     await call.say("one ")
@@ -220,7 +220,7 @@ async def test_a_hundred_at_once_make_one_call_and_the_next_makes_none(service: 
 async def test_answers_are_shared_where_they_are_meant_to_be_the_same(
     service: Service, changes: dict[str, Any], headers: dict[str, str], shared: bool
 ) -> None:
-    """With temperature 0 or a seed, or by header; also from the cache."""
+    """Identical calls share with temperature 0, a seed, or the header; also from the cache."""
     for number in range(2):
         if number and shared:
             response = await service.post(PATH, CHAT | changes, **headers)
@@ -235,7 +235,7 @@ async def test_answers_are_shared_where_they_are_meant_to_be_the_same(
 
 @pytest.mark.parametrize("header", ["x-tidegate-dedupe", "x-tidegate-on-abandon"])
 async def test_a_switch_that_is_misspelt_is_refused(service: Service, header: str) -> None:
-    """Silently doing something else would be worse."""
+    """A header with an unknown value is refused."""
     response = await service.post(PATH, CHAT, **{header: "maybe"})
     error = (await response.json())["error"]
     assert (response.status, error["type"], error["param"]) == (400, "invalid_request_error", header)
@@ -243,7 +243,7 @@ async def test_a_switch_that_is_misspelt_is_refused(service: Service, header: st
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_that_leaves_only_stops_following(service: Service, stream: bool) -> None:
-    """It is noticed at once; the request goes on to its end."""
+    """A disconnect is noticed at once; the request goes on to its end."""
     wire = await service.connect("POST", PATH, CHAT | {"stream": stream})
     call = await service.call()
     request_id = call.complete.request_id
@@ -259,7 +259,7 @@ async def test_a_client_that_leaves_only_stops_following(service: Service, strea
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_client_may_ask_that_leaving_cancels(stream: bool) -> None:
-    """With `x-tidegate-on-abandon: cancel` the upstream is let go soon after."""
+    """With `x-tidegate-on-abandon: cancel` the upstream call is closed soon after."""
     async with open_service(abandon_grace_seconds=0) as service:
         posted = asyncio.ensure_future(
             opened(service, CHAT | {"stream": stream}, **{"x-tidegate-on-abandon": "cancel"})
@@ -272,7 +272,7 @@ async def test_a_client_may_ask_that_leaving_cancels(stream: bool) -> None:
 
 
 async def test_an_idempotency_key_works_here_too(service: Service) -> None:
-    """A repeated call is answered by the first one's request, and says so."""
+    """A repeated call returns the first request's answer, with a header."""
     posted = begin(service, CHAT, idempotency_key="k")
     call = await service.call()
     await call.say("once")
@@ -285,7 +285,7 @@ async def test_an_idempotency_key_works_here_too(service: Service) -> None:
 
 
 async def test_any_answer_can_be_followed_natively(service: Service) -> None:
-    """The id behind `chatcmpl-` is a request like any other."""
+    """The id after `chatcmpl-` is a native request's id."""
     response = await asyncio.gather(opened(service, STREAM), answer(service, "Hel", "lo"))
     text = await response[0].text()
     request_id = chunks(text)[0]["id"].removeprefix("chatcmpl-")
@@ -319,7 +319,7 @@ async def answer(service: Service, *texts: str) -> None:
 async def test_bad_input_is_openai_s_envelope(
     service: Service, body: object, status: int, code: str, param: str | None
 ) -> None:
-    """Status, type, code and the parameter, as that vendor says it."""
+    """Status, type, code and parameter in the vendor's envelope."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with service.client.post(
         service.base + PATH, data=data, headers={"Content-Type": "application/json"}

@@ -1,4 +1,4 @@
-"""The official SDK talks to us, and its typed models accept all that we say."""
+"""The official SDK against the service: its typed models accept every response."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ TOOLS: Any = [{"type": "function", "function": {"name": "look", "parameters": {"
 
 
 class Gate(BaseModel):
-    """What a structured answer is to be."""
+    """The schema of a structured answer."""
 
     isFoodRelated: bool  # noqa: N815 - the wire's own name
     confidence: float
@@ -28,7 +28,7 @@ class Gate(BaseModel):
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service whose gateway is in the test's hand."""
+    """A service with a gateway that the test scripts."""
     async with open_service(api_keys="secret") as running:
         yield running
 
@@ -73,7 +73,7 @@ async def test_a_stream(service: Service, sdk: AsyncOpenAI) -> None:
 
 
 async def test_tools_whole_and_streamed(service: Service, sdk: AsyncOpenAI) -> None:
-    """The SDK's own accumulator puts a streamed tool call together."""
+    """The SDK's accumulator assembles a streamed tool call."""
     calls = (ToolCall(id="c1", name="look", arguments='{"at": 1}'),)
     answer, _ = await answered(
         service, sdk.chat.completions.create(model="m", messages=MESSAGES, tools=TOOLS), tool_calls=calls
@@ -99,7 +99,7 @@ async def test_tools_whole_and_streamed(service: Service, sdk: AsyncOpenAI) -> N
 
 
 async def test_reasoning_is_where_others_show_it(service: Service, sdk: AsyncOpenAI) -> None:
-    """Under `reasoning_content`, which the SDK's models keep, whole and streamed."""
+    """In `reasoning_content`, which the SDK's models keep, in JSON and streams."""
 
     async def ask(*, stream: bool) -> Any:  # noqa: ANN401
         waiting = asyncio.ensure_future(sdk.chat.completions.create(model="m", messages=MESSAGES, stream=stream))
@@ -144,7 +144,7 @@ async def test_a_structured_answer(service: Service, sdk: AsyncOpenAI) -> None:
 async def test_a_failure_is_the_sdk_s_own_exception(
     service: Service, sdk: AsyncOpenAI, failure: TidegateError, raised: type[openai.APIStatusError], stream: bool
 ) -> None:
-    """The status and the code arrive where the SDK's users look for them, whole or streamed."""
+    """Status and code are in the SDK's exception, for JSON and streams."""
     waiting = asyncio.ensure_future(sdk.chat.completions.create(model="m", messages=MESSAGES, stream=stream))
     await (await service.call()).fail(failure)
     with pytest.raises(raised) as caught:
@@ -184,7 +184,7 @@ async def test_our_retries_are_not_multiplied(service: Service) -> None:
 
 
 async def test_a_failure_in_mid_stream_is_raised_while_iterating(service: Service, sdk: AsyncOpenAI) -> None:
-    """What had come is given first."""
+    """The content so far is yielded first."""
     waiting = asyncio.ensure_future(sdk.chat.completions.create(model="m", messages=MESSAGES, stream=True))
     call = await service.call()
     await call.say("so far")
@@ -204,7 +204,7 @@ async def test_the_models_are_typed(service: Service, sdk: AsyncOpenAI) -> None:
 
 
 async def test_a_model_is_retrieved(sdk: AsyncOpenAI) -> None:
-    """By a name with a slash too; a missing one is the SDK's own exception."""
+    """A name may have a slash; an unknown model raises the SDK's own exception."""
     model = await sdk.models.retrieve("local/smollm2")
     assert (model.id, model.owned_by) == ("local/smollm2", "local")
     with pytest.raises(openai.NotFoundError):

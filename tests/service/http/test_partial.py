@@ -1,4 +1,4 @@
-"""The JSON value so far, as clients see it."""
+"""Partial JSON values, as clients see them."""
 
 import json
 from typing import Any
@@ -22,7 +22,7 @@ async def frame_of(socket: ClientWebSocketResponse) -> dict[str, Any]:
 
 
 async def test_server_sent_events_have_the_value_so_far() -> None:
-    """Each update that is read as it comes has it, on one line."""
+    """Each live update has the value so far, on one line."""
     async with open_service() as service:
         request_id = await service.submit(**ASKED)
         call = await service.call()
@@ -38,7 +38,7 @@ async def test_server_sent_events_have_the_value_so_far() -> None:
 
 
 async def test_the_socket_has_the_value_so_far() -> None:
-    """Live, and at once for a second one that comes late, whatever way it comes."""
+    """Live clients get the value, and late ones get it at once, on every surface."""
     async with open_service() as service, service.client.ws_connect(f"{service.base}/ws") as first:
         await first.send_json({"type": "submit", "id": 1, **BODY, **ASKED})
         ack = await frame_of(first)
@@ -61,7 +61,7 @@ async def test_the_socket_has_the_value_so_far() -> None:
 
 
 async def test_after_a_restart_the_value_begins_anew() -> None:
-    """For a client that follows, and over long polling, too."""
+    """A stream and a long poll have the value."""
     async with open_service() as service:
         request_id = await service.submit(**ASKED)
         call = await service.call()
@@ -78,7 +78,7 @@ async def test_after_a_restart_the_value_begins_anew() -> None:
 
 
 async def test_only_who_asks_has_the_value() -> None:
-    """An identical request that does not ask shares the call, and its stream is as ever."""
+    """An identical request without ``partial`` shares the call, and its stream has no values."""
     async with open_service() as service:
         asked, plain = await service.submit(**ASKED), await service.submit(schema=SCHEMA)
         call = await service.call()
@@ -91,7 +91,7 @@ async def test_only_who_asks_has_the_value() -> None:
 
 
 async def test_an_answer_that_is_no_json_has_no_value() -> None:
-    """And is read as text, as ever."""
+    """An answer that is not JSON has no partial value, and is read as text."""
     async with open_service() as service:
         request_id = await service.submit(**ASKED)
         call = await service.call()
@@ -102,7 +102,7 @@ async def test_an_answer_that_is_no_json_has_no_value() -> None:
 
 
 async def test_without_a_schema_it_is_refused() -> None:
-    """There is no JSON to be partial; over HTTP and on the socket."""
+    """``partial`` without a schema is refused, over HTTP and on the socket."""
     async with open_service() as service:
         refused = await service.post("/api/requests", BODY | {"options": {"partial": True}})
         problem = await refused.json()

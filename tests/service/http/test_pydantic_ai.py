@@ -1,4 +1,4 @@
-"""Pydantic AI's models talk to us with nothing but the base URL and the key changed, on either vendor's upstream."""
+"""Pydantic AI's models with only the base URL and the key changed, with either vendor's upstream."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -31,7 +31,7 @@ GATE = '{"isFoodRelated": true, "confidence": 0.5}'
 
 
 class Gate(BaseModel):
-    """What a structured answer is to be."""
+    """The schema of a structured answer."""
 
     isFoodRelated: bool  # noqa: N815 - the wire's own name
     confidence: float
@@ -39,14 +39,14 @@ class Gate(BaseModel):
 
 @pytest.fixture(params=DIALECTS)
 async def address(request: pytest.FixtureRequest, upstream: ScriptedUpstream) -> AsyncIterator[str]:
-    """Where a service listens whose only provider is the scripted upstream, in one of the dialects."""
+    """The address of a service whose only provider is the scripted upstream, in one of the dialects."""
     async with serving(upstream, request.param) as found:
         yield found
 
 
 @pytest.fixture(params=SURFACES)
 async def make(request: pytest.FixtureRequest, address: str) -> AsyncIterator[Make]:
-    """Make a model of Pydantic AI's that talks to one of our surfaces; at the end its connections are closed."""
+    """Yield a Pydantic AI model for one of the surfaces; its connections are closed at the end."""
     made: list[AnthropicModel | OpenAIChatModel | OpenAIResponsesModel] = []
 
     def make(key: str = KEY) -> Model[Any]:
@@ -63,13 +63,13 @@ async def make(request: pytest.FixtureRequest, address: str) -> AsyncIterator[Ma
 
 
 def agent(model: Model[Any], **options: Any) -> Agent[None, Any]:  # noqa: ANN401 - field by field
-    """Return an agent that can look."""
+    """Return an agent with a tool."""
     made: Agent[None, Any] = Agent(model, instructions="be brief", **options)
     return made
 
 
 async def output(talker: Agent[None, Any], *, stream: bool) -> Any:  # noqa: ANN401 - as the agent says
-    """Ask, and return the whole output."""
+    """Run the agent, and return the output."""
     if not stream:
         return (await talker.run("hi")).output
     async with talker.run_stream("hi") as run:
@@ -77,7 +77,7 @@ async def output(talker: Agent[None, Any], *, stream: bool) -> Any:  # noqa: ANN
 
 
 async def test_an_answer(make: Make, upstream: ScriptedUpstream) -> None:
-    """Its text, its usage, and what was asked; then the next turn with all that was said."""
+    """Text, usage and the upstream's request; then the next turn with the history."""
     upstream.script(say("Hé", "llo"), say("again"))
     talker = agent(make(), model_settings={"temperature": 0.5, "max_tokens": 99})
     first = await talker.run("hi")
@@ -94,7 +94,7 @@ async def test_an_answer(make: Make, upstream: ScriptedUpstream) -> None:
 
 
 async def test_a_stream(make: Make, upstream: ScriptedUpstream) -> None:
-    """It comes in its pieces, with the usage."""
+    """The answer is streamed, with the usage."""
     upstream.script(say("Hé", "l", "lo"))
     async with agent(make()).run_stream("hi") as stream:
         pieces = [piece async for piece in stream.stream_text(delta=True, debounce_by=None)]
@@ -105,7 +105,7 @@ async def test_a_stream(make: Make, upstream: ScriptedUpstream) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_tools_and_their_results(make: Make, upstream: ScriptedUpstream, stream: bool) -> None:
-    """Two calls at once with their arguments; what the tools have said reaches the upstream."""
+    """Two tool calls at once with their arguments; their results reach the upstream."""
     upstream.script(LOOKING, say("two", " cats"))
     looker = agent(make())
 
@@ -130,7 +130,7 @@ async def test_tools_and_their_results(make: Make, upstream: ScriptedUpstream, s
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("kind", [ToolOutput, NativeOutput, PromptedOutput])
 async def test_a_structured_answer(make: Make, upstream: ScriptedUpstream, kind: Any, stream: bool) -> None:  # noqa: ANN401 - a class of Pydantic AI's
-    """As a tool, as a schema of the answer, and as a text that was asked for."""
+    """Structured output as a tool, as a schema, and prompted."""
     upstream.script(calls("final_result", GATE) if kind is ToolOutput else say(GATE[:9], GATE[9:]))
     found = await output(agent(make(), output_type=kind(Gate)), stream=stream)
     assert found == Gate(isFoodRelated=True, confidence=0.5)
@@ -138,7 +138,7 @@ async def test_a_structured_answer(make: Make, upstream: ScriptedUpstream, kind:
 
 
 async def test_an_image(make: Make, upstream: ScriptedUpstream) -> None:
-    """Bytes of Pydantic AI's are an image for either upstream."""
+    """Pydantic AI's binary content is an image for either upstream."""
     await agent(make()).run(["what is this", BinaryContent(b"\0", media_type="image/png")])
     turn = upstream.received[0].body["messages"][-1]
     assert "AA==" in str(turn["content"][1])
@@ -146,7 +146,7 @@ async def test_an_image(make: Make, upstream: ScriptedUpstream) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 async def test_a_failure_has_the_vendor_s_status(make: Make, upstream: ScriptedUpstream, stream: bool) -> None:
-    """As if the vendor had refused."""
+    """A refused request raises the vendor SDK's exception."""
     upstream.default = refuse(400)
     with pytest.raises(ModelHTTPError) as caught:
         await output(agent(make()), stream=stream)
@@ -154,14 +154,14 @@ async def test_a_failure_has_the_vendor_s_status(make: Make, upstream: ScriptedU
 
 
 async def test_a_wrong_key(make: Make) -> None:
-    """It is not the service's."""
+    """A wrong key raises the vendor SDK's exception."""
     with pytest.raises(ModelHTTPError) as caught:
         await agent(make("wrong")).run("hi")
     assert caught.value.status_code == 401
 
 
 async def test_a_response_goes_on_from_the_last_one(address: str, upstream: ScriptedUpstream) -> None:
-    """Pydantic AI sends the new turn and the id of the last response; the upstream gets the whole conversation."""
+    """Pydantic AI sends the new turn with the last response's id; the upstream gets the whole conversation."""
     upstream.script(say("Paris"), say("The Seine"))
     provider = OpenAIProvider(base_url=f"{address}/v1", api_key=KEY)
     settings = OpenAIResponsesModelSettings(openai_previous_response_id="auto")
@@ -174,7 +174,7 @@ async def test_a_response_goes_on_from_the_last_one(address: str, upstream: Scri
 
 
 async def test_embeddings(upstream: ScriptedUpstream) -> None:
-    """A query and documents."""
+    """Embeddings of a query and of documents."""
     async with serving(upstream, "openai") as address:
         provider = OpenAIProvider(base_url=f"{address}/v1", api_key=KEY)
         embedder = Embedder(OpenAIEmbeddingModel("text-embedding-3-small", provider=provider))

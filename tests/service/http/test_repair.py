@@ -1,4 +1,4 @@
-"""What a client sees of an answer that was corrected."""
+"""A repaired answer, as clients see it."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ Start = Callable[..., Awaitable[Any]]
 
 
 async def test_a_follower_sees_the_wrong_answer_taken_back(start: Start, upstream: ScriptedUpstream) -> None:
-    """The log says so between the two texts, who comes later sees the second only, and the state has both calls."""
+    """The log has the repair between the two texts, a later client gets only the second, the state has both calls."""
     gate = asyncio.Event()
     upstream.script(Reply(steps=(Say(WRONG), Wait(gate), End())), say(RIGHT))
     running = await start()
@@ -42,7 +42,7 @@ async def test_a_follower_sees_the_wrong_answer_taken_back(start: Start, upstrea
 
 
 async def test_a_native_request_may_do_without(start: Start, upstream: ScriptedUpstream) -> None:
-    """Then its first answer counts."""
+    """Without repair the first answer is final."""
     upstream.script(say(WRONG), say(WRONG), say(RIGHT))
     running = await start()
     for options, status in (({"repair": False}, "failed"), ({}, "completed")):
@@ -53,7 +53,7 @@ async def test_a_native_request_may_do_without(start: Start, upstream: ScriptedU
 
 
 async def test_a_compatible_dialect_is_not_told_two_answers(start: Start, upstream: ScriptedUpstream) -> None:
-    """It can't take text back, so a wrong answer is the end, streamed or whole, and it joins no log with two."""
+    """A dialect can't retract text, so it has no repair, and joins no log with one."""
     gate = asyncio.Event()
     upstream.script(Reply(steps=(Say(WRONG), Wait(gate), End())), say(WRONG), say(WRONG), say(RIGHT))
     running = await start()

@@ -1,4 +1,4 @@
-"""Submitting, looking, cancelling: the native addresses."""
+"""The native API: submit, state, cancel."""
 
 import asyncio
 import json
@@ -15,13 +15,13 @@ SAME = BODY | {"options": {"temperature": 0}}
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service whose gateway is in the test's hand."""
+    """A service with a gateway that the test scripts."""
     async with open_service(max_body_bytes=4000) as running:
         yield running
 
 
 async def test_a_submission_is_accepted_with_the_way_on(service: Service) -> None:
-    """202 says where the request is, where a reader begins, and what can be done with it."""
+    """202 has the request's id, the position to follow from, and the links."""
     response = await service.post("/api/requests", BODY)
     accepted = await response.json()
     request_id = accepted["requestId"]
@@ -81,7 +81,7 @@ async def test_the_state_tells_how_far_it_is(service: Service) -> None:
 
 
 async def test_a_failure_is_part_of_the_state(service: Service) -> None:
-    """The request is found after its failure too, with the code and what it means for the caller."""
+    """A failed request is found, with its code and remedy."""
     request_id = await service.submit()
     await (await service.call()).fail(ProviderError("it fell over"))
     await read_events(await service.follow(request_id))
@@ -91,7 +91,7 @@ async def test_a_failure_is_part_of_the_state(service: Service) -> None:
 
 
 async def test_an_idempotency_key_gives_the_same_request(service: Service) -> None:
-    """Repeated, it is 200 and says so, with one call upstream; with another body it is refused."""
+    """A repeated key is 200 with a header and one upstream call; with another body it is refused."""
     first = await service.post("/api/requests", BODY, idempotency_key="k 1")
     again = await service.post("/api/requests", BODY, idempotency_key="k 1")
     other = await service.post("/api/requests", BODY | {"sessionId": "s"}, idempotency_key="k 1")
@@ -106,7 +106,7 @@ async def test_an_idempotency_key_gives_the_same_request(service: Service) -> No
 
 
 async def test_cancel_is_accepted_again_and_again(service: Service) -> None:
-    """202 with the state, whether it runs or has ended; the upstream is let go, and the log says so."""
+    """202 with the state, running or ended; the upstream call is closed, and the log has the end."""
     request_id = await service.submit()
     call = await service.call()
     stream = await service.follow(request_id)
@@ -123,7 +123,7 @@ async def test_cancel_is_accepted_again_and_again(service: Service) -> None:
 
 
 async def test_cancelling_one_changes_nothing_for_the_others(service: Service) -> None:
-    """A request that shares an answer leaves it by itself."""
+    """Cancelling a joined request leaves the others running."""
     one, two = await service.submit(**SAME), await service.submit(**SAME)
     call = await service.call()
     await service.post(f"/api/requests/{one}/cancel", None)
@@ -136,7 +136,7 @@ async def test_cancelling_one_changes_nothing_for_the_others(service: Service) -
 
 
 async def test_a_request_outlives_the_connection_that_submitted_it(service: Service) -> None:
-    """A client that is gone before the answer finds it later."""
+    """A client that disconnects before the answer finds it later."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(service.base.rpartition(":")[2]))
     body = json.dumps(BODY).encode()
     writer.write(b"POST /api/requests HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
@@ -152,7 +152,7 @@ async def test_a_request_outlives_the_connection_that_submitted_it(service: Serv
 
 
 async def test_nobody_sees_the_request_of_another_key() -> None:
-    """To another key a request is not there: neither to look at, nor to follow, nor to cancel."""
+    """Another tenant's request is not found: neither its state, nor its events, nor to cancel."""
     async with open_service(api_keys="one,two") as service:
         response = await service.post("/api/requests", BODY, x_api_key="one")
         address = response.headers["Location"]
@@ -202,7 +202,7 @@ BAD: list[tuple[str, str, Any, dict[str, str], int, str]] = [
 async def test_bad_input_is_a_problem_with_a_remedy(
     service: Service, method: str, path: str, body: object, headers: dict[str, str], status: int, code: str
 ) -> None:
-    """Each has its status, its code and what to do about it; and the service is none the worse."""
+    """Each error has its status, code and remedy; and the service stays usable."""
     accepted = await (await service.post("/api/requests", BODY)).json()
     request_id, epoch = accepted["requestId"], accepted["position"]["epoch"]
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()

@@ -1,4 +1,4 @@
-"""OpenAI's responses over HTTP: whole, streamed, in the background; retrieved, resumed, cancelled and gone on from."""
+"""OpenAI's Responses API over HTTP: JSON, stream, background; retrieve, resume, cancel, continue."""
 
 import asyncio
 import json
@@ -22,18 +22,18 @@ BACKGROUND = ASK | {"background": True}
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service whose gateway is in the test's hand."""
+    """A service with a gateway that the test scripts."""
     async with open_service() as running:
         yield running
 
 
 def begin(service: Service, body: object, **headers: str) -> "asyncio.Task[ClientResponse]":
-    """Post a call and go on."""
+    """Post a call without waiting for its response."""
     return asyncio.ensure_future(service.post(PATH, body, **headers))
 
 
 async def asked(service: Service, body: object, *texts: str) -> tuple[Any, Call]:
-    """Ask and answer; return the response and the call."""
+    """Create and answer a response; returns it and the call."""
     posted = begin(service, body)
     call = await service.call()
     await call.say(*texts)
@@ -62,7 +62,7 @@ async def error_of(response: ClientResponse) -> tuple[int, str, str | None]:
 
 
 async def test_a_whole_answer_is_there_later_too(service: Service) -> None:
-    """Under its id, which is a request's, until its time is over."""
+    """A response is kept under its request's id until the TTL."""
     body, call = await asked(service, ASK, "Hel", "lo")
     assert body["output"][0]["content"][0]["text"] == "Hello"
     assert body["id"] == f"resp_{call.complete.request_id}"
@@ -72,7 +72,7 @@ async def test_a_whole_answer_is_there_later_too(service: Service) -> None:
 
 
 async def test_a_stream_is_resumed_after_any_event(service: Service) -> None:
-    """Each client gets the rest, under the same numbers; one that has all of it gets nothing more."""
+    """Each client gets the remaining events with the same numbers; one that has all gets 204."""
     posted = begin(service, STREAM)
     call = await service.call()
     await call.say("Hel", "lo")
@@ -90,7 +90,7 @@ async def test_a_stream_is_resumed_after_any_event(service: Service) -> None:
 
 
 async def test_a_client_that_is_cut_off_goes_on_where_it_was(service: Service) -> None:
-    """While the answer is still coming: what was said meanwhile, and what is said from then on."""
+    """Resuming a running response: the missed events, then the live ones."""
     wire = await service.connect("POST", PATH, STREAM)
     call = await service.call()
     await call.say("a")
@@ -110,7 +110,7 @@ async def test_a_client_that_is_cut_off_goes_on_where_it_was(service: Service) -
 
 
 async def test_a_response_in_the_background(service: Service) -> None:
-    """It is answered at once, runs with nobody there, and is retrieved when it is done."""
+    """A background response returns at once, runs without followers, and is retrieved after its end."""
     response = await service.post(PATH, BACKGROUND)
     body = await response.json()
     assert (response.status, body["status"], body["background"]) == (200, "queued", True)
@@ -125,7 +125,7 @@ async def test_a_response_in_the_background(service: Service) -> None:
 
 
 async def test_a_stream_of_the_background_names_its_response_at_once(service: Service) -> None:
-    """So that a client can come back before there is content."""
+    """A background stream begins before content, so that a client can resume it."""
     wire = await service.connect("POST", PATH, BACKGROUND | {"stream": True})
     await wire.headers()
     first = events((await wire.chunk()).decode())
@@ -140,7 +140,7 @@ async def test_a_stream_of_the_background_names_its_response_at_once(service: Se
 
 @pytest.mark.parametrize("body", [ASK, STREAM])
 async def test_a_failure_before_content_is_an_http_error(service: Service, body: dict[str, Any]) -> None:
-    """As on the other compatible addresses."""
+    """A failure before content is an HTTP error."""
     posted = begin(service, body)
     await (await service.call()).fail(TryAgainLater("slow down", code="provider_rate_limited", retry_after=1.5))
     response = await posted
@@ -149,7 +149,7 @@ async def test_a_failure_before_content_is_an_http_error(service: Service, body:
 
 
 async def test_a_failure_in_mid_stream_ends_the_response(service: Service) -> None:
-    """It is an event, and stays the response's state."""
+    """A failure after content is an event, and the response's state."""
     posted = begin(service, STREAM)
     call = await service.call()
     await call.say("so far")
@@ -161,7 +161,7 @@ async def test_a_failure_in_mid_stream_ends_the_response(service: Service) -> No
 
 
 async def test_a_response_is_cancelled(service: Service) -> None:
-    """The upstream is let go; cancelling again changes nothing, nor does it after the end."""
+    """The upstream call is closed; cancelling again, or after the end, changes nothing."""
     body = await (await service.post(PATH, BACKGROUND)).json()
     call = await service.call()
     for _ in range(2):
@@ -174,7 +174,7 @@ async def test_a_response_is_cancelled(service: Service) -> None:
 
 
 async def test_a_conversation_goes_on_from_a_response(service: Service) -> None:
-    """With all its turns, and without its instructions."""
+    """A conversation continues with all its turns, without its instructions."""
     first, _ = await asked(service, ASK | {"instructions": "be brief"}, "Hello")
     second, call = await asked(service, {"model": "m", "input": "and?", "previous_response_id": first["id"]}, "Bye")
     assert second["previous_response_id"] == first["id"]
@@ -184,7 +184,7 @@ async def test_a_conversation_goes_on_from_a_response(service: Service) -> None:
 
 
 async def test_a_conversation_is_no_longer_than_a_body() -> None:
-    """However many short turns it is made of."""
+    """A conversation is limited to the size of a body."""
     async with open_service(max_body_bytes=1024) as service:
         body, _ = await asked(service, ASK, "x" * 1000)
         response = await service.post(PATH, ASK | {"previous_response_id": body["id"]})
@@ -192,7 +192,7 @@ async def test_a_conversation_is_no_longer_than_a_body() -> None:
 
 
 async def test_a_response_that_has_no_answer_is_not_gone_on_from(service: Service) -> None:
-    """Nor one that is not there."""
+    """A running or unknown response can't be continued."""
     body = await (await service.post(PATH, BACKGROUND)).json()
     running = await service.post(PATH, ASK | {"previous_response_id": body["id"]})
     assert await error_of(running) == (400, "invalid_request", "previous_response_id")
@@ -201,7 +201,7 @@ async def test_a_response_that_has_no_answer_is_not_gone_on_from(service: Servic
 
 
 async def test_what_is_not_to_be_stored_is_not_retrieved(service: Service) -> None:
-    """By any of the addresses."""
+    """With `store: false` a response is not found on any route."""
     body, _ = await asked(service, ASK | {"store": False}, "Hello")
     for response in (
         await service.get(f"{PATH}/{body['id']}"),
@@ -217,21 +217,21 @@ async def test_what_is_not_to_be_stored_is_not_retrieved(service: Service) -> No
     [("stream=maybe", "stream"), ("stream=true&starting_after=-1", "starting_after"), ("starting_after=1", None)],
 )
 async def test_a_query_that_is_misspelt_is_refused(service: Service, query: str, param: str | None) -> None:
-    """With the parameter's name."""
+    """An invalid query parameter is refused by name."""
     body, _ = await asked(service, ASK, "Hello")
     response = await service.get(f"{PATH}/{body['id']}?{query}")
     assert await error_of(response) == (400, "invalid_request", param or "starting_after")
 
 
 async def test_a_number_that_has_not_been_given_is_refused(service: Service) -> None:
-    """It can't be one of this response's."""
+    """A number beyond the last event is refused."""
     body, _ = await asked(service, ASK, "Hello")
     response = await service.get(f"{PATH}/{body['id']}?stream=true&starting_after=99")
     assert (await error_of(response))[:2] == (410, "unrecoverable_position")
 
 
 async def test_events_that_are_no_longer_held_are_refused() -> None:
-    """The whole answer is still there, and so are the last events."""
+    """Events beyond the log's ring are 410; the response and the last events are kept."""
     async with open_service(log_max_bytes=ENTRY_BYTES * 20) as service:
         posted = begin(service, STREAM)
         call = await service.call()
@@ -251,7 +251,7 @@ async def test_events_that_are_no_longer_held_are_refused() -> None:
 
 
 async def test_a_reader_that_is_overtaken_is_told_where_it_was() -> None:
-    """By an event of its own: the response goes on, and its answer is there in the end."""
+    """A slow consumer gets an error event; the response goes on and can be retrieved."""
     async with open_service(log_max_bytes=ENTRY_BYTES * 20) as service:
         body = await (await service.post(PATH, BACKGROUND)).json()
         call = await service.call()
@@ -269,7 +269,7 @@ async def test_a_reader_that_is_overtaken_is_told_where_it_was() -> None:
 
 
 async def test_a_response_that_somebody_else_shares_is_cancelled_alone(service: Service) -> None:
-    """Its events end with it, under the same numbers for whoever comes later; the other one goes on."""
+    """A cancelled joined response ends with the same numbers for later clients; the other one goes on."""
     same = BACKGROUND | {"temperature": 0}
     first = await (await service.post(PATH, same)).json()
     call = await service.call()
@@ -287,7 +287,7 @@ async def test_a_response_that_somebody_else_shares_is_cancelled_alone(service: 
 
 
 async def test_an_answer_that_may_begin_anew_is_not_streamed_here(service: Service) -> None:
-    """What was sent can't be taken back in this dialect."""
+    """An answer that may restart can't be resumed in this dialect."""
     request_id = await service.answered("Hello", options={"onAttemptFailed": "restart"})
     response = await service.get(f"{PATH}/resp_{request_id}?stream=true")
     assert (await error_of(response))[:2] == (400, "invalid_request")
@@ -296,7 +296,7 @@ async def test_an_answer_that_may_begin_anew_is_not_streamed_here(service: Servi
 
 
 async def test_a_reader_that_waits_is_pinged(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also one that has all that there is so far."""
+    """A silent stream gets pings, also after a resume."""
     monkeypatch.setattr(sse, "PING_INTERVAL", 0.001)
     body = await (await service.post(PATH, BACKGROUND)).json()
     call = await service.call()
@@ -313,7 +313,7 @@ async def test_a_reader_that_waits_is_pinged(service: Service, monkeypatch: pyte
 async def test_a_stream_is_pinged_before_the_upstream_has_answered(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After long silence the headers are sent, and proxies on the way see life until there is content."""
+    """After long silence the headers are sent, then pings until there is content."""
     monkeypatch.setattr(sse, "PING_INTERVAL", 0.001)
     wire = await service.connect("POST", PATH, STREAM)
     assert (await wire.headers()).startswith("HTTP/1.1 200 ")
@@ -328,7 +328,7 @@ async def test_a_stream_is_pinged_before_the_upstream_has_answered(
 
 
 async def test_identical_calls_share_an_answer_but_no_names(service: Service) -> None:
-    """Each has its own id and notes."""
+    """Joined responses have their own id and metadata."""
     same = ASK | {"temperature": 0}
     first, _ = await asked(service, same | {"metadata": {"who": "one"}}, "Hello")
     second = await service.post(PATH, same | {"metadata": {"who": "two"}})
@@ -339,7 +339,7 @@ async def test_identical_calls_share_an_answer_but_no_names(service: Service) ->
 
 
 async def test_notes_are_bounded(service: Service) -> None:
-    """As the vendor bounds them."""
+    """Metadata has the vendor's limits."""
     response = await service.post(PATH, ASK | {"metadata": {str(number): "" for number in range(17)}})
     assert await error_of(response) == (400, "invalid_request", "metadata")
 
@@ -355,7 +355,7 @@ async def test_notes_are_bounded(service: Service) -> None:
     ],
 )
 async def test_bad_input_is_openai_s_envelope(service: Service, change: dict[str, Any], param: str) -> None:
-    """With the parameter as this dialect calls it."""
+    """Each error has the parameter's name in this dialect."""
     response = await service.post(PATH, ASK | change)
     status, _, named = await error_of(response)
     assert (status, named) == (400, param)

@@ -1,4 +1,4 @@
-"""The official SDK's responses talk to us, and its typed models accept all that we say."""
+"""The official SDK's Responses API against the service: its typed models accept every response."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -42,7 +42,7 @@ class Gate(BaseModel):
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service whose gateway is in the test's hand."""
+    """A service with a gateway that the test scripts."""
     async with open_service(api_keys="secret") as running:
         yield running
 
@@ -55,7 +55,7 @@ async def sdk(service: Service) -> AsyncIterator[AsyncOpenAI]:
 
 
 async def test_a_whole_answer(service: Service, sdk: AsyncOpenAI) -> None:
-    """Text, usage, and what was asked; the id leads back to it."""
+    """Text, usage and the echoed parameters; the id retrieves it."""
     answer, call = await answered(
         service,
         sdk.responses.create(
@@ -81,7 +81,7 @@ async def test_a_whole_answer(service: Service, sdk: AsyncOpenAI) -> None:
 
 
 async def test_a_stream_by_either_way(service: Service, sdk: AsyncOpenAI) -> None:
-    """Plain events, and the SDK's own accumulation of them."""
+    """Events, and the SDK's accumulator."""
     stream, _ = await answered(service, sdk.responses.create(model="m", input="hi", stream=True), "Hel", "lo")
     async with stream:
         events = [event async for event in stream]
@@ -97,7 +97,7 @@ async def test_a_stream_by_either_way(service: Service, sdk: AsyncOpenAI) -> Non
 
 
 async def test_the_background_is_followed_left_and_resumed(service: Service, sdk: AsyncOpenAI) -> None:
-    """From the number of the last event that was seen, to the same end."""
+    """A stream resumes after the last event's number, to the same end."""
     asked = await sdk.responses.create(model="m", input="hi", background=True)
     assert asked.status == "queued"
     call = await service.call()
@@ -122,7 +122,7 @@ async def test_the_background_is_followed_left_and_resumed(service: Service, sdk
 
 
 async def test_a_response_is_cancelled(service: Service, sdk: AsyncOpenAI) -> None:
-    """Its stream ends, and so does the call to the model."""
+    """Cancelling ends the stream and the upstream call."""
     asked = await sdk.responses.create(model="m", input="hi", background=True)
     call = await service.call()
     cancelled = await sdk.responses.cancel(asked.id)
@@ -135,7 +135,7 @@ async def test_a_response_is_cancelled(service: Service, sdk: AsyncOpenAI) -> No
 
 
 async def test_tools_are_called_and_answered(service: Service, sdk: AsyncOpenAI) -> None:
-    """Over the id of the response that asked for them, and over its items sent back."""
+    """Tool results by the previous response's id, and by its items."""
     asked = sdk.responses.create(model="m", input="what is there?", tools=TOOLS, tool_choice="required")
     first, call = await answered(service, asked, tool_calls=CALLS)
     assert call.complete.request.tool_choice == "required"
@@ -157,7 +157,7 @@ async def test_tools_are_called_and_answered(service: Service, sdk: AsyncOpenAI)
 
 
 async def test_a_tool_call_is_streamed(service: Service, sdk: AsyncOpenAI) -> None:
-    """The SDK puts its arguments together."""
+    """The SDK assembles a tool call's arguments."""
 
     async def accumulated() -> Response:
         async with sdk.responses.stream(model="m", input="hi", tools=TOOLS) as stream:
@@ -176,7 +176,7 @@ async def test_a_tool_call_is_streamed(service: Service, sdk: AsyncOpenAI) -> No
 
 
 async def test_reasoning_is_an_item(service: Service, sdk: AsyncOpenAI) -> None:
-    """Streamed and retrieved the SDK sees it before the message."""
+    """Reasoning is before the message, streamed and retrieved."""
     waiting = asyncio.ensure_future(sdk.responses.create(model="m", input="hi", stream=True))
     call = await service.call()
     await call.tell(ReasoningDelta(text="h"), ReasoningDelta(text="m"))
@@ -194,7 +194,7 @@ async def test_reasoning_is_an_item(service: Service, sdk: AsyncOpenAI) -> None:
 
 
 async def test_a_structured_answer_is_parsed(service: Service, sdk: AsyncOpenAI) -> None:
-    """By `parse`, and from a stream."""
+    """Structured output by `parse`, and from a stream."""
     parsed, call = await answered(
         service, sdk.responses.parse(model="m", input="hi", text_format=Gate), '{"food": true}', result={"food": True}
     )
@@ -218,7 +218,7 @@ async def test_a_structured_answer_is_parsed(service: Service, sdk: AsyncOpenAI)
 async def test_failures_are_the_sdk_s_exceptions(
     service: Service, sdk: AsyncOpenAI, error: Exception, kind: type[Exception]
 ) -> None:
-    """Whole and streamed, while there is no content."""
+    """Errors before content, in JSON and streams."""
     for stream in (False, True):
         waiting: Any = asyncio.ensure_future(sdk.responses.create(model="m", input="hi", stream=stream))
         await (await service.call()).fail(error)
@@ -227,7 +227,7 @@ async def test_failures_are_the_sdk_s_exceptions(
 
 
 async def test_what_is_not_there_or_not_supported(sdk: AsyncOpenAI) -> None:
-    """Is refused by name."""
+    """An unsupported parameter is refused by name."""
     with pytest.raises(openai.NotFoundError):
         await sdk.responses.retrieve("resp_x")
     with pytest.raises(openai.NotFoundError):
@@ -239,7 +239,7 @@ async def test_what_is_not_there_or_not_supported(sdk: AsyncOpenAI) -> None:
 
 
 async def test_other_tenants_do_not_see_a_response() -> None:
-    """Each key has its own."""
+    """Another key's response is not found."""
     async with open_service(api_keys="one,two") as service:
         keys = [AsyncOpenAI(base_url=f"{service.base}/v1", api_key=key, max_retries=0) for key in ("one", "two")]
         async with keys[0] as one, keys[1] as two:
@@ -254,7 +254,7 @@ async def test_other_tenants_do_not_see_a_response() -> None:
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 async def test_either_upstream_may_answer(upstream: ScriptedUpstream, dialect: str) -> None:
-    """Tools and what they have said, a parsed answer, and a background that is left and resumed: they are the same."""
+    """Tools with results, a parsed answer, and a resumed background response, on either upstream."""
     gate = asyncio.Event()
     slow = Reply(steps=(Say("Hel"), Wait(gate), Say("lo"), End()))
     upstream.script(LOOKING, say("it is there"), say('{"food": ', "true}"), slow)

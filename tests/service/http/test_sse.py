@@ -1,4 +1,4 @@
-"""A log as server-sent events: from anywhere, to its end."""
+"""A log as server-sent events: from any position to its end."""
 
 import random
 from collections.abc import AsyncIterator
@@ -15,7 +15,7 @@ TEXT = "".join(PIECES)
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service whose gateway is in the test's hand."""
+    """A service with a gateway that the test scripts."""
     async with open_service() as running:
         yield running
 
@@ -50,7 +50,7 @@ async def test_a_stream_is_written_to_the_byte(service: Service) -> None:
 
 
 async def test_what_comes_together_is_written_together(service: Service) -> None:
-    """All that one network read gave goes out in one write, each entry with its own id."""
+    """The entries of one network read are sent in one write, each with its own id."""
     request_id = await service.submit()
     wire = await service.connect("GET", f"/api/requests/{request_id}/events")
     await wire.headers()
@@ -68,7 +68,7 @@ async def test_what_comes_together_is_written_together(service: Service) -> None
 
 
 async def test_a_result_on_several_lines_is_still_one_data_line(service: Service) -> None:
-    """A structured answer is passed on as the model wrote it, but a newline would end the field."""
+    """A structured answer is passed on unchanged, except for newlines, which would end the field."""
     request_id = await service.submit(schema={"type": "object"})
     call = await service.call()
     await call.end(result={"ok": True, "why": "two\nlines"})
@@ -77,7 +77,7 @@ async def test_a_result_on_several_lines_is_still_one_data_line(service: Service
 
 
 async def test_silence_is_filled_with_pings_of_one_newline(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also before the first token; a blank line after a comment would be an empty event to some readers."""
+    """Pings are sent also before the first token, without a blank line, which some readers parse as an event."""
     monkeypatch.setattr(sse, "PING_INTERVAL", 0.001)
     request_id = await service.submit()
     wire = await service.connect("GET", f"/api/requests/{request_id}/events")
@@ -97,7 +97,7 @@ async def test_silence_is_filled_with_pings_of_one_newline(service: Service, mon
 
 
 async def test_a_client_that_goes_away_leaves_nothing_behind(service: Service) -> None:
-    """It is noticed at once and not at the next token; the request goes on."""
+    """A disconnect is noticed at once, not at the next token; the request goes on."""
     request_id = await service.submit()
     call = await service.call()
     wires = [await service.connect("GET", f"/api/requests/{request_id}/events") for _ in range(3)]
@@ -114,7 +114,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(service: Service) -
 
 
 async def test_a_client_that_stops_reading_is_cut_off(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is held for it is bounded, in bytes and in time."""
+    """A slow reader's buffer is limited, in bytes and in time."""
     monkeypatch.setattr(sse, "STALL_TIMEOUT", 0.01)
     request_id = await service.submit()
     call = await service.call()
@@ -171,7 +171,7 @@ async def test_a_reader_that_has_the_end_need_not_come_again(service: Service) -
 
 
 async def test_cut_anywhere_a_reader_puts_together_exactly_the_text(service: Service) -> None:
-    """Cut off at random a hundred times, and back with the last id that came through: no gap, no duplicate."""
+    """Aborted at random a hundred times and resumed with the last id: no gap, no duplicate."""
     request_id = await service.submit()
     call = await service.call()
     dice = random.Random(7)
@@ -199,7 +199,7 @@ async def test_cut_anywhere_a_reader_puts_together_exactly_the_text(service: Ser
 
 
 async def test_what_no_longer_is_held_is_a_410_or_a_snapshot_that_says_so() -> None:
-    """Who names a lost position gets a no; who asks for a snapshot, or reconnects automatically, gets one."""
+    """A lost position is refused; with `mode=snapshot`, or by `Last-Event-ID`, there is a snapshot."""
     async with open_service(log_max_bytes=1024) as service:
         request_id = await service.answered(*PIECES)
         state = await service.state(request_id)
@@ -225,7 +225,7 @@ async def test_what_no_longer_is_held_is_a_410_or_a_snapshot_that_says_so() -> N
 
 
 async def test_a_snapshot_is_followed_by_what_comes_after_it(service: Service) -> None:
-    """One merged update, and then each entry as it comes."""
+    """One merged update, then each live entry."""
     request_id = await service.submit()
     call = await service.call()
     reader = await service.follow(request_id)
@@ -243,7 +243,7 @@ async def test_a_snapshot_is_followed_by_what_comes_after_it(service: Service) -
 
 
 async def test_live_is_only_what_comes_from_now_on(service: Service) -> None:
-    """Of a request that has ended, that is its end."""
+    """`live` has only later events; on an ended request, only the end."""
     request_id = await service.submit()
     call = await service.call()
     reader = await service.follow(request_id)

@@ -1,4 +1,4 @@
-"""The HTTP surfaces over the real gateway, in front of a scripted upstream: the whole way."""
+"""The HTTP surfaces end to end: the real gateway in front of a scripted upstream."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ PIECES = tuple(f"piece {index}, " for index in range(60))
 
 @pytest.fixture
 async def address(upstream: ScriptedUpstream) -> AsyncIterator[str]:
-    """Where a service listens whose only provider is the scripted upstream."""
+    """The address of a service whose only provider is the scripted upstream."""
     settings = load_settings(
         None,
         port=0,
@@ -40,7 +40,7 @@ async def address(upstream: ScriptedUpstream) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def client(address: str) -> AsyncIterator[ClientSession]:
-    """A client of the service with as many connections as it likes."""
+    """A client of the service without a connection limit."""
     async with ClientSession(address, connector=TCPConnector(limit=0)) as session:
         yield session
 
@@ -55,7 +55,7 @@ async def sdk(address: str) -> AsyncIterator[AsyncOpenAI]:
 async def test_a_hundred_submissions_at_once_make_one_upstream_call(
     upstream: ScriptedUpstream, client: ClientSession
 ) -> None:
-    """Each of a hundred has its own request and the whole stream; the next one is answered without a call."""
+    """Each of a hundred clients has its own request and the whole stream; the next one needs no call."""
     more = asyncio.Event()
     upstream.script(Reply(steps=(*map(Say, PIECES[:30]), Wait(more), *map(Say, PIECES[30:]), End())))
     body = {"messages": MESSAGES, "options": {"temperature": 0}}
@@ -82,7 +82,7 @@ async def test_a_hundred_submissions_at_once_make_one_upstream_call(
 async def test_cut_at_random_while_it_comes_a_reader_loses_nothing(
     upstream: ScriptedUpstream, client: ClientSession
 ) -> None:
-    """A reader that drops its connection after any byte, and comes back with its last id, has the text exactly."""
+    """A reader that disconnects after any byte and resumes with its last id has the exact text."""
     gates = [asyncio.Event() for _ in PIECES]
     steps = [step for gate, piece in zip(gates, PIECES, strict=True) for step in (Wait(gate), Say(piece))]
     upstream.script(Reply(steps=(*steps, End())))
@@ -104,7 +104,7 @@ async def test_cut_at_random_while_it_comes_a_reader_loses_nothing(
 
 
 async def test_the_sdk_gets_what_the_upstream_said(upstream: ScriptedUpstream, sdk: AsyncOpenAI) -> None:
-    """Text, usage and price, whole and streamed; what we don't know is passed through."""
+    """Text, usage and price, in JSON and streams; unknown fields are passed through."""
     upstream.script(say("Hel", "lo"), say("Hel", "lo"))
     raw = await sdk.chat.completions.with_raw_response.create(model=MODEL, messages=MESSAGES, logit_bias={"1": 5})
     answer = raw.parse()
@@ -123,7 +123,7 @@ async def test_the_sdk_gets_what_the_upstream_said(upstream: ScriptedUpstream, s
 
 
 async def test_an_upstream_that_dies_in_mid_stream(upstream: ScriptedUpstream, sdk: AsyncOpenAI) -> None:
-    """What had come is given, then the SDK raises; it is never a clean end."""
+    """The content so far is yielded, then the SDK raises; it is never a clean end."""
     gate = asyncio.Event()
     upstream.script(Reply(steps=(Say("so far"), Wait(gate), Cut())))
     stream = await sdk.chat.completions.create(model=MODEL, messages=MESSAGES, stream=True)
@@ -136,7 +136,7 @@ async def test_an_upstream_that_dies_in_mid_stream(upstream: ScriptedUpstream, s
 
 
 async def test_an_upstream_that_refuses_tells_nothing_of_itself(upstream: ScriptedUpstream, sdk: AsyncOpenAI) -> None:
-    """The caller gets our words for it: not the upstream's body, and not its status for our own key."""
+    """The caller gets our message, not the upstream's body, nor its status for our own key."""
     upstream.script(refuse(401))
     with pytest.raises(openai.InternalServerError) as caught:
         await sdk.chat.completions.create(model=MODEL, messages=MESSAGES)
@@ -148,7 +148,7 @@ async def test_an_upstream_that_refuses_tells_nothing_of_itself(upstream: Script
 async def test_leaving_closes_the_upstream_only_where_it_was_asked_for(
     upstream: ScriptedUpstream, client: ClientSession
 ) -> None:
-    """A client that goes away leaves its request running, unless it said that leaving cancels."""
+    """A disconnect leaves the request running, except with the header that cancels."""
     gate = asyncio.Event()
     upstream.default = Reply(steps=(Say("a"), Wait(gate), Say("b"), End()))
     body = {"model": MODEL, "messages": MESSAGES, "stream": True}

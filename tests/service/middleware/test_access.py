@@ -1,4 +1,4 @@
-"""Who may do what, over HTTP: keys of the file, tokens and tickets against the whole service."""
+"""Permissions over HTTP: keys of the file, tokens and tickets against the whole service."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -78,19 +78,19 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def service(file: Path) -> AsyncIterator[Service]:
-    """A service with these keys, and tokens, whose gateway is in the test's hand."""
+    """A service with these keys, tokens, and a gateway that the test scripts."""
     async with open_service(routes_file=file, jwt_secret=SECRET) as running:
         yield running
 
 
 def bearer(key: str) -> dict[str, str]:
-    """Return the header that brings a key."""
+    """Return the header with a key."""
     return {"Authorization": f"Bearer {key}"}
 
 
 @pytest.mark.parametrize("place", PLACES)
 async def test_a_model_that_is_not_allowed(service: Service, place: str) -> None:
-    """403 in the dialect of the address, at once and whether there is such a model or not; nothing goes upstream."""
+    """403 in the route's dialect, whether or not the model exists; without an upstream call."""
     for model in ("default", "n", "unknown", "openai/m"):
         response = await service.post(place, PLACES[place] | {"model": model}, authorization="Bearer some")
         body = await response.json()
@@ -109,7 +109,7 @@ async def test_a_model_that_is_not_allowed(service: Service, place: str) -> None
 
 
 async def test_a_model_that_is_allowed_is_asked(service: Service) -> None:
-    """By the name that the pattern has."""
+    """Patterns match the requested name."""
     ask = service.post(
         "/v1/chat/completions", PLACES["/v1/chat/completions"] | {"model": "m"}, authorization="Bearer some"
     )
@@ -120,7 +120,7 @@ async def test_a_model_that_is_allowed_is_asked(service: Service) -> None:
 
 
 async def test_a_key_may_have_a_default_of_its_own(service: Service) -> None:
-    """For it `default` is another model's name, in every dialect, though it may not ask for that by name; it pays."""
+    """A key's `default` is another model, in every dialect, even one that it may not name; its account pays."""
     for place in ("/api/requests", "/v1/chat/completions", "/v1/responses", "/v1/messages"):
         body = PLACES[place] | {"model": "default", "temperature": 0.5}
         body = body if place != "/api/requests" else PLACES[place] | {"model": "default"}
@@ -140,13 +140,13 @@ async def test_a_key_may_have_a_default_of_its_own(service: Service) -> None:
 
 @pytest.mark.parametrize(("key", "models"), [("some", ["m"]), ("own", ["default"]), ("boss", ["default", "m"])])
 async def test_models_are_listed_for_those_who_may_ask_for_them(service: Service, key: str, models: list[str]) -> None:
-    """And no others; the models of named providers are left out here."""
+    """The list has only allowed models."""
     listed = await (await service.get("/v1/models", authorization=f"Bearer {key}")).json()
     assert [model["id"] for model in listed["data"] if "/" not in model["id"]] == models
 
 
 async def test_a_socket_is_no_way_around(service: Service) -> None:
-    """A model that is not allowed is refused in a frame; a key without `inference` may not ask, look or cancel."""
+    """A model that is not allowed is refused in a frame; without `inference` no request command is allowed."""
     async with service.client.ws_connect(f"{service.base}/ws", headers=bearer("some")) as socket:
         await socket.send_json({"type": "submit", "id": 1, "messages": MESSAGES, "model": "n"})
         frame = await socket.receive_json()
@@ -160,7 +160,7 @@ async def test_a_socket_is_no_way_around(service: Service) -> None:
 
 
 async def test_scopes_open_parts_of_the_service(service: Service) -> None:
-    """Without `inference` no model's address; the health is open, and what is not there is not found for anybody."""
+    """Without `inference` no model route is allowed; health is public, and unknown paths are 404 for all."""
     for place, body in PLACES.items():
         response = await service.post(place, body | {"model": "m"}, authorization="Bearer chat")
         assert response.status == 403, place
@@ -174,7 +174,7 @@ async def test_scopes_open_parts_of_the_service(service: Service) -> None:
 
 
 async def test_tenants_are_kept_apart(service: Service) -> None:
-    """Keys that share a tenant's name share requests, also with a token that says it; to others they are not there."""
+    """Keys and tokens of one tenant share requests; others don't find them."""
     ask = service.post("/api/requests", PLACES["/api/requests"] | {"model": "m"}, authorization="Bearer some")
     response, _ = await answered(service, ask, "Hello")
     address = (await response.json())["links"]["self"]
@@ -191,13 +191,13 @@ async def test_tenants_are_kept_apart(service: Service) -> None:
 
 
 async def test_a_disabled_key_is_none(service: Service) -> None:
-    """As if it were not there."""
+    """A disabled key is refused like an unknown one."""
     response = await service.get("/v1/models", authorization="Bearer old")
     assert (response.status, (await response.json())["error"]["code"]) == (401, "unauthenticated")
 
 
 async def test_the_sdks_raise_what_their_users_expect(service: Service) -> None:
-    """A permission that is missing, a token that has ended: the vendors' own exceptions, and no retry."""
+    """A missing permission and an expired token raise the vendors' exceptions, without a retry."""
     async with (
         openai.AsyncOpenAI(base_url=f"{service.base}/v1", api_key="some", max_retries=2) as client,
         anthropic.AsyncAnthropic(base_url=service.base, api_key="some", max_retries=2) as other,
@@ -219,7 +219,7 @@ async def test_the_sdks_raise_what_their_users_expect(service: Service) -> None:
 
 @pytest.mark.parametrize("place", ["/api/requests", "/v1/chat/completions", "/v1/responses", "/v1/messages"])
 async def test_a_budget_is_the_keys(start: Start, upstream: ScriptedUpstream, file: Path, place: str) -> None:
-    """One that is used up stops its key, in every dialect, and nobody else; nothing goes upstream."""
+    """A used-up budget refuses its key, in every dialect, and no other; without an upstream call."""
     running = await start(routes_file=file)
     body = PLACES[place] | {"model": "gpt-5"}
     refused = await running.client.post(place, json=body, headers=bearer("poor"))
@@ -236,8 +236,8 @@ async def test_a_budget_is_the_keys(start: Start, upstream: ScriptedUpstream, fi
 async def test_a_key_of_the_file_comes_and_goes(
     start: Start, upstream: ScriptedUpstream, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Written, it opens; taken out, it opens nothing and its sockets are closed; a bad file changes neither."""
-    monkeypatch.setattr("service.config.routes_file.LOOK_INTERVAL", 0.01)
+    """An added key is accepted; a removed one is refused, and its sockets closed; an invalid file changes nothing."""
+    monkeypatch.setattr("service.config.routes_file.CHECK_INTERVAL", 0.01)
     running = await start(routes_file=file)
     socket = await running.client.ws_connect("/ws", headers=bearer("boss"))
     ticket = (await (await running.client.post("/api/tickets", headers=bearer("boss"))).json())["ticket"]
@@ -258,7 +258,7 @@ async def test_a_key_of_the_file_comes_and_goes(
 
 
 async def test_published_keys_open_the_service(start: Start, upstream: ScriptedUpstream) -> None:
-    """From the issuer's own server, with nothing else configured; one that is down makes nobody a stranger."""
+    """Tokens verified by the issuer's JWKS alone; where that is down the response is 503."""
     upstream.script(say("Hello"))
     async with Issuer.open() as issuer:
         issuer.publish(published(EC, "k"))
@@ -274,7 +274,7 @@ async def test_published_keys_open_the_service(start: Start, upstream: ScriptedU
 
 
 async def test_a_ticket_opens_one_socket_as_its_caller(service: Service) -> None:
-    """With all that the caller may do and no more; the second time it opens nothing."""
+    """A ticket has exactly the caller's rights; its second use is refused."""
     response = await service.post("/api/tickets", None, authorization="Bearer some")
     body = await response.json()
     assert response.headers["Cache-Control"] == "no-store"
@@ -290,7 +290,7 @@ async def test_a_ticket_opens_one_socket_as_its_caller(service: Service) -> None
 
 
 async def test_no_secret_is_written_down(service: Service) -> None:
-    """Neither a key, nor a token, nor a ticket is in the log or in an answer, good or bad."""
+    """No key, token or ticket is in the log or in a response."""
     secrets = ["some", "tg_wrong-secret", sign(claims()), sign(claims(exp=1)), "tk_made-up-secret"]
     with capture_logs() as logs:
         said = []
@@ -304,7 +304,7 @@ async def test_no_secret_is_written_down(service: Service) -> None:
 
 
 async def test_the_service_does_not_start_with_a_key_that_is_none(file: Path) -> None:
-    """The operator reads which file and which key it is."""
+    """The message names the file and the key."""
     write(file, '[keys.web]\nenv = "NOT_SET_ANYWHERE"\n')
     with pytest.raises(ConfigurationError, match=r"tidegate\.toml: keys\.web\.env: the variable NOT_SET_ANYWHERE"):
         async with open_container(load_settings(None, routes_file=file)):
@@ -312,7 +312,7 @@ async def test_the_service_does_not_start_with_a_key_that_is_none(file: Path) ->
 
 
 async def test_a_public_key_is_refused_as_the_secret() -> None:
-    """An operator who mixes the two up would let everybody sign."""
+    """A public key as the secret is refused: with it everybody could sign."""
     pem = EC.as_pem(private=False).decode()
     with pytest.raises(ConfigurationError, match="JWT_SECRET"):
         async with open_container(load_settings(None, jwt_secret=pem)):
@@ -320,7 +320,7 @@ async def test_a_public_key_is_refused_as_the_secret() -> None:
 
 
 async def test_who_calls_is_whole_at_the_handlers(service: Service) -> None:
-    """All that the file says of a key is the caller's."""
+    """The caller has every right in the key's spec."""
     principal = await service.container.auth.authenticate("some")
     assert principal == Principal(
         tenant="acme",
@@ -361,7 +361,7 @@ ABSURD = [
 
 
 async def test_any_header_that_is_no_credential_is_a_401_with_a_body(service: Service) -> None:
-    """Whatever is sent as `Authorization` or `x-api-key`: never a 500, and never somebody."""
+    """Random `Authorization` and `x-api-key` headers: never a 500, and never authenticated."""
     sent = [(b"Authorization", value) for value in ABSURD]
 
     @settings(max_examples=200, database=None, deadline=None)

@@ -1,4 +1,4 @@
-"""The layer around every handler."""
+"""The middleware around every handler."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -67,7 +67,7 @@ async def _socket(request: web.Request) -> web.Response:
 
 @pytest.fixture
 async def lifecycle() -> Lifecycle:
-    """A service that serves."""
+    """A running service."""
     lifecycle = Lifecycle()
     lifecycle.serve()
     return lifecycle
@@ -75,7 +75,7 @@ async def lifecycle() -> Lifecycle:
 
 @pytest.fixture
 async def connect(lifecycle: Lifecycle) -> AsyncIterator[MakeClient]:
-    """Make a client of an application with nothing but the layer and some handlers."""
+    """Yield a client of an application with only the middleware and some handlers."""
     clients: list[Client] = []
 
     async def make(*keys: str) -> Client:
@@ -119,7 +119,7 @@ async def _problem(response: aiohttp.ClientResponse) -> dict[str, Any]:
 
 
 async def test_every_response_carries_the_ids(connect: MakeClient) -> None:
-    """The ids that the handler sees are the ones that the caller gets; without the caller's own they are new."""
+    """The handler and the caller see the same ids: the caller's own, or new ones."""
     client = await connect()
     first, second = [await client.get("/echo/x") for _ in range(2)]
     body = await first.json()
@@ -135,7 +135,7 @@ async def test_every_response_carries_the_ids(connect: MakeClient) -> None:
     ("sent", "kept"), [("my-id_1", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ('"', False)]
 )
 async def test_a_sane_request_id_is_kept(connect: MakeClient, sent: str, kept: bool) -> None:
-    """The caller's own name for its request is used where it can do no harm."""
+    """The caller's request id is used if it has only allowed characters."""
     client = await connect()
     response = await client.get("/echo/x", headers={"x-request-id": sent})
     assert (response.headers["x-request-id"] == sent) is kept
@@ -156,7 +156,7 @@ async def test_a_sane_request_id_is_kept(connect: MakeClient, sent: str, kept: b
     ],
 )
 async def test_the_trace_id_is_the_callers(connect: MakeClient, headers: dict[str, str], trace: str | None) -> None:
-    """``traceparent`` wins, then ``x-trace-id``; what is malformed is as if it were not there."""
+    """``traceparent`` wins, then ``x-trace-id``; malformed headers are ignored."""
     client = await connect()
     got = (await client.get("/echo/x", headers=headers)).headers["x-trace-id"]
     assert len(got) == 32
@@ -164,7 +164,7 @@ async def test_the_trace_id_is_the_callers(connect: MakeClient, headers: dict[st
 
 
 async def test_a_failure_is_a_problem_with_all_its_members(connect: MakeClient) -> None:
-    """A named failure comes with code, remedy, ids and the fields that are wrong."""
+    """An error has its code, remedy, ids and the wrong fields."""
     client = await connect()
     response = await client.get("/invalid")
     problem = await _problem(response)
@@ -175,7 +175,7 @@ async def test_a_failure_is_a_problem_with_all_its_members(connect: MakeClient) 
 
 
 async def test_a_failure_that_will_pass_says_when(connect: MakeClient) -> None:
-    """``Retry-After`` is whole seconds, never less than the truth; ``retryAfterMs`` is exact."""
+    """``Retry-After`` is in whole seconds, rounded up; ``retryAfterMs`` is exact."""
     client = await connect()
     response = await client.get("/full")
     problem = await _problem(response)
@@ -186,7 +186,7 @@ async def test_a_failure_that_will_pass_says_when(connect: MakeClient) -> None:
 
 
 async def test_a_bug_leaks_nothing_and_is_logged(connect: MakeClient) -> None:
-    """The caller reads that it was our fault; the log has the exception."""
+    """An unexpected exception is a 500; the log has the exception."""
     client = await connect()
     with capture_logs() as logs:
         response = await client.get("/bug")
@@ -218,7 +218,7 @@ async def test_a_failed_actor_keeps_its_cause_to_itself(connect: MakeClient) -> 
 async def test_what_aiohttp_refuses_has_the_same_form(
     connect: MakeClient, method: str, path: str, status: int, code: str
 ) -> None:
-    """An unknown address and a wrong method are problems like any other."""
+    """An unknown path and a wrong method are problems, too."""
     client = await connect()
     response = await client.request(method, path)
     assert response.status == status
@@ -237,7 +237,7 @@ async def test_a_large_body_is_refused(connect: MakeClient) -> None:
 
 
 async def test_compatible_addresses_use_the_vendors_envelope(connect: MakeClient) -> None:
-    """Under ``/v1/`` the body is OpenAI's; once our retries are spent the SDK is told not to add its own."""
+    """Under ``/v1/`` the body is OpenAI's; after our retries the SDK is told not to retry."""
     client = await connect()
     response = await client.post("/v1/chat/completions", json={})
     assert response.status == 504
@@ -250,7 +250,7 @@ async def test_compatible_addresses_use_the_vendors_envelope(connect: MakeClient
 
 
 async def test_a_stream_that_breaks_is_cut_and_not_ended(connect: MakeClient) -> None:
-    """After the headers a failure can't be told: the caller must not take the pieces for the whole."""
+    """A failure after the headers aborts the connection, so that the response is not taken for complete."""
     client = await connect()
     with capture_logs() as logs:
         response = await client.get("/stream")
@@ -275,7 +275,7 @@ async def test_keys_are_asked_for_everywhere_but_at_the_open_addresses(connect: 
 
 
 async def test_a_socket_may_bring_its_key_later(connect: MakeClient) -> None:
-    """Without a key its handler is told so, and decides; a wrong one is refused at once."""
+    """A socket without a key reaches its handler as unauthenticated; a wrong key is refused at once."""
     client = await connect("one")
     assert await (await client.get("/ws")).json() == {"authenticated": False, "tenant": ""}
     good = await client.get("/ws", headers={"x-api-key": "one"})
@@ -284,7 +284,7 @@ async def test_a_socket_may_bring_its_key_later(connect: MakeClient) -> None:
 
 
 async def test_a_service_that_stops_takes_no_new_work(connect: MakeClient, lifecycle: Lifecycle) -> None:
-    """Submissions are refused, what is there can still be looked at, and each connection is closed after its answer."""
+    """While stopping, submissions are refused, reading works, and connections are closed after the response."""
     client = await connect()
     lifecycle.stop()
     response = await client.post("/body", data=b"x")
@@ -296,7 +296,7 @@ async def test_a_service_that_stops_takes_no_new_work(connect: MakeClient, lifec
 
 
 async def test_each_call_is_one_line(connect: MakeClient) -> None:
-    """The access log has method, path, status and duration; a failure has its code; a probe is only for debugging."""
+    """The access log has method, path, status and duration; an error has its code; probes are logged at DEBUG."""
     client = await connect()
     with capture_logs() as logs:
         await client.get("/echo/x?token=1")
@@ -316,7 +316,7 @@ async def test_each_call_is_one_line(connect: MakeClient) -> None:
 
 
 async def test_running_calls_are_counted(connect: MakeClient, lifecycle: Lifecycle) -> None:
-    """When a call has been answered, well or not, it is counted off; sockets are not counted."""
+    """A call is counted until its response, successful or not; sockets are not counted."""
     client = await connect()
     for path in ("/echo/x", "/bug", "/nowhere", "/stream", "/ws"):
         response = await client.get(path)

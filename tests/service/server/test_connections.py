@@ -1,4 +1,4 @@
-"""Connections that say too slowly what they want, or nothing at all."""
+"""Connections with late headers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,13 +15,13 @@ ENDLESS = b"POST /api/requests/req_1/cancel HTTP/1.1\r\nHost: x\r\nContent-Lengt
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    """A service whose gateway is in the test's hand."""
+    """A service with a gateway that the test scripts."""
     async with open_service() as running:
         yield running
 
 
 async def dial(service: Service) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Open a connection that says nothing yet."""
+    """Open a connection without sending anything."""
     return await asyncio.open_connection("127.0.0.1", service.port)
 
 
@@ -34,7 +34,7 @@ async def answer(reader: asyncio.StreamReader) -> str:
 
 
 async def rest(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the connection is closed, in an orderly way or not: nobody has read what was sent last."""
+    """Return the bytes until the connection is closed or reset."""
     async with asyncio.timeout(10):
         try:
             return await reader.read()
@@ -44,7 +44,7 @@ async def rest(reader: asyncio.StreamReader) -> bytes:
 
 @pytest.mark.parametrize("begun", [b"", b"GET", ASK, UPGRADE, b"POST /api/requests HTTP/1.1\r\nContent-Le"])
 async def test_headers_that_never_end(service: Service, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
-    """However far they got, and whatever they are for: the connection is closed, and costs nothing any more."""
+    """With late headers, at any point and for any route, the connection is closed."""
     monkeypatch.setattr(connections, "HEADERS_TIMEOUT", 0.01)
     reader, writer = await dial(service)
     writer.write(begun)
@@ -53,7 +53,7 @@ async def test_headers_that_never_end(service: Service, monkeypatch: pytest.Monk
 
 
 async def test_a_second_request_has_to_end_its_headers_too(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A good first one buys no time for ever."""
+    """Late headers of a second request close the connection, too."""
     reader, writer = await dial(service)
     writer.write(ASK + b"\r\n")
     assert await answer(reader) == "http/1.1 200 ok"
@@ -64,7 +64,7 @@ async def test_a_second_request_has_to_end_its_headers_too(service: Service, mon
 
 
 async def test_headers_may_come_in_pieces(service: Service) -> None:
-    """And a connection may be idle between two requests."""
+    """A connection may be idle between two requests."""
     reader, writer = await dial(service)
     for _ in range(2):
         for place in range(len(ASK)):
@@ -76,7 +76,7 @@ async def test_headers_may_come_in_pieces(service: Service) -> None:
 
 
 async def test_an_answer_may_take_longer_than_headers(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time is for headers only: neither a stream nor a socket ends by it."""
+    """The timeout is for headers only: streams and sockets stay open."""
     monkeypatch.setattr(connections, "HEADERS_TIMEOUT", 0.2)
     request_id = await service.submit()
     call = await service.call()
@@ -93,7 +93,7 @@ async def test_an_answer_may_take_longer_than_headers(service: Service, monkeypa
 
 
 async def test_a_body_that_nobody_wants_and_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is answered at once, and its connection is closed a little later."""
+    """A request with an unread body gets its response at once, and the connection is closed soon after."""
     monkeypatch.setattr(connections, "LINGER", 0.01)
     async with open_service() as service:
         reader, writer = await dial(service)
@@ -105,7 +105,7 @@ async def test_a_body_that_nobody_wants_and_that_never_ends(monkeypatch: pytest.
 
 
 async def test_a_body_that_stops_the_reading_is_read_to_its_end(service: Service) -> None:
-    """More than is buffered: the connection is not read from until some of it has been taken, and then it is again."""
+    """Reading pauses above the buffer's limit, and resumes below it."""
     body = b'{"messages":[{"role":"user","content":"%b"}]}' % (b"x" * 900_000)
     reader, writer = await dial(service)
     head = b"POST /api/requests HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"

@@ -1,4 +1,4 @@
-"""The server as a process: it binds, says so, and stops in order."""
+"""The server as a process: it binds, logs, and stops in order."""
 
 import asyncio
 import os
@@ -22,14 +22,14 @@ from protocol.errors import ConfigurationError
 from service.config.settings import Settings
 from service.container import open_container
 from service.context import ACCEPTED, CALL
-from service.server.server import leave_for_certain, listening
+from service.server.server import exit_after, listening
 
 BODY = {"model": "default", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
 SOON = 40.0  # seconds, the bound of a wait for an event
 
 
 class Served:
-    """A server process, and what it logs."""
+    """A server process, and its log."""
 
     def __init__(self, process: Process, address: str) -> None:
         self.process = process
@@ -40,7 +40,7 @@ class Served:
         return await _logged(self.process, event)
 
     def stop(self) -> None:
-        """Ask it to stop."""
+        """Send it a signal."""
         self.process.send_signal(signal.SIGTERM)
 
 
@@ -80,7 +80,7 @@ async def _serve(root: Path, upstream: ScriptedUpstream, **env: str) -> AsyncIte
 
 
 async def test_a_running_stream_is_finished_before_the_end(root: Path, upstream: ScriptedUpstream) -> None:
-    """After SIGTERM nobody new is let in, the running answer is given whole, and the process ends well."""
+    """After SIGTERM new work is refused, the running response is completed, and the process exits with 0."""
     rest = asyncio.Event()
     upstream.script(Reply(steps=(Say("Hel"), Wait(rest), Say("lo"), End())))
     async with _serve(root, upstream) as served, aiohttp.ClientSession(served.address) as client:
@@ -97,7 +97,7 @@ async def test_a_running_stream_is_finished_before_the_end(root: Path, upstream:
 
 
 async def test_a_second_signal_ends_it_at_once(root: Path, upstream: ScriptedUpstream) -> None:
-    """Whoever asks twice does not wait for a stalled model; the exit status says that something was cut off."""
+    """A second signal does not wait for a stalled model; the exit code is 1."""
     upstream.script(Reply(steps=(Say("Hel"), Stall())))
     async with (
         _serve(root, upstream, SHUTDOWN_GRACE_SECONDS="3600") as served,
@@ -113,7 +113,7 @@ async def test_a_second_signal_ends_it_at_once(root: Path, upstream: ScriptedUps
 
 
 async def test_sockets_are_told_that_the_server_goes(root: Path, upstream: ScriptedUpstream) -> None:
-    """A client on a socket reads when to come back before it is closed, and holds nobody up."""
+    """A socket gets its reconnect delay before it is closed, and does not block the shutdown."""
     async with (
         _serve(root, upstream, SHUTDOWN_GRACE_SECONDS="3600") as served,
         aiohttp.ClientSession(served.address) as client,
@@ -122,16 +122,16 @@ async def test_sockets_are_told_that_the_server_goes(root: Path, upstream: Scrip
         await ws.send_json({"type": "ping"})
         assert (await ws.receive_json())["type"] == "pong"
         served.stop()
-        farewell = await ws.receive_json()
-        assert farewell["type"] == "disconnect"
-        assert farewell["data"]["reconnect"] is True
+        disconnect = await ws.receive_json()
+        assert disconnect["type"] == "disconnect"
+        assert disconnect["data"]["reconnect"] is True
         assert (await ws.receive()).type is aiohttp.WSMsgType.CLOSE
         assert (await served.logged("stopped"))["whole"] is True
         assert await served.process.wait() == 0
 
 
 async def test_a_collector_that_never_answers_does_not_hold_up_the_exit(root: Path, upstream: ScriptedUpstream) -> None:
-    """Spans that nobody takes are left behind."""
+    """Spans that can't be exported are dropped."""
     upstream.script(say("Hello"))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
@@ -145,7 +145,7 @@ async def test_a_collector_that_never_answers_does_not_hold_up_the_exit(root: Pa
 
 
 async def test_an_open_address_without_keys_is_refused(root: Path) -> None:
-    """The process ends with one sentence that says what to set."""
+    """The process exits with one message that names the setting."""
     process = await _run(root, HOST="0.0.0.0")  # noqa: S104 - refused
     _, text = await process.communicate()
     assert process.returncode == 2
@@ -155,7 +155,7 @@ async def test_an_open_address_without_keys_is_refused(root: Path) -> None:
 
 
 async def test_an_address_that_is_taken_is_a_setting_to_change(settings: Settings) -> None:
-    """The operator reads which address it was."""
+    """The message names the address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         async with open_container(settings.model_copy(update={"port": port})) as container:
@@ -165,7 +165,7 @@ async def test_an_address_that_is_taken_is_a_setting_to_change(settings: Setting
 
 
 async def test_arrival_is_noted_before_the_handler_runs(settings: Settings) -> None:
-    """Each request knows when its headers had been read, so what it then waited for the loop counts."""
+    """Each request has the time when its headers had been read, so that waiting for the loop is counted."""
     async with open_container(settings) as container, listening(container) as (runner, address):
         assert runner.server is not None
         make, made = runner.server.request_factory, []
@@ -181,7 +181,7 @@ async def test_arrival_is_noted_before_the_handler_runs(settings: Settings) -> N
 
 
 def test_a_thread_that_hangs_can_not_keep_the_process() -> None:
-    """Some time after the grace the process is ended from outside of the loop."""
+    """After the grace period a thread ends the process."""
     left = threading.Event()
-    leave_for_certain(0.0, lambda _code: left.set())
+    exit_after(0.0, lambda _code: left.set())
     assert left.wait(SOON)

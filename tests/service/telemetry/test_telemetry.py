@@ -1,4 +1,4 @@
-"""Spans: at a real OTLP receiver, and without one."""
+"""Spans, with a real OTLP receiver and without one."""
 
 import asyncio
 import socket
@@ -55,7 +55,7 @@ def _attributes(span: Span) -> dict[str, Any]:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
-    """Wait for the threads that a collector which is not there leaves behind: they draw their backoff at random."""
+    """Wait for the exporter's threads, whose backoff is random."""
     yield
     for thread in threading.enumerate():
         if thread.name == "telemetry-shutdown":
@@ -138,7 +138,7 @@ async def test_our_failures_are_errors_and_the_callers_are_not(
 
 
 def test_without_an_endpoint_the_sdk_is_not_even_imported() -> None:
-    """Tracing that is off costs nothing: no provider, no tracer, no import."""
+    """With tracing off there is no provider, no tracer and no import."""
     telemetry = open_telemetry(load_settings(None))
     assert telemetry.provider is None
     assert telemetry.tracer is None
@@ -149,7 +149,7 @@ def test_without_an_endpoint_the_sdk_is_not_even_imported() -> None:
 
 
 async def test_a_collector_that_hangs_does_not_hold_up_the_end() -> None:
-    """The end waits for a bounded time and then leaves the export to a daemon thread."""
+    """Closing waits for a limited time, then leaves the export to a daemon thread."""
     release = threading.Event()
 
     def shutdown() -> None:
@@ -161,7 +161,7 @@ async def test_a_collector_that_hangs_does_not_hold_up_the_end() -> None:
 
 
 async def test_a_collector_that_is_not_there_does_not_hold_up_the_end(start: Callable[..., Awaitable[Any]]) -> None:
-    """With nobody listening at the endpoint, requests are answered, and closing ends within its bound."""
+    """With an unreachable collector, requests are answered, and closing ends within its limit."""
     running = await start(otel_exporter_otlp_endpoint=f"http://127.0.0.1:{_free_port()}")
     assert (await running.client.get("/v1/models")).status == 200
     async with asyncio.timeout(SOON):
@@ -177,7 +177,7 @@ class _Exporter(SpanExporter):
 
 
 def test_only_a_change_is_logged() -> None:
-    """A collector that stays away is logged once, and once more when it is back."""
+    """An unreachable collector is logged once, and once more when it is reachable."""
     inner = _Exporter()
     with capture_logs() as logs:
         exporter = SteadyExporter(inner, "http://collector")

@@ -1,4 +1,4 @@
-"""Who may talk over a socket, for how long, and how much."""
+"""Admission of a socket: authentication, expiry, rate limit."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,8 +13,8 @@ from service.websocket.admission import (
     BAD_FRAMES,
     BURST,
     FRAMES_PER_SECOND,
-    STRANGER_BYTES,
-    Guard,
+    UNAUTHENTICATED_BYTES,
+    Admission,
 )
 
 ALICE = Principal(tenant="t", subject="alice")
@@ -22,37 +22,37 @@ BOB = Principal(tenant="t", subject="bob")
 
 
 class Desk:
-    """Knows tokens."""
+    """An authenticator with fixed tokens."""
 
-    def __init__(self, **known: Principal) -> None:
-        self._known = known
+    def __init__(self, **authenticated: Principal) -> None:
+        self._principal = authenticated
 
     async def authenticate(self, token: str) -> Principal:
-        """Return whose token it is."""
-        if token not in self._known:
+        """Return the token's holder."""
+        if token not in self._principal:
             raise AccessDenied
-        return self._known[token]
+        return self._principal[token]
 
 
 class Line:
-    """A socket that notes how it was closed."""
+    """A socket that records its close code."""
 
     def __init__(self) -> None:
         self.closed: list[tuple[int, str]] = []
 
     def close(self, code: int, reason: str) -> None:
-        """Note it."""
+        """Record the close."""
         self.closed.append((code, reason))
 
 
 class Timers:
-    """The timers that are set, by their time."""
+    """The timers that are set, with their delays."""
 
     def __init__(self) -> None:
         self.set: dict[asyncio.TimerHandle, tuple[float, Callable[[], None]]] = {}
 
     def __call__(self, after: float, call: Callable[[], None]) -> asyncio.TimerHandle:
-        """Set one."""
+        """Set a timer."""
         timers = self
 
         class Timer:
@@ -64,96 +64,96 @@ class Timers:
         return handle
 
     def fire(self) -> float:
-        """Let the only timer fire, and return for when it was set."""
+        """Fire the only timer, and return its delay."""
         ((after, call),) = self.set.values()
         call()
         return after
 
 
-def guard_of(principal: Principal | None, timers: Timers, **known: Principal) -> tuple[Guard, Line]:
-    """Return a guard and its socket."""
+def admission_of(principal: Principal | None, timers: Timers, **authenticated: Principal) -> tuple[Admission, Line]:
+    """Return an admission and its socket."""
     line: Any = Line()
-    desk: Any = Desk(**known)
-    return Guard(desk, line, principal, timers), line
+    desk: Any = Desk(**authenticated)
+    return Admission(desk, line, principal, timers), line
 
 
 async def test_a_stranger_has_ten_seconds() -> None:
-    """Whoever does not authenticate in time is closed with 4502, and does not come back."""
+    """A client that does not authenticate in time is closed with 4502, and does not reconnect."""
     timers = Timers()
-    guard, line = guard_of(None, timers)
-    assert not guard.known
+    admission, line = admission_of(None, timers)
+    assert not admission.authenticated
     with pytest.raises(AccessDenied):
-        _ = guard.principal
+        _ = admission.principal
     assert timers.fire() == AUTHENTICATE_TIMEOUT
     assert line.closed == [(4502, "authentication_timeout")]
 
 
 async def test_a_token_lets_in_and_stops_the_clock() -> None:
-    """Once it is known who is there, there is no hurry."""
+    """After authentication the timeout is cancelled."""
     timers = Timers()
-    guard, _ = guard_of(None, timers, a=ALICE)
-    assert await guard.authenticate("a") == ALICE
-    assert guard.principal == ALICE
+    admission, _ = admission_of(None, timers, a=ALICE)
+    assert await admission.authenticate("a") == ALICE
+    assert admission.principal == ALICE
     assert not timers.set
 
 
 async def test_a_socket_stays_with_whom_it_is() -> None:
-    """A token of somebody else is refused, and nothing changes."""
-    guard, line = guard_of(ALICE, Timers(), b=BOB)
+    """Another caller's token is refused, and nothing changes."""
+    admission, line = admission_of(ALICE, Timers(), b=BOB)
     with pytest.raises(AccessDenied) as raised:
-        await guard.authenticate("b")
+        await admission.authenticate("b")
     assert raised.value.code == "forbidden"
-    assert guard.principal == ALICE
+    assert admission.principal == ALICE
     assert not line.closed
 
 
 async def test_whoever_s_token_ends_is_seen_out() -> None:
-    """The close code lets a client come back with a new one: 4005. A new token in time prolongs the stay."""
+    """An expired token closes with 4005, which lets a client reconnect; a new token in time replaces the expiry."""
     timers = Timers()
     soon = Principal(tenant="t", subject="alice", expires=0.0)
-    guard, line = guard_of(soon, timers, a=ALICE)
-    await guard.authenticate("a")
+    admission, line = admission_of(soon, timers, a=ALICE)
+    await admission.authenticate("a")
     assert not timers.set
-    guard, line = guard_of(soon, timers)
+    admission, line = admission_of(soon, timers)
     assert timers.fire() == 0.0
     assert line.closed == [(4005, "token_expired")]
 
 
 async def test_leaving_leaves_no_timer() -> None:
-    """A socket that is gone is watched no more."""
+    """A closed socket has no timer."""
     timers = Timers()
-    guard, _ = guard_of(None, timers)
-    guard.leave()
+    admission, _ = admission_of(None, timers)
+    admission.stop()
     assert not timers.set
 
 
 async def test_a_flood_is_stopped() -> None:
-    """A burst is fine, and then so many a second; beyond that the socket is closed with 4013."""
-    guard, line = guard_of(ALICE, Timers())
-    assert all(guard.admits(10, now=100.0) for _ in range(int(BURST)))
-    assert all(guard.admits(10, now=101.0) for _ in range(int(FRAMES_PER_SECOND)))
+    """A burst and then a rate are allowed; beyond that the socket is closed with 4013."""
+    admission, line = admission_of(ALICE, Timers())
+    assert all(admission.admits(10, now=100.0) for _ in range(int(BURST)))
+    assert all(admission.admits(10, now=101.0) for _ in range(int(FRAMES_PER_SECOND)))
     assert not line.closed
-    assert not guard.admits(10, now=101.0)
+    assert not admission.admits(10, now=101.0)
     assert line.closed == [(4013, "rate_limited")]
 
 
 async def test_a_stranger_s_messages_are_small() -> None:
-    """Nobody needs more to say who they are; whoever is known may say more."""
-    guard, line = guard_of(None, Timers())
-    assert guard.admits(STRANGER_BYTES, now=100.0)
-    assert not guard.admits(STRANGER_BYTES + 1, now=100.0)
+    """Messages before authentication are limited to a token's size; later ones are not."""
+    admission, line = admission_of(None, Timers())
+    assert admission.admits(UNAUTHENTICATED_BYTES, now=100.0)
+    assert not admission.admits(UNAUTHENTICATED_BYTES + 1, now=100.0)
     assert line.closed == [(1009, "authenticate first")]
-    known, line = guard_of(ALICE, Timers())
-    assert known.admits(STRANGER_BYTES + 1, now=100.0)
+    authenticated, line = admission_of(ALICE, Timers())
+    assert authenticated.admits(UNAUTHENTICATED_BYTES + 1, now=100.0)
     assert not line.closed
 
 
 async def test_bad_frames_are_forgiven_slowly() -> None:
-    """Twenty in a minute are too many, twenty in a longer time are not."""
-    guard, line = guard_of(ALICE, Timers())
+    """Twenty bad frames in a minute close the socket; in a longer time they don't."""
+    admission, line = admission_of(ALICE, Timers())
     for count in range(BAD_FRAMES):
-        guard.misheard(now=100.0 + 4 * count)
+        admission.count_bad_frame(now=100.0 + 4 * count)
     assert not line.closed
     for count in range(BAD_FRAMES):
-        guard.misheard(now=200.0 + count)
+        admission.count_bad_frame(now=200.0 + count)
     assert line.closed[0] == (PROBLEMS["invalid_request"].close, "bad request")

@@ -1,4 +1,4 @@
-"""Showing who is there over ``/ws``: by header, by ticket, by the first frame."""
+"""Authentication on ``/ws``: by header, by ticket, by the first frame."""
 
 import json
 from collections.abc import AsyncIterator
@@ -32,7 +32,7 @@ async def connect(service: Service, query: str = "", **headers: str) -> aiohttp.
 
 
 async def say(socket: aiohttp.ClientWebSocketResponse, **frame: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-    """Send a frame, and return the next one."""
+    """Send a frame, and return the answer."""
     await socket.send_json(frame)
     return await heard(socket)
 
@@ -44,14 +44,14 @@ async def heard(socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any]:
 
 
 async def closed(socket: aiohttp.ClientWebSocketResponse) -> int | None:
-    """Return the code with which the service closes."""
+    """Return the service's close code."""
     message = await socket.receive()
     assert message.type is aiohttp.WSMsgType.CLOSE, message
     return socket.close_code
 
 
 async def test_the_first_frame_lets_in(service: Service) -> None:
-    """A page can put no header on a socket, so it authenticates there, and then talks as anybody does."""
+    """A web page authenticates by its first frame, and can then use every command."""
     socket = await connect(service)
     ack = await say(socket, type="authenticate", id=1, token=KEY)
     assert (ack["type"], ack["id"]) == ("ack", 1)
@@ -61,7 +61,7 @@ async def test_the_first_frame_lets_in(service: Service) -> None:
 
 
 async def test_nothing_else_is_heard_before(service: Service) -> None:
-    """Any other frame is refused, the socket stays open for the right one; only a ping is answered."""
+    """Before authentication other frames are refused and the socket stays open; only a ping is answered."""
     socket = await connect(service)
     refusal = await say(socket, type="subscribe", id=1, requestId="req_1")
     assert refusal["error"]["code"] == "unauthenticated"
@@ -70,7 +70,7 @@ async def test_nothing_else_is_heard_before(service: Service) -> None:
 
 
 async def test_a_bad_token_is_the_end(service: Service) -> None:
-    """An error frame says why, and the close code says not to come back."""
+    """An error frame has the reason, and the close code forbids a reconnect."""
     socket = await connect(service)
     refusal = await say(socket, type="authenticate", id=1, token="wrong")
     assert (refusal["id"], refusal["error"]["code"]) == (1, "unauthenticated")
@@ -78,7 +78,7 @@ async def test_a_bad_token_is_the_end(service: Service) -> None:
 
 
 async def test_a_ticket_opens_one_socket(service: Service) -> None:
-    """It is had with the key, lasts for seconds, and is good for one upgrade."""
+    """A ticket is issued for a key, lasts for seconds, and opens one socket."""
     response = await service.post("/api/tickets", {}, Authorization=f"Bearer {KEY}")
     assert response.status in {200, 201}
     ticket = (await response.json())["ticket"]
@@ -91,7 +91,7 @@ async def test_a_ticket_opens_one_socket(service: Service) -> None:
 
 
 async def test_authenticating_again_is_for_the_same_one(service: Service) -> None:
-    """Another's key does not take a socket over, and closes nothing."""
+    """Another caller's key does not take a socket over, and does not close it."""
     socket = await connect(service, Authorization=f"Bearer {KEY}")
     assert (await say(socket, type="authenticate", id=1, token=KEY))["type"] == "ack"
     assert (await say(socket, type="authenticate", id=2, token="another"))["error"]["code"] == "forbidden"
@@ -99,15 +99,15 @@ async def test_authenticating_again_is_for_the_same_one(service: Service) -> Non
 
 
 async def test_without_keys_everybody_is_let_in() -> None:
-    """Authenticating is then a formality."""
+    """Without configured keys authentication always succeeds."""
     async with open_service() as service:
         socket = await connect(service)
         assert (await say(socket, type="authenticate", id=1, token="anything"))["type"] == "ack"
 
 
-async def test_strangers_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sockets that have not shown who is there take no room from those that have."""
-    monkeypatch.setattr(upgrade, "MAX_STRANGERS", 1)
+async def test_unauthenticated_sockets_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unauthenticated sockets have their own lower limit."""
+    monkeypatch.setattr(upgrade, "MAX_UNAUTHENTICATED", 1)
     first = await connect(service)
     second = await connect(service)
     assert await closed(second) == 4504
@@ -119,7 +119,7 @@ async def test_strangers_are_bounded(service: Service, monkeypatch: pytest.Monke
 
 
 async def test_a_stranger_s_bad_frames_are_counted_too(service: Service) -> None:
-    """Somebody who only knocks is closed with 4501."""
+    """Twenty refused frames close the socket with 4501."""
     socket = await connect(service)
     for number in range(19):
         await say(socket, type="presence", id=number, channel="room")

@@ -1,4 +1,4 @@
-"""Anything at all, sent to the socket: an answer or a close code each time, and nothing left behind."""
+"""Random input to the socket: an answer or a close code each time, and no leaks."""
 
 import asyncio
 import json
@@ -65,7 +65,7 @@ PLAIN: Final = (
 
 
 def frame(opcode: int, payload: bytes, *, final: bool = True, reserved: int = 0, masked: bool = True) -> bytes:
-    """Return a client's frame, or what should not be one."""
+    """Return the bytes of a WebSocket frame, valid or not."""
     head = bytes([(final << 7) | (reserved << 4) | opcode])
     mask = 0x80 if masked else 0
     size = len(payload)
@@ -79,7 +79,7 @@ def frame(opcode: int, payload: bytes, *, final: bool = True, reserved: int = 0,
 
 
 class Fuzzer:
-    """Makes up what a client might send, the same for the same seed."""
+    """Generates random client input, the same for the same seed."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -97,14 +97,14 @@ class Fuzzer:
         return draw.choice(PLAIN)
 
     def json_frame(self) -> bytes:
-        """Return a frame that is JSON, mostly of our kinds."""
+        """Return a JSON frame, mostly of known types."""
         made = {"type": self.random.choice(TYPES)}
         for name in self.random.sample(FIELDS, self.random.randrange(6)):
             made[name] = self.value()
         return json.dumps(made).encode()
 
     def garbage(self) -> bytes:
-        """Return what is no JSON, or such as nobody would write."""
+        """Return text that is not JSON, or unusual JSON."""
         draw = self.random
         return draw.choice(
             [
@@ -117,7 +117,7 @@ class Fuzzer:
         )
 
     def bytes(self) -> bytes:
-        """Return what goes over the wire next."""
+        """Return the next bytes to send."""
         draw = self.random
         payload = self.json_frame() if draw.random() < 0.6 else self.garbage()
         if draw.random() < 0.5:
@@ -141,7 +141,7 @@ class Fuzzer:
 
 
 async def converse(service: Service, fuzzer: Fuzzer) -> None:
-    """Send some of it, and read until the connection ends or a ping is answered."""
+    """Send some input, and read until the connection ends or a ping is answered."""
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
     writer.write(HANDSHAKE.encode())
     assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
@@ -151,7 +151,7 @@ async def converse(service: Service, fuzzer: Fuzzer) -> None:
         writer.write(frame(TEXT, b'{"type":"ping","id":"the last"}'))
         await until_answered(reader)
     except ConnectionError:
-        pass  # cut off, which is an answer too
+        pass  # an aborted connection is an answer, too
     finally:
         writer.transport.abort()
 
@@ -179,7 +179,7 @@ async def until_answered(reader: asyncio.StreamReader) -> None:
 
 @pytest.mark.timeout(120)
 async def test_anything_may_be_sent(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> None:
-    """Malformed, deep, huge, fragmented, of the wrong type: no exception is logged, and no socket or task is left."""
+    """Malformed, deep, huge, fragmented, wrong types: no exception is logged, and no socket or task is left."""
     async with open_service() as service:
         await converse(service, Fuzzer(-1))
         before = len(asyncio.all_tasks())

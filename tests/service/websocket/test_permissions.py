@@ -1,4 +1,4 @@
-"""What a socket lets its user see, by whatever they came in: their tenant's, and nothing else's is there at all."""
+"""Permissions on a socket, for each way of authenticating: only the tenant's own things exist."""
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -41,7 +41,7 @@ class Line:
         self.socket = socket
 
     async def ask(self, **frame: Any) -> Any:  # noqa: ANN401 - JSON
-        """Send a frame, and return the next one that comes."""
+        """Send a frame, and return the answer."""
         await self.socket.send_json(frame)
         return await self.socket.receive_json()
 
@@ -52,13 +52,13 @@ async def by_header(service: Service, key: str) -> Line:
 
 
 async def by_ticket(service: Service, key: str) -> Line:
-    """Open a socket with a ticket that was had by a key."""
+    """Open a socket with a ticket that was issued for a key."""
     response = await service.post("/api/tickets", None, authorization=f"Bearer {key}")
     return Line(await service.client.ws_connect(f"{service.base}/ws?ticket={(await response.json())['ticket']}"))
 
 
 async def by_frame(service: Service, key: str) -> Line:
-    """Open a socket with nothing, and show a key there."""
+    """Open a socket without a credential, and authenticate with a key."""
     line = Line(await service.client.ws_connect(f"{service.base}/ws"))
     assert (await line.ask(type="authenticate", id=1, token=key))["type"] == "ack"
     return line
@@ -88,28 +88,28 @@ async def service(tmp_path: Any) -> AsyncIterator[Service]:  # noqa: ANN401 - a 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("signed", [False, True])
 async def test_another_tenant_s_things_are_not_there(service: Service, way: str, signed: bool) -> None:
-    """Not found, and never forbidden: requests can be neither followed nor cancelled, and channels are others."""
+    """Another tenant's requests are not found, never forbidden; channels of the same name are separate."""
     mine, theirs = (token("acme"), token("other", sub="bob")) if signed else ("ann", "bob")
-    owner, stranger = await WAYS[way](service, mine), await WAYS[way](service, theirs)
+    owner, other = await WAYS[way](service, mine), await WAYS[way](service, theirs)
     request_id = (await owner.ask(type="submit", id=2, **BODY))["requestId"]
     call = await service.call()
     for kind in ("subscribe", "cancel"):
-        answer = await stranger.ask(type=kind, id=3, requestId=request_id)
+        answer = await other.ask(type=kind, id=3, requestId=request_id)
         assert (answer["type"], answer["error"]["code"]) == ("error", "request_not_found")
     for method, place in ABSENT:
         headers = {"Authorization": f"Bearer {theirs}"}
         async with service.client.request(method, service.base + place.format(request_id), headers=headers) as response:
             assert response.status == 404, place
-    assert (await stranger.ask(type="subscribe", id=4, channel="room:7"))["type"] == "ack"
+    assert (await other.ask(type="subscribe", id=4, channel="room:7"))["type"] == "ack"
     await owner.socket.receive_json()
     assert (await owner.ask(type="publish", id=5, channel="room:7", event="said"))["data"]["offset"] == 1
-    assert (await stranger.ask(type="ping", id=6)) == {"type": "pong", "id": 6}
+    assert (await other.ask(type="ping", id=6)) == {"type": "pong", "id": 6}
     assert not call.cancelled.is_set()
     await call.end()
 
 
 async def test_a_colleague_sees_what_the_tenant_has(service: Service) -> None:
-    """A request belongs to the tenant, whoever of it has asked, and by whatever they came in."""
+    """A request belongs to the tenant: every caller of it can follow, however authenticated."""
     owner, colleague = await by_header(service, "ann"), await by_frame(service, token("acme", sub="cleo"))
     request_id = (await owner.ask(type="submit", id=1, **BODY))["requestId"]
     call = await service.call()
@@ -118,7 +118,7 @@ async def test_a_colleague_sees_what_the_tenant_has(service: Service) -> None:
 
 
 async def test_a_channel_that_the_token_does_not_name(service: Service) -> None:
-    """Each right is the token's own, pattern by pattern; the socket stays."""
+    """Each right follows the token's patterns; the socket stays open."""
     line = await by_frame(service, token("acme"))
     for kind, more in (("subscribe", {}), ("publish", {"event": "said"}), ("presence", {})):
         answer = await line.ask(type=kind, id=2, channel="hall:1", **more)
@@ -129,7 +129,7 @@ async def test_a_channel_that_the_token_does_not_name(service: Service) -> None:
 async def test_a_token_that_ends_is_the_end_unless_there_is_a_new_one(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """4005 lets the client come back with another; the same user's new one in time prolongs the stay."""
+    """4005 lets the client reconnect with a new token; the same user's new token in time replaces the expiry."""
     line = await by_frame(service, token("acme"))
     later = round(time.time()) + 5000
     renewed = await line.ask(type="authenticate", id=2, token=token("acme", exp=later))
@@ -144,7 +144,7 @@ async def test_a_token_that_ends_is_the_end_unless_there_is_a_new_one(
 
 
 async def test_a_token_that_has_ended_opens_nothing(service: Service) -> None:
-    """An error frame that says so, and the code that asks for a new one."""
+    """An error frame with the reason, and the close code that asks for a new token."""
     line = Line(await service.client.ws_connect(f"{service.base}/ws"))
     answer = await line.ask(type="authenticate", id=1, token=token("acme", exp=1))
     assert answer["error"]["code"] == "token_expired"

@@ -1,4 +1,4 @@
-"""A WebSocket as the hub writes to it."""
+"""The transport of a WebSocket."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,7 +12,7 @@ PING = b"\x89\x00"
 
 
 class Wire(asyncio.Transport):
-    """A transport that keeps what is written to it."""
+    """A transport that records what is written to it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Wire(asyncio.Transport):
 
 
 class Timers:
-    """Time in the hand: ``run`` lets a delay go by."""
+    """Timers that the test fires: ``run`` fires the last one."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -55,7 +55,7 @@ class Timers:
         return self.handle
 
     def run(self) -> float:
-        """Let the timer that was set last go off, and return its delay."""
+        """Fire the last timer, and return its delay."""
         delay, callback = self.delay, self._callback
         assert self.handle is not None
         assert callback is not None
@@ -67,16 +67,16 @@ class Timers:
 
 @pytest.fixture
 async def timers() -> Timers:
-    """Timers that never go off by themselves."""
+    """Timers that only the test fires."""
     return Timers(asyncio.get_running_loop())
 
 
 def test_a_client_that_answers_stays(timers: Timers) -> None:
-    """A ping every interval, and anything heard since counts as the answer."""
+    """A ping every interval; any message since then counts as the answer."""
     wire = Wire()
     socket = SocketTransport(wire, timers.later)
     assert timers.run() == PING_INTERVAL
-    socket.heard = True
+    socket.received = True
     assert timers.run() == PONG_TIMEOUT
     assert timers.run() == PING_INTERVAL - PONG_TIMEOUT
     assert wire.written == [PING, PING]
@@ -86,7 +86,7 @@ def test_a_client_that_answers_stays(timers: Timers) -> None:
 
 
 def test_a_client_that_does_not_answer_is_closed(timers: Timers) -> None:
-    """No pong: 4012, and a client that does not take even that is cut off."""
+    """Without a pong the socket is closed with 4012; a client that does not read that is aborted."""
     wire = Wire()
     socket = SocketTransport(wire, timers.later)
     timers.run()
@@ -98,7 +98,7 @@ def test_a_client_that_does_not_answer_is_closed(timers: Timers) -> None:
 
 
 def test_closing_twice_closes_once(timers: Timers) -> None:
-    """After the end has begun nothing is written."""
+    """A closing socket writes nothing."""
     wire = Wire()
     socket = SocketTransport(wire, timers.later)
     socket.close(1000, "bye")
@@ -109,7 +109,7 @@ def test_closing_twice_closes_once(timers: Timers) -> None:
 
 
 def test_finishing_never_waits(timers: Timers) -> None:
-    """An empty buffer leaves nothing behind; a full one may leave within the time that closing takes."""
+    """With an empty buffer no timer is left; a full one has the close timeout to be sent."""
     wire = Wire()
     socket = SocketTransport(wire, timers.later)
     socket.finish()
@@ -124,14 +124,14 @@ def test_finishing_never_waits(timers: Timers) -> None:
 
 
 class LostWire(Wire):
-    """A transport whose connection is lost, before anybody has heard of it."""
+    """A transport whose connection is lost before ``connection_lost`` was called."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         raise RuntimeError("the handler is closed")
 
 
 def test_a_connection_that_has_just_been_lost_is_let_go(timers: Timers) -> None:
-    """Saying something to it is no failure: the socket is closing from then on, and its heartbeat stops."""
+    """Writing to a lost connection does not raise: the socket is closing, and its heartbeat stops."""
     socket = SocketTransport(LostWire(), timers.later)
     socket.send(b"hello")
     assert socket.closing

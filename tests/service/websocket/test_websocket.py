@@ -1,4 +1,4 @@
-"""``/ws`` over real connections, with the real router and hub, and a model whose words the test holds back."""
+"""``/ws`` over real connections, with the real router and hub, and a scripted model."""
 
 import asyncio
 import json
@@ -43,7 +43,7 @@ BODY = {"messages": [{"role": "user", "content": "hi"}]}
 
 
 class Model(Actor[Complete | ResolveModel]):
-    """Says what the test puts into ``words``; None ends the answer."""
+    """Streams what the test puts into ``words``; None ends the answer."""
 
     def __init__(self, words: "asyncio.Queue[str | None]") -> None:
         self._words = words
@@ -106,7 +106,7 @@ class Service:
         )
 
     def say(self, *words: str | None) -> None:
-        """Let the model say these words."""
+        """Let the model stream these words."""
         for word in words:
             self.words.put_nowait(word)
 
@@ -116,7 +116,7 @@ MakeService = Callable[..., Awaitable[Service]]
 
 @pytest.fixture
 async def make() -> AsyncIterator[MakeService]:
-    """Start services, and end them."""
+    """Start services, and stop them."""
     async with AsyncExitStack() as stack:
 
         async def start(
@@ -138,7 +138,7 @@ async def receive(socket: Socket) -> dict[str, Any]:
 
 
 async def submit(socket: Socket) -> str:
-    """Submit a request that nobody else shares, and return its id."""
+    """Submit a request that is not shared, and return its id."""
     await socket.send_json({"type": "submit", "id": 1, **BODY, "options": {"dedupe": False}})
     ack = await receive(socket)
     assert (ack["type"], ack["id"]) == ("ack", 1)
@@ -146,7 +146,7 @@ async def submit(socket: Socket) -> str:
 
 
 async def follow(socket: Socket, count: int | None = None) -> list[dict[str, Any]]:
-    """Return the next frames: as many, or all to the end."""
+    """Return the next ``count`` frames, or all to the end."""
     frames: list[dict[str, Any]] = []
     while len(frames) != count:
         frames.append(await receive(socket))
@@ -156,15 +156,15 @@ async def follow(socket: Socket, count: int | None = None) -> list[dict[str, Any
 
 
 def text_of(frames: list[dict[str, Any]]) -> str:
-    """Put the text together."""
+    """Assemble the text."""
     return "".join(frame["data"].get("delta", "") for frame in frames if frame["type"] == "update")
 
 
 async def told(socket: Socket) -> None:
-    """Read the farewell and the end, and nothing else."""
-    farewell = await receive(socket)
-    delay = farewell["data"].pop("delayMs")
-    assert farewell == {"type": "disconnect", "data": {"code": 4001, "reason": "shutdown", "reconnect": True}}
+    """Read the disconnect and the close; anything else fails the test."""
+    disconnect = await receive(socket)
+    delay = disconnect["data"].pop("delayMs")
+    assert disconnect == {"type": "disconnect", "data": {"code": 4001, "reason": "shutdown", "reconnect": True}}
     assert 0 <= delay <= 8000
     assert (await socket.receive()).type is WSMsgType.CLOSE
     assert socket.close_code == 1000
@@ -221,7 +221,7 @@ async def test_the_plain_protocol_works_without_ids(make: MakeService) -> None:
 
 
 async def test_a_hundred_cuts_and_the_same_text(make: MakeService) -> None:
-    """A client that is cut off at random offsets, and one that comes after the end, have what one has who stayed."""
+    """Clients that reconnect at random offsets, or after the end, have the same events as one that stayed."""
     service, chance = await make(), random.Random(7)
     stayed = await service.connect()
     request_id = await submit(stayed)
@@ -249,7 +249,7 @@ async def test_a_hundred_cuts_and_the_same_text(make: MakeService) -> None:
 
 
 async def test_cancelling_ends_the_request_for_all_who_follow_it(make: MakeService) -> None:
-    """The acknowledgement says the state, and the followers get a terminal error."""
+    """The acknowledgement has the state, and the followers get a terminal error."""
     service = await make()
     socket, other = await service.connect(), await service.connect()
     request_id = await submit(socket)
@@ -261,7 +261,7 @@ async def test_cancelling_ends_the_request_for_all_who_follow_it(make: MakeServi
 
 
 async def test_leaving_only_unsubscribes(make: MakeService) -> None:
-    """The socket goes, the request goes on, and the hub keeps nothing."""
+    """A lost socket is removed from the hub; the request goes on."""
     service = await make()
     socket = await service.connect()
     request_id = await submit(socket)
@@ -276,7 +276,7 @@ async def test_leaving_only_unsubscribes(make: MakeService) -> None:
 
 
 async def test_unsubscribing_is_acknowledged_and_stops_the_updates(make: MakeService) -> None:
-    """After the ack nothing of the request comes any more."""
+    """After the ack there are no more frames of the request."""
     service = await make()
     socket, other = await service.connect(), await service.connect()
     request_id = await submit(socket)
@@ -292,7 +292,7 @@ async def test_unsubscribing_is_acknowledged_and_stops_the_updates(make: MakeSer
 
 
 async def test_positions_that_can_not_be_had(make: MakeService) -> None:
-    """A foreign epoch says so and gives a snapshot; beyond the end is refused; so is a replay of a foreign epoch."""
+    """Another epoch gets a snapshot; beyond the end is refused, and so is a replay of another epoch."""
     service = await make()
     socket = await service.connect()
     request_id = await submit(socket)
@@ -318,7 +318,7 @@ async def test_positions_that_can_not_be_had(make: MakeService) -> None:
 
 
 async def test_a_bad_frame_is_answered_and_the_socket_stays(make: MakeService) -> None:
-    """Malformed, unknown, incomplete, invalid: each has its answer, with the id where it could be read."""
+    """Malformed, unknown, incomplete, invalid frames: each has its error, with the id if it could be read."""
     service = await make()
     socket = await service.connect()
     bad = {
@@ -342,7 +342,7 @@ async def test_a_bad_frame_is_answered_and_the_socket_stays(make: MakeService) -
 
 
 async def test_too_many_bad_frames_close_the_socket(make: MakeService) -> None:
-    """Each has its error frame, and the twentieth in a minute is the last."""
+    """Each bad frame gets an error, and the twentieth in a minute closes the socket."""
     service = await make()
     socket = await service.connect()
     for _ in range(BAD_FRAMES):
@@ -353,7 +353,7 @@ async def test_too_many_bad_frames_close_the_socket(make: MakeService) -> None:
 
 
 async def test_a_message_that_is_too_large_closes_the_socket(make: MakeService) -> None:
-    """64 KiB is the most that is read."""
+    """A message has at most 64 KiB."""
     service = await make()
     socket = await service.connect()
     await socket.send_str("x" * (64 * 1024 + 1))
@@ -361,7 +361,7 @@ async def test_a_message_that_is_too_large_closes_the_socket(make: MakeService) 
 
 
 async def test_a_socket_has_a_limit_of_subscriptions(make: MakeService) -> None:
-    """One too many is an error frame that names the request, which runs none the less."""
+    """A subscription above the limit is an error that names the request, which runs on."""
     service = await make()
     socket = await service.connect()
     for _ in range(3):
@@ -377,14 +377,14 @@ async def test_a_socket_has_a_limit_of_subscriptions(make: MakeService) -> None:
 
 
 async def test_only_a_websocket_client_gets_in(make: MakeService) -> None:
-    """Anything else is told what to do."""
+    """A request without an upgrade gets the remedy."""
     response = await (await make()).client.get("/ws")
     assert response.status == 426
     assert (await response.json())["code"] == "upgrade_required"
 
 
 async def test_the_origin_is_checked_in_production(make: MakeService) -> None:
-    """An origin that is not allowed gets a 403 before the upgrade; programs, which send none, get in."""
+    """An origin that is not allowed gets a 403 before the upgrade; programs, which send none, are accepted."""
     service = await make(environment="production", ws_allowed_origins=("https://ours.example",))
     with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
         await service.connect(origin="https://theirs.example")
@@ -396,7 +396,7 @@ async def test_the_origin_is_checked_in_production(make: MakeService) -> None:
 
 
 async def test_a_key_is_needed_where_keys_are_set(make: MakeService) -> None:
-    """With an unknown key there is no upgrade; with one that is known the requests of others are not to be found."""
+    """An unknown key is refused before the upgrade; with a known key other tenants' requests are not found."""
     service = await make(api_keys=("one", "two"))
     with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
         await service.connect(headers={"Authorization": "Bearer three"})
@@ -409,14 +409,14 @@ async def test_a_key_is_needed_where_keys_are_set(make: MakeService) -> None:
 
 
 async def test_the_subprotocol_is_optional(make: MakeService) -> None:
-    """``tidegate.v1`` is taken where it is offered."""
+    """``tidegate.v1`` is selected if it is offered."""
     service = await make()
     assert (await service.connect(protocols=("other", "tidegate.v1"))).protocol == "tidegate.v1"
     assert (await service.connect()).protocol is None
 
 
 async def test_connections_are_bounded(make: MakeService) -> None:
-    """One too many is closed with a code that says not to come back at once."""
+    """A connection above the limit is closed with a code that delays the reconnect."""
     service = await make(max_connections=1)
     first = await service.connect()
     assert await closed(await service.connect()) == 4504
@@ -436,7 +436,7 @@ async def test_a_ping_of_the_protocol_is_answered(make: MakeService) -> None:
 
 
 async def test_a_batch_is_one_message(make: MakeService) -> None:
-    """Who asks for it gets all frames of a tick in one message, a line each; others get a message for each."""
+    """With ``batch`` all frames of a tick are one message, a line each; otherwise each is a message."""
     service = await make()
     first, second = await service.connect(), await service.connect()
     request_id = await submit(first)
@@ -459,13 +459,13 @@ async def test_the_close_code_is_echoed(make: MakeService) -> None:
 
 
 async def test_everybody_is_told_when_the_server_goes(make: MakeService) -> None:
-    """A ``disconnect`` frame and 1000, once, also for one who follows nothing; nobody new gets in."""
+    """A ``disconnect`` frame and 1000, once, also without a subscription; new work is refused."""
     service = await make()
     busy, idle = await service.connect(), await service.connect()
     await submit(busy)
     await follow(busy, 1)
     service.lifecycle.stop()
-    await upgrade.farewell(service.app)
+    await upgrade.disconnect_all(service.app)
     for socket in (busy, idle):
         await told(socket)
     with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
@@ -474,24 +474,24 @@ async def test_everybody_is_told_when_the_server_goes(make: MakeService) -> None
 
 
 async def test_an_upgrade_under_way_is_told_too(make: MakeService) -> None:
-    """Whoever was let in just before the server began to stop is sent away as soon as it is there."""
+    """A socket that was admitted just before the stop is disconnected as soon as it is open."""
     service = await make()
-    await upgrade.farewell(service.app)
+    await upgrade.disconnect_all(service.app)
     await told(await service.connect())
 
 
 async def test_everybody_is_told_without_the_hub(make: MakeService) -> None:
-    """Where the hub is gone, the failure is the caller's to log, and the sockets are told all the same."""
+    """Where the hub is stopped, the error is raised, and the sockets are disconnected all the same."""
     service = await make()
     socket = await service.connect()
     await service.system.stop(service.hub)
     with pytest.raises(ActorStopped):
-        await upgrade.farewell(service.app)
+        await upgrade.disconnect_all(service.app)
     await told(socket)
 
 
 async def test_a_frame_has_a_span_and_a_socket_has_none(make: MakeService) -> None:
-    """Submitting begins a trace of its own, linked to the caller of the upgrade, with that trace's id in the state."""
+    """A submit begins a new trace, linked to the upgrade's caller; the state has its id."""
     exporter = InMemorySpanExporter()
     service = await make(exporter)
     parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"

@@ -1,4 +1,4 @@
-"""The wire's tables, row by row: each close code, each frame from the client, each rule of the socket."""
+"""The tables of the wire: each close code, each client frame, each rule of the socket."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ Socket = aiohttp.ClientWebSocketResponse
 
 
 class Line:
-    """A socket of a client, which keeps what it has not been asked for yet."""
+    """A client's socket, which buffers unread frames."""
 
     def __init__(self, service: Service, socket: Socket) -> None:
         self.service = service
@@ -38,7 +38,7 @@ class Line:
         return [json.loads(await self.socket.receive_str()) for _ in range(count)]
 
     async def ask(self, **frame: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-        """Send a frame, and return what comes next."""
+        """Send a frame, and return the next frames."""
         await self.send(**frame)
         return (await self.hear())[0]
 
@@ -67,7 +67,7 @@ async def dial(
 
 
 async def as_user(service: Service, principal: Principal) -> Line:
-    """Open a socket of somebody in particular."""
+    """Open a socket with a user's credential."""
     ticket, _ = service.container.auth.issue_ticket(principal)
     return await dial(service, f"?ticket={ticket}")
 
@@ -79,9 +79,9 @@ async def _shutdown(service: Service, _: pytest.MonkeyPatch) -> Line:
     line = await dial(service, headers=BEARER)
     await line.ask(type="subscribe", id=1, channel="room")
     await service.container.hub.ask(DisconnectAll(), timeout=5)
-    (farewell,) = await line.hear()
-    assert farewell["type"] == "disconnect"
-    assert (farewell["data"]["code"], farewell["data"]["reconnect"]) == (4001, True)
+    (disconnect,) = await line.hear()
+    assert disconnect["type"] == "disconnect"
+    assert (disconnect["data"]["code"], disconnect["data"]["reconnect"]) == (4001, True)
     return line
 
 
@@ -146,7 +146,7 @@ async def _forced(service: Service, _: pytest.MonkeyPatch) -> Line:
 
 
 async def _one_too_many(service: Service, monkeypatch: pytest.MonkeyPatch) -> Line:
-    monkeypatch.setattr(upgrade, "MAX_STRANGERS", 0)
+    monkeypatch.setattr(upgrade, "MAX_UNAUTHENTICATED", 0)
     return await dial(service)
 
 
@@ -172,7 +172,7 @@ CLOSES: Final[dict[int, Callable[[Service, pytest.MonkeyPatch], Awaitable[Line]]
 
 @pytest.mark.parametrize("code", CLOSES)
 async def test_a_socket_is_closed_with(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each way in which the service ends a connection has its code; 4001 is said in the frame before 1000."""
+    """Each way in which the service closes a connection has its code; 4001 is in the frame before 1000."""
     async with open_service(api_keys=(KEY,)) as service:
         line = await CLOSES[code](service, monkeypatch)
         assert await line.closed() == code
@@ -315,6 +315,6 @@ FRAMES: Final[dict[str, Callable[[Line], Awaitable[None]]]] = {
 
 @pytest.mark.parametrize("row", FRAMES)
 async def test_a_client_s_frame(row: str) -> None:
-    """Each frame that a client may send does what the table says, to the letter."""
+    """Each client frame has exactly the effect in the table."""
     async with open_service() as service:
         await FRAMES[row](await dial(service))

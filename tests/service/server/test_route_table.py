@@ -1,4 +1,4 @@
-"""Which handler answers."""
+"""The route table."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +13,7 @@ from service.server.connections import Runner
 
 
 async def _where(request: web.Request) -> web.Response:
-    """Say what a handler can know of its address."""
+    """Return what a handler can know of its route."""
     route = request.match_info.route
     assert route.resource is not None
     return web.json_response(
@@ -69,7 +69,7 @@ async def _serve() -> AsyncIterator[str]:
 async def test_a_handler_sees_the_same_however_it_was_found(
     method: str, path: str, to: str, named: dict[str, str]
 ) -> None:
-    """The route, the application, and the middlewares in their order, each once."""
+    """A handler sees its route and application; the middlewares run in order, each once."""
     async with _serve() as address, aiohttp.ClientSession() as session:
         for _ in range(2):
             async with session.request(method, URL(address + path, encoded=True)) as response:
@@ -80,7 +80,7 @@ async def test_a_handler_sees_the_same_however_it_was_found(
     ("method", "path", "status"), [("PUT", "/plain", 405), ("GET", "/none", 404), ("HEAD", "/plain", 200)]
 )
 async def test_what_is_not_there_is_the_application_s_to_say(method: str, path: str, status: int) -> None:
-    """As are the methods of an address."""
+    """Unknown paths and wrong methods are aiohttp's errors."""
     async with (
         _serve() as address,
         aiohttp.ClientSession() as session,

@@ -1,4 +1,4 @@
-"""What every surface says of a request that it has submitted: its headers, its end, its failure."""
+"""The outcome of a request, as every surface reports it: headers, end, failure."""
 
 import asyncio
 import time
@@ -7,27 +7,27 @@ from typing import Final
 from protocol.errors import InternalError, RequestCancelled, TidegateError
 from protocol.events import Cancelled, Completed, EventStream, Failed, Terminal
 from protocol.requests import RequestHandle
-from service.context import Call
+from service.context import CallContext
 
-SUBMIT_TIMEOUT: Final = 10.0  # seconds for deciding which log answers; the answer itself has the request's own time
+SUBMIT_TIMEOUT: Final = 10.0  # seconds for the router to submit; the answer has the request's own timeout
 FIND_TIMEOUT: Final = 5.0  # seconds
 
 
-def inference_headers(call: Call, handle: RequestHandle, waited: float) -> dict[str, str]:
-    """Return the headers of an answer; a call to the model's side that is still under way counts as an attempt.
+def inference_headers(call: CallContext, handle: RequestHandle, waited: float) -> dict[str, str]:
+    """Return the response headers of an inference; an attempt that is still running is counted.
 
     Args:
-        call: whose time began when it was accepted.
-        handle: what it asked for.
-        waited: seconds of the time until now that are the model's side's.
+        call: the HTTP call; its time began when it was accepted.
+        handle: the request that the call submitted.
+        waited: seconds until now that were spent waiting for the provider.
     """
     attempts = handle.attempts
     answered = handle.stream.ended or (attempts and not attempts[-1].error)
-    under_way = handle.source == "upstream" and not answered
+    running = handle.source == "upstream" and not answered
     ours = max(0.0, time.perf_counter() - call.accepted - waited)
     headers = {
         "x-tidegate-source": handle.source,
-        "x-tidegate-attempts": str(len(attempts) + under_way),
+        "x-tidegate-attempts": str(len(attempts) + running),
         "x-tidegate-overhead-ms": f"{ours * 1000:.3f}",
     }
     cost = handle.cost
@@ -36,8 +36,8 @@ def inference_headers(call: Call, handle: RequestHandle, waited: float) -> dict[
     return headers
 
 
-async def end_of(stream: EventStream) -> Terminal:
-    """Wait for the end of a stream, as one of its followers, and return it."""
+async def wait_for_end(stream: EventStream) -> Terminal:
+    """Wait for the terminal event of a stream, as one of its followers."""
     if not stream.ended:
         ended = asyncio.get_running_loop().create_future()
 
@@ -56,8 +56,8 @@ async def end_of(stream: EventStream) -> Terminal:
     raise InternalError("a log ended without a terminal entry")
 
 
-def error_of(event: Failed | Cancelled) -> TidegateError:
-    """Return the failure that a request ended with."""
+def error_from(event: Failed | Cancelled) -> TidegateError:
+    """Return the error for a terminal event."""
     if isinstance(event, Cancelled):
         return RequestCancelled("" if event.reason == "cancelled" else f"the request was cancelled: {event.reason}")
     retry_after = None if event.retry_after_ms is None else event.retry_after_ms / 1000

@@ -1,4 +1,4 @@
-"""When the server goes: everybody is told, each to come back at its own time, whatever they do there."""
+"""When the server stops, every socket gets a ``disconnect`` with its own delay."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -7,7 +7,7 @@ from typing import Any, Final
 import aiohttp
 
 from service.websocket import upgrade
-from service.websocket.upgrade import FAREWELL_SPREAD
+from service.websocket.upgrade import RECONNECT_SPREAD
 from tests.service.bench import Service, open_service
 
 KEY: Final = "a-key-of-the-tests"
@@ -48,16 +48,16 @@ TOLD_BY_THE_REST: Final = (_stranger, _idler)
 
 
 async def test_everybody_is_told_and_nobody_at_the_same_time() -> None:
-    """Followers of requests and channels, those who take batches, idlers and strangers: a delay and 1000 for each."""
+    """Followers of requests and channels, batch clients, idle and unauthenticated ones get a delay and 1000."""
     async with open_service(api_keys=(KEY,)) as service:
         response = await service.post("/api/requests", {"messages": [{"role": "user", "content": "hi"}]}, **BEARER)
         request_id = (await response.json())["requestId"]
         call = await service.call()
         groups = [await _three_of_each(service, kinds, request_id) for kinds in (TOLD_BY_THE_HUB, TOLD_BY_THE_REST)]
-        await upgrade.farewell(service.app)
+        await upgrade.disconnect_all(service.app)
         for sockets in groups:
             delays = sorted([await _delay(socket) for socket in sockets])
-            share = FAREWELL_SPREAD * 1000 / len(delays)
+            share = RECONNECT_SPREAD * 1000 / len(delays)
             assert [int(delay // share) for delay in delays] == list(range(len(delays)))
         await call.end()
 
@@ -69,10 +69,10 @@ async def _three_of_each(
 
 
 async def _delay(socket: Socket) -> float:
-    """Read to the end, and return when the client is to come back, in milliseconds."""
+    """Read to the end, and return the reconnect delay in milliseconds."""
     said = []
     while (message := await socket.receive()).type is aiohttp.WSMsgType.TEXT:
         said += [json.loads(line) for line in message.data.split("\n")]
-    (farewell,) = [frame["data"] for frame in said if frame["type"] == "disconnect"]
-    assert (farewell["code"], farewell["reconnect"], socket.close_code) == (4001, True, 1000)
-    return float(farewell["delayMs"])
+    (disconnect,) = [frame["data"] for frame in said if frame["type"] == "disconnect"]
+    assert (disconnect["code"], disconnect["reconnect"], socket.close_code) == (4001, True, 1000)
+    return float(disconnect["delayMs"])

@@ -1,4 +1,4 @@
-"""What a request's values may be, beyond their types; the same for every dialect, at that dialect's paths."""
+"""Validation of a request's values, beyond their types: the same rules for every dialect, with its own field paths."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -12,15 +12,15 @@ from protocol.errors import FieldError, InvalidRequest
 from protocol.llm import ChatMessage, ChatRequest, ContentPart, FilePart, ImagePart, ReasoningPart, VendorPart
 from protocol.requests import MAX_CACHE_TTL_MS, MAX_TIMEOUT_MS, SubmitBody
 
-MAX_FAULTS: Final = 20  # more than anybody reads
+MAX_FAULTS: Final = 20  # reported at once
 MAX_NAME: Final = 256  # characters of a model's or a session's name
-MAX_SPEAKER: Final = 64  # characters of the name of who speaks in a message, OpenAI's number
-MAX_STOPS: Final = 4  # OpenAI's number
-MAX_STOP_SEQUENCES: Final = 64  # Anthropic's clients may send more than OpenAI's
-MAX_TOOLS: Final = 128  # OpenAI's number
-MAX_METADATA: Final = 16  # pairs, OpenAI's number
-MAX_METADATA_KEY: Final = 64  # characters, OpenAI's number
-MAX_METADATA_VALUE: Final = 512  # characters, OpenAI's number
+MAX_SPEAKER: Final = 64  # characters of the name of a message's author, OpenAI's limit
+MAX_STOPS: Final = 4  # OpenAI's limit
+MAX_STOP_SEQUENCES: Final = 64  # Anthropic's limit is above OpenAI's
+MAX_TOOLS: Final = 128  # OpenAI's limit
+MAX_METADATA: Final = 16  # pairs, OpenAI's limit
+MAX_METADATA_KEY: Final = 64  # characters, OpenAI's limit
+MAX_METADATA_VALUE: Final = 512  # characters, OpenAI's limit
 MAX_DEPTH: Final = 64  # levels of free JSON, far from the interpreter's recursion limit
 MAX_TEMPERATURE: Final = 2
 MAX_TOKENS: Final = 2**31 - 1
@@ -32,20 +32,20 @@ _DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+=-]+)*;base64,")
 _IMAGE_SCHEMES = ("https://", "data:image/")
 
 
-class Places(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a dialect keeps the values of the canonical model.
+class FieldPaths(msgspec.Struct, frozen=True, kw_only=True):
+    """The paths of the canonical fields in a dialect, for error messages.
 
     Attributes:
-        options: what stands before an option's name.
+        options: the prefix of an option's path.
         top_p: the name of that option.
         max_tokens: the name of that option.
-        tool: what stands between ``$.tools[0]`` and a tool's own fields.
-        tool_choice: its path.
-        schema: its path.
-        messages: whether messages are checked too; a dialect's own upstream knows its rules for them better.
+        tool: the path from ``$.tools[0]`` to a tool's own fields.
+        tool_choice: the field's path.
+        schema: the field's path.
+        messages: whether messages are validated, too; a vendor's upstream knows its own rules better.
         stop: the name of that option.
-        stops: how many of them there may be.
-        parameters: the name of that field of a tool.
+        stops: the most stop sequences.
+        parameters: the name of a tool's field for its schema.
     """
 
     options: str
@@ -60,7 +60,7 @@ class Places(msgspec.Struct, frozen=True, kw_only=True):
     parameters: str = "parameters"
 
 
-NATIVE: Final = Places(
+NATIVE: Final = FieldPaths(
     options="$.options.",
     top_p="topP",
     max_tokens="maxTokens",
@@ -69,7 +69,7 @@ NATIVE: Final = Places(
     schema="$.schema",
     messages=True,
 )
-OPENAI: Final = Places(
+OPENAI: Final = FieldPaths(
     options="$.",
     top_p="top_p",
     max_tokens="max_completion_tokens",
@@ -78,7 +78,7 @@ OPENAI: Final = Places(
     schema="$.response_format.json_schema.schema",
     messages=False,
 )
-RESPONSES: Final = Places(
+RESPONSES: Final = FieldPaths(
     options="$.",
     top_p="top_p",
     max_tokens="max_output_tokens",
@@ -87,7 +87,7 @@ RESPONSES: Final = Places(
     schema="$.text.format.schema",
     messages=False,
 )
-ANTHROPIC: Final = Places(
+ANTHROPIC: Final = FieldPaths(
     options="$.",
     top_p="top_p",
     max_tokens="max_tokens",
@@ -101,8 +101,8 @@ ANTHROPIC: Final = Places(
 )
 
 
-def refuse(faults: Iterable[FieldError]) -> None:
-    """Raise where there are faults.
+def raise_faults(faults: Iterable[FieldError]) -> None:
+    """Raise an error for ``faults``, where there are any.
 
     Raises:
         InvalidRequest: with the first ``MAX_FAULTS`` of them.
@@ -114,43 +114,43 @@ def refuse(faults: Iterable[FieldError]) -> None:
         raise InvalidRequest(detail, errors=errors)
 
 
-def check_request(request: ChatRequest, places: Places) -> None:
-    """Refuse a request that no model could answer as it stands.
+def check_request(request: ChatRequest, paths: FieldPaths) -> None:
+    """Validate a canonical request.
 
     Raises:
         InvalidRequest: ``invalid_request``, or ``invalid_schema``.
     """
-    refuse(request_faults(request, places))
+    raise_faults(request_faults(request, paths))
     if request.schema is not None:
-        _check_schema(request.schema, places.schema)
+        _check_schema(request.schema, paths.schema)
     for index, tool in enumerate(request.tools):
         if tool.parameters:
-            _check_schema(tool.parameters, f"$.tools[{index}]{places.tool}.{places.parameters}")
+            _check_schema(tool.parameters, f"$.tools[{index}]{paths.tool}.{paths.parameters}")
 
 
-def request_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]:
-    """Give what is wrong with ``request``, in the order in which a reader meets it."""
+def request_faults(request: ChatRequest, paths: FieldPaths) -> Iterator[FieldError]:
+    """Yield the faults of ``request``, in the order of its fields."""
     if not request.messages:
         yield FieldError("$.messages", "must not be empty")
     if not 0 < len(request.model) <= MAX_NAME:
         yield FieldError("$.model", f"must be 1 to {MAX_NAME} characters")
-    yield from _option_faults(request, places)
+    yield from _option_faults(request, paths)
     if request.tools or request.tool_choice:
-        yield from _tool_faults(request, places)
+        yield from _tool_faults(request, paths)
     if request.schema is not None:
-        yield from _free_faults(request.schema, places.schema)
+        yield from _free_faults(request.schema, paths.schema)
     for name, value in request.extra.items():
         yield from _free_faults(value, f"$.{name}")
     for index, message in enumerate(request.messages):
         if message.extra or message.tool_calls or not isinstance(message.content, str):
-            yield from _mark_faults(message, f"$.messages[{index}]")
-    if places.messages:
+            yield from _extra_faults(message, f"$.messages[{index}]")
+    if paths.messages:
         for index, message in enumerate(request.messages):
             yield from _message_faults(message, f"$.messages[{index}]")
 
 
 def submission_faults(body: SubmitBody) -> Iterator[FieldError]:
-    """Give what is wrong with the part of a native submission that the model never sees."""
+    """Yield the faults of the fields of a native submission that are not sent to the model."""
     options = body.options
     if not 1 <= options.timeout_ms <= MAX_TIMEOUT_MS:
         yield _beyond("$.options.timeoutMs", options.timeout_ms, 1, MAX_TIMEOUT_MS)
@@ -165,7 +165,7 @@ def submission_faults(body: SubmitBody) -> Iterator[FieldError]:
 
 
 def metadata_faults(metadata: dict[str, str]) -> Iterator[FieldError]:
-    """Give what is wrong with a caller's notes."""
+    """Yield the faults of a caller's metadata."""
     if len(metadata) > MAX_METADATA:
         yield FieldError("$.metadata", f"must have at most {MAX_METADATA} entries")
     for key, value in metadata.items():
@@ -183,21 +183,21 @@ def _check_schema(schema: dict[str, Any], path: str) -> None:
         raise InvalidRequest(detail, code=error.code, errors=errors) from None
 
 
-def _option_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]:
-    at = places.options
+def _option_faults(request: ChatRequest, paths: FieldPaths) -> Iterator[FieldError]:
+    at = paths.options
     temperature, top_p, max_tokens, seed = request.temperature, request.top_p, request.max_tokens, request.seed
     if temperature is not None and not 0 <= temperature <= MAX_TEMPERATURE:
         yield _beyond(at + "temperature", temperature, 0, MAX_TEMPERATURE)
     if top_p is not None and not 0 <= top_p <= 1:
-        yield _beyond(at + places.top_p, top_p, 0, 1)
+        yield _beyond(at + paths.top_p, top_p, 0, 1)
     if max_tokens is not None and not 1 <= max_tokens <= MAX_TOKENS:
-        yield _beyond(at + places.max_tokens, max_tokens, 1, MAX_TOKENS)
+        yield _beyond(at + paths.max_tokens, max_tokens, 1, MAX_TOKENS)
     if seed is not None and not -MAX_INT - 1 <= seed <= MAX_INT:
         yield _beyond(at + "seed", seed, -MAX_INT - 1, MAX_INT)
-    if len(request.stop) > places.stops:
-        yield FieldError(at + places.stop, f"must be at most {places.stops} texts")
+    if len(request.stop) > paths.stops:
+        yield FieldError(at + paths.stop, f"must be at most {paths.stops} texts")
     if not all(request.stop):
-        yield FieldError(at + places.stop, "must not have an empty text")
+        yield FieldError(at + paths.stop, "must not have an empty text")
 
 
 def _beyond(path: str, value: float, low: int, high: int) -> FieldError:
@@ -205,27 +205,27 @@ def _beyond(path: str, value: float, low: int, high: int) -> FieldError:
     return FieldError(path, f"must be within {low}..{high}{got}")
 
 
-def _tool_faults(request: ChatRequest, places: Places) -> Iterator[FieldError]:
+def _tool_faults(request: ChatRequest, paths: FieldPaths) -> Iterator[FieldError]:
     if len(request.tools) > MAX_TOOLS:
         yield FieldError("$.tools", f"must be at most {MAX_TOOLS}")
     names: set[str] = set()
     for index, tool in enumerate(request.tools):
-        path = f"$.tools[{index}]{places.tool}"
+        path = f"$.tools[{index}]{paths.tool}"
         if not _TOOL_NAME.fullmatch(tool.name):
             yield FieldError(f"{path}.name", "must be 1 to 64 letters, digits, `_` and `-`")
         elif tool.name in names:
             yield FieldError(f"{path}.name", "must be different from the other tools' names")
         names.add(tool.name)
-        yield from _free_faults(tool.parameters, f"{path}.{places.parameters}")
+        yield from _free_faults(tool.parameters, f"{path}.{paths.parameters}")
         yield from _free_faults(tool.extra, path)
     if request.tool_choice not in _CHOICES and request.tool_choice not in names:
-        yield FieldError(places.tool_choice, "must be `auto`, `none`, `required` or the name of one of the tools")
+        yield FieldError(paths.tool_choice, "must be `auto`, `none`, `required` or the name of one of the tools")
     elif request.tool_choice == "required" and not names:
-        yield FieldError(places.tool_choice, "must not be `required` without tools")
+        yield FieldError(paths.tool_choice, "must not be `required` without tools")
 
 
 def _free_faults(value: Any, path: str) -> Iterator[FieldError]:  # noqa: ANN401 - free JSON
-    """Give what would stop free JSON from being encoded again: depth, and integers that no one else can read."""
+    """Yield what prevents free JSON from being encoded again: its depth, and integers beyond 64 bits."""
     level, depth = [value], 0
     while level:
         depth += 1
@@ -244,14 +244,14 @@ def _free_faults(value: Any, path: str) -> Iterator[FieldError]:  # noqa: ANN401
         level = below
 
 
-def _mark_faults(message: ChatMessage, path: str) -> Iterator[FieldError]:
-    """Give what is wrong with the free JSON that a message has for one vendor."""
+def _extra_faults(message: ChatMessage, path: str) -> Iterator[FieldError]:
+    """Yield the faults of the free JSON in a message that is for one vendor only."""
     content = () if isinstance(message.content, str) else message.content
-    marked = [
+    extras = [
         part.extra for part in (*content, *message.tool_calls) if not isinstance(part, ReasoningPart | VendorPart)
     ]
     foreign = [part.value for part in content if isinstance(part, VendorPart)]
-    for value in (message.extra, *marked, *foreign):
+    for value in (message.extra, *extras, *foreign):
         if value:
             yield from _free_faults(value, path)
 

@@ -1,0 +1,23 @@
+"""How many requests are kept, how long, and how large: values and their defaults."""
+
+import msgspec
+
+from actors.log.event_log import RING_BYTES
+
+
+class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of a request router.
+
+    Attributes:
+        ttl: seconds for which an ended request is kept.
+        max_requests: the most requests that are kept, running ones included.
+        max_bytes: the most bytes that ended requests hold together.
+        ring_bytes: the size of each log's ring, in bytes.
+        abandon_grace: seconds without a follower before ``onAbandon: cancel`` takes effect.
+    """
+
+    ttl: float = 300.0
+    max_requests: int = 20_000
+    max_bytes: int = 512 * 1024 * 1024
+    ring_bytes: int = RING_BYTES
+    abandon_grace: float = 10.0
