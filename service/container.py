@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from actors.cache import CacheActor
 from actors.channels.channels import ChannelLimits
 from actors.channels.log import Bounds as HistoryBounds
-from actors.embeddings import Bounds, EmbeddingsConfig, build_embeddings
+from actors.embeddings import EmbeddingBounds, EmbeddingsConfig, build_embeddings
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import GatewayConfig, LLMGateway, build_gateway
 from actors.requests.router import ForgetModels, RequestRouter
@@ -178,7 +178,7 @@ def embeddings_config(settings: Settings, routes: Routes = NO_ROUTES) -> Embeddi
         secrets=variable,
         batch_inputs=settings.embedding_batch_inputs,
         connect_timeout=settings.connect_timeout_seconds,
-        bounds=Bounds(cache_bytes=settings.embedding_cache_max_bytes),
+        bounds=EmbeddingBounds(cache_bytes=settings.embedding_cache_max_bytes),
     )
 
 

@@ -1,14 +1,14 @@
-"""EmbeddingsActor: from texts to vectors, in batches, each text once."""
+"""EmbeddingsActor: turns texts into vectors, in batches, each text once."""
 
-from actors.embeddings.actor import Bounds, EmbeddingsActor
-from actors.embeddings.embedder import Embedder, Limits
+from actors.embeddings.actor import EmbeddingBounds, EmbeddingsActor
+from actors.embeddings.embedder import Embedder, EmbedderLimits
 from actors.embeddings.factory import EmbeddingsConfig, build_embeddings
 
 __all__ = [
-    "Bounds",
     "Embedder",
+    "EmbedderLimits",
+    "EmbeddingBounds",
     "EmbeddingsActor",
     "EmbeddingsConfig",
-    "Limits",
     "build_embeddings",
 ]

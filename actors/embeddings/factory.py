@@ -1,4 +1,4 @@
-"""From settings to the actor that embeds."""
+"""Builds the embeddings actor and its embedders from an ``EmbeddingsConfig``."""
 
 import os
 from collections.abc import Callable
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from actors.embeddings.actor import Bounds, EmbeddingsActor
-from actors.embeddings.embedder import ATTEMPT_TIMEOUT, MAX_BATCH_INPUTS, Embedder, Limits
+from actors.embeddings.actor import EmbeddingBounds, EmbeddingsActor
+from actors.embeddings.embedder import ATTEMPT_TIMEOUT, MAX_BATCH_INPUTS, Embedder, EmbedderLimits
 from actors.ledger import MemoryLedger
 from actors.upstream.retry import RetryPolicy
 from protocol.errors import ConfigurationError
@@ -24,22 +24,22 @@ OPENAI_URL: Final = "https://api.openai.com/v1"
 
 
 class EmbeddingsConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What the actor is made of.
+    """Configuration of the actor.
 
     Attributes:
-        llm_provider: the provider that the chat's default model has; where it is one that embeds, it does so too.
-        default_model: what ``default`` means: an alias, a model of the default provider, or ``provider/model``; empty
-            for the provider's own default.
+        llm_provider: the provider of the chat's default model; where it also embeds, it is the default here too.
+        default_model: the target of ``default``: an alias, a model of the default provider, or ``provider/model``;
+            empty for the provider's own default.
         openai_api_key: empty for none.
         openai_base_url: any OpenAI-compatible address, with its ``/v1``; empty for OpenAI's.
         local_model_path: a GGUF file; None for the installed model.
-        routes: its aliases for texts that are to be embedded, and its providers: those of kind ``openai`` embed too,
-            under their names; one called ``openai`` takes the place of the one that the key and the address above make.
+        routes: aliases of embedding models, and further providers: those of kind ``openai`` embed too, under their
+            names; one called ``openai`` replaces the provider that the key and the address above make.
         secrets: returns the value of an environment variable, for their keys.
         batch_inputs: the most texts in one call to an OpenAI-compatible address.
-        connect_timeout: seconds until a connection stands.
+        connect_timeout: seconds until a connection is established.
         attempt_timeout: seconds for one attempt; the local model has as long as the request has.
-        bounds: what is allowed.
+        bounds: the actor's bounds.
         retry: when a failed attempt is followed by another.
     """
 
@@ -53,20 +53,20 @@ class EmbeddingsConfig(msgspec.Struct, frozen=True, kw_only=True):
     batch_inputs: int = MAX_BATCH_INPUTS
     connect_timeout: float = CONNECT_TIMEOUT
     attempt_timeout: float = ATTEMPT_TIMEOUT
-    bounds: Bounds = Bounds()
+    bounds: EmbeddingBounds = EmbeddingBounds()
     retry: RetryPolicy = RetryPolicy()
 
 
 def build_embeddings(config: EmbeddingsConfig, *, ledger: Ledger | None = None) -> Callable[[], EmbeddingsActor]:
-    """Return what ``System.spawn`` makes the actor from. Every provider that could embed is in it.
+    """Return a function for ``System.spawn`` that makes the actor of every provider that embeds.
 
     Args:
-        config: what it is made of.
-        ledger: where what accounts spend is kept; None for one in memory, which outlives a restart of the actor.
+        config: the configuration.
+        ledger: counts what accounts spend; None for one in memory, which outlives a restart of the actor.
 
     Spawning raises ``ConfigurationError`` where the key of a named provider is not set.
     """
-    books = ledger or MemoryLedger()
+    shared_ledger = ledger or MemoryLedger()
 
     def make() -> EmbeddingsActor:
         embedders, model = _embedders(config)
@@ -77,7 +77,7 @@ def build_embeddings(config: EmbeddingsConfig, *, ledger: Ledger | None = None) 
             make_embedder=partial(_named, config),
             bounds=config.bounds,
             retry=config.retry,
-            ledger=books,
+            ledger=shared_ledger,
         )
 
     return make
@@ -85,7 +85,7 @@ def build_embeddings(config: EmbeddingsConfig, *, ledger: Ledger | None = None) 
 
 def _embedders(config: EmbeddingsConfig) -> tuple[dict[str, Embedder], str]:
     """Return the embedders, and the default model as ``provider/model``."""
-    from actors.embeddings import local, openai  # noqa: PLC0415 - only who makes one waits for it
+    from actors.embeddings import local, openai  # noqa: PLC0415 - imported only where an actor is made
 
     own_model = local.LocalEmbedder(_wire(config), path=config.local_model_path)
     embedders: dict[str, Embedder] = {"local": own_model}
@@ -129,8 +129,8 @@ def _wire(config: EmbeddingsConfig) -> "JsonWire":
     return JsonWire(max_connections=0, connect_timeout=config.connect_timeout)
 
 
-def _limits(config: EmbeddingsConfig) -> Limits:
-    return Limits(inputs=config.batch_inputs, timeout=config.attempt_timeout)
+def _limits(config: EmbeddingsConfig) -> EmbedderLimits:
+    return EmbedderLimits(inputs=config.batch_inputs, timeout=config.attempt_timeout)
 
 
 def _key(config: EmbeddingsConfig, name: str, spec: ProviderSpec) -> str:

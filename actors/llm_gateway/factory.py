@@ -1,4 +1,4 @@
-"""From settings to a gateway."""
+"""Builds a gateway and its providers from a ``GatewayConfig``."""
 
 import os
 import random
@@ -10,15 +10,15 @@ import msgspec
 
 from actors.ledger import MemoryLedger
 from actors.llm_gateway.drain import SECONDS
-from actors.llm_gateway.gateway import Limits, LLMGateway
+from actors.llm_gateway.gateway import GatewayLimits, LLMGateway
 from actors.llm_gateway.named import NamedProviders, patient
 from actors.llm_gateway.provider import (
     BETWEEN_CHUNKS_TIMEOUT,
     FIRST_TOKEN_TIMEOUT,
     MAX_ANSWER_CHARS,
     TOTAL_TIMEOUT,
-    Deadlines,
     Provider,
+    ProviderDeadlines,
 )
 from actors.upstream.retry import RetryPolicy
 from protocol.errors import ConfigurationError
@@ -33,12 +33,12 @@ KNOWN: Final = ("anthropic", "local", "openai")
 
 
 class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What a gateway is made of.
+    """Configuration of a gateway.
 
     Attributes:
         llm_provider: the provider of the default model; empty for the one that has a key, else ``local``.
-        default_model: what ``default`` means: a model of that provider, or ``provider/model``; empty for the provider's
-            own default.
+        default_model: the target of ``default``: a model of that provider, or ``provider/model``; empty for the
+            provider's own default.
         openai_api_key: empty for none.
         openai_base_url: any OpenAI-compatible address, with its ``/v1``; empty for OpenAI's.
         anthropic_api_key: empty for none.
@@ -46,18 +46,18 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
         local_model_path: a GGUF file; None for the installed model.
         concurrency: calls under way at once, for each provider.
         queue: calls that may wait for a place, for each provider.
-        connect_timeout: seconds until a connection stands.
+        connect_timeout: seconds until a connection is established.
         first_token_timeout: seconds from sending a call to its first content; the local model has as long as the
             request has.
         idle_timeout: the longest silence within a stream, in seconds.
-        total_timeout: seconds for a request whose asker allows more.
+        total_timeout: seconds for a request whose sender allows more.
         max_answer_chars: the most characters of an answer.
-        drain: seconds for which the stream of a call that is given up after content is read on to its usage; 0 for not
-            at all.
+        drain: seconds for which the stream of a call that is cancelled after content is read on to its usage; 0 for
+            not at all.
         retry: when a failed attempt is followed by another.
-        routes: what names stand for, besides ``provider/model``.
+        routes: aliases, and further providers.
         secrets: returns the value of an environment variable, for the keys of the routes' providers.
-        draw: gives a number in 0..1, for routes that are weighted.
+        draw: returns a number in 0..1, for weighted routes.
     """
 
     llm_provider: str = ""
@@ -82,28 +82,28 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def build_gateway(config: GatewayConfig, *, ledger: Ledger | None = None) -> Callable[[], LLMGateway]:
-    """Return what ``System.spawn`` makes a gateway from. Every provider that could answer is in it.
+    """Return a function for ``System.spawn`` that makes a gateway of every provider with a key or an own address.
 
     Args:
-        config: what it is made of.
-        ledger: where what accounts spend is kept; None for one in memory, which outlives a restart of the actor.
+        config: the configuration.
+        ledger: counts what accounts spend; None for one in memory, which outlives a restart of the actor.
 
     Raises:
-        ConfigurationError: the provider is not one of the known ones, or has no key. What is made from it raises it for
-            routes that name something that is not there.
+        ConfigurationError: the provider is not one of the known ones, or has no key. The function itself raises it for
+            routes that name a provider or a model that does not exist.
     """
     name = default_provider(config)
-    limits = Limits(
+    limits = GatewayLimits(
         concurrency=config.concurrency,
         queue=config.queue,
         total=config.total_timeout,
         max_chars=config.max_answer_chars,
         drain=config.drain,
     )
-    books = ledger or MemoryLedger()
+    shared_ledger = ledger or MemoryLedger()
 
     def make() -> LLMGateway:
-        from actors.wire.client import WireClient  # noqa: PLC0415 - only who makes one waits for it
+        from actors.wire.client import WireClient  # noqa: PLC0415 - imported only where a gateway is made
 
         wire = WireClient(max_connections=0)
         providers, model = _providers(config, name, wire)
@@ -118,7 +118,7 @@ def build_gateway(config: GatewayConfig, *, ledger: Ledger | None = None) -> Cal
             limits=limits,
             retry=config.retry,
             draw=config.draw,
-            ledger=books,
+            ledger=shared_ledger,
         )
 
     return make
@@ -142,7 +142,7 @@ def default_provider(config: GatewayConfig) -> str:
 
 
 def _usable(config: GatewayConfig) -> Mapping[str, bool]:
-    """Which providers could answer: at an address of one's own, a key may not be needed."""
+    """Return which providers are usable: with a key, or at another address than the vendor's, which may need none."""
     openai, anthropic = config.openai_base_url.rstrip("/"), config.anthropic_base_url.rstrip("/")
     return {
         "openai": bool(config.openai_api_key) or openai not in ("", BASE_URLS["openai"]),
@@ -189,8 +189,8 @@ def _providers(config: GatewayConfig, default: str, wire: "WireClient") -> tuple
     return providers, model if slash and prefix in providers else f"{default}/{model}"
 
 
-def _deadlines(config: GatewayConfig) -> Deadlines:
-    return Deadlines(
+def _deadlines(config: GatewayConfig) -> ProviderDeadlines:
+    return ProviderDeadlines(
         connect=config.connect_timeout,
         first_token=config.first_token_timeout,
         between_chunks=config.idle_timeout,

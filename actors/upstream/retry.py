@@ -1,4 +1,4 @@
-"""When a failed attempt is followed by another one."""
+"""Retry policy: whether and when a failed attempt is followed by another one to the same target."""
 
 import random
 from collections.abc import Callable
@@ -14,21 +14,21 @@ RETRIED: Final = frozenset(
 FAULTS: Final = frozenset(
     {"provider_unavailable", "provider_error", "provider_timeout", "provider_stream_broken", "provider_bad_response"}
 )
-"""What says that a target is not worth asking, rather than that it is busy or that the request is at fault."""
+"""Codes of failures that count against a target's breaker; the others mean that it is busy, or the request at fault."""
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Exponential backoff with full jitter, within one budget a request.
+    """Exponential backoff with full jitter, and a bound on the attempts of a request.
 
-    What a provider asks for is waited for in any case, and up to as long again at random, within the same bound: those
-    that it has refused in one moment should not all come back in one.
+    The seconds of a provider's ``retry-after`` are always waited for, and up to as long again at random, within the
+    same bound: calls that were refused in one moment should not all come back in one.
 
     Attributes:
         attempts: the most calls for one request, the first included; a route with more targets may ask each once.
         base: the most seconds before the second attempt; doubled for each further one.
         cap: the most seconds before any attempt.
-        patience: a provider that asks us to wait longer than this, in seconds, is not tried again.
-        jitter: gives a number in 0..1.
+        patience: a provider whose ``retry-after`` is longer than this, in seconds, is not tried again.
+        jitter: returns a number in 0..1.
     """
 
     attempts: int = 3
@@ -38,21 +38,21 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     jitter: Callable[[], float] = random.random
 
     def delay(self, attempt: int, error: TidegateError, left: float) -> float | None:
-        """Return the seconds to wait after the failure of ``attempt`` (from 1), or None for giving up.
+        """Return the seconds to wait after a failure, or None where the target is not tried again.
 
         Args:
-            attempt: the number of the attempt that failed.
-            error: what it failed with, before any content.
-            left: the seconds until the request is out of time: an attempt that could not begin before is given up.
+            attempt: the number of the attempt that failed, from 1.
+            error: its failure, before any content.
+            left: the seconds until the request's deadline: an attempt that could not begin before is not made.
         """
         if attempt >= self.attempts or error.code not in RETRIED:
             return None
         bound = min(self.cap, self.base * 2 ** (attempt - 1))
-        asked = error.retry_after
-        if asked is None:
+        retry_after = error.retry_after
+        if retry_after is None:
             delay = self.jitter() * bound
-        elif asked <= self.patience:
-            delay = asked + self.jitter() * min(asked, bound)
+        elif retry_after <= self.patience:
+            delay = retry_after + self.jitter() * min(retry_after, bound)
         else:
             return None
         return delay if delay < left else None

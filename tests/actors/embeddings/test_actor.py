@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.embeddings import Bounds, EmbeddingsActor
+from actors.embeddings import EmbeddingBounds, EmbeddingsActor
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Reply, ScriptedUpstream, Stall, Wait, refuse, scripted_vector
@@ -12,7 +12,7 @@ from protocol.embeddings import Embed, Embedded, floats
 from protocol.errors import ConfigurationError, DeadlineExceeded, InvalidRequest, NotFound, Overloaded, ProviderError
 
 Spawn = Callable[..., Ref[Embed]]
-WINDOW = Bounds().window
+WINDOW = EmbeddingBounds().window
 
 
 def ask(embeddings: Ref[Embed], *inputs: str, patience: float = 60, **changes: Any) -> "asyncio.Task[Embedded]":  # noqa: ANN401 - fields of Embed

@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind
 
-from actors.embeddings import Bounds, EmbeddingsConfig, build_embeddings
+from actors.embeddings import EmbeddingBounds, EmbeddingsConfig, build_embeddings
 from actors.embeddings.call import shares
 from actors.runtime.testing import TestSystem as HeldSystem  # by another name pytest does not collect it
 from actors.testing import ScriptedUpstream, refuse
@@ -37,7 +37,7 @@ async def test_each_attempt_is_a_span(upstream: ScriptedUpstream) -> None:
         embeddings = system.spawn(build_embeddings(config), name="embeddings")
         messages = [Embed(model="m", inputs=(text,), dimensions=2) for text in ("a", "b")]
         waiting = [asyncio.ensure_future(embeddings.ask(message, timeout=60)) for message in messages]
-        await system.advance(Bounds().window)
+        await system.advance(EmbeddingBounds().window)
         assert await retry.delays.get() == 0
         await system.advance(0)
         await asyncio.gather(*waiting)

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from actors.embeddings import Bounds, EmbeddingsConfig, build_embeddings
+from actors.embeddings import EmbeddingBounds, EmbeddingsConfig, build_embeddings
 from actors.embeddings.factory import _embedders, _named
 from actors.runtime.testing import TestSystem as HeldSystem  # by another name pytest does not collect it
 from actors.testing import ScriptedUpstream
@@ -42,7 +42,7 @@ async def test_a_named_provider_embeds(upstream: ScriptedUpstream) -> None:
             with pytest.raises(NotFound):
                 await embeddings.ask(Embed(model=model, inputs=("a",)), timeout=5)
         mine = asyncio.ensure_future(embeddings.ask(Embed(model="mine/m", inputs=("a",)), timeout=5))
-        await system.advance(Bounds().window)
+        await system.advance(EmbeddingBounds().window)
         await mine
     assert upstream.received[0].headers["authorization"] == "Bearer secret"
     embedder = _named(config, "mine", spec)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from actors.embeddings import Bounds
+from actors.embeddings import EmbeddingBounds
 from actors.llm_gateway import RetryPolicy
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
@@ -16,7 +16,7 @@ from protocol.errors import TidegateError
 from tests.actors.embeddings.telling import Telling
 
 Spawn = Callable[..., Ref[Embed]]
-WINDOW = Bounds().window
+WINDOW = EmbeddingBounds().window
 ONCE = RetryPolicy(attempts=1)
 JSON = "application/json"
 

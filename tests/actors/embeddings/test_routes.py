@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.embeddings import Bounds, EmbeddingsConfig, build_embeddings
+from actors.embeddings import EmbeddingBounds, EmbeddingsConfig, build_embeddings
 from actors.llm_gateway import RetryPolicy
 from actors.runtime.testing import TestSystem
 from actors.testing import Reply, ScriptedUpstream, Stall, Wait, refuse
@@ -17,7 +17,7 @@ from protocol.gateway import ListModels
 from protocol.routes import EmbeddingRoute, ProviderSpec, Routes, SetRoutes
 
 Spawn = Callable[..., Any]
-WINDOW = Bounds().window
+WINDOW = EmbeddingBounds().window
 ONCE = RetryPolicy(attempts=1)
 IN_A_ROW = 10
 

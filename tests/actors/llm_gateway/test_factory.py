@@ -4,7 +4,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.llm_gateway import Deadlines, GatewayConfig, LLMGateway, build_gateway
+from actors.llm_gateway import GatewayConfig, LLMGateway, ProviderDeadlines, build_gateway
 from actors.llm_gateway.factory import default_provider
 from actors.llm_gateway.named import NamedProviders
 from actors.runtime.testing import TestSystem
@@ -160,7 +160,7 @@ async def test_a_cloud_has_its_own_address_key_and_price(upstream: ScriptedUpstr
 )
 def test_a_cloud_whose_package_is_missing(spec: ProviderSpec, price_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """It names the extra, before anything is asked; a key needs no such package."""
-    make = NamedProviders(WireClient(), deadlines=Deadlines(), secrets={"KEY": "k"}.get, local_model_path=None)
+    make = NamedProviders(WireClient(), deadlines=ProviderDeadlines(), secrets={"KEY": "k"}.get, local_model_path=None)
     assert make("mine", spec).price_id == price_id
     monkeypatch.setattr("actors.llm_gateway.named.find_spec", lambda _: None)
     assert make("mine", msgspec.structs.replace(spec, api_key_env="KEY")).name == "mine"

@@ -9,8 +9,8 @@ import pytest
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Cut, End, Fault, Reply, Say, ScriptedUpstream, Stall, Wait, refuse, say
-from actors.upstream.breaker import IN_A_ROW, REST
-from actors.upstream.candidates import COOL_DOWN
+from actors.upstream.breaker import IN_A_ROW, OPEN_SECONDS
+from actors.upstream.health import COOL_DOWN
 from actors.upstream.retry_budget import BURST
 from protocol.errors import NotFound, ProviderError, TidegateError
 from protocol.events import AttemptFailed, Delta
@@ -199,7 +199,7 @@ async def test_a_target_that_fails_is_passed_over_until_a_probe_succeeds(
     assert upstream.calls == IN_A_ROW
     gate = asyncio.Event()
     upstream.script(Reply(steps=(Wait(gate), Say("Hi"), End())))
-    await system.advance(REST)
+    await system.advance(OPEN_SECONDS)
     probing = ask()
     await upstream.called(IN_A_ROW + 1)
     assert (await ask()).provider == "second"
@@ -224,7 +224,7 @@ async def test_the_last_target_that_fails_is_unavailable_at_once(
         await ask("openai/a")
     assert caught.value.code == "provider_unavailable"
     assert caught.value.retry_after is not None
-    assert 0 < caught.value.retry_after <= REST
+    assert 0 < caught.value.retry_after <= OPEN_SECONDS
     assert upstream.calls == calls
     upstream.default = say("well")
     assert (await ask("openai/other")).text == "well"

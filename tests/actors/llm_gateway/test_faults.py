@@ -275,7 +275,7 @@ async def test_an_end_without_its_marker_is_whole(spawn: Spawn, upstream: Script
 async def test_giving_up_closes_the_upstreams_socket(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """Cancelled in mid-stream: the place in the lane goes at once, the connection after the moment for the usage."""
+    """Cancelled in mid-stream: the concurrency is released at once, the connection after the drain."""
     probe = system.probe(Progress)
     upstream.script(Reply(steps=(Say("Hel"), Stall())))
     gateway = spawn(concurrency=1, queue=0)
@@ -323,4 +323,4 @@ async def test_a_failure_leaves_nothing_to_the_collector(system: TestSystem) -> 
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
-    assert not left & {"Course", "Call", "Envelope", "ProviderError"}
+    assert not left & {"Admission", "Attempt", "CompletionRun", "Envelope", "Fallback", "ProviderError"}

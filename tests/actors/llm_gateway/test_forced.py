@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from actors.llm_gateway.gateway import LLMGateway
-from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.provider import ProviderDeadlines
 from actors.llm_gateway.providers.forced import ASIDE, ForcedAnswer, ForcedProvider, forced
 from actors.runtime.testing import TestSystem
 from actors.testing import Call, Cut, End, Reply, Say, ScriptedUpstream, Think
@@ -175,9 +175,11 @@ def test_only_a_short_aside_is_held_back() -> None:
         assert len(pieces) == {"x": 0, "y": 2, "z": 3}[text[0]]
     assert answer.rest() == []
     answer = ForcedAnswer(ChatReader(), "answer")
-    called = answer.said([ToolCallDelta(index=0, id="a", name="answer", arguments="{}"), Delta(text="there")])
+    called = answer.translate([ToolCallDelta(index=0, id="a", name="answer", arguments="{}"), Delta(text="there")])
     assert called == [Delta(text="{}")]
-    assert answer.said([ToolCallDelta(index=1, id="b", name="look")]) == [ToolCallDelta(index=1, id="b", name="look")]
+    assert answer.translate([ToolCallDelta(index=1, id="b", name="look")]) == [
+        ToolCallDelta(index=1, id="b", name="look")
+    ]
 
 
 async def test_a_tool_that_the_caller_forces_is_what_is_called(gateway: Gateway, upstream: ScriptedUpstream) -> None:
@@ -193,7 +195,7 @@ async def test_every_kind_of_provider_can_be_asked_so(
     adapter: Adapter, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
     """Whatever framing and credentials it has; the local model has its grammar."""
-    provider = ForcedProvider(adapter.make(WireClient(), upstream, Deadlines()))
+    provider = ForcedProvider(adapter.make(WireClient(), upstream, ProviderDeadlines()))
     providers = {adapter.name: provider}
     gateway = system.spawn(lambda: LLMGateway(providers, default_model=adapter.target), name="llm-gateway")
     upstream.script(Reply(steps=(*PIECES, CALLED)))

@@ -15,6 +15,7 @@ from actors.llm_gateway import GatewayConfig, LLMGateway, attempt, build_gateway
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Call, End, Reply, Say, ScriptedUpstream, Stall, Wait, refuse, say
+from actors.upstream import admission, fallback
 from protocol import spans
 from protocol.errors import ConfigurationError, InvalidRequest, NotFound, SchemaMismatch
 from protocol.events import Delta
@@ -84,7 +85,8 @@ async def test_a_call_leaves_nothing_to_the_collector(spawn: Spawn) -> None:
     gc.disable()
     try:
         await ask(gateway)
-        assert not [one for one in gc.get_objects() if type(one) in {attempt.Call, drain.Kept, completion.Course}]
+        kinds = {admission.Admission, attempt.Attempt, completion.CompletionRun, drain.DeferredClose, fallback.Fallback}
+        assert not [one for one in gc.get_objects() if type(one) in kinds]
     finally:
         gc.enable()
 

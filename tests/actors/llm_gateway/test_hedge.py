@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from actors.llm_gateway.hedge import Ask, Race
+from actors.llm_gateway.hedge import MakeCall, Race
 from actors.runtime.testing import ManualClock
 from protocol.errors import ProviderError
 from protocol.events import Delta
@@ -80,7 +80,7 @@ async def turn() -> None:
 class Bench:
     """A race that has begun."""
 
-    def __init__(self, second: Callable[[], Ask[str] | None] | None = None) -> None:
+    def __init__(self, second: Callable[[], MakeCall[str] | None] | None = None) -> None:
         self.clock = ManualClock()
         self.told = Told()
         self.one, self.two = Scripted("one"), Scripted("two")

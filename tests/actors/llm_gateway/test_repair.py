@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from actors.llm_gateway import GatewayConfig, RetryPolicy, build_gateway, complete_json
-from actors.llm_gateway.repair import SHOWN, repairing
+from actors.llm_gateway.repair import MAX_QUOTED, repair_request
 from actors.log.event_log import EventLog
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
@@ -208,6 +208,6 @@ async def test_each_call_is_a_span(upstream: ScriptedUpstream) -> None:
 def test_what_the_model_is_shown_is_bounded() -> None:
     """A fault may quote the whole answer."""
     mismatch = SchemaMismatch(raw="x", errors=[FieldError("$" + "p" * 10_000, "m" * 10_000)] * 20)
-    shown = repairing(REQUEST, mismatch).messages[-1].content
+    shown = repair_request(REQUEST, mismatch).messages[-1].content
     assert isinstance(shown, str)
-    assert len(shown) < 20 * (2 * SHOWN + 10) + 200
+    assert len(shown) < 20 * (2 * MAX_QUOTED + 10) + 200

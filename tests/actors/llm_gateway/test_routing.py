@@ -5,10 +5,10 @@ from itertools import cycle
 
 import pytest
 
-from actors.llm_gateway.provider import AnswerStream, Deadlines
-from actors.llm_gateway.provider_endpoint import Upstream
-from actors.llm_gateway.routing import FOUND, RoutingTable
-from actors.upstream.concurrency import Lane
+from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
+from actors.llm_gateway.provider_endpoint import ProviderEndpoint
+from actors.llm_gateway.routing import MAX_FOUND, RoutingTable
+from actors.upstream.concurrency import ConcurrencyLimiter
 from protocol.errors import ConfigurationError, NotFound
 from protocol.gateway import ProviderState
 from protocol.llm import ChatMessage, ChatRequest
@@ -23,7 +23,7 @@ class Named:
     def __init__(self, name: str, *models: str) -> None:
         self.name = name
         self.models = models
-        self.deadlines = Deadlines(first_token=20.0)
+        self.deadlines = ProviderDeadlines(first_token=20.0)
         self.price_id = ""
 
     async def open(self) -> None: ...
@@ -43,14 +43,14 @@ class Named:
 
 
 UPSTREAMS = {
-    provider.name: Upstream(provider, Lane(provider.name, concurrency=1, queue=0))
+    provider.name: ProviderEndpoint(provider, ConcurrencyLimiter(provider.name, concurrency=1, queue=0))
     for provider in (Named("any"), Named("one", "m"))
 }
 
 
 def names(table: RoutingTable, name: str, draw: float = 1.0) -> list[str]:
     """The targets of a name, in order."""
-    return [f"{leg.upstream.provider.name}/{leg.model}" for leg in table.legs(name, lambda: draw)]
+    return [f"{found.endpoint.provider.name}/{found.model}" for found in table.targets(name, lambda: draw)]
 
 
 def table(routes: Routes) -> RoutingTable:
@@ -90,19 +90,19 @@ def test_weights_are_shares_of_first_places() -> None:
     for one in grid:
         for other in grid:
             draws = cycle((one, other))
-            legs = weighted.legs("w", lambda draws=draws: next(draws))  # type: ignore[misc]
-            assert len(legs) == 2
-            firsts[legs[0].model] += 1
+            found = weighted.targets("w", lambda draws=draws: next(draws))  # type: ignore[misc]
+            assert len(found) == 2
+            firsts[found[0].model] += 1
     assert firsts["a"] / firsts.total() == pytest.approx(0.75, abs=0.02)
 
 
 def test_a_targets_options_fill_what_the_request_leaves_open() -> None:
     """What the caller says wins; a target without options changes nothing."""
     target = Target(model="one/m", temperature=0.2, max_tokens=9, seed=3, stop=("END",), first_token_timeout=2)
-    leg, plain = table(Routes(routes={"r": Route(targets=(target, "any/x"))})).legs("r", lambda: 1.0)
-    asked = leg.request(ChatRequest(model="r", messages=REQUEST.messages, temperature=0.0))
+    found, plain = table(Routes(routes={"r": Route(targets=(target, "any/x"))})).targets("r", lambda: 1.0)
+    asked = found.request(ChatRequest(model="r", messages=REQUEST.messages, temperature=0.0))
     assert (asked.temperature, asked.max_tokens, asked.seed, asked.stop, asked.top_p) == (0.0, 9, 3, ("END",), None)
-    assert (leg.first_token, plain.first_token) == (2, 20.0)
+    assert (found.first_token, plain.first_token) == (2, 20.0)
     assert plain.request(REQUEST) is REQUEST
 
 
@@ -125,24 +125,24 @@ def test_a_route_that_leads_nowhere_is_a_mistake(routes: Routes, says: str) -> N
 def test_a_model_that_nobody_has() -> None:
     """Neither an alias nor a name that its provider takes."""
     with pytest.raises(NotFound) as caught:
-        table(Routes()).legs("one/x", lambda: 1.0)
+        table(Routes()).targets("one/x", lambda: 1.0)
     assert caught.value.code == "model_not_found"
 
 
 def test_a_routes_targets_know_when_another_is_asked_beside_them() -> None:
     """A name that is no alias has nobody beside it."""
     routes = Routes(routes={"quick": Route(targets=("any/a", "one/m"), hedge_after=2.5)})
-    assert [leg.hedge_after for leg in table(routes).legs("quick", lambda: 1.0)] == [2.5, 2.5]
-    assert [leg.hedge_after for leg in table(routes).legs("any/a", lambda: 1.0)] == [None]
+    assert [found.hedge_after for found in table(routes).targets("quick", lambda: 1.0)] == [2.5, 2.5]
+    assert [found.hedge_after for found in table(routes).targets("any/a", lambda: 1.0)] == [None]
 
 
 def test_names_that_are_no_routes_are_kept_and_not_all_of_them() -> None:
     """What a name leads to is found once; a table that is asked for ever new names does not grow with them."""
     found = table(Routes())
-    legs = found.legs("any/m", lambda: 1.0)
-    assert found.legs("any/m", lambda: 1.0) is legs
-    for number in range(FOUND):
-        found.legs(f"any/{number}", lambda: 1.0)
-    again = found.legs("any/m", lambda: 1.0)
-    assert again is not legs
+    targets = found.targets("any/m", lambda: 1.0)
+    assert found.targets("any/m", lambda: 1.0) is targets
+    for number in range(MAX_FOUND):
+        found.targets(f"any/{number}", lambda: 1.0)
+    again = found.targets("any/m", lambda: 1.0)
+    assert again is not targets
     assert names(found, "any/m") == ["any/m"]

@@ -9,8 +9,8 @@ import pytest
 
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import GatewayConfig, build_gateway
-from actors.llm_gateway.budget import OUTPUT_CEILING
-from actors.llm_gateway.drain import SECONDS, STREAMS, Drain, Kept
+from actors.llm_gateway.drain import SECONDS, STREAMS, DeferredClose, Drain
+from actors.llm_gateway.usage import OUTPUT_CEILING
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Cut, End, Reply, Say, ScriptedUpstream, Send, Stall, Step, Wait, refuse, say
@@ -136,7 +136,7 @@ async def test_without_a_drain_the_socket_is_closed_at_once(
 async def test_a_call_out_of_time_is_told_again_with_its_usage(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """At once without, since the asker is not kept waiting; then under the same number."""
+    """At once without, since the asker is not deferred waiting; then under the same number."""
     probe, gate = system.probe(Progress), asyncio.Event()
     upstream.script(Reply(steps=(Say(BEGUN), Wait(gate), End(usage=COUNTED))))
     waiting = start(spawn(), complete(probe.ref), patience=5)
@@ -289,8 +289,8 @@ async def test_a_bounded_number_of_streams_is_read_on(system: TestSystem, upstre
     """One place, until it is given back."""
     drain = Drain(system, streams=1)
     assert (drain.take(), drain.take()) == (True, False)
-    kept = Kept(_Nothing(), lambda _: True)
-    assert await drain.read(kept, 0.0) == 0
+    deferred = DeferredClose(_Nothing(), lambda _: True)
+    assert await drain.read(deferred, 0.0) == 0
     assert drain.take()
     assert not Drain(system, seconds=0.0).take()
     assert upstream.calls == 0
@@ -373,7 +373,7 @@ def gateway(system: TestSystem, upstream: ScriptedUpstream, ledger: MemoryLedger
 
 
 async def test_what_was_used_is_kept(gateway: Ref[Any], ledger: MemoryLedger, upstream: ScriptedUpstream) -> None:
-    """Tokens and dollars of every call, by the account; nobody's are kept nowhere."""
+    """Tokens and dollars of every call, by the account; nobody's are deferred nowhere."""
     upstream.default = say("Hi", usage=COUNTED)
     await start(gateway, complete())
     await start(gateway, complete(account=TEAM))
@@ -415,7 +415,7 @@ async def test_without_room_nobody_is_asked(
 async def test_a_call_that_is_repeated_needs_room_again(
     gateway: Ref[Any], ledger: MemoryLedger, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """What the first has used is kept; the second is not made."""
+    """What the first has used is deferred; the second is not made."""
     probe = system.probe(Progress)
     upstream.script(say("no JSON", usage=COUNTED))
     account = limited(Budget(per="month", tokens=1100))

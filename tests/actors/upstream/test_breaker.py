@@ -3,15 +3,15 @@ import logging
 import pytest
 
 from actors.runtime.testing import ManualClock
-from actors.upstream.breaker import IN_A_ROW, REST, WINDOW, Breaker
+from actors.upstream.breaker import IN_A_ROW, OPEN_SECONDS, WINDOW, Breaker
 
 
 def calls(breaker: Breaker, *outcomes: bool | None) -> None:
     """Make a call for each outcome, one after the other."""
     for good in outcomes:
-        ticket = breaker.enter()
-        assert ticket is not None
-        breaker.leave(ticket, good=good)
+        generation = breaker.enter()
+        assert generation is not None
+        breaker.leave(generation, good=good)
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_it_opens_on_failures_in_a_row(breaker: Breaker) -> None:
     calls(breaker, *[False] * (IN_A_ROW - 1), True, *[False] * (IN_A_ROW - 1))
     assert breaker.wait == 0
     calls(breaker, False)
-    assert breaker.wait == REST
+    assert breaker.wait == OPEN_SECONDS
     assert breaker.enter() is None
 
 
@@ -41,7 +41,7 @@ def test_it_opens_on_a_share_of_failures(breaker: Breaker) -> None:
     calls(breaker, *(nine_of_ten * (WINDOW // IN_A_ROW))[: WINDOW - 2], False)
     assert breaker.wait == 0
     calls(breaker, False)
-    assert breaker.wait == REST
+    assert breaker.wait == OPEN_SECONDS
 
 
 def test_what_says_nothing_does_not_count(breaker: Breaker) -> None:
@@ -49,13 +49,13 @@ def test_what_says_nothing_does_not_count(breaker: Breaker) -> None:
     calls(breaker, *[False] * (IN_A_ROW - 1), *[None] * WINDOW)
     assert breaker.wait == 0
     calls(breaker, False)
-    assert breaker.wait == REST
+    assert breaker.wait == OPEN_SECONDS
 
 
 def opened(breaker: Breaker, clock: ManualClock) -> int:
-    """Open it, wait, and return the probe's ticket."""
+    """Open it, wait, and return the probe's generation."""
     calls(breaker, *[False] * IN_A_ROW)
-    clock.step(clock.time() + REST)
+    clock.step(clock.time() + OPEN_SECONDS)
     assert breaker.wait == 0
     probe = breaker.enter()
     assert probe is not None
@@ -77,7 +77,7 @@ def test_its_state_can_be_seen(breaker: Breaker, clock: ManualClock) -> None:
     seen = [breaker.state]
     calls(breaker, *[False] * IN_A_ROW)
     seen.append(breaker.state)
-    clock.step(REST)
+    clock.step(OPEN_SECONDS)
     seen.append(breaker.state)
     probe = breaker.enter()
     seen.append(breaker.state)
@@ -88,7 +88,7 @@ def test_its_state_can_be_seen(breaker: Breaker, clock: ManualClock) -> None:
 def test_a_bad_probe_opens_again(breaker: Breaker, clock: ManualClock) -> None:
     """The next one has to wait as long."""
     breaker.leave(opened(breaker, clock), good=False)
-    assert breaker.wait == REST
+    assert breaker.wait == OPEN_SECONDS
 
 
 def test_a_cancelled_probe_leaves_its_place(breaker: Breaker, clock: ManualClock) -> None:
@@ -122,7 +122,7 @@ def test_only_transitions_are_logged(breaker: Breaker, clock: ManualClock, caplo
 
 
 def _probe(breaker: Breaker, clock: ManualClock) -> int:
-    clock.step(clock.time() + REST)
+    clock.step(clock.time() + OPEN_SECONDS)
     probe = breaker.enter()
     assert probe is not None
     return probe

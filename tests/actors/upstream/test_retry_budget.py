@@ -7,7 +7,7 @@ def test_a_burst_then_a_share() -> None:
     assert [budget.take() for _ in range(int(BURST) + 1)] == [True] * int(BURST) + [False]
     taken = 0
     for _ in range(1000):
-        budget.called()
+        budget.count_first_call()
         taken += budget.take()
     assert abs(taken - 1000 * SHARE) <= 1
 
@@ -16,5 +16,5 @@ def test_no_more_is_saved_up_than_a_burst() -> None:
     """A quiet week does not pay for a storm."""
     budget = RetryBudget()
     for _ in range(10_000):
-        budget.called()
+        budget.count_first_call()
     assert sum(budget.take() for _ in range(1000)) == BURST

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
-from actors.llm_gateway.gateway import Limits, LLMGateway
-from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.gateway import GatewayLimits, LLMGateway
+from actors.llm_gateway.provider import ProviderDeadlines
 from actors.requests.record import RequestRecord
 from actors.requests.router import RequestRouter
 from actors.requests.runs import RunTable
@@ -140,7 +140,7 @@ class Rig:
 
 @asynccontextmanager
 async def open_rig(
-    adapters: Sequence[Adapter], *, deadlines: Deadlines, total: float, **overrides: object
+    adapters: Sequence[Adapter], *, deadlines: ProviderDeadlines, total: float, **overrides: object
 ) -> AsyncIterator[Rig]:
     """Serve these adapters, with a retry that does not wait; each override is a setting."""
     routers: list[RequestRouter] = []
@@ -156,7 +156,7 @@ async def open_rig(
             return LLMGateway(
                 {adapter.name: adapter.make(wire, upstream, deadlines) for adapter in adapters},
                 default_model=adapters[0].target,
-                limits=Limits(total=total, drain=DRAIN),
+                limits=GatewayLimits(total=total, drain=DRAIN),
                 retry=RetryPolicy(attempts=ATTEMPTS, base=0.0),
             )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.embeddings import Bounds, EmbeddingsConfig, build_embeddings
+from actors.embeddings import EmbeddingBounds, EmbeddingsConfig, build_embeddings
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import RetryPolicy
 from actors.runtime import Ref
@@ -18,7 +18,7 @@ from protocol.embeddings import Embed, Embedded
 from protocol.errors import BudgetExceeded, ProviderError
 from protocol.ledger import Standing
 
-WINDOW = Bounds().window
+WINDOW = EmbeddingBounds().window
 PRICED = "openai/text-embedding-3-small"
 Ask = Callable[..., "asyncio.Task[Embedded]"]
 

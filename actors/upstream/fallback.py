@@ -1,0 +1,97 @@
+"""Fallback: one request on its way over its candidates, until a call succeeds."""
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Generic, TypeVar
+
+from actors.runtime import Clock
+from actors.upstream.candidates import Candidate, CandidateSet
+from actors.upstream.timeouts import pause
+from protocol.errors import Overloaded, ProviderError, TidegateError
+
+ResultT = TypeVar("ResultT")
+TargetT = TypeVar("TargetT")
+
+NO_CODES: Final[frozenset[str]] = frozenset()
+
+
+class Fallback(Generic[TargetT, ResultT]):
+    """Calls one candidate after another, until one brings a result.
+
+    ::
+
+        next candidate ──► wait until it is due ──► call ──► result
+              ▲                                      │
+              └───── the request may go on ──── failure ──► raise
+
+    A call that returns None was not made: the candidate has turned out not to be worth one, and the loop goes on.
+
+    Args:
+        candidates: the targets.
+        clock: the time.
+        final: codes of failures after which no further call is made.
+
+    Attributes:
+        candidates: the targets.
+        verdict: whether the request goes on after the failure of the present call, where the call has decided that
+            itself; None where ``candidates`` decide.
+    """
+
+    __slots__ = ("_clock", "_error", "_final", "_repeated", "candidates", "verdict")
+
+    def __init__(self, candidates: CandidateSet[TargetT], clock: Clock, *, final: frozenset[str] = NO_CODES) -> None:
+        self.candidates = candidates
+        self.verdict: bool | None = None
+        self._clock = clock
+        self._final = final
+        self._repeated: Candidate[TargetT] | None = None
+        self._error: TidegateError | None = None
+
+    async def run(self, step: Callable[[Candidate[TargetT]], Awaitable[ResultT | None]]) -> ResultT:
+        """Return the first result.
+
+        Args:
+            step: makes the call to a candidate, or more than one beside each other, each by ``attempt``.
+
+        Raises:
+            ProviderError: ``provider_unavailable``: no candidate's breaker lets a call through.
+            TidegateError: the last failure.
+        """
+        try:
+            while True:
+                candidate = self._next()
+                if candidate is None:
+                    raise self._error or self.candidates.unavailable()
+                if candidate.due and (delay := candidate.due - self._clock.time()) > 0:
+                    await pause(self._clock, delay)
+                result = await step(candidate)
+                if result is not None:
+                    return result
+        finally:
+            self._error = None  # its traceback holds this, and both would stay until the collector comes
+
+    async def attempt(self, candidate: Candidate[TargetT], call: Awaitable[ResultT | None]) -> ResultT | None:
+        """Return the result of ``call``; None where a further call has to be made.
+
+        Raises:
+            ProviderError: the call failed, and the request does not go on; so ``Overloaded``.
+        """
+        try:
+            return await call
+        except (ProviderError, Overloaded) as error:
+            self._error = error
+            if not (self.may_continue(candidate, error) if self.verdict is None else self.verdict):
+                raise
+            return None
+
+    def may_continue(self, candidate: Candidate[TargetT], error: TidegateError) -> bool:
+        """Return whether a call may follow this failure, and set when this candidate is due again."""
+        return error.code not in self._final and self.candidates.may_continue(candidate, error)
+
+    def repeat(self, candidate: Candidate[TargetT]) -> None:
+        """Let this candidate be called next, without a delay."""
+        self._repeated = candidate
+
+    def _next(self) -> Candidate[TargetT] | None:
+        self.verdict = None
+        repeated, self._repeated = self._repeated, None
+        return repeated or self.candidates.next()
