@@ -1,6 +1,6 @@
 """The calls for one batch: fallback over its targets, and a span for each attempt."""
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -12,6 +12,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from actors.embeddings.embedder import BatchKey
 from actors.embeddings.endpoints import EmbeddingTarget
 from actors.runtime import Clock
+from actors.upstream.admission import AdmissionTerms
 from actors.upstream.candidates import Candidate, CandidateSet
 from actors.upstream.fallback import Fallback
 from actors.upstream.retry import RetryPolicy
@@ -66,6 +67,7 @@ class EmbeddingRun:
         self._plan = plan
         self._inputs = inputs
         self._calls = 0
+        self._terms = AdmissionTerms(plan.clock, plan.deadline, learns_limits=False)
         size = partial(estimate, inputs)
         candidates = CandidateSet(
             [
@@ -73,10 +75,9 @@ class EmbeddingRun:
                 for target in targets
             ],
             retry=plan.retry,
-            clock=plan.clock,
-            deadline=plan.deadline,
+            terms=self._terms,
         )
-        self._fallback: Fallback[EmbeddingTarget, Embedding] = Fallback(candidates, plan.clock)
+        self._fallback: Fallback[EmbeddingTarget, Embedding] = Fallback(candidates)
 
     async def run(self) -> Embedding:
         """Return the vectors, and the target that made them.
@@ -86,16 +87,12 @@ class EmbeddingRun:
             Overloaded: the last target's queue is full.
             ProviderError: the last target's failure, or ``provider_unavailable`` where no call could be made.
         """
-        return await self._fallback.run(self._step)
-
-    def _step(self, candidate: Candidate[EmbeddingTarget]) -> Awaitable[Embedding | None]:
-        return self._fallback.attempt(candidate, self._call(candidate))
+        return await self._fallback.run(self._call)
 
     async def _call(self, candidate: Candidate[EmbeddingTarget]) -> Embedding | None:
         """Wait for admission and make the call; None where the target's breaker has opened meanwhile."""
-        target, plan = candidate.target, self._plan
-        admission = target.endpoint.admit(candidate, clock=plan.clock, deadline=plan.deadline, learns_limits=False)
-        async with admission as admitted:
+        target = candidate.target
+        async with target.endpoint.admit(candidate, self._terms) as admitted:
             if admitted is None:
                 return None
             self._calls += 1

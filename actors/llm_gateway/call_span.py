@@ -47,6 +47,8 @@ def close_span(
         report: of the attempt; None where there is none.
         ended: when the attempt ended, in nanoseconds; None for now.
     """
+    if span is INVALID_SPAN:
+        return
     if span.is_recording():
         if reader is not None:
             if reader.model:
@@ -68,6 +70,6 @@ def close_span(
 def trace_headers(span: Span) -> dict[str, str]:
     """Return the headers that let the provider join the trace; none without a trace."""
     headers: dict[str, str] = {}
-    if span.get_span_context().is_valid:
+    if span is not INVALID_SPAN and span.get_span_context().is_valid:
         _propagator.inject(headers, set_span_in_context(span))
     return headers

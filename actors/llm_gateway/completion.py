@@ -1,8 +1,8 @@
 """One chat request: fallback over its targets, hedging, restarts, and the repair round."""
 
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -12,9 +12,11 @@ from actors.llm_gateway.hedge import MakeCall, Race
 from actors.llm_gateway.repair import repair_request
 from actors.llm_gateway.routing import ResolvedTarget
 from actors.llm_gateway.usage import total, worst_case
+from actors.upstream.admission import AdmissionTerms
 from actors.upstream.budget import BudgetHold
 from actors.upstream.candidates import Candidate, CandidateSet, RequestSize
 from actors.upstream.fallback import Fallback
+from protocol.budgets import Account
 from protocol.errors import ProviderError, SchemaMismatch, TidegateError
 from protocol.gateway import Complete, Completion, ProgressSink
 
@@ -50,12 +52,11 @@ class CompletionRun:
     __slots__ = (
         "_attempts",
         "_candidates",
-        "_clock",
-        "_deadline",
         "_deps",
         "_fallback",
         "_message",
         "_size",
+        "_terms",
         "_validator",
     )
 
@@ -70,9 +71,8 @@ class CompletionRun:
     ) -> None:
         clock = deps.clock
         self._message = message
-        self._deadline = deadline
+        self._terms = terms = AdmissionTerms(clock, deadline, message.tenant)
         self._deps = deps
-        self._clock = clock
         self._validator = validator
         self._size = size = RequestSize(message.request)
         self._candidates = CandidateSet(
@@ -81,10 +81,9 @@ class CompletionRun:
                 for target in targets
             ],
             retry=deps.retry,
-            clock=clock,
-            deadline=deadline,
+            terms=terms,
         )
-        self._fallback: Fallback[ResolvedTarget, Attempt] = Fallback(self._candidates, clock, final=FINAL)
+        self._fallback: Fallback[ResolvedTarget, Attempt] = Fallback(self._candidates, final=FINAL)
         self._attempts: list[Attempt] = []
 
     async def run(self) -> Completion:
@@ -103,31 +102,23 @@ class CompletionRun:
     def _step(self, candidate: Candidate[ResolvedTarget]) -> Awaitable[Attempt | None]:
         after = candidate.target.hedge_after
         if after is None or self._candidates.calls_left <= 1:
-            return self._attempt(candidate, self._message.sink)
-        race = Race[Attempt | None](self._clock, self._message.sink)
-        return race.run(partial(self._attempt, candidate), after=after, second=partial(self._hedge, candidate))
+            return self._call(candidate, self._message.sink)
+        race = Race[Attempt | None](self._terms.clock, self._message.sink)
+        return race.run(partial(self._call_beside, candidate), after=after, second=partial(self._hedge, candidate))
 
     def _hedge(self, candidate: Candidate[ResolvedTarget]) -> MakeCall[Attempt | None] | None:
         """Return what makes the second call beside the one to ``candidate``; None for no second call."""
         other = self._candidates.hedge(candidate)
-        return None if other is None else partial(self._attempt, other)
+        return None if other is None else partial(self._call_beside, other)
 
-    def _attempt(
-        self, candidate: Candidate[ResolvedTarget], sink: ProgressSink | None
-    ) -> Coroutine[Any, Any, Attempt | None]:
-        return self._fallback.attempt(candidate, self._call(candidate, sink))
+    async def _call_beside(self, candidate: Candidate[ResolvedTarget], sink: ProgressSink) -> Attempt | None:
+        return await self._fallback.beside(candidate, self._call(candidate, sink))
 
     async def _call(self, candidate: Candidate[ResolvedTarget], sink: ProgressSink | None) -> Attempt | None:
         """Wait for admission and make the call; None where the target is not worth one any more."""
-        target = candidate.target
-        admission = target.endpoint.admit(
-            candidate,
-            clock=self._clock,
-            deadline=self._deadline,
-            tenant=self._message.tenant,
-            hold=self._hold(target),
-        )
-        async with admission as admitted:
+        target, message = candidate.target, self._message
+        hold = None if message.account is None else self._hold(target, message.account)
+        async with target.endpoint.admit(candidate, self._terms, hold) as admitted:
             if admitted is None:
                 return None
             attempt = Attempt(
@@ -139,13 +130,10 @@ class CompletionRun:
                 admission=admitted,
             )
             self._attempts.append(attempt)
-            await attempt.run(self._deadline, self._restarts)
+            await attempt.run(self._terms.deadline, self._restarts)
             return attempt
 
-    def _hold(self, target: ResolvedTarget) -> BudgetHold | None:
-        account = self._message.account
-        if account is None:
-            return None
+    def _hold(self, target: ResolvedTarget, account: Account) -> BudgetHold:
         return self._deps.budget.hold(account, (target,), lambda: worst_case(target.request(self._message.request)))
 
     def _message_to(self, target: ResolvedTarget, sink: ProgressSink | None) -> Complete:
@@ -170,7 +158,7 @@ class CompletionRun:
     def _repairs(self, candidate: Candidate[ResolvedTarget], error: SchemaMismatch) -> bool:
         """Decide whether the target gets its wrong answer back; then it is called next."""
         message = self._message
-        over = self._candidates.calls_left <= 0 or self._clock.time() >= self._deadline
+        over = self._candidates.calls_left <= 0 or self._terms.clock.time() >= self._terms.deadline
         if over or not message.repair or not error.raw.strip():
             return False
         self._message = msgspec.structs.replace(message, request=repair_request(message.request, error), repair=False)

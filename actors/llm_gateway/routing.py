@@ -21,29 +21,26 @@ class ResolvedTarget:
     Attributes:
         endpoint: serves the model.
         model: the provider's own name of it.
+        price_id: the provider's name in the price list; empty for none.
         weight: its share of the requests that call it first.
         first_token: the longest wait for its first content, in seconds; None for as long as the request has.
         hedge_after: seconds without content after which a second call is made beside it; None for never.
     """
 
-    __slots__ = ("_options", "_stop", "endpoint", "first_token", "hedge_after", "model", "weight")
+    __slots__ = ("_options", "_stop", "endpoint", "first_token", "hedge_after", "model", "price_id", "weight")
 
     def __init__(
         self, endpoint: ProviderEndpoint, model: str, target: Target | None = None, *, hedge_after: float | None = None
     ) -> None:
         self.endpoint = endpoint
         self.model = model
+        self.price_id = endpoint.provider.price_id
         self.weight = 1.0 if target is None else target.weight
         own = None if target is None else target.first_token_timeout
         self.first_token = own or endpoint.provider.deadlines.first_token
         self.hedge_after = hedge_after
         self._options = {} if target is None else _options(target)
         self._stop = () if target is None else target.stop
-
-    @property
-    def price_id(self) -> str:
-        """The provider's name in the price list; empty for none."""
-        return self.endpoint.provider.price_id
 
     def request(self, request: ChatRequest) -> ChatRequest:
         """Return ``request`` with the target's options where it has none of its own."""

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
+import msgspec
+
 from actors.runtime import Clock
 from actors.upstream.budget import BudgetHold
 from actors.upstream.concurrency import ConcurrencyLimiter
@@ -29,6 +31,22 @@ class Admissible(Protocol):
         """Count a call to it."""
 
 
+class AdmissionTerms(msgspec.Struct, frozen=True):
+    """What the calls of one request have in common.
+
+    Attributes:
+        clock: the time.
+        deadline: when the request is out of time.
+        tenant: whose request it is, for fair queues.
+        learns_limits: whether refusals close a target's rate limit.
+    """
+
+    clock: Clock
+    deadline: float
+    tenant: str = ""
+    learns_limits: bool = True
+
+
 class Admission:
     """Acquires all that a call needs, as an async context manager that releases it on every way out.
 
@@ -47,11 +65,8 @@ class Admission:
     Args:
         limiter: the endpoint's concurrency.
         candidate: is called.
-        clock: the time.
-        deadline: when the request is out of time.
-        tenant: whose call it is, for fair queues.
+        terms: of the request.
         hold: the room to be held in an account's budgets; None where nobody pays.
-        learns_limits: whether refusals close the target's rate limit.
 
     Raises:
         BudgetExceeded: on entering: the account has no room for the call.
@@ -61,50 +76,36 @@ class Admission:
             counts as a call.
     """
 
-    __slots__ = (
-        "_candidate",
-        "_clock",
-        "_deadline",
-        "_generation",
-        "_hold",
-        "_learns_limits",
-        "_limiter",
-        "_permit",
-        "_placed",
-        "_tenant",
-    )
+    __slots__ = ("_candidate", "_generation", "_hold", "_limiter", "_permit", "_placed", "_terms")
 
     def __init__(
-        self,
-        limiter: ConcurrencyLimiter,
-        candidate: Admissible,
-        *,
-        clock: Clock,
-        deadline: float,
-        tenant: str = "",
-        hold: BudgetHold | None = None,
-        learns_limits: bool = True,
+        self, limiter: ConcurrencyLimiter, candidate: Admissible, terms: AdmissionTerms, hold: BudgetHold | None
     ) -> None:
         self._limiter = limiter
         self._candidate = candidate
-        self._clock = clock
-        self._deadline = deadline
-        self._tenant = tenant
+        self._terms = terms
         self._hold = hold
-        self._learns_limits = learns_limits
         self._permit: Permit | None = None
         self._placed = False
         self._generation: int | None = None
 
     async def __aenter__(self) -> Self | None:
+        limiter, health = self._limiter, self._candidate.health
         try:
-            if self._enter_nowait() or await self._enter():
+            if limiter.free and health.gate.unlimited:
+                limiter.acquire_nowait()
+                self._placed = True
+                self._permit = health.gate.acquire_nowait()
+                welcome = True
+            else:
+                welcome = await self._wait()
+            if welcome:
                 if self._hold is not None:
                     await self._hold.reserve()
-                self._generation = self._candidate.health.breaker.enter()
+                self._generation = health.breaker.enter()
         finally:
-            if self._generation is None:
-                await self._release(good=None)
+            if self._generation is None and (hold := self._release(good=None)) is not None:
+                await hold.settle()
         if self._generation is None:
             return None
         self._candidate.count_call()
@@ -114,7 +115,9 @@ class Admission:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._generation is not None:
-            await self._release(good=self._outcome(error))
+            hold = self._release(good=True if error is None else self._outcome(error))
+            if hold is not None:
+                await hold.settle()
 
     def learn(self, allowances: tuple[Allowance, ...]) -> None:
         """Take over the rate limits that the answer reports."""
@@ -126,46 +129,36 @@ class Admission:
         hold, self._hold = self._hold, None
         return hold
 
-    def _enter_nowait(self) -> bool:
-        """Take a permit and a place where a place is free and no rate limit is known."""
-        limiter, gate = self._limiter, self._candidate.health.gate
-        if not (limiter.free and gate.unlimited):
-            return False
-        limiter.acquire_nowait()
-        self._placed = True
-        self._permit = gate.acquire_nowait()
-        return True
-
-    async def _enter(self) -> bool:
+    async def _wait(self) -> bool:
         """Wait for a permit, then for a place; return False where the target has refused other calls meanwhile."""
-        candidate, gate = self._candidate, self._candidate.health.gate
-        with TimeoutScope(self._clock, self._deadline):
+        candidate, gate, terms = self._candidate, self._candidate.health.gate, self._terms
+        with TimeoutScope(terms.clock, terms.deadline):
             try:
-                self._permit = permit = await gate.acquire(self._tenant, candidate.size, self._deadline)
+                self._permit = permit = await gate.acquire(terms.tenant, candidate.size, terms.deadline)
             except ProviderError:
                 candidate.count_call()
                 raise
-            await self._limiter.acquire(self._tenant)
+            await self._limiter.acquire(terms.tenant)
             self._placed = True
         return not gate.stale(permit)
 
-    def _outcome(self, error: BaseException | None) -> bool | None:
-        """Return what the end of the call says about the target: good, bad, or None for nothing.
+    def _outcome(self, error: BaseException) -> bool | None:
+        """Return what a failure says about the target: good, bad, or None for nothing.
 
-        A whole answer is good, also where it does not match its schema.
+        A whole answer that does not match its schema is good.
         """
-        if error is None or isinstance(error, SchemaMismatch):
+        if isinstance(error, SchemaMismatch):
             return True
         if not isinstance(error, ProviderError):
             return None
         health = self._candidate.health
-        if self._learns_limits and isinstance(error, Refusal) and self._permit is not None:
+        if self._terms.learns_limits and isinstance(error, Refusal) and self._permit is not None:
             refused = error.code == "provider_rate_limited"
             health.gate.learn(self._permit, error.limits, refused=refused, retry_after=error.retry_after)
-        return health.count_failure(error, self._clock.time())
+        return health.count_failure(error, self._terms.clock.time())
 
-    async def _release(self, *, good: bool | None) -> None:
-        """Give back all that is held: each part once, whatever was acquired."""
+    def _release(self, *, good: bool | None) -> BudgetHold | None:
+        """Give back all that was acquired, each part once; return the budget hold, which is yet to be settled."""
         health = self._candidate.health
         generation, self._generation = self._generation, None
         if generation is not None:
@@ -176,6 +169,5 @@ class Admission:
         permit, self._permit = self._permit, None
         if permit is not None:
             health.gate.release(permit)
-        hold = self.take_hold()
-        if hold is not None:
-            await hold.settle()
+        hold, self._hold = self._hold, None
+        return hold

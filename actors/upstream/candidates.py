@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from actors.runtime import Clock
+from actors.upstream.admission import AdmissionTerms
 from actors.upstream.endpoint import Endpoint
 from actors.upstream.health import Health
 from actors.upstream.retry import RetryPolicy
@@ -64,11 +64,6 @@ class Candidate(Generic[TargetT]):
         self.calls = 0
         self.due = 0.0
 
-    @property
-    def open(self) -> bool:
-        """Whether its breaker lets a call through."""
-        return self.health.breaker.wait == 0
-
     def count_call(self) -> None:
         """Count a call: one that is sent, or one that was refused with a probe in its place."""
         if not self.calls:
@@ -84,7 +79,7 @@ class Candidate(Generic[TargetT]):
 
     def ready(self, now: float) -> bool:
         """Whether a call would be sent at once, to a target that neither limits calls nor cools down."""
-        return self.open and self.endpoint.limiter.free and not any(self.rank(now)[:2])
+        return self.health.breaker.wait == 0 and self.endpoint.limiter.free and not any(self.rank(now)[:2])
 
 
 class CandidateSet(Generic[TargetT]):
@@ -97,20 +92,19 @@ class CandidateSet(Generic[TargetT]):
     Args:
         candidates: in their order; at least one.
         retry: how often calls are made, and when a failed one is followed by another to the same target.
-        clock: the time.
-        deadline: when the request is out of time.
+        terms: of the request.
+
+    Attributes:
+        terms: of the request.
     """
 
-    __slots__ = ("_all", "_clock", "_deadline", "_limit", "_remaining", "_retry")
+    __slots__ = ("_all", "_limit", "_remaining", "_retry", "terms")
 
-    def __init__(
-        self, candidates: Sequence[Candidate[TargetT]], *, retry: RetryPolicy, clock: Clock, deadline: float
-    ) -> None:
+    def __init__(self, candidates: Sequence[Candidate[TargetT]], *, retry: RetryPolicy, terms: AdmissionTerms) -> None:
         self._all = candidates
         self._remaining = list(candidates)
         self._retry = retry
-        self._clock = clock
-        self._deadline = deadline
+        self.terms = terms
         self._limit = max(retry.attempts, len(candidates))
 
     @property
@@ -120,7 +114,7 @@ class CandidateSet(Generic[TargetT]):
 
     def next(self) -> Candidate[TargetT] | None:
         """Return the candidate to be called next; None where none is left."""
-        while usable := [candidate for candidate in self._remaining if candidate.open]:
+        while usable := [candidate for candidate in self._remaining if candidate.health.breaker.wait == 0]:
             candidate = usable[0] if len(usable) == 1 else self._first(usable)
             if not candidate.calls or candidate.endpoint.retries.take():
                 return candidate
@@ -135,7 +129,7 @@ class CandidateSet(Generic[TargetT]):
         others = [other for other in self._remaining if other is not candidate] or [candidate]
         other = self._first(others)
         repeated = other.calls > 0 or other is candidate
-        if not other.ready(self._clock.time()) or (repeated and not other.endpoint.retries.take()):
+        if not other.ready(self.terms.clock.time()) or (repeated and not other.endpoint.retries.take()):
             return None
         return other
 
@@ -143,8 +137,8 @@ class CandidateSet(Generic[TargetT]):
         """Return whether a call may follow this failure, and set when this candidate is due again."""
         if self.calls_left <= 0:
             return False
-        now = self._clock.time()
-        delay = self._retry.delay(candidate.calls, error, self._deadline - now) if candidate.calls else None
+        now = self.terms.clock.time()
+        delay = self._retry.delay(candidate.calls, error, self.terms.deadline - now) if candidate.calls else None
         if delay is not None:
             candidate.due = now + delay
         elif candidate in self._remaining:
@@ -157,5 +151,5 @@ class CandidateSet(Generic[TargetT]):
         return ProviderError(code="provider_unavailable", retry_after=min(waits, default=PROBED))
 
     def _first(self, candidates: Sequence[Candidate[TargetT]]) -> Candidate[TargetT]:
-        now = self._clock.time()
+        now = self.terms.clock.time()
         return min(candidates, key=lambda candidate: candidate.rank(now))

@@ -57,7 +57,7 @@ class ConcurrencyLimiter:
 
     def release(self) -> None:
         """Pass the place on to the next waiting call, or give it back."""
-        if not self._waiting.grant(None):
+        if not self._waiting.queued or not self._waiting.grant(None):
             self.in_flight -= 1
 
     def _unclaimed(self, _place: None) -> None:

@@ -3,7 +3,7 @@
 from typing import Final
 
 from actors.runtime import Clock
-from actors.upstream.admission import Admissible, Admission
+from actors.upstream.admission import Admissible, Admission, AdmissionTerms
 from actors.upstream.breaker import Breaker
 from actors.upstream.budget import BudgetHold
 from actors.upstream.concurrency import ConcurrencyLimiter
@@ -51,26 +51,9 @@ class Endpoint:
         """Count a request off."""
         self._users -= 1
 
-    def admit(
-        self,
-        candidate: Admissible,
-        *,
-        clock: Clock,
-        deadline: float,
-        tenant: str = "",
-        hold: BudgetHold | None = None,
-        learns_limits: bool = True,
-    ) -> Admission:
-        """Return the admission of one call to ``candidate``, a model of this endpoint; see ``Admission``."""
-        return Admission(
-            self.limiter,
-            candidate,
-            clock=clock,
-            deadline=deadline,
-            tenant=tenant,
-            hold=hold,
-            learns_limits=learns_limits,
-        )
+    def admit(self, candidate: Admissible, terms: AdmissionTerms, hold: BudgetHold | None = None) -> Admission:
+        """Return the admission of one call to ``candidate``, a model of this endpoint: an async context manager."""
+        return Admission(self.limiter, candidate, terms, hold)
 
     def health(self, model: str, clock: Clock) -> Health:
         """Return the health of ``model``.

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable
 from typing import Final, Generic, TypeVar
 
-from actors.runtime import Clock
 from actors.upstream.candidates import Candidate, CandidateSet
 from actors.upstream.timeouts import pause
 from protocol.errors import Overloaded, ProviderError, TidegateError
@@ -27,7 +26,6 @@ class Fallback(Generic[TargetT, ResultT]):
 
     Args:
         candidates: the targets.
-        clock: the time.
         final: codes of failures after which no further call is made.
 
     Attributes:
@@ -36,50 +34,59 @@ class Fallback(Generic[TargetT, ResultT]):
             itself; None where ``candidates`` decide.
     """
 
-    __slots__ = ("_clock", "_error", "_final", "_repeated", "candidates", "verdict")
+    __slots__ = ("_error", "_final", "_judged", "_repeated", "candidates", "verdict")
 
-    def __init__(self, candidates: CandidateSet[TargetT], clock: Clock, *, final: frozenset[str] = NO_CODES) -> None:
+    def __init__(self, candidates: CandidateSet[TargetT], *, final: frozenset[str] = NO_CODES) -> None:
         self.candidates = candidates
         self.verdict: bool | None = None
-        self._clock = clock
         self._final = final
         self._repeated: Candidate[TargetT] | None = None
         self._error: TidegateError | None = None
+        self._judged = False
 
     async def run(self, step: Callable[[Candidate[TargetT]], Awaitable[ResultT | None]]) -> ResultT:
         """Return the first result.
 
         Args:
-            step: makes the call to a candidate, or more than one beside each other, each by ``attempt``.
+            step: makes the call to a candidate, or several calls beside each other, each by ``beside``.
 
         Raises:
             ProviderError: ``provider_unavailable``: no candidate's breaker lets a call through.
             TidegateError: the last failure.
         """
+        clock = self.candidates.terms.clock
         try:
             while True:
-                candidate = self._next()
+                self.verdict = None
+                self._judged = False
+                repeated, self._repeated = self._repeated, None
+                candidate = repeated or self.candidates.next()
                 if candidate is None:
                     raise self._error or self.candidates.unavailable()
-                if candidate.due and (delay := candidate.due - self._clock.time()) > 0:
-                    await pause(self._clock, delay)
-                result = await step(candidate)
-                if result is not None:
-                    return result
+                if candidate.due and (delay := candidate.due - clock.time()) > 0:
+                    await pause(clock, delay)
+                try:
+                    result = await step(candidate)
+                except (ProviderError, Overloaded) as error:
+                    if self._judged or not self._continues(candidate, error):
+                        raise
+                else:
+                    if result is not None:
+                        return result
         finally:
             self._error = None  # its traceback holds this, and both would stay until the collector comes
 
-    async def attempt(self, candidate: Candidate[TargetT], call: Awaitable[ResultT | None]) -> ResultT | None:
-        """Return the result of ``call``; None where a further call has to be made.
+    async def beside(self, candidate: Candidate[TargetT], call: Awaitable[ResultT | None]) -> ResultT | None:
+        """Make one of several calls that a step makes beside each other; return None where a further one has to follow.
 
         Raises:
             ProviderError: the call failed, and the request does not go on; so ``Overloaded``.
         """
+        self._judged = True
         try:
             return await call
         except (ProviderError, Overloaded) as error:
-            self._error = error
-            if not (self.may_continue(candidate, error) if self.verdict is None else self.verdict):
+            if not self._continues(candidate, error):
                 raise
             return None
 
@@ -91,7 +98,6 @@ class Fallback(Generic[TargetT, ResultT]):
         """Let this candidate be called next, without a delay."""
         self._repeated = candidate
 
-    def _next(self) -> Candidate[TargetT] | None:
-        self.verdict = None
-        repeated, self._repeated = self._repeated, None
-        return repeated or self.candidates.next()
+    def _continues(self, candidate: Candidate[TargetT], error: TidegateError) -> bool:
+        self._error = error
+        return self.may_continue(candidate, error) if self.verdict is None else self.verdict
