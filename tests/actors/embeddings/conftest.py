@@ -1,4 +1,4 @@
-"""The actor between a probe and a scripted upstream, on a clock that the test moves."""
+"""The embeddings actor in front of a scripted upstream, on a clock that the test moves."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -24,7 +24,7 @@ async def system() -> AsyncIterator[TestSystem]:
 
 @pytest.fixture
 def spawn(system: TestSystem, upstream: ScriptedUpstream) -> Spawn:
-    """Start the actor in front of the upstream; each keyword is a field of its configuration, or a bound."""
+    """Start the actor; each keyword is a field of its configuration, or a bound."""
 
     def start(**changes: Any) -> Ref[Embed]:  # noqa: ANN401 - fields of EmbeddingsConfig and of EmbeddingBounds
         bounds = {name: changes.pop(name) for name in EmbeddingBounds.__struct_fields__ if name in changes}

@@ -1,4 +1,4 @@
-"""A policy of retries in the test's view."""
+"""A retry policy whose decisions a test sees."""
 
 import asyncio
 
@@ -9,7 +9,7 @@ from protocol.errors import TidegateError
 
 
 class Telling(RetryPolicy, frozen=True, kw_only=True):
-    """Tells a test what it has decided; it knows no chance."""
+    """Puts its decisions into a queue, without jitter."""
 
     delays: asyncio.Queue[float | None] = msgspec.field(default_factory=asyncio.Queue)
 

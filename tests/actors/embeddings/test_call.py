@@ -19,7 +19,7 @@ from tests.actors.embeddings.telling import Telling
 
 @given(tokens=st.integers(0, 10**6), sizes=st.lists(st.integers(1, 10**6), min_size=1, max_size=50))
 def test_shares_add_up(tokens: int, sizes: list[int]) -> None:
-    """Nothing is lost or invented, and nobody is a whole token away from the exact share."""
+    """The shares add up to the total, and each is less than one token from its exact value."""
     given = shares(tokens, sizes)
     assert sum(given) == tokens
     assert all(abs(share - tokens * size / sum(sizes)) < 1 for share, size in zip(given, sizes, strict=True))

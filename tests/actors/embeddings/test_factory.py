@@ -25,7 +25,7 @@ from protocol.routes import ProviderSpec, Routes
     ],
 )
 def test_what_default_means(config: EmbeddingsConfig, default: str) -> None:
-    """OpenAI's where it can be asked and the operator has not chosen the local model."""
+    """OpenAI's model where OpenAI is configured and the operator has not chosen the local one."""
     assert _embedders(config)[1] == default
 
 
@@ -51,7 +51,7 @@ async def test_a_named_provider_embeds(upstream: ScriptedUpstream) -> None:
 
 
 def test_a_key_that_is_not_set() -> None:
-    """The operator reads which variable it is."""
+    """The error names the variable."""
     nothing: dict[str, str] = {}
     routes = Routes(providers={"mine": ProviderSpec(kind="openai", api_key_env="KEY")})
     config = EmbeddingsConfig(routes=routes, secrets=nothing.get)

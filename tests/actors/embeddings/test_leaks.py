@@ -22,7 +22,7 @@ FAULTS = (
 
 
 async def test_whatever_happens_nothing_is_left_behind(upstream: ScriptedUpstream) -> None:
-    """Faults, leavers, shared texts: each request ends, with its own vectors or a named failure; the state is empty."""
+    """Faults, cancellations, shared texts: each request ends with its own vectors or a typed failure."""
     chance = random.Random(3)
     upstream.script(*(chance.choice(FAULTS) if chance.random() < 0.4 else Reply() for _ in range(REQUESTS)))
     config = EmbeddingsConfig(

@@ -1,4 +1,4 @@
-"""A gateway between a probe and a scripted upstream, on a clock that the test moves."""
+"""A gateway in front of a scripted upstream, on a clock that the test moves."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -15,13 +15,13 @@ Gateway = Ref[Complete | ListModels | GetProviders]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Name the mark of tests that load the real model."""
+    """Register the mark of tests that load the real model."""
     config.addinivalue_line("markers", "local: loads the real local model")
 
 
 @pytest.fixture
 async def second() -> AsyncIterator[ScriptedUpstream]:
-    """Another model's side, which answers well."""
+    """Another upstream, which answers well."""
     async with ScriptedUpstream() as scripted:
         scripted.default = say("from the second")
         yield scripted

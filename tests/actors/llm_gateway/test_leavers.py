@@ -1,4 +1,4 @@
-"""Callers who give up, in numbers: what they held is free for the next one."""
+"""Many requests that are cancelled: their resources are free for the next one."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,7 +23,7 @@ STREAM = Reply(steps=(Say("Hel"), Stall()))
 async def test_streams_that_are_cancelled_leave_nothing(
     spawn: Callable[..., Ref[Any]], system: TestSystem, upstream: ScriptedUpstream, begun: bool
 ) -> None:
-    """Neither a socket, nor a place, nor a task, in mid-stream as before the first token; the next one is answered."""
+    """No socket, place or task, in mid-stream and before the first token; the next request is answered."""
     gateway = spawn(concurrency=PLACES, queue=PLACES)
     upstream.default = STREAM if begun else Reply(steps=(Stall(),))
     probe = system.probe(Progress)

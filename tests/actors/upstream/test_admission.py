@@ -160,10 +160,11 @@ async def succeeds(rig: Rig) -> None:
     assert await rig.call()
 
 
-def fails(error: Exception) -> "Callable[[Rig], Awaitable[None]]":
+def fails(make: Callable[[], Exception]) -> "Callable[[Rig], Awaitable[None]]":
     """The call ends with this failure."""
 
     async def case(rig: Rig) -> None:
+        error = make()
         with pytest.raises(type(error)):
             await rig.call(error)
 
@@ -286,12 +287,12 @@ async def cancel(task: "asyncio.Task[bool] | asyncio.Task[None]") -> None:
     ("case", "released"),
     [
         (succeeds, Released(1, 1, [True], 1)),
-        (fails(ProviderError(code="provider_error")), Released(1, 1, [False], 1)),
-        (fails(ProviderError(code="provider_rejected")), Released(1, 1, [None], 1)),
-        (fails(Refusal(code="provider_rate_limited", limits=NO_CALLS)), Released(1, 1, [None], 1)),
-        (fails(SchemaMismatch(raw="{")), Released(1, 1, [True], 1)),
-        (fails(DeadlineExceeded()), Released(1, 1, [None], 1)),
-        (fails(ValueError("a fault of our own")), Released(1, 1, [None], 1)),
+        (fails(lambda: ProviderError(code="provider_error")), Released(1, 1, [False], 1)),
+        (fails(lambda: ProviderError(code="provider_rejected")), Released(1, 1, [None], 1)),
+        (fails(lambda: Refusal(code="provider_rate_limited", limits=NO_CALLS)), Released(1, 1, [None], 1)),
+        (fails(lambda: SchemaMismatch(raw="{")), Released(1, 1, [True], 1)),
+        (fails(DeadlineExceeded), Released(1, 1, [None], 1)),
+        (fails(lambda: ValueError("a fault of our own")), Released(1, 1, [None], 1)),
         (is_cancelled, Released(1, 1, [None], 1)),
         (hands_its_hold_over, Released(1, 1, [True], 1)),
         (has_no_budget, Released(1, 1)),

@@ -7,13 +7,13 @@ from protocol.errors import Overloaded
 
 
 async def turn() -> None:
-    """Let everybody else run."""
+    """Let other tasks run."""
     for _ in range(3):
         await asyncio.sleep(0)
 
 
 async def test_first_come_first_served_within_the_bound() -> None:
-    """No more than the concurrency are in, and who waits gets in by its turn."""
+    """No more calls than the concurrency are under way, and waiting calls follow in order."""
     limiter = ConcurrencyLimiter("p", concurrency=1, queue=2)
     await limiter.acquire()
     entered: list[int] = []
@@ -35,7 +35,7 @@ async def test_first_come_first_served_within_the_bound() -> None:
 
 
 async def test_a_full_queue_turns_away() -> None:
-    """One more than the queue holds is told when to try again."""
+    """The error says when to try again."""
     limiter = ConcurrencyLimiter("p", concurrency=1, queue=0)
     await limiter.acquire()
     with pytest.raises(Overloaded) as caught:
@@ -46,7 +46,7 @@ async def test_a_full_queue_turns_away() -> None:
 
 @pytest.mark.parametrize("granted", [False, True])
 async def test_who_gives_up_waiting_takes_no_place(granted: bool) -> None:
-    """Cancelled in the queue, or in the very moment of its turn: the place goes to the next."""
+    """Cancelled in the queue, or in the moment in which it gets the place: the place goes to the next."""
     limiter = ConcurrencyLimiter("p", concurrency=1, queue=2)
     await limiter.acquire()
     first, second = asyncio.create_task(limiter.acquire()), asyncio.create_task(limiter.acquire())
@@ -62,13 +62,13 @@ async def test_who_gives_up_waiting_takes_no_place(granted: bool) -> None:
 
 
 def test_a_lane_of_nothing_is_a_mistake() -> None:
-    """The value is said."""
+    """The error has the value."""
     with pytest.raises(ValueError, match="got 0"):
         ConcurrencyLimiter("p", concurrency=0, queue=0)
 
 
 async def order(limiter: ConcurrencyLimiter, tenants: str) -> tuple[list[str], list["asyncio.Task[None]"]]:
-    """Let a call of each of these tenants wait, in this order; the list fills with those who get in."""
+    """Let a call of each of these tenants wait, in this order; the list fills with those that get a place."""
     entered: list[str] = []
 
     async def wait(tenant: str) -> None:
@@ -83,7 +83,7 @@ async def order(limiter: ConcurrencyLimiter, tenants: str) -> tuple[list[str], l
 
 
 async def test_tenants_take_turns() -> None:
-    """A flood of one tenant's calls is no reason for another to wait for all of them."""
+    """A call does not wait for all calls of another tenant."""
     limiter = ConcurrencyLimiter("p", concurrency=1, queue=10)
     await limiter.acquire("a")
     entered, waiting = await order(limiter, "aaaabcb")
@@ -96,7 +96,7 @@ async def test_tenants_take_turns() -> None:
 
 
 async def test_a_flood_does_not_fill_the_queue_for_others() -> None:
-    """The last call of the tenant with the most gives up its place; none with as many as the others does."""
+    """The last call of the tenant with the most loses its place; a tenant with as many as the others takes none."""
     limiter = ConcurrencyLimiter("p", concurrency=1, queue=4)
     await limiter.acquire("a")
     entered, waiting = await order(limiter, "aaaabb")
@@ -113,7 +113,7 @@ async def test_a_flood_does_not_fill_the_queue_for_others() -> None:
 
 
 async def test_a_tenant_that_gives_up_is_forgotten() -> None:
-    """Nothing of a tenant stays behind."""
+    """The queue keeps nothing of a tenant without calls."""
     limiter = ConcurrencyLimiter("p", concurrency=1, queue=4)
     await limiter.acquire("a")
     _, waiting = await order(limiter, "bc")

@@ -1,7 +1,7 @@
 import asyncio
 import gc
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
@@ -92,9 +92,10 @@ async def test_the_last_failure_ends_it() -> None:
     assert rig.called == ["a", "b", "a"]
 
 
-@pytest.mark.parametrize("error", [ProviderError(code="response_too_large"), BudgetExceeded("no room")])
-async def test_some_failures_are_final(error: TidegateError) -> None:
+@pytest.mark.parametrize("make", [lambda: ProviderError(code="response_too_large"), lambda: BudgetExceeded("no room")])
+async def test_some_failures_are_final(make: Callable[[], TidegateError]) -> None:
     """Those in ``final``, and those that no other target would answer differently."""
+    error = make()
     rig = Rig({"a": [error], "b": ["text"]}, final=frozenset({"response_too_large"}))
     with pytest.raises(type(error)):
         await rig.run()

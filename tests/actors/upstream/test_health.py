@@ -1,4 +1,4 @@
-"""What is known of a provider's models, and what is forgotten."""
+"""The health of an endpoint's models, and which of them is forgotten."""
 
 import pytest
 
@@ -21,12 +21,12 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def endpoint() -> ProviderEndpoint:
-    """A provider of which nothing is known yet."""
+    """An endpoint without known models."""
     return ProviderEndpoint(Named("p"), ConcurrencyLimiter("p", concurrency=1, queue=1))
 
 
 def lose(endpoint: ProviderEndpoint, clock: ManualClock, model: str) -> None:
-    """Let every call to ``model`` fail until it is left alone."""
+    """Let every call to ``model`` fail until its breaker opens."""
     breaker = endpoint.health(model, clock).breaker
     for _ in range(IN_A_ROW):
         breaker.leave(breaker.enter() or 0, good=False)
@@ -35,7 +35,7 @@ def lose(endpoint: ProviderEndpoint, clock: ManualClock, model: str) -> None:
 def test_the_longest_known_is_forgotten_but_not_while_it_is_left_alone(
     endpoint: ProviderEndpoint, clock: ManualClock
 ) -> None:
-    """Names that are asked for by the hundred make no provider that is down look well again."""
+    """Hundreds of other names do not make a model with an open breaker look well."""
     lose(endpoint, clock, "down")
     health = endpoint.health("well", clock)
     for number in range(MAX_MODELS):
@@ -48,7 +48,7 @@ def test_the_longest_known_is_forgotten_but_not_while_it_is_left_alone(
 def test_where_all_are_left_alone_the_one_that_comes_back_first_is_forgotten(
     endpoint: ProviderEndpoint, clock: ManualClock
 ) -> None:
-    """It is the one of which least is lost."""
+    """Its state is lost for the shortest time."""
     lose(endpoint, clock, "soon")
     for number in range(1, MAX_MODELS):
         clock.step(clock.time() + OPEN_SECONDS / (2 * MAX_MODELS))
@@ -60,7 +60,7 @@ def test_where_all_are_left_alone_the_one_that_comes_back_first_is_forgotten(
 
 
 def test_what_keeps_a_target_from_being_asked_can_be_seen(endpoint: ProviderEndpoint, clock: ManualClock) -> None:
-    """Its breaker, its cool-down and its rate limit, each with the seconds that it takes."""
+    """Its breaker, its cool-down and its rate limit, each with its seconds."""
     lose(endpoint, clock, "lost")
     endpoint.health("cool", clock).cools_until = 5.0
     endpoint.health("busy", clock).gate.learn(Permit(), (Allowance("calls", 0, 0, 7.0),))

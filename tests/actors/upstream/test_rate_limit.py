@@ -20,12 +20,12 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def gate(clock: ManualClock) -> RateLimitGate:
-    """A target of whose limits nothing is known yet."""
+    """The gate of a target without known limits."""
     return RateLimitGate("p/m", clock, queue=4)
 
 
 async def turn() -> None:
-    """Let everybody else run."""
+    """Let other tasks run."""
     for _ in range(3):
         await asyncio.sleep(0)
 
@@ -36,12 +36,12 @@ async def enter(gate: RateLimitGate, tenant: str = "", *, tokens: int = 0, deadl
 
 
 def calls(remaining: int, *, limit: int = 0, reset: float = 10.0) -> Allowance:
-    """What an answer says of the calls."""
+    """Return a report on calls."""
     return Allowance("calls", remaining, limit, reset)
 
 
 async def passing(clock: ManualClock, until: float) -> None:
-    """Let the time go by."""
+    """Let the time pass."""
     while clock.step(until):
         await turn()
 
@@ -63,7 +63,7 @@ async def begun(gate: RateLimitGate, tenants: str) -> tuple[list[str], list["asy
 
 
 async def test_nothing_is_kept_back_where_nothing_is_said(gate: RateLimitGate) -> None:
-    """Nobody asks how many tokens a call has, either."""
+    """The tokens of a call are not estimated, either."""
 
     def asked() -> int:
         raise AssertionError
@@ -75,7 +75,7 @@ async def test_nothing_is_kept_back_where_nothing_is_said(gate: RateLimitGate) -
 
 
 async def test_calls_since_the_answered_one_count_against_what_remains(gate: RateLimitGate, clock: ManualClock) -> None:
-    """The answer holds as of when its call was sent."""
+    """A report holds as of when its call was sent."""
     first = await enter(gate)
     await enter(gate)
     gate.learn(first, [calls(3)])
@@ -98,7 +98,7 @@ async def test_an_answer_to_an_earlier_call_is_too_old(gate: RateLimitGate) -> N
 
 
 async def test_a_limit_fills_up_steadily(gate: RateLimitGate, clock: ManualClock) -> None:
-    """There is room for a call after its share of the time until the limit is whole."""
+    """There is room for a call after its share of the time until the limit is full."""
     gate.learn(await enter(gate), [calls(0, limit=10)])
     sent, tasks = await begun(gate, "abc")
     for second, count in ((0.9, 0), (1.0, 1), (1.9, 1), (2.0, 2), (3.0, 3)):
@@ -108,7 +108,7 @@ async def test_a_limit_fills_up_steadily(gate: RateLimitGate, clock: ManualClock
 
 
 async def test_a_refusal_closes_until_it_said(gate: RateLimitGate, clock: ManualClock) -> None:
-    """What has been computed was wrong: until ``retry-after``, or where there is none until the reset."""
+    """The computed limit was wrong: closed until ``retry-after``, or where there is none until the reset."""
     gate.learn(await enter(gate), [calls(0, limit=10)], refused=True, retry_after=4.0)
     assert gate.wait == 4
     clock.step(4.0)
@@ -118,7 +118,7 @@ async def test_a_refusal_closes_until_it_said(gate: RateLimitGate, clock: Manual
 
 
 async def test_tokens_are_counted_as_calls_are(gate: RateLimitGate, clock: ManualClock) -> None:
-    """A large call waits for a small one's room many times over; one larger than all, until the limit is whole."""
+    """A large call waits longer than a small one; one larger than the limit, until the limit is full."""
     gate.learn(await enter(gate), [Allowance("tokens", 100, 1000, 90.0)])
     await enter(gate, tokens=60)
     assert gate.wait == 0
@@ -143,7 +143,7 @@ async def test_tokens_of_answers_are_not_known_before(gate: RateLimitGate) -> No
 
 
 async def test_who_would_wait_in_vain_is_told_at_once(gate: RateLimitGate) -> None:
-    """And when to come back; those who wait already are counted in."""
+    """The error says when to come back; waiting calls are included."""
     gate.learn(await enter(gate), [calls(0, limit=10)])
     with pytest.raises(Overloaded) as caught:
         await enter(gate, deadline=0.5)
@@ -159,7 +159,7 @@ async def test_who_would_wait_in_vain_is_told_at_once(gate: RateLimitGate) -> No
 
 
 async def test_no_header_blocks_for_ever(gate: RateLimitGate, clock: ManualClock) -> None:
-    """A reset in a year is believed for a minute."""
+    """A reset in a year holds for a minute."""
     gate.learn(await enter(gate), [calls(0, limit=1, reset=3e7)], refused=True, retry_after=3e7)
     sent, tasks = await begun(gate, "ab")
     await passing(clock, LONGEST)
@@ -170,7 +170,7 @@ async def test_no_header_blocks_for_ever(gate: RateLimitGate, clock: ManualClock
 
 
 async def test_tenants_take_turns_and_the_line_is_bounded(gate: RateLimitGate, clock: ManualClock) -> None:
-    """As in the queue for places: a flood of one costs another one turn."""
+    """As in the queue for places: a flood of one tenant costs another one turn."""
     gate.learn(await enter(gate), [calls(0, limit=10)])
     sent, tasks = await begun(gate, "aaaab")
     assert isinstance(tasks[3].exception(), Overloaded)
@@ -180,7 +180,7 @@ async def test_tenants_take_turns_and_the_line_is_bounded(gate: RateLimitGate, c
 
 
 async def test_an_answer_opens_it_before_its_time(gate: RateLimitGate, clock: ManualClock) -> None:
-    """What another call learns counts for those that wait."""
+    """A later report of more room lets waiting calls go."""
     gate.learn(await enter(gate), [calls(1)])
     last = await enter(gate)
     sent, tasks = await begun(gate, "ab")
@@ -196,7 +196,7 @@ async def test_an_answer_opens_it_before_its_time(gate: RateLimitGate, clock: Ma
 async def test_who_is_cancelled_in_the_moment_of_its_turn_leaves_the_next_ones_alone(
     gate: RateLimitGate, clock: ManualClock
 ) -> None:
-    """It counts as sent, until an answer knows better."""
+    """It counts as sent, until the next report."""
     gate.learn(await enter(gate), [calls(0, limit=10)])
     sent, tasks = await begun(gate, "ab")
     clock.step(1.0)
@@ -207,12 +207,12 @@ async def test_who_is_cancelled_in_the_moment_of_its_turn_leaves_the_next_ones_a
 
 
 def refuse(gate: RateLimitGate, permit: Permit) -> None:
-    """The target refuses this call, and wants to be left alone for a second."""
+    """Let the target refuse this call, with a ``retry-after`` of a second."""
     gate.learn(permit, [calls(0, reset=1.0)], refused=True, retry_after=1.0)
 
 
 async def test_after_a_refusal_one_finds_out_for_all(gate: RateLimitGate, clock: ManualClock) -> None:
-    """The others wait for its answer, as do those that come meanwhile, and then follow one by one, in turn."""
+    """The others wait for its answer, as do later calls, and then follow one by one, in turn."""
     refuse(gate, await enter(gate))
     sent, tasks = await begun(gate, "aab")
     await passing(clock, 1.0)
@@ -244,7 +244,7 @@ async def test_what_its_answer_says_holds_for_the_others(gate: RateLimitGate, cl
 
 
 async def test_of_many_that_come_after_the_reset_one_goes(gate: RateLimitGate, clock: ManualClock) -> None:
-    """Also where nobody has waited for it; whoever comes later than its answer waits for nobody."""
+    """Also where no call has waited for the reset; calls after the probe's answer do not wait."""
     refuse(gate, await enter(gate))
     await passing(clock, 500.0)
     sent, tasks = await begun(gate, "abc")
@@ -256,7 +256,7 @@ async def test_of_many_that_come_after_the_reset_one_goes(gate: RateLimitGate, c
 
 
 async def test_where_it_is_refused_all_that_wait_are(gate: RateLimitGate, clock: ManualClock) -> None:
-    """They are told one by one, and when to come back; who comes meanwhile waits for the next one."""
+    """They fail one by one, with the seconds to wait; later calls wait for the next probe."""
     refuse(gate, await enter(gate))
     sent, tasks = await begun(gate, "aab")
     await passing(clock, 1.0)
@@ -276,7 +276,7 @@ async def test_where_it_is_refused_all_that_wait_are(gate: RateLimitGate, clock:
 
 
 async def test_those_on_their_way_out_are_as_few_as_may_wait(gate: RateLimitGate, clock: ManualClock) -> None:
-    """A target that refuses faster than they can be told keeps the next ones waiting for one probe more."""
+    """While dismissed calls are failing, a further refused probe dismisses none: they wait for another probe."""
     refuse(gate, await enter(gate))
     _, first = await begun(gate, "abcd")
     await passing(clock, 1.0)
@@ -309,7 +309,7 @@ async def test_a_probe_that_hangs_is_waited_for_a_moment_only(gate: RateLimitGat
 
 
 async def test_a_probe_without_an_answer_is_followed_by_the_next(gate: RateLimitGate, clock: ManualClock) -> None:
-    """At once: whether it was cancelled, could not be sent, or was given up in the moment of its turn."""
+    """At once: whether it was cancelled, could not be sent, or was cancelled in the moment of its turn."""
     refuse(gate, await enter(gate))
     sent, tasks = await begun(gate, "abcd")
     clock.step(1.0)
@@ -329,7 +329,7 @@ async def test_a_probe_without_an_answer_is_followed_by_the_next(gate: RateLimit
 
 
 async def test_a_short_deadline_is_no_reason_to_despair_of_a_probe(gate: RateLimitGate, clock: ManualClock) -> None:
-    """Its answer may come in a moment, so nobody is told at once that there is no room."""
+    """The probe's answer may come at any moment, so a call waits for it."""
     refuse(gate, await enter(gate))
     await passing(clock, 1.0)
     probe = await enter(gate)
@@ -342,7 +342,7 @@ async def test_a_short_deadline_is_no_reason_to_despair_of_a_probe(gate: RateLim
 async def test_what_was_let_in_before_a_refusal_is_stale_until_one_is_let_in(
     gate: RateLimitGate, clock: ManualClock
 ) -> None:
-    """Whoever has waited for a place meanwhile need not try."""
+    """A call that has waited for a place meanwhile would be refused."""
     first, second = await enter(gate), await enter(gate)
     assert not gate.stale(second)
     refuse(gate, first)
@@ -355,7 +355,7 @@ async def test_what_was_let_in_before_a_refusal_is_stale_until_one_is_let_in(
 
 
 async def test_who_is_refused_leaves_nothing_to_the_collector(gate: RateLimitGate, clock: ManualClock) -> None:
-    """Its error holds the frame in which it waited, which holds the error no more."""
+    """Its error holds the frame in which it waited, and that frame does not hold the error."""
     refuse(gate, await enter(gate))
     _, tasks = await begun(gate, "ab")
     await passing(clock, 1.0)

@@ -13,7 +13,7 @@ def test_backoff_doubles_up_to_its_cap() -> None:
 
 
 def test_the_provider_says_how_long() -> None:
-    """Its wish comes before our jitter, which is at most as long again, unless it is beyond our patience."""
+    """``retry-after`` comes before our jitter, which is at most as long again, unless it is beyond our patience."""
     assert POLICY.delay(1, ProviderError(code="provider_rate_limited", retry_after=7), 100) == 7.5
     assert POLICY.delay(1, ProviderError(code="provider_rate_limited", retry_after=0.5), 100) == 0.75
     assert POLICY.delay(1, ProviderError(code="provider_rate_limited", retry_after=0), 100) == 0
@@ -21,7 +21,7 @@ def test_the_provider_says_how_long() -> None:
 
 
 def test_nothing_is_waited_for_that_comes_too_late() -> None:
-    """Where the time is out before the next attempt, the failure is told now."""
+    """Where the deadline is before the next attempt, the request fails now."""
     assert POLICY.delay(1, BUSY, 0.4) is None
 
 

@@ -8,18 +8,18 @@ from protocol.errors import DeadlineExceeded, ProviderError
 
 
 async def forever() -> None:
-    """Wait for what never comes."""
+    """Wait for ever."""
     await asyncio.Event().wait()
 
 
 async def guarded(scope: TimeoutScope) -> None:
-    """Wait for ever under ``scope``."""
+    """Wait for ever within ``scope``."""
     with scope:
         await forever()
 
 
 async def begin(scope: TimeoutScope) -> "asyncio.Task[None]":
-    """Start to wait under ``scope``."""
+    """Start to wait within ``scope``."""
     task = asyncio.create_task(guarded(scope))
     await asyncio.sleep(0)
     return task
@@ -42,7 +42,7 @@ async def test_silence_ends_it() -> None:
 
 
 async def test_a_sign_of_life_prolongs_it_up_to_the_deadline() -> None:
-    """Signs of life put silence off, but the deadline stays."""
+    """Signs of life restart the silence, but the deadline stays."""
     clock = ManualClock()
     scope = TimeoutScope(clock, 20, silence=5)
     task = await begin(scope)
@@ -58,7 +58,7 @@ async def test_a_sign_of_life_prolongs_it_up_to_the_deadline() -> None:
 
 
 async def test_a_shorter_silence_counts_at_once() -> None:
-    """What is expected from now on may be sooner than the timer that is set."""
+    """A new limit may be sooner than the timer that is set."""
     clock = ManualClock()
     scope = TimeoutScope(clock, 100, silence=None)
     task = await begin(scope)
@@ -69,7 +69,7 @@ async def test_a_shorter_silence_counts_at_once() -> None:
 
 
 async def test_our_own_waiting_is_no_silence() -> None:
-    """While held, silence does not count; afterwards it counts from anew."""
+    """While paused, silence does not count; afterwards it counts from zero."""
     clock = ManualClock()
     scope = TimeoutScope(clock, 100, silence=5)
     task = await begin(scope)
@@ -84,7 +84,7 @@ async def test_our_own_waiting_is_no_silence() -> None:
 
 
 async def test_a_cancellation_stays_one() -> None:
-    """Being cancelled from outside is no timeout, and leaves no timer."""
+    """A cancellation from outside is no timeout, and leaves no timer."""
     clock = ManualClock()
     task = await begin(TimeoutScope(clock, 100, silence=5))
     task.cancel()
@@ -104,7 +104,7 @@ async def test_a_pause_is_as_long_as_it_says() -> None:
 
 
 async def test_what_had_come_during_a_pause_counts() -> None:
-    """A process that was held up finds its timer due and the answer at the socket: the answer is a sign of life."""
+    """After a pause of the process the timer is due and the answer is at the socket: the answer is a sign of life."""
     clock = ManualClock()
     scope = TimeoutScope(clock, 100, silence=5)
     socket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -125,7 +125,7 @@ async def test_what_had_come_during_a_pause_counts() -> None:
 
 
 async def test_somebody_elses_cancellation_at_the_same_moment_stays_one() -> None:
-    """Who is given up in the very turn in which the time is up is given up, and not out of time."""
+    """A task that is cancelled in the turn in which the time is up is cancelled, and not out of time."""
     clock = ManualClock()
     task = await begin(TimeoutScope(clock, 5))
     move(clock, 5)
@@ -136,7 +136,7 @@ async def test_somebody_elses_cancellation_at_the_same_moment_stays_one() -> Non
 
 
 async def test_a_deadline_leaves_no_cancellation_behind() -> None:
-    """Whoever catches the failure goes on as if nobody had cancelled anything."""
+    """Code that catches the failure goes on as if nothing had been cancelled."""
     clock = ManualClock()
 
     async def caught() -> int:
@@ -154,7 +154,7 @@ async def test_a_deadline_leaves_no_cancellation_behind() -> None:
 
 
 async def test_what_failed_before_the_deadline_was_heard_of_stays_that() -> None:
-    """A failure of the block's own is not covered up, and leaves no cancellation behind."""
+    """A failure of the block itself is not replaced, and leaves no cancellation behind."""
     clock = ManualClock()
 
     async def failing() -> int:
