@@ -100,9 +100,9 @@ class MemoryLedger(Ledger):
         now = self._now()
         if now >= self._until:
             moment = dt.datetime.fromtimestamp(now, dt.UTC)
-            kept = {current.window: current for current in self._current}
+            known = {current.window: current for current in self._current}
             self._windows = tuple(window(per, moment) for per in PERIODS)
-            self._current = tuple(kept.get(one) or _WindowTotals(one) for one in self._windows)
+            self._current = tuple(known.get(one) or _WindowTotals(one) for one in self._windows)
             self._until = min(one.ends for one in self._windows).timestamp()
         return self._current
 

@@ -66,14 +66,14 @@ class Begin(Message[None], frozen=True):
         wanted: its inputs, by their keys.
         key: the parameters of the call.
         targets: in their order.
-        kept: whether the vectors go into the cache.
+        cacheable: whether the vectors go into the cache.
     """
 
     request: EmbedRequest
     wanted: dict[bytes, Input]
     key: BatchKey
     targets: tuple[EmbeddingTarget, ...]
-    kept: bool
+    cacheable: bool
 
 
 class Flush(Message[None], frozen=True):
@@ -157,7 +157,7 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
             targets=tuple(target.name for target in targets),
             dimensions=message.dimensions,
             extra=encoded(message.extra),
-            tokens=not all(isinstance(given, str) for given in message.inputs),
+            tokens=not all(isinstance(item, str) for item in message.inputs),
         )
         keys = _keys(message, key)
         wanted = dict(zip(keys, message.inputs, strict=True))
@@ -210,7 +210,7 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
                 self._failed(batch, pending, outcome)
                 continue
             self._forget(pending)
-            if pending.kept:
+            if pending.cacheable:
                 self._cache.put(pending.key, outcome.vector)
             for index, request in enumerate(pending.waiting):
                 request.add(pending, outcome.vector)
@@ -225,7 +225,7 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
     async def _paid(self, account: Account, begin: Begin, reply: PaidReply) -> Embedded:
         """Answer a request on an account, which pays for the inputs that no other request has sent."""
         request = begin.request
-        new = [given for key, given in begin.wanted.items() if key not in self._on_way and not self._cache.get(key)]
+        new = [item for key, item in begin.wanted.items() if key not in self._on_way and not self._cache.get(key)]
         hold = self._budget.hold(account, begin.targets, lambda: (estimate(new), 0))
         for target in begin.targets:
             target.endpoint.hold()
@@ -243,7 +243,7 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
 
     def _begin(self, message: Begin) -> None:
         request = message.request
-        for key, given in message.wanted.items():
+        for key, item in message.wanted.items():
             if vector := self._cache.get(key):
                 request.add_cached(key, vector)
             elif (pending := self._on_way.get(key)) is not None:
@@ -251,13 +251,13 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
                 request.wait_for(pending)
             else:
                 request.asked += 1
-                pending = PendingInput(key, given, kept=message.kept)
+                pending = PendingInput(key, item, cacheable=message.cacheable)
                 request.wait_for(pending)
                 self._add(pending, message.key, message.targets)
         request.resolve_if_complete()
 
     def _check_room(self, wanted: Mapping[bytes, Input]) -> None:
-        new = [given for key, given in wanted.items() if key not in self._on_way]
+        new = [item for key, item in wanted.items() if key not in self._on_way]
         size = self._size + sum(map(size_of, new))
         if len(self._on_way) + len(new) > self._bounds.inputs or size > self._bounds.bytes:
             raise Overloaded(f"{len(self._on_way)} texts wait to be embedded", retry_after=RETRY_AFTER)
@@ -298,7 +298,7 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
                 clock=clock,
                 tracer=self.system.tracer,
             ),
-            inputs=tuple(pending.given for pending in batch.inputs),
+            inputs=tuple(pending.item for pending in batch.inputs),
             groups=tuple(map(tuple, places.values())),
             prices=self._prices,
         )
@@ -347,4 +347,4 @@ def _keys(message: Embed, key: BatchKey) -> tuple[bytes, ...]:
     if not message.dedupe:
         return tuple(os.urandom(DIGEST_BYTES) for _ in message.inputs)
     scope = scope_of(message.tenant, key)
-    return tuple(key_of(scope, given) for given in message.inputs)
+    return tuple(key_of(scope, item) for item in message.inputs)

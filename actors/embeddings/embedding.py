@@ -149,7 +149,7 @@ class EmbeddingRun:
 
 def estimate(inputs: Iterable[Input]) -> int:
     """Return about how many tokens ``inputs`` have."""
-    return sum(-(-size_of(given) // CHARS_PER_TOKEN) for given in inputs)
+    return sum(-(-size_of(item) // CHARS_PER_TOKEN) for item in inputs)
 
 
 def _extra(key: BatchKey) -> Mapping[str, Any]:

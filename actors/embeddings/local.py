@@ -72,7 +72,7 @@ class LocalEmbedder:
             raise ProviderError(
                 "The local model's vectors have one length: leave out `dimensions`", code="provider_rejected"
             )
-        texts = tuple(given for given in inputs if isinstance(given, str))
+        texts = tuple(item for item in inputs if isinstance(item, str))
         if len(texts) < len(inputs):
             message = "The local model numbers its tokens in its own way: send the texts"
             raise ProviderError(message, code="provider_rejected")

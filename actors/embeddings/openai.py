@@ -62,7 +62,7 @@ class OpenAIEmbedder:
         await self._wire.close()
 
     def accepts(self, model: str) -> bool:
-        """Whether ``model`` may be asked for."""
+        """Whether ``model`` is accepted."""
         return bool(model) and (self._any or model in self.models)
 
     async def embed(

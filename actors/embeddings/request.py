@@ -57,25 +57,25 @@ class PendingInput:
 
     Args:
         key: of its vector.
-        given: the input.
-        kept: whether its vector goes into the cache.
+        item: the input.
+        cacheable: whether its vector goes into the cache.
 
     Attributes:
         key: of its vector.
-        given: the input.
-        kept: whether its vector goes into the cache.
+        item: the input.
+        cacheable: whether its vector goes into the cache.
         size: its bytes.
         waiting: the requests that wait for it, the first one first.
         batch: has it; None before it is in one.
     """
 
-    __slots__ = ("batch", "given", "kept", "key", "size", "waiting")
+    __slots__ = ("batch", "cacheable", "item", "key", "size", "waiting")
 
-    def __init__(self, key: bytes, given: Input, *, kept: bool) -> None:
+    def __init__(self, key: bytes, item: Input, *, cacheable: bool) -> None:
         self.key = key
-        self.given = given
-        self.kept = kept
-        self.size = size_of(given)
+        self.item = item
+        self.cacheable = cacheable
+        self.size = size_of(item)
         self.waiting: list[EmbedRequest] = []
         self.batch: Batch | None = None
 

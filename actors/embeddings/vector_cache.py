@@ -71,7 +71,7 @@ def scope_of(tenant: str, key: BatchKey) -> bytes:
     return hashlib.blake2b(_encoder.encode((tenant, key)), digest_size=DIGEST_BYTES).digest()
 
 
-def key_of(scope: bytes, given: Input) -> bytes:
+def key_of(scope: bytes, item: Input) -> bytes:
     """Return the key of an input within a scope, a digest: it does not reveal the input."""
-    data = given.encode() if isinstance(given, str) else _encoder.encode(given)
+    data = item.encode() if isinstance(item, str) else _encoder.encode(item)
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES, key=scope).digest()

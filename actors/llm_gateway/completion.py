@@ -104,15 +104,15 @@ class CompletionRun:
         if after is None or self._candidates.calls_left <= 1:
             return self._call(candidate, self._message.sink)
         race = Race[Attempt | None](self._terms.clock, self._message.sink)
-        return race.run(partial(self._call_beside, candidate), after=after, second=partial(self._hedge, candidate))
+        return race.run(partial(self._parallel_call, candidate), after=after, second=partial(self._hedge, candidate))
 
     def _hedge(self, candidate: Candidate[ResolvedTarget]) -> MakeCall[Attempt | None] | None:
         """Return what makes the second call beside the one to ``candidate``; None for no second call."""
         other = self._candidates.hedge(candidate)
-        return None if other is None else partial(self._call_beside, other)
+        return None if other is None else partial(self._parallel_call, other)
 
-    async def _call_beside(self, candidate: Candidate[ResolvedTarget], sink: ProgressSink) -> Attempt | None:
-        return await self._fallback.beside(candidate, self._call(candidate, sink))
+    async def _parallel_call(self, candidate: Candidate[ResolvedTarget], sink: ProgressSink) -> Attempt | None:
+        return await self._fallback.parallel(candidate, self._call(candidate, sink))
 
     async def _call(self, candidate: Candidate[ResolvedTarget], sink: ProgressSink | None) -> Attempt | None:
         """Wait for admission and make the call; None where the target is not worth one any more."""

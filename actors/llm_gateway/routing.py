@@ -53,8 +53,8 @@ class ResolvedTarget:
 
 
 def _options(target: Target) -> dict[str, Any]:
-    given = {name: getattr(target, name) for name in OPTIONS}
-    return {name: value for name, value in given.items() if value is not None}
+    options = {name: getattr(target, name) for name in OPTIONS}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 class RoutingTable:

@@ -61,7 +61,7 @@ class FairQueue(Generic[T]):
 
         Raises:
             Overloaded: the queue is full, or the place in it went to another tenant.
-            TidegateError: what ``fail_next`` was given.
+            TidegateError: the error of ``fail_next``.
         """
         if self.queued >= self._bound:
             self._make_room(tenant)

@@ -48,7 +48,7 @@ class Fallback(Generic[TargetT, ResultT]):
         """Return the first result.
 
         Args:
-            step: makes the call to a candidate, or several calls beside each other, each by ``beside``.
+            step: makes the call to a candidate, or several parallel calls, each by ``parallel``.
 
         Raises:
             ProviderError: ``provider_unavailable``: no candidate's breaker lets a call through.
@@ -76,8 +76,8 @@ class Fallback(Generic[TargetT, ResultT]):
         finally:
             self._error = None  # its traceback holds this, and both would stay until the collector comes
 
-    async def beside(self, candidate: Candidate[TargetT], call: Awaitable[ResultT | None]) -> ResultT | None:
-        """Make one of several calls that a step makes beside each other; return None where a further one has to follow.
+    async def parallel(self, candidate: Candidate[TargetT], call: Awaitable[ResultT | None]) -> ResultT | None:
+        """Make one of several parallel calls of a step; return None where a further call has to follow.
 
         Raises:
             ProviderError: the call failed, and the request does not go on; so ``Overloaded``.

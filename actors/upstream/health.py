@@ -8,7 +8,9 @@ from actors.upstream.retry import FAULTS
 from protocol.errors import ProviderError
 from protocol.gateway import TargetStatus
 
-COOL_DOWN: Final = 5.0  # seconds for which a target that limits our rate is asked last, where it does not say how long
+COOL_DOWN: Final = (
+    5.0  # seconds for which a target that limits our rate is called last, where it gives no ``retry-after``
+)
 
 
 class Health:
@@ -16,7 +18,7 @@ class Health:
 
     Attributes:
         breaker: whether calls are let through.
-        cools_until: until when the target asked not to be called; others are asked first.
+        cools_until: until when the target asked not to be called; other targets are called first.
         gate: what its rate limit has room for.
     """
 
@@ -28,7 +30,7 @@ class Health:
         self.gate = gate
 
     def count_failure(self, error: ProviderError, now: float) -> bool | None:
-        """Start a cool-down where ``error`` asks for one; return what the breaker is told.
+        """Start a cool-down where ``error`` asks for one; return the outcome for the breaker.
 
         Returns:
             False for a failure of the target; None for one that says nothing about it, as the request may be at fault.

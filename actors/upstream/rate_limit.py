@@ -45,7 +45,7 @@ class RateLimitGate:
     Args:
         name: the target's.
         clock: the time.
-        queue: calls that may wait; as many again may be waiting to be told that their probe was refused.
+        queue: calls that may wait; as many again may wait to fail after a refused probe.
     """
 
     __slots__ = (
@@ -228,7 +228,7 @@ class RateLimitGate:
         return max(self._opens(1, size), self._served + PACE, now + self._probe_left)
 
     def _dismiss(self) -> None:
-        """Let all waiting calls fail, unless earlier ones are still being told so."""
+        """Let all waiting calls fail, unless earlier ones are still failing."""
         if not self._dismissed.queued:
             self._waiting, self._dismissed = self._dismissed, self._waiting
             self._fail_next()

@@ -50,7 +50,7 @@ class OnWire:
         await self._wire.close(self)
 
     def accepts(self, model: str) -> bool:
-        """Whether ``model`` may be asked for."""
+        """Whether ``model`` is accepted."""
         return self._any or model in self.models
 
     def status(self) -> tuple[ProviderState, str]:

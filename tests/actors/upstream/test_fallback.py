@@ -157,14 +157,14 @@ async def test_a_candidate_can_be_repeated() -> None:
     assert rig.called == ["a", "a", "b"]
 
 
-async def test_calls_beside_each_other_are_judged_once_each() -> None:
+async def test_parallel_calls_are_judged_once_each() -> None:
     """A step raises what is final, and nobody judges it again."""
     rig = Rig({"a": [down()], "b": [down()]}, attempts=2)
 
     async def both(_: Candidate[str]) -> str | None:
         first, second = rig.candidates
-        assert await rig.fallback.beside(first, rig.call(first)) is None
-        return await rig.fallback.beside(second, rig.call(second))
+        assert await rig.fallback.parallel(first, rig.call(first)) is None
+        return await rig.fallback.parallel(second, rig.call(second))
 
     with pytest.raises(ProviderError):
         await rig.fallback.run(both)
