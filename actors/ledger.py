@@ -1,4 +1,4 @@
-"""The ledger of one process: what accounts have spent, in memory."""
+"""In-memory ledger of what accounts spend, for one process."""
 
 import datetime as dt
 import time
@@ -14,8 +14,8 @@ from protocol.ledger import PERIODS, ZERO_USD, Ledger, Reservation, Spend, Stand
 MAX_ACCOUNTS: Final = 100_000
 
 
-class _Page:
-    """What one account has spent, and holds, in one window."""
+class _Totals:
+    """The totals of one account in one window: spent, and held."""
 
     __slots__ = ("reserved_tokens", "reserved_usd", "tokens", "unpriced_tokens", "usd")
 
@@ -24,7 +24,7 @@ class _Page:
         self.usd = self.reserved_usd = ZERO_USD
 
     def full(self, budget: Budget, worst: Spend) -> bool:
-        """Whether ``worst`` would pass the budget."""
+        """Whether ``worst`` would exceed the budget."""
         if budget.tokens is not None and self.tokens + self.reserved_tokens + worst.tokens > budget.tokens:
             return True
         return budget.usd is not None and self.usd + self.reserved_usd + (worst.usd or ZERO_USD) > budget.usd
@@ -36,7 +36,7 @@ class _Page:
             self.reserved_usd += worst.usd
 
     def settle(self, worst: Spend, actual: Spend) -> None:
-        """Let go of what was held, and count what was spent."""
+        """Release what was held, and count what was spent."""
         self.reserved_tokens -= worst.tokens
         self.tokens += actual.tokens
         if worst.usd:
@@ -47,86 +47,86 @@ class _Page:
             self.unpriced_tokens += actual.tokens
 
 
-class _Book:
-    """One window, and the pages of all accounts in it."""
+class _WindowTotals:
+    """One window, and the totals of all accounts in it."""
 
-    __slots__ = ("pages", "window")
+    __slots__ = ("accounts", "window")
 
     def __init__(self, of: Window) -> None:
         self.window = of
-        self.pages: dict[str, _Page] = {}
+        self.accounts: dict[str, _Totals] = {}
 
 
 class MemoryLedger(Ledger):
-    """Keeps the present windows. One that is over is forgotten, but for the calls that were reserved in it.
+    """Counts in the current windows. A window that is over is forgotten once its reservations are settled.
 
     No method waits, so checking and holding are one step for all tasks of the loop.
 
     Args:
         now: the time, in Unix seconds.
-        max_accounts: the most accounts that are kept at once.
+        max_accounts: the most accounts in a window.
     """
 
     def __init__(self, now: Callable[[], float] = time.time, *, max_accounts: int = MAX_ACCOUNTS) -> None:
         self._now = now
         self._max_accounts = max_accounts
-        self._books: tuple[_Book, ...] = ()
+        self._current: tuple[_WindowTotals, ...] = ()
         self._windows: tuple[Window, ...] = ()
         self._until = float("-inf")
-        self._open: dict[int, tuple[_Page, ...]] = {}
+        self._open: dict[int, tuple[_Totals, ...]] = {}
         self._ids = count(1)
 
     async def reserve(self, account: Account, worst: Spend) -> Reservation:  # noqa: D102 - the contract is the protocol's
-        pages = tuple(self._page(account.name, book) for book in self._present())
+        totals = tuple(self._totals(account.name, current) for current in self._roll())
         for budget in account.budgets:
             place = PERIODS.index(budget.per)
-            if pages[place].full(budget, worst):
+            if totals[place].full(budget, worst):
                 raise _exceeded(budget, self._windows[place])
-        for page in pages:
-            page.hold(worst)
+        for one in totals:
+            one.hold(worst)
         reservation = Reservation(account.name, self._windows, worst, next(self._ids))
-        self._open[reservation.id] = pages
+        self._open[reservation.id] = totals
         return reservation
 
     async def settle(self, reservation: Reservation, actual: Spend) -> None:  # noqa: D102 - as above
-        for page in self._open.pop(reservation.id, ()):
-            page.settle(reservation.worst, actual)
+        for totals in self._open.pop(reservation.id, ()):
+            totals.settle(reservation.worst, actual)
 
     async def spent(self, account: Account) -> tuple[Standing, ...]:  # noqa: D102 - as above
-        return tuple(_standing(account, book) for book in self._present())
+        return tuple(_standing(account, current) for current in self._roll())
 
-    def _present(self) -> tuple[_Book, ...]:
-        """Return a book for each of ``PERIODS``: those of the windows that now is in."""
+    def _roll(self) -> tuple[_WindowTotals, ...]:
+        """Return the totals of the current window of each of ``PERIODS``; begin new windows where old ones are over."""
         now = self._now()
         if now >= self._until:
             moment = dt.datetime.fromtimestamp(now, dt.UTC)
-            kept = {book.window: book for book in self._books}
+            known = {current.window: current for current in self._current}
             self._windows = tuple(window(per, moment) for per in PERIODS)
-            self._books = tuple(kept.get(one) or _Book(one) for one in self._windows)
+            self._current = tuple(known.get(one) or _WindowTotals(one) for one in self._windows)
             self._until = min(one.ends for one in self._windows).timestamp()
-        return self._books
+        return self._current
 
-    def _page(self, name: str, book: _Book) -> _Page:
-        page = book.pages.get(name)
-        if page is None:
-            if len(book.pages) >= self._max_accounts:
+    def _totals(self, name: str, current: _WindowTotals) -> _Totals:
+        totals = current.accounts.get(name)
+        if totals is None:
+            if len(current.accounts) >= self._max_accounts:
                 raise Overloaded("the ledger can keep no further account")
-            page = book.pages[name] = _Page()
-        return page
+            totals = current.accounts[name] = _Totals()
+        return totals
 
 
-def _standing(account: Account, book: _Book) -> Standing:
-    page = book.pages.get(account.name) or _Page()
-    budgets = [budget for budget in account.budgets if budget.per == book.window.per]
+def _standing(account: Account, current: _WindowTotals) -> Standing:
+    totals = current.accounts.get(account.name) or _Totals()
+    budgets = [budget for budget in account.budgets if budget.per == current.window.per]
     return Standing(
-        per=book.window.per,
-        begins=book.window.begins,
-        ends=book.window.ends,
-        tokens=page.tokens,
-        usd=page.usd,
-        unpriced_tokens=page.unpriced_tokens,
-        reserved_tokens=page.reserved_tokens,
-        reserved_usd=page.reserved_usd,
+        per=current.window.per,
+        begins=current.window.begins,
+        ends=current.window.ends,
+        tokens=totals.tokens,
+        usd=totals.usd,
+        unpriced_tokens=totals.unpriced_tokens,
+        reserved_tokens=totals.reserved_tokens,
+        reserved_usd=totals.reserved_usd,
         max_tokens=min((budget.tokens for budget in budgets if budget.tokens is not None), default=None),
         max_usd=min((budget.usd for budget in budgets if budget.usd is not None), default=None),
     )

@@ -9,16 +9,16 @@ from actors.lazy import lazy
 
 if TYPE_CHECKING:
     from actors.embeddings.actor import EmbeddingsActor
-    from actors.embeddings.config import Bounds, EmbeddingsConfig
-    from actors.embeddings.embedder import Embedder, Limits
+    from actors.embeddings.config import EmbeddingBounds, EmbeddingsConfig
+    from actors.embeddings.embedder import Embedder, EmbedderLimits
     from actors.embeddings.factory import build_embeddings
 
 __all__ = [
-    "Bounds",
     "Embedder",
+    "EmbedderLimits",
+    "EmbeddingBounds",
     "EmbeddingsActor",
     "EmbeddingsConfig",
-    "Limits",
     "build_embeddings",
 ]
 
@@ -26,8 +26,8 @@ __getattr__ = lazy(
     __name__,
     {
         "actors.embeddings.actor": ("EmbeddingsActor",),
-        "actors.embeddings.config": ("Bounds", "EmbeddingsConfig"),
-        "actors.embeddings.embedder": ("Embedder", "Limits"),
+        "actors.embeddings.config": ("EmbeddingBounds", "EmbeddingsConfig"),
+        "actors.embeddings.embedder": ("Embedder", "EmbedderLimits"),
         "actors.embeddings.factory": ("build_embeddings",),
     },
 )

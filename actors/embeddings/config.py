@@ -6,13 +6,13 @@ from pathlib import Path
 
 import msgspec
 
-from actors.embeddings.embedder import Limits
-from actors.upstream.retry import RetryPolicy
+from actors.embeddings.embedder import EmbedderLimits
+from actors.resilience.retry import RetryPolicy
 from protocol.routes import Routes
 from protocol.upstream import CONNECT_TIMEOUT
 
 
-class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+class EmbeddingBounds(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds of the actor.
 
     Attributes:
@@ -61,6 +61,6 @@ class EmbeddingsConfig(msgspec.Struct, frozen=True, kw_only=True):
     routes: Routes = Routes()
     secrets: Callable[[str], str | None] = os.environ.get
     connect_timeout: float = CONNECT_TIMEOUT
-    limits: Limits = Limits()
-    bounds: Bounds = Bounds()
+    limits: EmbedderLimits = EmbedderLimits()
+    bounds: EmbeddingBounds = EmbeddingBounds()
     retry: RetryPolicy = RetryPolicy()

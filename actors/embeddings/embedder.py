@@ -1,4 +1,4 @@
-"""What an embedder is to the actor: somebody who turns a batch of texts into vectors."""
+"""Interface of an embedder, and the bounds of its calls."""
 
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
@@ -12,15 +12,15 @@ MAX_BATCH_BYTES: Final = 262_144  # even at a token a byte, within OpenAI's 300,
 ATTEMPT_TIMEOUT: Final = 30.0  # seconds
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call of an embedder may hold, how long it may take, and how many there may be.
+class EmbedderLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds of the calls to an embedder.
 
     Attributes:
-        inputs: the most inputs.
-        bytes: the most bytes of UTF-8, unless one input alone has more; four for a token.
+        inputs: the most inputs of one call.
+        bytes: the most bytes of UTF-8 of one call, unless one input alone has more; four for a token.
         timeout: seconds for one attempt; None for as long as the request has.
-        concurrency: calls under way at once; None for what every embedder has.
-        queue: calls that may wait for a place; None for what every embedder has.
+        concurrency: calls under way at once; None for the actor's default.
+        queue: calls that may wait for a place; None for the actor's default.
     """
 
     inputs: int = MAX_BATCH_INPUTS
@@ -30,11 +30,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     queue: int | None = None
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """What inputs have to agree in to go into one call.
+class BatchKey(msgspec.Struct, frozen=True, kw_only=True):
+    """The parameters of a call: inputs with equal ones may share a batch.
 
     Attributes:
-        targets: who is asked, each as ``provider/model``: vectors of one list are all of one model.
+        targets: the targets in their order, each as ``provider/model``.
         dimensions: the length of each vector; None for the model's own.
         extra: further fields for the upstream, encoded.
         tokens: whether the inputs are tokens: an upstream takes no texts beside them.
@@ -47,17 +47,17 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Embedder(Protocol):
-    """Somebody who turns texts into vectors. Every failure of its is a ``ProviderError``.
+    """A service that turns texts into vectors. All its failures are ``ProviderError``.
 
     Attributes:
         name: its name in ``name/model`` and in spans.
-        limits: what one call may hold.
-        models: those that it lists; it may accept more.
-        price_id: under which name prices are looked up; empty for none.
+        limits: the bounds of its calls.
+        models: the models that it lists; it may accept more.
+        price_id: its name in the price list; empty for none.
     """
 
     name: str
-    limits: Limits
+    limits: EmbedderLimits
     models: tuple[str, ...]
     price_id: str
 
@@ -65,7 +65,7 @@ class Embedder(Protocol):
         """Get ready, without waiting for anything slow. Idempotent."""
 
     async def close(self) -> None:
-        """Let go of everything, at once. Idempotent."""
+        """Close all connections, at once. Idempotent."""
 
     def accepts(self, model: str) -> bool:
         """Whether it serves ``model``."""
@@ -78,8 +78,8 @@ class Embedder(Protocol):
         extra: Mapping[str, Any],
         headers: Mapping[str, str],
     ) -> Vectors:
-        """Return a vector for each input; being cancelled closes the upstream socket at once.
+        """Return a vector for each input; a cancellation closes the upstream socket at once.
 
         Raises:
-            ProviderError: the attempt failed; nothing is tried again in here.
+            ProviderError: the attempt failed; it is not repeated here.
         """

@@ -1,4 +1,4 @@
-"""From settings to the actor that embeds."""
+"""Builds the embeddings actor and its embedders from an ``EmbeddingsConfig``."""
 
 from collections.abc import Callable
 from functools import partial
@@ -22,15 +22,15 @@ OPENAI_URL: Final = BASE_URLS["openai"]
 
 
 def build_embeddings(config: EmbeddingsConfig, *, ledger: Ledger | None = None) -> Callable[[], EmbeddingsActor]:
-    """Return what ``System.spawn`` makes the actor from. Every provider that could embed is in it.
+    """Return a function for ``System.spawn`` that makes the actor of every provider that embeds.
 
     Args:
-        config: what it is made of.
-        ledger: where what accounts spend is kept; None for one in memory, which outlives a restart of the actor.
+        config: the configuration.
+        ledger: counts what accounts spend; None for one in memory, which outlives a restart of the actor.
 
     Spawning raises ``ConfigurationError`` where the key of a named provider is not set.
     """
-    books = ledger or MemoryLedger()
+    shared_ledger = ledger or MemoryLedger()
 
     def make() -> EmbeddingsActor:
         embedders, model = _embedders(config)
@@ -41,7 +41,7 @@ def build_embeddings(config: EmbeddingsConfig, *, ledger: Ledger | None = None) 
             make_embedder=partial(_named, config),
             bounds=config.bounds,
             retry=config.retry,
-            ledger=books,
+            ledger=shared_ledger,
         )
 
     return make
@@ -49,7 +49,7 @@ def build_embeddings(config: EmbeddingsConfig, *, ledger: Ledger | None = None) 
 
 def _embedders(config: EmbeddingsConfig) -> tuple[dict[str, Embedder], str]:
     """Return the embedders, and the default model as ``provider/model``."""
-    from actors.embeddings import local, openai  # noqa: PLC0415 - only who makes one waits for it
+    from actors.embeddings import local, openai  # noqa: PLC0415 - imported only where an actor is made
 
     own_model = local.LocalEmbedder(_wire(config), path=config.local_model_path)
     embedders: dict[str, Embedder] = {"local": own_model}

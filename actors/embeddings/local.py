@@ -1,4 +1,4 @@
-"""Embeddings of a model on this machine: llama.cpp in a process of its own, started at the first request for them."""
+"""Embedder of a model on this machine: llama.cpp in a child process, started with the first request."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from actors.embeddings.embedder import Limits
+from actors.embeddings.embedder import EmbedderLimits
 from actors.local.model import MODEL_NAME, NO_MODEL, installed_model
 from actors.local.process import EMBEDDING_CONTEXT, Address, LocalProcess
 from actors.wire.unary import JsonWire
@@ -14,7 +14,7 @@ from protocol.embeddings import Input, Vectors
 from protocol.errors import ProviderError
 from protocol.openai.embeddings import read_vectors, upstream_body
 
-BATCH_INPUTS: Final = 16  # it computes them one after the other: more would only keep the next request waiting
+BATCH_INPUTS: Final = 16  # the engine computes them one by one: a larger batch only delays the next request
 
 
 class _Tokens(msgspec.Struct, frozen=True):
@@ -42,12 +42,12 @@ class LocalEmbedder:
         self.model = MODEL_NAME if path is None else path.stem.lower()
         self.models: tuple[str, ...] = (self.model,)
         self.price_id = ""
-        self.limits = Limits(inputs=BATCH_INPUTS, timeout=None)
+        self.limits = EmbedderLimits(inputs=BATCH_INPUTS, timeout=None)
         self._wire = wire
         self._process = None if found is None else LocalProcess(found, self.model, embeddings=True)
 
     async def open(self) -> None:
-        """Open the wire; the model is loaded when it is first asked for."""
+        """Open the wire; the model is loaded with the first request."""
         await self._wire.open()
 
     async def close(self) -> None:
@@ -65,15 +65,15 @@ class LocalEmbedder:
         inputs: tuple[Input, ...],
         model: str,
         dimensions: int | None,
-        extra: Mapping[str, Any],  # noqa: ARG002 - nothing of other upstreams' fields means anything to the engine
+        extra: Mapping[str, Any],  # noqa: ARG002 - the engine knows none of other upstreams' fields
         headers: Mapping[str, str],
     ) -> Vectors:
-        """Wait for the model to be loaded, see that each text fits, then send one call."""
+        """Wait for the model to be loaded, check that each text fits, then send one call."""
         if dimensions is not None:
             raise ProviderError(
                 "The local model's vectors have one length: leave out `dimensions`", code="provider_rejected"
             )
-        texts = tuple(given for given in inputs if isinstance(given, str))
+        texts = tuple(item for item in inputs if isinstance(item, str))
         if len(texts) < len(inputs):
             message = "The local model numbers its tokens in its own way: send the texts"
             raise ProviderError(message, code="provider_rejected")
@@ -85,13 +85,13 @@ class LocalEmbedder:
         return read_vectors(answer, len(inputs))
 
     async def _check_lengths(self, server: Address, inputs: tuple[str, ...]) -> None:
-        """Have those texts counted that could be too long: the engine would fail the whole call for one of them."""
+        """Count the tokens of texts that could be too long: one of them would fail the whole call."""
         for text in inputs:
             if len(text.encode()) < EMBEDDING_CONTEXT:
                 continue
-            asked = msgspec.json.encode({"content": text, "add_special": True})
+            body = msgspec.json.encode({"content": text, "add_special": True})
             try:
-                counted = msgspec.json.decode(await self._post(server, "/tokenize", asked, {}), type=_Tokens)
+                counted = msgspec.json.decode(await self._post(server, "/tokenize", body, {}), type=_Tokens)
             except msgspec.DecodeError as error:
                 raise ProviderError(code="provider_bad_response") from error
             if len(counted.tokens) > EMBEDDING_CONTEXT:

@@ -1,9 +1,9 @@
-"""Embeddings of OpenAI, and of whatever speaks its dialect, over our own wire."""
+"""Embedder of OpenAI's dialect, over our own wire."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from actors.embeddings.embedder import Limits
+from actors.embeddings.embedder import EmbedderLimits
 from actors.wire.unary import JsonWire
 from actors.wire.url import JSON, UpstreamUrl
 from protocol.embeddings import Input, Vectors
@@ -20,15 +20,15 @@ class OpenAIEmbedder:
     Args:
         wire: opened and closed with the embedder.
         base_url: with its ``/v1``.
-        api_key: empty for an upstream that wants none.
+        api_key: empty for an upstream that needs none.
         models: the only ones it accepts, and lists; empty for every name with none listed; None for every name with
             OpenAI's own listed.
-        limits: what one call may hold.
+        limits: the bounds of its calls.
         name: its name.
-        price_id: under which name prices are looked up; empty for none.
+        price_id: its name in the price list; empty for none.
 
     Raises:
-        ConfigurationError: no request can go to that URL, or the key has a character that no header can have.
+        ConfigurationError: the URL is no HTTP address, or the key has a character that no header can have.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class OpenAIEmbedder:
         base_url: str = BASE_URLS["openai"],
         api_key: str = "",
         models: tuple[str, ...] | None = None,
-        limits: Limits | None = None,
+        limits: EmbedderLimits | None = None,
         name: str = "openai",
         price_id: str = "openai",
     ) -> None:
         self.name = name
-        self.limits = limits or Limits()
+        self.limits = limits or EmbedderLimits()
         self.models = (DEFAULT_MODEL,) if models is None else models
         self.price_id = price_id
         self._any = not models
@@ -63,7 +63,7 @@ class OpenAIEmbedder:
         await self._wire.close()
 
     def accepts(self, model: str) -> bool:
-        """Whether ``model`` may be asked for."""
+        """Whether ``model`` is accepted."""
         return bool(model) and (self._any or model in self.models)
 
     async def embed(

@@ -1,153 +1,195 @@
-"""Who waits for what: a request, and the inputs on their way that it shares with others."""
+"""Requests for vectors, and the inputs and batches that they share."""
 
+import asyncio
 from decimal import Decimal
 from typing import Any, Protocol
 
 from opentelemetry.context import Context
 
-from actors.embeddings.embedder import Target
-from actors.embeddings.sources import Leg
+from actors.embeddings.embedder import BatchKey
+from actors.embeddings.endpoints import EmbeddingTarget
 from actors.runtime import Callback
 from protocol.embeddings import Embedded, Input, byte_size
 
 
-class Reply(Protocol):
-    """How a request is answered: by whichever comes first."""
+class EmbedReply(Protocol):
+    """The reply to a request; only the first call counts."""
 
     def resolve(self, value: Embedded) -> None:
-        """Give the vectors."""
+        """Reply with the vectors."""
 
     def reject(self, error: Exception) -> None:
-        """Give a failure."""
+        """Reply with a failure."""
 
 
-class Unit:
-    """One input on its way, and who waits for it.
+class PaidReply:
+    """The reply to a request on an account: an ``EmbedReply`` for which the task waits that settles the budgets."""
+
+    __slots__ = ("_reply",)
+
+    def __init__(self) -> None:
+        self._reply: asyncio.Future[Embedded] = asyncio.get_running_loop().create_future()
+        self._reply.add_done_callback(_retrieve)
+
+    def resolve(self, value: Embedded) -> None:
+        """Reply with the vectors."""
+        if not self._reply.done():
+            self._reply.set_result(value)
+
+    def reject(self, error: Exception) -> None:
+        """Reply with a failure."""
+        if not self._reply.done():
+            self._reply.set_exception(error)
+
+    async def wait(self) -> Embedded:
+        """Wait for the reply and return it, or raise its failure."""
+        return await self._reply
+
+
+def _retrieve(reply: asyncio.Future[Embedded]) -> None:
+    """Mark a failure as retrieved: it may come when its request has already left."""
+    if not reply.cancelled():
+        reply.exception()
+
+
+class PendingInput:
+    """One input that is on its way, and the requests that wait for it.
 
     Args:
-        key: by which it is found again.
-        given: the input.
-        kept: whether its vector goes into the cache.
+        key: of its vector.
+        item: the input.
+        cacheable: whether its vector goes into the cache.
 
     Attributes:
-        key: by which it is found again.
-        given: the input.
-        kept: whether its vector goes into the cache.
+        key: of its vector.
+        item: the input.
+        cacheable: whether its vector goes into the cache.
         size: its bytes.
-        waiting: the requests that want it, the first one first.
-        batch: the call that it is in; None before it is in one.
+        waiting: the requests that wait for it, the first one first.
+        batch: has it; None before it is in one.
     """
 
-    __slots__ = ("batch", "given", "kept", "key", "size", "waiting")
+    __slots__ = ("batch", "cacheable", "item", "key", "size", "waiting")
 
-    def __init__(self, key: bytes, given: Input, *, kept: bool) -> None:
+    def __init__(self, key: bytes, item: Input, *, cacheable: bool) -> None:
         self.key = key
-        self.given = given
-        self.kept = kept
-        self.size = byte_size(given)
+        self.item = item
+        self.cacheable = cacheable
+        self.size = byte_size(item)
         self.waiting: list[EmbedRequest] = []
         self.batch: Batch | None = None
 
 
 class Batch:
-    """Inputs that go upstream in one call.
+    """Inputs that are sent in one call.
+
+    ::
+
+        gathering ──full, or its time is over──► sent ──► ended
+                                                   └──no request waits any more──► cancelled
 
     Args:
-        target: what is asked for.
-        legs: who is asked, in their order.
+        key: the parameters of the call.
+        targets: in their order.
 
     Attributes:
-        target: what is asked for.
-        legs: who is asked, in their order; they are held from now on.
-        units: the inputs, in the order in which they came.
+        key: the parameters of the call.
+        targets: in their order; their endpoints are held from now on.
+        inputs: in the order in which they came.
         size: their bytes.
-        requests: who waited when it was sent.
-        errand: the call, while it is under way.
+        requests: the requests that waited when it was sent.
+        call: the call, while it is under way.
     """
 
-    __slots__ = ("_held", "errand", "legs", "requests", "size", "target", "units")
+    __slots__ = ("_held", "call", "inputs", "key", "requests", "size", "targets")
 
-    def __init__(self, target: Target, legs: tuple[Leg, ...]) -> None:
-        self.target = target
-        self.legs = legs
+    def __init__(self, key: BatchKey, targets: tuple[EmbeddingTarget, ...]) -> None:
+        self.key = key
+        self.targets = targets
         self._held = True
-        for leg in legs:
-            leg.source.hold()
-        self.units: list[Unit] = []
+        for target in targets:
+            target.endpoint.hold()
+        self.inputs: list[PendingInput] = []
         self.size = 0
         self.requests: frozenset[EmbedRequest] = frozenset()
-        self.errand: Callback[Any] | None = None
+        self.call: Callback[Any] | None = None
 
     def release(self) -> None:
-        """Hold the legs no more. Idempotent."""
+        """Release the endpoints. Idempotent."""
         if self._held:
             self._held = False
-            for leg in self.legs:
-                leg.source.release()
+            for target in self.targets:
+                target.endpoint.release()
 
-    def add(self, unit: Unit) -> None:
-        """Take one more."""
-        unit.batch = self
-        self.units.append(unit)
-        self.size += unit.size
+    def add(self, pending: PendingInput) -> None:
+        """Add an input."""
+        pending.batch = self
+        self.inputs.append(pending)
+        self.size += pending.size
 
     def close(self) -> "dict[EmbedRequest, list[int]]":
-        """Drop what nobody waits for, and return who waits for the inputs at which places."""
-        self.units = [unit for unit in self.units if unit.waiting]
-        groups: dict[EmbedRequest, list[int]] = {}
-        for place, unit in enumerate(self.units):
-            for request in unit.waiting:
-                groups.setdefault(request, []).append(place)
-        self.requests = frozenset(groups)
-        return groups
+        """Drop the inputs for which no request waits; return the waiting requests, with the places of their inputs."""
+        self.inputs = [pending for pending in self.inputs if pending.waiting]
+        places: dict[EmbedRequest, list[int]] = {}
+        for place, pending in enumerate(self.inputs):
+            for request in pending.waiting:
+                places.setdefault(request, []).append(place)
+        self.requests = frozenset(places)
+        return places
 
-    def give_up(self) -> None:
-        """End the call, once nobody waits for anything of it."""
-        if self.errand is not None and not any(unit.waiting for unit in self.units):
-            self.errand.cancel()
+    def cancel_unwanted(self) -> None:
+        """Cancel the call where no request waits for any of its inputs."""
+        if self.call is not None and not any(pending.waiting for pending in self.inputs):
+            self.call.cancel()
             self.release()
 
 
 class EmbedRequest:
-    """A request: what it has, and what it still lacks.
+    """A request: the vectors that it has, and the inputs for which it waits.
+
+    ::
+
+        waiting ──the last vector──► resolved
+           ├──a failure──► rejected
+           └──the sender has gone──► left
 
     Args:
         reply: its reply.
-        context: its place in the trace.
-        deadline: when its asker gives up, as a time of the system's clock.
+        context: its trace context.
+        deadline: when its sender gives up, as a time of the system's clock.
         keys: of its inputs, in their order; equal ones are one input.
 
     Attributes:
-        context: its place in the trace.
-        deadline: when its asker gives up.
+        context: its trace context.
+        deadline: when its sender gives up.
         asked: how many inputs it was the first to ask for.
         joined: how many were on their way already.
-        lacking: the inputs that it waits for.
-        left: whether it waits for nothing any more, of its own accord or because it has failed.
-        tokens: what it has caused upstream.
-        usd: what that costs in US dollars; None where a price is unknown.
+        missing: the inputs for which it waits.
+        left: whether it waits for no input any more, because its sender has gone or an input has failed.
+        tokens: the tokens of the inputs that it was the first to ask for.
+        usd: their price in US dollars; None where a price is unknown.
     """
 
     __slots__ = (
         "_cached",
         "_failed",
-        "_found",
         "_keys",
         "_reply",
+        "_vectors",
         "asked",
         "context",
         "deadline",
         "joined",
-        "lacking",
         "left",
+        "missing",
         "tokens",
         "usd",
     )
 
-    def __init__(self, reply: Reply, context: Context, deadline: float, keys: tuple[bytes, ...]) -> None:
+    def __init__(self, reply: EmbedReply, context: Context, deadline: float, keys: tuple[bytes, ...]) -> None:
         self._reply = reply
         self._keys = keys
-        self._found: dict[bytes, bytes] = {}
+        self._vectors: dict[bytes, bytes] = {}
         self._cached = 0
         self._failed = False
         self.left = False
@@ -157,34 +199,34 @@ class EmbedRequest:
         self.deadline = deadline
         self.asked = 0
         self.joined = 0
-        self.lacking: dict[bytes, Unit] = {}
+        self.missing: dict[bytes, PendingInput] = {}
 
-    def know(self, key: bytes, vector: bytes) -> None:
-        """Take a vector from the cache."""
-        self._found[key] = vector
+    def add_cached(self, key: bytes, vector: bytes) -> None:
+        """Add a vector from the cache."""
+        self._vectors[key] = vector
         self._cached += 1
 
-    def want(self, unit: Unit) -> None:
-        """Wait for an input on its way."""
-        unit.waiting.append(self)
-        self.lacking[unit.key] = unit
+    def wait_for(self, pending: PendingInput) -> None:
+        """Wait for an input that is on its way."""
+        pending.waiting.append(self)
+        self.missing[pending.key] = pending
 
-    def take(self, unit: Unit, vector: bytes) -> None:
-        """Take a vector that has come."""
-        del self.lacking[unit.key]
-        self._found[unit.key] = vector
+    def add(self, pending: PendingInput, vector: bytes) -> None:
+        """Add a vector that has come."""
+        del self.missing[pending.key]
+        self._vectors[pending.key] = vector
 
     def pay(self, tokens: int, usd: Decimal | None) -> None:
-        """Count what a vector has cost."""
+        """Count the cost of a vector."""
         self.tokens += tokens
         self.usd = None if usd is None or self.usd is None else self.usd + usd
 
-    def settle(self) -> None:
-        """Reply, if nothing is lacking any more, and nothing has failed."""
-        if not self.lacking and not self._failed:
+    def resolve_if_complete(self) -> None:
+        """Reply, if no vector is missing and none has failed."""
+        if not self.missing and not self._failed:
             self._reply.resolve(
                 Embedded(
-                    vectors=tuple(self._found[key] for key in self._keys),
+                    vectors=tuple(self._vectors[key] for key in self._keys),
                     tokens=self.tokens,
                     usd=self.usd,
                     asked=self.asked,
@@ -193,15 +235,15 @@ class EmbedRequest:
                 )
             )
 
-    def leave(self) -> list[Unit]:
-        """Wait for nothing any more; return what it lacked. A call goes on as long as another request waits for it."""
+    def leave(self) -> list[PendingInput]:
+        """Wait for no input any more, and return those it waited for; a call for another request goes on."""
         self.left = True
-        lacking, self.lacking = list(self.lacking.values()), {}
-        for unit in lacking:
-            unit.waiting.remove(self)
-        for batch in {unit.batch: None for unit in lacking if unit.batch is not None}:
-            batch.give_up()
-        return lacking
+        missing, self.missing = list(self.missing.values()), {}
+        for pending in missing:
+            pending.waiting.remove(self)
+        for batch in {pending.batch: None for pending in missing if pending.batch is not None}:
+            batch.cancel_unwanted()
+        return missing
 
     def fail(self, error: Exception) -> None:
         """Reply with a failure."""

@@ -1,4 +1,4 @@
-"""Vectors that have been paid for, under opaque keys, and how those are made."""
+"""Cache of vectors, and its keys."""
 
 import hashlib
 from typing import Any, Final
@@ -6,21 +6,21 @@ from typing import Any, Final
 import msgspec
 from cachebox import LRUCache
 
-from actors.embeddings.embedder import Target
+from actors.embeddings.embedder import BatchKey
 from protocol.embeddings import Input
 from protocol.errors import InvalidRequest
 
 DIGEST_BYTES: Final = 20
-ENTRY_BYTES: Final = 200  # what an entry takes beside its vector
+ENTRY_BYTES: Final = 200  # memory of an entry beside its vector
 
 _encoder: Final = msgspec.msgpack.Encoder(order="deterministic")
 
 
 class VectorCache:
-    """Vectors, bounded in bytes; the least recently used one goes first.
+    """LRU cache of vectors, bounded in bytes.
 
     Args:
-        max_bytes: the most bytes that all of them may take; 0 keeps none.
+        max_bytes: the most bytes of all entries; 0 keeps none.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -37,7 +37,7 @@ class VectorCache:
         return self._vectors.get(key, b"")
 
     def put(self, key: bytes, vector: bytes) -> None:
-        """Keep a vector, unless it alone is larger than the bound."""
+        """Add a vector, unless it alone is larger than the bound."""
         size = _size(key, vector)
         if size > self._max_bytes:
             return
@@ -52,10 +52,10 @@ def _size(_: bytes, vector: bytes) -> int:
 
 
 def encoded(extra: dict[str, Any]) -> bytes:
-    """Return fields for an upstream as bytes that are the same for the same fields.
+    """Encode fields for an upstream; equal fields give equal bytes.
 
     Raises:
-        InvalidRequest: nobody could read them again.
+        InvalidRequest: they can't be encoded.
     """
     if not extra:
         return b""
@@ -66,12 +66,12 @@ def encoded(extra: dict[str, Any]) -> bytes:
         raise InvalidRequest(message) from error
 
 
-def scope_of(tenant: str, target: Target) -> bytes:
-    """Return a digest of all but the input that shapes a vector, and of whose it is."""
-    return hashlib.blake2b(_encoder.encode((tenant, target)), digest_size=DIGEST_BYTES).digest()
+def scope_of(tenant: str, key: BatchKey) -> bytes:
+    """Return a digest of the tenant and of all the parameters of a vector but its input."""
+    return hashlib.blake2b(_encoder.encode((tenant, key)), digest_size=DIGEST_BYTES).digest()
 
 
-def key_of(scope: bytes, given: Input) -> bytes:
-    """Return the key of an input within a scope; the input can't be had back from it."""
-    data = given.encode() if isinstance(given, str) else _encoder.encode(given)
+def key_of(scope: bytes, item: Input) -> bytes:
+    """Return the key of an input within a scope, a digest: it does not reveal the input."""
+    data = item.encode() if isinstance(item, str) else _encoder.encode(item)
     return hashlib.blake2b(data, digest_size=DIGEST_BYTES, key=scope).digest()

@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 from actors.lazy import lazy
 
 if TYPE_CHECKING:
-    from actors.llm_gateway.config import GatewayConfig, Limits
+    from actors.llm_gateway.config import GatewayConfig, GatewayLimits
     from actors.llm_gateway.factory import build_gateway
     from actors.llm_gateway.gateway import LLMGateway
-    from actors.llm_gateway.provider import AnswerStream, Deadlines, Provider
+    from actors.llm_gateway.provider import AnswerStream, Provider, ProviderDeadlines
     from actors.llm_gateway.schema import check_schema
     from actors.llm_gateway.structured import complete_json
-    from actors.upstream.retry import RetryPolicy
+    from actors.resilience.retry import RetryPolicy
 
 __all__ = [
     "AnswerStream",
-    "Deadlines",
     "GatewayConfig",
+    "GatewayLimits",
     "LLMGateway",
-    "Limits",
     "Provider",
+    "ProviderDeadlines",
     "RetryPolicy",
     "build_gateway",
     "check_schema",
@@ -32,12 +32,12 @@ __all__ = [
 __getattr__ = lazy(
     __name__,
     {
-        "actors.llm_gateway.config": ("GatewayConfig", "Limits"),
+        "actors.llm_gateway.config": ("GatewayConfig", "GatewayLimits"),
         "actors.llm_gateway.factory": ("build_gateway",),
         "actors.llm_gateway.gateway": ("LLMGateway",),
-        "actors.llm_gateway.provider": ("AnswerStream", "Deadlines", "Provider"),
+        "actors.llm_gateway.provider": ("AnswerStream", "Provider", "ProviderDeadlines"),
         "actors.llm_gateway.schema": ("check_schema",),
         "actors.llm_gateway.structured": ("complete_json",),
-        "actors.upstream.retry": ("RetryPolicy",),
+        "actors.resilience.retry": ("RetryPolicy",),
     },
 )

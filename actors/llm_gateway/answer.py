@@ -1,4 +1,4 @@
-"""An answer as it is put together from its pieces."""
+"""Assembly of an answer from its pieces."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ from protocol.llm import ReasoningPart, ToolCall
 from protocol.upstream import Deltas
 
 MAX_CALLS: Final = 128
-LOGPROBS_SHARE: Final = 32  # what is said of a token's probability is far longer than the token: so much counts as one
+LOGPROBS_SHARE: Final = 32  # bytes of a token's probabilities that count as one character: they are far longer than it
 
 
 class Assembly:
@@ -35,12 +35,12 @@ class Assembly:
 
     @property
     def chars(self) -> int:
-        """How many characters there are so far."""
+        """The number of characters so far."""
         return self._limit - self._left
 
     @property
     def logprobs(self) -> str:
-        """What is known of the tokens' probabilities, a JSON array; empty for nothing."""
+        """The tokens' probabilities, as a JSON array; empty for none."""
         return f"[{','.join(self._logprobs)}]" if self._logprobs else ""
 
     @property

@@ -1,4 +1,4 @@
-"""One call to a provider: its span, its deadlines, what is told of it, and what it has used."""
+"""One attempt at an answer: its span, its timeouts, the progress it sends, and its usage."""
 
 import asyncio
 import time
@@ -12,21 +12,21 @@ import msgspec
 from opentelemetry.trace import Span
 
 from actors.llm_gateway.answer import Assembly
-from actors.llm_gateway.attempt_deps import Commons
+from actors.llm_gateway.attempt_deps import AttemptDeps
 from actors.llm_gateway.call_span import close_span, open_span, trace_headers
-from actors.llm_gateway.drain import Kept
-from actors.llm_gateway.routing import Leg
+from actors.llm_gateway.drain import DeferredClose
+from actors.llm_gateway.routing import ResolvedTarget
 from actors.llm_gateway.schema import validated
 from actors.llm_gateway.usage import used
-from actors.upstream.candidates import Trial
-from actors.upstream.rate_limit import Ticket
-from actors.upstream.timeouts import Watch
+from actors.upstream.admission import Admission
+from actors.upstream.candidates import Candidate
+from actors.upstream.timeouts import TimeoutScope
 from protocol import spans
 from protocol.errors import ProviderError, SchemaMismatch, TidegateError
 from protocol.events import AttemptFailed, Content
 from protocol.gateway import Complete, Completion, Progress
-from protocol.ledger import Reservation
-from protocol.llm import Attempt, Cost, FinishReason, Usage
+from protocol.llm import Attempt as AttemptReport
+from protocol.llm import Cost, FinishReason, Usage
 from protocol.upstream import AnswerReader, Deltas
 
 if TYPE_CHECKING:
@@ -35,79 +35,82 @@ if TYPE_CHECKING:
 CANCELLED: Final = "cancelled"
 
 
-class Call:
-    """One attempt at an answer. What it brought is in its attributes, also after a failure.
+class Attempt:
+    """One call to a provider. What it brought is in its attributes, also after a failure.
 
-    A call that is given up after content, by whoever asked, by a deadline or by a bound of ours, is over at once; what
-    it has used is found out afterwards: its stream is left to the drain, the attempt is told again, now with its usage,
-    and what was held for it is let go of.
+    ::
+
+        new ──run──► reading ──whole answer or failure──► reported
+                        └──cancelled after content──► draining ──usage──► reported
+
+    An attempt that is ended after content by the asker, a deadline or one of our bounds ends at once, and its usage is
+    found afterwards: the drain reads its stream on, then the sink receives the report again, now with the usage, and
+    the room in budgets is settled.
 
     Args:
-        trial: who is asked.
-        message: what is asked, and who is told.
+        candidate: the target.
+        message: the request, and the sink of its progress.
         number: from 1.
-        commons: what it has in common with all others.
-        validator: what the answer has to match, unless it asks for tools; None for anything.
-        held: what is held for it in whoever's budgets; the call settles it. None where nobody pays.
-        sent: as what the target's rate limit counts it.
+        deps: what all requests share.
+        validator: of the answer, unless it calls tools; None for none.
+        admission: the call's; the attempt takes over its budget hold.
 
     Attributes:
         assembly: the answer so far.
-        attempt: what has been told of the call; None while it is under way.
+        report: what the sink has received about the attempt; None before its end.
         result: the validated JSON of a whole answer; None without a validator, and for calls of tools.
-        sent: whether content has been told.
+        content_sent: whether the sink has received content.
     """
 
     __slots__ = (
+        "_admission",
+        "_candidate",
         "_clock",
-        "_commons",
+        "_deferred",
+        "_deps",
         "_drained",
         "_duration",
-        "_held",
-        "_kept",
-        "_leg",
+        "_hold",
         "_message",
         "_number",
         "_reader",
         "_started",
-        "_ticket",
-        "_trial",
+        "_target",
         "_validator",
         "assembly",
-        "attempt",
+        "content_sent",
+        "report",
         "result",
-        "sent",
     )
 
     def __init__(
         self,
-        trial: Trial[Leg],
+        candidate: Candidate[ResolvedTarget],
         message: Complete,
         *,
         number: int,
-        commons: Commons,
+        deps: AttemptDeps,
         validator: "Validator | None",
-        held: Reservation | None,
-        sent: Ticket,
+        admission: Admission,
     ) -> None:
-        self._trial = trial
-        self._leg = trial.leg
-        self._ticket = sent
+        self._candidate = candidate
+        self._target = candidate.target
+        self._admission = admission
+        self._hold = admission.take_hold()
         self._message = message
         self._number = number
-        self._commons = commons
-        self._clock = commons.clock
+        self._deps = deps
+        self._clock = deps.clock
         self._validator = validator
-        self._held = held
         self._reader: AnswerReader | None = None
-        self._kept: Kept | None = None
+        self._deferred: DeferredClose | None = None
         self._drained = 0
         self._started = 0.0
         self._duration = 0.0
-        self.attempt: Attempt | None = None
-        self.assembly = Assembly(commons.max_chars)
+        self.report: AttemptReport | None = None
+        self.assembly = Assembly(deps.max_chars)
         self.result: msgspec.Raw | None = None
-        self.sent = False
+        self.content_sent = False
 
     @property
     def finish_reason(self) -> FinishReason:
@@ -115,7 +118,7 @@ class Call:
         return (self._reader.finish_reason if self._reader is not None else None) or "stop"
 
     def completion(self, usage: Usage, cost: Decimal | None) -> Completion:
-        """Return the answer, which is whole, with what the request has come to."""
+        """Return the answer, which is whole, with the usage and the cost of all the request's attempts."""
         assembly = self.assembly
         return Completion(
             text=assembly.text,
@@ -127,31 +130,31 @@ class Call:
             finish_reason=self.finish_reason,
             usage=usage,
             cost=cost,
-            provider=self._leg.upstream.name,
-            model=self._leg.model,
+            provider=self._target.endpoint.name,
+            model=self._target.model,
         )
 
-    async def run(self, deadline: float, restarts: Callable[[Trial[Leg], TidegateError], bool]) -> None:
-        """Ask, and tell content as it comes, the attempt at its end. It runs once.
+    async def run(self, deadline: float, restarts: Callable[[Candidate[ResolvedTarget], TidegateError], bool]) -> None:
+        """Call the provider, and send the sink content as it comes and the report at the end. It runs once.
 
         Args:
             deadline: when the request is out of time.
-            restarts: is asked, when the call has failed after content, or when its whole answer does not match, whether
-                the answer begins anew.
+            restarts: decides whether the answer begins anew: called when the attempt has failed after content, or when
+                its whole answer does not match.
 
         Raises:
             DeadlineExceeded: at ``deadline``.
-            SchemaMismatch: the answer is whole but does not match; it has been told, unless another takes its place.
-            TidegateError: the attempt failed; with ``sent``, the failure has been told as a boundary in the log.
+            SchemaMismatch: the answer is whole but does not match; the sink has received it, unless it begins anew.
+            TidegateError: the attempt failed; after content the sink has received a boundary.
         """
         self._started = self._clock.time()
-        leg, commons = self._leg, self._commons
+        target, deps = self._target, self._deps
         span = open_span(
-            commons.tracer,
+            deps.tracer,
             self._message,
-            tracing=commons.tracing,
-            provider=leg.upstream.name,
-            model=leg.model,
+            tracing=deps.tracing,
+            provider=target.endpoint.name,
+            model=target.model,
             number=self._number,
         )
         code = CANCELLED
@@ -161,115 +164,118 @@ class Call:
             if self._validator is not None and not self.assembly.tool_calls:
                 self.result = validated(self.assembly.text, self._validator)
             code = ""
-            waited = self._waited(last, span)
+            waited = self._first_content(last, span)
             await self._end(code, tuple(last), waited)
         except SchemaMismatch as error:
             code = error.code
-            waited = self._waited(last, span)
-            stays = self.finish_reason != "stop" or not restarts(self._trial, error)
-            void = self._boundary(code, restart=True) if self.sent else ()
+            waited = self._first_content(last, span)
+            stays = self.finish_reason != "stop" or not restarts(self._candidate, error)
+            void = self._boundary(code, restart=True) if self.content_sent else ()
             await self._end(code, tuple(last) if stays else void, waited if stays else 0.0)
             raise
         except TidegateError as error:
             code = error.code
-            await self._end(code, self._boundary(code, restart=restarts(self._trial, error)) if self.sent else ())
+            sent = self.content_sent
+            await self._end(code, self._boundary(code, restart=restarts(self._candidate, error)) if sent else ())
             raise
         except Exception:
             code = "internal_error"
             raise
         finally:
             self._duration = self._duration or self._clock.time() - self._started
-            if self.attempt is None or self._pending:
-                await self._commons.drain.later(partial(self._afterwards, span, code, time.time_ns()))
+            if self.report is None or self._draining:
+                await deps.drain.later(partial(self._afterwards, span, code, time.time_ns()))
             else:
-                self._kept = None  # it holds this call, which would keep both until the collector comes
-                close_span(span, code, reader=self._reader, attempt=self.attempt)
+                self._deferred = None  # it holds this attempt, which would keep both until the collector comes
+                close_span(span, code, reader=self._reader, report=self.report)
 
     async def _read(self, deadline: float, span: Span) -> Deltas:
-        """Read the whole answer. The content of the last read is returned, the content before it is told."""
-        leg, sink = self._leg, self._message.sink
-        provider = leg.upstream.provider
+        """Read the whole answer. Returns the content of the last read; the sink receives the content before it."""
+        target, sink = self._target, self._message.sink
+        provider = target.endpoint.provider
         last: Deltas = []
-        kept = self._kept = Kept(provider.stream(self._message.request, leg.model, trace_headers(span)), self._keeps)
-        with Watch(self._clock, deadline, leg.first_token) as watch:
-            async with kept as stream:
+        stream_context = provider.stream(self._message.request, target.model, trace_headers(span))
+        deferred = self._deferred = DeferredClose(stream_context, self._defers)
+        with TimeoutScope(self._clock, deadline, target.first_token) as timeouts:
+            async with deferred as stream:
                 answer = self._reader = stream.answer
-                self._trial.health.window.heard(self._ticket, stream.limits)
+                self._admission.learn(stream.limits)
                 async for pieces in stream:
                     self.assembly.add(pieces)
                     if answer.ended:
                         last = pieces
                     elif pieces:
-                        watch.hold()
-                        waited = self._waited(pieces, span)
+                        timeouts.pause_silence()
+                        waited = self._first_content(pieces, span)
                         if sink is not None:
                             await sink.tell(Progress(events=tuple(pieces), waited=waited))
-                        self.sent = True
-                        watch.expect(provider.deadlines.between_chunks)
-                    elif self.sent:
-                        watch.heard()
+                        self.content_sent = True
+                        timeouts.limit_silence(provider.deadlines.between_chunks)
+                    elif self.content_sent:
+                        timeouts.sign_of_life()
         return last
 
-    def _waited(self, pieces: Deltas, span: Span) -> float:
-        """Return the seconds until the first content, with the first content only."""
-        if self.sent or not pieces:
+    def _first_content(self, pieces: Deltas, span: Span) -> float:
+        """Return the seconds until the first content, and set them in the span; 0 for any later content."""
+        if self.content_sent or not pieces:
             return 0.0
         waited = self._clock.time() - self._started
         span.set_attribute(spans.GEN_AI_FIRST_CHUNK, waited)
         return waited
 
-    def _keeps(self, error: BaseException) -> bool:
-        """Whether a stream that is given up goes to the drain: what it brought is paid for, and more may come."""
+    def _defers(self, error: BaseException) -> bool:
+        """Whether the stream goes to the drain after this failure: its content is paid for, and more may come."""
         ours = isinstance(error, asyncio.CancelledError) or (
             isinstance(error, ProviderError) and error.code == "response_too_large"
         )
-        return ours and self._begun and self._commons.drain.take()
+        return ours and self._begun and self._deps.drain.take()
 
     @property
     def _begun(self) -> bool:
-        return self.sent or self.assembly.chars > 0
+        return self.content_sent or self.assembly.chars > 0
 
     @property
-    def _pending(self) -> bool:
+    def _draining(self) -> bool:
         """Whether the drain has, or will have, the stream."""
-        return self._kept is not None and self._kept.left is not None
+        return self._deferred is not None and self._deferred.stream_left is not None
 
     async def _end(self, code: str, events: tuple[Content, ...], waited: float = 0.0) -> None:
-        """Tell the end, with what the call has used where that is known by now."""
+        """Send the sink the end of the attempt, with its usage where that is known by now."""
         self._duration = self._clock.time() - self._started
-        attempt = self._attempt(code) if self._pending else await self._settled(code)
+        report = self._report(code) if self._draining else await self._settled(code)
         if self._message.sink is not None:
-            progress = Progress(events=events, waited=waited, attempt=attempt, number=self._number)
+            progress = Progress(events=events, waited=waited, attempt=report, number=self._number)
             await self._message.sink.tell(progress)
-        self.attempt = attempt
+        self.report = report
 
     async def _afterwards(self, span: Span, code: str, ended: int, seconds: float) -> None:
-        """Find out what a call has used that is over, and tell it again; a sink that is gone need not know."""
-        kept = self._kept
+        """Find the usage of an attempt that has ended, and send it to the sink, which may be gone by then."""
+        deferred = self._deferred
         try:
-            if kept is not None and kept.left is not None:
-                self._drained = await self._commons.drain.read(kept, seconds)
+            if deferred is not None and deferred.stream_left is not None:
+                self._drained = await self._deps.drain.read(deferred, seconds)
         finally:
-            self.attempt = await self._settled(code)
-            close_span(span, code, reader=self._reader, attempt=self.attempt, ended=ended)
+            self.report = await self._settled(code)
+            close_span(span, code, reader=self._reader, report=self.report, ended=ended)
             if self._message.sink is not None:
                 with suppress(TidegateError):
-                    await self._message.sink.tell(Progress(attempt=self.attempt, number=self._number))
+                    await self._message.sink.tell(Progress(attempt=self.report, number=self._number))
 
-    async def _settled(self, code: str) -> Attempt:
+    async def _settled(self, code: str) -> AttemptReport:
+        """Settle the budget hold, and return the report with usage and cost."""
         reader = self._reader
         chars = self.assembly.chars + self._drained
         usage, estimated = used(reader, self._message.request, chars, begun=self._begun)
         answered = "" if reader is None else reader.model
-        cost = await self._commons.till.settle(self._leg, usage, answered, self._held)
-        return self._attempt(code, usage, cost, estimated=estimated)
+        cost = await self._deps.budget.charge(self._hold, self._target, usage, answered=answered)
+        return self._report(code, usage, cost, estimated=estimated)
 
-    def _attempt(
+    def _report(
         self, code: str, usage: Usage | None = None, cost: Cost | None = None, *, estimated: bool = False
-    ) -> Attempt:
-        return Attempt(
-            provider=self._leg.upstream.name,
-            model=self._leg.model,
+    ) -> AttemptReport:
+        return AttemptReport(
+            provider=self._target.endpoint.name,
+            model=self._target.model,
             error=code,
             duration_ms=round(self._duration * 1000, 3),
             usage=usage,
@@ -278,4 +284,5 @@ class Call:
         )
 
     def _boundary(self, code: str, *, restart: bool) -> tuple[AttemptFailed, ...]:
-        return (AttemptFailed(provider=self._leg.upstream.name, model=self._leg.model, code=code, restart=restart),)
+        target = self._target
+        return (AttemptFailed(provider=target.endpoint.name, model=target.model, code=code, restart=restart),)

@@ -1,27 +1,27 @@
-"""What all requests of one gateway have in common."""
+"""Dependencies that all attempts of one gateway share."""
 
 from dataclasses import dataclass
 
 from opentelemetry.trace import Tracer
 
-from actors.llm_gateway.budget import Till
 from actors.llm_gateway.drain import Drain
+from actors.resilience.retry import RetryPolicy
 from actors.runtime import Clock
-from actors.upstream.retry import RetryPolicy
+from actors.upstream.budget import BudgetGuard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Commons:
-    """What all requests of one gateway have in common.
+class AttemptDeps:
+    """Dependencies that all attempts of one gateway share.
 
     Attributes:
         clock: the time.
         tracer: opens the attempts' spans.
-        tracing: whether anybody takes them.
+        tracing: whether any span is recorded.
         retry: when a failed attempt is followed by another at the same target.
         max_chars: the bound on an answer.
-        till: holds room for calls, and says what they have cost.
-        drain: reads on in the streams of calls that are given up.
+        budget: holds room in budgets, and prices what calls have used.
+        drain: reads cancelled streams to their usage.
     """
 
     clock: Clock
@@ -29,5 +29,5 @@ class Commons:
     tracing: bool
     retry: RetryPolicy
     max_chars: int
-    till: Till
+    budget: BudgetGuard
     drain: Drain

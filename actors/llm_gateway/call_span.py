@@ -1,4 +1,4 @@
-"""The span of one call to a provider."""
+"""Span of one attempt at a provider."""
 
 from typing import Final
 
@@ -8,14 +8,14 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from protocol import spans
 from protocol.gateway import Complete
-from protocol.llm import Attempt
+from protocol.llm import Attempt as AttemptReport
 from protocol.upstream import AnswerReader
 
 _propagator: Final = TraceContextTextMapPropagator()
 
 
 def open_span(tracer: Tracer, message: Complete, *, tracing: bool, provider: str, model: str, number: int) -> Span:
-    """Open the span of call ``number`` of a request; where nobody traces anything it is none at all."""
+    """Open the span of attempt ``number`` of a request; an invalid one where nothing is traced."""
     if not tracing and not get_current():
         return INVALID_SPAN
     request = message.request
@@ -36,17 +36,19 @@ def open_span(tracer: Tracer, message: Complete, *, tracing: bool, provider: str
 
 
 def close_span(
-    span: Span, code: str, *, reader: AnswerReader | None, attempt: Attempt | None, ended: int | None = None
+    span: Span, code: str, *, reader: AnswerReader | None, report: AttemptReport | None, ended: int | None = None
 ) -> None:
     """End the span.
 
     Args:
-        span: the call's.
+        span: of the attempt.
         code: of the failure; empty for none.
-        reader: what is known of the answer; None where none came.
-        attempt: what the call has come to; None where that is not known.
-        ended: when it was over, in nanoseconds; None for now.
+        reader: has read the answer; None where none came.
+        report: of the attempt; None where there is none.
+        ended: when the attempt ended, in nanoseconds; None for now.
     """
+    if span is INVALID_SPAN:
+        return
     if span.is_recording():
         if reader is not None:
             if reader.model:
@@ -54,7 +56,7 @@ def close_span(
             span.set_attribute(spans.GEN_AI_RESPONSE_ID, reader.response_id)
             if reader.finish_reason is not None:
                 span.set_attribute(spans.GEN_AI_FINISH_REASONS, (reader.finish_reason,))
-        usage = None if attempt is None else attempt.usage
+        usage = None if report is None else report.usage
         if usage is not None:
             span.set_attribute(spans.GEN_AI_INPUT_TOKENS, usage.input_tokens)
             span.set_attribute(spans.GEN_AI_OUTPUT_TOKENS, usage.output_tokens)
@@ -66,8 +68,8 @@ def close_span(
 
 
 def trace_headers(span: Span) -> dict[str, str]:
-    """Return the headers by which the provider joins the trace; none without one."""
+    """Return the headers that let the provider join the trace; none without a trace."""
     headers: dict[str, str] = {}
-    if span.get_span_context().is_valid:
+    if span is not INVALID_SPAN and span.get_span_context().is_valid:
         _propagator.inject(headers, set_span_in_context(span))
     return headers

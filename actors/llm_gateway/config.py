@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from actors.llm_gateway.provider import Deadlines
-from actors.upstream.retry import RetryPolicy
+from actors.llm_gateway.provider import ProviderDeadlines
+from actors.resilience.retry import RetryPolicy
 from protocol.routes import Routes
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class GatewayLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The bounds of a gateway.
 
     Attributes:
@@ -58,8 +58,8 @@ class GatewayConfig(msgspec.Struct, frozen=True, kw_only=True):
     anthropic_api_key: str = ""
     anthropic_base_url: str = ""
     local_model_path: Path | None = None
-    limits: Limits = Limits()
-    deadlines: Deadlines = Deadlines()
+    limits: GatewayLimits = GatewayLimits()
+    deadlines: ProviderDeadlines = ProviderDeadlines()
     retry: RetryPolicy = RetryPolicy()
     routes: Routes = Routes()
     secrets: Callable[[str], str | None] = os.environ.get

@@ -1,4 +1,4 @@
-"""Streams that nobody reads any more: read on for a moment, because the tokens are counted at the end of them."""
+"""Drain: reads cancelled streams on for a moment, because a provider reports the usage at the end of a stream."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -8,51 +8,51 @@ from typing import Any, Final
 
 from actors.llm_gateway.provider import AnswerStream
 from actors.runtime import System
-from actors.upstream.timeouts import Watch
+from actors.upstream.timeouts import TimeoutScope
 from protocol.errors import ShuttingDown, TidegateError
 from protocol.events import ToolCallDelta
 from protocol.upstream import Deltas
 
-STREAMS: Final = 64  # that are read on at once; of any beyond them the socket is closed
+STREAMS: Final = 64  # that are read at once; any further one is closed at once
 
 
 class Drain:
-    """Reads on in a bounded number of streams, for a bounded time each, in tasks that the system owns.
+    """Reads a bounded number of streams, for a bounded time each, in tasks that the system owns.
 
     Args:
         system: owns the tasks, and has the clock.
-        seconds: for which a stream is read on at most; 0 closes it at once.
-        streams: the most that are read on at once.
+        seconds: for which a stream is read at most; 0 closes it at once.
+        streams: the most that are read at once.
     """
 
-    __slots__ = ("_left", "_seconds", "_system")
+    __slots__ = ("_places", "_seconds", "_system")
 
     def __init__(self, system: System, *, seconds: float, streams: int = STREAMS) -> None:
         self._system = system
         self._seconds = seconds
-        self._left = streams
+        self._places = streams
 
     def take(self) -> bool:
-        """Take a place, where there is one; ``read`` gives it back."""
-        if not self._left or self._seconds <= 0:
+        """Take a place, which ``read`` gives back; False where there is none."""
+        if not self._places or self._seconds <= 0:
             return False
-        self._left -= 1
+        self._places -= 1
         return True
 
-    async def read(self, kept: "Kept", seconds: float) -> int:
-        """Read a stream that was left, to its end or until the time is over, close it, and give its place back.
+    async def read(self, deferred: "DeferredClose", seconds: float) -> int:
+        """Read a stream that was left open, to its end or until the time is over, close it, and give its place back.
 
         Args:
-            kept: what is left of an answer.
-            seconds: the time; 0 for closing it at once.
+            deferred: has the stream.
+            seconds: the time; 0 closes it at once.
 
         Returns:
             How many characters of content came.
         """
-        chars, stream = 0, kept.left
+        chars, stream = 0, deferred.stream_left
         try:
             if stream is not None and seconds > 0:
-                with Watch(self._system.clock, self._system.clock.time() + seconds):
+                with TimeoutScope(self._system.clock, self._system.clock.time() + seconds):
                     async for pieces in stream:
                         chars += size(pieces)
         except TidegateError:
@@ -60,37 +60,42 @@ class Drain:
         else:
             return chars
         finally:
-            self._left += 1
-            await kept.close()
+            self._places += 1
+            await deferred.close()
 
     async def later(self, work: Callable[[float], Coroutine[Any, Any, None]]) -> None:
-        """Do ``work`` with so many seconds to read in, in a task of its own; where the system ends, here with none."""
+        """Run ``work`` in a task of its own with the seconds it may read for; while the system ends, here with 0."""
         try:
             _ = self._system.background(work(self._seconds), name="llm-gateway/drain")
         except ShuttingDown:
-            await _to_its_end(work(0.0))
+            await _uninterrupted(work(0.0))
 
 
-class Kept:
-    """A provider's stream as a context that can be left without closing it: then it is ``left``, for ``close``.
+class DeferredClose:
+    """The context of a provider's stream, whose closing can be deferred after a failure.
+
+    ::
+
+        new ──enter──► open ──exit──► closed
+                        └──exit, deferred──► left open ──close──► closed
 
     Args:
         context: the provider's.
-        keep: is asked whether the stream stays open after this failure.
+        defers: returns whether the stream stays open after this failure.
 
     Attributes:
-        left: the stream, where it was left open.
+        stream_left: the stream while it is left open; otherwise None.
     """
 
-    __slots__ = ("_context", "_keep", "_stream", "left")
+    __slots__ = ("_context", "_defers", "_stream", "stream_left")
 
     def __init__(
-        self, context: AbstractAsyncContextManager[AnswerStream], keep: Callable[[BaseException], bool]
+        self, context: AbstractAsyncContextManager[AnswerStream], defers: Callable[[BaseException], bool]
     ) -> None:
         self._context = context
-        self._keep = keep
+        self._defers = defers
         self._stream: AnswerStream | None = None
-        self.left: AnswerStream | None = None
+        self.stream_left: AnswerStream | None = None
 
     async def __aenter__(self) -> AnswerStream:
         self._stream = await self._context.__aenter__()
@@ -99,19 +104,19 @@ class Kept:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if error is not None and self._keep(error):
-            self.left = self._stream
+        if error is not None and self._defers(error):
+            self.stream_left = self._stream
         else:
             await self._context.__aexit__(kind, error, traceback)
 
     async def close(self) -> None:
-        """Close a stream that was left; a connection whose answer came to its end goes back to its pool."""
-        self.left = None
+        """Close a stream that was left open; the connection of a whole answer goes back to its pool."""
+        self.stream_left = None
         await self._context.__aexit__(None, None, None)
 
 
-async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
-    """Do ``work`` also where everything is cancelled meanwhile, as it is when a system ends; only then be cancelled."""
+async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work`` to its end, also where the caller is cancelled meanwhile; the cancellation is raised after it."""
     task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)
@@ -121,7 +126,7 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
 
 
 def size(pieces: Deltas) -> int:
-    """Return how many characters of content there are."""
+    """Return the number of characters of content."""
     return sum(
         len(piece.name) + len(piece.arguments) if isinstance(piece, ToolCallDelta) else len(piece.text)
         for piece in pieces

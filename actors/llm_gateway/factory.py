@@ -1,4 +1,4 @@
-"""From settings to a gateway."""
+"""Builds a gateway and its providers from a ``GatewayConfig``."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
@@ -19,21 +19,21 @@ KNOWN: Final = ("anthropic", "local", "openai")
 
 
 def build_gateway(config: GatewayConfig, *, ledger: Ledger | None = None) -> Callable[[], LLMGateway]:
-    """Return what ``System.spawn`` makes a gateway from. Every provider that could answer is in it.
+    """Return a function for ``System.spawn`` that makes a gateway of every provider with a key or an own address.
 
     Args:
-        config: what it is made of.
-        ledger: where what accounts spend is kept; None for one in memory, which outlives a restart of the actor.
+        config: the configuration.
+        ledger: counts what accounts spend; None for one in memory, which outlives a restart of the actor.
 
     Raises:
-        ConfigurationError: the provider is not one of the known ones, or has no key. What is made from it raises it for
-            routes that name something that is not there.
+        ConfigurationError: the provider is not one of the known ones, or has no key. The function itself raises it for
+            routes that name a provider or a model that does not exist.
     """
     name = default_provider(config)
-    books = ledger or MemoryLedger()
+    shared_ledger = ledger or MemoryLedger()
 
     def make() -> LLMGateway:
-        from actors.wire.client import WireClient  # noqa: PLC0415 - only who makes one waits for it
+        from actors.wire.client import WireClient  # noqa: PLC0415 - imported only where a gateway is made
 
         wire = WireClient(max_connections=0)
         providers, model = _providers(config, name, wire)
@@ -48,7 +48,7 @@ def build_gateway(config: GatewayConfig, *, ledger: Ledger | None = None) -> Cal
             limits=config.limits,
             retry=config.retry,
             draw=config.draw,
-            ledger=books,
+            ledger=shared_ledger,
         )
 
     return make
@@ -70,7 +70,7 @@ def default_provider(config: GatewayConfig) -> str:
 
 
 def _usable(config: GatewayConfig) -> Mapping[str, bool]:
-    """Which providers could answer: at an address of one's own, a key may not be needed."""
+    """Return which providers are usable: with a key, or at another address than the vendor's, which may need none."""
     openai, anthropic = config.openai_base_url.rstrip("/"), config.anthropic_base_url.rstrip("/")
     return {
         "openai": bool(config.openai_api_key) or openai not in ("", BASE_URLS["openai"]),

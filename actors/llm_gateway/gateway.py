@@ -1,23 +1,23 @@
-"""The actor that answers: it finds the provider, admits, attempts, validates and counts."""
+"""The gateway actor: routes chat requests to providers, and keeps the providers open."""
 
 import random
 from collections.abc import Callable, Collection, Mapping
 from typing import ClassVar, Final
 
 from actors.ledger import MemoryLedger
-from actors.llm_gateway.attempt_deps import Commons
-from actors.llm_gateway.budget import Till
-from actors.llm_gateway.completion import Course
-from actors.llm_gateway.config import Limits
+from actors.llm_gateway.attempt_deps import AttemptDeps
+from actors.llm_gateway.completion import CompletionRun
+from actors.llm_gateway.config import GatewayLimits
 from actors.llm_gateway.drain import Drain
 from actors.llm_gateway.provider import Provider
-from actors.llm_gateway.provider_endpoint import Upstream
+from actors.llm_gateway.provider_endpoint import ProviderEndpoint
 from actors.llm_gateway.routing import RoutingTable
 from actors.llm_gateway.schema import Schemas
+from actors.resilience.retry import RetryPolicy
 from actors.runtime import Actor, Deferred, handles
-from actors.upstream.concurrency import Lane
+from actors.upstream.budget import BudgetGuard
+from actors.upstream.concurrency import ConcurrencyLimiter
 from actors.upstream.pricing import Prices
-from actors.upstream.retry import RetryPolicy
 from protocol.errors import ConfigurationError
 from protocol.gateway import (
     Complete,
@@ -31,27 +31,27 @@ from protocol.gateway import (
 from protocol.ledger import Ledger
 from protocol.routes import ProviderSpec, Routes, SetRoutes
 
-MARGIN: Final = 0.02  # seconds by which our deadline precedes the asker's, so that it hears a typed error
+MARGIN: Final = 0.02  # seconds by which our deadline precedes the asker's, so that it gets a typed error
 
 
 class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | SetRoutes]):
-    """Answers from its providers, as its routes say.
+    """Answers chat requests from its providers, as its routes say.
 
     A model is named by an alias of the routes, or as ``provider/model``, or by a name that the provider of
     ``default_model`` accepts, or ``default``.
 
     Args:
         providers: by their names; they are opened and closed with the actor.
-        default_model: what ``default`` means where the routes don't say, as ``provider/model``.
-        routes: what is in force until ``SetRoutes`` says otherwise.
+        default_model: the target of ``default`` where the routes have none, as ``provider/model``.
+        routes: in force until ``SetRoutes`` replaces them.
         make_provider: makes a provider that the routes name; None where they may name none.
-        limits: what is allowed.
+        limits: the gateway's bounds.
         retry: when a failed attempt is followed by another.
-        draw: gives a number in 0..1, for routes that are weighted.
-        ledger: where what accounts spend is kept; None for one in memory that nobody else sees.
+        draw: returns a number in 0..1, for weighted routes.
+        ledger: counts what accounts spend; None for one in memory, of this actor alone.
 
     Raises:
-        ConfigurationError: ``default_model`` or a route names a provider or a model that is not there.
+        ConfigurationError: ``default_model`` or a route names a provider or a model that does not exist.
     """
 
     capacity: ClassVar[int] = 4096
@@ -63,95 +63,95 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
         default_model: str,
         routes: Routes | None = None,
         make_provider: Callable[[str, ProviderSpec], Provider] | None = None,
-        limits: Limits | None = None,
+        limits: GatewayLimits | None = None,
         retry: RetryPolicy | None = None,
         draw: Callable[[], float] = random.random,
         ledger: Ledger | None = None,
     ) -> None:
         self._default_model = default_model
         self._make_provider = make_provider
-        self._limits = limits or Limits()
+        self._limits = limits or GatewayLimits()
         self._retry = retry or RetryPolicy()
         self._draw = draw
         self._schemas = Schemas()
         self._prices = Prices()
         self._ledger = ledger or MemoryLedger()
-        self._builtin = {name: self._upstream(provider) for name, provider in providers.items()}
-        self._retired: set[Upstream] = set()
-        self._named: dict[str, Upstream] = {}
+        self._builtin = {name: self._endpoint(provider) for name, provider in providers.items()}
+        self._retired: set[ProviderEndpoint] = set()
+        self._named: dict[str, ProviderEndpoint] = {}
         self._routes = routes or Routes()
-        self._named = self._made(self._routes)
-        self._table = self._planned(self._routes, self._named)
+        self._named = self._named_endpoints(self._routes)
+        self._table = self._routing(self._routes, self._named)
 
     async def started(self) -> None:
         """Open the providers; none of them waits for anything slow."""
-        self._commons = Commons(
+        self._deps = AttemptDeps(
             clock=self.system.clock,
             tracer=self.system.tracer,
             tracing=self.system.tracing,
             retry=self._retry,
             max_chars=self._limits.max_chars,
-            till=Till(self._prices, self._ledger),
+            budget=BudgetGuard(self._prices, self._ledger),
             drain=Drain(self.system, seconds=self._limits.drain),
         )
-        for upstream in (*self._builtin.values(), *self._named.values()):
-            await upstream.provider.open()
-        if any(upstream.provider.price_id for upstream in self._upstreams()):
+        for endpoint in (*self._builtin.values(), *self._named.values()):
+            await endpoint.provider.open()
+        if any(endpoint.provider.price_id for endpoint in self._endpoints()):
             self._reading = self.system.background(self._prices.load(), name="prices")
 
     async def stopped(self) -> None:
-        """Close the providers, also those that new routes have done away with."""
-        for upstream in (*self._builtin.values(), *self._named.values(), *self._retired):
-            await upstream.provider.close()
+        """Close the providers, also those that new routes have removed."""
+        for endpoint in (*self._builtin.values(), *self._named.values(), *self._retired):
+            await endpoint.provider.close()
 
     @handles(Complete)
     async def complete(self, message: Complete) -> Deferred[Completion]:
-        """Answer beside the mailbox: nothing here waits for the network."""
-        limit, asked = self.system.clock.time() + self._limits.total, self.deadline
-        deadline = limit if asked is None else min(limit, asked - MARGIN)
+        """Answer in a task beside the mailbox, so that the mailbox never waits for the network."""
+        latest, theirs = self.system.clock.time() + self._limits.total, self.deadline
+        deadline = latest if theirs is None else min(latest, theirs - MARGIN)
         return self.defer(self._complete(message, deadline))
 
     @handles(ResolveModel)
     async def resolve(self, message: ResolveModel) -> ModelInfo:
-        """Say who would serve a model; of a route, its first target."""
+        """Return the provider of a model; of a route, that of its first target."""
         return self._info(message.model)
 
     @handles(ListModels)
     async def models(self, _message: ListModels) -> tuple[ModelInfo, ...]:
-        """``default``, what it means, the aliases, and then every model that a provider lists."""
+        """Return ``default``, the target of ``default``, the aliases, and then every model that a provider lists."""
         return tuple(map(self._info, self._table.names))
 
     @handles(GetProviders)
     async def statuses(self, _message: GetProviders) -> tuple[ProviderStatus, ...]:
-        """Every provider, with what it does at the moment."""
+        """Return the status of every provider."""
         now = self.system.clock.time()
-        return tuple(_status(upstream, now) for upstream in self._upstreams())
+        return tuple(_status(endpoint, now) for endpoint in self._endpoints())
 
     @handles(SetRoutes)
     async def set_routes(self, message: SetRoutes) -> None:
-        """Put other routes in force. A provider that they do away with is closed after its last request."""
+        """Replace the routes. A provider that the new ones do not name is closed after its last request."""
         if message.routes == self._routes:
             return
-        named = self._made(message.routes)
-        table = self._planned(message.routes, named)
+        named = self._named_endpoints(message.routes)
+        table = self._routing(message.routes, named)
         old = self._named
-        for upstream in named.values():
-            await upstream.provider.open()
+        for endpoint in named.values():
+            await endpoint.provider.open()
         self._routes, self._named, self._table = message.routes, named, table
-        for upstream in set(old.values()) - set(named.values()):
-            self._retired.add(upstream)
-            await self._let_go(upstream)
+        for endpoint in set(old.values()) - set(named.values()):
+            self._retired.add(endpoint)
+            await self._close_unused(endpoint)
 
-    def _upstream(self, provider: Provider, spec: ProviderSpec | None = None) -> Upstream:
+    def _endpoint(self, provider: Provider, spec: ProviderSpec | None = None) -> ProviderEndpoint:
         concurrency, queue = self._limits.concurrency, self._limits.queue
         if spec is not None:
             concurrency = spec.concurrency or concurrency
             queue = queue if spec.queue is None else spec.queue
-        return Upstream(provider, Lane(provider.name, concurrency=concurrency, queue=queue), spec)
+        return ProviderEndpoint(provider, ConcurrencyLimiter(provider.name, concurrency=concurrency, queue=queue), spec)
 
-    def _made(self, routes: Routes) -> dict[str, Upstream]:
-        """Return the providers that ``routes`` name; those that are the same as before are the same still."""
-        named: dict[str, Upstream] = {}
+    def _named_endpoints(self, routes: Routes) -> dict[str, ProviderEndpoint]:
+        """Return the providers that ``routes`` name; one whose spec has not changed is kept."""
+        named: dict[str, ProviderEndpoint] = {}
         for name, spec in routes.providers.items():
             known = self._named.get(name)
             if known is not None and known.spec == spec:
@@ -159,47 +159,47 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
             elif self._make_provider is None:
                 raise ConfigurationError(f"providers.{name}: this gateway makes no providers")
             else:
-                named[name] = self._upstream(self._make_provider(name, spec), spec)
+                named[name] = self._endpoint(self._make_provider(name, spec), spec)
         return named
 
-    def _planned(self, routes: Routes, named: Mapping[str, Upstream]) -> RoutingTable:
+    def _routing(self, routes: Routes, named: Mapping[str, ProviderEndpoint]) -> RoutingTable:
         return RoutingTable({**self._builtin, **named}, routes, self._default_model)
 
-    def _upstreams(self) -> Collection[Upstream]:
+    def _endpoints(self) -> Collection[ProviderEndpoint]:
         return {**self._builtin, **self._named}.values()
 
     def _info(self, name: str) -> ModelInfo:
-        return ModelInfo(name, self._table.legs(name, _first)[0].upstream.provider.name)
+        return ModelInfo(name, self._table.targets(name, _first)[0].endpoint.provider.name)
 
-    async def _let_go(self, upstream: Upstream) -> None:
-        if upstream.idle and upstream in self._retired:
-            self._retired.discard(upstream)
-            await upstream.provider.close()
+    async def _close_unused(self, endpoint: ProviderEndpoint) -> None:
+        if endpoint.idle and endpoint in self._retired:
+            self._retired.discard(endpoint)
+            await endpoint.provider.close()
 
     async def _complete(self, message: Complete, deadline: float) -> Completion:
         request = message.request
-        legs = self._table.legs(request.model, self._draw)
+        targets = self._table.targets(request.model, self._draw)
         validator = None if request.schema is None else self._schemas.validator(request.schema)
-        for leg in legs:
-            leg.upstream.hold()
+        for target in targets:
+            target.endpoint.hold()
         try:
-            return await Course(message, legs, deadline=deadline, commons=self._commons, validator=validator).run()
+            return await CompletionRun(message, targets, deadline=deadline, deps=self._deps, validator=validator).run()
         finally:
-            for leg in legs:
-                leg.upstream.release()
+            for target in targets:
+                target.endpoint.release()
                 if self._retired:
-                    await self._let_go(leg.upstream)
+                    await self._close_unused(target.endpoint)
 
 
-def _status(upstream: Upstream, now: float) -> ProviderStatus:
-    state, detail = upstream.provider.status()
+def _status(endpoint: ProviderEndpoint, now: float) -> ProviderStatus:
+    state, detail = endpoint.provider.status()
     return ProviderStatus(
-        name=upstream.provider.name,
+        name=endpoint.provider.name,
         state=state,
         detail=detail,
-        in_flight=upstream.lane.in_flight,
-        queued=upstream.queued,
-        targets=upstream.targets(now),
+        in_flight=endpoint.limiter.in_flight,
+        queued=endpoint.queued,
+        targets=endpoint.targets(now),
     )
 
 

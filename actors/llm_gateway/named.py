@@ -1,4 +1,4 @@
-"""From a provider's table in the routes' file to the provider."""
+"""Builds the providers that the routes' file names."""
 
 from collections.abc import Callable
 from functools import partial
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from actors.llm_gateway.provider import Deadlines, Provider
+from actors.llm_gateway.provider import Provider, ProviderDeadlines
 from actors.llm_gateway.providers.forced import ForcedProvider
 from protocol.errors import ConfigurationError
 from protocol.routes import ProviderSpec
@@ -27,15 +27,15 @@ ONLY: Final = {
 }
 NEEDED: Final = {"azure": ("base_url", "api_version"), "bedrock": ("region",), "vertex": ("project", "region")}
 CHAINS: Final = {"azure": "azure.identity", "bedrock": "boto3", "vertex": "google.auth"}
-"""What finds a cloud's credentials where no key is given: a package of the extra of the cloud's name."""
+"""The module that finds a cloud's credentials where no key is given; the extra of the cloud's name installs it."""
 
 
 class NamedProviders:
     """Makes the providers that the routes name.
 
     Args:
-        wire: the client that they share.
-        deadlines: how long they may be silent.
+        wire: the shared client.
+        deadlines: the longest silences of their attempts.
         secrets: returns the value of an environment variable.
         local_model_path: the file of a local provider that has none of its own; None for the installed model.
     """
@@ -44,7 +44,7 @@ class NamedProviders:
         self,
         wire: "WireClient",
         *,
-        deadlines: Deadlines,
+        deadlines: ProviderDeadlines,
         secrets: Callable[[str], str | None],
         local_model_path: Path | None,
     ) -> None:
@@ -57,7 +57,7 @@ class NamedProviders:
         """Return the provider.
 
         Raises:
-            ConfigurationError: its table makes no sense, a key is not set, or a package is not installed.
+            ConfigurationError: its table is wrong, a key is not set, or a package is not installed.
         """
         check(name, spec)
         if spec.kind == "local":
@@ -108,10 +108,10 @@ class NamedProviders:
 
 
 def check(name: str, spec: ProviderSpec) -> None:
-    """Look whether the fields fit the kind.
+    """Check that the fields fit the kind.
 
     Raises:
-        ConfigurationError: one does not, or is missing; the message names it.
+        ConfigurationError: a field does not fit, or is missing; the message names it.
     """
     where = f"providers.{name}"
     if not name or "/" in name:
@@ -131,13 +131,13 @@ def check(name: str, spec: ProviderSpec) -> None:
 
 
 def installed(module: str) -> bool:
-    """Whether there is such a module, without importing it."""
+    """Return whether a module exists, without importing it."""
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:
         return False
 
 
-def patient(deadlines: Deadlines) -> Deadlines:
-    """Return deadlines for a model that may have to be loaded first."""
+def patient(deadlines: ProviderDeadlines) -> ProviderDeadlines:
+    """Return ``deadlines`` for a model that may have to be loaded first: without one for the first token."""
     return msgspec.structs.replace(deadlines, first_token=None)

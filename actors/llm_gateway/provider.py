@@ -1,4 +1,4 @@
-"""What a provider is to the gateway: somebody who streams an answer."""
+"""Interface of a chat provider, and its timeouts."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -10,12 +10,12 @@ from protocol.gateway import ProviderState
 from protocol.llm import ChatRequest
 from protocol.upstream import CONNECT_TIMEOUT, Allowance, AnswerReader, Deltas
 
-FIRST_TOKEN_TIMEOUT: Final = 120.0  # seconds: a reasoning model thinks before it speaks
+FIRST_TOKEN_TIMEOUT: Final = 120.0  # seconds: a reasoning model thinks before its first content
 BETWEEN_CHUNKS_TIMEOUT: Final = 60.0  # seconds
 
 
-class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
-    """How long an attempt may be silent, in seconds; None for as long as the whole request may take.
+class ProviderDeadlines(msgspec.Struct, frozen=True, kw_only=True):
+    """The longest silences of an attempt, in seconds; None for as long as the whole request may take.
 
     Attributes:
         connect: until the connection stands.
@@ -29,11 +29,11 @@ class Deadlines(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnswerStream(Protocol):
-    """An answer as it comes: each step is what one network read gave, perhaps only a sign of life without content.
+    """A streamed answer: each step is the content of one network read, empty for a sign of life.
 
     Attributes:
-        answer: what is known of the answer so far.
-        limits: what the upstream says of its rate limits; empty where it says nothing.
+        answer: reads the answer, and has its usage and finish reason.
+        limits: the rate limits that the upstream reports; empty for none.
     """
 
     answer: AnswerReader
@@ -43,31 +43,31 @@ class AnswerStream(Protocol):
 
 
 class Provider(Protocol):
-    """Somebody who streams an answer. Every failure of its is a ``ProviderError``.
+    """A service that streams answers. All its failures are ``ProviderError``.
 
     Attributes:
         name: its name in ``name/model``, in spans and in attempts.
         models: the models that it lists.
-        deadlines: how long its attempts may be silent.
-        price_id: under which name prices are looked up; empty where there is nothing to pay for or to look up.
+        deadlines: the longest silences of its attempts.
+        price_id: its name in the price list; empty where it is free, or not in the list.
     """
 
     name: str
     models: tuple[str, ...]
-    deadlines: Deadlines
+    deadlines: ProviderDeadlines
     price_id: str
 
     async def open(self) -> None:
         """Get ready, without waiting for anything slow. Idempotent."""
 
     async def close(self) -> None:
-        """Let go of everything, at once. Idempotent."""
+        """Close all connections, at once. Idempotent."""
 
     def accepts(self, model: str) -> bool:
         """Whether it serves ``model``."""
 
     def status(self) -> tuple[ProviderState, str]:
-        """Return how it is, and a detail that is safe to show."""
+        """Return its state, and a detail that is safe to show."""
 
     def stream(
         self, request: ChatRequest, model: str, headers: Mapping[str, str]

@@ -1,21 +1,21 @@
-"""A provider among the targets."""
+"""Endpoint of a chat provider."""
 
 from actors.llm_gateway.provider import Provider
-from actors.upstream.concurrency import Lane
-from actors.upstream.endpoint import Station
+from actors.upstream.concurrency import ConcurrencyLimiter
+from actors.upstream.endpoint import Endpoint
 from protocol.routes import ProviderSpec
 
 
-class Upstream(Station):
-    """A provider, and what is kept beside it.
+class ProviderEndpoint(Endpoint):
+    """A provider, with its concurrency, its retry budget, and the health of its models.
 
     Args:
-        provider: who answers.
-        lane: as for every station; so is ``spec``.
+        provider: streams the answers.
+        limiter: as for every ``Endpoint``; so is ``spec``.
     """
 
     __slots__ = ("provider",)
 
-    def __init__(self, provider: Provider, lane: Lane, spec: ProviderSpec | None = None) -> None:
-        super().__init__(provider.name, lane, spec)
+    def __init__(self, provider: Provider, limiter: ConcurrencyLimiter, spec: ProviderSpec | None = None) -> None:
+        super().__init__(provider.name, limiter, spec)
         self.provider = provider

@@ -1,4 +1,4 @@
-"""The repair round: what a model is shown of its own answer that did not match."""
+"""Repair round: the request that gives a model its own answer back, with the errors of its validation."""
 
 from typing import Final
 
@@ -7,18 +7,18 @@ import msgspec
 from protocol.errors import SchemaMismatch
 from protocol.llm import ChatMessage, ChatRequest
 
-SHOWN: Final = 200  # characters of each path and of each message: both may quote the answer
+MAX_QUOTED: Final = 200  # characters of each path and of each message: both may quote the answer
 
 
-def repairing(request: ChatRequest, mismatch: SchemaMismatch) -> ChatRequest:
-    """Return ``request`` with two more turns: the wrong answer, and where it is wrong."""
+def repair_request(request: ChatRequest, mismatch: SchemaMismatch) -> ChatRequest:
+    """Return ``request`` with two more turns: the wrong answer, and its errors."""
     faults = "\n".join(f"- {_cut(fault.path)}: {_cut(fault.message)}" for fault in mismatch.errors)
-    asked = (
+    instruction = (
         f"This does not match the JSON Schema:\n{faults}\nAnswer with the corrected JSON only, without any other text."
     )
-    turns = (ChatMessage(role="assistant", content=mismatch.raw), ChatMessage(role="user", content=asked))
+    turns = (ChatMessage(role="assistant", content=mismatch.raw), ChatMessage(role="user", content=instruction))
     return msgspec.structs.replace(request, messages=(*request.messages, *turns))
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+    return text if len(text) <= MAX_QUOTED else text[: MAX_QUOTED - 1] + "…"

@@ -1,41 +1,43 @@
-"""From a model's name to the targets that are asked for it, in their order."""
+"""Routing table: from a model's name to its targets, in the order in which they are called."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from actors.llm_gateway.provider_endpoint import Upstream
+from actors.llm_gateway.provider_endpoint import ProviderEndpoint
 from protocol.errors import ConfigurationError, NotFound
 from protocol.llm import ChatRequest
 from protocol.routes import Route, Routes, Target
 
 DEFAULT: Final = "default"
-FOUND: Final = 256  # names beside the routes' that are kept with what they have led to
+MAX_FOUND: Final = 256  # names outside the routes whose targets are kept
 OPTIONS: Final = ("temperature", "top_p", "max_tokens", "seed")
 
 
-class Leg:
-    """One target of a route, found.
+class ResolvedTarget:
+    """A target of a route, with its endpoint.
 
     Attributes:
-        upstream: whose model it is.
+        endpoint: serves the model.
         model: the provider's own name of it.
-        weight: its share of the requests that ask it first.
+        price_id: the provider's name in the price list; empty for none.
+        weight: its share of the requests that call it first.
         first_token: the longest wait for its first content, in seconds; None for as long as the request has.
-        hedge_after: seconds to its first content, after which another call is made beside it; None for never.
+        hedge_after: seconds without content after which a second call is made beside it; None for never.
     """
 
-    __slots__ = ("_options", "_stop", "first_token", "hedge_after", "model", "upstream", "weight")
+    __slots__ = ("_options", "_stop", "endpoint", "first_token", "hedge_after", "model", "price_id", "weight")
 
     def __init__(
-        self, upstream: Upstream, model: str, target: Target | None = None, *, hedge_after: float | None = None
+        self, endpoint: ProviderEndpoint, model: str, target: Target | None = None, *, hedge_after: float | None = None
     ) -> None:
-        self.upstream = upstream
+        self.endpoint = endpoint
         self.model = model
+        self.price_id = endpoint.provider.price_id
         self.weight = 1.0 if target is None else target.weight
         own = None if target is None else target.first_token_timeout
-        self.first_token = own or upstream.provider.deadlines.first_token
+        self.first_token = own or endpoint.provider.deadlines.first_token
         self.hedge_after = hedge_after
         self._options = {} if target is None else _options(target)
         self._stop = () if target is None else target.stop
@@ -51,78 +53,78 @@ class Leg:
 
 
 def _options(target: Target) -> dict[str, Any]:
-    given = {name: getattr(target, name) for name in OPTIONS}
-    return {name: value for name, value in given.items() if value is not None}
+    options = {name: getattr(target, name) for name in OPTIONS}
+    return {name: value for name, value in options.items() if value is not None}
 
 
 class RoutingTable:
-    """Routes over upstreams, each name checked.
+    """Routes over endpoints, each name checked.
 
     Args:
-        upstreams: by the providers' names.
-        routes: what the operator has named.
-        default_model: what ``default`` means where ``routes`` don't say, as ``provider/model``; also, its provider is
-            asked for names that are no alias and have no provider in front.
+        endpoints: by the providers' names.
+        routes: the operator's aliases.
+        default_model: the target of ``default`` where ``routes`` have none, as ``provider/model``; its provider also
+            serves names that are no alias and have no provider in front.
 
     Raises:
-        ConfigurationError: a name leads nowhere; the message says where it stands.
+        ConfigurationError: a route names a provider or a model that does not exist; the message says where.
     """
 
-    def __init__(self, upstreams: Mapping[str, Upstream], routes: Routes, default_model: str) -> None:
-        self._upstreams = upstreams
+    def __init__(self, endpoints: Mapping[str, ProviderEndpoint], routes: Routes, default_model: str) -> None:
+        self._endpoints = endpoints
         name, _, model = default_model.partition("/")
-        if name not in upstreams or not model:
+        if name not in endpoints or not model:
             raise ConfigurationError(f"the default model is {default_model!r}, but {self._known()}")
-        self._home = upstreams[name]
+        self._default_endpoint = endpoints[name]
         self._routes = {alias: self._compiled(alias, route) for alias, route in routes.routes.items()}
         self._weighted = {alias for alias, route in routes.routes.items() if route.order == "weighted"}
-        self._default = [Leg(self._home, model)]
-        self._found: dict[str, list[Leg]] = {}
-        self._meaning = default_model
+        self._default = [ResolvedTarget(self._default_endpoint, model)]
+        self._found: dict[str, list[ResolvedTarget]] = {}
+        self._default_name = default_model
         if routes.default:
-            self._meaning = routes.default
+            self._default_name = routes.default
             self._default = self._routes.get(routes.default) or [self._target("default", Target(model=routes.default))]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """``default``, what it means, every alias, and then the models that the providers list."""
-        names = [DEFAULT, self._meaning, *self._routes]
-        names += [f"{name}/{model}" for name, upstream in self._upstreams.items() for model in upstream.provider.models]
+        """``default``, the target of ``default``, every alias, and then the models that the providers list."""
+        names = [DEFAULT, self._default_name, *self._routes]
+        names += [f"{name}/{model}" for name, endpoint in self._endpoints.items() for model in endpoint.provider.models]
         return tuple(dict.fromkeys(names))
 
-    def legs(self, name: str, draw: Callable[[], float]) -> list[Leg]:
-        """Return the targets of ``name`` in the order in which they are asked; ``draw`` gives a number in 0..1.
+    def targets(self, name: str, draw: Callable[[], float]) -> list[ResolvedTarget]:
+        """Return the targets of ``name`` in the order in which they are called; ``draw`` returns a number in 0..1.
 
         Raises:
             NotFound: ``model_not_found``.
         """
-        alias = self._meaning if name == DEFAULT else name
-        legs = self._routes.get(alias)
-        if legs is None:
+        alias = self._default_name if name == DEFAULT else name
+        targets = self._routes.get(alias)
+        if targets is None:
             return self._default if name == DEFAULT else self._found.get(name) or self._find(name)
         if alias in self._weighted:
-            return sorted(legs, key=lambda leg: draw() ** (1 / leg.weight), reverse=True)
-        return legs
+            return sorted(targets, key=lambda target: draw() ** (1 / target.weight), reverse=True)
+        return targets
 
-    def _find(self, name: str) -> list[Leg]:
-        legs = [self._direct(name)]
-        if len(self._found) >= FOUND:
+    def _find(self, name: str) -> list[ResolvedTarget]:
+        targets = [self._direct(name)]
+        if len(self._found) >= MAX_FOUND:
             self._found.clear()
-        self._found[name] = legs
-        return legs
+        self._found[name] = targets
+        return targets
 
-    def _direct(self, name: str) -> Leg:
+    def _direct(self, name: str) -> ResolvedTarget:
         prefix, slash, model = name.partition("/")
-        upstream = self._upstreams.get(prefix) if slash else None
-        if upstream is None:
-            upstream, model = self._home, name
-        elif model == DEFAULT and upstream.provider.models:
-            model = upstream.provider.models[0]
-        if not model or not upstream.provider.accepts(model):
+        endpoint = self._endpoints.get(prefix) if slash else None
+        if endpoint is None:
+            endpoint, model = self._default_endpoint, name
+        elif model == DEFAULT and endpoint.provider.models:
+            model = endpoint.provider.models[0]
+        if not model or not endpoint.provider.accepts(model):
             raise NotFound(f"there is no model {name[:80]!r}", code="model_not_found")
-        return Leg(upstream, model)
+        return ResolvedTarget(endpoint, model)
 
-    def _compiled(self, alias: str, route: Route) -> list[Leg]:
+    def _compiled(self, alias: str, route: Route) -> list[ResolvedTarget]:
         if alias == DEFAULT:
             raise ConfigurationError("routes.default: name the route otherwise, and set `default` to that name")
         targets = (Target(model=target) if isinstance(target, str) else target for target in route.targets)
@@ -131,14 +133,14 @@ class RoutingTable:
             for index, target in enumerate(targets)
         ]
 
-    def _target(self, where: str, target: Target, *, hedge_after: float | None = None) -> Leg:
+    def _target(self, where: str, target: Target, *, hedge_after: float | None = None) -> ResolvedTarget:
         name, _, model = target.model.partition("/")
-        upstream = self._upstreams.get(name)
-        if upstream is None or not model:
+        endpoint = self._endpoints.get(name)
+        if endpoint is None or not model:
             raise ConfigurationError(f"{where}: {target.model!r} is no `provider/model`: {self._known()}")
-        if not upstream.provider.accepts(model):
+        if not endpoint.provider.accepts(model):
             raise ConfigurationError(f"{where}: {name} has no model {model!r}")
-        return Leg(upstream, model, target, hedge_after=hedge_after)
+        return ResolvedTarget(endpoint, model, target, hedge_after=hedge_after)
 
     def _known(self) -> str:
-        return f"the providers are: {', '.join(sorted(self._upstreams))}"
+        return f"the providers are: {', '.join(sorted(self._endpoints))}"

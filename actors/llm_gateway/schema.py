@@ -1,4 +1,4 @@
-"""JSON Schema: whether a schema is one, and whether an answer matches it."""
+"""Validation of JSON Schemas, and of answers against them."""
 
 from collections import OrderedDict
 from itertools import islice
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import jsonschema_rs
 
 MAX_ERRORS: Final = 20
-COMPILED: Final = 128
+MAX_COMPILED: Final = 128
 
 
 def check_schema(schema: dict[str, Any]) -> None:
@@ -22,12 +22,12 @@ def check_schema(schema: dict[str, Any]) -> None:
 
 
 def compile_schema(schema: dict[str, Any]) -> "jsonschema_rs.Validator":
-    """Return a validator. References to other documents are refused, not fetched.
+    """Return a compiled validator. References to other documents are refused, not fetched.
 
     Raises:
         InvalidRequest: ``invalid_schema``, with the place of the fault.
     """
-    import jsonschema_rs  # noqa: PLC0415 - an embedder without schemas does not pay for it
+    import jsonschema_rs  # noqa: PLC0415 - imported only where schemas are used
 
     try:
         return jsonschema_rs.validator_for(schema, offline=True)
@@ -40,11 +40,11 @@ def compile_schema(schema: dict[str, Any]) -> "jsonschema_rs.Validator":
 
 
 class Validator:
-    """What an answer has to match.
+    """Validator of answers against one schema.
 
     Attributes:
-        schema: as it was sent in.
-        compiled: the same.
+        schema: as the request has it.
+        compiled: the schema, compiled.
     """
 
     __slots__ = ("compiled", "schema")
@@ -54,7 +54,7 @@ class Validator:
         self.compiled = compile_schema(schema)
 
     def faults(self, answer: Any) -> tuple[FieldError, ...]:  # noqa: ANN401 - any JSON
-        """Return where ``answer`` does not match; of many places the first ones."""
+        """Return where ``answer`` does not match: the first ``MAX_ERRORS`` places."""
         return tuple(
             FieldError("$" + _path(error.instance_path), error.message)
             for error in islice(self.compiled.iter_errors(answer), MAX_ERRORS)
@@ -62,13 +62,13 @@ class Validator:
 
 
 class Schemas:
-    """Validates answers. The validators used last are kept compiled.
+    """LRU cache of compiled validators.
 
     Args:
-        limit: how many are kept.
+        limit: the most that are kept.
     """
 
-    def __init__(self, limit: int = COMPILED) -> None:
+    def __init__(self, limit: int = MAX_COMPILED) -> None:
         self._limit = limit
         self._compiled: OrderedDict[bytes, Validator] = OrderedDict()
 
@@ -86,12 +86,12 @@ class Schemas:
 
 
 def validated(text: str, validator: Validator) -> msgspec.Raw:
-    """Return ``text`` as the JSON that it is.
+    """Return ``text`` as JSON that matches.
 
-    A null for an optional property that takes none is how a model says that it is not there: then it is left out.
+    A model writes null for an optional property that it leaves out: where the schema allows no null, it is removed.
 
     Raises:
-        SchemaMismatch: it is no JSON, or it does not match; ``raw`` is the text.
+        SchemaMismatch: ``text`` is no JSON, or does not match; ``raw`` is the text.
     """
     try:
         answer = msgspec.json.decode(text)

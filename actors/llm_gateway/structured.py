@@ -1,4 +1,4 @@
-"""Typed answers for programs that embed the gateway."""
+"""Typed answers, for programs that embed the gateway."""
 
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
@@ -27,11 +27,11 @@ async def complete_json(
 ) -> T:
     """Ask for an answer of type ``kind``: anything that msgspec decodes, most often a ``Struct``.
 
-    A wrong answer is given back to the model once, as ``Complete.repair`` says.
+    A wrong answer is given back to the model once, as with ``Complete.repair``.
 
     Raises:
-        SchemaMismatch: the answer is no ``kind``; ``raw`` is what the model said.
-        TidegateError: as ``Complete`` says.
+        SchemaMismatch: the answer is no ``kind``; ``raw`` is its text.
+        TidegateError: as for ``Complete``.
     """
     request = ChatRequest(
         model=model,

@@ -1,1 +1,1 @@
-"""Whom calls are made to, chat or embeddings: who may call now, who is worth asking, and when a call is repeated."""
+"""Calls to upstream providers, for chat and embeddings: admission, fallback, retries, rate limits, prices."""

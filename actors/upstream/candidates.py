@@ -1,26 +1,27 @@
-"""The targets of one request: whose turn it is, what is known of each, and when nobody is left."""
+"""Candidates: the targets that one request may call, and their order."""
 
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from actors.runtime import Clock
-from actors.upstream.endpoint import Health, Station
-from actors.upstream.retry import FAULTS, RetryPolicy
+from actors.resilience.retry import RetryPolicy
+from actors.upstream.admission import AdmissionTerms
+from actors.upstream.endpoint import Endpoint
+from actors.upstream.health import Health
+from actors.upstream.retry import RETRIED
 from protocol.errors import ProviderError, TidegateError
 from protocol.llm import ChatRequest
 from protocol.tokens import estimate_tokens
 
 PROBED: Final = 1.0  # seconds after which a probe that is under way has probably ended
-COOL_DOWN: Final = 5.0  # seconds for which a target that limits our rate is asked last, where it does not say how long
 
-L = TypeVar("L")
+TargetT = TypeVar("TargetT")
 
 
-class Size:
-    """About how many tokens a call sends; they are counted when somebody asks for the first time.
+class RequestSize:
+    """The estimated tokens of a request, counted when they are first needed.
 
     Args:
-        request: what is sent.
+        request: is sent.
     """
 
     __slots__ = ("_request", "_tokens")
@@ -30,142 +31,128 @@ class Size:
         self._tokens = 0
 
     def replace(self, request: ChatRequest) -> None:
-        """From now on this is sent."""
+        """Estimate ``request`` from now on."""
         self._request = request
         self._tokens = 0
 
     def __call__(self) -> int:
-        """Return how many."""
+        """Return the tokens."""
         self._tokens = self._tokens or estimate_tokens(self._request)
         return self._tokens
 
 
-class Trial(Generic[L]):
+class Candidate(Generic[TargetT]):
     """A target, and what one request knows of it.
 
     Args:
-        leg: the target.
-        station: whose model it is.
-        health: how the model has done lately.
-        size: says about how many tokens a call to it sends.
+        target: the target.
+        endpoint: serves the model.
+        health: of the model.
+        size: returns about how many tokens a call to it sends.
 
     Attributes:
-        calls: how often the request has asked it.
-        due: when the request may ask it again.
+        calls: how often the request has called it.
+        due: when the request may call it again.
     """
 
-    __slots__ = ("_size", "calls", "due", "health", "leg", "station")
+    __slots__ = ("calls", "due", "endpoint", "health", "size", "target")
 
-    def __init__(self, leg: L, station: Station, health: Health, size: Callable[[], int]) -> None:
-        self._size = size
-        self.leg = leg
-        self.station = station
+    def __init__(self, target: TargetT, endpoint: Endpoint, health: Health, size: Callable[[], int]) -> None:
+        self.target = target
+        self.endpoint = endpoint
         self.health = health
+        self.size = size
         self.calls = 0
         self.due = 0.0
 
-    @property
-    def open(self) -> bool:
-        """Whether its breaker lets a call through."""
-        return self.health.breaker.wait == 0
+    def count_call(self) -> None:
+        """Count a call: one that is sent, or one that was refused with a probe in its place."""
+        if not self.calls:
+            self.endpoint.retries.count_first_call()
+        self.calls += 1
 
     def rank(self, now: float) -> tuple[bool, bool, float, int, float]:
-        """Return what sorts it among others: ready, not to be spared, room soonest, not yet asked, waiting least."""
-        window = self.health.window
-        limited = 0.0 if window.unlimited else window.wait_for(self._size())
-        spared = limited > 0 or self.health.cools_until > now
-        return self.due > now, spared, limited, self.calls, self.due
+        """Return the key that sorts candidates: not due, limited or cooling, seconds to room, calls made, due time."""
+        gate = self.health.gate
+        limited = 0.0 if gate.unlimited else gate.wait_for(self.size())
+        avoided = limited > 0 or self.health.cools_until > now
+        return self.due > now, avoided, limited, self.calls, self.due
 
     def ready(self, now: float) -> bool:
-        """Whether a call would be made at once, and is welcome."""
-        return self.open and self.station.lane.free and not any(self.rank(now)[:2])
+        """Whether a call would be sent at once, to a target that neither limits calls nor cools down."""
+        return self.health.breaker.wait == 0 and self.endpoint.limiter.free and not any(self.rank(now)[:2])
 
 
-class Trials(Generic[L]):
-    """The targets that one request may still ask.
+class CandidateSet(Generic[TargetT]):
+    """The candidates that one request may still call.
 
-    A target that has failed is followed by the next one at once; when all have failed, those whose failure may pass are
-    asked again, each after its own delay and as far as its provider's budget of repeated calls has room. One whose
-    breaker is open is passed over; one that cools down, or whose rate limit has no room, comes after the others.
+    A candidate that fails is followed by the next one at once. When all have failed, those whose failure may pass are
+    called again, each after its own delay and as far as its endpoint's retry budget has room. One whose breaker is open
+    is passed over; one that cools down, or whose rate limit has no room, comes after the others.
 
     Args:
-        trials: the targets in their order; at least one.
+        candidates: in their order; at least one.
         retry: how often calls are made, and when a failed one is followed by another to the same target.
-        clock: the time.
-        deadline: when the request is out of time.
+        terms: of the request.
 
     Attributes:
-        left: how many calls the request may still make.
-        made: how many it has made.
+        terms: of the request.
     """
 
-    __slots__ = ("_clock", "_deadline", "_retry", "_trials", "left", "made")
+    __slots__ = ("_all", "_limit", "_remaining", "_retry", "terms")
 
-    def __init__(self, trials: Sequence[Trial[L]], *, retry: RetryPolicy, clock: Clock, deadline: float) -> None:
-        self._trials = list(trials)
+    def __init__(self, candidates: Sequence[Candidate[TargetT]], *, retry: RetryPolicy, terms: AdmissionTerms) -> None:
+        self._all = candidates
+        self._remaining = list(candidates)
         self._retry = retry
-        self._clock = clock
-        self._deadline = deadline
-        self.left = max(retry.attempts, len(self._trials))
-        self.made = 0
+        self.terms = terms
+        self._limit = max(retry.attempts, len(candidates))
 
-    def next(self) -> Trial[L] | None:
-        """Return whose turn it is; None where nobody is left."""
-        while worth := [trial for trial in self._trials if trial.open]:
-            trial = worth[0] if len(worth) == 1 else self._first(worth)
-            if not trial.calls or trial.station.retries.take():
-                return trial
-            self._trials.remove(trial)
+    @property
+    def calls_left(self) -> int:
+        """How many calls the request may still make."""
+        return self._limit - sum(candidate.calls for candidate in self._all)
+
+    def next(self) -> Candidate[TargetT] | None:
+        """Return the candidate to be called next; None where none is left."""
+        while usable := [candidate for candidate in self._remaining if candidate.health.breaker.wait == 0]:
+            candidate = usable[0] if len(usable) == 1 else self._first(usable)
+            if not candidate.calls or candidate.endpoint.retries.take():
+                return candidate
+            self._remaining.remove(candidate)
         return None
 
-    def _first(self, trials: Sequence[Trial[L]]) -> Trial[L]:
-        now = self._clock.time()
-        return min(trials, key=lambda trial: trial.rank(now))
+    def hedge(self, candidate: Candidate[TargetT]) -> Candidate[TargetT] | None:
+        """Return the candidate for a second call beside the one to ``candidate``.
 
-    def beside(self, trial: Trial[L]) -> Trial[L] | None:
-        """Return who is asked beside ``trial``; None where nobody could begin at once, or is worth a repeated call."""
-        others = [other for other in self._trials if other is not trial] or [trial]
+        None where no call would be sent at once, or where the retry budget has no room for a repeated one.
+        """
+        others = [other for other in self._remaining if other is not candidate] or [candidate]
         other = self._first(others)
-        repeated = other.calls > 0 or other is trial
-        if not other.ready(self._clock.time()) or (repeated and not other.station.retries.take()):
+        repeated = other.calls > 0 or other is candidate
+        if not other.ready(self.terms.clock.time()) or (repeated and not other.endpoint.retries.take()):
             return None
         return other
 
-    def called(self, trial: Trial[L]) -> int:
-        """Count a call to this one, and return its number."""
-        self.made += 1
-        self.spared(trial)
-        return self.made
-
-    def spared(self, trial: Trial[L]) -> None:
-        """Count a call to this one that need not be made, as one in its place has failed."""
-        self.left -= 1
-        if not trial.calls:
-            trial.station.retries.called()
-        trial.calls += 1
-
-    def judged(self, trial: Trial[L], error: ProviderError) -> bool | None:
-        """Say what a failure tells of the target: not good, or nothing, since the request itself may be the reason."""
-        wait = error.retry_after
-        if wait is None and error.code == "provider_rate_limited":
-            wait = COOL_DOWN
-        if wait is not None:
-            trial.health.cools_until = self._clock.time() + wait
-        return False if error.code in FAULTS else None
-
-    def goes_on(self, trial: Trial[L], error: TidegateError) -> bool:
-        """Say whether anybody may be asked after this failure, and when this target may."""
-        if self.left <= 0:
+    def may_continue(self, candidate: Candidate[TargetT], error: TidegateError) -> bool:
+        """Return whether a call may follow this failure, and set when this candidate is due again."""
+        if self.calls_left <= 0:
             return False
-        now = self._clock.time()
-        delay = self._retry.delay(trial.calls, error, self._deadline - now) if trial.calls else None
+        now = self.terms.clock.time()
+        delay = None
+        if candidate.calls and error.code in RETRIED:
+            delay = self._retry.delay(candidate.calls, error, self.terms.deadline - now)
         if delay is not None:
-            trial.due = now + delay
-        elif trial in self._trials:
-            self._trials.remove(trial)
-        return bool(self._trials)
+            candidate.due = now + delay
+        elif candidate in self._remaining:
+            self._remaining.remove(candidate)
+        return bool(self._remaining)
 
     def unavailable(self) -> ProviderError:
-        """Return what a request fails with that nobody has been asked for."""
-        waits = [wait for trial in self._trials if (wait := trial.health.breaker.wait) is not None]
+        """Return the failure of a request for which no call could be made."""
+        waits = [wait for candidate in self._remaining if (wait := candidate.health.breaker.wait) is not None]
         return ProviderError(code="provider_unavailable", retry_after=min(waits, default=PROBED))
+
+    def _first(self, candidates: Sequence[Candidate[TargetT]]) -> Candidate[TargetT]:
+        now = self.terms.clock.time()
+        return min(candidates, key=lambda candidate: candidate.rank(now))

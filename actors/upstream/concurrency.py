@@ -1,17 +1,17 @@
-"""Who may call a provider now, who waits, and who is turned away."""
+"""Concurrency limit of one provider."""
 
 from typing import Final
 
-from actors.upstream.fair_queue import Line
+from actors.upstream.fair_queue import FairQueue
 from protocol.errors import Overloaded
 
 RETRY_AFTER: Final = 1.0  # seconds
 
 
-class Lane:
-    """A provider's bounded concurrency with its bounded queue, shared fairly between tenants.
+class ConcurrencyLimiter:
+    """Bounds the calls to a provider that are under way, and those that wait for a place.
 
-    A place that gets free goes to the next in turn, as ``Line`` says.
+    A place that becomes free goes to the next call of the ``FairQueue``.
 
     Args:
         name: the provider's.
@@ -19,49 +19,49 @@ class Lane:
         queue: calls that may wait for a place.
     """
 
-    __slots__ = ("_concurrency", "_line", "_name", "in_flight", "queue")
+    __slots__ = ("_concurrency", "_name", "_waiting", "in_flight", "queue")
 
     def __init__(self, name: str, *, concurrency: int, queue: int) -> None:
         if concurrency < 1:
             raise ValueError(f"concurrency must be positive, got {concurrency}")
         self._name = name
         self._concurrency = concurrency
-        self._line: Line[None] = Line(queue, self._full)
+        self._waiting: FairQueue[None] = FairQueue(queue, self._full)
         self.queue = queue
         self.in_flight = 0
 
     @property
     def queued(self) -> int:
         """How many calls wait."""
-        return self._line.queued
+        return self._waiting.queued
 
     @property
     def free(self) -> bool:
-        """Whether entering would not wait."""
-        return self.in_flight < self._concurrency and not self._line.queued
+        """Whether ``acquire`` would not wait."""
+        return self.in_flight < self._concurrency and not self._waiting.queued
 
-    def take(self) -> None:
-        """Take a free place, as ``enter`` does."""
+    def acquire_nowait(self) -> None:
+        """Take a place; only while ``free``."""
         self.in_flight += 1
 
-    async def enter(self, tenant: str = "") -> None:
-        """Wait for a place; whoever got one has to ``leave``.
+    async def acquire(self, tenant: str = "") -> None:
+        """Wait for a place, which ``release`` gives back.
 
         Raises:
             Overloaded: ``provider_overloaded``: the queue is full, or the place in it went to another tenant.
         """
         if self.free:
-            self.take()
+            self.acquire_nowait()
         else:
-            await self._line.wait(tenant, self._back)
+            await self._waiting.wait(tenant, self._unclaimed)
 
-    def leave(self) -> None:
-        """Hand the place on to the next in turn, or give it back."""
-        if not self._line.hand(None):
+    def release(self) -> None:
+        """Pass the place on to the next waiting call, or give it back."""
+        if not self._waiting.queued or not self._waiting.grant(None):
             self.in_flight -= 1
 
-    def _back(self, _place: None) -> None:
-        self.leave()
+    def _unclaimed(self, _place: None) -> None:
+        self.release()
 
     def _full(self) -> Overloaded:
         message = f"{self._name} has {self.in_flight} calls under way and {self.queued} waiting"

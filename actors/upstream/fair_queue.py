@@ -1,4 +1,4 @@
-"""A bounded line of waiting calls that serves tenants in turn."""
+"""Bounded queue of waiting calls that serves tenants in turn."""
 
 import asyncio
 from collections import deque
@@ -10,25 +10,25 @@ from protocol.errors import Overloaded, TidegateError
 T = TypeVar("T")
 
 
-class _Turn(Generic[T]):
-    """A call that waits: what it gets when its turn comes, and how large it is."""
+class _Waiter(Generic[T]):
+    """One waiting call: the future of what it waits for, and its size."""
 
-    __slots__ = ("given", "size")
+    __slots__ = ("granted", "size")
 
     def __init__(self, size: int) -> None:
-        self.given: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self.granted: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.size = size
 
 
-class Line(Generic[T]):
-    """Calls that wait for something that is handed out one by one.
+class FairQueue(Generic[T]):
+    """Calls that wait for values that are granted one by one.
 
-    It goes to the next tenant in turn, and of a tenant's calls to the first that came. Where the line is full, a tenant
-    with fewer calls in it takes the place of the last one of the tenant with the most.
+    A value goes to the next tenant in turn, and to the first call of that tenant. Where the queue is full, a tenant
+    with fewer calls in it takes the place of the last call of the tenant with the most.
 
     Args:
         bound: the most calls in it.
-        full: makes the error for a call that has no place in it, or no more.
+        full: makes the error for a call that finds no place in it, or loses its place.
     """
 
     __slots__ = ("_bound", "_full", "_waiting", "queued")
@@ -36,86 +36,91 @@ class Line(Generic[T]):
     def __init__(self, bound: int, full: Callable[[], Overloaded]) -> None:
         self._bound = bound
         self._full = full
-        self._waiting: dict[str, deque[_Turn[T]]] = {}
+        self._waiting: dict[str, deque[_Waiter[T]]] = {}
         self.queued = 0
 
     @property
-    def sizes(self) -> int:
-        """The sizes of all that wait, together."""
-        return sum(turn.size for turns in self._waiting.values() for turn in turns)
+    def total_size(self) -> int:
+        """The sizes of all waiting calls together."""
+        return sum(waiter.size for waiters in self._waiting.values() for waiter in waiters)
 
     @property
     def next_size(self) -> int | None:
-        """The size of the call whose turn is next; None where nobody waits."""
+        """The size of the call that is next; None where no call waits."""
         for tenant in self._waiting:
             return self._waiting[tenant][0].size
         return None
 
-    async def wait(self, tenant: str, back: Callable[[T], object], *, size: int = 0) -> T:
-        """Return what is handed over when the turn has come; ``back`` gets it where nobody is there to take it.
+    async def wait(self, tenant: str, unclaimed: Callable[[T], object], *, size: int = 0) -> T:
+        """Wait for a value and return it.
+
+        Args:
+            tenant: whose call waits.
+            unclaimed: takes a value that was granted to a call which is cancelled in that moment.
+            size: the call's, for ``next_size`` and ``total_size``.
 
         Raises:
-            Overloaded: the line is full, or the place in it went to another tenant.
-            TidegateError: what ``refuse`` was given.
+            Overloaded: the queue is full, or the place in it went to another tenant.
+            TidegateError: the error of ``fail_next``.
         """
         if self.queued >= self._bound:
             self._make_room(tenant)
-        turn: _Turn[T] = _Turn(size)
-        self._waiting.setdefault(tenant, deque()).append(turn)
+        waiter: _Waiter[T] = _Waiter(size)
+        self._waiting.setdefault(tenant, deque()).append(waiter)
         self.queued += 1
         try:
-            return await turn.given
+            return await waiter.granted
         except asyncio.CancelledError:
-            if turn.given.cancelled():
-                self._forget(tenant, turn)
-            elif turn.given.exception() is None:
-                back(turn.given.result())
+            if waiter.granted.cancelled():
+                self._remove(tenant, waiter)
+            elif waiter.granted.exception() is None:
+                unclaimed(waiter.granted.result())
             raise
         finally:
-            del turn  # what failed holds its error, and that holds this frame
+            del waiter  # a failed one holds its error, and that holds this frame
 
-    def hand(self, given: T) -> bool:
-        """Give this to the next in turn; False where nobody waits."""
-        turn = self._next()
-        if turn is None:
+    def grant(self, value: T) -> bool:
+        """Give ``value`` to the next call; False where no call waits."""
+        waiter = self._next()
+        if waiter is None:
             return False
-        turn.given.set_result(given)
+        waiter.granted.set_result(value)
         return True
 
-    def refuse(self, error: TidegateError) -> bool:
-        """Let the next in turn fail with this; False where nobody waits."""
-        turn = self._next()
-        if turn is None:
+    def fail_next(self, error: TidegateError) -> bool:
+        """Let the next call fail with ``error``; False where no call waits."""
+        waiter = self._next()
+        if waiter is None:
             return False
-        turn.given.set_exception(error)
+        waiter.granted.set_exception(error)
         return True
 
-    def _next(self) -> _Turn[T] | None:
-        """Take the next in turn out of the line."""
+    def _next(self) -> _Waiter[T] | None:
+        """Take the next call out of the queue; its tenant then goes to the end of the turn."""
         while self._waiting:
             tenant = next(iter(self._waiting))
-            turns = self._waiting.pop(tenant)
-            turn = turns.popleft()
+            waiters = self._waiting.pop(tenant)
+            waiter = waiters.popleft()
             self.queued -= 1
-            if turns:
-                self._waiting[tenant] = turns
-            if not turn.given.done():
-                return turn
+            if waiters:
+                self._waiting[tenant] = waiters
+            if not waiter.granted.done():
+                return waiter
         return None
 
     def _make_room(self, tenant: str) -> None:
         most = max(self._waiting, key=lambda other: len(self._waiting[other]), default=tenant)
         if len(self._waiting.get(most, ())) <= len(self._waiting.get(tenant, ())) + 1:
             raise self._full()
-        turn = self._waiting[most].pop()
+        waiter = self._waiting[most].pop()
         self.queued -= 1
-        if not turn.given.done():
-            turn.given.set_exception(self._full())
+        if not waiter.granted.done():
+            waiter.granted.set_exception(self._full())
 
-    def _forget(self, tenant: str, turn: _Turn[T]) -> None:
-        turns = self._waiting.get(tenant, ())
-        if turn in turns:
-            self._waiting[tenant].remove(turn)
+    def _remove(self, tenant: str, waiter: _Waiter[T]) -> None:
+        waiters = self._waiting.get(tenant, ())
+        if waiter in waiters:
+            self._waiting[tenant].remove(waiter)
             self.queued -= 1
             if not self._waiting[tenant]:
                 del self._waiting[tenant]

@@ -1,4 +1,4 @@
-"""How many calls to a provider may be repeated ones, so that an outage is not answered by a storm."""
+"""Retry budget of one provider: the share of calls that may be repeated ones, so that an outage causes no storm."""
 
 from typing import Final
 
@@ -7,19 +7,19 @@ BURST: Final = 10.0  # repeated calls that are saved up at most
 
 
 class RetryBudget:
-    """A bucket of repeated calls: a first call adds ``SHARE`` of one, and it begins full."""
+    """A token bucket of repeated calls: a first call adds ``SHARE`` of one, and it begins full."""
 
     __slots__ = ("_left",)
 
     def __init__(self) -> None:
         self._left = BURST
 
-    def called(self) -> None:
-        """Count a first call."""
+    def count_first_call(self) -> None:
+        """Add the share of a first call."""
         self._left = min(BURST, self._left + SHARE)
 
     def take(self) -> bool:
-        """Take a repeated call out, where there is one."""
+        """Take one repeated call out; False where there is none."""
         if self._left < 1:
             return False
         self._left -= 1

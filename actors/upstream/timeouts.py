@@ -1,4 +1,4 @@
-"""The deadlines of one piece of waiting, all on one timer."""
+"""Deadline and silence timeout of a block of code, both on one timer."""
 
 import asyncio
 from types import TracebackType
@@ -10,11 +10,16 @@ from protocol.errors import DeadlineExceeded, ProviderError
 NEVER: Final = float("inf")
 
 
-class Watch:
-    """Ends the block it guards when the request is out of time, or when the provider is silent for too long.
+class TimeoutScope:
+    """Cancels the block it guards at the request's deadline, or when the provider is silent for too long.
+
+    ::
+
+        new ──enter──► running ──deadline or silence──► expired ──exit──► raises
+                          └──exit──► left
 
     A sign of life costs a look at the clock and no timer: the one timer checks, when it fires, how long ago that was.
-    Being cancelled by somebody else stays that, also where the time is up in the same moment.
+    A cancellation from outside stays a cancellation, also where the time is up in the same moment.
 
     Args:
         clock: the time.
@@ -26,42 +31,53 @@ class Watch:
         ProviderError: ``provider_timeout``: on leaving, after too long a silence.
     """
 
-    __slots__ = ("_cancelling", "_clock", "_deadline", "_due", "_heard", "_held", "_silence", "_task", "_timer", "_up")
+    __slots__ = (
+        "_cancelling",
+        "_clock",
+        "_deadline",
+        "_due",
+        "_expired",
+        "_last_sign",
+        "_paused",
+        "_silence",
+        "_task",
+        "_timer",
+    )
 
     def __init__(self, clock: Clock, deadline: float, silence: float | None = None) -> None:
         self._clock = clock
         self._deadline = deadline
         self._silence = NEVER if silence is None else silence
-        self._heard = 0.0
-        self._held = False
+        self._last_sign = 0.0
+        self._paused = False
         self._due = NEVER
         self._timer: Handle | None = None
         self._task: asyncio.Task[Any] | None = None
         self._cancelling = 0
-        self._up = False
+        self._expired = False
 
-    def hold(self) -> None:
-        """Don't count silence until the next sign of life: it is not the provider who keeps us waiting."""
-        self._held = True
+    def pause_silence(self) -> None:
+        """Count no silence until the next sign of life: our own code, and not the provider, is slow."""
+        self._paused = True
 
-    def heard(self) -> None:
-        """There was a sign of life."""
-        self._held = False
-        self._heard = self._clock.time()
-        if self._heard + self._silence < self._due:
+    def sign_of_life(self) -> None:
+        """Count the silence from now on."""
+        self._paused = False
+        self._last_sign = self._clock.time()
+        if self._last_sign + self._silence < self._due:
             self._arm()
 
-    def expect(self, silence: float | None) -> None:
-        """From now on this is the longest silence; None for any."""
+    def limit_silence(self, silence: float | None) -> None:
+        """Set the longest silence, in seconds, and count it from now on; None for any."""
         self._silence = NEVER if silence is None else silence
-        self.heard()
+        self.sign_of_life()
 
     def __enter__(self) -> Self:
         task = self._task = asyncio.current_task()
         if task is None:
             raise RuntimeError("there is no task that could be guarded")
         self._cancelling = task.cancelling()
-        self._heard = self._clock.time()
+        self._last_sign = self._clock.time()
         self._arm()
         return self
 
@@ -72,41 +88,41 @@ class Watch:
             self._timer.cancel()
             self._timer = None
         task, self._task = self._task, None
-        if not self._up or task is None or task.uncancel() > self._cancelling:
+        if not self._expired or task is None or task.uncancel() > self._cancelling:
             return
         if kind is asyncio.CancelledError:
             if self._clock.time() >= self._deadline:
                 raise DeadlineExceeded from error
             raise ProviderError(code="provider_timeout") from error
 
-    def _moment(self) -> float:
-        return self._deadline if self._held else min(self._deadline, self._heard + self._silence)
+    def _expires(self) -> float:
+        return self._deadline if self._paused else min(self._deadline, self._last_sign + self._silence)
 
     def _arm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._due = self._moment()
+        self._due = self._expires()
         if self._due < NEVER:
             self._timer = self._clock.call_at(self._due, self._check)
 
     def _check(self) -> None:
-        """Look whether time is up; where it seems so, once more in the next turn of the loop.
+        """Look whether time is up; where it seems so, look once more in the next turn of the loop.
 
-        After a pause of the whole process the timer comes before the bytes that were waiting at the socket all along.
+        After a pause of the whole process the timer runs before the bytes that have long been waiting at the socket.
         """
-        if self._clock.time() < self._moment():
+        if self._clock.time() < self._expires():
             self._arm()
         else:
             asyncio.get_running_loop().call_soon(self._end)
 
     def _end(self) -> None:
-        if self._task is None or self._up:
+        if self._task is None or self._expired:
             return
-        if self._clock.time() < self._moment():
+        if self._clock.time() < self._expires():
             self._arm()
         else:
-            self._up = True
+            self._expired = True
             self._task.cancel()
 
 

@@ -10,10 +10,10 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, Sett
 
 from actors.cache import CacheLimits
 from actors.channels.limits import ChannelLimits, HistoryLimits
-from actors.embeddings.config import Bounds, EmbeddingsConfig
-from actors.embeddings.embedder import Limits as EmbedderLimits
-from actors.llm_gateway.config import GatewayConfig, Limits
-from actors.llm_gateway.provider import BETWEEN_CHUNKS_TIMEOUT, FIRST_TOKEN_TIMEOUT, Deadlines
+from actors.embeddings.config import EmbeddingBounds, EmbeddingsConfig
+from actors.embeddings.embedder import EmbedderLimits
+from actors.llm_gateway.config import GatewayConfig, GatewayLimits
+from actors.llm_gateway.provider import BETWEEN_CHUNKS_TIMEOUT, FIRST_TOKEN_TIMEOUT, ProviderDeadlines
 from actors.requests.limits import RequestLimits
 from protocol.errors import ConfigurationError
 from protocol.routes import Routes
@@ -220,12 +220,12 @@ class Settings(BaseSettings):
             anthropic_api_key=_reveal(self.anthropic_api_key),
             anthropic_base_url=self.anthropic_base_url,
             local_model_path=self.local_model_path,
-            limits=Limits(
+            limits=GatewayLimits(
                 concurrency=self.provider_concurrency,
                 queue=self.provider_queue,
                 drain=self.drain_seconds,
             ),
-            deadlines=Deadlines(
+            deadlines=ProviderDeadlines(
                 connect=self.connect_timeout_seconds,
                 first_token=self.first_token_timeout_seconds,
                 between_chunks=self.idle_timeout_seconds,
@@ -246,7 +246,7 @@ class Settings(BaseSettings):
             secrets=variable,
             connect_timeout=self.connect_timeout_seconds,
             limits=EmbedderLimits(inputs=self.embedding_batch_inputs),
-            bounds=Bounds(cache_bytes=self.embedding_cache_max_bytes),
+            bounds=EmbeddingBounds(cache_bytes=self.embedding_cache_max_bytes),
         )
 
     def requests(self) -> RequestLimits:

@@ -4,7 +4,7 @@ from typing import Final
 
 from aiohttp import web
 
-from actors.embeddings.config import Bounds
+from actors.embeddings.config import EmbeddingBounds
 from protocol.embeddings import Embed, Embedded
 from protocol.errors import FieldError, InvalidRequest
 from protocol.openai.embeddings import embeddings_body, parse_embeddings
@@ -13,7 +13,7 @@ from service.context import call_of, container_of
 from service.http.bodies import read_json
 from service.http.json_response import JsonResponse
 
-ASK_TIMEOUT: Final = Bounds().total + 1.0  # seconds: the actor's own failure comes first
+ASK_TIMEOUT: Final = EmbeddingBounds().total + 1.0  # seconds: the actor's own failure comes first
 DEDUPE: Final = "x-tidegate-dedupe"
 CHOICES: Final = {"": True, "on": True, "off": False}
 

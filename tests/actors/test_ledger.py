@@ -1,4 +1,4 @@
-"""What accounts spend, in memory."""
+"""The in-memory ledger."""
 
 import asyncio
 import datetime as dt
@@ -28,7 +28,7 @@ class Time:
 
 
 def limited(*budgets: Budget) -> Account:
-    """The account, with these budgets."""
+    """Return the account, with these budgets."""
     return Account("team", budgets)
 
 
@@ -38,7 +38,7 @@ async def spend(ledger: MemoryLedger, account: Account, actual: Spend, worst: Sp
 
 
 async def test_what_is_settled_is_counted_by_day_and_month() -> None:
-    """Also for an account without a budget; the reservation itself leaves nothing."""
+    """Also for an account without a budget; a settled reservation holds nothing."""
     ledger = MemoryLedger(Time())
     reservation = await ledger.reserve(FREE, Spend(100, Decimal(1)))
     day, _ = await ledger.spent(FREE)
@@ -51,7 +51,7 @@ async def test_what_is_settled_is_counted_by_day_and_month() -> None:
 
 
 async def test_a_second_settlement_changes_nothing() -> None:
-    """Whoever is not sure settles again."""
+    """Settling is idempotent."""
     ledger = MemoryLedger(Time())
     reservation = await ledger.reserve(FREE, NO_SPEND)
     for _ in range(2):
@@ -60,7 +60,7 @@ async def test_a_second_settlement_changes_nothing() -> None:
 
 
 async def test_two_hundred_at_once_on_a_budget_for_fifty() -> None:
-    """Exactly fifty get through, whoever comes first."""
+    """Exactly fifty are admitted, in any order."""
     ledger, account = MemoryLedger(Time()), limited(Budget(per="day", tokens=500))
     outcomes = await asyncio.gather(*(ledger.reserve(account, Spend(10)) for _ in range(200)), return_exceptions=True)
     assert sum(isinstance(outcome, Reservation) for outcome in outcomes) == 50
@@ -76,7 +76,7 @@ async def test_two_hundred_at_once_on_a_budget_for_fifty() -> None:
     ],
 )
 async def test_all_budgets_have_to_have_room(budget: Budget, said: str) -> None:
-    """Where one has none nothing is held in the others; the detail says which one, and until when."""
+    """Where one has none, nothing is held in the others; the error names that budget, and until when."""
     ledger = MemoryLedger(Time())
     account = limited(Budget(per="month", tokens=10_000), budget, Budget(per="day", usd=Decimal(100)))
     with pytest.raises(BudgetExceeded) as caught:
@@ -90,7 +90,7 @@ async def test_all_budgets_have_to_have_room(budget: Budget, said: str) -> None:
 
 
 async def test_an_unknown_price_counts_tokens_only() -> None:
-    """And it is told how many tokens those are."""
+    """The standing has the number of unpriced tokens."""
     ledger, account = MemoryLedger(Time()), limited(Budget(per="day", usd=Decimal(0), tokens=10))
     await spend(ledger, account, Spend(7, None), Spend(9, None))
     day, _ = await ledger.spent(account)
@@ -100,7 +100,7 @@ async def test_an_unknown_price_counts_tokens_only() -> None:
 
 
 async def test_a_new_window_begins_with_nothing() -> None:
-    """What was reserved before counts where it was reserved; the windows that are over are forgotten."""
+    """A reservation counts in the windows in which it was made; windows that are over are forgotten."""
     time = Time()
     ledger, account = MemoryLedger(time), limited(Budget(per="day", tokens=10))
     await spend(ledger, account, Spend(1))
@@ -115,11 +115,11 @@ async def test_a_new_window_begins_with_nothing() -> None:
     time.moment += dt.timedelta(days=1)
     day, month = await ledger.spent(account)
     assert (day.tokens, month.tokens) == (0, 2)
-    assert [len(book.pages) for book in ledger._books] == [0, 1]
+    assert [len(current.accounts) for current in ledger._current] == [0, 1]
 
 
 async def test_accounts_are_bounded() -> None:
-    """One too many is refused rather than forgotten, until a window ends."""
+    """One too many is refused, until a window ends."""
     time = Time()
     ledger = MemoryLedger(time, max_accounts=2)
     for name in ("a", "b"):
@@ -155,7 +155,7 @@ STEPS = st.lists(
 
 @given(STEPS)
 def test_it_adds_up_and_no_reservation_passes_the_budget(steps: list[tuple[str, int, int]]) -> None:
-    """What is spent is the sum of what was settled, and what is held never reaches beyond the budget."""
+    """The spent total is the sum of the settlements, and the held total never exceeds the budget."""
     asyncio.run(_adds_up(steps))
 
 

@@ -14,11 +14,11 @@ SPANS = {"attach", "start_as_current_span", "use_span"}
 CONTEXTS = {"asynccontextmanager", "contextmanager"}
 
 BOUNDED_OTHERWISE = {
-    "actors/upstream/fair_queue.py": "the line as a whole: one more is refused, or takes another tenant's place",
+    "actors/upstream/fair_queue.py": "the queue as a whole: one more call is refused, or takes another tenant's place",
     "actors/requests/store.py": "at most as many as there may be requests",
     "actors/runtime/mailbox.py": "its capacity, but for the system's own messages, of which there is one of a kind",
     "actors/runtime/supervision.py": "what is older than the window goes, and one too many ends the actor",
-    "actors/wire/pool.py": "one for each call that waits for a connection, and lanes bound the calls",
+    "actors/wire/pool.py": "one for each call that waits for a connection, and concurrency limiters bound the calls",
     "actors/testing/upstream.py": "as many as a test has scripted",
     "service/logging.py": "its capacity; a line more is dropped and counted",
 }

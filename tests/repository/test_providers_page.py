@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.llm_gateway import Deadlines
+from actors.llm_gateway import ProviderDeadlines
 from actors.llm_gateway.named import NamedProviders
 from actors.wire.client import WireClient
 from service.config.routes_file import parse_routes
@@ -17,7 +17,7 @@ TABLES = re.compile(r"^```toml\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 @pytest.mark.parametrize("page", ["providers.md", "routes.md"])
 def test_what_a_page_shows_can_be_copied(root: Path, page: str) -> None:
     """Every table is read, and every provider in it is made."""
-    make = NamedProviders(WireClient(), deadlines=Deadlines(), secrets=lambda _: "a key", local_model_path=None)
+    make = NamedProviders(WireClient(), deadlines=ProviderDeadlines(), secrets=lambda _: "a key", local_model_path=None)
     tables = TABLES.findall((root / "docs" / page).read_text(encoding="utf-8"))
     assert tables
     for table in tables:

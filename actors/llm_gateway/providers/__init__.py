@@ -1,1 +1,1 @@
-"""The adapters: one provider a module, each imported when it is first used."""
+"""Adapters of chat providers: one provider a module, each imported when it is first used."""

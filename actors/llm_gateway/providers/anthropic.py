@@ -1,9 +1,9 @@
-"""Anthropic, and whatever speaks its messages dialect, over our own wire."""
+"""Provider of Anthropic's messages dialect, over our own wire."""
 
 from collections.abc import Mapping
 from typing import Final
 
-from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.provider import ProviderDeadlines
 from actors.llm_gateway.providers.wired import WiredProvider
 from actors.wire.client import WireClient, WireStream
 from protocol.anthropic.upstream import VERSION, MessagesReader, betas_of, messages_body
@@ -19,7 +19,7 @@ class AnthropicProvider(WiredProvider):
     Args:
         wire: the shared client.
         base_url: without ``/v1``.
-        api_key: empty for an upstream that wants none.
+        api_key: empty for an upstream that needs none.
         models: as for every ``WiredProvider``; so are ``deadlines``, ``name`` and ``price_id``.
     """
 
@@ -30,7 +30,7 @@ class AnthropicProvider(WiredProvider):
         base_url: str = BASE_URLS["anthropic"],
         api_key: str = "",
         models: tuple[str, ...] | None = None,
-        deadlines: Deadlines | None = None,
+        deadlines: ProviderDeadlines | None = None,
         name: str = "anthropic",
         price_id: str = "anthropic",
     ) -> None:

@@ -1,4 +1,4 @@
-"""Azure OpenAI: deployments at an endpoint of one's own, by key or by Entra ID, through the ``openai`` package."""
+"""Provider of Azure OpenAI: deployments of one resource, by key or by Entra ID, through the ``openai`` package."""
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -18,8 +18,8 @@ TOKENS_FIELD: Final = "max_completion_tokens"
 class AzureProvider(SdkProvider):
     """Chat completions of the deployments of an Azure resource: a ``Provider``. A model is a deployment's name.
 
-    Of the spec it takes ``base_url``, the resource's endpoint, and ``api_version``. Without a key it asks for tokens as
-    ``azure-identity`` does by default: by the environment, a workload or managed identity, or the command line's login.
+    It uses the spec's ``base_url``, the resource's address, and ``api_version``. Without a key it gets tokens from the
+    default credentials of ``azure-identity``: the environment, a workload or managed identity, or the login of ``az``.
     """
 
     path: ClassVar[str] = "/chat/completions"

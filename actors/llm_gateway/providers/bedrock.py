@@ -1,4 +1,4 @@
-"""Anthropic's models on Amazon Bedrock, by AWS's credentials or a key, through the ``anthropic`` package."""
+"""Provider of Anthropic's models on Amazon Bedrock, by AWS credentials or a key, through package ``anthropic``."""
 
 from typing import ClassVar, Final
 
@@ -27,7 +27,7 @@ _chunk = msgspec.json.Decoder(_Chunk).decode
 
 
 class BedrockSplitter:
-    """Turns AWS's event stream into the data of Anthropic's events; an exception becomes the event of an error.
+    """Turns AWS's event stream into the data of Anthropic's events; an exception becomes an error event.
 
     Args:
         limit: the most bytes of one message.
@@ -55,7 +55,7 @@ def _data(message: EventMessage) -> bytes:
         try:
             return _chunk(message.payload).bytes
         except msgspec.DecodeError:
-            return message.payload  # no event: whoever reads it says so
+            return message.payload  # no event: the reader of the answer raises
     name = headers.get(":exception-type") or headers.get(":error-code", "")
     error = {"type": _ERRORS.get(name.lower(), "api_error")}
     return msgspec.json.encode({"type": "error", "error": error})
@@ -64,8 +64,8 @@ def _data(message: EventMessage) -> bytes:
 class BedrockProvider(CloudClaude):
     """Messages of Anthropic's models on Bedrock: a ``Provider``. A model is a model's id, or an inference profile's.
 
-    Of the spec it takes ``region``, ``profile``, and ``base_url`` in the place of the region's. Without a key it signs
-    with what AWS's chain of credentials finds: the environment, the profile, a container's or an instance's role.
+    It uses the spec's ``region``, ``profile``, and ``base_url``, which replaces the region's address. Without a key it
+    signs with AWS's default credentials: the environment, the profile, a container's or an instance's role.
     """
 
     version: ClassVar[str] = "bedrock-2023-05-31"

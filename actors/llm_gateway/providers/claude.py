@@ -1,4 +1,4 @@
-"""What Anthropic's models have in common on the clouds that serve them."""
+"""Base class of providers of Anthropic's models on a cloud."""
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -16,7 +16,7 @@ class CloudClaude(SdkProvider):
     """Messages of Anthropic's models on a cloud: all of a ``Provider`` but its client.
 
     Attributes:
-        version: the cloud's name of the dialect's version that our bodies are in.
+        version: the cloud's name of the dialect's version of our bodies.
     """
 
     path: ClassVar[str] = "/v1/messages"

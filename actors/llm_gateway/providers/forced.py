@@ -1,4 +1,4 @@
-"""Structured output for upstreams that have none of their own: the answer is asked for as the arguments of a tool."""
+"""Structured output for upstreams without it: the model answers with the arguments of a forced tool."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -12,19 +12,17 @@ from protocol.gateway import ProviderState
 from protocol.llm import ChatRequest, FinishReason, Tool, Usage
 from protocol.upstream import AnswerReader, Deltas
 
-ANSWER: Final = "answer"  # the tool's name, unless the caller has one that is called so
+ANSWER: Final = "answer"  # the tool's name, unless the caller has a tool of that name
 DESCRIPTION: Final = "Gives the answer. Call it with the whole answer as its arguments, and say nothing else."
-ASIDE: Final = (
-    2048  # characters of text that may come before the tool is called; with more of it the text is the answer
-)
+ASIDE: Final = 2048  # characters of text before the call of the tool that are dropped; longer text is the answer
 
 
 def forced(request: ChatRequest) -> tuple[ChatRequest, str] | None:
-    """Return ``request`` with a tool in the place of its schema, and the tool's name; None where nothing is to be done.
+    """Return ``request`` with a tool in place of its schema, and the tool's name; None for a request left unchanged.
 
-    With tools of the caller's own the model has to call one of them, or this one. Where the caller forces one of them,
-    it is that which is called, and there is no other: its name is empty. A tool's arguments are an object, so an answer
-    of another type can't be asked for.
+    With tools of the caller's own, the model has to call one of them or this one. Where the caller forces one of its
+    own, no tool is added, and the name is empty. A tool's arguments are an object, so a schema of another type is left
+    unchanged.
     """
     schema = request.schema
     if schema is None or (schema.get("type") != "object" and "properties" not in schema):
@@ -42,12 +40,17 @@ def forced(request: ChatRequest) -> tuple[ChatRequest, str] | None:
 
 
 class ForcedAnswer:
-    """An answer in which the arguments of one tool are the text: an ``AnswerReader`` over another.
+    """Turns the arguments of one tool into the text of the answer: an ``AnswerReader`` over another.
 
-    What a model says before it calls the tool is an aside, and left out; where it calls none, that is the answer.
+    ::
+
+        aside ──the tool is called──► called: its arguments are the text
+          └──longer than ASIDE, another tool, or the end──► plain: the text is the answer
+
+    Text before the tool is called is an aside, and dropped; where the model calls no tool, it is the answer.
 
     Args:
-        reader: reads the answer as it is.
+        reader: reads the upstream's answer.
         name: the tool's.
     """
 
@@ -63,7 +66,7 @@ class ForcedAnswer:
 
     @property
     def finish_reason(self) -> FinishReason | None:
-        """Why the model stopped: to have called the tool is to have answered."""
+        """Why the model stopped: a call of the tool alone is ``stop``."""
         reason = self._reader.finish_reason
         return "stop" if reason == "tool_calls" and self._called is not None and not self._others else reason
 
@@ -98,56 +101,56 @@ class ForcedAnswer:
         return self._reader.whole
 
     def feed(self, data: bytes, into: Deltas) -> None:
-        """Read the data of one event and append its content to ``into``, as the reader itself would."""
+        """Read the data of one event, and append its content to ``into``."""
         pieces: Deltas = []
         self._reader.feed(data, pieces)
-        into += self.said(pieces)
+        into += self.translate(pieces)
 
-    def said(self, pieces: Deltas) -> Deltas:
-        """Return what the pieces of a read say of the answer."""
-        said: Deltas = []
+    def translate(self, pieces: Deltas) -> Deltas:
+        """Return the content of the answer in the pieces of one read."""
+        content: Deltas = []
         for piece in pieces:
             if isinstance(piece, Delta):
-                self._say(piece, said)
+                self._add_text(piece, content)
             elif isinstance(piece, ToolCallDelta):
-                self._call(piece, said)
+                self._add_call(piece, content)
             else:
-                said.append(piece)
-        return said + self.rest() if self.ended else said
+                content.append(piece)
+        return content + self.rest() if self.ended else content
 
     def rest(self) -> Deltas:
-        """Return what was held back, at the end."""
+        """Return the text that was held back, at the end."""
         held, self._aside = self._aside, None
         return [*held] if held else []
 
-    def _say(self, piece: Delta, said: Deltas) -> None:
+    def _add_text(self, piece: Delta, content: Deltas) -> None:
         if self._called is not None:
             return
         if self._aside is None:
-            said.append(piece)
+            content.append(piece)
             return
         self._aside.append(piece)
         self._held += len(piece.text)
         if self._held > ASIDE:
-            said += self.rest()
+            content += self.rest()
 
-    def _call(self, piece: ToolCallDelta, said: Deltas) -> None:
+    def _add_call(self, piece: ToolCallDelta, content: Deltas) -> None:
         if piece.name == self._name and self._called is None:
             self._called, self._aside = piece.index, None
         if piece.index == self._called:
             if piece.arguments:
-                said.append(Delta(text=piece.arguments))
+                content.append(Delta(text=piece.arguments))
             return
         self._others = True
-        said += self.rest()
-        said.append(piece)
+        content += self.rest()
+        content.append(piece)
 
 
 class ForcedStream:
-    """A provider's stream, read as such an answer: an ``AnswerStream``.
+    """A provider's stream, read by a ``ForcedAnswer``: an ``AnswerStream``.
 
     Args:
-        stream: as the provider gives it.
+        stream: the provider's.
         name: the tool's.
     """
 
@@ -162,7 +165,7 @@ class ForcedStream:
 
     async def __anext__(self) -> Deltas:
         try:
-            return self._answer.said(await anext(self._stream))
+            return self._answer.translate(await anext(self._stream))
         except StopAsyncIteration:
             rest = self._answer.rest()
             if rest:
@@ -171,10 +174,10 @@ class ForcedStream:
 
 
 class ForcedProvider:
-    """Another provider, asked for structured output by a tool: a ``Provider``.
+    """Adds structured output by a tool to another provider: a ``Provider``.
 
     Args:
-        provider: whom it asks.
+        provider: the other one.
     """
 
     def __init__(self, provider: Provider) -> None:
@@ -185,11 +188,11 @@ class ForcedProvider:
         self.price_id = provider.price_id
 
     async def open(self) -> None:
-        """Open it."""
+        """Open the other provider."""
         await self._provider.open()
 
     async def close(self) -> None:
-        """Close it."""
+        """Close the other provider."""
         await self._provider.close()
 
     def accepts(self, model: str) -> bool:
@@ -197,18 +200,18 @@ class ForcedProvider:
         return self._provider.accepts(model)
 
     def status(self) -> tuple[ProviderState, str]:
-        """Return how it is."""
+        """Return the other provider's state."""
         return self._provider.status()
 
     def stream(
         self, request: ChatRequest, model: str, headers: Mapping[str, str]
     ) -> AbstractAsyncContextManager[AnswerStream]:
-        """Send the request, with a tool in the place of its schema."""
-        asked = forced(request)
-        if asked is None:
+        """Send the request, with a tool in place of its schema."""
+        changed = forced(request)
+        if changed is None:
             return self._provider.stream(request, model, headers)
-        context = self._provider.stream(asked[0], model, headers)
-        return _read(context, asked[1]) if asked[1] else context
+        context = self._provider.stream(changed[0], model, headers)
+        return _read(context, changed[1]) if changed[1] else context
 
 
 @asynccontextmanager

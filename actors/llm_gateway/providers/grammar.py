@@ -1,11 +1,11 @@
-"""From a JSON Schema to a grammar for the local engine, in which a small model can't get lost."""
+"""Grammar of a JSON Schema for the local engine, which keeps a small model from endless answers."""
 
 from typing import Any, Final
 
 import msgspec
 
 SAFE: Final = 2**53 - 1  # the largest integer that every JSON reader takes
-STEP: Final = 0.000001  # the finest step of a number: without one, a warm model adds digits for ever
+STEP: Final = 0.000001  # the finest step of a number: without one, a model may add digits for ever
 NARROW: Final = 0.001  # a range in which that step would leave too few values
 VALUES: Final = ("enum", "const", "default", "examples")
 
@@ -13,8 +13,8 @@ VALUES: Final = ("enum", "const", "default", "examples")
 def grammar(schema: dict[str, Any]) -> str:
     """Return the grammar of the JSON texts that match ``schema``.
 
-    It allows no blank space, keeps numbers within their bounds and to a bounded number of digits, and passes over
-    keywords that the engine does not know: the answer is validated against the schema itself anyway.
+    It allows no white space, bounds numbers and their digits, and ignores keywords that the engine does not know: the
+    answer is validated against the schema itself afterwards.
     """
     guided = {**_finite(schema), "x-guidance": {"whitespace_flexible": False, "lenient": True}}
     return f"%llguidance {{}}\nstart: %json {msgspec.json.encode(guided).decode()}\n"

@@ -1,4 +1,4 @@
-"""A model on this machine: llama.cpp in a process beside us, spoken to over our own wire."""
+"""Provider of a model on this machine: llama.cpp in a child process, over our own wire."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from actors.llm_gateway.provider import AnswerStream, Deadlines
+from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
 from actors.llm_gateway.providers.grammar import grammar
 from actors.local.model import MODEL_NAME, NO_MODEL, installed_model
 from actors.local.process import LocalProcess
@@ -18,7 +18,7 @@ from protocol.llm import ChatMessage, ChatRequest, FilePart, ImagePart, VendorPa
 from protocol.openai.upstream import DIALECT, ChatReader, chat_body
 
 DEFAULT_MAX_TOKENS: Final = 512
-PASSED_ON: Final = frozenset(
+SUPPORTED_EXTRAS: Final = frozenset(
     {"frequency_penalty", "presence_penalty", "logit_bias", "min_p", "response_format", "top_k"}
 )
 
@@ -30,7 +30,7 @@ class LocalProvider:
         wire: the shared client.
         path: the model's file; None for the one that is installed as a package.
         eager: whether to load it as soon as the provider is opened, rather than at its first request.
-        deadlines: how long it may be silent; by default the first token is waited for as long as the request has time,
+        deadlines: the longest silences of its attempts; by default the first token may take as long as the request,
             loading included.
         name: its name.
     """
@@ -41,13 +41,13 @@ class LocalProvider:
         *,
         path: Path | None = None,
         eager: bool = True,
-        deadlines: Deadlines | None = None,
+        deadlines: ProviderDeadlines | None = None,
         name: str = "local",
     ) -> None:
         found = path or installed_model()
         self.name = name
         self.models: tuple[str, ...] = (MODEL_NAME if path is None else path.stem.lower(),)
-        self.deadlines = deadlines or Deadlines(first_token=None)
+        self.deadlines = deadlines or ProviderDeadlines(first_token=None)
         self.price_id = ""
         self._wire = wire
         self._eager = eager
@@ -100,11 +100,11 @@ def _has_more_than_text(message: ChatMessage) -> bool:
 
 
 def local_request(request: ChatRequest, *, guided: bool) -> ChatRequest:
-    """Return the request as the engine takes it.
+    """Return the request in the engine's form.
 
-    A schema becomes a grammar: the engine's own translation of a response format keeps no number within its bounds.
+    A schema becomes a grammar: the engine's own translation of a response format does not bound numbers.
     """
-    extra = {name: value for name, value in request.extra.items() if name in PASSED_ON}
+    extra = {name: value for name, value in request.extra.items() if name in SUPPORTED_EXTRAS}
     if request.schema is None or not guided:
         return msgspec.structs.replace(request, extra=extra)
     extra.pop("response_format", None)

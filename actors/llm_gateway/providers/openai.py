@@ -1,9 +1,9 @@
-"""OpenAI, and whatever speaks its chat dialect, over our own wire."""
+"""Provider of OpenAI's chat dialect, over our own wire."""
 
 from collections.abc import Mapping
 from typing import Final
 
-from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.provider import ProviderDeadlines
 from actors.llm_gateway.providers.wired import WiredProvider
 from actors.wire.client import WireClient, WireStream
 from protocol.llm import ChatRequest
@@ -19,9 +19,9 @@ class OpenAIProvider(WiredProvider):
     Args:
         wire: the shared client.
         base_url: with its ``/v1``.
-        api_key: empty for an upstream that wants none.
+        api_key: empty for an upstream that needs none.
         models: as for every ``WiredProvider``; so are ``deadlines``, ``name`` and ``price_id``.
-        omit: fields at the top of the body that this upstream refuses.
+        omit: top-level fields of the body that this upstream refuses.
     """
 
     def __init__(
@@ -31,7 +31,7 @@ class OpenAIProvider(WiredProvider):
         base_url: str = BASE_URLS["openai"],
         api_key: str = "",
         models: tuple[str, ...] | None = None,
-        deadlines: Deadlines | None = None,
+        deadlines: ProviderDeadlines | None = None,
         name: str = "openai",
         price_id: str = "openai",
         omit: tuple[str, ...] = (),

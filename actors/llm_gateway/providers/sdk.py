@@ -1,4 +1,4 @@
-"""What the providers have in common whose requests a vendor's package writes: credentials, signature, address."""
+"""Base class of providers whose requests a vendor's package writes: credentials, signature, address."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import msgspec
 from yarl import URL
 
-from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.provider import ProviderDeadlines
 from actors.llm_gateway.providers.wired import OnWire
 from actors.wire.client import WireClient, WireStream
 from actors.wire.sse import EventSplitter, Splitter
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NO_RETRIES: Final = 0
 NO_SEGMENT: Final = ("", ".", "..")  # a model's name becomes a part of the address
-HOP: Final = frozenset({"connection", "keep-alive"})  # of one connection, which is ours
+HOP: Final = frozenset({"connection", "keep-alive"})  # headers of a connection, which our wire manages
 
 _log = logging.getLogger("tidegate.gateway")
 
@@ -36,10 +36,10 @@ class Connected(msgspec.Struct, frozen=True):
     """A vendor's client, ready for use.
 
     Attributes:
-        client: it sends nothing itself: its HTTP client is an ``UnsentClient``.
-        response: what it then returns.
-        unreachable: what is raised when credentials can't be got, for now, because their source can't be reached.
-        close: lets go of what is kept beside the client.
+        client: sends nothing itself: its HTTP client is an ``UnsentClient``.
+        response: the class of what it then returns.
+        unreachable: the errors that mean that the source of credentials can't be reached for now.
+        close: closes what is open beside the client.
     """
 
     client: "SdkClient"
@@ -51,21 +51,22 @@ class Connected(msgspec.Struct, frozen=True):
 class SdkProvider(OnWire, ABC):
     """All of a ``Provider`` but its dialect and its client: a subclass adds ``stream`` and ``_connect``.
 
-    The vendor's package is imported with the first request, in a thread, for that takes seconds. It makes of our body
-    the request that its service wants, address, credentials and signature included; that request goes out, and its
-    answer is read, on our own wire, so that deadlines, failures, closing and retries are what they are everywhere.
+    The vendor's package is imported with the first request, in a thread, as that takes seconds. It turns our body into
+    the request that its service needs, with address, credentials and signature. Our own wire sends that request and
+    reads its answer, so that deadlines, failures, closing and retries are the same as for other providers.
 
     Args:
         wire: the shared client.
-        spec: what the routes' file says of it; fields without a meaning for its kind are not looked at.
-        api_key: empty for the credentials that its vendor's own chain finds.
-        deadlines: how long it may be silent; until the first token, with the first import and the credentials.
+        spec: its table in the routes' file; fields that its kind does not use are ignored.
+        api_key: empty for the vendor's default credentials.
+        deadlines: the longest silences of its attempts; that before the first token includes the import and the
+            credentials.
         name: its name; empty for that of its kind.
 
     Attributes:
-        path: what the vendor's client calls the endpoint.
-        priced_as: under which name its prices are looked up where the spec says nothing.
-        framing: takes an answer's stream apart.
+        path: the endpoint's path in the vendor's client.
+        priced_as: its name in the price list, where the spec has none.
+        framing: splits an answer's stream into events.
     """
 
     path: ClassVar[str]
@@ -78,7 +79,7 @@ class SdkProvider(OnWire, ABC):
         spec: ProviderSpec,
         *,
         api_key: str = "",
-        deadlines: Deadlines | None = None,
+        deadlines: ProviderDeadlines | None = None,
         name: str = "",
     ) -> None:
         super().__init__(
@@ -93,7 +94,7 @@ class SdkProvider(OnWire, ABC):
         self._connected: Connected | None = None
         self._opened = False
         self._refused = False
-        self._turn = asyncio.Lock()
+        self._writing = asyncio.Lock()
 
     async def open(self) -> None:
         """Open the wire; nothing is imported yet."""
@@ -113,7 +114,7 @@ class SdkProvider(OnWire, ABC):
             await super().close()
 
     def accepts(self, model: str) -> bool:
-        """Whether ``model`` may be asked for, and can be a part of an address."""
+        """Whether ``model`` is accepted, and can be a part of an address."""
         return super().accepts(model) and model.partition(";")[0] not in NO_SEGMENT
 
     @abstractmethod
@@ -137,14 +138,14 @@ class SdkProvider(OnWire, ABC):
             yield stream
 
     async def _written(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> "httpx2.Request":
-        """Return the request as it has to go out. One is written at a time, so that credentials are renewed once.
+        """Return the request to be sent. One is written at a time, so that credentials are renewed once.
 
         Raises:
             ProviderError: ``provider_credentials``: there are none; ``provider_unavailable``: their source can't be
                 reached.
         """
         headers = {"accept-encoding": "identity", "accept": self.framing.content_type, **headers}
-        async with self._turn:
+        async with self._writing:
             try:
                 connected = await self._ready()
                 response = await connected.client.post(
@@ -165,7 +166,7 @@ class SdkProvider(OnWire, ABC):
         return self._connected
 
     def _failure(self, error: Exception) -> ProviderError:
-        """Return what a failure to write a request is: nothing but getting credentials can fail."""
+        """Return the error of a request that could not be written: only getting credentials can fail."""
         unreachable = self._connected is not None and isinstance(error, self._connected.unreachable)
         if not self._refused:
             self._refused = True

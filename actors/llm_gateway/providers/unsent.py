@@ -1,4 +1,4 @@
-"""What a vendor's package is given for its HTTP client. Importing this takes as long as importing that package."""
+"""HTTP client for a vendor's package, which sends nothing. Importing this takes as long as importing that package."""
 
 from typing import Any, Final, NoReturn
 
@@ -14,9 +14,9 @@ class _Nowhere(httpx2.AsyncBaseTransport):
 
 
 class UnsentClient(httpx2.AsyncClient):
-    """Sends nothing: every request is answered at once by an empty response, which has the request as it would go out.
+    """Sends nothing: every request returns an empty response at once, which has the request as it would be sent.
 
-    There is no pool, no proxy and no certificate store in it.
+    It has no pool, no proxy and no certificate store.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Anthropic's models on Google's Vertex AI, by Google's credentials, through the ``anthropic`` package."""
+"""Provider of Anthropic's models on Vertex AI, by Google credentials, through the ``anthropic`` package."""
 
 from typing import ClassVar
 
@@ -9,8 +9,8 @@ from actors.llm_gateway.providers.sdk import NO_RETRIES, Connected
 class VertexProvider(CloudClaude):
     """Messages of Anthropic's models on Vertex AI: a ``Provider``. A model is as ``claude-…@date``.
 
-    Of the spec it takes ``project``, ``region``, and ``base_url``, with its ``/v1``, in the place of the region's. The
-    key is an access token; without one there are Google's default credentials, renewed when they expire.
+    It uses the spec's ``project``, ``region``, and ``base_url``, with its ``/v1``, which replaces the region's address.
+    The key is an access token; without one it uses Google's default credentials, and renews them when they expire.
     """
 
     version: ClassVar[str] = "vertex-2023-10-16"

@@ -1,8 +1,8 @@
-"""What the providers on our own wire have in common."""
+"""Base classes of providers on our own wire."""
 
 from collections.abc import Mapping
 
-from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.provider import ProviderDeadlines
 from actors.wire.client import WireClient, WireStream
 from actors.wire.sse import EventSplitter
 from actors.wire.url import UpstreamUrl
@@ -12,16 +12,16 @@ from protocol.upstream import AnswerReader
 
 
 class OnWire:
-    """All of a ``Provider`` but how it asks.
+    """All of a ``Provider`` but ``stream``.
 
     Args:
         wire: the shared client.
         models: the only ones it accepts, and lists; empty for every name with none listed; None for every name with
             ``default_model`` listed.
         default_model: the vendor's own.
-        deadlines: how long it may be silent.
+        deadlines: the longest silences of its attempts.
         name: its name.
-        price_id: under which name prices are looked up; empty for none.
+        price_id: its name in the price list; empty for none.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class OnWire:
         *,
         models: tuple[str, ...] | None,
         default_model: str = "",
-        deadlines: Deadlines | None,
+        deadlines: ProviderDeadlines | None,
         name: str,
         price_id: str,
     ) -> None:
         self.name = name
         self.models = (default_model,) if models is None else models
-        self.deadlines = deadlines or Deadlines()
+        self.deadlines = deadlines or ProviderDeadlines()
         self.price_id = price_id
         self._any = not models
         self._wire = wire
@@ -50,11 +50,11 @@ class OnWire:
         await self._wire.close(self)
 
     def accepts(self, model: str) -> bool:
-        """Whether ``model`` may be asked for."""
+        """Whether ``model`` is accepted."""
         return self._any or model in self.models
 
     def status(self) -> tuple[ProviderState, str]:
-        """Always ready: how the upstream is shows in its answers."""
+        """Return ready, always: only calls show the state of the upstream."""
         return "ready", ""
 
 
@@ -63,12 +63,12 @@ class WiredProvider(OnWire):
 
     Args:
         wire: the shared client.
-        url: where requests are posted to.
+        url: receives the requests.
         credentials: the headers that every request carries.
         models: as for ``OnWire``; so are ``default_model``, ``deadlines``, ``name`` and ``price_id``.
 
     Raises:
-        ConfigurationError: no request can go to that URL, or a credential has a character that no header can have.
+        ConfigurationError: the URL is no HTTP address, or a credential has a character that no header can have.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class WiredProvider(OnWire):
         credentials: Mapping[str, str],
         models: tuple[str, ...] | None,
         default_model: str,
-        deadlines: Deadlines | None,
+        deadlines: ProviderDeadlines | None,
         name: str,
         price_id: str,
     ) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.embeddings import Bounds, EmbeddingsActor, Limits
+from actors.embeddings import EmbedderLimits, EmbeddingBounds, EmbeddingsActor
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Reply, ScriptedUpstream, Stall, Wait, refuse, scripted_vector
@@ -12,11 +12,11 @@ from protocol.embeddings import Embed, Embedded, floats
 from protocol.errors import ConfigurationError, DeadlineExceeded, InvalidRequest, NotFound, Overloaded, ProviderError
 
 Spawn = Callable[..., Ref[Embed]]
-WINDOW = Bounds().window
+WINDOW = EmbeddingBounds().window
 
 
 def ask(embeddings: Ref[Embed], *inputs: str, patience: float = 60, **changes: Any) -> "asyncio.Task[Embedded]":  # noqa: ANN401 - fields of Embed
-    """Begin to ask."""
+    """Send a request."""
     message = Embed(**{"model": "default", "inputs": inputs, **changes})
     return asyncio.ensure_future(embeddings.ask(message, timeout=patience))
 
@@ -27,21 +27,21 @@ def right(embedded: Embedded, *inputs: str) -> bool:
 
 
 async def code(waiting: "asyncio.Future[Embedded]") -> str:
-    """The code that an ask fails with."""
+    """Return the code of a request's failure."""
     with pytest.raises(ProviderError) as caught:
         await waiting
     return caught.value.code
 
 
 def sent(upstream: ScriptedUpstream) -> list[list[str]]:
-    """What each call held."""
+    """Return the inputs of each call."""
     return [call.body["input"] for call in upstream.received]
 
 
 async def test_requests_of_one_moment_are_one_call(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """Each gets its own vectors in its own order, and its own share of the tokens; nothing goes before the window."""
+    """Each gets its own vectors in order, and its share of the tokens; no call is sent before the window ends."""
     embeddings = spawn()
     one, other = ask(embeddings, "b b", "a"), ask(embeddings, "c", tenant="t")
     await system.advance(WINDOW / 2)
@@ -56,7 +56,7 @@ async def test_requests_of_one_moment_are_one_call(
 
 
 async def test_a_text_is_asked_for_once(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """Twice in a request, by two requests at once, and later again: the first one pays, the others do not."""
+    """Twice in a request, by two requests at once, and later again: the first request pays, the others do not."""
     embeddings = spawn()
     one, other = ask(embeddings, "a", "b", "a"), ask(embeddings, "b")
     await system.advance(WINDOW)
@@ -72,7 +72,7 @@ async def test_a_text_is_asked_for_once(spawn: Spawn, system: TestSystem, upstre
 
 
 async def test_a_request_joins_a_call_under_way(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """What another has sent already is waited for; only the rest is sent."""
+    """It waits for texts that another request has sent; only the rest is sent."""
     gate = asyncio.Event()
     upstream.script(Reply(before=(Wait(gate),)))
     embeddings = spawn()
@@ -108,7 +108,7 @@ async def test_what_differs_is_not_shared(
 
 
 async def test_nothing_is_shared_unless_it_may_be(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """With ``dedupe`` off a text is asked for each time, and what it brings is not kept."""
+    """With ``dedupe`` off each request sends its texts, and the vectors are not cached."""
     embeddings = spawn()
     for dedupe in (False, True):
         waiting = ask(embeddings, "a", "a", dedupe=dedupe)
@@ -119,7 +119,7 @@ async def test_nothing_is_shared_unless_it_may_be(spawn: Spawn, system: TestSyst
 
 async def test_a_batch_keeps_to_the_limits(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
     """A full batch goes at once; a large text goes without those it does not fit with."""
-    embeddings = spawn(limits=Limits(inputs=2))
+    embeddings = spawn(limits=EmbedderLimits(inputs=2))
     waiting = ask(embeddings, "a", "b", "c", "x" * 300_000, "d")
     await upstream.called()
     await system.advance(WINDOW)
@@ -132,7 +132,7 @@ async def test_a_batch_keeps_to_the_limits(spawn: Spawn, system: TestSystem, ups
 async def test_who_leaves_does_not_take_the_call_along(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """The others get their vectors, and who joined the text of the one who left pays for it."""
+    """The other requests get their vectors, and one that joined the text pays for it."""
     gate = asyncio.Event()
     upstream.script(Reply(before=(Wait(gate),)))
     embeddings = spawn()
@@ -149,7 +149,7 @@ async def test_who_leaves_does_not_take_the_call_along(
 
 
 async def test_the_last_to_leave_ends_the_call(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """The upstream's socket closes, and the text can be asked for anew."""
+    """The upstream's socket closes, and the text can be sent again."""
     gate = asyncio.Event()
     upstream.script(Reply(before=(Wait(gate),)))
     embeddings = spawn()
@@ -169,7 +169,7 @@ async def test_the_last_to_leave_ends_the_call(spawn: Spawn, system: TestSystem,
 async def test_nobody_is_asked_for_who_has_left_in_time(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """What nobody waits for when the window closes is not sent."""
+    """Texts without a waiting request are not sent when the window ends."""
     embeddings = spawn()
     one, other = ask(embeddings, "a"), ask(embeddings, "b")
     await system.settle()
@@ -181,7 +181,7 @@ async def test_nobody_is_asked_for_who_has_left_in_time(
 
 
 async def test_a_refusal_is_only_its_own_requests(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """A refused batch is sent again request by request; who joined it under way asks for the text anew."""
+    """A refused batch is sent again request by request; a request that joined it under way has its text sent again."""
     gate = asyncio.Event()
     upstream.script(Reply(status=400, before=(Wait(gate),)), Reply(), refuse(400))
     embeddings = spawn(bytes=6)
@@ -205,7 +205,7 @@ async def test_a_refusal_is_only_its_own_requests(spawn: Spawn, system: TestSyst
 async def test_a_refusal_of_one_request_is_one_call(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """There is nobody else to spare."""
+    """A batch of one request is not split."""
     upstream.script(refuse(400))
     waiting = ask(spawn(), "a", "b")
     await system.advance(WINDOW)
@@ -214,7 +214,7 @@ async def test_a_refusal_of_one_request_is_one_call(
 
 
 async def test_who_joins_has_its_own_time(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """A call that runs out of time with its own askers is made anew for one who joined it and has more."""
+    """A call that reaches its deadline is made again for a request that joined it and has more time."""
     upstream.script(Reply(before=(Stall(),)))
     embeddings = spawn()
     one = ask(embeddings, "a", patience=2)
@@ -231,7 +231,7 @@ async def test_who_joins_has_its_own_time(spawn: Spawn, system: TestSystem, upst
 
 
 async def test_too_much_is_refused(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """What is on its way is bounded in number and in bytes."""
+    """The inputs on their way are bounded in number and in bytes."""
     embeddings = spawn(inputs=2, bytes=10)
     one = ask(embeddings, "a", "b")
     await system.settle()
@@ -256,7 +256,7 @@ async def test_the_cache_is_bounded(spawn: Spawn, system: TestSystem, upstream: 
 
 
 async def test_models_that_there_are_not(spawn: Spawn) -> None:
-    """An unknown local model is not found; fields that no one can read again are refused."""
+    """An unknown local model is not found; fields that can't be encoded are refused."""
     embeddings = spawn()
     with pytest.raises(NotFound) as caught:
         await ask(embeddings, "a", model="local/gpt")

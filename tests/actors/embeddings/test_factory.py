@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from actors.embeddings import Bounds, EmbeddingsConfig, build_embeddings
+from actors.embeddings import EmbeddingBounds, EmbeddingsConfig, build_embeddings
 from actors.embeddings.factory import _embedders, _named
 from actors.runtime.testing import TestSystem as HeldSystem  # by another name pytest does not collect it
 from actors.testing import ScriptedUpstream
@@ -25,7 +25,7 @@ from protocol.routes import ProviderSpec, Routes
     ],
 )
 def test_what_default_means(config: EmbeddingsConfig, default: str) -> None:
-    """OpenAI's where it can be asked and the operator has not chosen the local model."""
+    """OpenAI's model where OpenAI is configured and the operator has not chosen the local one."""
     assert _embedders(config)[1] == default
 
 
@@ -42,7 +42,7 @@ async def test_a_named_provider_embeds(upstream: ScriptedUpstream) -> None:
             with pytest.raises(NotFound):
                 await embeddings.ask(Embed(model=model, inputs=("a",)), timeout=5)
         mine = asyncio.ensure_future(embeddings.ask(Embed(model="mine/m", inputs=("a",)), timeout=5))
-        await system.advance(Bounds().window)
+        await system.advance(EmbeddingBounds().window)
         await mine
     assert upstream.received[0].headers["authorization"] == "Bearer secret"
     embedder = _named(config, "mine", spec)
@@ -51,7 +51,7 @@ async def test_a_named_provider_embeds(upstream: ScriptedUpstream) -> None:
 
 
 def test_a_key_that_is_not_set() -> None:
-    """The operator reads which variable it is."""
+    """The error names the variable."""
     nothing: dict[str, str] = {}
     routes = Routes(providers={"mine": ProviderSpec(kind="openai", api_key_env="KEY")})
     config = EmbeddingsConfig(routes=routes, secrets=nothing.get)

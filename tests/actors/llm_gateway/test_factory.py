@@ -4,7 +4,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from actors.llm_gateway import Deadlines, GatewayConfig, LLMGateway, build_gateway
+from actors.llm_gateway import GatewayConfig, LLMGateway, ProviderDeadlines, build_gateway
 from actors.llm_gateway.factory import default_provider
 from actors.llm_gateway.named import NamedProviders
 from actors.runtime.testing import TestSystem
@@ -30,19 +30,19 @@ ELSEWHERE = "http://127.0.0.1:1/v1"
     ],
 )
 def test_the_default_provider(config: GatewayConfig, name: str) -> None:
-    """As set, else the one with a key, else the local one; an address of one's own may need no key."""
+    """As set, else the one with a key, else the local one; another address than the vendor's may need no key."""
     assert default_provider(config) == name
 
 
 def test_an_unknown_provider_names_the_known_ones() -> None:
-    """The mistake and its remedy are in the message."""
+    """The error has the remedy."""
     with pytest.raises(ConfigurationError, match=r"'gemini'.*anthropic, local, openai"):
         build_gateway(GatewayConfig(llm_provider="gemini"))
 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
 def test_a_provider_without_a_key_names_the_setting(name: str) -> None:
-    """The vendor's own address is of no use without a key."""
+    """The vendor's own address needs a key."""
     with pytest.raises(ConfigurationError, match=f"{name.upper()}_API_KEY"):
         build_gateway(GatewayConfig(llm_provider=name))
 
@@ -68,7 +68,7 @@ async def test_what_default_means(fields: dict[str, Any], models: list[str]) -> 
 
 
 async def test_another_file_is_another_model() -> None:
-    """The local model is called after its file."""
+    """The local model has the name of its file."""
     config = GatewayConfig(openai_api_key="k", local_model_path=Path("models") / "Tiny-1B.gguf")
     async with TestSystem() as system:
         gateway = system.spawn(build_gateway(config), name="llm-gateway")
@@ -76,7 +76,7 @@ async def test_another_file_is_another_model() -> None:
 
 
 async def asked(spec: ProviderSpec, upstream: ScriptedUpstream, **fields: Any) -> Received:  # noqa: ANN401
-    """Ask a provider that the routes name, and return what its upstream got."""
+    """Send a request to a provider of the routes, and return what its upstream received."""
     config = GatewayConfig(routes=Routes(providers={"mine": spec}), **fields)
     async with TestSystem() as system:
         gateway = system.spawn(build_gateway(config), name="llm-gateway")
@@ -88,7 +88,7 @@ async def asked(spec: ProviderSpec, upstream: ScriptedUpstream, **fields: Any) -
 
 
 async def test_a_named_provider_has_its_own_address_and_key(upstream: ScriptedUpstream) -> None:
-    """In either dialect; the key is what the named variable holds, and it has no price unless one is named."""
+    """In either dialect; the key comes from the named variable, and there is no price unless ``price_id`` is set."""
     spec = ProviderSpec(kind="openai", base_url=upstream.openai_url, api_key_env="MY_KEY")
     received = await asked(spec, upstream, secrets={"MY_KEY": "k-1"}.get)
     assert received.headers["authorization"] == "Bearer k-1"
@@ -121,7 +121,7 @@ async def test_a_named_provider_has_its_own_address_and_key(upstream: ScriptedUp
     ],
 )
 async def test_a_named_provider_that_makes_no_sense_is_a_mistake(name: str, spec: ProviderSpec, says: str) -> None:
-    """Before anything is asked; the mistake names the key."""
+    """The error comes at the start, and names the field."""
     config = GatewayConfig(routes=Routes(providers={name: spec}), secrets=lambda _: None)
     async with TestSystem() as system:
         with pytest.raises(ConfigurationError, match=says):
@@ -129,7 +129,7 @@ async def test_a_named_provider_that_makes_no_sense_is_a_mistake(name: str, spec
 
 
 async def test_an_upstream_is_not_sent_what_it_refuses(upstream: ScriptedUpstream) -> None:
-    """Fields that its table omits, in whichever form of the dialect it is asked."""
+    """Fields in its ``omit``, in whichever form of the dialect the request came."""
     for spec in (
         ProviderSpec(kind="openai", base_url=upstream.openai_url, omit=("stream_options", "seed")),
         ProviderSpec(
@@ -142,7 +142,7 @@ async def test_an_upstream_is_not_sent_what_it_refuses(upstream: ScriptedUpstrea
 
 
 async def test_a_cloud_has_its_own_address_key_and_price(upstream: ScriptedUpstream) -> None:
-    """Its prices are looked up under the cloud's name, unless another is named."""
+    """Its prices are looked up under the cloud's name, unless ``price_id`` is set."""
     spec = ProviderSpec(kind="azure", base_url=upstream.cloud_url, api_version="2024-10-21", api_key_env="MY_KEY")
     received = await asked(spec, upstream, secrets={"MY_KEY": "k-1"}.get)
     assert received.headers["api-key"] == "k-1"
@@ -159,8 +159,8 @@ async def test_a_cloud_has_its_own_address_key_and_price(upstream: ScriptedUpstr
     ],
 )
 def test_a_cloud_whose_package_is_missing(spec: ProviderSpec, price_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It names the extra, before anything is asked; a key needs no such package."""
-    make = NamedProviders(WireClient(), deadlines=Deadlines(), secrets={"KEY": "k"}.get, local_model_path=None)
+    """The error comes at the start and names the extra; with a key the package is not needed."""
+    make = NamedProviders(WireClient(), deadlines=ProviderDeadlines(), secrets={"KEY": "k"}.get, local_model_path=None)
     assert make("mine", spec).price_id == price_id
     monkeypatch.setattr("actors.llm_gateway.named.find_spec", lambda _: None)
     assert make("mine", msgspec.structs.replace(spec, api_key_env="KEY")).name == "mine"
@@ -169,7 +169,7 @@ def test_a_cloud_whose_package_is_missing(spec: ProviderSpec, price_id: str, mon
 
 
 async def test_a_named_local_model_is_its_file() -> None:
-    """Another local model beside the installed one."""
+    """A second local model beside the installed one."""
     routes = Routes(providers={"tiny": ProviderSpec(kind="local", path="models/Tiny-1B.gguf")})
     async with TestSystem() as system:
         gateway = system.spawn(build_gateway(GatewayConfig(openai_api_key="k", routes=routes)), name="llm-gateway")

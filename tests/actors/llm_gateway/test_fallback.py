@@ -1,4 +1,4 @@
-"""What happens to a request whose target fails, through the whole gateway."""
+"""Fallback after failures of targets, through the whole gateway."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,8 +9,8 @@ import pytest
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Cut, End, Fault, Reply, Say, ScriptedUpstream, Stall, Wait, refuse, say
-from actors.upstream.breaker import IN_A_ROW, REST
-from actors.upstream.candidates import COOL_DOWN
+from actors.upstream.breaker import IN_A_ROW, OPEN_SECONDS
+from actors.upstream.health import COOL_DOWN
 from actors.upstream.retry_budget import BURST
 from protocol.errors import NotFound, ProviderError, TidegateError
 from protocol.events import AttemptFailed, Delta
@@ -35,7 +35,7 @@ def gateway(spawn: Callable[..., Ref[Any]], second: ScriptedUpstream) -> Ref[Any
 
 @pytest.fixture
 def ask(gateway: Ref[Any]) -> Ask:
-    """Begin to ask for an answer."""
+    """Send a request."""
 
     def start(model: str = "both", *, sink: Ref[Progress] | None = None, **fields: Any) -> "asyncio.Task[Completion]":  # noqa: ANN401
         request = ChatRequest(model=model, messages=MESSAGES, **fields)
@@ -45,7 +45,7 @@ def ask(gateway: Ref[Any]) -> Ask:
 
 
 async def code(waiting: "asyncio.Task[Completion]") -> str:
-    """The code that an ask fails with."""
+    """Return the code of a request's failure."""
     with pytest.raises(TidegateError) as caught:
         await waiting
     return caught.value.code
@@ -65,7 +65,7 @@ async def code(waiting: "asyncio.Task[Completion]") -> str:
 async def test_a_failure_before_content_goes_to_the_next_target(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream, failed: Reply
 ) -> None:
-    """At once and in the other dialect: the caller sees one answer, and both attempts."""
+    """At once and in the other dialect: the sender gets one answer, and both attempts."""
     probe = system.probe(Progress)
     upstream.script(failed)
     answer = await ask(sink=probe.ref)
@@ -96,7 +96,7 @@ async def test_a_stall_before_content_goes_to_the_next_target(
 async def test_after_content_nobody_else_is_asked(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """What has been told is never told again: the boundary, then the failure."""
+    """Content is not sent twice: the sink gets the boundary, and the request fails."""
     probe, gate = system.probe(Progress), asyncio.Event()
     upstream.script(Reply(steps=(Say("Hel"), Wait(gate), Cut())))
     waiting = ask(sink=probe.ref)
@@ -110,7 +110,7 @@ async def test_after_content_nobody_else_is_asked(
 async def test_a_request_may_begin_anew(
     gateway: Ref[Any], system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """The boundary says that what came before it is void, and the answer is the second one alone."""
+    """The boundary voids the content before it, and the answer is the second one alone."""
     probe, gate = system.probe(Progress), asyncio.Event()
     upstream.script(Reply(steps=(Say("Hel"), Wait(gate), Cut())))
     complete = Complete(request=ChatRequest(model="both", messages=MESSAGES), sink=probe.ref, restart=True)
@@ -125,7 +125,7 @@ async def test_a_request_may_begin_anew(
 async def test_an_answer_begins_anew_only_as_long_as_there_are_calls_left(
     gateway: Ref[Any], system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """The last boundary makes nothing void: the request fails with what had come."""
+    """The last boundary voids nothing: the request fails with the content before it."""
     probe = system.probe(Progress)
     upstream.default = Reply(steps=(Say("Hel"), Cut()))
     complete = Complete(request=ChatRequest(model="openai/a", messages=MESSAGES), sink=probe.ref, restart=True)
@@ -140,7 +140,7 @@ async def test_an_answer_begins_anew_only_as_long_as_there_are_calls_left(
 async def test_when_no_other_target_has_room_the_request_that_began_anew_fails(
     gateway: Ref[Any], system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """It ends, rather than ask a full queue for ever."""
+    """It ends, and does not try a full queue again and again."""
     gate, cut = asyncio.Event(), asyncio.Event()
     second.default = Reply(steps=(Wait(gate), Say("Hi"), End()))
     request = ChatRequest(model="set", messages=MESSAGES)
@@ -162,7 +162,7 @@ async def test_when_no_other_target_has_room_the_request_that_began_anew_fails(
 async def test_when_all_have_failed_those_that_may_pass_are_asked_again(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """A refusal is not repeated, an outage is, after its delay; three calls are the most."""
+    """A refusal is not repeated; an outage is, after its delay; three calls are the most."""
     upstream.script(refuse(400))
     second.script(refuse(503), refuse(503), say("too late"))
     waiting = ask()
@@ -177,7 +177,7 @@ async def test_when_all_have_failed_those_that_may_pass_are_asked_again(
 async def test_a_target_that_limits_the_rate_is_asked_last_for_a_while(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """As long as it says, or a little; if the others fail it is asked all the same."""
+    """For its ``retry-after``, or the cool-down; if the others fail it is called all the same."""
     upstream.script(refuse(429))
     await ask()
     await ask()
@@ -192,14 +192,14 @@ async def test_a_target_that_limits_the_rate_is_asked_last_for_a_while(
 async def test_a_target_that_fails_is_passed_over_until_a_probe_succeeds(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """An outage costs the first few requests an attempt, and then nobody but one probe."""
+    """An outage costs the first few requests an attempt, and then only probes."""
     upstream.default = refuse(500)
     for _ in range(IN_A_ROW + 5):
         assert (await ask()).provider == "second"
     assert upstream.calls == IN_A_ROW
     gate = asyncio.Event()
     upstream.script(Reply(steps=(Wait(gate), Say("Hi"), End())))
-    await system.advance(REST)
+    await system.advance(OPEN_SECONDS)
     probing = ask()
     await upstream.called(IN_A_ROW + 1)
     assert (await ask()).provider == "second"
@@ -212,7 +212,7 @@ async def test_a_target_that_fails_is_passed_over_until_a_probe_succeeds(
 async def test_the_last_target_that_fails_is_unavailable_at_once(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """Without a call; the caller is told when to come back. Other models of the provider are not concerned."""
+    """Without a call; the failure has the seconds until the next probe. Other models are not affected."""
     upstream.default = Reply(steps=(Fault(),))
     for _ in range(IN_A_ROW):
         waiting = ask("openai/a")
@@ -224,7 +224,7 @@ async def test_the_last_target_that_fails_is_unavailable_at_once(
         await ask("openai/a")
     assert caught.value.code == "provider_unavailable"
     assert caught.value.retry_after is not None
-    assert 0 < caught.value.retry_after <= REST
+    assert 0 < caught.value.retry_after <= OPEN_SECONDS
     assert upstream.calls == calls
     upstream.default = say("well")
     assert (await ask("openai/other")).text == "well"
@@ -232,7 +232,7 @@ async def test_the_last_target_that_fails_is_unavailable_at_once(
 
 @pytest.mark.parametrize("reply", [refuse(400), refuse(401), refuse(429)])
 async def test_what_is_not_an_outage_opens_nothing(ask: Ask, upstream: ScriptedUpstream, reply: Reply) -> None:
-    """The caller's own mistakes, our key and a limit leave the target in service."""
+    """Rejected requests, wrong keys and rate limits do not open the breaker."""
     upstream.default = reply
     for _ in range(IN_A_ROW + 1):
         await ask()
@@ -241,7 +241,7 @@ async def test_what_is_not_an_outage_opens_nothing(ask: Ask, upstream: ScriptedU
 
 
 async def test_cancelled_calls_open_nothing(ask: Ask, upstream: ScriptedUpstream) -> None:
-    """Callers who lose patience say nothing about the target."""
+    """A cancelled call says nothing about the target."""
     upstream.default = Reply(before=(Stall(),))
     for number in range(IN_A_ROW + 1):
         waiting = ask()
@@ -253,7 +253,7 @@ async def test_cancelled_calls_open_nothing(ask: Ask, upstream: ScriptedUpstream
 
 
 async def test_an_outage_is_not_answered_by_a_storm(ask: Ask, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """Each request may try three times, but all together repeat only what the provider's budget has."""
+    """Each request may make three calls, but all together repeat only what the retry budget allows."""
     upstream.default = refuse(500)
     requests = 40
     for number in range(requests):
@@ -267,7 +267,7 @@ async def test_an_outage_is_not_answered_by_a_storm(ask: Ask, system: TestSystem
 async def test_a_full_queue_goes_to_the_next_target(
     ask: Ask, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """Nobody is turned away while another target has room."""
+    """No request is refused while another target has room."""
     gate = asyncio.Event()
     upstream.default = Reply(steps=(Wait(gate), Say("Hi"), End()))
     waiting = [ask(), ask()]
@@ -281,7 +281,7 @@ async def test_a_full_queue_goes_to_the_next_target(
 async def test_an_outage_of_one_provider_holds_up_no_other(
     ask: Ask, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """With every place of one taken by calls that hang, requests to another are answered without any time going by."""
+    """With all places of one taken by calls that hang, another answers without any time passing."""
     upstream.default = Reply(before=(Stall(),))
     hanging = [ask("openai/a"), ask("openai/a")]
     await upstream.called(2)
@@ -302,7 +302,7 @@ async def test_a_targets_options_reach_the_upstream(ask: Ask, second: ScriptedUp
 async def test_tokens_of_all_attempts_are_counted(
     ask: Ask, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """Also those of a call that failed; a price that is unknown is no price."""
+    """Also those of a failed attempt; without a price the cost is unknown."""
     used = Usage(input_tokens=5, output_tokens=2)
     upstream.script(Reply(steps=(End(finish_reason="stop", usage=used, marker=False), Fault())))
     second.script(say("Hi", usage=Usage(input_tokens=7, output_tokens=3)))

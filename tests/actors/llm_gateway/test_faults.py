@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 import pytest
 
 from actors.llm_gateway import RetryPolicy
-from actors.llm_gateway.config import Limits
+from actors.llm_gateway.config import GatewayLimits
 from actors.llm_gateway.gateway import LLMGateway
 from actors.llm_gateway.providers.openai import OpenAIProvider
 from actors.runtime import Ref
@@ -29,7 +29,7 @@ DIALECTS = ["default", "anthropic/claude"]
 async def ask(
     gateway: Ref[Any], *, model: str = "default", sink: Ref[Progress] | None = None, patience: float = 60
 ) -> Completion:
-    """Ask for an answer."""
+    """Send a request."""
     request = ChatRequest(model=model, messages=REQUEST.messages)
     answer = await gateway.ask(Complete(request=request, sink=sink), timeout=patience)
     assert isinstance(answer, Completion)
@@ -37,7 +37,7 @@ async def ask(
 
 
 async def code(waiting: "asyncio.Future[Completion]") -> str:
-    """The code that an ask fails with; nothing of the upstream's own words may be in it."""
+    """Return the code of a request's failure, which has none of the upstream's own words."""
     with pytest.raises(TidegateError) as caught:
         await waiting
     assert "secret" not in caught.value.detail
@@ -45,7 +45,7 @@ async def code(waiting: "asyncio.Future[Completion]") -> str:
 
 
 def start(waiting: Any) -> "asyncio.Task[Completion]":  # noqa: ANN401 - any coroutine
-    """Begin to ask."""
+    """Begin to send a request."""
     return asyncio.ensure_future(waiting)
 
 
@@ -65,7 +65,7 @@ def start(waiting: Any) -> "asyncio.Task[Completion]":  # noqa: ANN401 - any cor
 async def test_a_refusal_has_its_code(
     spawn: Spawn, upstream: ScriptedUpstream, status: int, expected: str, model: str
 ) -> None:
-    """A status becomes a code, and the upstream's words stay with it."""
+    """A status becomes a code, and the upstream's own words are not passed on."""
     upstream.script(refuse(status))
     assert await code(start(ask(spawn(retry=ONCE), model=model))) == expected
 
@@ -86,7 +86,7 @@ async def test_a_refusal_has_its_code(
 async def test_a_bad_stream_has_its_code(
     spawn: Spawn, upstream: ScriptedUpstream, steps: tuple[Step, ...], expected: str
 ) -> None:
-    """What comes instead of an answer is never an empty one."""
+    """A broken stream is never an empty answer."""
     upstream.script(Reply(steps=steps))
     assert await code(start(ask(spawn(retry=ONCE)))) == expected
 
@@ -96,7 +96,7 @@ async def test_a_bad_stream_has_its_code(
 async def test_a_break_after_content_is_terminal(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream, last: Step | None, model: str
 ) -> None:
-    """Content that was told is followed by a boundary and the failure; nothing is tried again."""
+    """Content that was sent is followed by a boundary and the failure; there is no further attempt."""
     gate = asyncio.Event()
     probe = system.probe(Progress)
 
@@ -117,7 +117,7 @@ async def test_a_break_after_content_is_terminal(
 async def test_content_before_a_fault_in_one_read_is_told(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """What came with the failure in one packet is not lost."""
+    """Content in the same packet as the fault is not lost."""
     probe = system.probe(Progress)
     upstream.script(Reply(steps=(Send(b'data: {"choices":[{"delta":{"content":"Hel"}}]}\n\ndata: {"error":{}}\n\n'),)))
     assert await code(start(ask(spawn(), sink=probe.ref))) == "provider_error"
@@ -126,7 +126,7 @@ async def test_content_before_a_fault_in_one_read_is_told(
 
 
 async def test_another_content_type_is_a_bad_response(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """A page of some proxy is no answer."""
+    """A proxy's HTML page is no answer."""
     upstream.script(Reply(content_type="text/html"))
     assert await code(start(ask(spawn(retry=ONCE)))) == "provider_bad_response"
 
@@ -138,7 +138,7 @@ async def test_nobody_listens(spawn: Spawn, upstream: ScriptedUpstream) -> None:
 
 
 async def test_a_reset_before_the_headers(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """A connection that is reset before it says anything is an unavailable provider."""
+    """A connection that is reset before any byte is an unavailable provider."""
     upstream.script(Reply(before=(Cut(),)))
     assert await code(start(ask(spawn(retry=ONCE)))) == "provider_unavailable"
 
@@ -149,7 +149,7 @@ async def test_a_reset_before_the_headers(spawn: Spawn, upstream: ScriptedUpstre
 async def test_a_stall_before_content(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream, reply: Reply
 ) -> None:
-    """With no content until the first token's time, it is a timeout, and the upstream's socket is closed."""
+    """Without content until the first token's timeout it is a timeout, and the upstream's socket is closed."""
     upstream.script(reply)
     waiting = start(ask(spawn(retry=ONCE)))
     await upstream.called()
@@ -159,7 +159,7 @@ async def test_a_stall_before_content(
 
 
 async def test_a_stall_between_chunks(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """Silence after content is a timeout sooner than before it, and is terminal."""
+    """The timeout after content is shorter than before it, and is terminal."""
     probe = system.probe(Progress)
     upstream.script(Reply(steps=(Say("Hel"), Stall())))
     waiting = start(ask(spawn(), sink=probe.ref))
@@ -167,12 +167,12 @@ async def test_a_stall_between_chunks(spawn: Spawn, system: TestSystem, upstream
     await system.advance(10)
     assert await code(waiting) == "provider_timeout"
     assert (await probe.expect(Progress)).attempt is not None
-    await system.advance(Limits().drain)
+    await system.advance(GatewayLimits().drain)
     await upstream.abandoned()
 
 
 async def test_the_whole_request_has_one_deadline(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """The asker's time is over: the error says so, the attempt is told, the socket is closed."""
+    """At the deadline the error says so, the sink gets the attempt, and the socket is closed."""
     probe = system.probe(Progress)
     upstream.script(Reply(steps=(Stall(),)))
     waiting = start(ask(spawn(), sink=probe.ref, patience=5))
@@ -189,7 +189,7 @@ async def test_the_whole_request_has_one_deadline(spawn: Spawn, system: TestSyst
 async def test_waiting_for_a_place_has_the_same_deadline(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """Who waits in the provider's queue runs out of time there."""
+    """A call that waits in the provider's queue fails at the deadline."""
     upstream.script(Reply(steps=(Stall(),)))
     gateway = spawn(concurrency=1, queue=1)
     first = start(ask(gateway, patience=60))
@@ -209,7 +209,7 @@ async def test_waiting_for_a_place_has_the_same_deadline(
 async def test_retry_after_is_honoured(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream, failed: Reply
 ) -> None:
-    """The next attempt comes when the provider said, never sooner, and by our jitter later; the answer is whole."""
+    """The next attempt is never before ``retry-after``, and later by our jitter; the answer is whole."""
     probe = system.probe(Progress)
     upstream.script(failed, say("Hi"))
     waiting = start(ask(spawn(), sink=probe.ref))
@@ -222,7 +222,7 @@ async def test_retry_after_is_honoured(
 
 
 async def test_a_limit_beyond_patience_is_told(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """A provider that wants us away for long is not waited for; its time goes to the caller."""
+    """A longer ``retry-after`` is not waited for; it is in the failure."""
     upstream.script(refuse(429, retry_after="120"))
     with pytest.raises(ProviderError) as caught:
         await ask(spawn())
@@ -230,7 +230,7 @@ async def test_a_limit_beyond_patience_is_told(spawn: Spawn, upstream: ScriptedU
 
 
 async def test_one_budget_of_attempts(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """Three calls, each told, and the last failure is the answer."""
+    """Three calls, each reported, and the last failure is the request's."""
     probe = system.probe(Progress)
     upstream.script(refuse(500), Reply(steps=()), Reply(before=(Cut(),)), say("too late"))
     waiting = start(ask(spawn(), sink=probe.ref))
@@ -246,16 +246,16 @@ async def test_one_budget_of_attempts(spawn: Spawn, system: TestSystem, upstream
 
 
 async def test_an_answer_is_bounded(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """An upstream that does not stop is stopped."""
+    """An answer beyond the bound is ended."""
     upstream.script(Reply(steps=(*(Say("x" * 50) for _ in range(10)), Stall())))
     assert await code(start(ask(spawn(max_chars=300)))) == "response_too_large"
-    await system.advance(Limits().drain)
+    await system.advance(GatewayLimits().drain)
     await upstream.abandoned()
 
 
 @pytest.mark.parametrize("model", DIALECTS)
 async def test_split_bytes_are_no_fault(spawn: Spawn, upstream: ScriptedUpstream, model: str) -> None:
-    """Characters and lines that the network cuts are put together."""
+    """Characters and lines that the network splits are joined."""
     upstream.script(Reply(steps=(Say("Grüße"), Say(" 🌊"), End()), split=1))
     assert (await ask(spawn(), model=model)).text == "Grüße 🌊"
 
@@ -267,7 +267,7 @@ async def test_a_repeated_end_is_no_fault(spawn: Spawn, upstream: ScriptedUpstre
 
 
 async def test_an_end_without_its_marker_is_whole(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """A server that closes after the finish reason has said all."""
+    """An answer is whole with its finish reason, also where the server then closes."""
     upstream.script(Reply(steps=(Say("Hi"), End(marker=False))))
     assert (await ask(spawn())).text == "Hi"
 
@@ -275,7 +275,7 @@ async def test_an_end_without_its_marker_is_whole(spawn: Spawn, upstream: Script
 async def test_giving_up_closes_the_upstreams_socket(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """Cancelled in mid-stream: the place in the lane goes at once, the connection after the moment for the usage."""
+    """Cancelled in mid-stream: the concurrency is released at once, the connection after the drain."""
     probe = system.probe(Progress)
     upstream.script(Reply(steps=(Say("Hel"), Stall())))
     gateway = spawn(concurrency=1, queue=0)
@@ -285,12 +285,12 @@ async def test_giving_up_closes_the_upstreams_socket(
     await system.settle()
     assert (await ask(gateway)).text == "Hello world"
     assert upstream.left == 0
-    await system.advance(Limits().drain)
+    await system.advance(GatewayLimits().drain)
     await upstream.abandoned()
 
 
 async def test_good_answers_share_a_connection(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """A connection whose answer came to its end is used again."""
+    """The connection of a whole answer is used again."""
     gateway = spawn()
     for _ in range(5):
         assert (await ask(gateway)).text == "Hello world"
@@ -298,14 +298,14 @@ async def test_good_answers_share_a_connection(spawn: Spawn, upstream: ScriptedU
 
 
 class Broken(OpenAIProvider):
-    """A provider that fails without a connection, whose own objects would be in the way."""
+    """A provider that fails without a connection, so that the test sees only the gateway's objects."""
 
     def stream(self, request: ChatRequest, model: str, headers: Mapping[str, str]) -> NoReturn:
         raise ProviderError(code="provider_unavailable")
 
 
 async def test_a_failure_leaves_nothing_to_the_collector(system: TestSystem) -> None:
-    """An error holds the frames it went through: where one of those held it, all would stay until a collection."""
+    """An error holds the frames it went through: a frame that held the error would make a cycle."""
     broken = Broken(WireClient(), base_url="http://nowhere")
     gateway = system.spawn(lambda: LLMGateway({"openai": broken}, default_model="openai/m"), name="llm-gateway")
     await gateway.ask(ListModels(), timeout=5)
@@ -323,4 +323,4 @@ async def test_a_failure_leaves_nothing_to_the_collector(system: TestSystem) -> 
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
-    assert not left & {"Course", "Call", "Envelope", "ProviderError"}
+    assert not left & {"Admission", "Attempt", "CompletionRun", "Envelope", "Fallback", "ProviderError"}

@@ -1,4 +1,4 @@
-"""An upstream without structured output gives it as the arguments of a tool."""
+"""Structured output as the arguments of a tool, for upstreams that have none."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any, Literal
 import pytest
 
 from actors.llm_gateway.gateway import LLMGateway
-from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.provider import ProviderDeadlines
 from actors.llm_gateway.providers.forced import ASIDE, ForcedAnswer, ForcedProvider, forced
 from actors.runtime.testing import TestSystem
 from actors.testing import Call, Cut, End, Reply, Say, ScriptedUpstream, Think
@@ -31,7 +31,7 @@ PIECES = (Call(id="c1", name="answer"), Call(arguments='{"ok": '), Call(argument
 
 
 class Told:
-    """Keeps what a request is told."""
+    """A sink that keeps what it receives."""
 
     def __init__(self) -> None:
         self.events: list[Content] = []
@@ -42,7 +42,7 @@ class Told:
 
 @pytest.fixture(params=["openai", "anthropic"])
 def dialect(request: pytest.FixtureRequest) -> str:
-    """What the upstream speaks."""
+    """The upstream's dialect."""
     return str(request.param)
 
 
@@ -55,7 +55,7 @@ def gateway(spawn: Callable[..., Gateway], upstream: ScriptedUpstream, dialect: 
 
 
 async def ask(gateway: Gateway, told: Told | None = None, *, repair: bool = False, **fields: Any) -> Completion:  # noqa: ANN401
-    """Ask for an answer of the schema."""
+    """Send a request with the schema."""
     hi = (ChatMessage(role="user", content="hi"),)
     request = ChatRequest(**{"model": "plain/m", "messages": hi, "schema": SCHEMA, **fields})
     return await gateway.ask(Complete(request=request, sink=told, repair=repair), timeout=5)
@@ -64,7 +64,7 @@ async def ask(gateway: Gateway, told: Told | None = None, *, repair: bool = Fals
 async def test_the_tool_s_arguments_are_the_answer(
     gateway: Gateway, upstream: ScriptedUpstream, dialect: Dialect
 ) -> None:
-    """They are streamed as text, validated, and no call of a tool; what the model says beside them is left out."""
+    """They are streamed as text and validated, and are no tool call; text beside them is dropped."""
     told = Told()
     upstream.script(Reply(steps=(Think("hm"), Say("Here you are:"), *PIECES, CALLED)))
     answer = await ask(gateway, told)
@@ -85,7 +85,7 @@ async def test_the_tool_s_arguments_are_the_answer(
 async def test_the_caller_s_own_tools_may_be_called_first(
     gateway: Gateway, upstream: ScriptedUpstream, dialect: Dialect
 ) -> None:
-    """The model has to call one of them or the answer's; what it says before a call of theirs is kept."""
+    """The model has to call one of them or the answer's; text before a call of theirs is kept."""
     told = Told()
     upstream.script(Reply(steps=(Say("let me see"), Call(id="c1", name="look", arguments="{}"), CALLED)))
     answer = await ask(gateway, told, tools=(LOOK,))
@@ -96,7 +96,7 @@ async def test_the_caller_s_own_tools_may_be_called_first(
 
 
 async def test_an_answer_without_the_tool_is_an_answer(gateway: Gateway, upstream: ScriptedUpstream) -> None:
-    """An upstream that does not heed the choice may still have answered; also one that has no end marker."""
+    """An upstream that ignores the tool choice may still have answered; also one without an end marker."""
     for marker in (True, False):
         upstream.script(Reply(steps=(Say('{"ok": '), Say("true}"), End(marker=marker))))
         assert bytes((await ask(gateway)).result or b"") == b'{"ok": true}'
@@ -120,7 +120,7 @@ async def test_a_wrong_answer_is_repaired(gateway: Gateway, upstream: ScriptedUp
 async def test_an_answer_that_breaks_off_is_a_failure(
     gateway: Gateway, upstream: ScriptedUpstream, system: TestSystem
 ) -> None:
-    """After content, as for any other answer, with a boundary; before it the upstream is asked again."""
+    """After content, as for any other answer, with a boundary; before it the call is repeated."""
     told = Told()
     upstream.script(Reply(steps=(*PIECES[:2], Cut())))
     with pytest.raises(ProviderError) as caught:
@@ -133,7 +133,7 @@ async def test_an_answer_that_breaks_off_is_a_failure(
 
 
 async def test_other_requests_are_asked_as_they_are(gateway: Gateway, upstream: ScriptedUpstream) -> None:
-    """Without a schema there is nothing to be forced."""
+    """A request without a schema is not changed."""
     answer = await ask(gateway, schema=None)
     assert answer.text == "Hello world"
     assert "tools" not in upstream.received[0].body
@@ -153,7 +153,7 @@ async def test_other_requests_are_asked_as_they_are(gateway: Gateway, upstream: 
     ],
 )
 def test_what_is_forced(fields: dict[str, Any], tools: list[str] | None, choice: str) -> None:
-    """The answer's tool is one beside the caller's; a tool that the caller forces comes first, and a list has none."""
+    """The answer's tool is added to the caller's; a forced tool stays forced, a schema of a list is left."""
     messages = (ChatMessage(role="user", content="hi"),)
     extra = {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}, "user": "u"}
     request = ChatRequest(**{"model": "m", "messages": messages, "schema": SCHEMA, "extra": extra, **fields})
@@ -168,20 +168,22 @@ def test_what_is_forced(fields: dict[str, Any], tools: list[str] | None, choice:
 
 
 def test_only_a_short_aside_is_held_back() -> None:
-    """What is longer is the answer, and is not kept waiting; a second call of the tool says nothing more."""
+    """Longer text is the answer, and is not held back; a second call of the tool adds nothing."""
     answer, pieces = ForcedAnswer(ChatReader(), "answer"), Deltas()
     for text in ("x" * ASIDE, "y", "z"):
         answer.feed(json.dumps({"choices": [{"delta": {"content": text}}]}).encode(), pieces)
         assert len(pieces) == {"x": 0, "y": 2, "z": 3}[text[0]]
     assert answer.rest() == []
     answer = ForcedAnswer(ChatReader(), "answer")
-    called = answer.said([ToolCallDelta(index=0, id="a", name="answer", arguments="{}"), Delta(text="there")])
+    called = answer.translate([ToolCallDelta(index=0, id="a", name="answer", arguments="{}"), Delta(text="there")])
     assert called == [Delta(text="{}")]
-    assert answer.said([ToolCallDelta(index=1, id="b", name="look")]) == [ToolCallDelta(index=1, id="b", name="look")]
+    assert answer.translate([ToolCallDelta(index=1, id="b", name="look")]) == [
+        ToolCallDelta(index=1, id="b", name="look")
+    ]
 
 
 async def test_a_tool_that_the_caller_forces_is_what_is_called(gateway: Gateway, upstream: ScriptedUpstream) -> None:
-    """Then there is no answer of the schema, and none is asked for."""
+    """Then there is no answer of the schema."""
     upstream.script(Reply(steps=(Call(id="c1", name="look", arguments="{}"), CALLED)))
     answer = await ask(gateway, tools=(LOOK,), tool_choice="look")
     assert answer.tool_calls == (ToolCall("c1", "look", "{}"),)
@@ -192,8 +194,8 @@ async def test_a_tool_that_the_caller_forces_is_what_is_called(gateway: Gateway,
 async def test_every_kind_of_provider_can_be_asked_so(
     adapter: Adapter, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """Whatever framing and credentials it has; the local model has its grammar."""
-    provider = ForcedProvider(adapter.make(WireClient(), upstream, Deadlines()))
+    """Whatever its framing and credentials; the local model has its grammar."""
+    provider = ForcedProvider(adapter.make(WireClient(), upstream, ProviderDeadlines()))
     providers = {adapter.name: provider}
     gateway = system.spawn(lambda: LLMGateway(providers, default_model=adapter.target), name="llm-gateway")
     upstream.script(Reply(steps=(*PIECES, CALLED)))

@@ -15,6 +15,7 @@ from actors.llm_gateway import GatewayConfig, LLMGateway, attempt, build_gateway
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Call, End, Reply, Say, ScriptedUpstream, Stall, Wait, refuse, say
+from actors.upstream import admission, fallback
 from protocol import spans
 from protocol.errors import ConfigurationError, InvalidRequest, NotFound, SchemaMismatch
 from protocol.events import Delta
@@ -26,7 +27,7 @@ MESSAGES = (ChatMessage(role="user", content="hi"),)
 
 
 async def ask(gateway: Ref[Any], *, sink: Ref[Progress] | None = None, **fields: Any) -> Completion:  # noqa: ANN401
-    """Ask for an answer to a request with these fields."""
+    """Send a request with these fields."""
     request = ChatRequest(**{"model": "default", "messages": MESSAGES, **fields})
     answer = await gateway.ask(Complete(request=request, request_id="req_1", sink=sink), timeout=60)
     assert isinstance(answer, Completion)
@@ -46,7 +47,7 @@ async def ask(gateway: Ref[Any], *, sink: Ref[Progress] | None = None, **fields:
 async def test_a_name_leads_to_its_provider(
     spawn: Spawn, upstream: ScriptedUpstream, model: str, provider: str, name: str
 ) -> None:
-    """A provider's name in front, or a name that the default provider takes."""
+    """A provider's name in front, or a name that the default provider accepts."""
     answer = await ask(spawn(), model=model)
     assert (answer.text, answer.provider, answer.model) == ("Hello world", provider, name)
     assert upstream.received[0].body["model"] == name
@@ -54,14 +55,14 @@ async def test_a_name_leads_to_its_provider(
 
 @pytest.mark.parametrize("model", ["local/other", "openai/", ""])
 async def test_an_unknown_model_is_not_found(spawn: Spawn, model: str) -> None:
-    """A provider that knows its models takes no other."""
+    """A provider with a list of models accepts no other."""
     with pytest.raises(NotFound) as caught:
         await ask(spawn(), model=model)
     assert caught.value.code == "model_not_found"
 
 
 async def test_models_and_providers_are_listed(spawn: Spawn) -> None:
-    """The default comes first; each provider says how it is."""
+    """The default comes first; each provider has its state."""
     gateway = spawn()
     models = await gateway.ask(ListModels(), timeout=5)
     assert [(model.name, model.provider) for model in models[:2]] == [
@@ -78,19 +79,20 @@ async def test_models_and_providers_are_listed(spawn: Spawn) -> None:
 
 
 async def test_a_call_leaves_nothing_to_the_collector(spawn: Spawn) -> None:
-    """What was made for a call is gone with it, and not when the collector comes."""
+    """The objects of a call are freed with it, without a collection."""
     gateway = spawn()
     gc.collect()
     gc.disable()
     try:
         await ask(gateway)
-        assert not [one for one in gc.get_objects() if type(one) in {attempt.Call, drain.Kept, completion.Course}]
+        kinds = {admission.Admission, attempt.Attempt, completion.CompletionRun, drain.DeferredClose, fallback.Fallback}
+        assert not [one for one in gc.get_objects() if type(one) in kinds]
     finally:
         gc.enable()
 
 
 async def test_progress_is_told_as_it_comes(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """The waiting comes with the first content only, and the attempt at the end."""
+    """The waiting time comes with the first content only, and the attempt at the end."""
     begin, go_on = asyncio.Event(), asyncio.Event()
     probe = system.probe(Progress)
     upstream.script(Reply(steps=(Wait(begin), Say("Hel"), Wait(go_on), Say("lo"), End())))
@@ -114,7 +116,7 @@ async def test_progress_is_told_as_it_comes(spawn: Spawn, system: TestSystem, up
 
 @pytest.mark.parametrize("model", ["default", "anthropic/claude-haiku-4-5"])
 async def test_usage_and_cost(spawn: Spawn, upstream: ScriptedUpstream, model: str) -> None:
-    """Tokens by class, as the upstream counted them, and their price."""
+    """Tokens by class, as the upstream reported them, and their price."""
     usage = Usage(input_tokens=1000, output_tokens=100, cached_input_tokens=400)
     upstream.script(say("Hi", usage=usage))
     answer = await ask(spawn(), model=model)
@@ -124,7 +126,7 @@ async def test_usage_and_cost(spawn: Spawn, upstream: ScriptedUpstream, model: s
 
 
 async def test_tools_and_options_go_to_the_upstream(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """What is asked is asked word for word; calls come back whole."""
+    """They are sent unchanged; tool calls come back whole."""
     upstream.script(
         Reply(
             steps=(
@@ -153,7 +155,7 @@ SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required
 
 
 async def test_an_answer_is_validated(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """With a schema the result is the JSON, and the upstream was asked for it."""
+    """With a schema the result is the JSON, and the upstream received the schema."""
     upstream.script(say('{"ok": ', "true}"))
     answer = await ask(spawn(), schema=SCHEMA)
     assert json.loads(bytes(answer.result or b"")) == {"ok": True}
@@ -164,7 +166,7 @@ async def test_an_answer_is_validated(spawn: Spawn, upstream: ScriptedUpstream) 
 
 
 async def test_a_mismatch_keeps_the_raw_text(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """The failure has what the model said, and where it is wrong; the call itself was good."""
+    """The failure has the model's text and the errors; the call itself was good."""
     upstream.script(say('{"ok": "maybe"}'))
     with pytest.raises(SchemaMismatch) as caught:
         await ask(spawn(), schema=SCHEMA)
@@ -174,7 +176,7 @@ async def test_a_mismatch_keeps_the_raw_text(spawn: Spawn, upstream: ScriptedUps
 
 
 async def test_a_bad_schema_costs_no_call(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """What is no schema is refused before anything is sent."""
+    """A wrong schema is refused before any call."""
     with pytest.raises(InvalidRequest) as caught:
         await ask(spawn(), schema={"type": "banana"})
     assert caught.value.code == "invalid_schema"
@@ -182,7 +184,7 @@ async def test_a_bad_schema_costs_no_call(spawn: Spawn, upstream: ScriptedUpstre
 
 
 async def test_concurrency_is_bounded(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """No more calls than allowed are under way; the others wait, and are seen to."""
+    """No more calls than allowed are under way; the status shows the waiting ones."""
     gate = asyncio.Event()
     upstream.default = Reply(steps=(Wait(gate), Say("Hi"), End()))
     gateway = spawn(concurrency=2, queue=3)
@@ -196,7 +198,7 @@ async def test_concurrency_is_bounded(spawn: Spawn, system: TestSystem, upstream
 
 
 async def test_the_mailbox_is_never_held_up(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """A call that waits for the network does not keep other messages waiting."""
+    """A call that waits for the network does not delay other messages."""
     upstream.script(Reply(before=(Stall(),)))
     gateway = spawn()
     waiting = asyncio.ensure_future(ask(gateway))
@@ -207,7 +209,7 @@ async def test_the_mailbox_is_never_held_up(spawn: Spawn, upstream: ScriptedUpst
 
 
 def spans_of(exporter: InMemorySpanExporter) -> list[Mapping[str, Any]]:
-    """The attributes of the calls' spans, in order."""
+    """Return the attributes of the calls' spans, in order."""
     return [
         dict(span.attributes or {}) | {"name": span.name}
         for span in exporter.get_finished_spans()
@@ -216,7 +218,7 @@ def spans_of(exporter: InMemorySpanExporter) -> list[Mapping[str, Any]]:
 
 
 async def test_each_attempt_is_a_span(upstream: ScriptedUpstream) -> None:
-    """Names and tokens as the conventions have them; the upstream gets the trace."""
+    """Names and tokens follow the conventions; the upstream gets the trace."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -265,6 +267,6 @@ async def test_the_end_of_the_system_closes_the_sockets(upstream: ScriptedUpstre
 
 @pytest.mark.parametrize("default", ["nobody/model", "model", "openai/"])
 def test_a_default_that_nobody_serves_is_a_mistake(default: str) -> None:
-    """The mistake names what there is."""
+    """The error names the providers."""
     with pytest.raises(ConfigurationError, match="providers are: "):
         LLMGateway({}, default_model=default)

@@ -9,7 +9,7 @@ HEAD = "%llguidance {}\nstart: %json "
 
 
 def guided(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema within the grammar."""
+    """Return the schema within the grammar."""
     text = grammar(schema)
     assert text.startswith(HEAD)
     assert text.count("\n") == 2
@@ -33,12 +33,12 @@ def guided(schema: dict[str, Any]) -> dict[str, Any]:
     ],
 )
 def test_numbers_have_an_end(schema: dict[str, Any], added: dict[str, Any]) -> None:
-    """A number gets bounds and a step where it has none; whatever else there is stays."""
+    """A number gets bounds and a step where it has none; its other keywords stay."""
     assert guided(schema) == schema | added
 
 
 def test_numbers_have_an_end_wherever_they_are() -> None:
-    """In properties, items and alternatives; values that only look like a schema are left alone."""
+    """In properties, items and alternatives; values that only look like a schema are unchanged."""
     schema = {
         "properties": {"type": {"items": {"type": "integer"}}, "b": {"anyOf": [{"type": "number"}]}},
         "enum": [{"type": "integer"}],
@@ -50,5 +50,5 @@ def test_numbers_have_an_end_wherever_they_are() -> None:
 
 
 def test_text_of_a_schema_can_not_leave_it() -> None:
-    """A line's end in a caller's text is no line's end of the grammar."""
+    """A newline in the caller's text does not end a line of the grammar."""
     assert guided({"const": "a\nstart: /.*/"}) == {"const": "a\nstart: /.*/"}

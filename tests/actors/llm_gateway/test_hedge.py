@@ -1,11 +1,11 @@
-"""Two calls for one answer: who wins, and what becomes of the other."""
+"""Two calls for one answer: which one wins, and the end of the other."""
 
 import asyncio
 from collections.abc import Callable
 
 import pytest
 
-from actors.llm_gateway.hedge import Ask, Race
+from actors.llm_gateway.hedge import MakeCall, Race
 from actors.runtime.testing import ManualClock
 from protocol.errors import ProviderError
 from protocol.events import Delta
@@ -16,7 +16,7 @@ AFTER = 2.0
 
 
 class Told:
-    """A sink that keeps what it is told."""
+    """A sink that keeps what it receives."""
 
     def __init__(self) -> None:
         self.all: list[Progress] = []
@@ -32,7 +32,7 @@ class Told:
 
 
 class Scripted:
-    """A call in the hand of the test."""
+    """A call that the test controls."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -40,7 +40,7 @@ class Scripted:
         self._steps: asyncio.Queue[Progress | ProviderError | None] = asyncio.Queue()
 
     async def __call__(self, sink: ProgressSink) -> str:
-        """Do what the test says; the name comes of it."""
+        """Do what the test says; the result is the name."""
         self.begun = True
         try:
             while (step := await self._steps.get()) is not None:
@@ -55,15 +55,15 @@ class Scripted:
         return self.name
 
     async def say(self, text: str) -> None:
-        """Bring content."""
+        """Send content."""
         await self._do(Progress(events=(Delta(text=text),)))
 
     async def end(self) -> None:
-        """Be whole."""
+        """End well."""
         await self._do(None)
 
     async def fail(self) -> None:
-        """Fail, in the provider's name."""
+        """Fail, with the name in the message."""
         await self._do(ProviderError(self.name, code="provider_error"))
 
     async def _do(self, step: Progress | ProviderError | None) -> None:
@@ -72,7 +72,7 @@ class Scripted:
 
 
 async def turn() -> None:
-    """Let everybody else run."""
+    """Let other tasks run."""
     for _ in range(6):
         await asyncio.sleep(0)
 
@@ -80,7 +80,7 @@ async def turn() -> None:
 class Bench:
     """A race that has begun."""
 
-    def __init__(self, second: Callable[[], Ask[str] | None] | None = None) -> None:
+    def __init__(self, second: Callable[[], MakeCall[str] | None] | None = None) -> None:
         self.clock = ManualClock()
         self.told = Told()
         self.one, self.two = Scripted("one"), Scripted("two")
@@ -88,7 +88,7 @@ class Bench:
         self.result = asyncio.create_task(race.run(self.one, after=AFTER, second=second or (lambda: self.two)))
 
     async def pass_time(self) -> None:
-        """Let the first call's time go by."""
+        """Let the first call's time pass."""
         await turn()
         self.clock.step(AFTER)
         await turn()
@@ -101,7 +101,7 @@ async def bench() -> Bench:
 
 
 async def test_a_call_that_begins_in_time_is_alone(bench: Bench) -> None:
-    """Nobody else is asked, however long it then takes."""
+    """No second call is made, however long the first then takes."""
     await bench.one.say("Hel")
     await bench.pass_time()
     await bench.one.say("lo")
@@ -110,7 +110,7 @@ async def test_a_call_that_begins_in_time_is_alone(bench: Bench) -> None:
 
 
 async def test_a_call_that_fails_in_time_is_alone(bench: Bench) -> None:
-    """What comes next is for whoever hears of its failure to say."""
+    """The race raises its failure, and decides nothing about further calls."""
     await bench.one.fail()
     with pytest.raises(ProviderError, match="one"):
         await bench.result
@@ -119,7 +119,7 @@ async def test_a_call_that_fails_in_time_is_alone(bench: Bench) -> None:
 
 @pytest.mark.parametrize("winner", ["one", "two"])
 async def test_the_first_content_decides(bench: Bench, winner: str) -> None:
-    """The other call is cancelled at once, and tells nothing but its end."""
+    """The other call is cancelled at once, and sends nothing but its end."""
     await bench.pass_time()
     won, lost = (bench.one, bench.two) if winner == "one" else (bench.two, bench.one)
     assert lost.begun
@@ -133,7 +133,7 @@ async def test_the_first_content_decides(bench: Bench, winner: str) -> None:
 
 
 async def test_content_in_the_same_turn_is_of_one_call_only(bench: Bench) -> None:
-    """Whoever is second by a hair is as if it had said nothing."""
+    """The second call's content is dropped."""
     await bench.pass_time()
     hello = Progress(events=(Delta(text="Hello"),))
     for call in (bench.one, bench.two):
@@ -143,7 +143,7 @@ async def test_content_in_the_same_turn_is_of_one_call_only(bench: Bench) -> Non
 
 
 async def test_a_good_answer_without_content_wins_too(bench: Bench) -> None:
-    """There is nothing to wait for."""
+    """The race does not wait for content."""
     await bench.pass_time()
     await bench.two.end()
     assert (await bench.result, bench.one.cancelled) == ("two", True)
@@ -151,7 +151,7 @@ async def test_a_good_answer_without_content_wins_too(bench: Bench) -> None:
 
 @pytest.mark.parametrize("failed", ["one", "two"])
 async def test_a_failure_leaves_the_other_one_alone(bench: Bench, failed: str) -> None:
-    """It is all that is left of the race."""
+    """The other call goes on."""
     await bench.pass_time()
     lost, other = (bench.one, bench.two) if failed == "one" else (bench.two, bench.one)
     await lost.fail()
@@ -171,7 +171,7 @@ async def test_when_both_fail_the_last_failure_counts(bench: Bench) -> None:
 
 
 async def test_a_winner_that_breaks_off_is_the_end(bench: Bench) -> None:
-    """The other one has gone by then."""
+    """The other call has been cancelled by then."""
     await bench.pass_time()
     await bench.two.say("Hel")
     await bench.two.fail()
@@ -190,7 +190,7 @@ async def test_where_there_is_nobody_else_the_first_goes_on() -> None:
 
 
 async def test_who_is_cancelled_cancels_both(bench: Bench) -> None:
-    """And nothing is left running."""
+    """And no task is left."""
     await bench.pass_time()
     before = asyncio.all_tasks() - {asyncio.current_task()}
     bench.result.cancel()
@@ -201,7 +201,7 @@ async def test_who_is_cancelled_cancels_both(bench: Bench) -> None:
 
 
 async def test_what_is_no_failure_of_a_call_is_not_hidden(bench: Bench) -> None:
-    """A fault of ours ends the race, whoever would have won."""
+    """An error of our own code ends the race, whichever call would have won."""
     await bench.pass_time()
     bench.two._steps.put_nowait("nonsense")  # type: ignore[arg-type]
     with pytest.raises(ExceptionGroup) as caught:

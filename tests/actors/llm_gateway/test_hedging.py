@@ -1,4 +1,4 @@
-"""A second call beside one that is slow to begin, through the whole gateway."""
+"""Hedged routes, through the whole gateway."""
 
 import asyncio
 import random
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actors.llm_gateway import Deadlines, GatewayConfig, Limits, RetryPolicy, build_gateway
+from actors.llm_gateway import GatewayConfig, GatewayLimits, ProviderDeadlines, RetryPolicy, build_gateway
 from actors.runtime import Ref, System
 from actors.runtime.testing import TestSystem
 from actors.testing import Cut, End, Reply, Say, ScriptedUpstream, Stall, Wait, refuse, say
@@ -26,7 +26,7 @@ Ask = Callable[..., "asyncio.Task[Completion]"]
 
 @pytest.fixture
 def gateway(spawn: Callable[..., Ref[Any]], second: ScriptedUpstream) -> Ref[Any]:
-    """A gateway with hedged routes over both models' sides, and over the first alone."""
+    """A gateway with hedged routes over both upstreams, and over the first alone."""
     providers = {"second": ProviderSpec(kind="anthropic", base_url=second.anthropic_url)}
     routes = {
         "both": Route(targets=("openai/a", "second/b"), hedge_after=AFTER),
@@ -37,7 +37,7 @@ def gateway(spawn: Callable[..., Ref[Any]], second: ScriptedUpstream) -> Ref[Any
 
 @pytest.fixture
 def ask(gateway: Ref[Any]) -> Ask:
-    """Begin to ask for an answer."""
+    """Send a request."""
 
     def start(model: str = "both", *, sink: Ref[Progress] | None = None, **fields: Any) -> "asyncio.Task[Completion]":  # noqa: ANN401
         request = ChatRequest(model=model, messages=(ChatMessage(role="user", content="hi"),))
@@ -47,7 +47,7 @@ def ask(gateway: Ref[Any]) -> Ask:
 
 
 async def in_flight(gateway: Ref[Any]) -> dict[str, int]:
-    """How many calls each provider has under way."""
+    """Return the number of calls under way, by provider."""
     return {status.name: status.in_flight for status in await gateway.ask(GetProviders(), timeout=5)}
 
 
@@ -76,7 +76,7 @@ async def test_the_next_target_is_asked_beside_one_that_is_slow(
 async def test_one_that_is_slow_may_still_be_the_first(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """Then it is the other one that is given up; nobody is told anything of it but its end."""
+    """Then the other call is cancelled, and the sink gets only its end."""
     probe, gate = system.probe(Progress), asyncio.Event()
     upstream.default = Reply(steps=(Wait(gate), Say("Hello"), End()))
     second.default = SILENT
@@ -107,7 +107,7 @@ async def test_one_that_has_begun_is_left_alone(
 async def test_being_slow_opens_no_breaker(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """A call that was given up says nothing about its target."""
+    """A cancelled call says nothing about its target."""
     upstream.default = SILENT
     for number in range(1, IN_A_ROW + 2):
         waiting = ask()
@@ -122,7 +122,7 @@ async def test_being_slow_opens_no_breaker(
 async def test_where_there_is_one_target_it_is_asked_again(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """That is a repeated call, for which the provider's budget has to have room."""
+    """That is a repeated call, for which the retry budget has to have room."""
     for number in range(20):
         upstream.script(SILENT, say("again"))
         waiting = ask("alone")
@@ -140,7 +140,7 @@ async def test_where_there_is_one_target_it_is_asked_again(
 async def test_both_are_among_the_calls_of_the_request(
     ask: Ask, system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """When both fail, only what is left of the budget is asked again."""
+    """When both fail, only the calls that are left may follow."""
     gates = [asyncio.Event(), asyncio.Event()]
     upstream.script(Reply(before=(Wait(gates[0]), Cut())))
     second.script(Reply(before=(Wait(gates[1]), Cut())))
@@ -200,7 +200,7 @@ async def test_a_target_without_a_free_place_is_not_asked_beside(
 async def test_who_leaves_closes_both_sockets(
     ask: Ask, gateway: Ref[Any], system: TestSystem, upstream: ScriptedUpstream, second: ScriptedUpstream
 ) -> None:
-    """Cancelling the request cancels both calls, and nothing is left of them."""
+    """Cancelling the request cancels both calls, and leaves no task."""
     upstream.default = second.default = SILENT
     before = len(system._core.tasks)
     waiting = ask()
@@ -216,7 +216,7 @@ async def test_who_leaves_closes_both_sockets(
 
 
 async def test_whatever_happens_nothing_is_left_behind(second: ScriptedUpstream, upstream: ScriptedUpstream) -> None:
-    """Faults, slow ones, leavers: each request ends, no text is doubled, and no place, task or socket is left."""
+    """Faults, slow calls, cancellations: each request ends, no text is doubled, no place, task or socket is left."""
     chance = random.Random(5)
     faults = (SILENT, refuse(503), refuse(429, retry_after="0"), Reply(before=(Cut(),)), Reply(before=(Stall(),)))
     for side in (upstream, second):
@@ -227,10 +227,10 @@ async def test_whatever_happens_nothing_is_left_behind(second: ScriptedUpstream,
     config = GatewayConfig(
         openai_base_url=upstream.openai_url,
         llm_provider="openai",
-        deadlines=Deadlines(first_token=1.0),
+        deadlines=ProviderDeadlines(first_token=1.0),
         retry=RetryPolicy(jitter=lambda: 0.0),
         routes=Routes(providers=providers, routes=routes),
-        limits=Limits(concurrency=8),
+        limits=GatewayLimits(concurrency=8),
     )
     async with System() as system:
         gateway: Ref[Any] = system.spawn(build_gateway(config), name="llm-gateway")

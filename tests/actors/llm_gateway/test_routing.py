@@ -5,10 +5,10 @@ from itertools import cycle
 
 import pytest
 
-from actors.llm_gateway.provider import AnswerStream, Deadlines
-from actors.llm_gateway.provider_endpoint import Upstream
-from actors.llm_gateway.routing import FOUND, RoutingTable
-from actors.upstream.concurrency import Lane
+from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
+from actors.llm_gateway.provider_endpoint import ProviderEndpoint
+from actors.llm_gateway.routing import MAX_FOUND, RoutingTable
+from actors.upstream.concurrency import ConcurrencyLimiter
 from protocol.errors import ConfigurationError, NotFound
 from protocol.gateway import ProviderState
 from protocol.llm import ChatMessage, ChatRequest
@@ -18,12 +18,12 @@ REQUEST = ChatRequest(model="default", messages=(ChatMessage(role="user", conten
 
 
 class Named:
-    """A provider that has a name and models, and is never asked."""
+    """A provider with a name and models, which is never called."""
 
     def __init__(self, name: str, *models: str) -> None:
         self.name = name
         self.models = models
-        self.deadlines = Deadlines(first_token=20.0)
+        self.deadlines = ProviderDeadlines(first_token=20.0)
         self.price_id = ""
 
     async def open(self) -> None: ...
@@ -43,18 +43,18 @@ class Named:
 
 
 UPSTREAMS = {
-    provider.name: Upstream(provider, Lane(provider.name, concurrency=1, queue=0))
+    provider.name: ProviderEndpoint(provider, ConcurrencyLimiter(provider.name, concurrency=1, queue=0))
     for provider in (Named("any"), Named("one", "m"))
 }
 
 
 def names(table: RoutingTable, name: str, draw: float = 1.0) -> list[str]:
-    """The targets of a name, in order."""
-    return [f"{leg.upstream.provider.name}/{leg.model}" for leg in table.legs(name, lambda: draw)]
+    """Return the targets of a name, in order."""
+    return [f"{found.endpoint.provider.name}/{found.model}" for found in table.targets(name, lambda: draw)]
 
 
 def table(routes: Routes) -> RoutingTable:
-    """A table over the two providers."""
+    """Return a table over the two providers."""
     return RoutingTable(UPSTREAMS, routes, "any/base")
 
 
@@ -66,7 +66,7 @@ def test_an_alias_is_its_targets_in_order() -> None:
 
 
 def test_an_alias_may_look_like_a_model() -> None:
-    """A route takes the place of what its name would mean otherwise, a direct name stays one."""
+    """A route replaces the model of its name; other direct names stay."""
     routes = Routes(routes={"one/m": Route(targets=("any/x",)), "gpt": Route(targets=("one/m",))})
     assert names(table(routes), "one/m") == ["any/x"]
     assert names(table(routes), "gpt") == ["one/m"]
@@ -76,13 +76,13 @@ def test_an_alias_may_look_like_a_model() -> None:
 
 @pytest.mark.parametrize(("default", "targets"), [("", "any/base"), ("fast", "one/m"), ("any/x", "any/x")])
 def test_what_default_means(default: str, targets: str) -> None:
-    """An alias, a model, or what the gateway has."""
+    """An alias, a model, or the gateway's default."""
     routes = Routes(default=default, routes={"fast": Route(targets=("one/m",))})
     assert names(table(routes), "default") == [targets]
 
 
 def test_weights_are_shares_of_first_places() -> None:
-    """Every target stays in the list, and each comes first as often as its weight says."""
+    """Every target stays in the list, and comes first as often as its weight says."""
     targets = (Target(model="any/a", weight=3), Target(model="any/b"))
     weighted = table(Routes(routes={"w": Route(targets=targets, order="weighted")}))
     grid = [(index + 0.5) / 60 for index in range(60)]
@@ -90,19 +90,19 @@ def test_weights_are_shares_of_first_places() -> None:
     for one in grid:
         for other in grid:
             draws = cycle((one, other))
-            legs = weighted.legs("w", lambda draws=draws: next(draws))  # type: ignore[misc]
-            assert len(legs) == 2
-            firsts[legs[0].model] += 1
+            found = weighted.targets("w", lambda draws=draws: next(draws))  # type: ignore[misc]
+            assert len(found) == 2
+            firsts[found[0].model] += 1
     assert firsts["a"] / firsts.total() == pytest.approx(0.75, abs=0.02)
 
 
 def test_a_targets_options_fill_what_the_request_leaves_open() -> None:
-    """What the caller says wins; a target without options changes nothing."""
+    """The request's own options win; a target without options changes nothing."""
     target = Target(model="one/m", temperature=0.2, max_tokens=9, seed=3, stop=("END",), first_token_timeout=2)
-    leg, plain = table(Routes(routes={"r": Route(targets=(target, "any/x"))})).legs("r", lambda: 1.0)
-    asked = leg.request(ChatRequest(model="r", messages=REQUEST.messages, temperature=0.0))
+    found, plain = table(Routes(routes={"r": Route(targets=(target, "any/x"))})).targets("r", lambda: 1.0)
+    asked = found.request(ChatRequest(model="r", messages=REQUEST.messages, temperature=0.0))
     assert (asked.temperature, asked.max_tokens, asked.seed, asked.stop, asked.top_p) == (0.0, 9, 3, ("END",), None)
-    assert (leg.first_token, plain.first_token) == (2, 20.0)
+    assert (found.first_token, plain.first_token) == (2, 20.0)
     assert plain.request(REQUEST) is REQUEST
 
 
@@ -117,32 +117,32 @@ def test_a_targets_options_fill_what_the_request_leaves_open() -> None:
     ],
 )
 def test_a_route_that_leads_nowhere_is_a_mistake(routes: Routes, says: str) -> None:
-    """The mistake names the key."""
+    """The error names the key."""
     with pytest.raises(ConfigurationError, match=says):
         table(routes)
 
 
 def test_a_model_that_nobody_has() -> None:
-    """Neither an alias nor a name that its provider takes."""
+    """Neither an alias nor a name that its provider accepts."""
     with pytest.raises(NotFound) as caught:
-        table(Routes()).legs("one/x", lambda: 1.0)
+        table(Routes()).targets("one/x", lambda: 1.0)
     assert caught.value.code == "model_not_found"
 
 
 def test_a_routes_targets_know_when_another_is_asked_beside_them() -> None:
-    """A name that is no alias has nobody beside it."""
+    """A name that is no alias is not hedged."""
     routes = Routes(routes={"quick": Route(targets=("any/a", "one/m"), hedge_after=2.5)})
-    assert [leg.hedge_after for leg in table(routes).legs("quick", lambda: 1.0)] == [2.5, 2.5]
-    assert [leg.hedge_after for leg in table(routes).legs("any/a", lambda: 1.0)] == [None]
+    assert [found.hedge_after for found in table(routes).targets("quick", lambda: 1.0)] == [2.5, 2.5]
+    assert [found.hedge_after for found in table(routes).targets("any/a", lambda: 1.0)] == [None]
 
 
 def test_names_that_are_no_routes_are_kept_and_not_all_of_them() -> None:
-    """What a name leads to is found once; a table that is asked for ever new names does not grow with them."""
+    """The targets of a name are found once; the table does not grow with ever new names."""
     found = table(Routes())
-    legs = found.legs("any/m", lambda: 1.0)
-    assert found.legs("any/m", lambda: 1.0) is legs
-    for number in range(FOUND):
-        found.legs(f"any/{number}", lambda: 1.0)
-    again = found.legs("any/m", lambda: 1.0)
-    assert again is not legs
+    targets = found.targets("any/m", lambda: 1.0)
+    assert found.targets("any/m", lambda: 1.0) is targets
+    for number in range(MAX_FOUND):
+        found.targets(f"any/{number}", lambda: 1.0)
+    again = found.targets("any/m", lambda: 1.0)
+    assert again is not targets
     assert names(found, "any/m") == ["any/m"]

@@ -25,7 +25,7 @@ GATE: dict[str, Any] = {
     ],
 )
 def test_what_is_no_schema_says_where(schema: dict[str, Any], path: str) -> None:
-    """A fault in a schema has a place; nothing is fetched to find it."""
+    """The error has the place of the fault; nothing is fetched to find it."""
     with pytest.raises(InvalidRequest) as caught:
         check_schema(schema)
     assert caught.value.code == "invalid_schema"
@@ -47,7 +47,7 @@ def test_a_good_schema_passes() -> None:
 
 
 def test_an_answer_that_matches_is_kept_word_for_word() -> None:
-    """Only blank space around it goes."""
+    """Only white space around it is removed."""
     assert bytes(validated(' {"confidence": 0.50}\n', Validator(GATE))) == b'{"confidence": 0.50}'
 
 
@@ -62,7 +62,7 @@ def test_an_answer_that_matches_is_kept_word_for_word() -> None:
     ],
 )
 def test_an_answer_that_does_not_match_keeps_its_text(text: str, path: str) -> None:
-    """The raw text and the places of its faults are in the error."""
+    """The error has the raw text and the places of its faults."""
     with pytest.raises(SchemaMismatch) as caught:
         validated(text, Validator(GATE))
     assert caught.value.raw == text
@@ -70,7 +70,7 @@ def test_an_answer_that_does_not_match_keeps_its_text(text: str, path: str) -> N
 
 
 def test_compiled_schemas_are_kept_within_a_bound() -> None:
-    """The one that was not used for longest goes."""
+    """The least recently used one goes."""
     schemas = Schemas(limit=2)
     one = schemas.validator({"minimum": 1})
     schemas.validator({"minimum": 2})
@@ -81,7 +81,7 @@ def test_compiled_schemas_are_kept_within_a_bound() -> None:
 
 
 def test_a_null_for_an_optional_property_is_left_out() -> None:
-    """Where the schema takes none there: it is how a model that has to say every property says that it is not there."""
+    """Where the schema allows no null there: a model that has to write all properties writes null for it."""
     schema: dict[str, Any] = {
         "$defs": {
             "named": {"type": "object", "properties": {"name": {"type": "string"}, "of": {"$ref": "#/$defs/named"}}}
@@ -105,7 +105,7 @@ def test_a_null_for_an_optional_property_is_left_out() -> None:
 
 
 def test_an_answer_that_is_too_deep_for_that_is_wrong() -> None:
-    """It is a mismatch, not a fault of ours."""
+    """It is a mismatch, not an internal error."""
     schema = {
         "type": "object",
         "properties": {"a": {"$ref": "#"}, "b": {"type": "string"}},

@@ -1,4 +1,4 @@
-"""Other routes for a gateway that runs."""
+"""Replacing the routes of a running gateway."""
 
 import asyncio
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def routes(upstream: ScriptedUpstream, **aliases: str) -> Routes:
 
 
 async def ask(gateway: Ref[Any], model: str) -> str:
-    """Ask, and return who answered."""
+    """Send a request, and return the provider that answered."""
     request = ChatRequest(model=model, messages=(ChatMessage(role="user", content="hi"),))
     provider: str = (await gateway.ask(Complete(request=request), timeout=60)).provider
     return provider
@@ -41,7 +41,7 @@ async def providers(gateway: Ref[Any]) -> list[str]:
 
 
 async def test_other_routes_take_the_place_of_those_before(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """New names are there, old ones are gone, and so is a provider that nobody names any more."""
+    """New names are there, old ones are gone, and so is a provider that no route names any more."""
     gateway = spawn(routes=routes(upstream, one="mine/a"))
     assert await ask(gateway, "one") == "mine"
     await gateway.ask(SetRoutes(Routes(default="two", routes={"two": Route(targets=("openai/b",))})), timeout=5)
@@ -54,7 +54,7 @@ async def test_other_routes_take_the_place_of_those_before(spawn: Spawn, upstrea
 
 
 async def test_routes_that_lead_nowhere_change_nothing(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """The mistake is the reply; what was in force stays, with its providers."""
+    """The reply is the error; the old routes stay, with their providers."""
     gateway = spawn(routes=routes(upstream, one="mine/a"))
     with pytest.raises(ConfigurationError, match=r"routes\.one"):
         await gateway.ask(SetRoutes(Routes(routes={"one": Route(targets=("gone/a",))})), timeout=5)
@@ -62,7 +62,7 @@ async def test_routes_that_lead_nowhere_change_nothing(spawn: Spawn, upstream: S
 
 
 async def test_a_provider_that_stays_the_same_keeps_its_places(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """Its calls under way are counted on: other routes are no way round its concurrency."""
+    """Its calls under way still count: new routes do not reset its concurrency."""
     gate = asyncio.Event()
     upstream.default = Reply(steps=(Wait(gate), Say("Hi"), End()))
     gateway = spawn(routes=routes(upstream, one="mine/a"))

@@ -41,7 +41,7 @@ def test_the_schema_is_in_the_strict_form() -> None:
 
 
 async def test_an_answer_is_a_struct(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """What comes back is of the type that was asked for."""
+    """The result is of the type that the program passes."""
     upstream.script(
         say('{"is_food": true, "language": "en", ', '"confidence": 0.9, "places": [{"name":"a","stars":1}]}')
     )
@@ -51,7 +51,7 @@ async def test_an_answer_is_a_struct(spawn: Spawn, upstream: ScriptedUpstream) -
 
 
 async def test_an_answer_of_another_shape_is_a_mismatch(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """The raw text is kept, that of the second answer where there are two."""
+    """The error has the raw text, that of the second answer where there are two."""
     upstream.script(say('{"is_food": 2}'), say('{"is_food": 3}'))
     with pytest.raises(SchemaMismatch) as caught:
         await complete_json(spawn(), MESSAGES, Gate)

@@ -1,4 +1,4 @@
-"""What each call has used, whatever its end, and who pays for it, through the whole gateway."""
+"""Usage of each call, whatever its end, and the accounts that pay for it, through the whole gateway."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,14 +9,14 @@ import pytest
 
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import GatewayConfig, build_gateway
-from actors.llm_gateway.budget import OUTPUT_CEILING
-from actors.llm_gateway.config import Limits
-from actors.llm_gateway.drain import STREAMS, Drain, Kept
+from actors.llm_gateway.config import GatewayLimits
+from actors.llm_gateway.drain import STREAMS, DeferredClose, Drain
+from actors.llm_gateway.usage import OUTPUT_CEILING
+from actors.resilience.retry import RetryPolicy
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
 from actors.testing import Cut, End, Reply, Say, ScriptedUpstream, Send, Stall, Step, Wait, refuse, say
 from actors.upstream.pricing import Prices
-from actors.upstream.retry import RetryPolicy
 from protocol.budgets import Account, Budget
 from protocol.errors import BudgetExceeded, TidegateError
 from protocol.gateway import Complete, Completion, Progress
@@ -38,25 +38,25 @@ SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required
 
 
 def complete(sink: Any = None, *, account: Account | None = None, repair: bool = False, **fields: Any) -> Complete:  # noqa: ANN401
-    """Ask this question."""
+    """Return the message of this question."""
     request = ChatRequest(**{"model": "default", "messages": MESSAGES, **fields})
     return Complete(request=request, sink=sink, account=account, repair=repair)
 
 
 def start(gateway: Ref[Any], message: Complete, patience: float = 60) -> "asyncio.Task[Completion]":
-    """Begin to ask."""
+    """Begin to send a request."""
     return asyncio.ensure_future(gateway.ask(message, timeout=patience))
 
 
 async def failed(waiting: "asyncio.Task[Completion]") -> str:
-    """The code that an ask fails with."""
+    """Return the code of a request's failure."""
     with pytest.raises(TidegateError) as caught:
         await waiting
     return caught.value.code
 
 
 async def told(probe: Any) -> tuple[Attempt, int]:  # noqa: ANN401
-    """The next attempt that is told, and its number."""
+    """Return the next attempt that the sink receives, and its number."""
     while True:
         progress = await probe.expect(Progress)
         if progress.attempt is not None:
@@ -66,7 +66,7 @@ async def told(probe: Any) -> tuple[Attempt, int]:  # noqa: ANN401
 async def test_a_cancelled_call_is_read_on_to_its_usage(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """The attempt says what the provider counted, and the connection is used again."""
+    """The report has the provider's count, and the connection is used again."""
     probe, gate = system.probe(Progress), asyncio.Event()
     upstream.script(Reply(steps=(Say(BEGUN), Wait(gate), Say(" world"), End(usage=COUNTED))))
     gateway = spawn()
@@ -85,7 +85,7 @@ async def test_a_cancelled_call_is_read_on_to_its_usage(
 async def test_what_is_not_counted_in_time_is_estimated(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream, model: str
 ) -> None:
-    """A quarter of the characters that came, marked as such; the socket is closed when the time is over."""
+    """A quarter of the characters, marked as an estimate; the socket is closed when the drain's time is over."""
     probe = system.probe(Progress)
     upstream.script(Reply(steps=(Say(BEGUN), Stall())))
     waiting = start(spawn(), complete(probe.ref, model=model))
@@ -93,7 +93,7 @@ async def test_what_is_not_counted_in_time_is_estimated(
     waiting.cancel()
     await system.settle()
     assert upstream.left == 0
-    await system.advance(Limits().drain)
+    await system.advance(GatewayLimits().drain)
     await upstream.abandoned()
     attempt, _ = await told(probe)
     assert (attempt.usage, attempt.estimated) == (Usage(input_tokens=ASKED, output_tokens=SAID), True)
@@ -103,7 +103,7 @@ async def test_what_is_not_counted_in_time_is_estimated(
 async def test_what_only_the_drain_reads_counts_too(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """The provider has written it, though nobody wanted it any more."""
+    """The provider has written it, though no request wanted it any more."""
     probe, gate = system.probe(Progress), asyncio.Event()
     upstream.script(Reply(steps=(Say(BEGUN), Wait(gate), Say(" word"), End(usage=None))))
     waiting = start(spawn(), complete(probe.ref))
@@ -115,7 +115,7 @@ async def test_what_only_the_drain_reads_counts_too(
 
 
 def _price(model: str, output: int) -> Decimal:
-    """What the question and so many tokens of answer cost."""
+    """Return the price of the question and so many tokens of answer."""
     fresh, out = (Decimal(1), Decimal(5)) if model == ANTHROPIC else (Decimal("0.15"), Decimal("0.6"))
     return (ASKED * fresh + output * out) / 1_000_000
 
@@ -137,7 +137,7 @@ async def test_without_a_drain_the_socket_is_closed_at_once(
 async def test_a_call_out_of_time_is_told_again_with_its_usage(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """At once without, since the asker is not kept waiting; then under the same number."""
+    """At once without, so that the sender does not wait; then under the same number."""
     probe, gate = system.probe(Progress), asyncio.Event()
     upstream.script(Reply(steps=(Say(BEGUN), Wait(gate), End(usage=COUNTED))))
     waiting = start(spawn(), complete(probe.ref), patience=5)
@@ -189,7 +189,7 @@ async def test_a_stream_that_broke_off_has_used_what_is_known(
     usage: Usage | None,
     estimated: bool,
 ) -> None:
-    """What the provider had reported stays; only content is worth an estimate."""
+    """The provider's report stays; only content is estimated."""
     probe = system.probe(Progress)
     upstream.script(Reply(steps=steps))
     waiting = start(spawn(retry=RetryPolicy(attempts=1)), complete(probe.ref, model=ANTHROPIC))
@@ -214,7 +214,7 @@ async def test_what_was_refused_has_used_nothing(
 async def test_a_call_that_is_cancelled_before_content_has_used_nothing(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """Its socket is closed at once, and it is told as an attempt all the same."""
+    """Its socket is closed at once, and the sink still gets its report."""
     probe = system.probe(Progress)
     upstream.script(Reply(steps=(Stall(),)))
     waiting = start(spawn(), complete(probe.ref))
@@ -243,7 +243,7 @@ async def test_a_wrong_answer_counts_beside_its_repair(
 async def test_an_answer_without_a_count_is_estimated(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """A server that never counts is not one that costs nothing."""
+    """A server that never reports usage is not free."""
     probe = system.probe(Progress)
     upstream.script(say(BEGUN, usage=None))
     answer = await start(spawn(), complete(probe.ref))
@@ -255,7 +255,7 @@ async def test_an_answer_without_a_count_is_estimated(
 async def test_each_class_of_tokens_is_paid_at_its_rate(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """Also what the provider has put into its cache, which costs more than fresh input."""
+    """Also the input that the provider writes to its cache, which costs more than fresh input."""
     probe = system.probe(Progress)
     usage = Usage(input_tokens=1000, output_tokens=100, cached_input_tokens=200, cache_write_input_tokens=300)
     upstream.script(say("Hi", usage=usage))
@@ -270,7 +270,7 @@ async def test_each_class_of_tokens_is_paid_at_its_rate(
 async def test_many_that_are_given_up_at_once_are_read_on_as_far_as_there_is_room(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """Of the others the sockets are closed, and what they have used is an estimate; all are told."""
+    """The sockets of the others are closed, and their usage is an estimate; all are reported."""
     probe, gate, beyond = system.probe(Progress), asyncio.Event(), 8
     upstream.default = Reply(steps=(Say(BEGUN), Wait(gate), End(usage=COUNTED)))
     gateway = spawn(concurrency=STREAMS + beyond)
@@ -290,15 +290,15 @@ async def test_a_bounded_number_of_streams_is_read_on(system: TestSystem, upstre
     """One place, until it is given back."""
     drain = Drain(system, seconds=1.0, streams=1)
     assert (drain.take(), drain.take()) == (True, False)
-    kept = Kept(_Nothing(), lambda _: True)
-    assert await drain.read(kept, 0.0) == 0
+    deferred = DeferredClose(_Nothing(), lambda _: True)
+    assert await drain.read(deferred, 0.0) == 0
     assert drain.take()
     assert not Drain(system, seconds=0.0).take()
     assert upstream.calls == 0
 
 
 class _Nothing:
-    """A stream's context in which there is nothing."""
+    """The context of an empty stream."""
 
     async def __aenter__(self) -> Any:  # noqa: ANN401
         return None
@@ -342,24 +342,24 @@ async def test_the_end_of_the_system_ends_the_drain(
 
 
 def limited(*budgets: Budget) -> Account:
-    """The account, with these budgets."""
+    """Return the account, with these budgets."""
     return Account("team", budgets)
 
 
 async def day(ledger: MemoryLedger) -> Standing:
-    """How the account stands today."""
+    """Return the account's standing of today."""
     return (await ledger.spent(TEAM))[0]
 
 
 @pytest.fixture
 def ledger() -> MemoryLedger:
-    """Books of one's own."""
+    """An empty ledger."""
     return MemoryLedger()
 
 
 @pytest.fixture
 def gateway(system: TestSystem, upstream: ScriptedUpstream, ledger: MemoryLedger) -> Ref[Any]:
-    """A gateway with these books, whose route has a second target."""
+    """A gateway with this ledger, whose route has a second target."""
     config = GatewayConfig(
         llm_provider="openai",
         default_model="gpt-4o-mini",
@@ -374,7 +374,7 @@ def gateway(system: TestSystem, upstream: ScriptedUpstream, ledger: MemoryLedger
 
 
 async def test_what_was_used_is_kept(gateway: Ref[Any], ledger: MemoryLedger, upstream: ScriptedUpstream) -> None:
-    """Tokens and dollars of every call, by the account; nobody's are kept nowhere."""
+    """Tokens and dollars of every call, by the account; without an account nothing is counted."""
     upstream.default = say("Hi", usage=COUNTED)
     await start(gateway, complete())
     await start(gateway, complete(account=TEAM))
@@ -403,7 +403,7 @@ async def test_room_is_held_for_the_worst(gateway: Ref[Any], ledger: MemoryLedge
 async def test_without_room_nobody_is_asked(
     gateway: Ref[Any], ledger: MemoryLedger, upstream: ScriptedUpstream
 ) -> None:
-    """Neither this target nor the next, and it says nothing of either."""
+    """Neither this target nor the next, and no breaker counts it."""
     poor = limited(Budget(per="day", tokens=ASKED + 9))
     for _ in range(20):
         with pytest.raises(BudgetExceeded):
@@ -416,7 +416,7 @@ async def test_without_room_nobody_is_asked(
 async def test_a_call_that_is_repeated_needs_room_again(
     gateway: Ref[Any], ledger: MemoryLedger, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:
-    """What the first has used is kept; the second is not made."""
+    """The usage of the first is counted; the second is not made."""
     probe = system.probe(Progress)
     upstream.script(say("no JSON", usage=COUNTED))
     account = limited(Budget(per="month", tokens=1100))
@@ -445,7 +445,7 @@ async def test_a_call_that_used_nothing_gives_its_room_back(
 async def test_an_unknown_price_counts_no_dollars(
     gateway: Ref[Any], ledger: MemoryLedger, upstream: ScriptedUpstream
 ) -> None:
-    """A budget in dollars lets it through, and is told how many tokens that was."""
+    """A budget in dollars lets it through, and its standing has the unpriced tokens."""
     upstream.default = say("Hi", usage=COUNTED)
     account = limited(Budget(per="day", usd=ZERO_USD))
     with pytest.raises(BudgetExceeded):

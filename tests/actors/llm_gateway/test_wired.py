@@ -10,7 +10,7 @@ from protocol.errors import ConfigurationError
 
 @pytest.mark.parametrize("url", ["nowhere", "ftp://h/v1", "https://user:password@h/v1"])
 def test_an_address_that_nothing_can_be_sent_to_is_a_fault_of_the_settings(url: str) -> None:
-    """It is said where the provider is made, with its name and without what may be a secret."""
+    """The error comes where the provider is made, with its name and without possible secrets."""
     for make in (OpenAIProvider, AnthropicProvider):
         with pytest.raises(ConfigurationError, match="mine: a provider's URL") as caught:
             make(WireClient(), base_url=url, name="mine")
@@ -20,7 +20,7 @@ def test_an_address_that_nothing_can_be_sent_to_is_a_fault_of_the_settings(url: 
 
 
 def test_a_key_that_no_header_can_have_is_a_fault_of_the_settings() -> None:
-    """A line's end that came with it from a file, for one; it is not repeated."""
+    """A newline from a file, for one; the error does not repeat the key."""
     for make in (OpenAIProvider, AnthropicProvider):
         with pytest.raises(ConfigurationError, match="mine: the header") as caught:
             make(WireClient(), api_key="secret\n", name="mine")

@@ -3,15 +3,15 @@ import logging
 import pytest
 
 from actors.runtime.testing import ManualClock
-from actors.upstream.breaker import IN_A_ROW, REST, WINDOW, Breaker
+from actors.upstream.breaker import IN_A_ROW, OPEN_SECONDS, WINDOW, Breaker
 
 
 def calls(breaker: Breaker, *outcomes: bool | None) -> None:
     """Make a call for each outcome, one after the other."""
     for good in outcomes:
-        ticket = breaker.enter()
-        assert ticket is not None
-        breaker.leave(ticket, good=good)
+        generation = breaker.enter()
+        assert generation is not None
+        breaker.leave(generation, good=good)
 
 
 @pytest.fixture
@@ -27,35 +27,35 @@ def breaker(clock: ManualClock) -> Breaker:
 
 
 def test_it_opens_on_failures_in_a_row(breaker: Breaker) -> None:
-    """One success among them begins the row anew; then nobody is let through for a while."""
+    """One success restarts the count; an open breaker lets no call through for a while."""
     calls(breaker, *[False] * (IN_A_ROW - 1), True, *[False] * (IN_A_ROW - 1))
     assert breaker.wait == 0
     calls(breaker, False)
-    assert breaker.wait == REST
+    assert breaker.wait == OPEN_SECONDS
     assert breaker.enter() is None
 
 
 def test_it_opens_on_a_share_of_failures(breaker: Breaker) -> None:
-    """A target that answers now and then only is not worth asking either."""
+    """A target that rarely answers is not worth calling either."""
     nine_of_ten = [*[False] * (IN_A_ROW - 1), True]
     calls(breaker, *(nine_of_ten * (WINDOW // IN_A_ROW))[: WINDOW - 2], False)
     assert breaker.wait == 0
     calls(breaker, False)
-    assert breaker.wait == REST
+    assert breaker.wait == OPEN_SECONDS
 
 
 def test_what_says_nothing_does_not_count(breaker: Breaker) -> None:
-    """A cancelled call, or one that the caller's own fault ended, is neither good nor bad."""
+    """A cancelled call, or a rejected request, is neither good nor bad."""
     calls(breaker, *[False] * (IN_A_ROW - 1), *[None] * WINDOW)
     assert breaker.wait == 0
     calls(breaker, False)
-    assert breaker.wait == REST
+    assert breaker.wait == OPEN_SECONDS
 
 
 def opened(breaker: Breaker, clock: ManualClock) -> int:
-    """Open it, wait, and return the probe's ticket."""
+    """Open it, wait, and return the generation of the probe."""
     calls(breaker, *[False] * IN_A_ROW)
-    clock.step(clock.time() + REST)
+    clock.step(clock.time() + OPEN_SECONDS)
     assert breaker.wait == 0
     probe = breaker.enter()
     assert probe is not None
@@ -63,7 +63,7 @@ def opened(breaker: Breaker, clock: ManualClock) -> int:
 
 
 def test_one_probe_decides(breaker: Breaker, clock: ManualClock) -> None:
-    """While it is under way nobody else is let through; a good one closes the breaker."""
+    """While it is under way no other call is let through; a good one closes the breaker."""
     probe = opened(breaker, clock)
     assert breaker.wait is None
     assert breaker.enter() is None
@@ -77,7 +77,7 @@ def test_its_state_can_be_seen(breaker: Breaker, clock: ManualClock) -> None:
     seen = [breaker.state]
     calls(breaker, *[False] * IN_A_ROW)
     seen.append(breaker.state)
-    clock.step(REST)
+    clock.step(OPEN_SECONDS)
     seen.append(breaker.state)
     probe = breaker.enter()
     seen.append(breaker.state)
@@ -88,11 +88,11 @@ def test_its_state_can_be_seen(breaker: Breaker, clock: ManualClock) -> None:
 def test_a_bad_probe_opens_again(breaker: Breaker, clock: ManualClock) -> None:
     """The next one has to wait as long."""
     breaker.leave(opened(breaker, clock), good=False)
-    assert breaker.wait == REST
+    assert breaker.wait == OPEN_SECONDS
 
 
 def test_a_cancelled_probe_leaves_its_place(breaker: Breaker, clock: ManualClock) -> None:
-    """It has said nothing, so the next call is the probe."""
+    """It says nothing, so the next call is the probe."""
     breaker.leave(opened(breaker, clock), good=None)
     assert breaker.wait == 0
     assert breaker.enter() is not None
@@ -122,7 +122,7 @@ def test_only_transitions_are_logged(breaker: Breaker, clock: ManualClock, caplo
 
 
 def _probe(breaker: Breaker, clock: ManualClock) -> int:
-    clock.step(clock.time() + REST)
+    clock.step(clock.time() + OPEN_SECONDS)
     probe = breaker.enter()
     assert probe is not None
     return probe

@@ -11,7 +11,7 @@ USAGE = Usage(input_tokens=1000, output_tokens=100, cached_input_tokens=400)
 
 
 def test_each_class_of_tokens_has_its_rate() -> None:
-    """Tokens from and into the cache are part of the input, each at their own rate."""
+    """Tokens read from and written to the cache are part of the input, each at their own rate."""
     rates = Rates(input=Decimal(3), cached_input=Decimal(1), cache_write=Decimal(4), output=Decimal(5))
     assert rates.cost(USAGE) == 600 * 3 + 400 * 1 + 100 * 5
     written = msgspec.structs.replace(USAGE, cache_write_input_tokens=250)
@@ -36,7 +36,7 @@ async def test_a_known_model_has_a_cost() -> None:
 
 
 async def test_an_unknown_price_is_none_and_said_once(caplog: pytest.LogCaptureFixture) -> None:
-    """Never zero, and never a line for every request."""
+    """Never zero, and not a line in the log for every request."""
     prices = Prices()
     with caplog.at_level(logging.WARNING):
         assert [await prices.cost("openai", "no-such-model", USAGE) for _ in range(2)] == [None, None]
@@ -44,7 +44,7 @@ async def test_an_unknown_price_is_none_and_said_once(caplog: pytest.LogCaptureF
 
 
 async def test_the_name_in_the_answer_prices_a_name_of_ones_own(caplog: pytest.LogCaptureFixture) -> None:
-    """A deployment's name has no price, the model behind it has; what was asked for goes first."""
+    """A deployment's name has no price, the model behind it has; the requested name goes first."""
     prices = Prices()
     with caplog.at_level(logging.WARNING):
         assert await prices.cost("openai", "our-own", USAGE, answered="gpt-4o-mini-2024-07-18") == Decimal("0.00018")
@@ -54,6 +54,6 @@ async def test_the_name_in_the_answer_prices_a_name_of_ones_own(caplog: pytest.L
 
 
 async def test_what_has_no_price_is_not_looked_up(caplog: pytest.LogCaptureFixture) -> None:
-    """The local model costs nothing that we know of, and says nothing."""
+    """The local model has no price, and logs nothing."""
     assert await Prices().cost("", "smollm2", USAGE) is None
     assert not caplog.records

@@ -4,7 +4,7 @@ import weakref
 import pytest
 
 from actors.runtime.testing import ManualClock
-from actors.upstream.rate_limit import PACE, PROBED, RateWindow, Ticket
+from actors.upstream.rate_limit import PACE, PROBED, Permit, RateLimitGate
 from actors.upstream.reported_limit import LONGEST
 from protocol.errors import Overloaded, ProviderError
 from protocol.upstream import Allowance
@@ -19,41 +19,41 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def window(clock: ManualClock) -> RateWindow:
-    """A target of whose limits nothing is known yet."""
-    return RateWindow("p/m", clock, queue=4)
+def gate(clock: ManualClock) -> RateLimitGate:
+    """The gate of a target without known limits."""
+    return RateLimitGate("p/m", clock, queue=4)
 
 
 async def turn() -> None:
-    """Let everybody else run."""
+    """Let other tasks run."""
     for _ in range(3):
         await asyncio.sleep(0)
 
 
-async def enter(window: RateWindow, tenant: str = "", *, tokens: int = 0, deadline: float = LATE) -> Ticket:
+async def enter(gate: RateLimitGate, tenant: str = "", *, tokens: int = 0, deadline: float = LATE) -> Permit:
     """Send a call."""
-    return await window.enter(tenant, lambda: tokens, deadline)
+    return await gate.acquire(tenant, lambda: tokens, deadline)
 
 
 def calls(remaining: int, *, limit: int = 0, reset: float = 10.0) -> Allowance:
-    """What an answer says of the calls."""
+    """Return a report on calls."""
     return Allowance("calls", remaining, limit, reset)
 
 
 async def passing(clock: ManualClock, until: float) -> None:
-    """Let the time go by."""
+    """Let the time pass."""
     while clock.step(until):
         await turn()
 
 
-async def begun(window: RateWindow, tenants: str) -> tuple[list[str], list["asyncio.Task[Ticket]"]]:
+async def begun(gate: RateLimitGate, tenants: str) -> tuple[list[str], list["asyncio.Task[Permit]"]]:
     """Let a call of each of these tenants come, in this order; the list fills with those that are sent."""
     sent: list[str] = []
 
-    async def send(tenant: str) -> Ticket:
-        ticket = await enter(window, tenant)
+    async def send(tenant: str) -> Permit:
+        permit = await enter(gate, tenant)
         sent.append(tenant)
-        return ticket
+        return permit
 
     tasks = []
     for tenant in tenants:
@@ -62,106 +62,106 @@ async def begun(window: RateWindow, tenants: str) -> tuple[list[str], list["asyn
     return sent, tasks
 
 
-async def test_nothing_is_kept_back_where_nothing_is_said(window: RateWindow) -> None:
-    """Nobody asks how many tokens a call has, either."""
+async def test_nothing_is_kept_back_where_nothing_is_said(gate: RateLimitGate) -> None:
+    """The tokens of a call are not estimated, either."""
 
     def asked() -> int:
         raise AssertionError
 
     for number in range(1, 100):
-        assert (await window.enter("", asked, 0.0)).calls == number
-    window.heard(Ticket(1), ())
-    assert (window.wait, window.queued) == (0, 0)
+        assert (await gate.acquire("", asked, 0.0)).calls == number
+    gate.learn(Permit(1), ())
+    assert (gate.wait, gate.queued) == (0, 0)
 
 
-async def test_calls_since_the_answered_one_count_against_what_remains(window: RateWindow, clock: ManualClock) -> None:
-    """The answer holds as of when its call was sent."""
-    first = await enter(window)
-    await enter(window)
-    window.heard(first, [calls(3)])
-    sent, tasks = await begun(window, "abc")
-    assert (sent, window.queued) == (["a", "b"], 1)
-    assert window.wait == 10
+async def test_calls_since_the_answered_one_count_against_what_remains(gate: RateLimitGate, clock: ManualClock) -> None:
+    """A report holds as of when its call was sent."""
+    first = await enter(gate)
+    await enter(gate)
+    gate.learn(first, [calls(3)])
+    sent, tasks = await begun(gate, "abc")
+    assert (sent, gate.queued) == (["a", "b"], 1)
+    assert gate.wait == 10
     await passing(clock, 9.9)
     assert sent == ["a", "b"]
     await passing(clock, 10)
     await asyncio.gather(*tasks)
-    assert (sent, window.queued, window.wait) == (["a", "b", "c"], 0, 0)
+    assert (sent, gate.queued, gate.wait) == (["a", "b", "c"], 0, 0)
 
 
-async def test_an_answer_to_an_earlier_call_is_too_old(window: RateWindow) -> None:
+async def test_an_answer_to_an_earlier_call_is_too_old(gate: RateLimitGate) -> None:
     """Answers come in any order."""
-    first, second = await enter(window), await enter(window)
-    window.heard(second, [calls(0)])
-    window.heard(first, [calls(100)])
-    assert window.wait == 10
+    first, second = await enter(gate), await enter(gate)
+    gate.learn(second, [calls(0)])
+    gate.learn(first, [calls(100)])
+    assert gate.wait == 10
 
 
-async def test_a_limit_fills_up_steadily(window: RateWindow, clock: ManualClock) -> None:
-    """There is room for a call after its share of the time until the limit is whole."""
-    window.heard(await enter(window), [calls(0, limit=10)])
-    sent, tasks = await begun(window, "abc")
+async def test_a_limit_fills_up_steadily(gate: RateLimitGate, clock: ManualClock) -> None:
+    """There is room for a call after its share of the time until the limit is full."""
+    gate.learn(await enter(gate), [calls(0, limit=10)])
+    sent, tasks = await begun(gate, "abc")
     for second, count in ((0.9, 0), (1.0, 1), (1.9, 1), (2.0, 2), (3.0, 3)):
         await passing(clock, second)
         assert len(sent) == count
     await asyncio.gather(*tasks)
 
 
-async def test_a_refusal_closes_until_it_said(window: RateWindow, clock: ManualClock) -> None:
-    """What has been computed was wrong: until ``retry-after``, or where there is none until the reset."""
-    window.heard(await enter(window), [calls(0, limit=10)], refused=True, retry_after=4.0)
-    assert window.wait == 4
+async def test_a_refusal_closes_until_it_said(gate: RateLimitGate, clock: ManualClock) -> None:
+    """The computed limit was wrong: closed until ``retry-after``, or where there is none until the reset."""
+    gate.learn(await enter(gate), [calls(0, limit=10)], refused=True, retry_after=4.0)
+    assert gate.wait == 4
     clock.step(4.0)
-    assert window.wait == 0
-    window.heard(await enter(window), [calls(0, limit=10)], refused=True)
-    assert window.wait == 10
+    assert gate.wait == 0
+    gate.learn(await enter(gate), [calls(0, limit=10)], refused=True)
+    assert gate.wait == 10
 
 
-async def test_tokens_are_counted_as_calls_are(window: RateWindow, clock: ManualClock) -> None:
-    """A large call waits for a small one's room many times over; one larger than all, until the limit is whole."""
-    window.heard(await enter(window), [Allowance("tokens", 100, 1000, 90.0)])
-    await enter(window, tokens=60)
-    assert window.wait == 0
-    large = asyncio.create_task(enter(window, tokens=140))
+async def test_tokens_are_counted_as_calls_are(gate: RateLimitGate, clock: ManualClock) -> None:
+    """A large call waits longer than a small one; one larger than the limit, until the limit is full."""
+    gate.learn(await enter(gate), [Allowance("tokens", 100, 1000, 90.0)])
+    await enter(gate, tokens=60)
+    assert gate.wait == 0
+    large = asyncio.create_task(enter(gate, tokens=140))
     await turn()
     await passing(clock, 9.9)
     assert not large.done()
     await passing(clock, 10)
     await large
-    huge = asyncio.create_task(enter(window, tokens=5000))
+    huge = asyncio.create_task(enter(gate, tokens=5000))
     await turn()
     await passing(clock, LONGEST)
     await huge
 
 
-async def test_tokens_of_answers_are_not_known_before(window: RateWindow) -> None:
+async def test_tokens_of_answers_are_not_known_before(gate: RateLimitGate) -> None:
     """As long as any remain, calls are sent."""
-    window.heard(await enter(window), [Allowance("output", 1, 1000, 30.0)])
-    assert window.wait == 0
-    window.heard(await enter(window), [Allowance("output", 0, 0, 30.0)])
-    assert window.wait == 30
+    gate.learn(await enter(gate), [Allowance("output", 1, 1000, 30.0)])
+    assert gate.wait == 0
+    gate.learn(await enter(gate), [Allowance("output", 0, 0, 30.0)])
+    assert gate.wait == 30
 
 
-async def test_who_would_wait_in_vain_is_told_at_once(window: RateWindow) -> None:
-    """And when to come back; those who wait already are counted in."""
-    window.heard(await enter(window), [calls(0, limit=10)])
+async def test_who_would_wait_in_vain_is_told_at_once(gate: RateLimitGate) -> None:
+    """The error says when to come back; waiting calls are included."""
+    gate.learn(await enter(gate), [calls(0, limit=10)])
     with pytest.raises(Overloaded) as caught:
-        await enter(window, deadline=0.5)
+        await enter(gate, deadline=0.5)
     assert (caught.value.code, caught.value.retry_after) == ("provider_overloaded", 1.0)
-    _, tasks = await begun(window, "aa")
+    _, tasks = await begun(gate, "aa")
     with pytest.raises(Overloaded) as caught:
-        await enter(window, deadline=2.5)
+        await enter(gate, deadline=2.5)
     assert caught.value.retry_after == pytest.approx(3.0)
     for task in tasks:
         task.cancel()
     await asyncio.wait(tasks)
-    assert (window.queued, window._timer) == (0, None)
+    assert (gate.queued, gate._timer) == (0, None)
 
 
-async def test_no_header_blocks_for_ever(window: RateWindow, clock: ManualClock) -> None:
-    """A reset in a year is believed for a minute."""
-    window.heard(await enter(window), [calls(0, limit=1, reset=3e7)], refused=True, retry_after=3e7)
-    sent, tasks = await begun(window, "ab")
+async def test_no_header_blocks_for_ever(gate: RateLimitGate, clock: ManualClock) -> None:
+    """A reset in a year holds for a minute."""
+    gate.learn(await enter(gate), [calls(0, limit=1, reset=3e7)], refused=True, retry_after=3e7)
+    sent, tasks = await begun(gate, "ab")
     await passing(clock, LONGEST)
     assert sent == ["a"]
     await passing(clock, LONGEST + PROBED)
@@ -169,36 +169,36 @@ async def test_no_header_blocks_for_ever(window: RateWindow, clock: ManualClock)
     assert sent == ["a", "b"]
 
 
-async def test_tenants_take_turns_and_the_line_is_bounded(window: RateWindow, clock: ManualClock) -> None:
-    """As in the queue for places: a flood of one costs another one turn."""
-    window.heard(await enter(window), [calls(0, limit=10)])
-    sent, tasks = await begun(window, "aaaab")
+async def test_tenants_take_turns_and_the_line_is_bounded(gate: RateLimitGate, clock: ManualClock) -> None:
+    """As in the queue for places: a flood of one tenant costs another one turn."""
+    gate.learn(await enter(gate), [calls(0, limit=10)])
+    sent, tasks = await begun(gate, "aaaab")
     assert isinstance(tasks[3].exception(), Overloaded)
     await passing(clock, 10)
     await asyncio.gather(*tasks, return_exceptions=True)
     assert sent == ["a", "b", "a", "a"]
 
 
-async def test_an_answer_opens_it_before_its_time(window: RateWindow, clock: ManualClock) -> None:
-    """What another call learns counts for those that wait."""
-    window.heard(await enter(window), [calls(1)])
-    last = await enter(window)
-    sent, tasks = await begun(window, "ab")
-    window.heard(last, [calls(1)])
+async def test_an_answer_opens_it_before_its_time(gate: RateLimitGate, clock: ManualClock) -> None:
+    """A later report of more room lets waiting calls go."""
+    gate.learn(await enter(gate), [calls(1)])
+    last = await enter(gate)
+    sent, tasks = await begun(gate, "ab")
+    gate.learn(last, [calls(1)])
     await turn()
     assert sent == ["a"]
-    window.heard(last, [calls(9)])
+    gate.learn(last, [calls(9)])
     await passing(clock, PACE)
     await asyncio.gather(*tasks)
-    assert window._timer is None
+    assert gate._timer is None
 
 
 async def test_who_is_cancelled_in_the_moment_of_its_turn_leaves_the_next_ones_alone(
-    window: RateWindow, clock: ManualClock
+    gate: RateLimitGate, clock: ManualClock
 ) -> None:
-    """It counts as sent, until an answer knows better."""
-    window.heard(await enter(window), [calls(0, limit=10)])
-    sent, tasks = await begun(window, "ab")
+    """It counts as sent, until the next report."""
+    gate.learn(await enter(gate), [calls(0, limit=10)])
+    sent, tasks = await begun(gate, "ab")
     clock.step(1.0)
     tasks[0].cancel()
     await passing(clock, 2.0)
@@ -206,21 +206,21 @@ async def test_who_is_cancelled_in_the_moment_of_its_turn_leaves_the_next_ones_a
     assert (sent, tasks[0].cancelled()) == (["b"], True)
 
 
-def refuse(window: RateWindow, ticket: Ticket) -> None:
-    """The target refuses this call, and wants to be left alone for a second."""
-    window.heard(ticket, [calls(0, reset=1.0)], refused=True, retry_after=1.0)
+def refuse(gate: RateLimitGate, permit: Permit) -> None:
+    """Let the target refuse this call, with a ``retry-after`` of a second."""
+    gate.learn(permit, [calls(0, reset=1.0)], refused=True, retry_after=1.0)
 
 
-async def test_after_a_refusal_one_finds_out_for_all(window: RateWindow, clock: ManualClock) -> None:
-    """The others wait for its answer, as do those that come meanwhile, and then follow one by one, in turn."""
-    refuse(window, await enter(window))
-    sent, tasks = await begun(window, "aab")
+async def test_after_a_refusal_one_finds_out_for_all(gate: RateLimitGate, clock: ManualClock) -> None:
+    """The others wait for its answer, as do later calls, and then follow one by one, in turn."""
+    refuse(gate, await enter(gate))
+    sent, tasks = await begun(gate, "aab")
     await passing(clock, 1.0)
     assert sent == ["a"]
-    late, more = await begun(window, "c")
-    assert (late, window.queued) == ([], 3)
-    window.heard(await tasks[0], ())
-    assert window.unlimited
+    late, more = await begun(gate, "c")
+    assert (late, gate.queued) == ([], 3)
+    gate.learn(await tasks[0], ())
+    assert gate.unlimited
     await passing(clock, 1.0 + PACE)
     assert sent == ["a", "b"]
     await passing(clock, 1.0 + 2 * PACE)
@@ -229,12 +229,12 @@ async def test_after_a_refusal_one_finds_out_for_all(window: RateWindow, clock: 
     await asyncio.gather(*tasks, *more)
 
 
-async def test_what_its_answer_says_holds_for_the_others(window: RateWindow, clock: ManualClock) -> None:
+async def test_what_its_answer_says_holds_for_the_others(gate: RateLimitGate, clock: ManualClock) -> None:
     """Where the limit fills up slowly, they follow slowly."""
-    refuse(window, await enter(window))
-    sent, tasks = await begun(window, "aab")
+    refuse(gate, await enter(gate))
+    sent, tasks = await begun(gate, "aab")
     await passing(clock, 1.0)
-    window.heard(await tasks[0], [calls(0, limit=10)])
+    gate.learn(await tasks[0], [calls(0, limit=10)])
     await passing(clock, 1.9)
     assert sent == ["a"]
     await passing(clock, 2.0)
@@ -243,27 +243,27 @@ async def test_what_its_answer_says_holds_for_the_others(window: RateWindow, clo
     await asyncio.gather(*tasks)
 
 
-async def test_of_many_that_come_after_the_reset_one_goes(window: RateWindow, clock: ManualClock) -> None:
-    """Also where nobody has waited for it; whoever comes later than its answer waits for nobody."""
-    refuse(window, await enter(window))
+async def test_of_many_that_come_after_the_reset_one_goes(gate: RateLimitGate, clock: ManualClock) -> None:
+    """Also where no call has waited for the reset; calls after the probe's answer do not wait."""
+    refuse(gate, await enter(gate))
     await passing(clock, 500.0)
-    sent, tasks = await begun(window, "abc")
+    sent, tasks = await begun(gate, "abc")
     assert sent == ["a"]
-    window.heard(await tasks[0], [calls(100)])
-    await enter(window)
+    gate.learn(await tasks[0], [calls(100)])
+    await enter(gate)
     await passing(clock, 500.0 + PACE)
     await asyncio.gather(*tasks)
 
 
-async def test_where_it_is_refused_all_that_wait_are(window: RateWindow, clock: ManualClock) -> None:
-    """They are told one by one, and when to come back; who comes meanwhile waits for the next one."""
-    refuse(window, await enter(window))
-    sent, tasks = await begun(window, "aab")
+async def test_where_it_is_refused_all_that_wait_are(gate: RateLimitGate, clock: ManualClock) -> None:
+    """They fail one by one, with the seconds to wait; later calls wait for the next probe."""
+    refuse(gate, await enter(gate))
+    sent, tasks = await begun(gate, "aab")
     await passing(clock, 1.0)
-    refuse(window, await tasks[0])
-    late, more = await begun(window, "c")
+    refuse(gate, await tasks[0])
+    late, more = await begun(gate, "c")
     assert [task.done() for task in tasks] == [True, False, True]
-    assert window.queued == 2
+    assert gate.queued == 2
     await passing(clock, 1.0 + PACE)
     for task in (tasks[2], tasks[1]):
         error = task.exception()
@@ -275,91 +275,91 @@ async def test_where_it_is_refused_all_that_wait_are(window: RateWindow, clock: 
     assert (sent, late) == (["a"], ["c"])
 
 
-async def test_those_on_their_way_out_are_as_few_as_may_wait(window: RateWindow, clock: ManualClock) -> None:
-    """A target that refuses faster than they can be told keeps the next ones waiting for one probe more."""
-    refuse(window, await enter(window))
-    _, first = await begun(window, "abcd")
+async def test_those_on_their_way_out_are_as_few_as_may_wait(gate: RateLimitGate, clock: ManualClock) -> None:
+    """While dismissed calls are failing, a further refused probe dismisses none: they wait for another probe."""
+    refuse(gate, await enter(gate))
+    _, first = await begun(gate, "abcd")
     await passing(clock, 1.0)
-    window.heard(await first[0], [], refused=True, retry_after=PACE / 2)
-    _, second = await begun(window, "xyz")
+    gate.learn(await first[0], [], refused=True, retry_after=PACE / 2)
+    _, second = await begun(gate, "xyz")
     await passing(clock, 1.0 + PACE)
-    window.heard(await second[0], [], refused=True, retry_after=PACE / 2)
+    gate.learn(await second[0], [], refused=True, retry_after=PACE / 2)
     await turn()
     assert [task.done() for task in first + second] == [True, True, True, False, True, False, False]
     await passing(clock, 1.0 + 2 * PACE)
     assert isinstance(first[3].exception(), ProviderError)
-    window.heard(await second[1], [], refused=True, retry_after=PACE / 2)
+    gate.learn(await second[1], [], refused=True, retry_after=PACE / 2)
     await turn()
     assert isinstance(second[2].exception(), ProviderError)
-    assert window.queued == 0
+    assert gate.queued == 0
     await asyncio.gather(*first, *second, return_exceptions=True)
 
 
-async def test_a_probe_that_hangs_is_waited_for_a_moment_only(window: RateWindow, clock: ManualClock) -> None:
+async def test_a_probe_that_hangs_is_waited_for_a_moment_only(gate: RateLimitGate, clock: ManualClock) -> None:
     """A refusal would have come by then."""
-    refuse(window, await enter(window))
-    sent, tasks = await begun(window, "abc")
+    refuse(gate, await enter(gate))
+    sent, tasks = await begun(gate, "abc")
     await passing(clock, 1.0 + PROBED - 0.01)
     assert sent == ["a"]
     await passing(clock, 1.0 + PROBED + PACE)
     await asyncio.gather(*tasks)
-    window.heard(tasks[0].result(), ())
-    window.over(tasks[0].result())
-    assert window.unlimited
+    gate.learn(tasks[0].result(), ())
+    gate.release(tasks[0].result())
+    assert gate.unlimited
 
 
-async def test_a_probe_without_an_answer_is_followed_by_the_next(window: RateWindow, clock: ManualClock) -> None:
-    """At once: whether it was cancelled, could not be sent, or was given up in the moment of its turn."""
-    refuse(window, await enter(window))
-    sent, tasks = await begun(window, "abcd")
+async def test_a_probe_without_an_answer_is_followed_by_the_next(gate: RateLimitGate, clock: ManualClock) -> None:
+    """At once: whether it was cancelled, could not be sent, or was cancelled in the moment of its turn."""
+    refuse(gate, await enter(gate))
+    sent, tasks = await begun(gate, "abcd")
     clock.step(1.0)
     tasks[0].cancel()
     await turn()
     await passing(clock, 1.0 + PACE)
     assert sent == ["b"]
-    window.over(await tasks[1])
+    gate.release(await tasks[1])
     await passing(clock, 1.0 + 2 * PACE)
     assert sent == ["b", "c"]
     await passing(clock, 1.9)
     assert sent == ["b", "c"]
-    window.heard(await tasks[2], ())
-    window.over(tasks[2].result())
+    gate.learn(await tasks[2], ())
+    gate.release(tasks[2].result())
     await turn()
     await tasks[3]
 
 
-async def test_a_short_deadline_is_no_reason_to_despair_of_a_probe(window: RateWindow, clock: ManualClock) -> None:
-    """Its answer may come in a moment, so nobody is told at once that there is no room."""
-    refuse(window, await enter(window))
+async def test_a_short_deadline_is_no_reason_to_despair_of_a_probe(gate: RateLimitGate, clock: ManualClock) -> None:
+    """The probe's answer may come at any moment, so a call waits for it."""
+    refuse(gate, await enter(gate))
     await passing(clock, 1.0)
-    probe = await enter(window)
-    waiting = asyncio.create_task(enter(window, deadline=1.5))
+    probe = await enter(gate)
+    waiting = asyncio.create_task(enter(gate, deadline=1.5))
     await turn()
-    window.heard(probe, ())
+    gate.learn(probe, ())
     await waiting
 
 
 async def test_what_was_let_in_before_a_refusal_is_stale_until_one_is_let_in(
-    window: RateWindow, clock: ManualClock
+    gate: RateLimitGate, clock: ManualClock
 ) -> None:
-    """Whoever has waited for a place meanwhile need not try."""
-    first, second = await enter(window), await enter(window)
-    assert not window.stale(second)
-    refuse(window, first)
-    assert window.stale(second)
+    """A call that has waited for a place meanwhile would be refused."""
+    first, second = await enter(gate), await enter(gate)
+    assert not gate.stale(second)
+    refuse(gate, first)
+    assert gate.stale(second)
     await passing(clock, 1.0)
-    probe = await enter(window)
-    assert (window.stale(second), window.stale(probe)) == (True, False)
-    window.heard(probe, ())
-    assert not window.stale(second)
+    probe = await enter(gate)
+    assert (gate.stale(second), gate.stale(probe)) == (True, False)
+    gate.learn(probe, ())
+    assert not gate.stale(second)
 
 
-async def test_who_is_refused_leaves_nothing_to_the_collector(window: RateWindow, clock: ManualClock) -> None:
-    """Its error holds the frame in which it waited, which holds the error no more."""
-    refuse(window, await enter(window))
-    _, tasks = await begun(window, "ab")
+async def test_who_is_refused_leaves_nothing_to_the_collector(gate: RateLimitGate, clock: ManualClock) -> None:
+    """Its error holds the frame in which it waited, and that frame does not hold the error."""
+    refuse(gate, await enter(gate))
+    _, tasks = await begun(gate, "ab")
     await passing(clock, 1.0)
-    refuse(window, await tasks[0])
+    refuse(gate, await tasks[0])
     await asyncio.wait(tasks)
     error = tasks[1].exception()
     assert isinstance(error, ProviderError)

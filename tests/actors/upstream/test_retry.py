@@ -1,33 +1,24 @@
 import pytest
 
-from actors.upstream.retry import RetryPolicy
-from protocol.errors import ProviderError, TidegateError
-
-POLICY = RetryPolicy(attempts=4, base=1.0, cap=3.0, patience=10.0, jitter=lambda: 0.5)
-BUSY = ProviderError(code="provider_unavailable")
+from actors.resilience.retry import temporary
+from actors.upstream.retry import FAULTS, RETRIED
+from protocol.errors import PROBLEMS, ProviderError
 
 
-def test_backoff_doubles_up_to_its_cap() -> None:
-    """Full jitter below an exponential bound, then no more attempts."""
-    assert [POLICY.delay(attempt, BUSY, 100) for attempt in (1, 2, 3, 4)] == [0.5, 1.0, 1.5, None]
+def test_the_codes_are_rows_of_the_table() -> None:
+    """Each code is a known one."""
+    assert set(PROBLEMS) >= RETRIED | FAULTS
 
 
-def test_the_provider_says_how_long() -> None:
-    """Its wish comes before our jitter, which is at most as long again, unless it is beyond our patience."""
-    assert POLICY.delay(1, ProviderError(code="provider_rate_limited", retry_after=7), 100) == 7.5
-    assert POLICY.delay(1, ProviderError(code="provider_rate_limited", retry_after=0.5), 100) == 0.75
-    assert POLICY.delay(1, ProviderError(code="provider_rate_limited", retry_after=0), 100) == 0
-    assert POLICY.delay(1, ProviderError(code="provider_rate_limited", retry_after=11), 100) is None
-
-
-def test_nothing_is_waited_for_that_comes_too_late() -> None:
-    """Where the time is out before the next attempt, the failure is told now."""
-    assert POLICY.delay(1, BUSY, 0.4) is None
+@pytest.mark.parametrize("code", sorted(RETRIED))
+def test_a_default_policy_retries_them(code: str) -> None:
+    """What the gateway retries is temporary: the default policy has an attempt for it."""
+    assert temporary(ProviderError(code=code))
 
 
 @pytest.mark.parametrize(
     "code", ["provider_rejected", "provider_credentials", "provider_bad_response", "deadline_exceeded", "cancelled"]
 )
-def test_what_would_fail_again_is_not_tried_again(code: str) -> None:
-    """Only failures that may pass are retried."""
-    assert POLICY.delay(1, TidegateError(code=code), 100) is None
+def test_a_failure_that_would_repeat_is_not_retried(code: str) -> None:
+    """The request or the operator has to change first, or the time is over."""
+    assert code not in RETRIED

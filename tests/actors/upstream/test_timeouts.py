@@ -3,24 +3,24 @@ import asyncio
 import pytest
 
 from actors.runtime.testing import ManualClock
-from actors.upstream.timeouts import Watch, pause
+from actors.upstream.timeouts import TimeoutScope, pause
 from protocol.errors import DeadlineExceeded, ProviderError
 
 
 async def forever() -> None:
-    """Wait for what never comes."""
+    """Wait for ever."""
     await asyncio.Event().wait()
 
 
-async def guarded(watch: Watch) -> None:
-    """Wait for ever under ``watch``."""
-    with watch:
+async def guarded(scope: TimeoutScope) -> None:
+    """Wait for ever within ``scope``."""
+    with scope:
         await forever()
 
 
-async def begin(watch: Watch) -> "asyncio.Task[None]":
-    """Start to wait under ``watch``."""
-    task = asyncio.create_task(guarded(watch))
+async def begin(scope: TimeoutScope) -> "asyncio.Task[None]":
+    """Start to wait within ``scope``."""
+    task = asyncio.create_task(guarded(scope))
     await asyncio.sleep(0)
     return task
 
@@ -34,7 +34,7 @@ def move(clock: ManualClock, until: float) -> None:
 async def test_silence_ends_it() -> None:
     """Too long a silence is the provider's timeout."""
     clock = ManualClock()
-    task = await begin(Watch(clock, 100, silence=5))
+    task = await begin(TimeoutScope(clock, 100, silence=5))
     move(clock, 5)
     with pytest.raises(ProviderError) as caught:
         await task
@@ -42,13 +42,13 @@ async def test_silence_ends_it() -> None:
 
 
 async def test_a_sign_of_life_prolongs_it_up_to_the_deadline() -> None:
-    """Signs of life put silence off, but the deadline stays."""
+    """Signs of life restart the silence, but the deadline stays."""
     clock = ManualClock()
-    watch = Watch(clock, 20, silence=5)
-    task = await begin(watch)
+    scope = TimeoutScope(clock, 20, silence=5)
+    task = await begin(scope)
     for moment in range(4, 20, 4):
         move(clock, moment)
-        watch.heard()
+        scope.sign_of_life()
     move(clock, 19.9)
     await asyncio.sleep(0)
     assert not task.done()
@@ -58,24 +58,24 @@ async def test_a_sign_of_life_prolongs_it_up_to_the_deadline() -> None:
 
 
 async def test_a_shorter_silence_counts_at_once() -> None:
-    """What is expected from now on may be sooner than the timer that is set."""
+    """A new limit may be sooner than the timer that is set."""
     clock = ManualClock()
-    watch = Watch(clock, 100, silence=None)
-    task = await begin(watch)
-    watch.expect(2)
+    scope = TimeoutScope(clock, 100, silence=None)
+    task = await begin(scope)
+    scope.limit_silence(2)
     move(clock, 2)
     with pytest.raises(ProviderError):
         await task
 
 
 async def test_our_own_waiting_is_no_silence() -> None:
-    """While held, silence does not count; afterwards it counts from anew."""
+    """While paused, silence does not count; afterwards it counts from zero."""
     clock = ManualClock()
-    watch = Watch(clock, 100, silence=5)
-    task = await begin(watch)
-    watch.hold()
+    scope = TimeoutScope(clock, 100, silence=5)
+    task = await begin(scope)
+    scope.pause_silence()
     move(clock, 50)
-    watch.heard()
+    scope.sign_of_life()
     await asyncio.sleep(0)
     assert not task.done()
     move(clock, 55)
@@ -84,9 +84,9 @@ async def test_our_own_waiting_is_no_silence() -> None:
 
 
 async def test_a_cancellation_stays_one() -> None:
-    """Being cancelled from outside is no timeout, and leaves no timer."""
+    """A cancellation from outside is no timeout, and leaves no timer."""
     clock = ManualClock()
-    task = await begin(Watch(clock, 100, silence=5))
+    task = await begin(TimeoutScope(clock, 100, silence=5))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -104,15 +104,15 @@ async def test_a_pause_is_as_long_as_it_says() -> None:
 
 
 async def test_what_had_come_during_a_pause_counts() -> None:
-    """A process that was held up finds its timer due and the answer at the socket: the answer is a sign of life."""
+    """After a pause of the process the timer is due and the answer is at the socket: the answer is a sign of life."""
     clock = ManualClock()
-    watch = Watch(clock, 100, silence=5)
+    scope = TimeoutScope(clock, 100, silence=5)
     socket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def read() -> str:
-        with watch:
+        with scope:
             await socket
-            watch.heard()
+            scope.sign_of_life()
             for _ in range(3):
                 await asyncio.sleep(0)
             return "an answer"
@@ -125,9 +125,9 @@ async def test_what_had_come_during_a_pause_counts() -> None:
 
 
 async def test_somebody_elses_cancellation_at_the_same_moment_stays_one() -> None:
-    """Who is given up in the very turn in which the time is up is given up, and not out of time."""
+    """A task that is cancelled in the turn in which the time is up is cancelled, and not out of time."""
     clock = ManualClock()
-    task = await begin(Watch(clock, 5))
+    task = await begin(TimeoutScope(clock, 5))
     move(clock, 5)
     await asyncio.sleep(0)
     task.cancel()
@@ -136,12 +136,12 @@ async def test_somebody_elses_cancellation_at_the_same_moment_stays_one() -> Non
 
 
 async def test_a_deadline_leaves_no_cancellation_behind() -> None:
-    """Whoever catches the failure goes on as if nobody had cancelled anything."""
+    """Code that catches the failure goes on as if nothing had been cancelled."""
     clock = ManualClock()
 
     async def caught() -> int:
         with pytest.raises(DeadlineExceeded):
-            await guarded(Watch(clock, 5))
+            await guarded(TimeoutScope(clock, 5))
         await asyncio.sleep(0)
         task = asyncio.current_task()
         assert task is not None
@@ -154,11 +154,11 @@ async def test_a_deadline_leaves_no_cancellation_behind() -> None:
 
 
 async def test_what_failed_before_the_deadline_was_heard_of_stays_that() -> None:
-    """A failure of the block's own is not covered up, and leaves no cancellation behind."""
+    """A failure of the block itself is not replaced, and leaves no cancellation behind."""
     clock = ManualClock()
 
     async def failing() -> int:
-        with pytest.raises(ValueError, match="own"), Watch(clock, 5):  # noqa: PT012 - the watch is what is tested
+        with pytest.raises(ValueError, match="own"), TimeoutScope(clock, 5):  # noqa: PT012 - the scope is what is tested
             try:
                 await forever()
             except asyncio.CancelledError:

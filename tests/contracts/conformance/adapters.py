@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from actors.llm_gateway.provider import Deadlines, Provider
+from actors.llm_gateway.provider import Provider, ProviderDeadlines
 from actors.llm_gateway.providers.anthropic import AnthropicProvider
 from actors.llm_gateway.providers.azure import AzureProvider
 from actors.llm_gateway.providers.bedrock import BedrockProvider
@@ -35,7 +35,7 @@ class Adapter:
 
     name: str
     model: str
-    make: Callable[[WireClient, ScriptedUpstream, Deadlines], Provider]
+    make: Callable[[WireClient, ScriptedUpstream, ProviderDeadlines], Provider]
     price_id: str = ""
     surfaces: tuple[str, ...] = ()
 
@@ -62,17 +62,17 @@ class ScriptedProcess(LocalProcess):
         return self._where
 
 
-def openai(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) -> Provider:
+def openai(wire: WireClient, upstream: ScriptedUpstream, deadlines: ProviderDeadlines) -> Provider:
     """OpenAI's dialect over our own wire."""
     return OpenAIProvider(wire, base_url=upstream.openai_url, api_key=KEY, deadlines=deadlines)
 
 
-def anthropic(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) -> Provider:
+def anthropic(wire: WireClient, upstream: ScriptedUpstream, deadlines: ProviderDeadlines) -> Provider:
     """Anthropic's dialect over our own wire."""
     return AnthropicProvider(wire, base_url=upstream.anthropic_url, api_key=KEY, deadlines=deadlines)
 
 
-def local(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) -> Provider:
+def local(wire: WireClient, upstream: ScriptedUpstream, deadlines: ProviderDeadlines) -> Provider:
     """The local model, whose engine speaks OpenAI's dialect."""
     path = Path("scripted.gguf")
     provider = LocalProvider(wire, path=path, eager=False, deadlines=deadlines)
@@ -80,19 +80,19 @@ def local(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) ->
     return provider
 
 
-def azure(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) -> Provider:
+def azure(wire: WireClient, upstream: ScriptedUpstream, deadlines: ProviderDeadlines) -> Provider:
     """OpenAI's dialect at Azure's addresses."""
     spec = ProviderSpec(kind="azure", base_url=upstream.cloud_url, api_version="2024-10-21")
     return AzureProvider(wire, spec, api_key=KEY, deadlines=deadlines)
 
 
-def bedrock(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) -> Provider:
+def bedrock(wire: WireClient, upstream: ScriptedUpstream, deadlines: ProviderDeadlines) -> Provider:
     """Anthropic's dialect in AWS's event stream."""
     spec = ProviderSpec(kind="bedrock", base_url=upstream.cloud_url, region="us-east-1")
     return BedrockProvider(wire, spec, api_key=KEY, deadlines=deadlines)
 
 
-def vertex(wire: WireClient, upstream: ScriptedUpstream, deadlines: Deadlines) -> Provider:
+def vertex(wire: WireClient, upstream: ScriptedUpstream, deadlines: ProviderDeadlines) -> Provider:
     """Anthropic's dialect at Google's addresses."""
     spec = ProviderSpec(kind="vertex", base_url=f"{upstream.cloud_url}/v1", project="p", region="us-east5")
     return VertexProvider(wire, spec, api_key=KEY, deadlines=deadlines)

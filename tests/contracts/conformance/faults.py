@@ -4,14 +4,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.provider import ProviderDeadlines
 from actors.testing import Cut, Data, End, Fault, Ping, Reply, Reset, Say, Send, Stall, Step, Wait, refuse
 
 Script = Callable[[asyncio.Event], tuple[Reply, ...]]
 
 ATTEMPTS = 2
-PATIENT = Deadlines(connect=5, first_token=20, between_chunks=20)
-HASTY = Deadlines(connect=5, first_token=0.3, between_chunks=0.3)
+PATIENT = ProviderDeadlines(connect=5, first_token=20, between_chunks=20)
+HASTY = ProviderDeadlines(connect=5, first_token=0.3, between_chunks=0.3)
 HELLO = "Hello world"
 BEGUN = "Hel"
 TOTAL = 20.0  # seconds
@@ -38,7 +38,7 @@ class Case:
     script: Script
     code: str = ""
     text: str = ""
-    deadlines: Deadlines = PATIENT
+    deadlines: ProviderDeadlines = PATIENT
     total: float = TOTAL
     retry_after: int | None = None
     deaf: bool = False

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, ClientTimeout, TCPConnector
 
-from actors.llm_gateway.config import Limits
+from actors.llm_gateway.config import GatewayLimits
 from actors.llm_gateway.gateway import LLMGateway
-from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.provider import ProviderDeadlines
 from actors.requests.record import RequestRecord
 from actors.requests.router import RequestRouter
 from actors.requests.runs import RunTable
+from actors.resilience.retry import RetryPolicy
 from actors.testing import ScriptedUpstream
-from actors.upstream.retry import RetryPolicy
 from actors.wire.client import WireClient
 from protocol.gateway import GetProviders
 from protocol.hub import GetHubStats
@@ -141,7 +141,7 @@ class Rig:
 
 @asynccontextmanager
 async def open_rig(
-    adapters: Sequence[Adapter], *, deadlines: Deadlines, total: float, **overrides: object
+    adapters: Sequence[Adapter], *, deadlines: ProviderDeadlines, total: float, **overrides: object
 ) -> AsyncIterator[Rig]:
     """Serve these adapters, with a retry that does not wait; each override is a setting."""
     routers: list[RequestRouter] = []
@@ -157,7 +157,7 @@ async def open_rig(
             return LLMGateway(
                 {adapter.name: adapter.make(wire, upstream, deadlines) for adapter in adapters},
                 default_model=adapters[0].target,
-                limits=Limits(total=total, drain=DRAIN),
+                limits=GatewayLimits(total=total, drain=DRAIN),
                 retry=RetryPolicy(attempts=ATTEMPTS, base=0.0),
             )
 

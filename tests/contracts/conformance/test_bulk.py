@@ -10,7 +10,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from actors.llm_gateway.provider import Deadlines
+from actors.llm_gateway.provider import ProviderDeadlines
 from actors.requests.record import RequestRecord
 from actors.testing import End, Received, Reply, Say
 from actors.upstream.pricing import Prices
@@ -26,7 +26,7 @@ BOUND = 50 + REQUESTS // 20  # seconds
 TOGETHER = 32
 FAULTY = 0.3  # of the upstream's replies
 SEED = 20
-DEADLINES = Deadlines(connect=5, first_token=2, between_chunks=2)  # far beyond what a good answer may take
+DEADLINES = ProviderDeadlines(connect=5, first_token=2, between_chunks=2)  # far beyond what a good answer may take
 
 Asked = Iterator[tuple[Adapter, Surface, str]]
 

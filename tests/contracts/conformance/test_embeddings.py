@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from actors.embeddings import EmbeddingsActor, EmbeddingsConfig, build_embeddings
+from actors.resilience.retry import RetryPolicy
 from actors.testing import Cut, Reply, Reset, Send, Stall, Step, refuse, scripted_vector
-from actors.upstream.retry import RetryPolicy
 from actors.wire.unary import MAX_BODY_BYTES
 from protocol.ledger import Ledger
 from service import container

@@ -1,4 +1,4 @@
-"""Who pays for vectors, and what a budget lets through."""
+"""Budgets of accounts for embeddings, through the whole actor."""
 
 import asyncio
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actors.embeddings import Bounds, EmbeddingsConfig, build_embeddings
+from actors.embeddings import EmbeddingBounds, EmbeddingsConfig, build_embeddings
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import RetryPolicy
 from actors.runtime import Ref
@@ -18,27 +18,27 @@ from protocol.embeddings import Embed, Embedded
 from protocol.errors import BudgetExceeded, ProviderError
 from protocol.ledger import Standing
 
-WINDOW = Bounds().window
+WINDOW = EmbeddingBounds().window
 PRICED = "openai/text-embedding-3-small"
 Ask = Callable[..., "asyncio.Task[Embedded]"]
 
 
 @pytest.fixture
 def ledger() -> MemoryLedger:
-    """Where it is kept."""
+    """An empty ledger."""
     return MemoryLedger()
 
 
 @pytest.fixture
 def embeddings(system: TestSystem, upstream: ScriptedUpstream, ledger: MemoryLedger) -> Ref[Any]:
-    """The actor, which asks once."""
+    """The actor, without retries."""
     config = EmbeddingsConfig(openai_base_url=upstream.openai_url, retry=RetryPolicy(attempts=1))
     return system.spawn(build_embeddings(config, ledger=ledger), name="embeddings")
 
 
 @pytest.fixture
 def ask(embeddings: Ref[Any]) -> Ask:
-    """Begin to ask on somebody's account."""
+    """Send a request on an account."""
 
     def begin(account: Account, *inputs: str, model: str = "m", tenant: str = "") -> "asyncio.Task[Embedded]":
         message = Embed(model=model, inputs=inputs, account=account, tenant=tenant)
@@ -48,12 +48,12 @@ def ask(embeddings: Ref[Any]) -> Ask:
 
 
 async def standing(ledger: MemoryLedger, account: Account) -> Standing:
-    """How the account stands today."""
+    """Return the account's standing of today."""
     return (await ledger.spent(account))[0]
 
 
 async def test_a_burst_does_not_pass_a_budget(system: TestSystem, ledger: MemoryLedger, ask: Ask) -> None:
-    """Two hundred at once, on a budget for fifty: fifty are let through, and all that was held is let go."""
+    """Two hundred requests at once, on a budget for fifty: fifty are answered, and no room stays held."""
     account = Account("team", (Budget(per="day", tokens=50),))
     asking = [ask(account, f"t{number}") for number in range(200)]
     await system.settle()
@@ -66,7 +66,7 @@ async def test_a_burst_does_not_pass_a_budget(system: TestSystem, ledger: Memory
 
 
 async def test_who_asks_first_pays(system: TestSystem, ledger: MemoryLedger, ask: Ask) -> None:
-    """In dollars where there is a price; a text that is on its way or in the cache costs the next one nothing."""
+    """In dollars where there is a price; a text that is on its way or in the cache costs the next request nothing."""
     first, second = (Account(name, (Budget(per="day", usd=Decimal(1)),)) for name in ("first", "second"))
     one = ask(first, "two words", model=PRICED)
     await system.settle()
@@ -81,7 +81,7 @@ async def test_who_asks_first_pays(system: TestSystem, ledger: MemoryLedger, ask
 
 
 async def test_a_batch_is_shared_out(system: TestSystem, ledger: MemoryLedger, ask: Ask) -> None:
-    """Each account pays for its own texts in a call of several; in sum it is what the upstream said."""
+    """Each account pays for its own texts in a shared call; the sum is what the upstream reports."""
     accounts = [Account(name) for name in ("a", "b")]
     asking = [ask(account, f"{account.name} word") for account in accounts]
     await system.settle()
@@ -93,7 +93,7 @@ async def test_a_batch_is_shared_out(system: TestSystem, ledger: MemoryLedger, a
 async def test_what_fails_costs_nothing(
     system: TestSystem, upstream: ScriptedUpstream, ledger: MemoryLedger, ask: Ask
 ) -> None:
-    """And holds nothing any more; the same for who leaves, before the call and in it."""
+    """And no room stays held; the same for a request that is cancelled before the call and in it."""
     account = Account("team", (Budget(per="day", tokens=1),))
     upstream.script(refuse(503), Reply(before=(Stall(),)))
     failing = ask(account, "a")
