@@ -5,10 +5,10 @@ from typing import Final, Literal, Protocol
 import msgspec
 
 from protocol.errors import ProviderError
-from protocol.events import Delta, ReasoningDelta, ToolCallDelta
+from protocol.events import Delta, ReasoningDelta, RefusalDelta, ToolCallDelta, VendorBlock
 from protocol.llm import ContentPart, FinishReason, Usage, VendorPart
 
-Deltas = list[Delta | ReasoningDelta | ToolCallDelta]
+Deltas = list[Delta | ReasoningDelta | ToolCallDelta | RefusalDelta | VendorBlock]
 Unit = Literal["calls", "tokens", "output"]
 
 CONNECT_TIMEOUT: Final = 10.0  # seconds
