@@ -60,6 +60,11 @@ def content_of(completed: Completed, *, structured: bool) -> tuple[str, tuple[To
         if not structured:
             raise
     else:
-        if plain.tool_calls or not structured:
+        if plain.tool_calls or not structured or _is_unmatched(completed):
             return plain.text, plain.tool_calls
     return bytes(completed.result).decode(), ()
+
+
+def _is_unmatched(completed: Completed) -> bool:
+    """Whether an answer that was cut short or refused has no JSON of the schema, but a text."""
+    return bytes(completed.result).endswith(b',"toolCalls":[]}')

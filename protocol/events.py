@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from protocol.errors import FieldError, InvalidRequest
-from protocol.llm import FinishReason, ReasoningPart, ToolCall, Usage, Vendor
+from protocol.llm import Extra, FinishReason, ReasoningPart, ToolCall, Usage, Vendor
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", omit_defaults=True):
@@ -88,6 +88,7 @@ class ToolCallDelta(_Event, frozen=True, tag="tool_call"):
         name: the tool's name.
         arguments: the piece of the JSON text.
         part: as in ``Delta``; the pieces of one call have one part, whatever comes between them.
+        extra: as for ``llm.ToolCall``; the pieces' fields together are the call's.
     """
 
     index: int
@@ -95,6 +96,7 @@ class ToolCallDelta(_Event, frozen=True, tag="tool_call"):
     name: str = ""
     arguments: str = ""
     part: int = 0
+    extra: Extra = {}
 
     def size(self) -> int:  # noqa: D102 - the contract is the base's
         return _length(self.arguments) + _length(self.name) + _length(self.id)
@@ -115,8 +117,9 @@ class VendorBlock(_Event, frozen=True, tag="vendor"):
 
     Attributes:
         dialect: whose dialect it is.
-        value: the part as the vendor sent it, a JSON object.
-        part: as in ``Delta``.
+        value: a JSON object: a block of Anthropic's as the vendor sent it; fields of a message of OpenAI's dialect.
+        part: as in ``Delta``. A block whose part has had pieces before is the same part in the vendor's own form, with
+            what the pieces can't say, such as a text's citations.
     """
 
     dialect: Vendor
@@ -149,6 +152,8 @@ class Completed(_Event, frozen=True, tag="completed"):
     Attributes:
         result: the validated JSON where the request has a schema, otherwise ``{"text": …, "toolCalls": […]}``.
         finish_reason: why the model stopped.
+        raw_finish_reason: the upstream's own word, where ``finish_reason`` is ``other``, and where Anthropic's dialect has
+            a word that the canonical reasons do not have; empty otherwise.
         usage: tokens of all the request's attempts.
         provider: the provider that answered.
         model: the provider's name of the model.
@@ -161,6 +166,7 @@ class Completed(_Event, frozen=True, tag="completed"):
 
     result: msgspec.Raw
     finish_reason: FinishReason = "stop"
+    raw_finish_reason: str = ""
     usage: Usage = Usage()
     provider: str = ""
     model: str = ""

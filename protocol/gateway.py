@@ -43,6 +43,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
         tool_calls: the model's tool calls.
         result: the validated JSON where the request has a schema; otherwise None.
         finish_reason: why the model stopped.
+        raw_finish_reason: as in ``events.Completed``.
         usage: tokens of all attempts, as far as they are known now.
         cost: US dollars of these tokens; None where a price is unknown.
         provider: the provider that answered.
@@ -56,6 +57,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     tool_calls: tuple[ToolCall, ...] = ()
     result: msgspec.Raw | None = None
     finish_reason: FinishReason = "stop"
+    raw_finish_reason: str = ""
     usage: Usage = Usage()
     cost: Decimal | None = None
     provider: str = ""

@@ -4,7 +4,7 @@ from typing import Final
 
 from protocol.answer import ReasoningBuilder
 from protocol.errors import ProviderError
-from protocol.events import Delta, ReasoningDelta, ToolCallDelta
+from protocol.events import Delta, ReasoningDelta, RefusalDelta, ToolCallDelta, VendorBlock
 from protocol.llm import ReasoningPart, ToolCall
 from protocol.upstream import Deltas
 
@@ -72,9 +72,14 @@ class Assembly:
             elif isinstance(piece, ToolCallDelta):
                 self._call(piece)
                 self._left -= len(piece.arguments)
-            else:
+            elif isinstance(piece, ReasoningDelta):
                 self._think(piece)
                 self._left -= len(piece.text) + len(piece.signature)
+            elif isinstance(piece, RefusalDelta):
+                self._text.append(piece.text)
+                self._left -= len(piece.text)
+            elif isinstance(piece, VendorBlock):
+                self._left -= piece.size()
         if self._left < 0 or len(self._calls) > MAX_CALLS:
             raise ProviderError(code="response_too_large")
 

@@ -10,7 +10,7 @@ from actors.llm_gateway.provider import AnswerStream
 from actors.runtime import System
 from actors.upstream.timeouts import TimeoutScope
 from protocol.errors import ShuttingDown, TidegateError
-from protocol.events import ToolCallDelta
+from protocol.events import ToolCallDelta, VendorBlock
 from protocol.upstream import Deltas
 
 STREAMS: Final = 64  # that are read at once; any further one is closed at once
@@ -130,4 +130,5 @@ def size(pieces: Deltas) -> int:
     return sum(
         len(piece.name) + len(piece.arguments) if isinstance(piece, ToolCallDelta) else len(piece.text)
         for piece in pieces
+        if not isinstance(piece, VendorBlock)
     )

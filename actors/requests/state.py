@@ -115,6 +115,7 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
         event = Completed(
             result=completion.result or _plain(completion),
             finish_reason=completion.finish_reason,
+            raw_finish_reason=completion.raw_finish_reason,
             usage=completion.usage,
             provider=completion.provider,
             model=completion.model,
@@ -122,7 +123,8 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
             logprobs=completion.logprobs,
             stop_sequence=completion.stop_sequence,
         )
-        if self._cache is not None and run.delivery.dedupe and run.delivery.cache_ttl > 0:
+        known = completion.finish_reason != "other"
+        if self._cache is not None and known and run.delivery.dedupe and run.delivery.cache_ttl > 0:
             await self._store(self._cache, event)
         run.finish(event)
 

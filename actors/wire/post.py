@@ -16,6 +16,18 @@ from protocol.errors import ProviderError
 from protocol.upstream import Refusal
 
 OK: Final = 200
+READABLE: Final = frozenset(
+    {
+        "",
+        "application/json",
+        "application/jsonl",
+        "application/octet-stream",
+        "application/x-ndjson",
+        "text/event-stream",
+        "text/json",
+        "text/plain",
+    }
+)  # content types whose bodies may be events or JSON, whatever was asked for
 
 
 class PostRequest(msgspec.Struct, frozen=True, gc=False):
@@ -40,7 +52,7 @@ class PostRequest(msgspec.Struct, frozen=True, gc=False):
 
         Args:
             pool: gives the connection.
-            accepted: the content type that the answer must have.
+            accepted: the content type that the answer should have; one that says nothing of the body will do.
 
         Raises:
             Refusal: the status is not 200.
@@ -84,7 +96,12 @@ def _body(connection: Connection, accepted: str) -> Body:
     headers = connection.headers
     if connection.status != OK:
         raise refusal(connection.status, headers, time.time())
-    kind, _, _ = headers.get("content-type", "").partition(";")
-    if kind.strip().lower() != accepted:
+    kind = media_type(headers)
+    if kind != accepted and kind not in READABLE and not kind.endswith("+json"):
         raise ProviderError(code="provider_bad_response")
     return body_of(connection)
+
+
+def media_type(headers: Mapping[str, str]) -> str:
+    """Return the content type without its parameters, in lower case; empty for none."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()

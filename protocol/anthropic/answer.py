@@ -220,7 +220,8 @@ def _stop_reason(completed: Completed) -> dict[str, str | None]:
     """Return the fields that say why the model stopped."""
     if completed.stop_sequence:
         return {"stop_reason": "stop_sequence", "stop_sequence": completed.stop_sequence}
-    return {"stop_reason": STOP_REASONS[completed.finish_reason], "stop_sequence": None}
+    reason = completed.raw_finish_reason or STOP_REASONS.get(completed.finish_reason, completed.finish_reason)
+    return {"stop_reason": reason, "stop_sequence": None}
 
 
 def _message(request_id: str, model: str, content: list[dict[str, Any]], usage: Usage) -> dict[str, Any]:

@@ -126,12 +126,16 @@ def _tail(entry: Entry) -> bytes:
 
 def _last_tail(event: Event) -> bytes:
     if isinstance(event, Completed):
-        return _CHOICE % (b"", _json(event.finish_reason))
+        return _CHOICE % (b"", _json(_finish_reason(event)))
     if isinstance(event, Failed):
         return b"data: %b\n\n" % _envelope(event.code, event.message, event.errors)
     if isinstance(event, Cancelled):
         return b"data: %b\n\n" % _envelope("cancelled", PROBLEMS["cancelled"].title, ())
     return b""
+
+
+def _finish_reason(completed: Completed) -> str:
+    return (completed.raw_finish_reason if completed.finish_reason == "other" else "") or completed.finish_reason
 
 
 def _call_delta(event: ToolCallDelta) -> dict[str, Any]:
@@ -193,7 +197,7 @@ def completion_body(request_id: str, created: int, model: str, completed: Comple
         _json(text) if text or not calls else b"null",
         further,
         b'{"content":%b,"refusal":null}' % completed.logprobs.encode() if completed.logprobs else b"null",
-        _json(completed.finish_reason),
+        _json(_finish_reason(completed)),
         _usage(completed.usage),
     )
 

@@ -221,7 +221,7 @@ def _content(event: Started | Content | Completed) -> bytes:
     if isinstance(event, AttemptFailed):
         failed = {"provider": event.provider, "model": event.model, "code": event.code, "restart": event.restart}
         return _encode({"attemptFailed": failed})
-    return _encode({"state": "running", "model": event.model})
+    return _encode({"state": "running", "model": event.model} if isinstance(event, Started) else {})
 
 
 def _terminal_error(event: Failed | Cancelled) -> _Error:
