@@ -152,8 +152,8 @@ class Completed(_Event, frozen=True, tag="completed"):
     Attributes:
         result: the validated JSON where the request has a schema, otherwise ``{"text": …, "toolCalls": […]}``.
         finish_reason: why the model stopped.
-        raw_finish_reason: the upstream's own word, where ``finish_reason`` is ``other``, and where Anthropic's dialect has
-            a word that the canonical reasons do not have; empty otherwise.
+        raw_finish_reason: the upstream's own word, where ``finish_reason`` is ``other``, and where Anthropic's dialect
+            has a word that the canonical reasons do not have; empty otherwise.
         usage: tokens of all the request's attempts.
         provider: the provider that answered.
         model: the provider's name of the model.

@@ -317,7 +317,8 @@ class Attempt:
         """Settle the budget hold, and return the report with usage and cost."""
         reader = self._reader
         chars = self.assembly.chars + self._drained
-        window = await self._deps.budget.window(self._target)
+        claimed = reader is not None and reader.usage is not None
+        window = await self._deps.budget.window(self._target) if claimed else None
         usage, estimated = used(reader, self._message.request, chars, begun=self._begun, window=window)
         answered = "" if reader is None else reader.model
         cost = await self._deps.budget.charge(self._hold, self._target, usage, answered=answered)

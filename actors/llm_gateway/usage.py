@@ -18,7 +18,6 @@ OUTPUT_CEILING: Final = 4096  # tokens of output that are expected where neither
 DOUBT: Final = 10  # times our estimate, beyond which a count is not believed
 OUTPUT_LIMIT: Final = 131_072  # tokens of output that are believed where nobody bounds them, reasoning included
 LEAST_BOUND: Final = 16_384  # tokens of input that are believed of any call: upstreams have prompts of their own
-MOST_CHARS_PER_TOKEN: Final = 64  # a count of output that would need more is not believed
 HOSTED: Final = ("tools", "web_search_options", "plugins", "search_parameters", "mcp_servers")
 
 _log = logging.getLogger("tidegate.gateway")
@@ -34,9 +33,9 @@ def used(
 ) -> tuple[Usage | None, bool]:
     """Return the tokens of a call, and whether they are an estimate; None where nothing came that could cost anything.
 
-    A provider's count is a claim. It is final once the answer has a finish reason, where it can be true: what is missing
-    then, and what is beyond the bounds, is estimated. Before that, a call that has brought content is estimated: as
-    reported, or more where the content is more than that.
+    A provider's count is a claim. It is final once the answer has a finish reason, where it can be true: what is
+    missing then, and what is beyond the bounds, is estimated. Before that, a call that has brought content is
+    estimated: as reported, or more where the content is more than that.
 
     Args:
         reader: has read the answer; None where there is none.
@@ -54,7 +53,7 @@ def used(
     counted = whole and reader is not None and reader.counted
     said = -(-chars // CHARS_PER_TOKEN)
     inputs, outputs = _believed(reported, request, window)
-    if counted and inputs and outputs * MOST_CHARS_PER_TOKEN >= chars:
+    if counted and inputs and (outputs or not chars):
         return reported, False
     estimate = msgspec.structs.replace(
         reported if inputs and outputs else _bounded(reported, inputs, outputs),

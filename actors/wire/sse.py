@@ -47,7 +47,18 @@ class EventSplitter:
         limit: the most bytes of one event.
     """
 
-    __slots__ = ("_begun", "_data", "_idle_bytes", "_idle_lines", "_limit", "_line", "_name", "_size", "_start", "whole")
+    __slots__ = (
+        "_begun",
+        "_data",
+        "_idle_bytes",
+        "_idle_lines",
+        "_limit",
+        "_line",
+        "_name",
+        "_size",
+        "_start",
+        "whole",
+    )
     content_type: ClassVar[str] = "text/event-stream"
 
     def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:

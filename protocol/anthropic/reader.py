@@ -59,7 +59,7 @@ class _Block:
 
     Attributes:
         kind: ``text``, ``thinking``, ``tool_use``, or ``vendor`` for a block of any other type.
-        part: the index of its part.
+        part: the index of its part; -1 before its first content: an empty block is no part.
         call: the number of its call.
         value: the block as it began; what comes after that is added for a vendor's block.
         given: whether its content was given on: of a call, its arguments.
@@ -70,9 +70,9 @@ class _Block:
 
     __slots__ = ("call", "given", "half", "kind", "part", "pieces", "text", "value")
 
-    def __init__(self, kind: str, part: int, value: dict[str, Any]) -> None:
+    def __init__(self, kind: str, value: dict[str, Any]) -> None:
         self.kind = kind
-        self.part = part
+        self.part = -1
         self.value = value
         self.call = 0
         self.given = False
@@ -142,8 +142,8 @@ class MessagesReader:
         """Read the data of one event and append its content to ``into``.
 
         Raises:
-            ProviderError: ``provider_bad_response``: the data is not an event; or the failure of an in-band error, or of
-                a finish reason that says that the answer broke off.
+            ProviderError: ``provider_bad_response``: the data is not an event; or the failure of an in-band error, or
+                of a finish reason that says that the answer broke off.
         """
         if type(data) is bytes:
             try:
@@ -164,7 +164,7 @@ class MessagesReader:
     def _add_plain(self, event: _Event, into: Deltas) -> bool:
         """Append a usual delta of an open block; False for one that has to be read loosely."""
         block, delta = self._blocks.get(self._last if event.index is None else event.index), event.delta
-        if block is None or delta is None or block.half:
+        if block is None or delta is None or block.part < 0 or block.half:
             return False
         if delta.type == "text_delta" and block.kind == "text":
             if delta.text:
@@ -210,17 +210,8 @@ class MessagesReader:
             raise ProviderError(code="provider_bad_response") from error
 
     def _read_event(self, value: dict[str, Any], kind: str, into: Deltas) -> None:
-        if kind == "content_block_delta":
-            delta = value.get("delta")
-            if isinstance(delta, dict):
-                self._add_delta(place_of(value.get("index")), delta, into)
-        elif kind == "content_block_start":
-            block = value.get("content_block")
-            if isinstance(block, dict):
-                self._begin(place_of(value.get("index")), block, into)
-        elif kind == "content_block_stop":
-            index = place_of(value.get("index"))
-            self._end(self._last if index is None else index, into)
+        if kind.startswith("content_block_"):
+            self._read_block(value, kind, into)
         elif kind == "message_start":
             self._start(value.get("message"))
         elif kind == "message_delta":
@@ -232,6 +223,15 @@ class MessagesReader:
             self._read_whole(value, into)
         elif not kind and value:
             raise ProviderError(code="provider_bad_response")
+
+    def _read_block(self, value: dict[str, Any], kind: str, into: Deltas) -> None:
+        index, delta, block = place_of(value.get("index")), value.get("delta"), value.get("content_block")
+        if kind == "content_block_delta" and isinstance(delta, dict):
+            self._add_delta(index, delta, into)
+        elif kind == "content_block_start" and isinstance(block, dict):
+            self._begin(index, block, into)
+        elif kind == "content_block_stop":
+            self._end(self._last if index is None else index, into)
 
     def _start(self, message: Any) -> None:  # noqa: ANN401 - any JSON
         if isinstance(message, dict):
@@ -297,8 +297,7 @@ class MessagesReader:
             if other == index or open_block.kind != "tool_use":
                 self._end(other, into)
         kind = text_of(value.get("type"))
-        block = _Block(kind if kind in ("text", "thinking", "tool_use") else "vendor", self._next, value)
-        self._next += 1
+        block = _Block(kind if kind in ("text", "thinking", "tool_use") else "vendor", value)
         self._last = index
         self._blocks[index] = block
         if block.kind == "text":
@@ -309,13 +308,20 @@ class MessagesReader:
             self._add_thought(block, text_of(value.get("thinking")), clean(text_of(value.get("signature"))), into)
         elif kind == "redacted_thinking":
             data = clean(text_of(value.get("data")))
-            into.append(ReasoningDelta(signature=data, redacted=True, part=block.part))
+            into.append(ReasoningDelta(signature=data, redacted=True, part=self._part_of(block)))
             del self._blocks[index]
         elif block.kind == "tool_use":
             self._begin_call(block, value, into)
         else:
             self._bound(value)
         return block
+
+    def _part_of(self, block: _Block) -> int:
+        """Return the index of a block's part, which begins with its first content."""
+        if block.part < 0:
+            block.part = self._next
+            self._next += 1
+        return block.part
 
     def _begin_call(self, block: _Block, value: dict[str, Any], into: Deltas) -> None:
         if self._calls >= MAX_CALLS:
@@ -330,7 +336,7 @@ class MessagesReader:
         self._calls += 1
         self._bound(value)
         extra = extra_of(_DIALECT, value, _CALL_FIELDS)
-        into.append(ToolCallDelta(index=block.call, id=id_, name=name, part=block.part, extra=extra))
+        into.append(ToolCallDelta(index=block.call, id=id_, name=name, part=self._part_of(block), extra=extra))
         if self.finish_reason == "stop":
             self.finish_reason, self.raw_finish_reason = "tool_calls", ""
 
@@ -357,13 +363,13 @@ class MessagesReader:
     def _add_text(self, block: _Block, text: str, into: Deltas) -> None:
         text, block.half = split_half(block.half + text)
         if text:
-            into.append(Delta(text=text, part=block.part))
+            into.append(Delta(text=text, part=self._part_of(block)))
             block.text.append(text)
 
     def _add_thought(self, block: _Block, thought: str, signature: str, into: Deltas) -> None:
         thought, block.half = split_half(block.half + thought)
         if thought or signature:
-            into.append(ReasoningDelta(text=thought, signature=signature, part=block.part))
+            into.append(ReasoningDelta(text=thought, signature=signature, part=self._part_of(block)))
 
     def _add_arguments(self, block: _Block, text: str, into: Deltas) -> None:
         text, block.half = split_half(block.half + text)
@@ -422,7 +428,7 @@ class MessagesReader:
         if block.kind == "text":
             self._add_text(block, _HALF, into)
         else:
-            into.append(ReasoningDelta(text=_HALF, part=block.part))
+            into.append(ReasoningDelta(text=_HALF, part=self._part_of(block)))
 
     def _give(self, block: _Block, into: Deltas) -> None:
         """Append a block in the vendor's own form."""
@@ -432,7 +438,7 @@ class MessagesReader:
                 value["input"] = decode("".join(block.pieces).encode("utf-8", "surrogatepass"))
             except ProviderError:
                 value["input"] = {}
-        into.append(VendorBlock(dialect=_DIALECT, value=msgspec.Raw(encode(value)), part=block.part))
+        into.append(VendorBlock(dialect=_DIALECT, value=msgspec.Raw(encode(value)), part=self._part_of(block)))
 
     def _bound(self, value: Any) -> None:  # noqa: ANN401 - any JSON
         self._kept_bytes += len(encode(value))

@@ -243,8 +243,5 @@ class CallReader:
         shown = call.id if call.id and call.id not in self._ids else call_id()
         self._ids.add(shown)
         into.append(
-            ToolCallDelta(
-                index=call.number, id=shown, name=call.name, arguments=arguments, part=call.part, extra=extra
-            )
+            ToolCallDelta(index=call.number, id=shown, name=call.name, arguments=arguments, part=call.part, extra=extra)
         )
-

@@ -1,8 +1,8 @@
 """OpenAI's chat dialect, the provider's side: reads the chunks of a streamed answer, and whole answers.
 
-A chunk as the vendor sends it is decoded into structs. Anything else is read loosely: fields of other types, under other
-names, or at other places. What can't be read, and what nobody needs, is dropped. An upstream's error text is never
-passed on.
+A chunk as the vendor sends it is decoded into structs. Anything else is read loosely: fields of other types, under
+other names, or at other places. What can't be read, and what nobody needs, is dropped. An upstream's error text is
+never passed on.
 """
 
 from collections.abc import Iterator
@@ -142,8 +142,8 @@ class ChatReader:
         """Read the data of one event and append its content to ``into``.
 
         Raises:
-            ProviderError: ``provider_bad_response``: the data is not a chunk; or the failure of an in-band error, or of
-                a finish reason that says that the answer broke off.
+            ProviderError: ``provider_bad_response``: the data is not a chunk; or the failure of an in-band error, or
+                of a finish reason that says that the answer broke off.
         """
         if data == DONE:
             self.close(into, proper=True)
@@ -174,9 +174,9 @@ class ChatReader:
         self.ended = self.ended or proper
         if not self.ended and not self.whole:
             return
-        self._end_part(into)
         if self._calls is not None:
             self._calls.close(into)
+        self._end_part(into)
         kept, self._kept = self._kept, {}
         for name, value in kept.items():
             self._block({name: value}, into)
@@ -268,7 +268,7 @@ class ChatReader:
         into.append(VendorBlock(dialect=_DIALECT, value=msgspec.Raw(encode(fields)), part=self._next))
         self._next += 1
 
-    # ------------------------------------------------------------------------------------------------- the end and usage
+    # ------------------------------------------------------------------------------------------------ the end and usage
 
     def _finish(self, word: Any) -> None:  # noqa: ANN401 - any JSON
         """Read a finish reason: of several ones the first counts that is not ``stop``."""
@@ -435,7 +435,9 @@ def _walk(value: Any, kind: Kind) -> Iterator[tuple[Kind, str]]:  # noqa: ANN401
         if named == "refusal":
             yield from _walk(value.get("refusal"), "refusal")
         elif named.startswith(("thinking", "reasoning")):
-            inner = next((value[name] for name in ("thinking", "reasoning", "summary", "text") if value.get(name)), None)
+            inner = next(
+                (value[name] for name in ("thinking", "reasoning", "summary", "text") if value.get(name)), None
+            )
             yield from _walk(inner, "reasoning")
         else:
             yield from _walk(value.get("text"), kind)

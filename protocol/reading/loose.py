@@ -83,7 +83,7 @@ def whole_characters(text: str) -> str:
 
 
 def split_half(text: str) -> tuple[str, str]:
-    """Return the whole characters of ``text``, and the half of a surrogate pair at its end, whose other half may come."""
+    """Return the whole characters of ``text``, and the half of a surrogate pair at its end: the other half may come."""
     if text and _HIGH[0] <= text[-1] <= _HIGH[1]:
         return whole_characters(text[:-1]), text[-1]
     return whole_characters(text), ""

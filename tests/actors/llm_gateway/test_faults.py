@@ -78,7 +78,7 @@ async def test_a_refusal_has_its_code(
         ((Send(b"data: \xff\xfe\n\n"),), "provider_bad_response"),
         ((Send(b"data: " + b"x" * (2 * 1024 * 1024)), End()), "response_too_large"),
         ((Fault(kind="rate_limit_error"),), "provider_rate_limited"),
-        ((Fault(kind="overloaded_error"),), "provider_error"),
+        ((Fault(kind="overloaded_error"),), "provider_unavailable"),
         ((Fault(kind="invalid_request_error"),), "provider_rejected"),
         ((Send(b"data: [DONE]\n\n"),), "provider_stream_broken"),
     ],
