@@ -40,6 +40,7 @@ CUT: Final[dict[FinishReason, str]] = {
 }
 """Why an answer that ended so does not match its schema."""
 REFUSED: Final = "The model refused to answer"
+LAST_SILENCE: Final = 5.0  # seconds after the finish reason: longer than a stream waits for its end by itself
 
 _log = logging.getLogger("tidegate.gateway")
 
@@ -226,6 +227,8 @@ class Attempt:
                         timeouts.limit_silence(provider.deadlines.between_chunks)
                     elif self.content_sent:
                         timeouts.sign_of_life()
+                    if answer.finish_reason is not None:
+                        timeouts.limit_silence(_at_least(provider.deadlines.between_chunks, LAST_SILENCE))
         return last
 
     def _check_end(self) -> None:
@@ -341,3 +344,7 @@ class Attempt:
     def _boundary(self, code: str, *, restart: bool) -> tuple[AttemptFailed, ...]:
         target = self._target
         return (AttemptFailed(provider=target.endpoint.name, model=target.model, code=code, restart=restart),)
+
+
+def _at_least(seconds: float | None, least: float) -> float | None:
+    return None if seconds is None else max(seconds, least)

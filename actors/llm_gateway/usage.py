@@ -45,7 +45,7 @@ def used(
         window: the tokens of the model's context; None where they are not known.
     """
     whole = reader is not None and reader.finish_reason is not None
-    if not (begun or whole):
+    if not begun and (reader is None or reader.finish_reason in (None, "other")):
         return None, False
     reported = NOTHING if reader is None or reader.usage is None else reader.usage
     if reported == NOTHING and not begun:
