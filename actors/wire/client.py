@@ -222,13 +222,15 @@ class WireStream:
     def _read(self, events: list[bytes]) -> Deltas:
         """Return the deltas of ``events``. A failure after some of them is raised at the next step."""
         answer = self.answer
-        finished = answer.finish_reason is not None
+        before = -1 if answer.finish_reason is None else 0  # deltas before the finish reason; -1 while there is none
         deltas: Deltas = []
         try:
             for event in events:
                 answer.feed(event, deltas)
                 if answer.ended:
                     break
+                if before < 0 and answer.finish_reason is not None:
+                    before = len(deltas)
         except ProviderError as error:
             if not deltas:
                 raise
@@ -236,7 +238,7 @@ class WireStream:
         if deltas:
             self._begun = True
             self._idle_events = 0
-            self._late_content = self._late_content or (finished and not answer.ended)
+            self._late_content = self._late_content or 0 <= before < len(deltas)
         else:
             self._idle_events += len(events)
             if self._idle_events > MAX_IDLE_EVENTS:

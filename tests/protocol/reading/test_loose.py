@@ -72,8 +72,10 @@ def test_halves_of_a_pair_are_joined(text: str, at: int) -> None:
 
 def test_ids_places_and_arguments_of_other_types() -> None:
     """They are read as what they mean, or as nothing."""
-    assert [name_of(value) for value in ("a", 7, None, "null", "None", [], True)] == ["a", "7", "", "", "", "", ""]
-    assert [place_of(value) for value in (1, "2", 3.0, -4, None, "x", 1.5, True, [])] == [
+    names: list[object] = ["a", 7, None, "null", "None", [], True]
+    indexes: list[object] = [1, "2", 3.0, -4, None, "x", 1.5, True, []]
+    assert [name_of(value) for value in names] == ["a", "7", "", "", "", "", ""]
+    assert [place_of(value) for value in indexes] == [
         *(1, 2, 3, -4),
         *[None] * 5,
     ]
