@@ -18,7 +18,7 @@ from actors.llm_gateway.call_span import close_span, open_span, trace_headers
 from actors.llm_gateway.drain import DeferredClose
 from actors.llm_gateway.routing import ResolvedTarget
 from actors.llm_gateway.schema import validated
-from actors.llm_gateway.usage import used
+from actors.llm_gateway.usage import is_large, used
 from actors.upstream.admission import Admission
 from actors.upstream.candidates import Candidate
 from actors.upstream.timeouts import TimeoutScope
@@ -320,8 +320,8 @@ class Attempt:
         """Settle the budget hold, and return the report with usage and cost."""
         reader = self._reader
         chars = self.assembly.chars + self._drained
-        claimed = reader is not None and reader.usage is not None
-        window = await self._deps.budget.window(self._target) if claimed else None
+        doubtful = reader is not None and reader.usage is not None and is_large(reader.usage)
+        window = await self._deps.budget.window(self._target) if doubtful else None
         usage, estimated = used(reader, self._message.request, chars, begun=self._begun, window=window)
         answered = "" if reader is None else reader.model
         cost = await self._deps.budget.charge(self._hold, self._target, usage, answered=answered)

@@ -52,7 +52,9 @@ def used(
         return None, False
     counted = whole and reader is not None and reader.counted
     said = -(-chars // CHARS_PER_TOKEN)
-    inputs, outputs = _believed(reported, request, window)
+    inputs, outputs = reported.input_tokens, reported.output_tokens
+    if is_large(reported):
+        inputs, outputs = _believed(reported, request, window)
     if counted and inputs and (outputs or not chars):
         return reported, False
     estimate = msgspec.structs.replace(
@@ -61,6 +63,11 @@ def used(
         output_tokens=max(outputs, said),
     )
     return estimate, True
+
+
+def is_large(usage: Usage) -> bool:
+    """Whether these are more tokens than are believed of any call."""
+    return usage.input_tokens > LEAST_BOUND or usage.output_tokens > DOUBT * OUTPUT_CEILING
 
 
 def _believed(reported: Usage, request: ChatRequest, window: int | None) -> tuple[int, int]:

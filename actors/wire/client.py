@@ -166,9 +166,10 @@ class WireStream:
         connection, self._body = await self._request.send(self._pool, self._splitter.content_type)
         self._connection = connection
         self.limits = allowances(connection.headers, time.time())
-        kind = media_type(connection.headers)
-        if kind != self._splitter.content_type and (kind in PLAIN or kind.endswith("+json")):
-            self._splitter = self._plain()
+        if not connection.headers.get("content-type", "").startswith(self._splitter.content_type):
+            kind = media_type(connection.headers)
+            if kind in PLAIN or kind.endswith("+json"):
+                self._splitter = self._plain()
         return self
 
     async def __aexit__(

@@ -3,7 +3,7 @@
 from typing import ClassVar, Final, Protocol
 
 from protocol.errors import ProviderError
-from protocol.reading.loose import NamedEvent
+from protocol.reading.loose import named
 
 MAX_EVENT_BYTES: Final = 1024 * 1024
 MAX_WHOLE_EVENTS: Final = 16  # times the bytes of an event that a whole answer, or what comes between events, may have
@@ -112,6 +112,9 @@ class EventSplitter:
 
     def _begin(self, chunk: bytes) -> bytes:
         """Find out what the body is; return what there is to split, without what may come before the first line."""
+        if not self._begun and not self._start and chunk.startswith(b"data: "):
+            self._begun = True
+            return chunk
         if not self._begun:
             self._count(len(chunk), chunk.count(b"\n"), [])
             chunk = self._start + chunk
@@ -152,7 +155,7 @@ class EventSplitter:
         data.clear()
         name = self._name
         if name.startswith(NAMED) and (name == "error" or b'"%b"' % name.encode() not in event):
-            events.append(NamedEvent.of(event, name))
+            events.append(named(event, name))
         elif event:
             events.append(event)
 

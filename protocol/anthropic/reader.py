@@ -24,6 +24,7 @@ from protocol.reading.loose import (
     name_of,
     place_of,
     split_half,
+    split_name,
     text_of,
 )
 from protocol.upstream import Deltas
@@ -145,14 +146,13 @@ class MessagesReader:
             ProviderError: ``provider_bad_response``: the data is not an event; or the failure of an in-band error, or
                 of a finish reason that says that the answer broke off.
         """
-        if type(data) is bytes:
-            try:
-                event = _event(data)
-            except (ValueError, RecursionError):
-                pass
-            else:
-                if event.type == "content_block_delta" and self._add_plain(event, into):
-                    return
+        try:
+            event = _event(data)
+        except (ValueError, RecursionError):
+            pass
+        else:
+            if event.type == "content_block_delta" and self._add_plain(event, into):
+                return
         self._feed_loosely(data, into)
 
     def close(self, into: Deltas, *, proper: bool) -> None:
@@ -183,11 +183,10 @@ class MessagesReader:
     # ---------------------------------------------------------------------------------------------------- loose reading
 
     def _feed_loosely(self, data: bytes, into: Deltas) -> None:
-        stripped = data.strip()
+        name, stripped = split_name(data)
         if stripped == DONE:
             self.close(into, proper=True)
             return
-        name = getattr(data, "name", "")
         if name == "ping" or (not stripped and name != "error"):
             return
         try:

@@ -5,7 +5,7 @@ other names, or at other places. What can't be read, and what nobody needs, is d
 never passed on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal
 
 import msgspec
@@ -14,22 +14,24 @@ from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, RefusalDelta, VendorBlock
 from protocol.llm import FinishReason, Usage
 from protocol.openai.calls import CallReader, may_begin
-from protocol.reading.claims import Claims
+from protocol.reading.claims import MAX_TOKENS, Claims
 from protocol.reading.failures import failure_in
 from protocol.reading.finish import finish_of, word_of
-from protocol.reading.loose import clean, decode, encode, place_of, split_half, text_of
+from protocol.reading.loose import clean, decode, encode, place_of, split_half, split_name, text_of
 from protocol.upstream import Deltas
 
 DONE: Final = b"[DONE]"
 MAX_KEPT_BYTES: Final = 4 * 1024 * 1024  # of fields that are given on when the answer, or a part of it, ends
 _DIALECT: Final = "openai"
 _KEPT: Final = ("annotations", "citations", "search_results")  # of a message or a chunk, whose last value counts
+_AROUND: Final = ("x_groq", "base_resp", "citations", "search_results")  # beside the choices
 _HALF: Final = "\ufffd"
 _json = msgspec.json.Encoder().encode
 
 Kind = Literal["text", "reasoning", "refusal", ""]
 
-# What is typed as None, and what has a type of its own, is read loosely where a chunk has it in another form.
+# A chunk that has what is typed as None, or another type, is read loosely. The fields of ``_Rest`` come in chunks
+# without text, or in the last one, and are looked for there.
 
 
 class _Delta(msgspec.Struct, gc=False):
@@ -38,8 +40,6 @@ class _Delta(msgspec.Struct, gc=False):
     reasoning: str | None = None
     refusal: str | None = None
     tool_calls: list[Any] | None = None
-    function_call: None = None
-    reasoning_details: None = None
     annotations: None = None
     extra_content: None = None
 
@@ -58,14 +58,29 @@ class _Choice(msgspec.Struct, gc=False):
     usage: None = None
 
 
+class _InputDetails(msgspec.Struct, gc=False):
+    cached_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+class _OutputDetails(msgspec.Struct, gc=False):
+    reasoning_tokens: int = 0
+
+
+class _Usage(msgspec.Struct, gc=False):
+    prompt_tokens: int
+    completion_tokens: int
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+    input_tokens: None = None
+    cached_tokens: None = None
+    prompt_cache_hit_tokens: None = None
+
+
 class _Chunk(msgspec.Struct, gc=False):
-    choices: tuple[_Choice, ...] | None = None
-    usage: dict[str, Any] | None = None
+    choices: list[_Choice] | None = None
+    usage: _Usage | None = None
     error: None = None
-    base_resp: None = None
-    x_groq: None = None
-    citations: None = None
-    search_results: None = None
 
 
 class _FirstChunk(_Chunk, gc=False):
@@ -73,8 +88,32 @@ class _FirstChunk(_Chunk, gc=False):
     model: str | None = None
 
 
+class _RestDelta(msgspec.Struct, gc=False):
+    reasoning_details: Any = None
+    function_call: Any = None
+
+
+class _RestChoice(msgspec.Struct, gc=False):
+    index: int = 0
+    delta: _RestDelta | None = None
+
+
+class _Rest(msgspec.Struct, gc=False):
+    choices: list[_RestChoice] | None = None
+    x_groq: Any = None
+    base_resp: Any = None
+    citations: Any = None
+    search_results: Any = None
+
+
 _chunk = msgspec.json.Decoder(_Chunk).decode
+_rest = msgspec.json.Decoder(_Rest).decode
 _first_chunk = msgspec.json.Decoder(_FirstChunk).decode
+
+
+def _only_loosely(_data: bytes) -> _Chunk:
+    """Refuse a chunk that has to be read loosely: the first half of a surrogate pair waits for it."""
+    raise ValueError
 
 
 class ChatReader:
@@ -95,6 +134,7 @@ class ChatReader:
     __slots__ = (
         "_calls",
         "_claims",
+        "_decode",
         "_details",
         "_half",
         "_kept",
@@ -123,6 +163,7 @@ class ChatReader:
         self.model = ""
         self.response_id = ""
         self.ended = False
+        self._decode: Callable[[bytes], _Chunk] = _first_chunk
         self._kind: Kind = ""  # of the last part, while more of it may come
         self._part = 0  # its index
         self._next = 0  # the index of the next part
@@ -148,22 +189,21 @@ class ChatReader:
         if data == DONE:
             self.close(into, proper=True)
             return
-        if self._half or type(data) is not bytes:
-            self._feed_loosely(data, into)
-            return
         try:
-            chunk = _chunk(data) if self.response_id else self._first(data)
+            chunk = self._decode(data)
         except (ValueError, RecursionError):
             self._feed_loosely(data, into)
             return
+        if self._decode is _first_chunk:
+            self._begin_answer(chunk)
         if chunk.choices:
             for choice in chunk.choices:
-                if choice.index == 0:
-                    self._read(choice, into)
+                if choice.index == 0 and not self._read(choice, into):
+                    self._read_rest(data, into)
         elif chunk.usage is None:
             self._feed_loosely(data, into)
         if chunk.usage is not None:
-            self._count(chunk.usage)
+            self._count_plain(chunk.usage)
 
     def close(self, into: Deltas, *, proper: bool) -> None:
         """Read the end of the stream, and append the content that waited for it to ``into``. Idempotent.
@@ -171,8 +211,11 @@ class ChatReader:
         Raises:
             ProviderError: ``provider_bad_response``: a tool call has no name.
         """
-        self.ended = self.ended or proper
-        if not self.ended and not self.whole:
+        if proper:
+            self.ended = True
+        elif not self.ended and not self.whole:
+            return
+        if self._calls is None and not (self._half or self._kept or self._details):
             return
         if self._calls is not None:
             self._calls.close(into)
@@ -181,15 +224,18 @@ class ChatReader:
         for name, value in kept.items():
             self._block({name: value}, into)
 
-    def _first(self, data: bytes) -> _Chunk:
-        """Read a chunk with the id and the model, which are the same in all chunks."""
-        chunk = _first_chunk(data)
-        self.response_id = chunk.id or ""
-        self.model = chunk.model or self.model
-        return chunk
+    def _begin_answer(self, chunk: _Chunk) -> None:
+        """Take over the id and the model, which are the same in all chunks."""
+        if isinstance(chunk, _FirstChunk):
+            self.response_id = chunk.id or self.response_id
+            self.model = chunk.model or self.model
+            if self.response_id:
+                self._decode = _chunk
 
-    def _read(self, choice: _Choice, into: Deltas) -> None:
+    def _read(self, choice: _Choice, into: Deltas) -> bool:
+        """Append the content of a chunk; False where the chunk may have a rare field, too."""
         delta = choice.delta
+        plain = False
         if delta is not None:
             thought = delta.reasoning_content or delta.reasoning
             if thought:
@@ -200,21 +246,47 @@ class ChatReader:
             if choice.logprobs is not None and choice.logprobs.content:
                 self._add_text(text or "", choice.logprobs.content, into)
             elif text:
+                plain = True
                 if self._kind != "text":
                     self._begin("text", into)
                 into.append(Delta(text=text, part=self._part))
             if delta.refusal:
                 self._refuse(delta.refusal, into)
             if delta.tool_calls:
+                plain = True
                 self._add_calls(delta.tool_calls, into)
-        if choice.finish_reason:
-            self._finish(choice.finish_reason)
+        word = choice.finish_reason
+        if word:
+            if word == "stop" and self.finish_reason is None and self._calls is None:
+                self.finish_reason = "stop"
+            else:
+                self._finish(word)
+            return False
+        return plain
+
+    def _read_rest(self, data: bytes, into: Deltas) -> None:
+        """Read the rare fields of a chunk whose other content has been read."""
+        rest = _rest(data)
+        for choice in rest.choices or ():
+            delta = choice.delta
+            if delta is None or choice.index != 0:
+                continue
+            if delta.reasoning_details is not None or delta.function_call is not None:
+                self._read_rare(msgspec.to_builtins(delta), into)
+        if rest.x_groq is None and rest.base_resp is None and rest.citations is None and rest.search_results is None:
+            return
+        around = {name: getattr(rest, name) for name in _AROUND}
+        self._read_around(around)
+        failure = failure_in(around)
+        if failure is not None:
+            raise failure
 
     # ------------------------------------------------------------------------------------------------------- the parts
 
     def _begin(self, kind: Kind, into: Deltas) -> None:
         """Begin a part: what waited for the end of the one before is given on."""
-        self._end_part(into)
+        if self._kind or self._calls is not None or self._details:
+            self._end_part(into)
         self._kind = kind
         self._part = self._next
         self._next += 1
@@ -280,10 +352,31 @@ class ChatReader:
             if reason == "other":
                 self.raw_finish_reason = word_of(word)
 
+    def _count_plain(self, usage: _Usage) -> None:
+        """Read usage in the vendor's form; one that can't be true, or is one of several, is read as a claim."""
+        inputs, outputs = usage.prompt_tokens_details, usage.completion_tokens_details
+        cached = written = reasoning = 0
+        if inputs is not None:
+            cached, written = inputs.cached_tokens, inputs.cache_write_tokens
+        if outputs is not None:
+            reasoning = outputs.reasoning_tokens
+        plain = 0 <= cached <= cached + written <= usage.prompt_tokens <= MAX_TOKENS
+        if self.usage is None and plain and 0 <= reasoning < usage.completion_tokens <= MAX_TOKENS:
+            self.counted = True
+            self.usage = Usage(
+                input_tokens=usage.prompt_tokens,
+                output_tokens=usage.completion_tokens,
+                cached_input_tokens=cached,
+                reasoning_tokens=reasoning,
+                cache_write_input_tokens=written,
+            )
+        else:
+            self._count(msgspec.to_builtins(usage))
+
     def _count(self, usage: Any) -> None:  # noqa: ANN401 - any JSON
         claims = self._claims
         if claims is None:
-            claims = self._claims = Claims()
+            claims = self._claims = Claims(self.usage)
         self.counted = claims.add(usage) or self.counted
         if claims.seen:
             self.usage = claims.inclusive()
@@ -291,11 +384,10 @@ class ChatReader:
     # ---------------------------------------------------------------------------------------------------- loose reading
 
     def _feed_loosely(self, data: bytes, into: Deltas) -> None:
-        stripped = data.strip()
+        name, stripped = split_name(data)
         if stripped == DONE:
             self.close(into, proper=True)
             return
-        name = getattr(data, "name", "")
         if not stripped and name != "error":
             return
         value = decode(stripped) if name != "error" else _decoded(stripped)
@@ -313,16 +405,21 @@ class ChatReader:
     def _read_object(self, value: dict[str, Any], into: Deltas) -> None:
         self.response_id = self.response_id or clean(text_of(value.get("id")))
         self.model = self.model or clean(text_of(value.get("model")))
-        groq = value.get("x_groq")
-        for usage in (value.get("usage"), groq.get("usage") if isinstance(groq, dict) else None):
-            if usage is not None:
-                self._count(usage)
+        if value.get("usage") is not None:
+            self._count(value["usage"])
         choices = value.get("choices")
         if not isinstance(choices, list | None):
             raise ProviderError(code="provider_bad_response")
         for choice in choices or ():
             if isinstance(choice, dict) and not place_of(choice.get("index")):
                 self._read_choice(choice, into)
+        self._read_around(value)
+
+    def _read_around(self, value: dict[str, Any]) -> None:
+        """Read what vendors put beside the choices."""
+        groq = value.get("x_groq")
+        if isinstance(groq, dict) and groq.get("usage") is not None:
+            self._count(groq["usage"])
         self._keep(value)
 
     def _read_choice(self, choice: dict[str, Any], into: Deltas) -> None:
@@ -339,12 +436,10 @@ class ChatReader:
         self._finish(choice.get("finish_reason"))
 
     def _read_delta(self, delta: dict[str, Any], logprobs: Any, into: Deltas) -> None:  # noqa: ANN401 - any JSON
-        details = delta.get("reasoning_details")
         thought = _pieces(delta.get("reasoning_content"), "reasoning") or _pieces(delta.get("reasoning"), "reasoning")
-        for piece in thought or _pieces(details, "reasoning"):
+        for piece in thought:
             self._add_loosely(*piece, into)
-        if isinstance(details, list):
-            self._add_details(details)
+        self._read_rare(delta, into, thought=bool(thought))
         content = _pieces(delta.get("content"), "text")
         probabilities = logprobs.get("content") if isinstance(logprobs, dict) else None
         if isinstance(probabilities, list) and probabilities:
@@ -354,15 +449,28 @@ class ChatReader:
         for piece in (*content, *_pieces(delta.get("refusal"), "refusal")):
             self._add_loosely(*piece, into)
         calls = delta.get("tool_calls")
-        legacy = delta.get("function_call")
         if calls:
             self._add_calls(calls if isinstance(calls, list) else [calls], into)
-        elif isinstance(legacy, dict):
-            self._add_calls([{"function": legacy}], into)
         self._keep(delta)
         if isinstance(delta.get("extra_content"), dict):
             self._end_part(into)
             self._block({"extra_content": delta["extra_content"]}, into)
+
+    def _read_rare(self, delta: dict[str, Any], into: Deltas, *, thought: bool = True) -> None:
+        """Read details of the reasoning, and a call in its old form.
+
+        Args:
+            delta: has them.
+            into: the content.
+            thought: whether the reasoning has been read without its details.
+        """
+        details, legacy = delta.get("reasoning_details"), delta.get("function_call")
+        if isinstance(details, list):
+            for piece in () if thought else _pieces(details, "reasoning"):
+                self._add_loosely(*piece, into)
+            self._add_details(details)
+        if isinstance(legacy, dict) and not delta.get("tool_calls"):
+            self._add_calls([{"function": legacy}], into)
 
     def _add_loosely(self, kind: Kind, text: str, into: Deltas) -> None:
         """Append a piece, which may have halves of surrogate pairs."""
@@ -373,6 +481,10 @@ class ChatReader:
         if kind == "refusal" and text:
             self.refused = True
         text, self._half = split_half(self._half + text)
+        if self._half:
+            self._decode = _only_loosely
+        elif self._decode is _only_loosely:
+            self._decode = _first_chunk
         if text:
             self._piece(kind, text, into)
 

@@ -33,6 +33,9 @@ def count_of(value: Any) -> int:  # noqa: ANN401 - any JSON
 class Claims:
     """Adds up what an answer claims of its usage, wherever it says so. A later 0 never replaces a count.
 
+    Args:
+        known: the usage so far, with the cache's tokens in its input; None for none.
+
     Attributes:
         input: tokens of input, as the dialect counts them.
         output: tokens of output.
@@ -44,9 +47,12 @@ class Claims:
 
     __slots__ = ("cached", "input", "output", "reasoning", "seen", "written")
 
-    def __init__(self) -> None:
-        self.input = self.output = self.cached = self.written = self.reasoning = 0
-        self.seen = False
+    def __init__(self, known: Usage | None = None) -> None:
+        usage = known or Usage()
+        self.input, self.output = usage.input_tokens, usage.output_tokens
+        self.cached, self.written = usage.cached_input_tokens, usage.cache_write_input_tokens
+        self.reasoning = usage.reasoning_tokens
+        self.seen = known is not None
 
     def add(self, usage: Any) -> bool:  # noqa: ANN401 - any JSON
         """Add an object of counts. Anything else, and what can't be a count, is ignored.

@@ -10,24 +10,21 @@ from protocol.errors import ProviderError
 from protocol.llm import Vendor
 
 _MAX_DIGITS: Final = 400  # of an integer; a longer one is as good as infinite
+_EVENT: Final = b"event: "  # no JSON begins so
 _HIGH: Final = ("\ud800", "\udbff")
 
 
-class NamedEvent(bytes):
-    """The data of a server-sent event whose name says more than the data.
+def named(data: bytes, name: str) -> bytes:
+    """Return the data of a server-sent event with the event's name before it, which says more than the data."""
+    return _EVENT + name.encode() + b"\n" + data
 
-    Attributes:
-        name: of the event.
-    """
 
-    name: str
-
-    @classmethod
-    def of(cls, data: bytes, name: str) -> "NamedEvent":
-        """Return ``data`` with the event's name."""
-        event = cls(data)
-        event.name = name
-        return event
+def split_name(data: bytes) -> tuple[str, bytes]:
+    """Return an event's name, empty for none, and its data without blanks around it."""
+    if not data.startswith(_EVENT):
+        return "", data.strip()
+    name, _, data = data.removeprefix(_EVENT).partition(b"\n")
+    return name.decode("utf-8", "replace"), data.strip()
 
 
 def decode(data: bytes) -> Any:  # noqa: ANN401 - any JSON

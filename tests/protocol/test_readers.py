@@ -15,7 +15,7 @@ from protocol.errors import PROBLEMS, ProviderError
 from protocol.events import Delta, ReasoningDelta, RefusalDelta, ToolCallDelta, VendorBlock
 from protocol.llm import Usage
 from protocol.openai.reader import ChatReader
-from protocol.reading.loose import NamedEvent
+from protocol.reading.loose import named
 from protocol.upstream import AnswerReader, Deltas
 from tests.protocol.reading.test_loose import ANY_JSON
 
@@ -204,9 +204,9 @@ def test_the_names_of_events(make: Callable[[], AnswerReader], name: str) -> Non
     for data in (b"", b"null", b"{}", b"some text", b'{"message":"boom","code":500}'):
         if name == "error":
             with pytest.raises(ProviderError):
-                read(make, NamedEvent.of(data, name))
+                read(make, named(data, name))
             continue
-        found = outcome(make, NamedEvent.of(data, name))
+        found = outcome(make, named(data, name))
         assert found in PROBLEMS if isinstance(found, str) else (found[0].whole, found[1]) == (False, [])
 
 
