@@ -174,7 +174,8 @@ class Attempt:
         last: Deltas = []
         try:
             last = await self._read(deadline, span)
-            self._check_end()
+            if self.finish_reason == "other":
+                self._check_end()
             if self._validator is not None and not self.assembly.tool_calls:
                 self.result = self._validated(self._validator)
             code = ""
@@ -227,18 +228,18 @@ class Attempt:
                         timeouts.limit_silence(provider.deadlines.between_chunks)
                     elif self.content_sent:
                         timeouts.sign_of_life()
-                    if answer.finish_reason is not None:
+                    if answer.finish_reason is not None and not answer.ended:
                         timeouts.limit_silence(_at_least(provider.deadlines.between_chunks, LAST_SILENCE))
         return last
 
     def _check_end(self) -> None:
-        """Check that a whole answer without a known finish reason has content, and log what is odd about it.
+        """Check that an answer that ended for an unknown reason has content, and log the reason.
 
         Raises:
             ProviderError: ``provider_bad_response``: it has no text, no call and no refusal.
         """
         reader = self._reader
-        if reader is None or self.finish_reason != "other":
+        if reader is None:
             return
         if not (self.assembly.text or self.assembly.tool_calls or reader.refused):
             raise ProviderError(code="provider_bad_response")

@@ -236,14 +236,15 @@ class WireStream:
             if not deltas:
                 raise
             self._failure = error
-        if deltas:
-            self._begun = True
-            self._idle_events = 0
-            self._late_content = self._late_content or 0 <= before < len(deltas)
-        else:
+        if not deltas:
             self._idle_events += len(events)
             if self._idle_events > MAX_IDLE_EVENTS:
                 raise ProviderError(code="response_too_large")
+            return deltas
+        self._begun = True
+        self._idle_events = 0
+        if 0 <= before < len(deltas):
+            self._late_content = True
         return deltas
 
     def _end(self, *, broken: bool) -> Deltas:

@@ -213,17 +213,17 @@ class ChatReader:
         except (ValueError, RecursionError):
             self._feed_loosely(data, into)
             return
-        first = self._decode is _first_chunk
-        if first:
-            self._begin_answer(chunk)
-        if chunk.choices:
-            for choice in chunk.choices:
-                if choice.index == 0 and not self._read(choice, into) and not first:
+        choices = chunk.choices
+        if choices:
+            for choice in choices:
+                if choice.index == 0 and not self._read(choice, into) and self.response_id:
                     self._read_rest(data, into)
         elif chunk.usage is None:
             self._feed_loosely(data, into)
         if chunk.usage is not None:
             self._count_plain(chunk.usage)
+        if not self.response_id:
+            self._begin_answer(chunk)
 
     def close(self, into: Deltas, *, proper: bool) -> None:
         """Read the end of the stream, and append the content that waited for it to ``into``. Idempotent.
