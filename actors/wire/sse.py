@@ -80,14 +80,14 @@ class EventSplitter:
         Raises:
             ProviderError: ``response_too_large``: an event is larger than its bound, or too much comes without one.
         """
-        if self._between and _is_plain(chunk):
-            return chunk[6:-2].split(b"\n\ndata: ")
+        if self._between and (plain := _plain_events(chunk)):
+            return plain
         if not self._begun or self.whole:
             chunk = self._begin(chunk)
             if not chunk:
                 return []
-            if self._between and _is_plain(chunk):
-                return chunk[6:-2].split(b"\n\ndata: ")
+            if self._between and (plain := _plain_events(chunk)):
+                return plain
         lines = self._lines(chunk)
         rest = lines.pop()
         events: list[bytes] = []
@@ -188,11 +188,14 @@ class EventSplitter:
         return lines
 
 
-def _is_plain(chunk: bytes) -> bool:
-    """Whether ``chunk`` is whole events of one ``data`` line each, and nothing else: the usual case."""
-    events = 1 + chunk.count(b"\n\ndata: ")
-    plain = chunk.startswith(b"data: ") and chunk.endswith(b"\n\n") and chunk.count(b"\n") == 2 * events
-    return plain and b"\r" not in chunk
+def _plain_events(chunk: bytes) -> list[bytes]:
+    """Return the events of ``chunk`` where it is whole events of one ``data`` line each: the usual case."""
+    if not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")) or b"\r" in chunk:
+        return []
+    lines = chunk.count(b"\n")
+    if lines == 2:  # noqa: PLR2004 - those of one event
+        return [chunk[6:-2]]
+    return chunk[6:-2].split(b"\n\ndata: ") if lines == 2 * (1 + chunk.count(b"\n\ndata: ")) else []
 
 
 def _with_lf(chunk: bytes) -> bytes:
