@@ -1,6 +1,6 @@
 """Work beside an actor, on behalf of the message at hand: piped tasks, asks with a callback, deferred replies."""
 
-from asyncio import AbstractEventLoop, CancelledError, Future, Task
+from asyncio import CancelledError, Future, Task
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, ClassVar, Generic, TypeVar
@@ -9,7 +9,7 @@ from opentelemetry.context import attach
 
 from actors.runtime.cell import ActorCell
 from actors.runtime.core import failure
-from actors.runtime.envelope import NO_CONTEXT, SCOPE, Discarded, Envelope, Scope
+from actors.runtime.envelope import NO_CONTEXT, SCOPE, CallbackFuture, Discarded, Envelope, Scope
 from actors.runtime.outstanding import Deferred, Outstanding
 from protocol.errors import RequestCancelled
 
@@ -127,42 +127,6 @@ class PipedTask(Callback[M]):
     ) -> None:
         super().__init__(cell, ok, err)
         self._future = start_work(cell, self, work, self._on_done)
-
-
-class CallbackFuture(Future[Any]):
-    """The reply of a ``PendingAsk``: calls one function as soon as it is done, without a pass of the loop in between.
-
-    Args:
-        loop: the event loop.
-
-    Attributes:
-        on_done: is called with the future; ``None`` until the ask has been sent.
-    """
-
-    __slots__ = ("on_done",)
-
-    def __init__(self, loop: AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self.on_done: Callable[[Future[Any]], object] | None = None
-
-    def set_result(self, result: Any) -> None:  # noqa: ANN401, D102 - the contract is the base's
-        super().set_result(result)
-        self._call()
-
-    def set_exception(self, exception: type | BaseException, /) -> None:  # noqa: D102 - the contract is the base's
-        super().set_exception(exception)
-        self._call()
-
-    def cancel(self, msg: object | None = None) -> bool:  # noqa: D102 - the contract is the base's
-        cancelled = super().cancel(msg)
-        if cancelled:
-            self._call()
-        return cancelled
-
-    def _call(self) -> None:
-        on_done, self.on_done = self.on_done, None
-        if on_done is not None:
-            on_done(self)
 
 
 class PendingAsk(Callback[M]):

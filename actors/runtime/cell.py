@@ -2,12 +2,25 @@
 
 import asyncio
 from asyncio import CancelledError, Future, Task
+from collections.abc import Awaitable, Generator
 from contextvars import Context
 from typing import Any, Final
 
 from actors.runtime.consumer import handle_traced
 from actors.runtime.core import Core, failure
-from actors.runtime.envelope import NO_CONTEXT, SCOPE, STOP, Crash, Discarded, Drained, Envelope, Scope, Stop, Tick
+from actors.runtime.envelope import (
+    NO_CONTEXT,
+    SCOPE,
+    STOP,
+    CallbackFuture,
+    Crash,
+    Discarded,
+    Drained,
+    Envelope,
+    Scope,
+    Stop,
+    Tick,
+)
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.outstanding import Deferred, Outstanding
 from actors.runtime.slot import Instance, Slot
@@ -15,6 +28,16 @@ from actors.runtime.supervision import Backoff, RestartBudget
 from protocol.errors import ActorFailed, ActorStopped, Overloaded
 
 BUDGET: Final = 64  # messages that an actor handles before it yields to the loop
+
+
+class _Yield:
+    """Lets the loop run whatever is ready: ``asyncio.sleep(0)`` without a coroutine."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+YIELD: Final = _Yield()
 
 
 class ActorCell:
@@ -189,7 +212,8 @@ class ActorCell:
             actor = self.slot.make()
             self.slot.bind(actor, self)
         self._instance = actor
-        await actor.started()
+        if self._class._has_started_hook:  # noqa: SLF001 - its actor
+            await actor.started()
         return actor
 
     async def _serve(self, actor: Instance) -> None:
@@ -199,14 +223,14 @@ class ActorCell:
         handlers = actor._handlers  # noqa: SLF001 - its actor
         budget = BUDGET
         while not self.halted:
-            if budget and (messages or commands):
-                budget -= 1
-                envelope = get_nowait()
-            else:
-                waited = await self._next()
-                if waited is None:
-                    return
-                envelope, budget = waited, BUDGET
+            if not budget or not (messages or commands):
+                budget, pause = BUDGET, self._pause()
+                if pause is not None:
+                    await pause
+                    self._on_wakeup()
+                continue
+            budget -= 1
+            envelope = get_nowait()
             message, reply = envelope.message, envelope.reply
             try:
                 handler = handlers[type(message)]
@@ -228,26 +252,28 @@ class ActorCell:
             if reply is not None:
                 self._reply(envelope, reply, result)
 
-    async def _next(self) -> Envelope | None:
-        """Yield to the loop if messages wait, or wait for one; return it, or ``None`` where the actor has ended."""
-        mailbox, messages = self.mailbox, self.mailbox.messages
+    def _pause(self) -> Awaitable[None] | None:
+        """Return what to wait for before the next envelope; ``None`` where the actor has ended as it became idle."""
+        mailbox = self.mailbox
         self.scope.envelope = None
         self.core.wakeups += 1
-        self._resting = not (messages or mailbox.commands)
-        try:
-            if self._resting and self.slot.on_idle is not None and not self.outstanding:
-                self.slot.on_idle(self)
-                if self.ended:
-                    return None
-            if messages or self._replied:
-                self._replied = False
-                await asyncio.sleep(0)  # an asker that has its reply runs now, and its next message then wakes nobody
-            envelope = await mailbox.get()
-        finally:
-            self._resting = False
+        if mailbox.messages:
+            return YIELD
+        self._resting = True
+        if self.slot.on_idle is not None and not self.outstanding:
+            self.slot.on_idle(self)
+            if self.ended:
+                return None
+        if self._replied:  # the asker runs now, and its next message then wakes nobody
+            self._replied = False
+            return YIELD
+        return mailbox.arrival()
+
+    def _on_wakeup(self) -> None:
+        """Go on after a pause."""
+        self._resting = False
         if self._task.cancelling():
             self._forget_cancellations()
-        return envelope
 
     def _forget_cancellations(self) -> None:
         """Reset the task's count of cancellations, none of which is pending: a handler has dealt with them."""
@@ -264,7 +290,7 @@ class ActorCell:
             self.core.late_replies += 1
         else:
             reply.set_result(result)
-            self._replied = True
+            self._replied = self._replied or not isinstance(reply, CallbackFuture)
 
     def _on_command(self, envelope: Envelope) -> None:
         """Carry out a command of the runtime; refuse a message that the actor does not handle."""
@@ -307,6 +333,7 @@ class ActorCell:
     async def _release(self) -> None:
         """Return the message at hand to its asker, if it was cut off, and run the instance's ``stopped``."""
         actor, self._instance = self._instance, None
+        self._resting = False
         envelope, self.scope.envelope = self.scope.envelope, None
         if envelope is not None and envelope.pending:
             self.core.stopped(self.name, envelope)

@@ -1,6 +1,6 @@
 """The envelope: a message on its way, with its asker, its deadline and its context."""
 
-from asyncio import Future
+from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
@@ -12,6 +12,42 @@ from actors.runtime.clock import Handle
 from protocol.errors import AskTimeout
 
 NO_CONTEXT: Final = Context()
+
+
+class CallbackFuture(Future[Any]):
+    """The reply of a ``PendingAsk``: calls one function as soon as it is done, without a pass of the loop in between.
+
+    Args:
+        loop: the event loop.
+
+    Attributes:
+        on_done: is called with the future; ``None`` until the ask has been sent.
+    """
+
+    __slots__ = ("on_done",)
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        super().__init__(loop=loop)
+        self.on_done: Callable[[Future[Any]], object] | None = None
+
+    def set_result(self, result: Any) -> None:  # noqa: ANN401, D102 - the contract is the base's
+        super().set_result(result)
+        self._call()
+
+    def set_exception(self, exception: type | BaseException, /) -> None:  # noqa: D102 - the contract is the base's
+        super().set_exception(exception)
+        self._call()
+
+    def cancel(self, msg: object | None = None) -> bool:  # noqa: D102 - the contract is the base's
+        cancelled = super().cancel(msg)
+        if cancelled:
+            self._call()
+        return cancelled
+
+    def _call(self) -> None:
+        on_done, self.on_done = self.on_done, None
+        if on_done is not None:
+            on_done(self)
 
 
 class Envelope(msgspec.Struct, eq=False):

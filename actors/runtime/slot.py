@@ -20,6 +20,7 @@ class Instance(Protocol):
     backoff: ClassVar[float]
     lingers: ClassVar[bool]
     outstanding_limit: ClassVar[int]
+    _has_started_hook: ClassVar[bool]
     _has_stopped_hook: ClassVar[bool]
     _handlers: Handlers
 
