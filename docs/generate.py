@@ -1,4 +1,4 @@
-"""Writes the pages that are generated from the code: ``python docs/generate.py``. A test checks that they are current."""  # noqa: INP001 - a script
+"""Writes the pages that are made from the code: ``python docs/generate.py``. A test checks that they are current."""  # noqa: INP001 - a script
 
 import re
 import sys
@@ -14,10 +14,10 @@ same for every surface.
 
 On the native endpoints an error is `application/problem+json` with `type`, `title`, `status`, `code`, `detail`,
 `remedy`, `requestId`, `traceId`, and where they apply `retryAfterMs` and `errors` (a `path` and a `message` for each
-wrong field). On `/v1/` an error has OpenAI's envelope, with the same `code`; on `/v1/messages` it has Anthropic's envelope,
-with the code in `details.error_code`, and status 529 for overload. On the socket an error is an `error` frame: with
-`terminal` it ends the request, otherwise it refuses one frame. An error never contains a stack trace, a secret or an
-upstream's body.
+wrong field). On `/v1/` an error has OpenAI's envelope, with the same `code`; on `/v1/messages` it has Anthropic's
+envelope, with the code in `details.error_code`, and status 529 for overload. On the socket an error is an `error`
+frame: with `terminal` it ends the request, otherwise it refuses one frame. An error never contains a stack trace, a
+secret or an upstream's body.
 
 *Temporary* means that the same request may succeed later; if the service knows when, it says so in `Retry-After` and
 `retryAfterMs`. *Close* is the code with which the failure closes a WebSocket, if it closes one.
@@ -26,8 +26,8 @@ upstream's body.
 SETTINGS_HEAD: Final = """\
 # Settings
 
-Each setting is an environment variable, or a line of a file `.env` in the working directory; the environment overrides the
-file. An empty value is the same as no value. `.env.example` is a template. The table is generated from
+Each setting is an environment variable, or a line of a file `.env` in the working directory; the environment overrides
+the file. An empty value is the same as no value. `.env.example` is a template. The table is generated from
 `service/config/settings.py` by `python docs/generate.py`.
 
 """
@@ -35,9 +35,9 @@ file. An empty value is the same as no value. `.env.example` is a template. The 
 FRAMES_HEAD: Final = """\
 # Frames
 
-The frames that a client may send over `/ws`; [websocket.md](websocket.md) says what the service does with them. A field that
-is not in these tables is an error; a field in bold is required. Generated from `protocol/websocket/commands.py` by
-`python docs/generate.py`.
+The frames that a client may send over `/ws`; [websocket.md](websocket.md) says what the service does with them. A
+field that is not in these tables is an error; a field in bold is required. Generated from
+`protocol/websocket/commands.py` by `python docs/generate.py`.
 
 """
 
@@ -64,11 +64,11 @@ def settings() -> str:
     """Return the page of settings."""
     from service.config.settings import Settings  # noqa: PLC0415 - the path is set first
 
-    described = _attributes(Settings.__doc__ or "")
+    texts = _attributes(Settings.__doc__ or "")
     rows = ["| variable | default | |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default in (None, "", ()) else f"`{field.default}`"
-        rows.append(_row((f"`{name.upper()}`", default, _as_variables(described[name]))))
+        rows.append(_row((f"`{name.upper()}`", default, _as_variables(texts[name]))))
     return SETTINGS_HEAD + "\n".join(rows) + "\n"
 
 
@@ -80,16 +80,16 @@ def frames() -> str:
 
     parts: list[str] = []
     for kind in CLIENT_FRAMES:
-        described: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for base in reversed(kind.__mro__):
-            described |= _attributes(base.__doc__ or "")
+            texts |= _attributes(base.__doc__ or "")
         (schema,), components = msgspec.json.schema_components([kind], ref_template="{name}")
         parts.append(f"## `{kind.__struct_config__.tag}`\n\n{_opening(kind.__doc__ or '')}\n")
         rows = ["| field | | |", "|---|---|---|"]
         wire = components[schema["$ref"]]["properties"]
         for field in msgspec.structs.fields(kind):
             name = f"**`{field.encode_name}`**" if field.required else f"`{field.encode_name}`"
-            rows.append(_row((name, _kind_of(wire[field.encode_name]), described.get(field.name, "").replace("``", "`"))))
+            rows.append(_row((name, _kind_of(wire[field.encode_name]), texts.get(field.name, "").replace("``", "`"))))
         parts.append("\n".join(rows) + "\n")
     return FRAMES_HEAD + "\n".join(parts)
 
