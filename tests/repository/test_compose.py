@@ -48,7 +48,7 @@ def test_what_is_set_for_the_service_are_its_settings(services: dict[str, Config
 
 
 def test_stopping_is_not_cut_off(services: dict[str, Config], root: Path) -> None:
-    """The container's grace period is as long as the service needs to stop; the health check uses the service's port."""
+    """The container's grace period is as long as a stop of the service; the health check uses the service's port."""
     patience = int(services["service"]["stop_grace_period"].removesuffix("s"))
     assert patience > load_settings(None).shutdown_grace_seconds + EXIT_TIMEOUT
     image = (root / "deploy" / "Dockerfile").read_text(encoding="utf-8")
