@@ -142,19 +142,45 @@ def test_actors_do_without_their_test_doubles(root: Path) -> None:
         assert [name for name in modules if f"{name}.".startswith("actors.testing.")] == [], path
 
 
-def test_importing_actors_loads_only_what_it_runs_on(root: Path) -> None:
-    """``import actors`` gives the public names, and loads no server, SDK or set-up."""
+def test_importing_actors_loads_nothing_by_itself(root: Path) -> None:
+    """``import actors`` loads no other module; a public name loads at its first use, without server, SDK or set-up."""
     heavy = ("aiohttp", "anthropic", "openai", "opentelemetry.sdk", "pydantic", "rich", "structlog", "typer", "uvloop")
     program = (
         "import sys\n"
         "import actors\n"
+        "loaded = [name for name in sys.modules if name.startswith(('actors.', 'protocol.'))]\n"
+        "assert loaded == ['actors.lazy'], loaded\n"
         "assert all(hasattr(actors, name) for name in actors.__all__)\n"
-        "assert set(actors.__all__) == set(sys.modules['actors.runtime'].__all__)\n"
+        "assert set(sys.modules['actors.runtime'].__all__) < set(actors.__all__)\n"
         f"print(*sorted(set({heavy!r}) & set(sys.modules)))\n"
     )
     command = [sys.executable, "-c", program]
     run = subprocess.run(command, cwd=root, capture_output=True, check=False, timeout=30, text=True)  # noqa: S603 - ours
     assert (run.stdout.strip(), run.stderr) == ("", "")
+
+
+def test_lazy_packages_say_the_same_three_times(root: Path) -> None:
+    """A lazy package has the same public names for the type checker, in ``__all__`` and in its table."""
+    packages = [path for path in (root / "actors").rglob("__init__.py") if "= lazy(" in path.read_text("utf-8")]
+    assert packages
+    for path in packages:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        (checked,) = (node for node in tree.body if isinstance(node, ast.If))
+        typed = {
+            (node.module, alias.name)
+            for node in ast.walk(checked)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        (table,) = (node for node in ast.walk(tree) if isinstance(node, ast.Dict))
+        lazily = {(module, name) for module, names in ast.literal_eval(table).items() for name in names}
+        (public,) = (
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        )
+        assert typed == lazily, path
+        assert sorted(name for _, name in lazily) == public, path
 
 
 def test_public_names_are_sorted(root: Path) -> None:

@@ -6,7 +6,8 @@ from typing import Final
 from actors.llm_gateway.provider import ProviderDeadlines
 from actors.llm_gateway.providers.wired import WiredProvider
 from actors.wire.client import WireClient, WireStream
-from protocol.anthropic.upstream import VERSION, MessagesReader, betas_of, messages_body
+from protocol.anthropic.reader import MessagesReader
+from protocol.anthropic.upstream import VERSION, betas_of, messages_body
 from protocol.llm import ChatRequest
 from protocol.upstream import BASE_URLS
 

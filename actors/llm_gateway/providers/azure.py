@@ -9,7 +9,8 @@ import msgspec
 from actors.llm_gateway.providers.sdk import NO_RETRIES, Connected, SdkProvider
 from actors.wire.client import WireStream
 from protocol.llm import ChatRequest
-from protocol.openai.upstream import ChatReader, chat_body
+from protocol.openai.reader import ChatReader
+from protocol.openai.upstream import chat_body
 
 SCOPE: Final = "https://cognitiveservices.azure.com/.default"
 TOKENS_FIELD: Final = "max_completion_tokens"

@@ -8,7 +8,8 @@ import msgspec
 
 from actors.llm_gateway.providers.sdk import SdkProvider
 from actors.wire.client import WireStream
-from protocol.anthropic.upstream import MessagesReader, betas_of, messages_body
+from protocol.anthropic.reader import MessagesReader
+from protocol.anthropic.upstream import betas_of, messages_body
 from protocol.llm import ChatRequest
 
 

@@ -15,7 +15,8 @@ from actors.wire.client import WireClient
 from protocol.errors import ProviderError
 from protocol.gateway import ProviderState
 from protocol.llm import ChatMessage, ChatRequest, FilePart, ImagePart, VendorPart
-from protocol.openai.upstream import DIALECT, ChatReader, chat_body
+from protocol.openai.reader import ChatReader
+from protocol.openai.upstream import DIALECT, chat_body
 
 DEFAULT_MAX_TOKENS: Final = 512
 SUPPORTED_EXTRAS: Final = frozenset(

@@ -7,7 +7,8 @@ from actors.llm_gateway.provider import ProviderDeadlines
 from actors.llm_gateway.providers.wired import WiredProvider
 from actors.wire.client import WireClient, WireStream
 from protocol.llm import ChatRequest
-from protocol.openai.upstream import ChatReader, chat_body
+from protocol.openai.reader import ChatReader
+from protocol.openai.upstream import chat_body
 from protocol.upstream import BASE_URLS
 
 DEFAULT_MODEL: Final = "gpt-5-mini"

@@ -16,7 +16,7 @@ from protocol.errors import ProviderError, SchemaMismatch
 from protocol.events import AttemptFailed, Content, Delta, ReasoningDelta, ToolCallDelta
 from protocol.gateway import Complete, Completion, Progress
 from protocol.llm import ChatMessage, ChatRequest, Tool, ToolCall
-from protocol.openai.upstream import ChatReader
+from protocol.openai.reader import ChatReader
 from protocol.routes import ProviderSpec, Routes
 from protocol.upstream import Deltas
 from tests.actors.llm_gateway.conftest import Gateway

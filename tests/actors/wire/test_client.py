@@ -10,7 +10,7 @@ from actors.testing import End, Reply, Say, ScriptedUpstream, Send, Stall
 from actors.wire.client import WireClient
 from actors.wire.connection import Connection
 from protocol.errors import ProviderError
-from protocol.openai.upstream import ChatReader
+from protocol.openai.reader import ChatReader
 from protocol.upstream import Deltas
 from tests.actors.wire.peer import OK, Link, holding, peer, until
 

@@ -15,7 +15,7 @@ from protocol.anthropic.answer import (
     error_status,
     message_body,
 )
-from protocol.anthropic.upstream import MessagesReader
+from protocol.anthropic.reader import MessagesReader
 from protocol.errors import PROBLEMS, InvalidRequest, Overloaded, ProviderError, TidegateError, TryAgainLater
 from protocol.events import (
     AttemptFailed,

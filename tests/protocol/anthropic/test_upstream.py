@@ -5,7 +5,8 @@ import msgspec
 import pytest
 
 from protocol.answer import ReasoningBuilder
-from protocol.anthropic.upstream import MessagesReader, messages_body, tool_input
+from protocol.anthropic.reader import MessagesReader
+from protocol.anthropic.upstream import messages_body, tool_input
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta
 from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage

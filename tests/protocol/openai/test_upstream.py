@@ -7,7 +7,8 @@ from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta
 from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
 from protocol.openai.chat import parse_chat
-from protocol.openai.upstream import ChatReader, chat_body
+from protocol.openai.reader import ChatReader
+from protocol.openai.upstream import chat_body
 from protocol.upstream import Deltas
 
 CLOSED = {
