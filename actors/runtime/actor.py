@@ -134,14 +134,17 @@ class Actor(Generic[M_contra]):
         Raises:
             Overloaded: the ``outstanding_limit`` is reached.
         """
-        reply = CallbackFuture(self._cell.core.loop)
+        reply = CallbackFuture(loop=self._cell.core.loop)
+        reply.on_done = None
         try:
             ask = ref._ask_nowait(message, timeout, reply)  # noqa: SLF001 - refs are the runtime's own
         except ActorError:
             ask = None
         if ask is None:
             return self.pipe(ref.ask(message, timeout=timeout), ok, err)
-        return PendingAsk(self._cell, ask, reply, ok, err)
+        pending: PendingAsk[Any] = PendingAsk(self._cell, ok, err)
+        pending.attach(ask, reply)
+        return pending
 
     def defer(self, work: Coroutine[Any, Any, R]) -> Deferred[R]:
         """Reply with the result of ``work``, run beside the actor: return this from the handler.

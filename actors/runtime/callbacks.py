@@ -23,7 +23,7 @@ def start_work(
 ) -> Task[T]:
     """Run ``work`` in a task, on behalf of the message at hand: in its OpenTelemetry context, within its deadline.
 
-    ``done`` is called with the ended task.
+    ``done`` is called with the ended task, and has to let ``Tasks.forget`` have it.
 
     Raises:
         ActorStopped: the actor has ended; the work is closed.
@@ -126,7 +126,11 @@ class PipedTask(Callback[M]):
         self, cell: ActorCell, work: Coroutine[Any, Any, T], ok: Callable[[T], M], err: Callable[[Exception], M]
     ) -> None:
         super().__init__(cell, ok, err)
-        self._future = start_work(cell, self, work, self._on_done)
+        self._future = start_work(cell, self, work, self._on_task_done)
+
+    def _on_task_done(self, task: Task[Any]) -> None:
+        self._cell.core.tasks.forget(task)
+        self._on_done(task)
 
 
 class PendingAsk(Callback[M]):
@@ -134,41 +138,34 @@ class PendingAsk(Callback[M]):
 
     Args:
         cell: the actor that asks.
-        ask: the ask, which has been sent.
-        reply: its reply.
         ok: makes the message from the reply.
         err: makes the message from the exception.
-
-    Raises:
-        ActorStopped: the actor has ended; the ask is cancelled.
-        Overloaded: too much is outstanding; the ask is cancelled.
     """
 
     __slots__ = ("_ask",)
+    _ask: Envelope
 
-    def __init__(
-        self,
-        cell: ActorCell,
-        ask: Envelope,
-        reply: CallbackFuture,
-        ok: Callable[[Any], M],
-        err: Callable[[Exception], M],
-    ) -> None:
-        super().__init__(cell, ok, err)
+    def attach(self, ask: Envelope, reply: CallbackFuture) -> None:
+        """Take over an ask that has been sent.
+
+        Raises:
+            ActorStopped: the actor has ended; the ask is cancelled.
+            Overloaded: too much is outstanding; the ask is cancelled.
+        """
         self._ask = ask
         self._future = reply
-        reply.on_done = self._on_done
+        reply.on_done = self._on_reply
         try:
-            cell.add_outstanding(self)
+            self._cell.add_outstanding(self)
         except BaseException:
             self.abort()
             raise
         if reply.done():
-            self._on_done(reply)
+            self._on_reply(reply)
 
-    def _on_done(self, future: Future[Any]) -> None:
+    def _on_reply(self, reply: Future[Any]) -> None:
         self._cell.core.deadlines.discard(self._ask)
-        super()._on_done(future)
+        self._on_done(reply)
 
 
 class DeferredTask(Deferred[R]):
@@ -185,7 +182,7 @@ class DeferredTask(Deferred[R]):
     delays_drain: ClassVar[bool] = True
 
     def __init__(self, cell: ActorCell, envelope: Envelope, work: Coroutine[Any, Any, R]) -> None:
-        super().__init__(envelope)
+        Deferred.__init__(self, envelope)
         self._cell = cell
         self._task = start_work(cell, self, work, self._on_done)
         if envelope.reply is not None:
@@ -201,6 +198,7 @@ class DeferredTask(Deferred[R]):
 
     def _on_done(self, task: Task[R]) -> None:
         core, envelope = self._cell.core, self.envelope
+        core.tasks.forget(task)
         if envelope.reply is not None:
             envelope.reply.remove_done_callback(self._on_reply_done)
         error = CancelledError() if envelope.abandoned and task.cancelled() else failure_of(task)

@@ -2,7 +2,7 @@
 
 import asyncio
 from asyncio import CancelledError, Future, Task
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable
 from contextvars import Context
 from typing import Any, Final
 
@@ -19,7 +19,6 @@ from actors.runtime.envelope import (
     Envelope,
     Scope,
     Stop,
-    Tick,
 )
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.outstanding import Deferred, Outstanding
@@ -28,16 +27,6 @@ from actors.runtime.supervision import Backoff, RestartBudget
 from protocol.errors import ActorFailed, ActorStopped, Overloaded
 
 BUDGET: Final = 64  # messages that an actor handles before it yields to the loop
-
-
-class _Yield:
-    """Lets the loop run whatever is ready: ``asyncio.sleep(0)`` without a coroutine."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield
-
-
-YIELD: Final = _Yield()
 
 
 class ActorCell:
@@ -90,6 +79,7 @@ class ActorCell:
         self._first: Instance | None = actor
         self._instance: Instance | None = None
         self._limit = actor.outstanding_limit
+        self._reports_idle = slot.reports_idle
         self._resting = self._draining = self._replied = False
         self._restart_budget: RestartBudget | None = None
         self._escalated: Exception | None = None
@@ -100,8 +90,6 @@ class ActorCell:
         context = Context()
         context.run(SCOPE.set, self.scope)
         self._task = core.tasks.start(self._run(), name=self.name, context=context, done=self._on_task_done)
-
-    # ---------------------------------------------------------------------------------------------------- the verbs
 
     def stop(self) -> None:
         """Take nothing new, and end after the message at hand; end at once where nothing is left to run."""
@@ -140,8 +128,6 @@ class ActorCell:
         if not self._task.done():
             await asyncio.wait((self._task,))
 
-    # -------------------------------------------------------------------------------- outstanding work, and watching
-
     def add_outstanding(self, item: Outstanding) -> None:
         """Register something that the actor has started.
 
@@ -160,7 +146,7 @@ class ActorCell:
         self.outstanding.discard(item)
         if self._draining and item.delays_drain and not self.ended:
             self.mailbox.put_internal(Envelope(Drained(), NO_CONTEXT, internal=True))
-        if self.slot.on_idle is not None and self.idle:
+        if self._reports_idle and self.idle:
             self.slot.on_idle(self)
 
     def watch(self, watched: "ActorCell | None", notice: Envelope) -> None:
@@ -172,8 +158,6 @@ class ActorCell:
             raise Overloaded(f"{self.name} watches {self._limit} actors already")
         watched.watchers[self] = notice
         self.watching.add(watched)
-
-    # ------------------------------------------------------------------------------------------------------ the task
 
     async def _run(self) -> None:
         """Serve with one instance after another, until the actor is to end."""
@@ -187,23 +171,15 @@ class ActorCell:
                 except Exception as error:  # noqa: BLE001 - supervision is where failures end
                     await self._restart(error)
                 except CancelledError as cancelled:
-                    if self._is_cancelled():
+                    if self.halted or self._task.cancelling():  # its own, not of something that a handler waits for
                         raise
                     await self._restart(_cancelled_from_within(cancelled))
         finally:
             if not self.ended:
-                await self._end()
-
-    def _is_cancelled(self) -> bool:
-        """Whether a cancellation is the task's own, and not that of something that a handler waits for."""
-        return self.halted or self._task.cancelling() > 0
-
-    async def _end(self) -> None:
-        """Release the instance and end the actor."""
-        try:
-            await self._release()
-        finally:
-            self._finish()
+                try:
+                    await self._release()
+                finally:
+                    self._finish()
 
     async def _start(self) -> Instance:
         """Start an instance: the one made at the spawning, or after a failure a fresh one."""
@@ -258,15 +234,15 @@ class ActorCell:
         self.scope.envelope = None
         self.core.wakeups += 1
         if mailbox.messages:
-            return YIELD
+            return asyncio.sleep(0)
         self._resting = True
-        if self.slot.on_idle is not None and not self.outstanding:
+        if self._reports_idle and not self.outstanding:
             self.slot.on_idle(self)
             if self.ended:
                 return None
         if self._replied:  # the asker runs now, and its next message then wakes nobody
             self._replied = False
-            return YIELD
+            return asyncio.sleep(0)
         return mailbox.arrival()
 
     def _on_wakeup(self) -> None:
@@ -300,15 +276,11 @@ class ActorCell:
                 raise error
             case Drained():
                 self.halted = self.halted or not any(item.delays_drain for item in self.outstanding)
-            case Tick(read=read):
-                self.mailbox.put_first(read())
             case Stop() | Discarded():
                 pass
             case foreign:
                 reason = f"{self.name} has no handler for {type(foreign).__qualname__}"
                 self.core.undelivered(self.name, envelope, ActorFailed(reason), reason)
-
-    # --------------------------------------------------------------------------------------------------- supervision
 
     async def _restart(self, error: Exception) -> None:
         """Release the failed instance; then wait until a fresh one may start, or let the actor end."""
@@ -344,8 +316,6 @@ class ActorCell:
         except Exception as error:
             self.core.log.warning("actor %s failed in its stopped hook", self.name, exc_info=error)
 
-    # ------------------------------------------------------------------------------------------------------- the end
-
     def _end_awaited(self) -> Future[None]:
         """Return the future that is done when the actor has ended; it exists only where something waits for it."""
         if self._end_future is None:
@@ -354,6 +324,7 @@ class ActorCell:
 
     def _on_task_done(self, task: Task[None]) -> None:
         """End the actor also where its task was cancelled before it began, but not before its predecessor."""
+        self.core.tasks.forget(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.core.log.error("the task of actor %s failed", self.name, exc_info=error)
         if self.ended:

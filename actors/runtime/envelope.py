@@ -1,6 +1,6 @@
 """The envelope: a message on its way, with its asker, its deadline and its context."""
 
-from asyncio import AbstractEventLoop, Future
+from asyncio import Future
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Final
@@ -17,29 +17,23 @@ NO_CONTEXT: Final = Context()
 class CallbackFuture(Future[Any]):
     """The reply of a ``PendingAsk``: calls one function as soon as it is done, without a pass of the loop in between.
 
-    Args:
-        loop: the event loop.
-
     Attributes:
-        on_done: is called with the future; ``None`` until the ask has been sent.
+        on_done: is called with the future; ``None`` until the ask has been sent. Whoever makes the future sets it.
     """
 
     __slots__ = ("on_done",)
-
-    def __init__(self, loop: AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self.on_done: Callable[[Future[Any]], object] | None = None
+    on_done: Callable[[Future[Any]], object] | None
 
     def set_result(self, result: Any) -> None:  # noqa: ANN401, D102 - the contract is the base's
-        super().set_result(result)
+        Future.set_result(self, result)  # ``super()`` would cost more than the call
         self._call()
 
     def set_exception(self, exception: type | BaseException, /) -> None:  # noqa: D102 - the contract is the base's
-        super().set_exception(exception)
+        Future.set_exception(self, exception)
         self._call()
 
     def cancel(self, msg: object | None = None) -> bool:  # noqa: D102 - the contract is the base's
-        cancelled = super().cancel(msg)
+        cancelled = Future.cancel(self, msg)
         if cancelled:
             self._call()
         return cancelled
@@ -123,16 +117,6 @@ class Crash(msgspec.Struct, frozen=True):
     """Command: fail with an error that the actor's own code raised outside of a handler."""
 
     error: Exception
-
-
-class Tick(msgspec.Struct, frozen=True):
-    """Stands for a message of a periodic timer until the actor reads it.
-
-    Attributes:
-        read: returns the message; from then on the timer may send the next tick.
-    """
-
-    read: Callable[[], Envelope]
 
 
 class Drained:

@@ -39,6 +39,8 @@ class Mailbox(asyncio.Queue[Envelope]):
     _getters: deque[Future[None]]
     _putters: deque[Future[None]]
     _wakeup_next: Callable[[deque[Future[None]]], None]
+    _unfinished_tasks = 0
+    _is_shutdown = False
 
     def __init__(self, maxsize: int, overflow: Overflow) -> None:
         if maxsize < 1:
@@ -47,8 +49,9 @@ class Mailbox(asyncio.Queue[Envelope]):
             raise ValueError(f"overflow must be wait, reject or drop_oldest, got {overflow!r}")
         self.overflow = overflow
         self.closed = False
-        self._room = maxsize
-        super().__init__(maxsize)
+        self._room = self._maxsize = maxsize
+        self._getters, self._putters = deque(), deque()  # not by the base: for ``join`` it makes an event as well
+        self._init(maxsize)
 
     def _init(self, maxsize: int) -> None:  # noqa: ARG002 - the signature is the base's
         self.messages: deque[Envelope] = deque()
@@ -82,12 +85,6 @@ class Mailbox(asyncio.Queue[Envelope]):
     def put_internal(self, item: Envelope) -> None:
         """Add a message that the actor or the runtime sends, whether or not there is room."""
         self.messages.append(item)
-        if self._getters:
-            self._wakeup_next(self._getters)
-
-    def put_first(self, item: Envelope) -> None:
-        """Add a message that is read before all other messages, whether or not there is room."""
-        self.messages.appendleft(item)
         if self._getters:
             self._wakeup_next(self._getters)
 
