@@ -171,7 +171,7 @@ class ActorCell:
                 except Exception as error:  # noqa: BLE001 - supervision is where failures end
                     await self._restart(error)
                 except CancelledError as cancelled:
-                    if self.halted or self._task.cancelling():  # its own, not of something that a handler waits for
+                    if self._is_cancelled():
                         raise
                     await self._restart(_cancelled_from_within(cancelled))
         finally:
@@ -180,6 +180,10 @@ class ActorCell:
                     await self._release()
                 finally:
                     self._finish()
+
+    def _is_cancelled(self) -> bool:
+        """Whether a cancellation is the task's own, and not that of something that a handler waits for."""
+        return self.halted or self._task.cancelling() > 0
 
     async def _start(self) -> Instance:
         """Start an instance: the one made at the spawning, or after a failure a fresh one."""
@@ -246,13 +250,8 @@ class ActorCell:
         return mailbox.arrival()
 
     def _on_wakeup(self) -> None:
-        """Go on after a pause."""
+        """Go on after a pause; reset the task's count of cancellations, which handlers have dealt with."""
         self._resting = False
-        if self._task.cancelling():
-            self._forget_cancellations()
-
-    def _forget_cancellations(self) -> None:
-        """Reset the task's count of cancellations, none of which is pending: a handler has dealt with them."""
         while self._task.cancelling():  # a ``TaskGroup`` that fails leaves one behind
             self._task.uncancel()
 
@@ -300,7 +299,7 @@ class ActorCell:
         if not self.halted:
             self._backoff = Backoff(self.core.loop, self.core.clock)
             await self._backoff.wait(delay)
-            self._forget_cancellations()
+            self._on_wakeup()
 
     async def _release(self) -> None:
         """Return the message at hand to its asker, if it was cut off, and run the instance's ``stopped``."""
