@@ -39,7 +39,8 @@ _HTML: Final = re.compile(
     r"<\s*/?(?:!doctype|html|head|body|title|center|h[1-6]|div|span|p|br|pre|script)\b", re.IGNORECASE
 )
 _TRACE: Final = re.compile(
-    r"Traceback \(most|File \"|\bat [\w.$<>/]+\s?\(|\bat \S+:\d+:\d+|goroutine \d+|\bpanic:|\bstack trace", re.IGNORECASE
+    r"Traceback \(most|File \"|\bat [\w.$<>/]+\s?\(|\bat \S+:\d+:\d+|goroutine \d+|\bpanic:|\bstack trace",
+    re.IGNORECASE,
 )
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _SPACES: Final = re.compile(r"\s+")

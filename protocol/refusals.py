@@ -21,6 +21,7 @@ MODEL: Final = "model_not_found"
 TOOL: Final = "bad_tool_schema"
 
 _IN_BAND: Final = 0  # the status of an error without one
+_REDIRECT: Final = 300
 _BAD_REQUEST: Final = 400
 _UNAUTHENTICATED: Final = 401
 _PAYMENT: Final = 402
@@ -231,7 +232,7 @@ def refusal_of(status: int, error: object, *, secrets: Iterable[str] = ()) -> Up
         secrets: are never in the reason.
     """
     facts = facts_of(error)
-    if status < _BAD_REQUEST:
+    if status < _REDIRECT:
         status = _own_status(facts)
     code = _code(status, facts)
     message = facts.message
