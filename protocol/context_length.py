@@ -49,6 +49,7 @@ WORDS: Final = frozenset(
 """Codes of upstreams, in lower case; 1261 is GLM's."""
 
 _MAX_DIGITS: Final = 12
+_ANTHROPICS: Final = re.compile(r"prompt is too long: \d+ tokens? > \d|exceed context limit: \d+ \+ \d+ > \d")
 
 
 def _patterns(*texts: str) -> tuple[re.Pattern[str], ...]:
@@ -150,7 +151,7 @@ def in_openai_words(message: str) -> str:
 
 def in_anthropic_words(message: str) -> str:
     """Return the message in Anthropic's words, which agents look for, as far as its numbers are known."""
-    if "prompt is too long" in message or "exceed context limit" in message:
+    if _ANTHROPICS.search(message) is not None:
         return message
     size = size_of(message)
     if size.maximum is not None:
@@ -161,7 +162,7 @@ def in_anthropic_words(message: str) -> str:
         tokens = size.total if size.input is None else size.input
         if tokens is not None and tokens > size.maximum:
             return f"prompt is too long: {tokens} tokens > {size.maximum} maximum"
-    return f"prompt is too long: {message}"
+    return message if "prompt is too long" in message else f"prompt is too long: {message}"
 
 
 def _find(patterns: tuple[re.Pattern[str], ...], message: str) -> int | None:
