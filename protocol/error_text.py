@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 MAX_REASON: Final = 300  # characters of a reason
-MAX_TEXT: Final = 4000  # characters of an error's messages that are read
+MAX_TEXT: Final = 2000  # characters of an error's messages that are read
 MAX_DEPTH: Final = 6  # objects inside each other
 MAX_VALUES: Final = 200  # values of an error that are read
 MAX_NUMBER: Final = 10**12
@@ -43,6 +43,7 @@ _TRACE: Final = re.compile(
     re.IGNORECASE,
 )
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
+_LONG: Final = re.compile(r"[!-~]{200,}")
 _SPACES: Final = re.compile(r"\s+")
 _PARTIAL: Final = re.compile(r"[!-~]*\Z")
 _SECRETS: Final = re.compile(
@@ -84,7 +85,7 @@ class ErrorFacts(msgspec.Struct):
     @property
     def text(self) -> str:
         """All messages as one text, for recognition."""
-        return " ".join(message for _, message in self.messages)[:MAX_TEXT]
+        return without_long_words(" ".join(message for _, message in self.messages)[:MAX_TEXT])
 
     @property
     def message(self) -> str:
@@ -126,7 +127,7 @@ def reason_of(message: str, secrets: Iterable[str] = ()) -> str:
     if trace is not None:
         message = message[: trace.start()]
     line = without_secrets(_one_line(message), secrets)
-    line = _SECRETS.sub(HIDDEN, line)
+    line = _SECRETS.sub(HIDDEN, without_long_words(line))
     if len(line) > MAX_REASON:
         line = _PARTIAL.sub("", line[: MAX_REASON - 1]).rstrip() + "…"  # part of a word may be part of a secret
     return line if any(map(str.isalnum, line)) else ""
@@ -138,6 +139,11 @@ def without_secrets(text: str, secrets: Iterable[str]) -> str:
         if len(secret) >= MIN_SECRET:
             text = text.replace(secret, HIDDEN)
     return text
+
+
+def without_long_words(text: str) -> str:
+    """Return ``text`` without words of 200 characters or more: data, on which patterns would take long."""
+    return _LONG.sub(HIDDEN, text)
 
 
 class _FactsReader:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 import unicodedata
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from protocol.anthropic import answer as anthropic
 from protocol.context_length import in_anthropic_words, in_openai_words
-from protocol.error_text import MAX_REASON, facts_of, read_error, reason_of
+from protocol.error_text import MAX_REASON, MAX_TEXT, facts_of, read_error, reason_of
 from protocol.errors import PROBLEMS
 from protocol.openai import answer as openai
 from protocol.refusals import refusal_of
@@ -148,7 +149,7 @@ def test_the_sizes_are_found_in_every_vendor_s_words(name: str) -> None:
         "http://vllm:8000/v1/chat",
         "http://model.svc.cluster.local/x",
         "10.1.2.3:443",
-        "/home/me/models/x.gguf",
+        "/opt/models/x.gguf",
         "0123456789abcdef0123456789abcdef",
         "org-Abcdefghijkl",
         KEY,
@@ -169,7 +170,7 @@ def test_a_reason_has_no_secret(secret: str) -> None:
         ("see <b>this</b> or <400>", "see <b>this</b> or <400>"),
         ("<p>no</p>", ""),
         ("…", ""),
-        ("x" * 500, ""),
+        ("bad " + "x" * 500, "bad ***"),
         ("word " * 100, ("word " * 100)[:299].rpartition(" ")[0] + "…"),
         ("敏" * 400, "敏" * 299 + "…"),
         ("See https://openai.com/docs/x?key=1 for max_tokens", "See https://openai.com/docs/x?*** for max_tokens"),
@@ -198,7 +199,18 @@ def test_an_error_is_read_within_bounds() -> None:
     wide = facts_of({"errors": [{"message": f"m{number}", "code": number} for number in range(10_000)]})
     assert len(wide.messages) < 100
     assert len(facts_of("x" * 10_000_000).text) < 10_000
-    assert read_error(b"[" * 100_000) == ("[" * 100_000)[:4000]
+    assert read_error(b"[" * 100_000) == ("[" * 100_000)[:MAX_TEXT]
+
+
+@pytest.mark.parametrize(
+    "piece", ["1", "a.", "{", "{}", "<", "model ", "tools[0]", "tools.", "a1-", '{"error":"', "at x("]
+)
+def test_an_error_is_read_in_little_time(piece: str) -> None:
+    """No pattern takes long on a body that repeats what it begins with."""
+    began = time.process_time()
+    for body in (piece * 60_000, json.dumps({"message": piece * 60_000})):
+        refusal_of(400, read_error(body.encode()))
+    assert time.process_time() - began < 1
 
 
 def check(detail: str) -> None:
