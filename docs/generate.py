@@ -19,6 +19,18 @@ envelope, with the code in `details.error_code`, and status 529 for overload. On
 frame: with `terminal` it ends the request, otherwise it refuses one frame. An error never contains a stack trace, a
 secret or an upstream's body.
 
+Where an upstream refuses the request itself (`provider_rejected`, `context_length_exceeded`, `content_policy`,
+`bad_tool_schema`, `model_not_found`), the message ends with its reason: one line of at most 300 characters, without
+control characters, keys, tokens, addresses of hosts inside, paths, markup or stack traces. `context_length_exceeded` is
+said in the words that agents look for: "This model's maximum context length is N tokens. However, your messages
+resulted in M tokens." for OpenAI's clients, "prompt is too long: M tokens > N maximum" for Anthropic's, as far as the
+upstream gives the numbers; without them in the upstream's own words.
+
+The operator's faults, `provider_billing` and `provider_credentials`, carry no word of the upstream's: a warning in the
+log names the provider, the model, the upstream's status and the reason, once a minute for each provider and code, and
+so for a model that the provider lacks. A 404 that names no model is `provider_bad_response`: an address is wrong, not
+the request.
+
 *Temporary* means that the same request may succeed later; if the service knows when, it says so in `Retry-After` and
 `retryAfterMs`. *Close* is the code with which the failure closes a WebSocket, if it closes one.
 

@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from protocol.errors import FieldError, InvalidRequest
-from protocol.llm import FinishReason, ReasoningPart, ToolCall, Usage
+from protocol.llm import FinishReason, ReasoningPart, ToolCall, Usage, Vendor
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", omit_defaults=True):
@@ -48,10 +48,12 @@ class Delta(_Event, frozen=True, tag="delta"):
     Attributes:
         text: the piece.
         logprobs: OpenAI's log probabilities of its tokens, a JSON array; empty where they were not asked for.
+        part: the index of the piece's part in the answer's row of parts, from 0 in the order in which parts begin.
     """
 
     text: str
     logprobs: str = ""
+    part: int = 0
 
     def size(self) -> int:  # noqa: D102 - the contract is the base's
         text = self.text
@@ -65,26 +67,64 @@ class ReasoningDelta(_Event, frozen=True, tag="reasoning"):
         text: the piece.
         signature: as in ``llm.ReasoningPart``.
         redacted: as in ``llm.ReasoningPart``; a redacted part has only this piece.
+        part: as in ``Delta``.
     """
 
     text: str = ""
     signature: str = ""
     redacted: bool = False
+    part: int = 0
 
     def size(self) -> int:  # noqa: D102 - the contract is the base's
         return _length(self.text) + _length(self.signature)
 
 
 class ToolCallDelta(_Event, frozen=True, tag="tool_call"):
-    """A piece of tool call ``index``: the first one has its id and name, each one adds to ``arguments``."""
+    """A piece of tool call ``index``: the first one has its id and name, each one adds to ``arguments``.
+
+    Attributes:
+        index: the number of the call among the answer's calls, from 0.
+        id: the call's id.
+        name: the tool's name.
+        arguments: the piece of the JSON text.
+        part: as in ``Delta``; the pieces of one call have one part, whatever comes between them.
+    """
 
     index: int
     id: str = ""
     name: str = ""
     arguments: str = ""
+    part: int = 0
 
     def size(self) -> int:  # noqa: D102 - the contract is the base's
         return _length(self.arguments) + _length(self.name) + _length(self.id)
+
+
+class RefusalDelta(_Event, frozen=True, tag="refusal"):
+    """A piece of the text with which the model refuses to answer (``refusal`` in OpenAI's dialect)."""
+
+    text: str
+    part: int = 0
+
+    def size(self) -> int:  # noqa: D102 - the contract is the base's
+        return _length(self.text)
+
+
+class VendorBlock(_Event, frozen=True, tag="vendor"):
+    """A whole part of the answer that only one vendor's dialect has, such as a server tool's result.
+
+    Attributes:
+        dialect: whose dialect it is.
+        value: the part as the vendor sent it, a JSON object.
+        part: as in ``Delta``.
+    """
+
+    dialect: Vendor
+    value: msgspec.Raw
+    part: int = 0
+
+    def size(self) -> int:  # noqa: D102 - the contract is the base's
+        return len(memoryview(self.value))
 
 
 class AttemptFailed(_Event, frozen=True, tag="attempt_failed"):
@@ -158,7 +198,7 @@ class Cancelled(_Event, frozen=True, tag="cancelled"):
     reason: str = "cancelled"
 
 
-Content = Delta | ReasoningDelta | ToolCallDelta | AttemptFailed
+Content = Delta | ReasoningDelta | ToolCallDelta | RefusalDelta | VendorBlock | AttemptFailed
 Terminal = Completed | Failed | Cancelled
 Event = Started | Content | Terminal
 

@@ -75,7 +75,30 @@ class ReasoningPart(_Wire, frozen=True, tag_field="type", tag="reasoning"):
     redacted: bool = False
 
 
-ContentPart = TextPart | ImagePart | FilePart | ReasoningPart | VendorPart
+class ToolCallPart(_Wire, frozen=True, tag_field="type", tag="tool_call"):
+    """A tool call by the model, at its place among the other parts of a message.
+
+    Attributes:
+        id: the call's id.
+        name: the tool's name.
+        arguments: JSON text, exactly as the model wrote it.
+        extra: as for ``TextPart``.
+    """
+
+    id: str
+    name: str
+    arguments: str = "{}"
+    extra: Extra = {}
+
+
+class RefusalPart(_Wire, frozen=True, tag_field="type", tag="refusal"):
+    """The text with which the model refused to answer."""
+
+    text: str
+
+
+AnswerPart = TextPart | ReasoningPart | ToolCallPart | RefusalPart | VendorPart
+ContentPart = AnswerPart | ImagePart | FilePart
 
 
 class ToolCall(_Wire, frozen=True):
@@ -93,7 +116,8 @@ class ChatMessage(_Wire, frozen=True):
     Attributes:
         role: the author's role.
         content: a text, or parts.
-        tool_calls: the tool calls of an assistant message.
+        tool_calls: the tool calls of an assistant message that stand behind its content; ``parts_of`` has all parts in
+            their order.
         tool_call_id: the call that a tool message answers.
         name: the author's name, where several authors have the same role.
         is_error: whether a tool message reports a failed call.
@@ -107,6 +131,18 @@ class ChatMessage(_Wire, frozen=True):
     name: str = ""
     is_error: bool = False
     extra: Extra = {}
+
+
+def parts_of(message: ChatMessage) -> tuple[ContentPart, ...]:
+    """Return the parts of a message in their order: its content, then the calls that are not part of the content."""
+    content = message.content
+    if isinstance(content, str):
+        content = (TextPart(text=content),) if content else ()
+    if not message.tool_calls:
+        return content
+    return *content, *(
+        ToolCallPart(id=c.id, name=c.name, arguments=c.arguments, extra=c.extra) for c in message.tool_calls
+    )
 
 
 class Tool(_Wire, frozen=True):

@@ -171,6 +171,7 @@ class WireStream:
                 if answer.ended:
                     break
         except ProviderError as error:
+            self._request.conceal(error)
             if not deltas:
                 raise
             self._failure = error

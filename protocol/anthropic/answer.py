@@ -8,6 +8,7 @@ import msgspec
 
 from protocol.answer import content_of
 from protocol.anthropic.upstream import DIALECT, thinking, tool_input
+from protocol.context_length import CONTEXT_LENGTH, in_anthropic_words
 from protocol.errors import PROBLEMS, Family, TidegateError
 from protocol.events import (
     Cancelled,
@@ -284,5 +285,7 @@ def error_body(error: TidegateError, call_id: str) -> bytes:
 
 def _error(code: str, message: str, call_id: str) -> dict[str, Any]:
     problem = PROBLEMS.get(code, PROBLEMS["internal_error"])
+    if code == CONTEXT_LENGTH:
+        message = in_anthropic_words(message)
     kind = "request_too_large" if code == "body_too_large" else ERROR_TYPES[problem.family]
     return {"error": {"type": kind, "message": message, "details": {"error_code": code}}, "request_id": call_id}

@@ -1,9 +1,9 @@
 """Anthropic's messages dialect, the provider's side: reads the events of a streamed answer.
 
-Unknown fields are ignored; an upstream's error text is never passed on.
+Unknown fields are ignored.
 """
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -13,6 +13,7 @@ from protocol.llm import (
     FinishReason,
     Usage,
 )
+from protocol.refusals import refusal_of
 from protocol.upstream import Deltas
 
 
@@ -54,10 +55,6 @@ class _Delta(msgspec.Struct):
     stop_sequence: str | None = None
 
 
-class _Error(msgspec.Struct):
-    type: str = ""
-
-
 class _Event(msgspec.Struct):
     type: str
     index: int = 0
@@ -65,7 +62,7 @@ class _Event(msgspec.Struct):
     content_block: _Block | None = None
     delta: _Delta | None = None
     usage: _Usage | None = None
-    error: _Error | None = None
+    error: Any = None
 
 
 _event = msgspec.json.Decoder(_Event).decode
@@ -78,17 +75,6 @@ _FINISH: Final[dict[str, FinishReason]] = {
     "model_context_window_exceeded": "length",
     "tool_use": "tool_calls",
     "refusal": "content_filter",
-}
-_CODES: Final = {
-    "invalid_request_error": "provider_rejected",
-    "not_found_error": "provider_rejected",
-    "request_too_large": "provider_rejected",
-    "authentication_error": "provider_credentials",
-    "permission_error": "provider_credentials",
-    "billing_error": "provider_credentials",
-    "rate_limit_error": "provider_rate_limited",
-    "timeout_error": "provider_timeout",
-    "overloaded_error": "provider_unavailable",
 }
 
 
@@ -138,7 +124,7 @@ class MessagesReader:
         elif kind == "message_stop":
             self.ended = True
         elif kind == "error":
-            raise ProviderError(code=_CODES.get(event.error.type if event.error else "", "provider_error"))
+            raise refusal_of(0, event.error)
 
     def _delta(self, event: _Event, into: Deltas) -> None:
         delta = event.delta

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from protocol.answer import content_of
+from protocol.context_length import CONTEXT_LENGTH, in_openai_words
 from protocol.errors import PROBLEMS, FieldError, TidegateError
 from protocol.events import (
     Cancelled,
@@ -205,6 +206,8 @@ def error_body(error: TidegateError) -> bytes:
 
 def _envelope(code: str, message: str, errors: Sequence[FieldError]) -> bytes:
     family = PROBLEMS.get(code, PROBLEMS["internal_error"]).family
+    if code == CONTEXT_LENGTH:
+        message = in_openai_words(message)
     param = errors[0].path.removeprefix("$").removeprefix(".") or None if errors else None
     return _json({"error": {"message": message, "type": ERROR_TYPES[family], "param": param, "code": code}})
 

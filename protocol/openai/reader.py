@@ -1,9 +1,9 @@
 """OpenAI's chat dialect, the provider's side: reads the chunks of a streamed answer.
 
-Unknown fields are ignored; an upstream's error text is never passed on.
+Unknown fields are ignored.
 """
 
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import msgspec
 
@@ -13,7 +13,8 @@ from protocol.llm import (
     FinishReason,
     Usage,
 )
-from protocol.upstream import Deltas, code_of
+from protocol.refusals import refusal_of
+from protocol.upstream import Deltas
 
 DONE: Final = b"[DONE]"
 _json = msgspec.json.Encoder().encode
@@ -65,15 +66,10 @@ class _Usage(msgspec.Struct, gc=False):
     completion_tokens_details: _OutputDetails | None = None
 
 
-class _Error(msgspec.Struct, gc=False):
-    type: str | None = None
-    code: str | int | None = None
-
-
 class _Chunk(msgspec.Struct, gc=False):
     choices: tuple[_Choice, ...] | None = None
     usage: _Usage | None = None
-    error: _Error | str | None = None
+    error: Any = None
 
 
 class _FirstChunk(_Chunk, gc=False):
@@ -91,9 +87,6 @@ _FINISH: Final[dict[str, FinishReason]] = {
     "function_call": "tool_calls",
     "content_filter": "content_filter",
 }
-_STATUS_DIGITS: Final = 3
-_RATE_LIMIT_WORDS: Final = ("rate_limit", "insufficient_quota", "tokens", "requests")
-_REJECTED_WORDS: Final = ("invalid_request", "context_length", "not_found")
 
 
 class ChatReader:
@@ -141,7 +134,7 @@ class ChatReader:
                 if choice.index == 0:
                     self._choice(choice, into)
         elif chunk.error is not None:
-            _in_band(chunk.error)
+            raise refusal_of(0, chunk.error)
         if chunk.usage is not None:
             self.usage = _canonical_usage(chunk.usage)
 
@@ -189,15 +182,3 @@ def _canonical_usage(wire: _Usage) -> Usage:
         reasoning_tokens=(outputs.reasoning_tokens or 0) if outputs else 0,
         cache_write_input_tokens=min(written, max(0, total - cached)),
     )
-
-
-def _in_band(error: _Error | str) -> NoReturn:
-    kind, code = ("", "") if isinstance(error, str) else (str(error.type or ""), str(error.code or ""))
-    text = f"{kind} {code}".lower()
-    if code.isdigit() and len(code) == _STATUS_DIGITS:
-        raise ProviderError(code=code_of(int(code)))
-    if any(word in text for word in _RATE_LIMIT_WORDS):
-        raise ProviderError(code="provider_rate_limited")
-    if any(word in text for word in _REJECTED_WORDS):
-        raise ProviderError(code="provider_rejected")
-    raise ProviderError(code="provider_error")

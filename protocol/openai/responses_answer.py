@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from protocol.answer import content_of
+from protocol.context_length import CONTEXT_LENGTH, in_openai_words
 from protocol.errors import PROBLEMS, Family, InternalError
 from protocol.events import Cancelled, Completed, Failed
 from protocol.json.validation import invalid_field
@@ -102,8 +103,12 @@ def failed_response(handle: RequestHandle, event: Failed | Cancelled) -> dict[st
     body = {**response_base(handle), "output": _partial(handle), "usage": None if usage == Usage() else _usage(usage)}
     if isinstance(event, Cancelled):
         return {**body, "status": "cancelled"}
-    family = PROBLEMS.get(event.code, PROBLEMS["internal_error"]).family
-    error = {"code": ERROR_CODES.get(family, "server_error"), "message": event.message, "type": event.code}
+    code, message = event.code, event.message
+    if code == CONTEXT_LENGTH:
+        message = in_openai_words(message)
+    else:
+        code = ERROR_CODES.get(PROBLEMS.get(code, PROBLEMS["internal_error"]).family, "server_error")
+    error = {"code": code, "message": message, "type": event.code}
     return {**body, "status": "failed", "error": error}
 
 

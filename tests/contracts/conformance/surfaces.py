@@ -83,6 +83,8 @@ class Surface:
         return Failure(self.status, self.begun or failure.kind) if begun and self.streams else failure
 
 
+NOT_RETRIED = (400, 404)  # statuses after which no SDK tries again
+
 # -------------------------------------------------------------------------------------------------------------- native
 
 
@@ -283,7 +285,7 @@ def _openai_refusal(response: ClientResponse, raw: str) -> Seen:
 def _refusal(response: ClientResponse, raw: str, kind: str, code: str) -> Seen:
     wait = response.headers.get("Retry-After")
     assert response.content_type == "application/json"
-    assert response.headers["x-should-retry"] == "false"
+    assert response.headers.get("x-should-retry") == (None if response.status in NOT_RETRIED else "false")
     return Seen(
         response.headers["x-request-id"],
         response.status,
@@ -346,6 +348,13 @@ def _anthropic_refusal(response: ClientResponse, raw: str) -> Seen:
 
 NATIVE = dict.fromkeys(
     (
+        "bad_tool_schema",
+        "content_policy",
+        "context_length_exceeded",
+        "model_not_found",
+        "provider_billing",
+        "provider_credentials",
+        "provider_rejected",
         "deadline_exceeded",
         "provider_bad_response",
         "provider_error",
@@ -358,6 +367,13 @@ NATIVE = dict.fromkeys(
     Failure(200, "error"),
 )
 OPENAI = {
+    "bad_tool_schema": Failure(400, "invalid_request_error"),
+    "content_policy": Failure(400, "invalid_request_error"),
+    "context_length_exceeded": Failure(400, "invalid_request_error"),
+    "model_not_found": Failure(404, "invalid_request_error"),
+    "provider_billing": Failure(502, "server_error"),
+    "provider_credentials": Failure(502, "server_error"),
+    "provider_rejected": Failure(400, "invalid_request_error"),
     "deadline_exceeded": Failure(504, "timeout_error"),
     "provider_bad_response": Failure(502, "server_error"),
     "provider_error": Failure(502, "server_error"),
@@ -368,9 +384,20 @@ OPENAI = {
     "response_too_large": Failure(502, "server_error"),
 }
 BACKGROUND = dict.fromkeys(OPENAI, Failure(200, "server_error")) | {
-    "provider_rate_limited": Failure(200, "rate_limit_exceeded")
+    "bad_tool_schema": Failure(200, "invalid_prompt"),
+    "content_policy": Failure(200, "invalid_prompt"),
+    "context_length_exceeded": Failure(200, "context_length_exceeded"),
+    "provider_rate_limited": Failure(200, "rate_limit_exceeded"),
+    "provider_rejected": Failure(200, "invalid_prompt"),
 }
 ANTHROPIC = {
+    "bad_tool_schema": Failure(400, "invalid_request_error"),
+    "content_policy": Failure(400, "invalid_request_error"),
+    "context_length_exceeded": Failure(400, "invalid_request_error"),
+    "model_not_found": Failure(404, "not_found_error"),
+    "provider_billing": Failure(502, "api_error"),
+    "provider_credentials": Failure(502, "api_error"),
+    "provider_rejected": Failure(400, "invalid_request_error"),
     "deadline_exceeded": Failure(504, "timeout_error"),
     "provider_bad_response": Failure(502, "api_error"),
     "provider_error": Failure(502, "api_error"),
