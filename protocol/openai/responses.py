@@ -21,7 +21,7 @@ from protocol.llm import (
     ToolCall,
     VendorPart,
 )
-from protocol.openai.chat import data_url
+from protocol.openai.chat_messages import data_url
 from protocol.openai.upstream import DIALECT
 from protocol.vendor_extras import extras_of
 
