@@ -79,6 +79,11 @@ def messages_body(request: ChatRequest, model: str) -> bytes:
     return _json(body)
 
 
+def takes_schema(schema: dict[str, Any]) -> bool:
+    """Whether the dialect's structured output can hold a model to ``schema``."""
+    return anthropic_schema(schema) is not None
+
+
 def betas_of(request: ChatRequest) -> tuple[str, ...]:
     """Return the vendor's features that a client of this dialect asked for in the header ``anthropic-beta``."""
     return tuple(request.extra.get(BETAS, ())) if request.dialect == DIALECT else ()

@@ -88,6 +88,11 @@ def chat_body(
     return _json(body)
 
 
+def takes_schema(_schema: dict[str, Any]) -> bool:
+    """Whether the dialect's structured output can hold a model to a schema: any, though not every one strictly."""
+    return True
+
+
 # ------------------------------------------------------------------------------------------------ fields of the body
 
 
