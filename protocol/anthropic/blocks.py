@@ -20,10 +20,10 @@ from protocol.llm import (
     RefusalPart,
     TextPart,
     Tool,
-    ToolCall,
     ToolCallPart,
     VendorPart,
 )
+from protocol.turns import content_of
 from protocol.vendor_extras import extras_of
 
 T = TypeVar("T")
@@ -169,29 +169,6 @@ def block_of(block: Block | msgspec.Raw, role: str, path: str) -> ContentPart | 
     return found
 
 
-def content_of(parts: list[ContentPart]) -> str | tuple[ContentPart, ...]:
-    """Return a content. A single text becomes a string, so that both notations have the same fingerprint."""
-    if not parts:
-        return ""
-    first = parts[0]
-    return first.text if len(parts) == 1 and isinstance(first, TextPart) and not first.extra else tuple(parts)
-
-
-def turn_of(role: Literal["user", "assistant", "system"], parts: list[ContentPart]) -> ChatMessage:
-    """Return a turn. Its calls are apart from its content where they all stand behind it."""
-    end = len(parts)
-    while end and isinstance(parts[end - 1], ToolCallPart):
-        end -= 1
-    if any(isinstance(part, ToolCallPart) for part in parts[:end]):
-        return ChatMessage(role=role, content=tuple(parts))
-    calls = [part for part in parts[end:] if isinstance(part, ToolCallPart)]
-    return ChatMessage(
-        role=role,
-        content=content_of(parts[:end]),
-        tool_calls=tuple(ToolCall(call.id, call.name, call.arguments, call.extra) for call in calls),
-    )
-
-
 def tool_of(tool: FunctionTool | msgspec.Raw, path: str) -> Tool:
     """Return a tool. One of the vendor's own kinds has all its fields in its extras.
 
@@ -202,6 +179,8 @@ def tool_of(tool: FunctionTool | msgspec.Raw, path: str) -> Tool:
         return _function(tool)
     fields = _decoded(tool, dict[str, Any], path)
     kind = fields.get("type") or "custom"
+    if not isinstance(kind, str):
+        raise invalid_field(f"{path}.type", "Expected `str`")
     if kind != "custom":
         name = fields.get("name")
         return Tool(name=name if isinstance(name, str) else "", extra={DIALECT: fields})

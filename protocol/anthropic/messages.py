@@ -10,11 +10,12 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from protocol.anthropic.blocks import Block, FunctionTool, TextBlock, block_of, content_of, tool_of, turn_of
+from protocol.anthropic.blocks import Block, FunctionTool, TextBlock, block_of, tool_of
 from protocol.anthropic.upstream import BETAS, DIALECT
 from protocol.errors import InvalidRequest
 from protocol.json.validation import invalid_field, invalid_value
 from protocol.llm import ChatMessage, ChatRequest, ContentPart
+from protocol.turns import content_of, turn_of
 
 CHOICES: Final = {"auto": "auto", "none": "none", "any": "required"}
 

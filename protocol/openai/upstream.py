@@ -251,8 +251,11 @@ def _wire_content(content: tuple[ContentPart, ...], message: ChatMessage, *, own
         if message.role == "system":
             rest.append(None)  # the blocks of a system prompt are apart
     reasoning = {"reasoning_content": BLANK_LINE.join(thoughts)} if thoughts else {}
-    was_text = bool(thoughts or beside) and len(rest) - rest.count(None) == 1
-    encoded = _encoded(rest, as_parts=message.role not in {"assistant", "system"} or (own and not was_text))
+    as_parts = own or message.role not in {"assistant", "system"}
+    if message.role == "assistant" and as_parts:
+        was_text = bool(thoughts or beside) and len(rest) - rest.count(None) == 1
+        as_parts = not was_text and not any(isinstance(part, ToolCallPart) for part in content)
+    encoded = _encoded(rest, as_parts=as_parts)
     return {**reasoning, "content": encoded or None if REFUSAL in fields else encoded, **fields}
 
 

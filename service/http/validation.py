@@ -17,6 +17,8 @@ from protocol.llm import (
     ImagePart,
     ReasoningPart,
     RefusalPart,
+    TextPart,
+    ToolCall,
     ToolCallPart,
     VendorPart,
 )
@@ -39,6 +41,8 @@ MAX_TOKENS: Final = 2**31 - 1
 MAX_INT: Final = 2**63 - 1
 
 _TOOL_NAME = re.compile(rf"[^\x00-\x20\x7f]{{1,{MAX_TOOL_NAME}}}")
+_WithExtra = TextPart | ImagePart | FilePart | ToolCallPart | ToolCall
+_OfAssistant = ReasoningPart | ToolCallPart | RefusalPart
 _NAME_RULE = f"must be 1 to {MAX_TOOL_NAME} characters without blanks"
 _CHOICES = frozenset({"", "auto", "none", "required"})
 _DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+=-]+)*;base64,")
@@ -262,9 +266,7 @@ def _free_faults(value: Any, path: str) -> Iterator[FieldError]:  # noqa: ANN401
 def _extra_faults(message: ChatMessage, path: str) -> Iterator[FieldError]:
     """Yield the faults of the free JSON in a message that is for one vendor only."""
     content = () if isinstance(message.content, str) else message.content
-    extras = [
-        part.extra for part in (*content, *message.tool_calls) if not isinstance(part, ReasoningPart | VendorPart)
-    ]
+    extras = [part.extra for part in (*content, *message.tool_calls) if isinstance(part, _WithExtra)]
     foreign = [part.value for part in content if isinstance(part, VendorPart)]
     for value in (message.extra, *extras, *foreign):
         if value:
@@ -289,20 +291,21 @@ def _message_faults(message: ChatMessage, path: str) -> Iterator[FieldError]:
             _part_faults(part, role, f"{path}.content[{index}]") for index, part in enumerate(message.content)
         )
     for index, call in enumerate(message.tool_calls):
-        if not call.id:
-            yield FieldError(f"{path}.toolCalls[{index}].id", "must not be empty")
-        if not _TOOL_NAME.fullmatch(call.name):
-            yield FieldError(f"{path}.toolCalls[{index}].name", _NAME_RULE)
+        yield from _call_faults(call, f"{path}.toolCalls[{index}]")
+
+
+def _call_faults(call: ToolCall | ToolCallPart, path: str) -> Iterator[FieldError]:
+    if not call.id:
+        yield FieldError(f"{path}.id", "must not be empty")
+    if not _TOOL_NAME.fullmatch(call.name):
+        yield FieldError(f"{path}.name", _NAME_RULE)
 
 
 def _part_faults(part: ContentPart, role: str, path: str) -> Iterator[FieldError]:
-    if isinstance(part, ReasoningPart | RefusalPart | ToolCallPart) and role != "assistant":
+    if isinstance(part, _OfAssistant) and role != "assistant":
         yield FieldError(path, "must only be in an assistant's message")
     if isinstance(part, ToolCallPart):
-        if not part.id:
-            yield FieldError(f"{path}.id", "must not be empty")
-        if not _TOOL_NAME.fullmatch(part.name):
-            yield FieldError(f"{path}.name", _NAME_RULE)
+        yield from _call_faults(part, path)
     if not isinstance(part, ImagePart | FilePart):
         return
     if role not in {"user", "tool"}:
