@@ -24,7 +24,7 @@ from protocol.llm import (
     VendorPart,
 )
 from protocol.turns import content_of
-from protocol.vendor_extras import extras_of
+from protocol.vendor_extras import extras_of, unknown_fields
 
 T = TypeVar("T")
 
@@ -189,7 +189,7 @@ def tool_of(tool: FunctionTool | msgspec.Raw, path: str) -> Tool:
         read = _function(msgspec.convert(known, FunctionTool))
     except msgspec.ValidationError as error:
         raise invalid_value(str(error), path) from error
-    more = {name: value for name, value in fields.items() if name not in known and value is not None}
+    more = unknown_fields(fields, known)
     return msgspec.structs.replace(read, extra=_with(read.extra, more))
 
 
@@ -269,9 +269,7 @@ def _loose_block(raw: msgspec.Raw, path: str) -> ContentPart | ChatMessage:
     if struct is None:
         return _vendor_part(raw)
     known = {name: fields[name] for name in ("type", *struct.__struct_fields__) if name in fields}
-    more = {
-        name: value for name in fields.keys() - known.keys() if (value := msgspec.json.decode(fields[name])) is not None
-    }
+    more = unknown_fields({name: msgspec.json.decode(value) for name, value in fields.items() if name not in known}, known)
     content = known.pop("content", None) if struct is _ToolResult else None
     try:
         block = msgspec.json.decode(_json(known), type=struct)
