@@ -269,7 +269,8 @@ def _loose_block(raw: msgspec.Raw, path: str) -> ContentPart | ChatMessage:
     if struct is None:
         return _vendor_part(raw)
     known = {name: fields[name] for name in ("type", *struct.__struct_fields__) if name in fields}
-    more = unknown_fields({name: msgspec.json.decode(value) for name, value in fields.items() if name not in known}, known)
+    further = {name: msgspec.json.decode(value) for name, value in fields.items() if name not in known}
+    more = unknown_fields(further, known)
     content = known.pop("content", None) if struct is _ToolResult else None
     try:
         block = msgspec.json.decode(_json(known), type=struct)
