@@ -59,8 +59,14 @@ def code_of(status: int) -> str:
 
 def unsupported_part(part: ContentPart, dialect: str) -> ProviderError:
     """Return the failure of a request with a part that ``dialect`` does not have."""
-    kind = part.value.get("type") if isinstance(part, VendorPart) else "file"
+    kind = part.value.get("type") if isinstance(part, VendorPart) else part.__struct_config__.tag
     message = f"A model behind {dialect}'s dialect can't be given this part: {str(kind)[:40]!r}"
+    return ProviderError(message, code="provider_rejected")
+
+
+def no_messages(dialect: str) -> ProviderError:
+    """Return the failure of a request that has no message which ``dialect`` can be sent."""
+    message = f"There is nothing to answer: an upstream of {dialect}'s dialect needs a message that is not empty"
     return ProviderError(message, code="provider_rejected")
 
 
