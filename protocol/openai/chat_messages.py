@@ -78,7 +78,7 @@ class _ToolCall(_Strict, frozen=True):
     type: Literal["function"] = "function"
 
 
-class Message(_Strict, frozen=True):
+class ChatWireMessage(_Strict, frozen=True):
     """A message without unknown fields and parts."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -97,7 +97,7 @@ class _FunctionFields(_Strict, frozen=True):
     strict: bool | None = None
 
 
-class FunctionTool(_Strict, frozen=True):
+class ChatFunctionTool(_Strict, frozen=True):
     """A function without unknown fields."""
 
     function: _FunctionFields
@@ -131,7 +131,7 @@ def convert(value: Any, kind: type[T], at: str = "$") -> T:  # noqa: ANN401 - an
 # ------------------------------------------------------------------------------------------------ messages and tools
 
 
-def message_of(wire: Message) -> ChatMessage:
+def message_of(wire: ChatWireMessage) -> ChatMessage:
     """Return the canonical message; raises ``InvalidRequest`` for a file without data."""
     content = wire.content or ""
     calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in wire.tool_calls or ())
@@ -139,7 +139,7 @@ def message_of(wire: Message) -> ChatMessage:
 
 
 def _canonical(
-    wire: Message, content: str | tuple[ContentPart, ...], calls: tuple[ToolCall, ...], extra: dict[str, Any]
+    wire: ChatWireMessage, content: str | tuple[ContentPart, ...], calls: tuple[ToolCall, ...], extra: dict[str, Any]
 ) -> ChatMessage:
     """Return a message. Its reasoning, also an empty one, is its first part, and its refusal the last of its content.
 
@@ -187,7 +187,7 @@ def _part(wire: _Part) -> ContentPart:
     return VendorPart(dialect=DIALECT, value={name: field for name, field in value.items() if field is not None})
 
 
-def tool_of(wire: FunctionTool) -> Tool:
+def tool_of(wire: ChatFunctionTool) -> Tool:
     """Return the canonical tool."""
     function = wire.function
     return Tool(
@@ -207,7 +207,7 @@ def loose_messages_of(messages: tuple[dict[str, Any], ...]) -> tuple[ChatMessage
 
 
 def _loose_message(fields: dict[str, Any], path: str) -> ChatMessage:
-    known = {name: value for name in Message.__struct_fields__ if (value := fields.get(name)) is not None}
+    known = {name: value for name in ChatWireMessage.__struct_fields__ if (value := fields.get(name)) is not None}
     content, calls = known.get("content", ""), known.get("tool_calls", ())
     parts: tuple[ContentPart, ...] | None = None
     if isinstance(content, list):
@@ -216,9 +216,9 @@ def _loose_message(fields: dict[str, Any], path: str) -> ChatMessage:
     if isinstance(calls, list):
         del known["tool_calls"]
         calls = tuple(_loose_call(call, f"{path}.tool_calls[{index}]") for index, call in enumerate(calls))
-    wire = convert(known, Message, path)
+    wire = convert(known, ChatWireMessage, path)
     return _canonical(
-        wire, content if parts is None else parts, calls, unknown_fields(fields, Message.__struct_fields__)
+        wire, content if parts is None else parts, calls, unknown_fields(fields, ChatWireMessage.__struct_fields__)
     )
 
 
@@ -285,7 +285,7 @@ def _loose_tool(fields: dict[str, Any], path: str) -> Tool:
         return Tool(name=name if isinstance(name, str) else kind, extra={DIALECT: fields})
     function = convert(fields.get("function"), dict[str, Any], f"{path}.function")
     known = {name: function[name] for name in _FunctionFields.__struct_fields__ if name in function}
-    tool = tool_of(FunctionTool(function=convert(known, _FunctionFields, f"{path}.function")))
+    tool = tool_of(ChatFunctionTool(function=convert(known, _FunctionFields, f"{path}.function")))
     further = unknown_fields(function, known)
     return (
         msgspec.structs.replace(tool, extra={DIALECT: {**tool.extra.get(DIALECT, {}), **further}}) if further else tool
