@@ -5,9 +5,10 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
+from protocol.answer import HasParts
 from protocol.budgets import Account
 from protocol.events import Content
-from protocol.llm import Attempt, ChatRequest, FinishReason, ReasoningPart, ToolCall, Usage
+from protocol.llm import AnswerPart, Attempt, ChatRequest, FinishReason, Usage
 from protocol.message import Message
 
 
@@ -35,32 +36,30 @@ class ProgressSink(Protocol):
         """Receive ``message``. Waits while the receiver has no room, which pauses the upstream."""
 
 
-class Completion(msgspec.Struct, frozen=True, kw_only=True):
+class Completion(msgspec.Struct, HasParts, frozen=True, kw_only=True):
     """A whole answer.
 
     Attributes:
-        text: the answer's text.
-        tool_calls: the model's tool calls.
+        parts: the answer's parts, in order, as the model wrote them.
         result: the validated JSON where the request has a schema; otherwise None.
         finish_reason: why the model stopped.
+        raw_finish_reason: as in ``events.Completed``.
         usage: tokens of all attempts, as far as they are known now.
         cost: US dollars of these tokens; None where a price is unknown.
         provider: the provider that answered.
         model: the provider's name of the model.
-        reasoning: the model's reasoning, part by part.
         logprobs: as in ``events.Completed``.
         stop_sequence: as in ``events.Completed``.
     """
 
-    text: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
+    parts: tuple[AnswerPart, ...] = ()
     result: msgspec.Raw | None = None
     finish_reason: FinishReason = "stop"
+    raw_finish_reason: str = ""
     usage: Usage = Usage()
     cost: Decimal | None = None
     provider: str = ""
     model: str = ""
-    reasoning: tuple[ReasoningPart, ...] = ()
     logprobs: str = ""
     stop_sequence: str = ""
 

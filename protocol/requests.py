@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
+from protocol.answer import CoreResult
 from protocol.budgets import Account
 from protocol.errors import FieldError
 from protocol.events import Entry, EventStream, Position, Snapshot
@@ -129,7 +130,7 @@ class RequestState(_Wire, frozen=True):
     model: str
     provider: str | None
     assistant_status: Status
-    core_result: msgspec.Raw | None
+    core_result: msgspec.Raw | CoreResult | None
     seed: int | None
     usage: Usage
     cost: Cost | None

@@ -121,9 +121,7 @@ class Attempt:
         """Return the answer, which is whole, with the usage and the cost of all the request's attempts."""
         assembly = self.assembly
         return Completion(
-            text=assembly.text,
-            tool_calls=assembly.tool_calls,
-            reasoning=assembly.reasoning,
+            parts=assembly.parts,
             logprobs=assembly.logprobs,
             stop_sequence=self._reader.stop_sequence if self._reader is not None else "",
             result=self.result,
@@ -161,7 +159,8 @@ class Attempt:
         last: Deltas = []
         try:
             last = await self._read(deadline, span)
-            if self._validator is not None and not self.assembly.tool_calls:
+            last = [*last, *self.assembly.finish()]
+            if self._validator is not None and not self.assembly.calls_tools:
                 self.result = validated(self.assembly.text, self._validator)
             code = ""
             waited = self._first_content(last, span)

@@ -92,7 +92,7 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
             model=run.request.model,
             provider=run.provider,
             assistant_status=status_of(stream),
-            core_result=event.result if isinstance(event, Completed) else None,
+            core_result=event.core_result if isinstance(event, Completed) else None,
             seed=run.request.seed,
             usage=run.usage,
             cost=self.cost,

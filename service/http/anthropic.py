@@ -38,7 +38,7 @@ async def messages(request: web.Request) -> web.StreamResponse:
         return await respond_sse(submission, encoder, ping=PING_EVENT)
 
     def body(completed: Completed) -> bytes:
-        return message_body(request_id, model, completed, structured=message.request.schema is not None)
+        return message_body(request_id, model, completed)
 
     return await respond_json(submission, body)
 

@@ -9,7 +9,19 @@ import msgspec
 
 from actors.llm_gateway.schema import check_schema
 from protocol.errors import FieldError, InvalidRequest
-from protocol.llm import ChatMessage, ChatRequest, ContentPart, FilePart, ImagePart, ReasoningPart, VendorPart
+from protocol.llm import (
+    ChatMessage,
+    ChatRequest,
+    ContentPart,
+    FilePart,
+    ImagePart,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    ToolCall,
+    ToolCallPart,
+    VendorPart,
+)
 from protocol.requests import MAX_CACHE_TTL_MS, MAX_TIMEOUT_MS, SubmitBody
 
 MAX_FAULTS: Final = 20  # reported at once
@@ -27,6 +39,8 @@ MAX_TOKENS: Final = 2**31 - 1
 MAX_INT: Final = 2**63 - 1
 
 _TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_WithExtra = TextPart | ImagePart | FilePart | ToolCallPart | ToolCall
+_OfAssistant = ReasoningPart | ToolCallPart | RefusalPart
 _CHOICES = frozenset({"", "auto", "none", "required"})
 _DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+=-]+)*;base64,")
 _IMAGE_SCHEMES = ("https://", "data:image/")
@@ -247,9 +261,7 @@ def _free_faults(value: Any, path: str) -> Iterator[FieldError]:  # noqa: ANN401
 def _extra_faults(message: ChatMessage, path: str) -> Iterator[FieldError]:
     """Yield the faults of the free JSON in a message that is for one vendor only."""
     content = () if isinstance(message.content, str) else message.content
-    extras = [
-        part.extra for part in (*content, *message.tool_calls) if not isinstance(part, ReasoningPart | VendorPart)
-    ]
+    extras = [part.extra for part in (*content, *message.tool_calls) if isinstance(part, _WithExtra)]
     foreign = [part.value for part in content if isinstance(part, VendorPart)]
     for value in (message.extra, *extras, *foreign):
         if value:
@@ -274,15 +286,21 @@ def _message_faults(message: ChatMessage, path: str) -> Iterator[FieldError]:
             _part_faults(part, role, f"{path}.content[{index}]") for index, part in enumerate(message.content)
         )
     for index, call in enumerate(message.tool_calls):
-        if not call.id:
-            yield FieldError(f"{path}.toolCalls[{index}].id", "must not be empty")
-        if not _TOOL_NAME.fullmatch(call.name):
-            yield FieldError(f"{path}.toolCalls[{index}].name", "must be 1 to 64 letters, digits, `_` and `-`")
+        yield from _call_faults(call, f"{path}.toolCalls[{index}]")
+
+
+def _call_faults(call: ToolCall | ToolCallPart, path: str) -> Iterator[FieldError]:
+    if not call.id:
+        yield FieldError(f"{path}.id", "must not be empty")
+    if not _TOOL_NAME.fullmatch(call.name):
+        yield FieldError(f"{path}.name", "must be 1 to 64 letters, digits, `_` and `-`")
 
 
 def _part_faults(part: ContentPart, role: str, path: str) -> Iterator[FieldError]:
-    if isinstance(part, ReasoningPart) and role != "assistant":
+    if isinstance(part, _OfAssistant) and role != "assistant":
         yield FieldError(path, "must only be in an assistant's message")
+    if isinstance(part, ToolCallPart):
+        yield from _call_faults(part, path)
     if not isinstance(part, ImagePart | FilePart):
         return
     if role not in {"user", "tool"}:
