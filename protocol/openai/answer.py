@@ -129,7 +129,7 @@ def _delta(piece: ReasoningDelta | ToolCallDelta | RefusalDelta | VendorBlock) -
         return b'"tool_calls":[%b]' % _json(_call_delta(piece)) if says else b""
     if isinstance(piece, RefusalDelta):
         return b'"refusal":' + _json(piece.text)
-    return bytes(piece.value).strip()[1:-1] if piece.dialect == DIALECT else b""
+    return bytes(piece.value).strip()[1:-1].strip() if piece.dialect == DIALECT else b""
 
 
 def _last_tail(event: Event) -> bytes:

@@ -68,7 +68,7 @@ async def test_a_whole_answer_is_there_later_too(service: Service) -> None:
     assert body["id"] == f"resp_{call.complete.request_id}"
     later = await service.get(f"{PATH}/{body['id']}")
     assert await later.json() == body
-    assert (await service.state(call.complete.request_id))["coreResult"] == {"text": "Hello", "toolCalls": []}
+    assert (await service.state(call.complete.request_id))["coreResult"]["text"] == "Hello"
 
 
 async def test_a_stream_is_resumed_after_any_event(service: Service) -> None:
