@@ -49,6 +49,11 @@ class PartRow:
         self._part = NOWHERE  # its `part`
         self._place = NOWHERE  # its place
 
+    @property
+    def numbered_text(self) -> int:
+        """The place of the text that goes on, where its ``part`` is its place; otherwise ``NOWHERE``."""
+        return self.text_part if self.text_part == self._place else NOWHERE
+
     def place(self, piece: Piece) -> int:
         """Return the place of the part of ``piece``, which is ``count`` before the call where a part begins.
 

@@ -24,12 +24,13 @@ class Assembly:
             probabilities.
     """
 
-    __slots__ = ("_blocks", "_left", "_limit", "_logprobs", "_numbers", "_parts")
+    __slots__ = ("_blocks", "_left", "_limit", "_logprobs", "_numbers", "_parts", "_text")
 
     def __init__(self, limit: int) -> None:
         self._left = self._limit = limit
         self._blocks = 0  # characters of vendors' blocks
         self._parts = PartsBuilder()
+        self._text = NOWHERE  # the `part` of the text that goes on, where it is its place
         self._numbers: dict[int, int] = {}  # a call's index at the provider: its number
         self._logprobs: list[str] = []
 
@@ -69,7 +70,7 @@ class Assembly:
         for piece in pieces:
             if isinstance(piece, Delta):
                 text = piece.text
-                if piece.part == row.text_part:
+                if piece.part == self._text:
                     parts.texts.append(text)
                 else:
                     self._add(piece, pieces)
@@ -98,6 +99,7 @@ class Assembly:
     def _add(self, piece: Piece, pieces: Deltas) -> None:
         numbered = self._numbered(piece) if isinstance(piece, ToolCallDelta) else piece
         place = self._parts.add(numbered)
+        self._text = self._parts.row.numbered_text
         if place not in (NOWHERE, numbered.part):
             numbered = msgspec.structs.replace(numbered, part=place)
         if numbered is not piece:
