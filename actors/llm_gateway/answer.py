@@ -4,10 +4,10 @@ from typing import Final
 
 import msgspec
 
-from protocol.answer import NO_ARGUMENTS, text_of
+from protocol.answer import NO_ARGUMENTS, calls_of, text_of
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta, VendorBlock
-from protocol.llm import AnswerPart, ToolCallPart
+from protocol.llm import AnswerPart, ToolCall, ToolCallPart
 from protocol.parts import NOWHERE, PartsBuilder, Piece
 from protocol.upstream import Deltas
 
@@ -55,9 +55,9 @@ class Assembly:
         return f"[{','.join(self._logprobs)}]" if self._logprobs else ""
 
     @property
-    def calls_tools(self) -> bool:
-        """Whether there is a tool call."""
-        return bool(self._parts.row.calls)
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls so far, in order."""
+        return calls_of(self.parts)
 
     def add(self, pieces: Deltas) -> None:
         """Add ``pieces``, and number them: their ``part`` is then the place of their part, and calls count from 0.

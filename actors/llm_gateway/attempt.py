@@ -160,7 +160,7 @@ class Attempt:
         try:
             last = await self._read(deadline, span)
             last = [*last, *self.assembly.finish()]
-            if self._validator is not None and not self.assembly.calls_tools:
+            if self._validator is not None and not self.assembly.tool_calls:
                 self.result = validated(self.assembly.text, self._validator)
             code = ""
             waited = self._first_content(last, span)

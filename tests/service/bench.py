@@ -84,7 +84,7 @@ class Call:
         completion = Completion(
             parts=self._assembly.parts,
             result=raw,
-            finish_reason="tool_calls" if self._assembly.calls_tools else "stop",
+            finish_reason="tool_calls" if self._assembly.tool_calls else "stop",
             usage=usage,
             provider="p",
             model="m-1",

@@ -12,7 +12,7 @@ from protocol.upstream import Deltas
 def test_pieces_become_a_whole() -> None:
     """The parts have the order in which they begin; texts and calls are joined, a signature ends a thought."""
     assembly = Assembly(100)
-    assert not assembly.calls_tools
+    assert not assembly.tool_calls
     assembly.add([Delta(text="a"), ToolCallDelta(index=1, id="c2", name="two")])
     assembly.add([ToolCallDelta(index=0, id="c1", name="one", arguments='{"a"'), Delta(text="b")])
     assembly.add([ToolCallDelta(index=0, arguments=":1}")])
@@ -29,7 +29,7 @@ def test_pieces_become_a_whole() -> None:
         ReasoningPart(text="so"),
         RefusalPart(text="no"),
     )
-    assert (assembly.text, assembly.calls_tools) == ("ab", True)
+    assert (assembly.text, [call.id for call in assembly.tool_calls]) == ("ab", ["c2", "c1"])
 
 
 def test_pieces_are_numbered_by_their_places() -> None:
