@@ -18,6 +18,7 @@ class Progress(Message[None], frozen=True, kw_only=True):
     Attributes:
         events: content for the log.
         waited: seconds from the call's start to its first content, with the first content only; otherwise 0.
+        counted: the tokens that the provider has counted by the first content, with that only; None where it has not.
         attempt: the report of a call that has ended; None otherwise. A call that was given up after content is reported
             again when its usage is known, perhaps after the reply.
         number: with an attempt: the call's number within the request, from 1; 0 for the next.
@@ -25,6 +26,7 @@ class Progress(Message[None], frozen=True, kw_only=True):
 
     events: tuple[Content, ...] = ()
     waited: float = 0.0
+    counted: Usage | None = None
     attempt: Attempt | None = None
     number: int = 0
 

@@ -187,6 +187,10 @@ class RequestHandle(Protocol):
         """The calls made for this request; empty where it joined another one or was replayed from the cache."""
 
     @property
+    def usage(self) -> Usage:
+        """The tokens so far: before the end those that the provider has counted by then."""
+
+    @property
     def cost(self) -> Cost | None:
         """The cost of its calls: 0 where it was joined or replayed, None where it is unknown or nothing was used."""
 

@@ -207,7 +207,8 @@ class Attempt:
                         timeouts.pause_silence()
                         waited = self._first_content(pieces, span)
                         if sink is not None:
-                            await sink.tell(Progress(events=tuple(pieces), waited=waited))
+                            counted = None if self.content_sent else answer.usage
+                            await sink.tell(Progress(events=tuple(pieces), waited=waited, counted=counted))
                         self.content_sent = True
                         timeouts.limit_silence(provider.deadlines.between_chunks)
                     elif self.content_sent:

@@ -8,11 +8,11 @@ from typing import Final
 import msgspec
 
 from actors.log.follow import Follower, follow
-from actors.requests.run import Run
+from actors.requests.run import NO_USAGE, Run
 from actors.requests.stream import RequestStream, status_of
 from protocol.events import Cancelled, Completed, Failed, Position
 from protocol.hub import Mode
-from protocol.llm import Attempt, ChatRequest, Cost
+from protocol.llm import Attempt, ChatRequest, Cost, Usage
 from protocol.requests import Delivery, ErrorInfo, RequestState, Source
 
 NO_COST: Final = Cost(usd=Decimal(0))
@@ -69,6 +69,11 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
     def attempts(self) -> tuple[Attempt, ...]:
         """The upstream calls that were made for it: none for a joined or replayed request."""
         return self.run.attempts if self.source == "upstream" else ()
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens so far, of all calls of the run; before the end those that the provider has counted by then."""
+        return self.run.usage if self.run.usage != NO_USAGE else self.run.counted
 
     @property
     def cost(self) -> Cost | None:

@@ -52,6 +52,8 @@ class RunSink(msgspec.Struct, eq=False):
         """Write the content, and count the call if ``message`` has one."""
         if message.attempt is not None:
             self.run.count(message.attempt, message.number)
+        if message.counted is not None:
+            self.run.counted = message.counted
         if message.events:
             self.run.write(message.events, message.waited)
 

@@ -1,6 +1,6 @@
 """Anthropic's messages dialect, what clients read: whole answers, streams, errors and models."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -78,14 +78,27 @@ class MessagesEventEncoder:
         request_id: the answer's id is ``msg_`` and the request's id.
         model: the model name that the client used.
         call_id: the ``request_id`` of an error.
+        usage: returns the tokens that are counted by now, for ``message_start``.
     """
 
-    __slots__ = ("_call_id", "_count", "_model", "_open", "_prefix", "_request_id", "_sequence", "_started", "_text")
+    __slots__ = (
+        "_call_id",
+        "_count",
+        "_model",
+        "_open",
+        "_prefix",
+        "_request_id",
+        "_sequence",
+        "_started",
+        "_text",
+        "_usage",
+    )
 
-    def __init__(self, request_id: str, model: str, call_id: str) -> None:
+    def __init__(self, request_id: str, model: str, call_id: str, usage: Callable[[], Usage] = Usage) -> None:
         self._request_id = request_id
         self._model = model
         self._call_id = call_id
+        self._usage = usage
         self._sequence = PartSequence()
         self._started = False
         self._count = 0  # blocks so far: the next index
@@ -148,7 +161,9 @@ class MessagesEventEncoder:
     def _start(self, into: list[bytes]) -> None:
         if not self._started:
             self._started = True
-            message = _message(self._request_id, self._model, [], Usage())
+            counted = self._usage()
+            begun = msgspec.structs.replace(counted, output_tokens=min(counted.output_tokens, 1), reasoning_tokens=0)
+            message = _message(self._request_id, self._model, [], begun)
             into.append(_event("message_start", {"message": message}))
 
     def _end(self, into: list[bytes]) -> None:
@@ -247,7 +262,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
     written = usage.cache_write_input_tokens
     wire: dict[str, Any] = {
         "input_tokens": usage.input_tokens - usage.cached_input_tokens - written,
-        "cache_creation_input_tokens": written or None,
+        "cache_creation_input_tokens": written,
         "cache_read_input_tokens": usage.cached_input_tokens,
         "output_tokens": usage.output_tokens,
     }

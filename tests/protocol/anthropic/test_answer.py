@@ -252,6 +252,18 @@ def test_nothing_is_sent_before_the_first_content() -> None:
     assert encoder().encode(log(STARTED, boundary)) == b""
 
 
+def test_a_stream_begins_with_the_tokens_that_are_counted() -> None:
+    """``message_start`` has the input that the provider has counted by then, and never the final output."""
+    counted = MessagesEventEncoder("req_1", "m", "call_1", lambda: USAGE)
+    start = events(counted.encode(log(Delta(text="a"))))[0]["message"]["usage"]
+    assert start == {
+        "input_tokens": 5,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 2,
+        "output_tokens": 1,
+    }
+
+
 def test_an_answer_without_content() -> None:
     """An answer without content has a start and an end."""
     assert kinds(encoder().encode(log(STARTED, completed()))) == ["message_start", "message_delta", "message_stop"]
