@@ -28,7 +28,7 @@ class PartRow:
     * A tool call is one part, whatever comes between its pieces.
     * Each block of a vendor's own is a part. One with the ``part`` of a text that goes on is this text in the vendor's
       own form, with its citations.
-    * A piece without any content begins no part.
+    * An empty text, thought or refusal begins no part.
 
     So the places follow from the pieces alone. ``part`` is needed only between two texts, or two thoughts, without
     another part between them.
@@ -55,12 +55,15 @@ class PartRow:
         return self.text_part if self.text_part == self._place else NOWHERE
 
     def place(self, piece: Piece) -> int:
-        """Return the place of the part of ``piece``, which is ``count`` before the call where a part begins.
+        """Return the place of the part of ``piece``: the ``count`` before the call where a part begins.
 
-        ``NOWHERE`` is the place of a piece without content that belongs to no part.
+        An empty piece that belongs to no part is ``NOWHERE``.
         """
         if isinstance(piece, ToolCallDelta):
-            return self._place_call(piece)
+            place = self.calls.get(piece.index)
+            if place is None:
+                place = self.calls[piece.index] = self._begin(None, NOWHERE)
+            return place
         if isinstance(piece, VendorBlock):
             same = self.text_part == piece.part and fields_of_text(piece) is not None
             return self._place if same else self._begin(None, NOWHERE)
@@ -83,14 +86,6 @@ class PartRow:
         else:
             ended = isinstance(part, ReasoningPart) and part.signature
             self._begin(None if ended else _TEXTS.get(type(part)), self.count)
-
-    def _place_call(self, piece: ToolCallDelta) -> int:
-        place = self.calls.get(piece.index)
-        if place is None:
-            if not (piece.id or piece.name or piece.arguments or piece.extra):
-                return NOWHERE
-            place = self.calls[piece.index] = self._begin(None, NOWHERE)
-        return place
 
     def _begin(self, kind: type[Piece] | None, part: int) -> int:
         place = self.count

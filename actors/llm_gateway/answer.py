@@ -106,10 +106,8 @@ class Assembly:
             pieces[next(number for number, other in enumerate(pieces) if other is piece)] = numbered
 
     def _numbered(self, piece: ToolCallDelta) -> ToolCallDelta:
-        number = self._numbers.get(piece.index)
-        if number is None and (piece.id or piece.name or piece.arguments or piece.extra):
-            number = self._numbers[piece.index] = len(self._numbers)
-        return piece if number in (None, piece.index) else msgspec.structs.replace(piece, index=number)
+        number = self._numbers.setdefault(piece.index, len(self._numbers))
+        return piece if number == piece.index else msgspec.structs.replace(piece, index=number)
 
     def _length(self, piece: Piece) -> int:
         if isinstance(piece, ToolCallDelta):
