@@ -38,7 +38,7 @@ BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 MODELS = (ModelInfo("default", "p"), ModelInfo("m", "p"))
 
-MAX_CHARS = 10_000_000
+MAX_CHARS = 1_000_000_000
 
 T = TypeVar("T")
 
