@@ -5,63 +5,10 @@ from typing import Any, Final
 
 import msgspec
 
-from protocol.llm import (
-    AnswerPart,
-    ChatMessage,
-    Extra,
-    ReasoningPart,
-    RefusalPart,
-    TextPart,
-    ToolCall,
-    ToolCallPart,
-    VendorPart,
-)
+from protocol.events import Completed
+from protocol.llm import AnswerPart, ChatMessage, Extra, ReasoningPart, TextPart, ToolCallPart, calls_of, text_of
 
 NO_ARGUMENTS: Final = "{}"  # of a call whose arguments the model left out
-
-
-class HasParts:
-    """Base of the structs that have an answer's parts, with what is derived from them."""
-
-    __slots__ = ()
-
-    parts: tuple[AnswerPart, ...]
-
-    @property
-    def text(self) -> str:
-        """The text of all text parts."""
-        return text_of(self.parts)
-
-    @property
-    def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The tool calls, in order."""
-        return calls_of(self.parts)
-
-    @property
-    def thoughts(self) -> tuple[ReasoningPart, ...]:
-        """The parts of the reasoning, in order."""
-        return tuple([part for part in self.parts if isinstance(part, ReasoningPart)])
-
-    @property
-    def refusal(self) -> str:
-        """The text of all refusals."""
-        return "".join([part.text for part in self.parts if isinstance(part, RefusalPart)])
-
-
-def text_of(parts: Iterable[AnswerPart]) -> str:
-    """Return the text of all text parts."""
-    return "".join([part.text for part in parts if isinstance(part, TextPart)])
-
-
-def calls_of(parts: Iterable[AnswerPart]) -> tuple[ToolCall, ...]:
-    """Return the tool calls, in order."""
-    return tuple(
-        [
-            ToolCall(id=part.id, name=part.name, arguments=part.arguments, extra=part.extra)
-            for part in parts
-            if isinstance(part, ToolCallPart)
-        ]
-    )
 
 
 def message_of(parts: Sequence[AnswerPart]) -> ChatMessage:
@@ -92,24 +39,6 @@ def with_result(parts: Sequence[AnswerPart], result: msgspec.Raw) -> tuple[Answe
             changed.append(TextPart(text=text))
             text = ""
     return (*changed, TextPart(text=text)) if text else tuple(changed)
-
-
-def size_of(parts: Iterable[AnswerPart]) -> int:
-    """Return the size of the parts' texts, in bytes of UTF-8; that of a vendor's part is its JSON's."""
-    size = 0
-    for part in parts:
-        if isinstance(part, VendorPart):
-            size += len(msgspec.json.encode(part.value))
-        elif isinstance(part, ToolCallPart):
-            size += utf8_length(part.id) + utf8_length(part.name) + utf8_length(part.arguments)
-        else:
-            size += utf8_length(part.text) + (utf8_length(part.signature) if isinstance(part, ReasoningPart) else 0)
-    return size
-
-
-def utf8_length(text: str) -> int:
-    """Return the length of ``text`` in UTF-8."""
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 class NativeCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -148,8 +77,11 @@ class CoreResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     parts: tuple[Any, ...] = ()
 
 
-def core_result(parts: Sequence[AnswerPart]) -> CoreResult:
-    """Return the native form of an answer without a schema."""
+def core_result(completed: Completed) -> msgspec.Raw | CoreResult:
+    """Return the native form of an answer: its result, or its text, tool calls and parts."""
+    if completed.result is not msgspec.UNSET:
+        return completed.result
+    parts = completed.parts
     calls = [
         NativeCall(id=part.id, name=part.name, arguments=part.arguments)
         for part in parts

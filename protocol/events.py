@@ -9,9 +9,8 @@ from typing import ClassVar, Protocol
 
 import msgspec
 
-from protocol.answer import CoreResult, HasParts, core_result, size_of, utf8_length
 from protocol.errors import FieldError, InvalidRequest
-from protocol.llm import AnswerPart, Extra, FinishReason, Usage, Vendor
+from protocol.llm import AnswerPart, Extra, FinishReason, HasParts, Usage, Vendor, size_of, utf8_length
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", omit_defaults=True):
@@ -174,11 +173,6 @@ class Completed(_Event, HasParts, frozen=True, tag="completed"):
     model: str = ""
     logprobs: str = ""
     stop_sequence: str = ""
-
-    @property
-    def core_result(self) -> msgspec.Raw | CoreResult:
-        """The native JSON of the answer: the result, or the text, the tool calls and the parts."""
-        return core_result(self.parts) if self.result is msgspec.UNSET else self.result
 
     def size(self) -> int:  # noqa: D102 - the contract is the base's
         result = 0 if self.result is msgspec.UNSET else len(memoryview(self.result))

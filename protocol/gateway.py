@@ -5,10 +5,9 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from protocol.answer import HasParts
 from protocol.budgets import Account
 from protocol.events import Content
-from protocol.llm import AnswerPart, Attempt, ChatRequest, FinishReason, Usage
+from protocol.llm import AnswerPart, Attempt, ChatRequest, FinishReason, HasParts, Usage
 from protocol.message import Message
 
 

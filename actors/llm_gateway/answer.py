@@ -4,10 +4,10 @@ from typing import Final
 
 import msgspec
 
-from protocol.answer import NO_ARGUMENTS, calls_of, text_of
+from protocol.answer import NO_ARGUMENTS
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta, VendorBlock
-from protocol.llm import AnswerPart, ToolCall, ToolCallPart
+from protocol.llm import AnswerPart, ToolCall, ToolCallPart, calls_of, text_of
 from protocol.parts import NOWHERE, PartsBuilder, Piece
 from protocol.upstream import Deltas
 

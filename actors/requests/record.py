@@ -10,6 +10,7 @@ import msgspec
 from actors.log.follow import Follower, follow
 from actors.requests.run import NO_USAGE, Run
 from actors.requests.stream import RequestStream, status_of
+from protocol.answer import core_result
 from protocol.events import Cancelled, Completed, Failed, Position
 from protocol.hub import Mode
 from protocol.llm import Attempt, ChatRequest, Cost, Usage
@@ -97,7 +98,7 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
             model=run.request.model,
             provider=run.provider,
             assistant_status=status_of(stream),
-            core_result=event.core_result if isinstance(event, Completed) else None,
+            core_result=core_result(event) if isinstance(event, Completed) else None,
             seed=run.request.seed,
             usage=run.usage,
             cost=self.cost,

@@ -5,7 +5,6 @@ from typing import Any, Final
 
 import msgspec
 
-from protocol.answer import calls_of
 from protocol.errors import PROBLEMS, FieldError, TidegateError
 from protocol.events import (
     Cancelled,
@@ -21,7 +20,7 @@ from protocol.events import (
     VendorBlock,
 )
 from protocol.gateway import ModelInfo
-from protocol.llm import AnswerPart, ReasoningPart, Usage, VendorPart
+from protocol.llm import AnswerPart, ReasoningPart, Usage, VendorPart, calls_of
 from protocol.openai.upstream import DIALECT, wire_call
 from protocol.parts import Piece, merged_fields, pieces_of
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from protocol.answer import native_parts
+from protocol.answer import core_result, native_parts
 from protocol.errors import PROBLEMS, FieldError, TidegateError
 from protocol.events import (
     AttemptFailed,
@@ -254,7 +254,7 @@ def _content(event: Started | Content | Completed) -> bytes:
 
 
 def _completed(event: Completed) -> dict[str, Any]:
-    end: dict[str, Any] = {"coreResult": event.core_result, "finishReason": event.finish_reason, "usage": event.usage}
+    end: dict[str, Any] = {"coreResult": core_result(event), "finishReason": event.finish_reason, "usage": event.usage}
     if event.raw_finish_reason:
         end["rawFinishReason"] = event.raw_finish_reason
     thoughts = event.thoughts

@@ -17,7 +17,7 @@ from actors.log.event_log import EventLog
 from actors.requests.record import RequestRecord
 from actors.requests.run import Run
 from actors.requests.stream import RequestStream
-from protocol.answer import message_of
+from protocol.answer import core_result, message_of
 from protocol.anthropic.answer import MessagesEventEncoder, message_body
 from protocol.anthropic.upstream import tool_input
 from protocol.events import (
@@ -515,7 +515,7 @@ def test_the_browsers_client(tmp_path: Path) -> None:
         late = [snapshot_json("req_1", "k", log.snapshot()), *conflated("req_1", entries[at:])]
         single = [update_json("req_1", entry) for entry in entries]
         cases.extend([[json.loads(frame) for frame in frames] for frames in (single, late)])
-        native = json.loads(msgspec.json.encode(end.core_result))
+        native = json.loads(msgspec.json.encode(core_result(end)))
         expected.extend([{"parts": native["parts"], "text": end.text, "toolCalls": native["toolCalls"]}] * 2)
 
     collect()

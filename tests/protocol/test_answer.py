@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from protocol.answer import message_of, with_result
+from protocol.answer import core_result, message_of, with_result
 from protocol.events import Completed
 from protocol.llm import AnswerPart, ChatMessage, ReasoningPart, RefusalPart, TextPart, ToolCallPart, VendorPart
 
@@ -14,7 +14,7 @@ CALL = ToolCallPart(id="c1", name="look")
 
 def native(end: Completed) -> object:
     """Return the native form as a client decodes it."""
-    return msgspec.json.decode(msgspec.json.encode(end.core_result))
+    return msgspec.json.decode(msgspec.json.encode(core_result(end)))
 
 
 def test_the_native_form_has_the_parts_in_order() -> None:
@@ -46,7 +46,7 @@ def test_a_result_is_the_native_form() -> None:
 def test_the_native_form_is_a_message() -> None:
     """An assistant's message can have the parts as they are."""
     end = Completed(parts=(THOUGHT, CALL, TEXT, CALL))
-    form = {"role": "assistant", "content": msgspec.json.decode(msgspec.json.encode(end.core_result))["parts"]}
+    form = {"role": "assistant", "content": msgspec.json.decode(msgspec.json.encode(core_result(end)))["parts"]}
     assert msgspec.convert(form, ChatMessage).content == end.parts
 
 

@@ -6,6 +6,7 @@ import pytest
 from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from protocol.answer import with_result
 from protocol.errors import PROBLEMS, FieldError, InvalidRequest, NotFound, ProviderError, TryAgainLater
 from protocol.events import (
     Cancelled,
@@ -141,6 +142,14 @@ def test_tool_calls_satisfy_the_sdk() -> None:
     assert said.content is None
     assert said.tool_calls is not None
     assert said.tool_calls[0].type == "function"
+
+
+def test_a_structured_answer_is_its_json() -> None:
+    """With a schema the content is the result's JSON, unchanged, whatever its shape."""
+    for text in ('{"isFoodRelated":true}', '{"text":"x"}', "[1, 2]"):
+        result = msgspec.Raw(text.encode())
+        end = completed(*with_result((TextPart(text=f"\n{text}null"),), result), result=result)
+        assert json.loads(completion_body("r", 1, "m", end))["choices"][0]["message"]["content"] == text
 
 
 def test_refusals_satisfy_the_sdk() -> None:
