@@ -152,6 +152,11 @@ def test_a_structured_answer_is_its_json() -> None:
         assert json.loads(completion_body("r", 1, "m", end))["choices"][0]["message"]["content"] == text
 
 
+def test_calls_instead_of_a_structured_answer_are_calls() -> None:
+    """A model that calls a tool first has no result yet."""
+    assert message(CALL, finish_reason="tool_calls")["tool_calls"][0]["id"] == "c1"
+
+
 def test_refusals_satisfy_the_sdk() -> None:
     """A refusal has its own field, whole and streamed."""
     answer = completion_body("req_1", 1, "m", completed(RefusalPart(text="No.")))
