@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
+from protocol.answer import CoreResult
 from protocol.budgets import Account
 from protocol.errors import FieldError
 from protocol.events import Entry, EventStream, Position, Snapshot
@@ -129,7 +130,7 @@ class RequestState(_Wire, frozen=True):
     model: str
     provider: str | None
     assistant_status: Status
-    core_result: msgspec.Raw | None
+    core_result: msgspec.Raw | CoreResult | None
     seed: int | None
     usage: Usage
     cost: Cost | None
@@ -184,6 +185,10 @@ class RequestHandle(Protocol):
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """The calls made for this request; empty where it joined another one or was replayed from the cache."""
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens so far: before the end those that the provider has counted by then."""
 
     @property
     def cost(self) -> Cost | None:

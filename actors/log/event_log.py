@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from protocol import ids
-from protocol.answer import ReasoningBuilder
 from protocol.errors import InternalError, UnrecoverablePosition
-from protocol.events import AttemptFailed, Delta, Entry, Event, ReasoningDelta, Snapshot, ToolCallDelta
-from protocol.llm import ToolCall
+from protocol.events import AttemptFailed, Entry, Event, Snapshot
+from protocol.parts import PartsBuilder, Piece
 
 RING_BYTES: Final = 256 * 1024  # of entries held one by one, per log
 ENTRY_BYTES: Final = 240  # an entry, its event and its first wire frame, without the text
@@ -172,14 +171,12 @@ class EventLog:
 class _Merged:
     """All content so far. Texts are joined only for a snapshot, so merging an entry costs one list append."""
 
-    __slots__ = ("_parts", "_snapshot", "_thoughts", "_tools", "offset", "size")
+    __slots__ = ("_parts", "_snapshot", "offset", "size")
 
     def __init__(self) -> None:
         self.offset = 0
         self.size = 0
-        self._parts: list[str] = []
-        self._tools: dict[int, list[str]] = {}  # index: [id, name, *arguments]
-        self._thoughts: ReasoningBuilder | None = None
+        self._parts = PartsBuilder()
         self._snapshot: Snapshot | None = None
 
     def take(self, entry: Entry) -> None:
@@ -187,31 +184,13 @@ class _Merged:
         event = entry.event
         self._snapshot = None
         self.offset = entry.offset
-        if isinstance(event, AttemptFailed):
-            if event.restart:
-                self._parts, self._tools, self._thoughts, self.size = [], {}, None, 0
-            return
-        if isinstance(event, Delta):
-            self._parts.append(event.text)
-        elif isinstance(event, ToolCallDelta):
-            tool = self._tools.setdefault(event.index, [event.id, event.name])
-            tool.append(event.arguments)
-        elif isinstance(event, ReasoningDelta):
-            if self._thoughts is None:
-                self._thoughts = ReasoningBuilder()
-            self._thoughts.add(event)
-        else:
-            return
-        self.size += event.size()
+        if isinstance(event, Piece):
+            self._parts.add(event)
+            self.size += event.size()
+        elif isinstance(event, AttemptFailed) and event.restart:
+            self._parts, self.size = PartsBuilder(), 0
 
     def snapshot(self) -> Snapshot:
         if self._snapshot is None:
-            text = "".join(self._parts)
-            self._parts = [text]
-            tools = tuple(
-                ToolCall(id=parts[0], name=parts[1], arguments="".join(parts[2:]))
-                for _, parts in sorted(self._tools.items())
-            )
-            thoughts = () if self._thoughts is None else self._thoughts.parts
-            self._snapshot = Snapshot(offset=self.offset, text=text, tool_calls=tools, thoughts=thoughts)
+            self._snapshot = Snapshot(offset=self.offset, parts=self._parts.parts)
         return self._snapshot

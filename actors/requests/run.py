@@ -54,6 +54,7 @@ class Run:
         attempts: the calls to the upstream, in order.
         provider: the provider that answered, or was called last; None while that is not known.
         usage: tokens of all calls.
+        counted: tokens of the present call that the provider has counted by its first content.
         cost: US dollars for all calls; None where a price is unknown, and while nothing has been used.
         upstream_wait: seconds from a call's start to its first content, of the last call that had content.
     """
@@ -66,6 +67,7 @@ class Run:
         "asked",
         "attempts",
         "cost",
+        "counted",
         "delivery",
         "fingerprint",
         "key",
@@ -100,6 +102,7 @@ class Run:
         self.attempts: tuple[Attempt, ...] = ()
         self.provider: str | None = None
         self.usage = NO_USAGE
+        self.counted = NO_USAGE
         self.cost: Cost | None = None
         self.upstream_wait = 0.0
         self._numbered: dict[int, Attempt] = {}

@@ -10,6 +10,7 @@ import msgspec
 from actors.requests.failure import failure
 from actors.requests.run import Run
 from actors.runtime import Actor, Callback, Ref, handles
+from protocol.answer import with_result
 from protocol.cache import CachedLog, CachePut
 from protocol.events import Cancelled, Completed, Failed
 from protocol.gateway import Complete, Completion, Progress
@@ -50,6 +51,8 @@ class RunSink(msgspec.Struct, eq=False):
         """Write the content, and count the call if ``message`` has one."""
         if message.attempt is not None:
             self.run.count(message.attempt, message.number)
+        if message.counted is not None:
+            self.run.counted = message.counted
         if message.events:
             self.run.write(message.events, message.waited)
 
@@ -106,13 +109,15 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
         if run.log.ended:
             return
         run.provider = completion.provider
+        parts, result = completion.parts, completion.result
         event = Completed(
-            result=completion.result or _plain(completion),
+            parts=parts if result is None else with_result(parts, result),
+            result=msgspec.UNSET if result is None else result,
             finish_reason=completion.finish_reason,
+            raw_finish_reason=completion.raw_finish_reason,
             usage=completion.usage,
             provider=completion.provider,
             model=completion.model,
-            reasoning=completion.reasoning,
             logprobs=completion.logprobs,
             stop_sequence=completion.stop_sequence,
         )
@@ -145,9 +150,3 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
             attempts=run.attempts,
         )
         await cache.tell(CachePut(run.fingerprint, log, run.delivery.cache_ttl))
-
-
-def _plain(completion: Completion) -> msgspec.Raw:
-    """Return the result of an answer without a schema."""
-    calls = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in completion.tool_calls]
-    return msgspec.Raw(msgspec.json.encode({"text": completion.text, "toolCalls": calls}))

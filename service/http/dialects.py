@@ -13,8 +13,9 @@ from multidict import CIMultiDictProxy
 
 from actors.log.follow import Batch, Follower
 from protocol.errors import FieldError, InternalError, InvalidRequest, TidegateError
-from protocol.events import Cancelled, Completed, Delta, Entry, Failed, ReasoningDelta, Snapshot, ToolCallDelta
+from protocol.events import Cancelled, Completed, Entry, Failed, Snapshot
 from protocol.llm import ChatRequest
+from protocol.parts import Piece
 from protocol.requests import DEFAULT_CACHE_TTL_MS, Delivery, OnAbandon, RequestHandle, Submit
 from service.auth.permissions import model_for
 from service.context import CallContext, call_of, container_of
@@ -27,8 +28,6 @@ from service.middleware.errors import error_response
 DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}
 ON_ABANDON: Final[dict[str, OnAbandon]] = {"finish": "finish", "cancel": "cancel"}
 SLOW_CONSUMER: Final = Failed(code="slow_consumer", message="the client read too slowly", temporary=True)
-
-_CONTENT: Final = (Delta, ReasoningDelta, ToolCallDelta)
 
 T = TypeVar("T")
 
@@ -155,7 +154,7 @@ def failure_without_content(batch: Batch) -> TidegateError | None:
     if isinstance(batch, Snapshot) or not batch or not batch[-1].terminal:
         return None
     event = batch[-1].event
-    if not isinstance(event, Failed | Cancelled) or any(isinstance(entry.event, _CONTENT) for entry in batch):
+    if not isinstance(event, Failed | Cancelled) or any(isinstance(entry.event, Piece) for entry in batch):
         return None
     return error_from(event)
 

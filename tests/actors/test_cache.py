@@ -11,8 +11,8 @@ from actors.runtime import System
 from actors.runtime.testing import TestSystem as HeldSystem  # by another name pytest does not collect it
 from protocol import spans
 from protocol.cache import CacheDelete, CachedLog, CacheGet, CachePut, GetCacheStats
-from protocol.events import AttemptFailed, Completed, Delta, Started, ToolCallDelta
-from protocol.llm import Attempt, Cost, Usage
+from protocol.events import AttemptFailed, Completed, Delta, RefusalDelta, Started, ToolCallDelta, VendorBlock
+from protocol.llm import Attempt, Cost, RefusalPart, TextPart, ToolCallPart, Usage
 
 
 class Time:
@@ -25,6 +25,9 @@ class Time:
         return self.now
 
 
+BLOCK = b'{"type": "server_tool_use", "input": {"q":  1.50}}'
+
+
 def log_of(text: str) -> CachedLog:
     """Return a finished log with every kind of content."""
     return CachedLog(
@@ -33,7 +36,13 @@ def log_of(text: str) -> CachedLog:
             Delta(text),
             ToolCallDelta(index=0, id="c", name="f", arguments="{}"),
             AttemptFailed(provider="p", model="m", code="provider_error"),
-            Completed(result=msgspec.Raw(b'{"text": "raw, as it came"}'), usage=Usage(input_tokens=3)),
+            VendorBlock(dialect="anthropic", value=msgspec.Raw(BLOCK)),
+            RefusalDelta(text="no", part=1),
+            Completed(
+                parts=(TextPart(text=text), ToolCallPart(id="c", name="f"), RefusalPart(text="no")),
+                result=msgspec.Raw(b'{"text": "raw, as it came"}'),
+                usage=Usage(input_tokens=3),
+            ),
         ),
         provider="p",
         cost=Cost(Decimal("0.00025")),
@@ -50,7 +59,8 @@ def test_a_stored_log_is_unchanged() -> None:
     assert found is not None
     end = found.events[-1]
     assert isinstance(end, Completed)
-    assert bytes(end.result) == b'{"text": "raw, as it came"}'
+    assert end.result == msgspec.Raw(b'{"text": "raw, as it came"}')
+    assert VendorBlock(dialect="anthropic", value=msgspec.Raw(BLOCK)) in found.events
     assert store.get(b"other") is None
 
 

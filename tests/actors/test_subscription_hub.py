@@ -261,7 +261,10 @@ def test_a_snapshot_and_then_live() -> None:
     bench.settle()
     stream.log.append(Delta("c"))
     bench.settle()
-    assert [frame["data"] for frame in socket.frames] == [{"text": "ab"}, {"delta": "c"}]
+    assert [frame["data"] for frame in socket.frames] == [
+        {"text": "ab", "parts": [{"type": "text", "text": "ab"}]},
+        {"delta": "c"},
+    ]
 
 
 def test_a_second_subscription_replaces_the_first() -> None:

@@ -4,12 +4,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol.answer import ReasoningBuilder
 from protocol.anthropic.reader import MessagesReader
 from protocol.anthropic.upstream import messages_body, tool_input
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta
 from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
+from protocol.parts import PartsBuilder
 from protocol.upstream import Deltas
 
 
@@ -142,7 +142,7 @@ def test_thinking_is_read() -> None:
         {"type": "content_block_delta", "index": 1, "delta": {"type": "signature_delta", "signature": "s2"}},
         {"type": "content_block_start", "index": 2, "content_block": {"type": "redacted_thinking", "data": "x"}},
     )
-    thoughts = ReasoningBuilder()
+    thoughts = PartsBuilder()
     for piece in pieces:
         assert isinstance(piece, ReasoningDelta)
         thoughts.add(piece)
