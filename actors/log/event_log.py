@@ -83,7 +83,15 @@ class EventLog:
 
     def append(self, *events: Event) -> None:
         """Append ``events`` and wake the readers once; see :meth:`extend`."""
-        self.extend(events)
+        if len(events) != 1 or self.ended:
+            self.extend(events)
+            return
+        (event,) = events
+        self.offset += 1
+        self._entries.append(Entry(self.offset, event))
+        self._bytes += event.size() + ENTRY_BYTES
+        self.ended = event.terminal
+        self._notify()
 
     def extend(self, events: Iterable[Event]) -> None:
         """Append a batch, all or nothing, and wake the readers once.
@@ -104,12 +112,7 @@ class EventLog:
         self._entries += entries
         self._bytes += size + ENTRY_BYTES * len(entries)
         self.offset, self.ended = offset, ended
-        if self._bytes > self._max_bytes:
-            self._trim()
-        self.changed = time.time()
-        if self._listeners:
-            for wake in tuple(self._listeners):
-                wake()
+        self._notify()
 
     def since(self, after: int) -> Sequence[Entry]:
         """Return the entries above ``after``. Raises ``UnrecoverablePosition`` where the ring does not hold all."""
@@ -147,6 +150,15 @@ class EventLog:
             if not entry.terminal:
                 merged.take(entry)
         return merged
+
+    def _notify(self) -> None:
+        """Bound the ring, and wake the readers."""
+        if self._bytes > self._max_bytes:
+            self._trim()
+        self.changed = time.time()
+        if self._listeners:
+            for wake in tuple(self._listeners):
+                wake()
 
     def _trim(self) -> None:
         self._merge()

@@ -172,7 +172,7 @@ class Run:
             return
         if waited:
             self.upstream_wait = waited
-        log.extend(events)
+        log.append(*events)
 
     def finish(self, event: Completed | Failed | Cancelled) -> bool:
         """Write the terminal entry, end the span, call ``on_end`` and let all requests go.

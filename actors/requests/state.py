@@ -11,7 +11,6 @@ from actors.requests.failure import failure
 from actors.requests.run import Run
 from actors.runtime import Actor, Callback, Ref, handles
 from protocol.cache import CachedLog, CachePut
-from protocol.errors import InternalError
 from protocol.events import Cancelled, Completed, Failed
 from protocol.gateway import Complete, Completion, Progress
 from protocol.message import Message
@@ -79,11 +78,6 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
         self._gateway = gateway
         self._cache = cache
         self._call: Callback[Start | CallCompleted | CallFailed] | None = None
-
-    async def started(self) -> None:
-        """End a run whose actor was restarted after an error: the gateway is never asked twice."""
-        if self._run.asked:
-            self._run.finish(failure(InternalError()))
 
     @handles(Start)
     async def start(self, _message: Start) -> None:

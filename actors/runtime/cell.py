@@ -2,12 +2,24 @@
 
 import asyncio
 from asyncio import CancelledError, Future, Task
+from collections.abc import Awaitable
 from contextvars import Context
 from typing import Any, Final
 
 from actors.runtime.consumer import handle_traced
 from actors.runtime.core import Core, failure
-from actors.runtime.envelope import NO_CONTEXT, SCOPE, STOP, Crash, Discarded, Drained, Envelope, Scope, Stop, Tick
+from actors.runtime.envelope import (
+    NO_CONTEXT,
+    SCOPE,
+    STOP,
+    CallbackFuture,
+    Crash,
+    Discarded,
+    Drained,
+    Envelope,
+    Scope,
+    Stop,
+)
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.outstanding import Deferred, Outstanding
 from actors.runtime.slot import Instance, Slot
@@ -67,6 +79,7 @@ class ActorCell:
         self._first: Instance | None = actor
         self._instance: Instance | None = None
         self._limit = actor.outstanding_limit
+        self._reports_idle = slot.reports_idle
         self._resting = self._draining = self._replied = False
         self._restart_budget: RestartBudget | None = None
         self._escalated: Exception | None = None
@@ -77,8 +90,6 @@ class ActorCell:
         context = Context()
         context.run(SCOPE.set, self.scope)
         self._task = core.tasks.start(self._run(), name=self.name, context=context, done=self._on_task_done)
-
-    # ---------------------------------------------------------------------------------------------------- the verbs
 
     def stop(self) -> None:
         """Take nothing new, and end after the message at hand; end at once where nothing is left to run."""
@@ -117,8 +128,6 @@ class ActorCell:
         if not self._task.done():
             await asyncio.wait((self._task,))
 
-    # -------------------------------------------------------------------------------- outstanding work, and watching
-
     def add_outstanding(self, item: Outstanding) -> None:
         """Register something that the actor has started.
 
@@ -137,7 +146,7 @@ class ActorCell:
         self.outstanding.discard(item)
         if self._draining and item.delays_drain and not self.ended:
             self.mailbox.put_internal(Envelope(Drained(), NO_CONTEXT, internal=True))
-        if self.slot.on_idle is not None and self.idle:
+        if self._reports_idle and self.idle:
             self.slot.on_idle(self)
 
     def watch(self, watched: "ActorCell | None", notice: Envelope) -> None:
@@ -149,8 +158,6 @@ class ActorCell:
             raise Overloaded(f"{self.name} watches {self._limit} actors already")
         watched.watchers[self] = notice
         self.watching.add(watched)
-
-    # ------------------------------------------------------------------------------------------------------ the task
 
     async def _run(self) -> None:
         """Serve with one instance after another, until the actor is to end."""
@@ -169,18 +176,14 @@ class ActorCell:
                     await self._restart(_cancelled_from_within(cancelled))
         finally:
             if not self.ended:
-                await self._end()
+                try:
+                    await self._release()
+                finally:
+                    self._finish()
 
     def _is_cancelled(self) -> bool:
         """Whether a cancellation is the task's own, and not that of something that a handler waits for."""
         return self.halted or self._task.cancelling() > 0
-
-    async def _end(self) -> None:
-        """Release the instance and end the actor."""
-        try:
-            await self._release()
-        finally:
-            self._finish()
 
     async def _start(self) -> Instance:
         """Start an instance: the one made at the spawning, or after a failure a fresh one."""
@@ -189,7 +192,8 @@ class ActorCell:
             actor = self.slot.make()
             self.slot.bind(actor, self)
         self._instance = actor
-        await actor.started()
+        if self._class._has_started_hook:  # noqa: SLF001 - its actor
+            await actor.started()
         return actor
 
     async def _serve(self, actor: Instance) -> None:
@@ -199,14 +203,14 @@ class ActorCell:
         handlers = actor._handlers  # noqa: SLF001 - its actor
         budget = BUDGET
         while not self.halted:
-            if budget and (messages or commands):
-                budget -= 1
-                envelope = get_nowait()
-            else:
-                waited = await self._next()
-                if waited is None:
-                    return
-                envelope, budget = waited, BUDGET
+            if not budget or not (messages or commands):
+                budget, pause = BUDGET, self._pause()
+                if pause is not None:
+                    await pause
+                    self._on_wakeup()
+                continue
+            budget -= 1
+            envelope = get_nowait()
             message, reply = envelope.message, envelope.reply
             try:
                 handler = handlers[type(message)]
@@ -228,29 +232,26 @@ class ActorCell:
             if reply is not None:
                 self._reply(envelope, reply, result)
 
-    async def _next(self) -> Envelope | None:
-        """Yield to the loop if messages wait, or wait for one; return it, or ``None`` where the actor has ended."""
-        mailbox, messages = self.mailbox, self.mailbox.messages
+    def _pause(self) -> Awaitable[None] | None:
+        """Return what to wait for before the next envelope; ``None`` where the actor has ended as it became idle."""
+        mailbox = self.mailbox
         self.scope.envelope = None
         self.core.wakeups += 1
-        self._resting = not (messages or mailbox.commands)
-        try:
-            if self._resting and self.slot.on_idle is not None and not self.outstanding:
-                self.slot.on_idle(self)
-                if self.ended:
-                    return None
-            if messages or self._replied:
-                self._replied = False
-                await asyncio.sleep(0)  # an asker that has its reply runs now, and its next message then wakes nobody
-            envelope = await mailbox.get()
-        finally:
-            self._resting = False
-        if self._task.cancelling():
-            self._forget_cancellations()
-        return envelope
+        if mailbox.messages:
+            return asyncio.sleep(0)
+        self._resting = True
+        if self._reports_idle and not self.outstanding:
+            self.slot.on_idle(self)
+            if self.ended:
+                return None
+        if self._replied:  # the asker runs now, and its next message then wakes nobody
+            self._replied = False
+            return asyncio.sleep(0)
+        return mailbox.arrival()
 
-    def _forget_cancellations(self) -> None:
-        """Reset the task's count of cancellations, none of which is pending: a handler has dealt with them."""
+    def _on_wakeup(self) -> None:
+        """Go on after a pause; reset the task's count of cancellations, which handlers have dealt with."""
+        self._resting = False
         while self._task.cancelling():  # a ``TaskGroup`` that fails leaves one behind
             self._task.uncancel()
 
@@ -264,7 +265,7 @@ class ActorCell:
             self.core.late_replies += 1
         else:
             reply.set_result(result)
-            self._replied = True
+            self._replied = self._replied or not isinstance(reply, CallbackFuture)
 
     def _on_command(self, envelope: Envelope) -> None:
         """Carry out a command of the runtime; refuse a message that the actor does not handle."""
@@ -274,15 +275,11 @@ class ActorCell:
                 raise error
             case Drained():
                 self.halted = self.halted or not any(item.delays_drain for item in self.outstanding)
-            case Tick(read=read):
-                self.mailbox.put_first(read())
             case Stop() | Discarded():
                 pass
             case foreign:
                 reason = f"{self.name} has no handler for {type(foreign).__qualname__}"
                 self.core.undelivered(self.name, envelope, ActorFailed(reason), reason)
-
-    # --------------------------------------------------------------------------------------------------- supervision
 
     async def _restart(self, error: Exception) -> None:
         """Release the failed instance; then wait until a fresh one may start, or let the actor end."""
@@ -302,11 +299,12 @@ class ActorCell:
         if not self.halted:
             self._backoff = Backoff(self.core.loop, self.core.clock)
             await self._backoff.wait(delay)
-            self._forget_cancellations()
+            self._on_wakeup()
 
     async def _release(self) -> None:
         """Return the message at hand to its asker, if it was cut off, and run the instance's ``stopped``."""
         actor, self._instance = self._instance, None
+        self._resting = False
         envelope, self.scope.envelope = self.scope.envelope, None
         if envelope is not None and envelope.pending:
             self.core.stopped(self.name, envelope)
@@ -317,8 +315,6 @@ class ActorCell:
         except Exception as error:
             self.core.log.warning("actor %s failed in its stopped hook", self.name, exc_info=error)
 
-    # ------------------------------------------------------------------------------------------------------- the end
-
     def _end_awaited(self) -> Future[None]:
         """Return the future that is done when the actor has ended; it exists only where something waits for it."""
         if self._end_future is None:
@@ -327,6 +323,7 @@ class ActorCell:
 
     def _on_task_done(self, task: Task[None]) -> None:
         """End the actor also where its task was cancelled before it began, but not before its predecessor."""
+        self.core.tasks.forget(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.core.log.error("the task of actor %s failed", self.name, exc_info=error)
         if self.ended:

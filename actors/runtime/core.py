@@ -32,21 +32,6 @@ class Core:
         log: where restarts and escalations are written.
     """
 
-    __slots__ = (
-        "clock",
-        "dead_letters",
-        "deadlines",
-        "escalate",
-        "expired",
-        "late_replies",
-        "log",
-        "loop",
-        "tasks",
-        "tracer",
-        "tracing",
-        "wakeups",
-    )
-
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,

@@ -2,8 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from actors.runtime.cell import ActorCell
 from actors.runtime.clock import Handle
@@ -11,7 +10,7 @@ from actors.runtime.core import Core
 from actors.runtime.envelope import Envelope
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.ref import Addressed, Ref
-from actors.runtime.slot import Instance, Slot
+from actors.runtime.slot import Instance
 from protocol.errors import ActorStopped, Overloaded
 
 M = TypeVar("M")
@@ -23,7 +22,7 @@ class KeyedRef(Ref[M]):
     __slots__ = ("_family", "_key")
 
     def __init__(self, family: "Keyed[M]", core: Core, key: str, closed: Mailbox) -> None:
-        super().__init__(f"{family.name}/{key}", core, closed, (family, key), None)
+        Ref.__init__(self, f"{family.name}/{key}", core, closed, (family, key), None)
         self._family = family
         self._key = key
 
@@ -37,7 +36,7 @@ class KeyedRef(Ref[M]):
 
     def _put_nowait(self, envelope: Envelope) -> Mailbox | None:
         self._mailbox = self._family.activate(self._key, self).mailbox
-        return super()._put_nowait(envelope)
+        return Ref._put_nowait(self, envelope)  # noqa: SLF001 - its own base
 
 
 class Keyed(Generic[M]):
@@ -79,8 +78,8 @@ class Keyed(Generic[M]):
             raise ValueError(f"limit and idle must be positive, got {limit} and {idle}")
         self.name = name
         self._core = core
-        self._factory = factory
-        self._system = system
+        self.factory = factory
+        self.system = system
         self._registry = cells
         self._on_close = on_close
         self._idle = idle
@@ -128,20 +127,7 @@ class Keyed(Generic[M]):
             raise ActorStopped(f"{self.name} takes no new keys")
         if len(self._cells) >= self._limit:
             self._make_room()
-
-        def bind(actor: Instance, cell: ActorCell) -> None:
-            actor._bind(cell, ref, self._system)  # noqa: SLF001 - the runtime's own
-
-        slot: Slot[ActorCell] = Slot(
-            ref.name,
-            self.name,
-            (self, key),
-            make=partial(self._factory, key),
-            bind=bind,
-            on_end=partial(self._on_end, key),
-            on_idle=partial(self._on_idle, key),
-        )
-        cell = ActorCell(self._core, slot, self._stopping.get(key))
+        cell = ActorCell(self._core, _KeyedSlot(self, key, ref), self._stopping.get(key))
         self._cells[key] = cell
         self._registry[cell] = None
         return cell
@@ -179,7 +165,7 @@ class Keyed(Generic[M]):
         for cell in cells:
             await cell.end()
 
-    def _on_idle(self, key: str, cell: ActorCell) -> None:
+    def on_idle(self, key: str, cell: ActorCell) -> None:
         """Passivate an actor that does not linger; note since when another one is idle."""
         if self._cells.get(key) is not cell or (not cell.lingers and self._passivate(key)):
             return
@@ -188,7 +174,7 @@ class Keyed(Generic[M]):
         if self._sweep is None:
             self._sweep = self._core.clock.call_at(now + self._idle, self._passivate_idle)
 
-    def _on_end(self, key: str, cell: ActorCell) -> None:
+    def on_end(self, key: str, cell: ActorCell) -> None:
         """Forget an actor that has ended."""
         del self._registry[cell]
         if self._cells.get(key) is cell:
@@ -232,3 +218,30 @@ class Keyed(Generic[M]):
         if not cell.ended:
             self._move_to_stopping(key, cell)
         return True
+
+
+class _KeyedSlot(Generic[M]):
+    """The slot of one actor of a family."""
+
+    __slots__ = ("_family", "_key", "_ref", "address", "group", "name")
+    reports_idle: ClassVar[bool] = True
+
+    def __init__(self, family: Keyed[M], key: str, ref: Ref[M]) -> None:
+        self._family = family
+        self._key = key
+        self._ref = ref
+        self.name = ref.name
+        self.group = family.name
+        self.address: object = (family, key)
+
+    def make(self) -> Instance:
+        return self._family.factory(self._key)
+
+    def bind(self, actor: Instance, cell: ActorCell) -> None:
+        actor._bind(cell, self._ref, self._family.system)  # noqa: SLF001 - the runtime's own
+
+    def on_end(self, cell: ActorCell) -> None:
+        self._family.on_end(self._key, cell)
+
+    def on_idle(self, cell: ActorCell) -> None:
+        self._family.on_idle(self._key, cell)
