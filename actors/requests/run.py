@@ -5,7 +5,7 @@ and run on the event loop, so nobody sees a change half made. A run knows nothin
 ``on_end``, and the owner edits its tables itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -19,6 +19,7 @@ from protocol.cache import CachedLog
 from protocol.errors import InternalError
 from protocol.events import Cancelled, Completed, Content, Failed, Started
 from protocol.llm import Attempt, Cost, Usage
+from protocol.packed import PackedEvents
 from protocol.requests import Submit
 
 NO_USAGE: Final = Usage()
@@ -38,7 +39,8 @@ class Run:
         submit: the submission that started it.
         fingerprint: its key among the shared runs and in the cache.
         span: open until ``finish``; every request that joins is linked to it.
-        max_bytes: the bound of the log's ring, in bytes.
+        max_bytes: the log's budget of unpacked entries, in bytes.
+        pages: the log's first entries, packed.
         on_end: called once with the run, in ``finish`` and after the terminal entry.
 
     Attributes:
@@ -86,6 +88,7 @@ class Run:
         fingerprint: bytes = b"",
         span: Span = INVALID_SPAN,
         max_bytes: int = RING_BYTES,
+        pages: Sequence[PackedEvents] = (),
         on_end: "Callable[[Run], object] | None" = None,
     ) -> None:
         self.key = key
@@ -95,7 +98,7 @@ class Run:
         self.delivery = submit.delivery
         self.tenant = submit.tenant
         self.account = submit.account
-        self.log = EventLog(max_bytes=max_bytes)
+        self.log = EventLog(max_bytes=max_bytes, pages=pages)
         self.asked = False
         self.attempts: tuple[Attempt, ...] = ()
         self.provider: str | None = None
@@ -109,8 +112,8 @@ class Run:
     @classmethod
     def replay(cls, submit: Submit, cached: CachedLog, *, fingerprint: bytes, max_bytes: int = RING_BYTES) -> "Run":
         """Return a run that has ended already: a finished log from the cache, in an epoch of its own."""
-        run = cls("", submit, fingerprint=fingerprint, max_bytes=max_bytes)
-        run.log.extend(cached.events)
+        run = cls("", submit, fingerprint=fingerprint, max_bytes=max_bytes, pages=cached.pages)
+        run.log.append(cached.completed)
         run.provider, run.usage = cached.provider, cached.usage
         return run
 

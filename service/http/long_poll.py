@@ -42,7 +42,9 @@ def wanted(request: web.Request) -> bool:
 
 
 async def news(request: web.Request, handle: RequestHandle) -> Answer:
-    """Answer with all that is new, at once or as soon as something is; at the latest after ``wait`` seconds.
+    """Answer with what is new, at once or as soon as something is; at the latest after ``wait`` seconds.
+
+    What is new of a long log comes page by page: a page in each answer.
 
     Raises:
         InvalidRequest: ``wait`` or ``mode`` is not what it may be, or ``invalid_position``.

@@ -38,6 +38,7 @@ from service.context import Call
 from service.frames import Joiner, text_frame
 from service.http.bodies import submit_of
 from service.http.inference import FIND_TIMEOUT, SUBMIT_TIMEOUT
+from service.stall import StallLimit
 from service.websocket.admission import Guard
 from service.websocket.channels import ChannelTalk, about_channel
 from service.websocket.transport import SocketTransport
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 ROUTE: Final = "/ws"
 HUB_TIMEOUT: Final = 5.0  # seconds
-STALL_TIMEOUT: Final = 30.0  # seconds that a client may leave our answers unread before it is closed
+STALL_TIMEOUT: Final = 30.0  # seconds after which a client that reads none of our answers is closed
 GOING: Final = 1001
 USEFUL: Final[frozenset[Scope]] = frozenset({"inference", "channels"})
 
@@ -111,7 +112,7 @@ class Conversation:
         socket = self._socket
         socket.paused = True
         try:
-            async with asyncio.timeout(STALL_TIMEOUT):
+            async with StallLimit(lambda: socket.buffered, STALL_TIMEOUT):
                 await drain()
         except TimeoutError:
             socket.close(PROBLEMS["slow_consumer"].close, "slow_consumer")
