@@ -5,6 +5,7 @@ least recently used log is evicted. Expired logs are removed once a minute.
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -16,6 +17,7 @@ from opentelemetry import trace
 from actors.runtime import Actor, handles
 from protocol import spans
 from protocol.cache import CacheDelete, CachedLog, CacheGet, CachePut, CacheStats, GetCacheStats
+from protocol.events import Completed
 from protocol.message import Message
 
 SWEEP_INTERVAL: Final = 60.0  # seconds; an expired log takes memory for no longer
@@ -28,6 +30,9 @@ class _Stored(msgspec.Struct, frozen=True):
     log: CachedLog
     size: int
     expires: float
+
+
+_EXPIRED: Final = _Stored(CachedLog(pages=(), completed=Completed(result=msgspec.Raw(b"null"))), 0, -math.inf)
 
 
 class LogStore:
@@ -55,8 +60,8 @@ class LogStore:
 
     def get(self, key: bytes) -> CachedLog | None:
         """Return the log with ``key``; None where there is none, or it has expired."""
-        stored = self._logs[key] if key in self._logs else None
-        if stored is None or stored.expires <= self._clock():
+        stored = self._logs.get(key, _EXPIRED)
+        if stored.expires <= self._clock():
             self._logs.pop(key, None)
             self._misses += 1
             return None

@@ -18,11 +18,12 @@ from protocol.events import Delta, Event, ReasoningDelta, ToolCallDelta
 
 PAGE_EVENTS: Final = 512  # at most: a reader unpacks a page at a time
 PAGE_BYTES: Final = 64 * 1024  # packed, at most; one larger event is a page of its own
+ONCE_CHARS: Final = 64  # a longer text is not held once for many events: a page of them would unpack to too much
 MIN_RUN: Final = 4  # events of one class in a row: fewer take more room by fields than as they are
 
 TEXT_FIELDS: Final[dict[type[Event], str]] = {Delta: "text", ReasoningDelta: "text", ToolCallDelta: "arguments"}
-"""The classes whose pieces add up to one longer piece where all their other fields are equal, and the field that grows.
-Other classes are packed, too, but never merged."""
+"""The classes whose pieces add up to one longer piece, and the field that grows: where their other texts are empty, and
+their other fields are equal. Other classes are packed, too, but never merged."""
 
 _EVENT_BYTES: Final = 160  # an event that is not packed, without its texts
 _RUN_BYTES: Final = 320  # a run's own objects
@@ -74,18 +75,18 @@ class EventRun(msgspec.Struct, frozen=True):
         return map(make, *columns)
 
     def merged(self) -> Iterable[Event]:
-        """Return as few events as have the same content: one, where only the text of the events differs."""
+        """Return as few events as have the same content: one, where they are pieces of one text and nothing else."""
         make: Callable[..., Event] = self.kind
         grows = TEXT_FIELDS.get(self.kind)
-        values: list[object] = []
+        values: dict[str, object] = {}
         for name, field in zip(self.kind.__struct_fields__, self.fields, strict=True):
-            if isinstance(field, Texts) and name == grows:
-                values.append(field.joined)
-            elif isinstance(field, tuple) and len(field) == 1:
-                values.append(field[0])
+            if name == grows:
+                values[name] = field.joined if isinstance(field, Texts) else str(field[0]) * self.count
+            elif isinstance(field, Texts) or len(field) > 1 or (isinstance(field[0], str) and field[0]):
+                return self.events()  # a signature ends a piece of reasoning, for one
             else:
-                return self.events()
-        return (make(*values),) if grows else self.events()
+                values[name] = field[0]
+        return (make(**values),) if grows else self.events()
 
     @property
     def size(self) -> int:
@@ -164,8 +165,9 @@ def _page(events: Sequence[Event]) -> PackedEvents:
 
 def _field(events: Sequence[Event], name: str) -> Field:
     values = list(map(attrgetter(name), events))
-    if values.count(values[0]) == len(values):
-        return (values[0],)
+    first = values[0]
+    if values.count(first) == len(values) and not (isinstance(first, str) and len(first) > ONCE_CHARS):
+        return (first,)
     try:
         joined = "".join(values)
     except TypeError:

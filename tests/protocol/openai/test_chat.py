@@ -7,7 +7,7 @@ from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from protocol.errors import PROBLEMS, InvalidRequest, NotFound, ProviderError, TryAgainLater
-from protocol.events import Cancelled, Completed, Delta, Entry, Event, Failed, Snapshot, Started, ToolCallDelta
+from protocol.events import Cancelled, Completed, Delta, Entry, Event, Failed, Started, ToolCallDelta
 from protocol.gateway import ModelInfo
 from protocol.llm import ImagePart, TextPart, ToolCall, Usage
 from protocol.openai.chat import ERROR_TYPES, ChunkEncoder, completion_body, error_body, models_body, parse_chat
@@ -200,16 +200,6 @@ def test_a_failure_ends_the_stream_with_an_error(event: Event, kind: str) -> Non
     """In mid-stream a failure is an error event, and no end marker follows."""
     chunks = frames(ChunkEncoder("req_1", 1, "m", include_usage=True).encode(log(Delta(text="a"), event)))
     assert chunks[-1]["error"]["type"] == kind
-
-
-def test_a_snapshot_is_one_merged_start() -> None:
-    """A client that came late gets role, text and calls at once, and then goes on."""
-    encoder = ChunkEncoder("req_1", 1, "m", include_usage=False)
-    start = encoder.snapshot(Snapshot(offset=9, text="Hello", tool_calls=(ToolCall("c1", "look", '{"a'),)))
-    rest = encoder.encode(log(Delta(text="!"), completed()))
-    parsed = [ChatCompletionChunk.model_validate(chunk, strict=True) for chunk in frames(start + rest)[:-1]]
-    assert [chunk.choices[0].delta.role for chunk in parsed] == ["assistant", None, None, None, None]
-    assert [chunk.choices[0].delta.content for chunk in parsed] == ["", "Hello", None, "!", None]
 
 
 def test_a_whole_answer_satisfies_the_sdk() -> None:

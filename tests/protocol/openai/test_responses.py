@@ -1,6 +1,5 @@
 """OpenAI's responses dialect: what its clients send, the bodies and the numbered events that they read."""
 
-import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from pydantic import TypeAdapter
 from actors.requests.record import RequestRecord
 from actors.requests.run import Run
 from actors.requests.stream import RequestStream
-from protocol.errors import InvalidRequest, UnrecoverablePosition
+from protocol.errors import InvalidRequest
 from protocol.events import (
     AttemptFailed,
     Cancelled,
@@ -53,11 +52,11 @@ def ended(text: str = "Hello", calls: Sequence[ToolCall] = (), **fields: Any) ->
     return Completed(result=raw, usage=Usage(input_tokens=7, output_tokens=3), **fields)
 
 
-def record(*events: Event, max_bytes: int = 100_000, request: ChatRequest | None = None, **echo: Any) -> RequestRecord:  # noqa: ANN401
+def record(*events: Event, request: ChatRequest | None = None, **echo: Any) -> RequestRecord:  # noqa: ANN401
     """A request with these events in its log."""
     delivery = Delivery(echo=echo, metadata={"k": "v"})
     asked = request or ChatRequest(model="m", messages=(ChatMessage(role="user", content="hi"),))
-    run = Run("req_1", Submit(request=asked, delivery=delivery), max_bytes=max_bytes)
+    run = Run("req_1", Submit(request=asked, delivery=delivery))
     log = run.log
     stream = RequestStream("req_1", log)
     kept = RequestRecord(tenant="", trace_id="", delivery=delivery, source="upstream", run=run, stream=stream)
@@ -82,7 +81,7 @@ def frames(data: bytes) -> list[Any]:
 def events_of(handle: RequestRecord, after: int = NOTHING) -> list[Any]:
     """What a reader gets that has the events up to `after`."""
     encoder = EventEncoder(handle, after=after)
-    return frames(encoder.encode(handle.stream.since(encoder.seek())))
+    return frames(encoder.encode(handle.stream.since(0)))
 
 
 def test_a_whole_call_becomes_canonical() -> None:
@@ -368,57 +367,6 @@ def test_every_reader_gets_the_same_events_wherever_it_begins(log: tuple[Event, 
         assert events_of(handle, after) == everything[after + 1 :]
 
 
-def held(handle: RequestRecord, after: int) -> list[Any] | None:
-    """What a reader gets that has the events up to `after`; None where it is told to retrieve the response instead."""
-    try:
-        return events_of(handle, after)
-    except UnrecoverablePosition:
-        return None
-
-
-@pytest.mark.parametrize("max_bytes", range(300, 4500, 230))
-def test_numbers_stay_when_entries_of_a_thought_go(max_bytes: int) -> None:
-    """Whatever of the reasoning and of the text the ring has lost."""
-    everything = events_of(record(*THOUGHT))
-    handle = record(*THOUGHT, max_bytes=max_bytes)
-    served = [after for after in range(NOTHING, len(everything)) if held(handle, after) is not None]
-    assert served == list(range(served[0], len(everything)))
-    assert all(held(handle, after) == everything[after + 1 :] for after in served)
-
-
-@pytest.mark.parametrize("max_bytes", range(300, 7500, 230))
-def test_numbers_stay_when_entries_go(max_bytes: int) -> None:
-    """Whatever the ring has lost: the same events under the same numbers, or a no."""
-    everything = events_of(record(*LOG))
-    handle = record(*LOG, max_bytes=max_bytes)
-    served = []
-    for after in range(NOTHING, len(everything)):
-        events = held(handle, after)
-        if events is not None:
-            served.append(after)
-            assert events == everything[after + 1 :]
-    assert served == list(range(served[0], len(everything))) if served else handle.stream.first > CALLED
-
-
-def test_a_reader_without_anything_gets_one_piece_for_many_and_then_everybody_s_numbers() -> None:
-    """It can go on later by the numbers that it has seen."""
-    everything = events_of(record(*LOG))
-    handle = record(*LOG[:-1])
-    encoder = EventEncoder(handle, held=True)
-    assert encoder.encode(handle.stream.since(0)[:1]) == b""
-    first = frames(encoder.snapshot(handle.stream.snapshot()))
-    handle.run.log.append(LOG[-1])
-    last = frames(encoder.encode(handle.stream.since(len(LOG) - 1)))
-    assert [event["delta"] for event in first if event["type"].endswith("text.delta")] == [
-        "".join(f"{number} " for number in range(20))
-    ]
-    numbers = [event["sequence_number"] for event in first + last]
-    assert all(before < after for before, after in itertools.pairwise(numbers))
-    assert [event["sequence_number"] for event in last] == [
-        event["sequence_number"] for event in everything[-len(last) :]
-    ]
-
-
 def test_the_first_events_can_wait_for_content() -> None:
     """So that a failure before it can be an HTTP error; none is lost."""
     handle = record(STARTED, Delta(text="Hello"), ended())
@@ -426,20 +374,6 @@ def test_the_first_events_can_wait_for_content() -> None:
     encoder = EventEncoder(handle, held=True)
     assert encoder.encode(entries[:1]) == b""
     assert frames(encoder.encode(entries[1:])) == events_of(handle)
-
-
-def test_a_slow_reader_s_failure_is_not_the_response_s() -> None:
-    """It is told under the number from which it can go on."""
-    handle = record(STARTED, Delta(text="Hello"))
-    encoder = EventEncoder(handle)
-    said = frames(encoder.encode(handle.stream.since(0)))
-    slow = record(Failed(code="slow_consumer", message="too slow")).stream.since(0)
-    error = frames(encoder.encode(slow))[0]
-    assert (error["type"], error["code"], error["sequence_number"]) == (
-        "error",
-        "slow_consumer",
-        said[-1]["sequence_number"],
-    )
 
 
 def test_a_conversation_goes_on_without_the_instructions() -> None:
