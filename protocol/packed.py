@@ -1,8 +1,8 @@
 """Packed events: how a log holds its old entries, and how the cache holds a finished log.
 
-Consecutive events of one class are held field by field. The texts of a field are joined and have a table of lengths; a
-field with the same value in all of them is held once. So a token's event takes some six bytes instead of a few hundred.
-Packed events unpack to equal events, in the same order.
+Consecutive events of one class are held field by field. The texts of a field are joined, and a field with the same value
+in all of them is held once. So a token's event takes some five bytes instead of a few hundred. Packed events unpack to
+equal events, in the same order.
 """
 
 from array import array
@@ -19,6 +19,7 @@ from protocol.events import Delta, Event, ReasoningDelta, ToolCallDelta
 PAGE_EVENTS: Final = 512  # at most: a reader unpacks a page at a time
 PAGE_BYTES: Final = 64 * 1024  # packed, at most; one larger event is a page of its own
 ONCE_CHARS: Final = 64  # a longer text is not held once for many events: a page of them would unpack to too much
+SEPARATOR: Final = "\0"
 MIN_RUN: Final = 4  # events of one class in a row: fewer take more room by fields than as they are
 
 TEXT_FIELDS: Final[dict[type[Event], str]] = {Delta: "text", ReasoningDelta: "text", ToolCallDelta: "arguments"}
@@ -27,24 +28,29 @@ their other fields are equal. Other classes are packed, too, but never merged.""
 
 _EVENT_BYTES: Final = 160  # an event that is not packed, without its texts
 _RUN_BYTES: Final = 320  # a run's own objects
-_BYTE: Final = 256
 
 
 class Texts(msgspec.Struct, frozen=True):
     """One field of consecutive events, joined.
 
     Attributes:
-        joined: all values, one after the other.
-        lengths: the number of characters of each value.
+        joined: all values, one after the other; with ``SEPARATOR`` between them where there are no lengths.
+        lengths: the number of characters of each value, where a value has the separator in it.
     """
 
     joined: str
-    lengths: Sequence[int]
+    lengths: Sequence[int] = ()
 
     def values(self) -> list[str]:
         """Return the values."""
+        if not self.lengths:
+            return self.joined.split(SEPARATOR)
         ends = list(accumulate(self.lengths))
         return list(map(self.joined.__getitem__, map(slice, [0, *ends], ends)))
+
+    def text(self) -> str:
+        """Return the values as one text."""
+        return self.joined if self.lengths else self.joined.replace(SEPARATOR, "")
 
 
 Field = Texts | tuple[object, ...]  # a tuple has each event's value, or the one value of all
@@ -81,7 +87,7 @@ class EventRun(msgspec.Struct, frozen=True):
         values: dict[str, object] = {}
         for name, field in zip(self.kind.__struct_fields__, self.fields, strict=True):
             if name == grows:
-                values[name] = field.joined if isinstance(field, Texts) else str(field[0]) * self.count
+                values[name] = field.text() if isinstance(field, Texts) else str(field[0]) * self.count
             elif isinstance(field, Texts) or len(field) > 1 or (isinstance(field[0], str) and field[0]):
                 return self.events()  # a signature ends a piece of reasoning, for one
             else:
@@ -129,6 +135,11 @@ class PackedEvents(msgspec.Struct, frozen=True):
                 yield part
 
 
+def unpacked(events: Sequence[Event], text_bytes: int) -> PackedEvents:
+    """Return a page that holds ``events`` as they are: for a few, packing takes more time than it is worth."""
+    return PackedEvents(tuple(events), len(events), text_bytes + _EVENT_BYTES * len(events))
+
+
 def pack(events: Sequence[Event]) -> list[PackedEvents]:
     """Return ``events`` as pages within ``PAGE_EVENTS`` and ``PAGE_BYTES``."""
     pages: list[PackedEvents] = []
@@ -166,11 +177,16 @@ def _page(events: Sequence[Event]) -> PackedEvents:
 def _field(events: Sequence[Event], name: str) -> Field:
     values = list(map(attrgetter(name), events))
     first = values[0]
-    if values.count(first) == len(values) and not (isinstance(first, str) and len(first) > ONCE_CHARS):
+    if first == values[-1] and values.count(first) == len(values) and not _long(first):
         return (first,)
     try:
-        joined = "".join(values)
+        joined = SEPARATOR.join(values)
     except TypeError:
         return tuple(values)
-    lengths = list(map(len, values))
-    return Texts(joined, bytes(lengths) if max(lengths) < _BYTE else array("I", lengths))
+    if joined.count(SEPARATOR) == len(values) - 1:
+        return Texts(joined)
+    return Texts("".join(values), array("I", map(len, values)))
+
+
+def _long(value: object) -> bool:
+    return isinstance(value, str) and len(value) > ONCE_CHARS

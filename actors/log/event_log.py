@@ -17,11 +17,12 @@ from protocol.answer import Thoughts
 from protocol.errors import InternalError, UnrecoverablePosition
 from protocol.events import AttemptFailed, Delta, Entry, Event, ReasoningDelta, Snapshot, ToolCallDelta
 from protocol.llm import ToolCall
-from protocol.packed import PackedEvents, pack
+from protocol.packed import PackedEvents, pack, unpacked
 
 RING_BYTES: Final = 256 * 1024  # of unpacked entries, per log
 ENTRY_BYTES: Final = 240  # an unpacked entry, its event and its first wire frame, without the text
 PIECE_BYTES: Final = 16  # a packed entry, without the text
+FEW: Final = 64  # entries: those of a log that has no more are not packed at its end, which would cost more than it saves
 TRIM_TO: Final = 0.75  # of the budget: entries beyond it are packed down to this share, so that packing is rare
 
 Wake = Callable[[], None]
@@ -90,10 +91,11 @@ class EventLog:
     @property
     def size(self) -> int:
         """Bytes held, estimated; by an ended log, once its readers have left."""
-        held = 0 if self._packed is None else self._packed.size
-        if self.ended:
-            return held + self._bytes - (ENTRY_BYTES - PIECE_BYTES) * len(self._entries)
-        return held + self._bytes + (0 if self._merged is None else self._merged.size)
+        held = self._bytes if self._packed is None else self._bytes + self._packed.size
+        if not self.ended:
+            return held + (0 if self._merged is None else self._merged.size)
+        count = len(self._entries)
+        return held - (ENTRY_BYTES - PIECE_BYTES) * count if count > FEW else held
 
     def append(self, *events: Event) -> None:
         """Append ``events`` and wake the readers once; see :meth:`extend`."""
@@ -158,7 +160,7 @@ class EventLog:
         self._listeners[wake] = None
 
     def unlisten(self, wake: Wake) -> None:
-        """Stop calling ``wake``; an unknown one is ignored. An ended log without listeners is packed."""
+        """Stop calling ``wake``; an unknown one is ignored. An ended log without listeners drops its wire frames."""
         self._listeners.pop(wake, None)
         if self.ended and not self._listeners:
             self._release()
@@ -171,7 +173,10 @@ class EventLog:
 
     def pages(self) -> tuple[PackedEvents, ...]:
         """Return all events but a terminal one, packed. The entries stay as they are: readers share their frames."""
-        self._cached = tuple(pack([entry.event for entry in self._entries if not entry.terminal]))
+        events = [entry.event for entry in self._entries if not entry.terminal]
+        if self._packed is None and len(events) <= FEW:
+            return (unpacked(events, self._bytes - ENTRY_BYTES * len(self._entries)),)
+        self._cached = tuple(pack(events))
         return self._cached if self._packed is None else (*self._packed.pages, *self._cached)
 
     def _advance(self, merged: "_Merged", until: int) -> "_Merged":
@@ -199,19 +204,25 @@ class EventLog:
             del entries[:count]
 
     def _release(self) -> None:
-        """Pack all entries but the last one, and drop whatever only readers need."""
-        *others, last = self._entries
-        last.frames = None
-        if others:
-            if sum(page.count for page in self._cached) == len(others):
-                self._pack().extend(self._cached)
-            else:
-                self._pack().append([entry.event for entry in others])
-            self._entries = [last]
-            self._bytes = last.event.size() + ENTRY_BYTES
+        """Drop what only readers need, and pack all entries but the last one unless they are few."""
+        entries = self._entries
+        if len(entries) > FEW:
+            self._pack_ended()
+        else:
+            for entry in entries:
+                entry.frames = None
         if self._packed is not None:
             self._packed.forget()
         self._cached, self._merged = (), None
+
+    def _pack_ended(self) -> None:
+        *others, last = self._entries
+        if sum([page.count for page in self._cached]) == len(others):
+            self._pack().extend(self._cached)
+        else:
+            self._pack().append([entry.event for entry in others])
+        last.frames = None
+        self._entries, self._bytes, self._cached = [last], last.event.size() + ENTRY_BYTES, ()
 
 
 class _Merged:
