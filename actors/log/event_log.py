@@ -22,7 +22,9 @@ from protocol.packed import PackedEvents, pack, unpacked
 RING_BYTES: Final = 256 * 1024  # of unpacked entries, per log
 ENTRY_BYTES: Final = 240  # an unpacked entry, its event and its first wire frame, without the text
 PIECE_BYTES: Final = 16  # a packed entry, without the text
-FEW: Final = 64  # entries: those of a log that has no more are not packed at its end, which would cost more than it saves
+FEW: Final = (
+    64  # entries: those of a log that has no more are not packed at its end, which would cost more than it saves
+)
 TRIM_TO: Final = 0.75  # of the budget: entries beyond it are packed down to this share, so that packing is rare
 
 Wake = Callable[[], None]

@@ -13,6 +13,7 @@ from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN, Span, StatusCode
 
 from actors.log.event_log import RING_BYTES, EventLog
+from actors.requests.input_size import request_bytes
 from actors.requests.stream import RequestStream
 from protocol import spans
 from protocol.cache import CachedLog
@@ -61,6 +62,7 @@ class Run:
     """
 
     __slots__ = (
+        "_input_bytes",
         "_numbered",
         "_on_end",
         "_streams",
@@ -105,6 +107,7 @@ class Run:
         self.usage = NO_USAGE
         self.cost: Cost | None = None
         self.upstream_wait = 0.0
+        self._input_bytes = 0  # of the request; 0 while it has not been estimated
         self._numbered: dict[int, Attempt] = {}
         self._on_end = on_end
         self._streams: dict[str, RequestStream] = {}
@@ -116,6 +119,12 @@ class Run:
         run.log.append(cached.completed)
         run.provider, run.usage = cached.provider, cached.usage
         return run
+
+    @property
+    def size(self) -> int:
+        """Bytes held, estimated: the log and the request to the model."""
+        self._input_bytes = self._input_bytes or request_bytes(self.request)
+        return self.log.size + self._input_bytes
 
     @property
     def requests(self) -> tuple[str, ...]:
