@@ -205,10 +205,11 @@ class RequestHandle(Protocol):
 
         Args:
             after: up to where the reader has everything.
-            mode: as for ``hub.Subscribe``; None gives a snapshot where the position is no longer held.
+            mode: as for ``hub.Subscribe``; None gives a snapshot where the position is of another epoch.
 
         Raises:
-            UnrecoverablePosition: ``mode`` is ``replay`` and the position is not held; or it lies beyond the end.
+            UnrecoverablePosition: ``mode`` is ``replay`` and the position is of another epoch; or it lies beyond the
+                end.
         """
 
 

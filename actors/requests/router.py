@@ -115,7 +115,7 @@ class RequestRouter(Actor[RouterMessage]):
         ttl: seconds for which an ended request is stored.
         max_requests: the most stored requests, running ones included.
         max_bytes: the bound on what ended requests hold, in bytes.
-        ring_bytes: the bound of a log's ring, in bytes.
+        ring_bytes: each log's budget of unpacked entries, in bytes.
         abandon_grace: seconds without a follower before ``onAbandon: cancel`` takes effect.
     """
 

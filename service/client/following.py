@@ -73,8 +73,8 @@ class Following(Subscription[Update | Finished]):
         request_id: what is followed.
         after: the exclusive position to begin at; None for the beginning.
         mode: how to begin: with one ``snapshot`` of all so far, or ``live``, with what comes; or ``replay``, each entry
-            by itself, also later on, which raises ``UnrecoverablePosition`` where they are no longer held. None for
-            each entry, or a snapshot where they are not.
+            by itself, also later on, which raises ``UnrecoverablePosition`` for a position of another epoch. None for
+            each entry, or a snapshot for such a position.
         first: waits until the first connection.
         later: waits from then on.
     """

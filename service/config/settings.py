@@ -60,8 +60,9 @@ class Settings(BaseSettings):
         request_ttl_seconds: how long a finished request is kept after its last change.
         max_requests: requests that are kept at once; for one more the oldest ended one goes, and where all are running
             it is refused.
-        requests_max_bytes: what ended requests may hold together; the oldest goes first.
-        log_max_bytes: the ring of entries that each request keeps for replay.
+        requests_max_bytes: what ended requests may hold together, their input included; the oldest goes first.
+        log_max_bytes: bytes of the newest entries that each log holds ready to be sent; older ones are packed, and
+            none is dropped.
         abandon_grace_seconds: how long a request with ``onAbandon: cancel`` goes on when nobody follows it.
         cache_max_bytes: bytes of finished logs kept for replay.
         cache_max_entries: finished logs kept for replay.

@@ -192,7 +192,7 @@ class Conversation:
                 if frame.id is not None:
                     self._send(ack_json(frame.id, frame.request_id))
             case AckFrame():
-                pass  # a log is bounded by its own ring, and a client comes back at a position: nothing to keep
+                pass  # a log is bounded by its answer, and a client comes back at a position: nothing to keep
 
     async def _submit(self, frame: SubmitFrame, trace_id: str) -> None:
         self._container.lifecycle.admit()
