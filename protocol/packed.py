@@ -1,8 +1,8 @@
 """Packed events: how a log holds its old entries, and how the cache holds a finished log.
 
 Consecutive events of one class are held field by field. The texts of a field are joined, and a field with the same
-value in all of them is held once. So a token's event takes one byte and its text instead of a few hundred. Packed events
-unpack to equal events, in the same order.
+value in all of them is held once. So a token's event takes one byte and its text instead of a few hundred bytes. Packed
+events unpack to equal events, in the same order.
 """
 
 from array import array

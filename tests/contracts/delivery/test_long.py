@@ -21,7 +21,7 @@ from tests.service.bench import Service, open_service
 
 BYTES: Final = int(os.environ.get("FLOOD_BYTES", "100000"))  # of an answer that comes without a pause; 4000000 is all
 WHOLE: Final = "LONG_ANSWERS" in os.environ  # whether each resumed reader reads to the end, and not only each 20th
-PIECE: Final = 16  # characters
+PIECE: Final = max(16, BYTES // 25_000)  # characters: all of it within a call's deadline
 CLIENTS: Final = 20
 TOKENS: Final = 20_000
 STEP: Final = 100  # offsets between two resumed readers
