@@ -82,14 +82,17 @@ def test_the_number_of_logs_is_bounded() -> None:
     assert store.stats().evictions == 1
 
 
-def test_the_bytes_are_bounded() -> None:
+def test_the_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A packed log's bytes are counted; one larger than the bound is not stored, and is counted as oversized."""
     size = log_of("x" * 100).size
     store = LogStore(10, 2 * size)
     for key in (b"a", b"b", b"c"):
         store.put(key, log_of("x" * 100), 60)
     assert (store.stats().bytes, store.stats().entries, store.stats().evictions) == (2 * size, 2, 1)
+    said: list[str] = []
+    monkeypatch.setattr("actors.cache._log.debug", lambda text, *values: said.append(text % values))
     store.put(b"b", log_of("x" * 5000), 60)
+    assert ["larger than the cache" in line for line in said] == [True]
     assert store.get(b"b") is None
     assert (store.stats().oversized, store.stats().entries) == (1, 1)
 
