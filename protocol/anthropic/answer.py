@@ -16,7 +16,6 @@ from protocol.events import (
     Entry,
     Failed,
     ReasoningDelta,
-    Snapshot,
     ToolCallDelta,
 )
 from protocol.gateway import ModelInfo
@@ -122,19 +121,6 @@ class MessagesEventEncoder:
             elif isinstance(event, Cancelled):
                 into.append(_event("error", _error("cancelled", PROBLEMS["cancelled"].title, self._call_id)))
         return b"".join(into)
-
-    def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the SSE bytes of all content so far, for a client that has none of it."""
-        entries = [
-            Entry(0, ReasoningDelta(text=thought.text, signature=thought.signature, redacted=thought.redacted))
-            for thought in snapshot.thoughts
-        ]
-        entries += [Entry(0, Delta(text=snapshot.text))] if snapshot.text else []
-        entries += [
-            Entry(0, ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments))
-            for index, call in enumerate(snapshot.tool_calls)
-        ]
-        return self.encode(entries)
 
     def _begin_text(self, into: list[bytes]) -> None:
         index = self._begin({"type": "text", "text": ""}, into)

@@ -15,7 +15,6 @@ from protocol.events import (
     Event,
     Failed,
     ReasoningDelta,
-    Snapshot,
     ToolCallDelta,
 )
 from protocol.gateway import ModelInfo
@@ -82,19 +81,6 @@ class ChunkEncoder:
             tails.insert(0, _ROLE)
         prefix = self._prefix
         return prefix + prefix.join(tails) + end
-
-    def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the SSE bytes of all content so far, for a client that has none of it."""
-        tails = [_ROLE]
-        if snapshot.reasoning:
-            tails.append(_delta_tail(_REASONING + _json(snapshot.reasoning)))
-        if snapshot.text:
-            tails.append(_delta_tail(b'"content":' + _json(snapshot.text)))
-        for index, call in enumerate(snapshot.tool_calls):
-            event = ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments)
-            tails.append(_delta_tail(b'"tool_calls":[%b]' % _json(_call_delta(event))))
-        self._opened = True
-        return self._prefix + self._prefix.join(tails)
 
 
 _CHOICE = b'"choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":%b}]}\n\n'

@@ -3,7 +3,7 @@
 A ``sequence_number`` depends on the log alone: every reader gets the same number for the same event. The first entry
 gives two events, each later one before the end gives one. The first delta of a message or of the reasoning has two more
 events before it, the first delta of a call has one. The last entry ends all items. So the number after an entry follows
-from its offset and from the items that have begun, also where earlier entries are no longer stored.
+from its offset and from the items that have begun.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from typing import Any, Final
 import msgspec
 
 from protocol.answer import content_of
-from protocol.errors import UnrecoverablePosition
 from protocol.events import (
     Cancelled,
     Completed,
@@ -20,7 +19,6 @@ from protocol.events import (
     Entry,
     Failed,
     ReasoningDelta,
-    Snapshot,
     Started,
     ToolCallDelta,
 )
@@ -42,9 +40,7 @@ from protocol.openai.responses_answer import (
 from protocol.requests import RequestHandle
 
 NO_EVENT: Final = -1  # the number of the last event, for a reader that has none
-SLOW: Final = "slow_consumer"  # a failure of the reader, not of the response
 
-_ITEM_EVENTS: Final = 2  # before the first text of a message, or of the reasoning: the item and its part
 _TEXT: Final = (
     b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","item_id":%b,"output_index":%d,'
     b'"content_index":0,"logprobs":[],"delta":'
@@ -98,34 +94,6 @@ class ResponseEventEncoder:
         self._thought = b""  # the start of a delta of the reasoning
         self._calls: dict[int, tuple[int, ToolCall]] = {}  # a call's index: its output index, and its id and name
 
-    def seek(self) -> int:
-        """Skip to the first entry that is still stored, and return the offset to read after.
-
-        In the entries that are not stored, the reasoning is taken to precede the text, as models send it.
-
-        Raises:
-            UnrecoverablePosition: events after ``after`` are not stored any more.
-        """
-        stream = self._handle.stream
-        first = stream.first
-        if first == 1:
-            return 0
-        snapshot, entries = stream.snapshot(), stream.since(first - 1)
-        if not _calls_held(snapshot, entries):
-            raise UnrecoverablePosition("the response is too long to be resumed; retrieve it without `stream`")
-        held = sum(len(entry.event.text) for entry in entries if isinstance(entry.event, Delta))
-        begun = len(snapshot.text) > held
-        thought = _thought_before(snapshot, entries)
-        self.sequence = first + _ITEM_EVENTS * (begun + thought)
-        if self._after + 1 < self.sequence:
-            message = f"events up to {self.sequence - 1} are no longer held; retrieve the response without `stream`"
-            raise UnrecoverablePosition(message)
-        if thought:
-            self._open_reasoning()
-        if begun:
-            self._open_message()
-        return first - 1
-
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """Return the SSE bytes of ``entries``; a terminal one, if any, is the last."""
         into = self._pending
@@ -135,24 +103,6 @@ class ResponseEventEncoder:
             return b""
         self._held, self._pending = False, []
         return b"".join(into)
-
-    def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the SSE bytes of all content so far, for a client that has none of it.
-
-        Each item is one delta, so numbers are skipped: the events that follow have the same numbers for all readers.
-        """
-        entries = [] if self.sequence else [Entry(0, Started(model="", created=0))]
-        if snapshot.thoughts:
-            entries.append(Entry(0, ReasoningDelta(text=snapshot.reasoning)))
-        if snapshot.text:
-            entries.append(Entry(0, Delta(text=snapshot.text)))
-        for index, call in enumerate(snapshot.tool_calls):
-            piece = ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments)
-            entries.append(Entry(0, piece))
-        data = self.encode(entries)
-        begun = bool(snapshot.text) + bool(snapshot.thoughts)
-        self.sequence = snapshot.offset + 1 + _ITEM_EVENTS * begun + len(snapshot.tool_calls)
-        return data
 
     def _entry(self, entry: Entry, into: list[bytes]) -> None:
         event = entry.event
@@ -164,8 +114,6 @@ class ResponseEventEncoder:
             self._add_reasoning(event.text, into)
         elif isinstance(event, Completed):
             self._complete(event, into)
-        elif isinstance(event, Failed) and event.code == SLOW:
-            self._refuse(event, into)
         elif isinstance(event, Failed | Cancelled):
             self._emit("response.failed", {"response": failed_response(self._handle, event)}, into)
         else:
@@ -258,37 +206,9 @@ class ResponseEventEncoder:
             self._emit("response.function_call_arguments.done", done, into)
         self._emit("response.output_item.done", {"output_index": index, "item": item}, into)
 
-    def _refuse(self, event: Failed, into: list[bytes]) -> None:
-        """Send the reader's own failure, under the number of the last event that it has."""
-        error = {"type": "error", "code": event.code, "message": event.message, "param": None}
-        into.append(b"event: error\ndata: %b\n\n" % _json({**error, "sequence_number": self.sequence - 1}))
-
     def _emit(self, kind: str, fields: dict[str, Any], into: list[bytes]) -> None:
         number = self.sequence
         self.sequence += 1
         if number > self._after:
             data = _json({"type": kind, **fields, "sequence_number": number})
             into.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
-
-
-def _thought_before(snapshot: Snapshot, entries: Sequence[Entry]) -> bool:
-    """Whether the reasoning of ``snapshot`` begins before ``entries``."""
-    held = 0
-    for entry in entries:
-        event = entry.event
-        if isinstance(event, ReasoningDelta):
-            held += len(event.text) + len(event.signature)
-    return sum(len(thought.text) + len(thought.signature) for thought in snapshot.thoughts) > held
-
-
-def _calls_held(snapshot: Snapshot, entries: Sequence[Entry]) -> bool:
-    """Whether ``entries`` has every call of ``snapshot`` from its first piece, which has its name."""
-    named: dict[int, bool] = {}
-    held = 0
-    for entry in entries:
-        event = entry.event
-        if isinstance(event, ToolCallDelta):
-            named.setdefault(event.index, bool(event.name))
-            held += len(event.arguments)
-    total = sum(len(call.arguments) for call in snapshot.tool_calls)
-    return (sum(named.values()), held) == (len(snapshot.tool_calls), total)

@@ -7,9 +7,9 @@ from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from protocol.errors import PROBLEMS, FieldError, InvalidRequest, NotFound, ProviderError, TryAgainLater
-from protocol.events import Cancelled, Completed, Delta, Entry, Event, Failed, Snapshot, Started, ToolCallDelta
+from protocol.events import Cancelled, Completed, Delta, Entry, Event, Failed, Started, ToolCallDelta
 from protocol.gateway import ModelInfo
-from protocol.llm import ToolCall, Usage
+from protocol.llm import Usage
 from protocol.openai.answer import ERROR_TYPES, ChunkEncoder, completion_body, error_body, models_body
 
 USAGE = Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2, reasoning_tokens=1)
@@ -94,16 +94,6 @@ def test_a_failure_ends_the_stream_with_an_error(event: Event, kind: str) -> Non
     """A failure in the stream is an error event, without an end marker."""
     chunks = frames(ChunkEncoder("req_1", 1, "m", include_usage=True).encode(log(Delta(text="a"), event)))
     assert chunks[-1]["error"]["type"] == kind
-
-
-def test_a_snapshot_is_one_merged_start() -> None:
-    """A late client gets the role, the text and the calls so far, then later deltas."""
-    encoder = ChunkEncoder("req_1", 1, "m", include_usage=False)
-    start = encoder.snapshot(Snapshot(offset=9, text="Hello", tool_calls=(ToolCall("c1", "look", '{"a'),)))
-    rest = encoder.encode(log(Delta(text="!"), completed()))
-    parsed = [ChatCompletionChunk.model_validate(chunk, strict=True) for chunk in frames(start + rest)[:-1]]
-    assert [chunk.choices[0].delta.role for chunk in parsed] == ["assistant", None, None, None, None]
-    assert [chunk.choices[0].delta.content for chunk in parsed] == ["", "Hello", None, "!", None]
 
 
 def test_a_whole_answer_satisfies_the_sdk() -> None:

@@ -1,6 +1,5 @@
 """OpenAI's responses dialect: bodies of calls, responses, and numbered events."""
 
-import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,7 @@ from pydantic import TypeAdapter
 from actors.requests.record import RequestRecord
 from actors.requests.run import Run
 from actors.requests.stream import RequestStream
-from protocol.errors import InvalidRequest, UnrecoverablePosition
+from protocol.errors import InvalidRequest
 from protocol.events import (
     AttemptFailed,
     Cancelled,
@@ -53,11 +52,11 @@ def ended(text: str = "Hello", calls: Sequence[ToolCall] = (), **fields: Any) ->
     return Completed(result=raw, usage=Usage(input_tokens=7, output_tokens=3), **fields)
 
 
-def record(*events: Event, max_bytes: int = 100_000, request: ChatRequest | None = None, **echo: Any) -> RequestRecord:  # noqa: ANN401
+def record(*events: Event, request: ChatRequest | None = None, **echo: Any) -> RequestRecord:  # noqa: ANN401
     """A request with these events in its log."""
     delivery = Delivery(echo=echo, metadata={"k": "v"})
     asked = request or ChatRequest(model="m", messages=(ChatMessage(role="user", content="hi"),))
-    run = Run("req_1", Submit(request=asked, delivery=delivery), max_bytes=max_bytes)
+    run = Run("req_1", Submit(request=asked, delivery=delivery))
     log = run.log
     stream = RequestStream("req_1", log)
     kept = RequestRecord(tenant="", trace_id="", delivery=delivery, source="upstream", run=run, stream=stream)
@@ -82,7 +81,7 @@ def frames(data: bytes) -> list[Any]:
 def events_of(handle: RequestRecord, after: int = NO_EVENT) -> list[Any]:
     """The events after number `after`, as a reader gets them."""
     encoder = ResponseEventEncoder(handle, after=after)
-    return frames(encoder.encode(handle.stream.since(encoder.seek())))
+    return frames(encoder.encode(handle.stream.since(0)))
 
 
 def test_a_whole_call_becomes_canonical() -> None:
@@ -368,57 +367,6 @@ def test_every_reader_gets_the_same_events(log: tuple[Event, ...]) -> None:
         assert events_of(handle, after) == everything[after + 1 :]
 
 
-def held(handle: RequestRecord, after: int) -> list[Any] | None:
-    """The events after number `after`, as a reader gets them; None where the position is refused."""
-    try:
-        return events_of(handle, after)
-    except UnrecoverablePosition:
-        return None
-
-
-@pytest.mark.parametrize("max_bytes", range(300, 4500, 230))
-def test_numbers_stay_when_entries_of_reasoning_are_dropped(max_bytes: int) -> None:
-    """Sequence numbers do not change when entries of the reasoning or the text are dropped."""
-    everything = events_of(record(*THOUGHT))
-    handle = record(*THOUGHT, max_bytes=max_bytes)
-    served = [after for after in range(NO_EVENT, len(everything)) if held(handle, after) is not None]
-    assert served == list(range(served[0], len(everything)))
-    assert all(held(handle, after) == everything[after + 1 :] for after in served)
-
-
-@pytest.mark.parametrize("max_bytes", range(300, 7500, 230))
-def test_numbers_stay_when_entries_are_dropped(max_bytes: int) -> None:
-    """When entries are dropped, a reader gets the same events under the same numbers, or a refusal."""
-    everything = events_of(record(*LOG))
-    handle = record(*LOG, max_bytes=max_bytes)
-    served = []
-    for after in range(NO_EVENT, len(everything)):
-        events = held(handle, after)
-        if events is not None:
-            served.append(after)
-            assert events == everything[after + 1 :]
-    assert served == list(range(served[0], len(everything))) if served else handle.stream.first > CALLED
-
-
-def test_after_a_snapshot_the_numbers_are_the_common_ones() -> None:
-    """A snapshot has one delta an item, and later events have the common numbers."""
-    everything = events_of(record(*LOG))
-    handle = record(*LOG[:-1])
-    encoder = ResponseEventEncoder(handle, held=True)
-    assert encoder.encode(handle.stream.since(0)[:1]) == b""
-    first = frames(encoder.snapshot(handle.stream.snapshot()))
-    handle.run.log.append(LOG[-1])
-    last = frames(encoder.encode(handle.stream.since(len(LOG) - 1)))
-    assert [event["delta"] for event in first if event["type"].endswith("text.delta")] == [
-        "".join(f"{number} " for number in range(20))
-    ]
-    numbers = [event["sequence_number"] for event in first + last]
-    assert all(before < after for before, after in itertools.pairwise(numbers))
-    assert [event["sequence_number"] for event in last] == [
-        event["sequence_number"] for event in everything[-len(last) :]
-    ]
-
-
 def test_the_first_events_can_wait_for_content() -> None:
     """Held events are sent with the first content, so that a failure before it can be an HTTP error."""
     handle = record(STARTED, Delta(text="Hello"), ended())
@@ -426,20 +374,6 @@ def test_the_first_events_can_wait_for_content() -> None:
     encoder = ResponseEventEncoder(handle, held=True)
     assert encoder.encode(entries[:1]) == b""
     assert frames(encoder.encode(entries[1:])) == events_of(handle)
-
-
-def test_a_slow_readers_failure() -> None:
-    """A slow reader's failure has the number of its last event."""
-    handle = record(STARTED, Delta(text="Hello"))
-    encoder = ResponseEventEncoder(handle)
-    events = frames(encoder.encode(handle.stream.since(0)))
-    slow = record(Failed(code="slow_consumer", message="too slow")).stream.since(0)
-    error = frames(encoder.encode(slow))[0]
-    assert (error["type"], error["code"], error["sequence_number"]) == (
-        "error",
-        "slow_consumer",
-        events[-1]["sequence_number"],
-    )
 
 
 def test_the_history_has_no_instructions() -> None:
