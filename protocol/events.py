@@ -304,18 +304,17 @@ class EventStream(Protocol):
         """The offset of the last entry; 0 while there is none."""
 
     @property
-    def first(self) -> int:
-        """The lowest offset that is stored as an entry of its own; ``offset + 1`` where none is."""
-
-    @property
     def ended(self) -> bool:
         """Whether the last entry is terminal."""
 
     def since(self, after: int) -> Sequence[Entry]:
-        """Return the entries with offsets above ``after``, in order and without a gap.
+        """Return entries with offsets above ``after``, in order and without a gap, from ``after + 1`` on.
+
+        There is at least one where ``after`` is below ``offset``. They reach the end, or they are one page of a long
+        log: then the caller continues after the last one.
 
         Raises:
-            UnrecoverablePosition: ``after`` is before the stored entries, or beyond the end.
+            UnrecoverablePosition: ``after`` is negative, or beyond the end.
         """
 
     def snapshot(self) -> Snapshot:

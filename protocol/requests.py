@@ -210,10 +210,10 @@ class RequestHandle(Protocol):
 
         Args:
             after: the exclusive position to start after; None for the beginning.
-            mode: as for ``hub.Subscribe``; None gives a snapshot where the position is no longer in the log.
+            mode: as for ``hub.Subscribe``; None gives a snapshot where the position is of another epoch.
 
         Raises:
-            UnrecoverablePosition: ``mode`` is ``replay`` and the position is not in the log, or is beyond its end.
+            UnrecoverablePosition: ``mode`` is ``replay`` and the position is of another epoch; or it is beyond the end.
         """
 
 

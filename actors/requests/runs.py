@@ -29,7 +29,7 @@ class RunTable:
         gateway: completes the requests.
         cache: stores whole answers; None for no cache.
         limit: the most runs at once.
-        ring_bytes: the bound of each log's ring, in bytes.
+        ring_bytes: each log's budget of unpacked entries, in bytes.
         on_end: called once with each run that has ended and has left the table.
     """
 

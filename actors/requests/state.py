@@ -139,11 +139,9 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
 
     async def _store(self, cache: Ref[CachePut], completed: Completed) -> None:
         run = self._run
-        events = run.log.events()
-        if events is None:
-            return
         log = CachedLog(
-            events=(*events, completed),
+            pages=run.log.pages(),
+            completed=completed,
             provider=run.provider or "",
             usage=run.usage,
             cost=run.cost,

@@ -18,13 +18,12 @@ from protocol.events import (
     Failed,
     ReasoningDelta,
     RefusalDelta,
-    Snapshot,
     ToolCallDelta,
     VendorBlock,
 )
 from protocol.gateway import ModelInfo
 from protocol.llm import AnswerPart, FinishReason, ReasoningPart, TextPart, ToolCallPart, Usage, VendorPart
-from protocol.parts import NOWHERE, PartSequence, Piece, fields_of_text, pieces_of
+from protocol.parts import NOWHERE, PartSequence, Piece, fields_of_text
 
 ID_PREFIX: Final = "msg_"
 OVERLOADED_STATUS: Final = 529  # Anthropic's own status
@@ -124,10 +123,6 @@ class MessagesEventEncoder:
             elif isinstance(event, Cancelled):
                 self._fail("cancelled", PROBLEMS["cancelled"].title, into)
         return b"".join(into)
-
-    def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the SSE bytes of all content so far, for a client that has none of it."""
-        return self.encode([Entry(0, piece) for piece in pieces_of(snapshot.parts)])
 
     def _add(self, entries: Iterable[tuple[Entry, bool]], into: list[bytes]) -> None:
         for entry, begins in entries:

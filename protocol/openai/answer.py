@@ -16,14 +16,13 @@ from protocol.events import (
     Failed,
     ReasoningDelta,
     RefusalDelta,
-    Snapshot,
     ToolCallDelta,
     VendorBlock,
 )
 from protocol.gateway import ModelInfo
 from protocol.llm import AnswerPart, ReasoningPart, Usage, VendorPart, calls_of
 from protocol.openai.upstream import DIALECT, wire_call
-from protocol.parts import Piece, merged_fields, pieces_of
+from protocol.parts import Piece, merged_fields
 
 ID_PREFIX: Final = "chatcmpl-"
 DONE_FRAME: Final = b"data: [DONE]\n\n"
@@ -86,12 +85,6 @@ class ChunkEncoder:
             tails.insert(0, _ROLE)
         prefix = self._prefix
         return prefix + prefix.join(tails) + end
-
-    def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the SSE bytes of all content so far, for a client that has none of it."""
-        tails = [tail for piece in pieces_of(snapshot.parts) if (tail := _tail(Entry(0, piece)))]
-        self._opened = True
-        return self._prefix + self._prefix.join([_ROLE, *tails])
 
 
 _CHOICE = b'"choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":%b}]}\n\n'

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import msgspec
 
-from protocol.errors import UnrecoverablePosition
 from protocol.events import (
     Cancelled,
     Completed,
@@ -20,7 +19,6 @@ from protocol.events import (
     Failed,
     ReasoningDelta,
     RefusalDelta,
-    Snapshot,
     Started,
     ToolCallDelta,
     VendorBlock,
@@ -35,11 +33,10 @@ from protocol.openai.responses_answer import (
     item_of,
     response_base,
 )
-from protocol.parts import NOWHERE, PartSequence, Piece, begun_part, pieces_of
+from protocol.parts import NOWHERE, PartSequence, Piece, begun_part
 from protocol.requests import RequestHandle
 
 NO_EVENT: Final = -1  # the number of the last event, for a reader that has none
-SLOW: Final = "slow_consumer"  # a failure of the reader, not of the response
 
 _DELTA: Final = b'event: %b\ndata: {"type":"%b","item_id":%b,"output_index":%d,%b"delta":'
 _NUMBER: Final = b',"sequence_number":%d}\n\n'
@@ -98,16 +95,6 @@ class ResponseEventEncoder:
         self._number = 0  # the item's
         self._delta = b""  # the start of the item's deltas
 
-    def seek(self) -> int:
-        """Return the offset to read after: a response is read from its first entry.
-
-        Raises:
-            UnrecoverablePosition: the first entries are not stored any more.
-        """
-        if self._handle.stream.first > 1:
-            raise UnrecoverablePosition("the response is too long to be resumed; retrieve it without `stream`")
-        return 0
-
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """Return the SSE bytes of ``entries``; a terminal one, if any, is the last."""
         into = self._pending
@@ -122,19 +109,12 @@ class ResponseEventEncoder:
         self._held, self._pending = False, []
         return b"".join(into)
 
-    def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the SSE bytes of all content so far, for a client that has none of it: one delta a part."""
-        entries = [] if self.sequence else [Entry(0, Started(model="", created=0))]
-        return self.encode(entries + [Entry(0, piece) for piece in pieces_of(snapshot.parts)])
-
     def _entry(self, entry: Entry, event: Event, into: list[bytes]) -> None:
         if isinstance(event, Piece):
             self._add(self._parts.add(entry, event), into)
             self._text = self._parts.text_part
         elif isinstance(event, Completed):
             self._complete(event, into)
-        elif isinstance(event, Failed) and event.code == SLOW:
-            self._refuse(event, into)
         elif isinstance(event, Failed | Cancelled):
             self._add(self._parts.rest(), into)
             self._emit("response.failed", {"response": failed_response(self._handle, event)}, into)
@@ -214,11 +194,6 @@ class ResponseEventEncoder:
             parts = event.parts if len(event.parts) > self._place else self._parts_so_far()
             self._end(parts[self._place], status, into)
         self._emit(f"response.{status}", {"response": completed_response(self._handle, event)}, into)
-
-    def _refuse(self, event: Failed, into: list[bytes]) -> None:
-        """Send the reader's own failure, under the number of the last event that it has."""
-        error = {"type": "error", "code": event.code, "message": event.message, "param": None}
-        into.append(b"event: error\ndata: %b\n\n" % _json({**error, "sequence_number": self.sequence - 1}))
 
     def _emit(self, kind: str, fields: dict[str, Any], into: list[bytes]) -> None:
         number = self.sequence

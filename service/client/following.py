@@ -78,8 +78,8 @@ class Following(Subscription[Update | Finished]):
         request_id: the request.
         after: the exclusive position to begin at; None for the beginning.
         mode: ``snapshot`` begins with all content so far in one update; ``live`` with the next event; ``replay`` yields
-            each entry, also after a reconnect, and raises ``UnrecoverablePosition`` where entries are not kept any
-            more. None for each entry, or a snapshot where they are not kept.
+            each entry, also after a reconnect, and raises ``UnrecoverablePosition`` for a position of another epoch.
+            None for each entry, or a snapshot for such a position.
         first: the backoff until the first connection.
         later: the backoff from then on.
     """

@@ -27,7 +27,6 @@ from service.middleware.errors import error_response
 
 DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}
 ON_ABANDON: Final[dict[str, OnAbandon]] = {"finish": "finish", "cancel": "cancel"}
-SLOW_CONSUMER: Final = Failed(code="slow_consumer", message="the client read too slowly", temporary=True)
 
 T = TypeVar("T")
 
@@ -37,9 +36,6 @@ class StreamEncoder(Protocol):
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """Return the bytes of ``entries``; empty where this dialect shows none of them."""
-
-    def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the bytes of all content so far, for a client that has received none of it."""
 
 
 class Submission:
@@ -118,35 +114,32 @@ async def respond_sse(submission: Submission, encoder: StreamEncoder, *, ping: b
     began = time.perf_counter()
     handle, request = submission.handle, submission.request
     response: sse.EventResponse | None = None
-    begun = False
     async with Follower(handle.stream, idle=sse.PING_INTERVAL) as follower:
         while (batch := await follower.next()) is not None:
             failure = failure_without_content(batch) if response is None else None
             if failure is not None:
                 return _failure(submission, failure, _headers(submission, began, handle.upstream_time))
-            data, last = encoded(encoder, batch, begun=begun) if batch else (ping, False)
+            data, last = encoded(encoder, batch) if batch else (ping, False)
             if not data:
                 continue
             if response is None:
                 response = sse.EventResponse(_headers(submission, began, handle.upstream_wait))
                 await response.prepare(request)
-            begun = begun or bool(batch)
             await response.send(request, data, last=last)
             if last:
                 return response
     raise InternalError("a log ended without a terminal entry")
 
 
-def encoded(encoder: StreamEncoder, batch: Batch, *, begun: bool) -> tuple[bytes, bool]:
+def encoded(encoder: StreamEncoder, batch: Batch) -> tuple[bytes, bool]:
     """Return the bytes to write for ``batch``, and whether it is the end.
 
-    No dialect can retract sent content: a snapshot is only for a client that has received nothing yet.
+    Raises:
+        InternalError: it is a snapshot, which no dialect can send; only a follower that begins with one returns one.
     """
-    if not isinstance(batch, Snapshot):
-        return encoder.encode(batch), batch[-1].terminal
-    if begun:
-        return encoder.encode([Entry(batch.offset, SLOW_CONSUMER)]), True
-    return encoder.snapshot(batch), False
+    if isinstance(batch, Snapshot):
+        raise InternalError("a snapshot came from a follower that begins with entries")
+    return encoder.encode(batch), batch[-1].terminal
 
 
 def failure_without_content(batch: Batch) -> TidegateError | None:

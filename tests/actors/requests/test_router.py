@@ -486,14 +486,22 @@ async def test_a_replay_is_a_log_of_its_own(bench: Bench) -> None:
     assert again.handle.stream.epoch != first.handle.stream.epoch
 
 
-async def test_a_log_that_exceeds_its_ring_is_not_cached() -> None:
-    """Only a log with all its entries is cached."""
+async def test_a_log_that_exceeds_its_budget_is_cached() -> None:
+    """An answer of any length is replayed entry by entry, from the first one."""
     async with TestSystem() as system:
         bench = Bench(system, ring_bytes=2000)
         first = await bench.submit()
         await (await bench.call()).say(*["x" * 500] * 10)
         assert (await read(first.handle.stream))[0] == "x" * 5000
-        assert (await bench.submit()).handle.source == "upstream"
+        again = await bench.submit()
+        assert again.handle.source == "cache"
+        assert (await read(again.handle.stream)) == (await read(first.handle.stream))
+        assert [event_of(again, offset) for offset in range(12)] == [event_of(first, offset) for offset in range(12)]
+
+
+def event_of(submitted: Submitted, after: int) -> object:
+    """Return the event after an offset."""
+    return submitted.handle.stream.since(after)[0].event
 
 
 async def test_a_slow_cache_counts_as_a_miss() -> None:

@@ -27,7 +27,6 @@ from protocol.events import (
     Failed,
     ReasoningDelta,
     RefusalDelta,
-    Snapshot,
     Started,
     ToolCallDelta,
     VendorBlock,
@@ -138,7 +137,7 @@ def test_our_own_reader_reads_it() -> None:
 
 
 def test_thoughts_are_blocks_with_their_signatures() -> None:
-    """The SDK reads the same thinking blocks from the stream, the snapshot and the whole answer."""
+    """The SDK reads the same thinking blocks from the stream and the whole answer."""
     stream = encoder().encode(
         log(
             STARTED,
@@ -150,8 +149,6 @@ def test_thoughts_are_blocks_with_their_signatures() -> None:
         )
     )
     thoughts = (ReasoningPart(text="hm", signature="s"), ReasoningPart(signature="x", redacted=True))
-    merged = encoder().snapshot(Snapshot(offset=5, parts=(*thoughts, TextPart(text="Hello"))))
-    assert kinds(stream)[: len(kinds(merged))] == kinds(merged)
     for event in events(stream):
         STREAM_EVENT.validate_python(event, strict=True)
     starts = [event["content_block"]["type"] for event in events(stream) if event["type"] == "content_block_start"]
@@ -291,32 +288,6 @@ def test_a_failure_ends_the_stream_with_an_error(event: Event, kind: str, code: 
     last = events(encoder().encode(log(Delta(text="a"), event)))[-1]
     assert (last["type"], last["request_id"]) == ("error", "call_1")
     assert (last["error"]["type"], last["error"]["details"]["error_code"]) == (kind, code)
-
-
-def test_a_snapshot_is_one_merged_start() -> None:
-    """A late client gets the text and the calls so far in one piece, and later deltas continue them."""
-    into = encoder()
-    calls = (ToolCallPart(id="c1", name="look"), ToolCallPart(id="c2", name="look", arguments='{"a'))
-    start = into.snapshot(Snapshot(offset=9, parts=(TextPart(text="Hello"), *calls)))
-    rest = into.encode(log(ToolCallDelta(index=1, arguments='":1}'), Delta(text="!"), completed()))
-    assert kinds(start + rest) == [
-        "message_start",
-        "content_block_start 0",
-        "content_block_delta 0",
-        "content_block_stop 0",
-        "content_block_start 1",
-        "content_block_delta 1",
-        "content_block_stop 1",
-        "content_block_start 2",
-        "content_block_delta 2",
-        "content_block_delta 2",
-        "content_block_stop 2",
-        "content_block_start 3",
-        "content_block_delta 3",
-        "content_block_stop 3",
-        "message_delta",
-        "message_stop",
-    ]
 
 
 def test_a_ping_is_an_event() -> None:

@@ -17,7 +17,6 @@ from protocol.events import (
     Failed,
     ReasoningDelta,
     RefusalDelta,
-    Snapshot,
     Started,
     ToolCallDelta,
     VendorBlock,
@@ -115,16 +114,6 @@ def test_a_failure_ends_the_stream_with_an_error(event: Event, kind: str) -> Non
     """A failure in the stream is an error event, without an end marker."""
     chunks = frames(ChunkEncoder("req_1", 1, "m", include_usage=True).encode(log(Delta(text="a"), event)))
     assert chunks[-1]["error"]["type"] == kind
-
-
-def test_a_snapshot_is_one_merged_start() -> None:
-    """A late client gets the role, the text and the calls so far, then later deltas."""
-    encoder = ChunkEncoder("req_1", 1, "m", include_usage=False)
-    start = encoder.snapshot(Snapshot(offset=9, parts=(TextPart(text="Hello"), CUT)))
-    rest = encoder.encode(log(Delta(text="!"), completed()))
-    parsed = [ChatCompletionChunk.model_validate(chunk, strict=True) for chunk in frames(start + rest)[:-1]]
-    assert [chunk.choices[0].delta.role for chunk in parsed] == ["assistant", None, None, None, None]
-    assert [chunk.choices[0].delta.content for chunk in parsed] == ["", "Hello", None, "!", None]
 
 
 def test_a_whole_answer_satisfies_the_sdk() -> None:
