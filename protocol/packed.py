@@ -93,8 +93,8 @@ class EventRun(msgspec.Struct, frozen=True):
         for name, field in zip(self.kind.__struct_fields__, self.fields, strict=True):
             if name == grows:
                 values[name] = field.text() if isinstance(field, Texts) else str(field[0]) * self.count
-            elif isinstance(field, Texts) or len(field) > 1 or (isinstance(field[0], str) and field[0]):
-                return self.events()  # a signature ends a piece of reasoning, for one
+            elif isinstance(field, Texts) or len(field) > 1 or (isinstance(field[0], str | bool) and field[0]):
+                return self.events()  # a signature ends a part, and a redacted piece is one
             else:
                 values[name] = field[0]
         return (make(**values),) if grows else self.events()

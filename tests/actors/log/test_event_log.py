@@ -32,11 +32,12 @@ STARTED = Started(model="m", created=1)
 DONE = Completed(result=msgspec.Raw(b"{}"))
 SAMPLES: dict[str, object] = {
     **dict.fromkeys(("text", "logprobs", "signature", "id", "name", "arguments", "provider", "model", "code"), "a"),
-    **dict.fromkeys(("message", "reason", "finish_reason", "stop_sequence"), "stop"),
+    **dict.fromkeys(("message", "reason", "finish_reason", "raw_finish_reason", "stop_sequence"), "stop"),
+    "extra": {"openai": {"index": 1}},
     "dialect": "openai",
     **dict.fromkeys(("created", "index", "part", "retry_after_ms"), 1),
     **dict.fromkeys(("redacted", "restart", "temporary"), True),
-    **dict.fromkeys(("errors", "reasoning"), ()),
+    **dict.fromkeys(("errors", "parts"), ()),
     **dict.fromkeys(("result", "value"), msgspec.Raw(b"{}")),
     "usage": Usage(),
 }
@@ -318,6 +319,6 @@ def test_content_that_grows_is_merged_without_unpacking_it() -> None:
     kind: Any
     for kind, name in TEXT_FIELDS.items():
         samples = {field.name: SAMPLES[field.name] for field in msgspec.structs.fields(kind)}
-        fields = {other: "" if isinstance(value, str) else value for other, value in samples.items()}
+        fields = {other: type(value)() if isinstance(value, str | bool) else value for other, value in samples.items()}
         (page,) = pack([kind(**fields | {name: text}) for text in ("a", "", "bc", "d")])
         assert list(page.merged()) == [kind(**fields | {name: "abcd"})]

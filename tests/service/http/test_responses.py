@@ -230,8 +230,8 @@ async def test_a_number_that_has_not_been_given_is_refused(service: Service) -> 
     assert (await error_of(response))[:2] == (410, "unrecoverable_position")
 
 
-async def test_events_that_are_no_longer_held_are_refused() -> None:
-    """Events beyond the log's ring, and those after them, are 410; the response is kept."""
+async def test_a_response_that_is_longer_than_its_log_s_budget_is_resumed_anywhere() -> None:
+    """Packed entries give the same events under the same numbers."""
     async with open_service(log_max_bytes=ENTRY_BYTES * 20) as service:
         posted = begin(service, STREAM)
         call = await service.call()
