@@ -15,7 +15,7 @@ from actors.runtime.promise import Promise
 from actors.runtime.ref import Ref
 from actors.runtime.system import System
 from actors.runtime.timers import PeriodicTimer, Timer
-from protocol.errors import ActorError, TidegateError
+from protocol.errors import TidegateError
 from protocol.message import Replies
 
 M_contra = TypeVar("M_contra", contravariant=True)
@@ -138,7 +138,7 @@ class Actor(Generic[M_contra]):
         reply.on_done = None
         try:
             ask = ref._ask_nowait(message, timeout, reply)  # noqa: SLF001 - refs are the runtime's own
-        except ActorError:
+        except Exception:  # noqa: BLE001 - the piped ask raises it again, and ``err`` gets it
             ask = None
         if ask is None:
             return self.pipe(ref.ask(message, timeout=timeout), ok, err)

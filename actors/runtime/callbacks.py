@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from opentelemetry.context import attach
 
 from actors.runtime.cell import ActorCell
-from actors.runtime.core import failure
+from actors.runtime.core import exception_of, failure
 from actors.runtime.envelope import NO_CONTEXT, SCOPE, CallbackFuture, Discarded, Envelope, Scope
 from actors.runtime.outstanding import Deferred, Outstanding
 from protocol.errors import RequestCancelled
@@ -40,7 +40,11 @@ def start_work(
     if envelope is not None and envelope.context:
         context.run(attach, envelope.context)
     name = f"{cell.name}/{getattr(work, '__name__', 'work')}"
-    return cell.core.tasks.start(work, name=name, context=context, done=done)
+    try:
+        return cell.core.tasks.start(work, name=name, context=context, done=done)
+    except BaseException:
+        cell.outstanding.discard(item)
+        raise
 
 
 def failure_of(future: Future[Any]) -> BaseException | None:
@@ -99,8 +103,8 @@ class Callback(Generic[M]):
         try:
             message: Any = make(outcome)
             sent = cell.core.clock.time() if message.traced else 0.0
-        except Exception as error:  # noqa: BLE001 - the actor's own code, so the actor's failure
-            cell.crash(error)
+        except (Exception, CancelledError) as error:  # noqa: BLE001 - the actor's own code, so the actor's failure
+            cell.crash(exception_of(error))
             return
         if origin is None:
             envelope = Envelope(message, NO_CONTEXT, sent, internal=True)

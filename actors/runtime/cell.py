@@ -7,7 +7,7 @@ from contextvars import Context
 from typing import Any, Final
 
 from actors.runtime.consumer import handle_traced
-from actors.runtime.core import Core, failure
+from actors.runtime.core import Core, exception_of, failure
 from actors.runtime.envelope import (
     NO_CONTEXT,
     SCOPE,
@@ -23,7 +23,7 @@ from actors.runtime.envelope import (
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.outstanding import Deferred, Outstanding
 from actors.runtime.slot import Instance, Slot
-from actors.runtime.supervision import Backoff, RestartBudget
+from actors.runtime.supervision import RestartBudget
 from protocol.errors import ActorFailed, ActorStopped, Overloaded
 
 BUDGET: Final = 64  # messages that an actor handles before it yields to the loop
@@ -83,7 +83,7 @@ class ActorCell:
         self._resting = self._draining = self._replied = False
         self._restart_budget: RestartBudget | None = None
         self._escalated: Exception | None = None
-        self._backoff: Backoff | None = None
+        self._backoff: asyncio.Event | None = None
         self._end_future: Future[None] | None = None
         self._predecessor = None if predecessor is None or predecessor.ended else predecessor
         slot.bind(actor, self)
@@ -99,7 +99,7 @@ class ActorCell:
             self._finish()
         self.mailbox.put_command(STOP)
         if self._backoff is not None:
-            self._backoff.cut_short()
+            self._backoff.set()
 
     def drain(self) -> None:
         """Take nothing new, and end when the queued messages and the outstanding work are done."""
@@ -154,7 +154,7 @@ class ActorCell:
         if watched is None or watched.ended:
             self.mailbox.put_internal(notice)
             return
-        if len(self.watching) >= self._limit:
+        if watched not in self.watching and len(self.watching) >= self._limit:
             raise Overloaded(f"{self.name} watches {self._limit} actors already")
         watched.watchers[self] = notice
         self.watching.add(watched)
@@ -168,22 +168,16 @@ class ActorCell:
             while not self.halted:
                 try:
                     await self._serve(await self._start())
-                except Exception as error:  # noqa: BLE001 - supervision is where failures end
-                    await self._restart(error)
-                except CancelledError as cancelled:
-                    if self._is_cancelled():
+                except (Exception, CancelledError) as error:  # supervision is where failures end
+                    if isinstance(error, CancelledError) and self._task.cancelling():
                         raise
-                    await self._restart(_cancelled_from_within(cancelled))
+                    await self._restart(exception_of(error))
         finally:
             if not self.ended:
                 try:
                     await self._release()
                 finally:
                     self._finish()
-
-    def _is_cancelled(self) -> bool:
-        """Whether a cancellation is the task's own, and not that of something that a handler waits for."""
-        return self.halted or self._task.cancelling() > 0
 
     async def _start(self) -> Instance:
         """Start an instance: the one made at the spawning, or after a failure a fresh one."""
@@ -201,7 +195,7 @@ class ActorCell:
         core, scope, mailbox, declared = self.core, self.scope, self.mailbox, self.declared
         messages, commands, get_nowait = mailbox.messages, mailbox.commands, mailbox.get_nowait
         handlers = actor._handlers  # noqa: SLF001 - its actor
-        budget = BUDGET
+        budget, cancelling = BUDGET, self._task.cancelling
         while not self.halted:
             if not budget or not (messages or commands):
                 budget, pause = BUDGET, self._pause()
@@ -229,6 +223,10 @@ class ActorCell:
             except declared as error:
                 core.refuse(envelope, error)
                 continue
+            except BaseException:
+                del envelope, reply  # the reply will hold this error, and that this frame
+                raise
+            budget = 0 if cancelling() else budget  # the pause ends a cancellation that the handler has dealt with
             if reply is not None:
                 self._reply(envelope, reply, result)
 
@@ -237,12 +235,12 @@ class ActorCell:
         mailbox = self.mailbox
         self.scope.envelope = None
         self.core.wakeups += 1
-        if mailbox.messages:
+        if mailbox.messages or mailbox.commands:
             return asyncio.sleep(0)
         self._resting = True
         if self._reports_idle and not self.outstanding:
             self.slot.on_idle(self)
-            if self.ended:
+            if self.halted:
                 return None
         if self._replied:  # the asker runs now, and its next message then wakes nobody
             self._replied = False
@@ -296,10 +294,21 @@ class ActorCell:
         self.restarts += 1
         self.core.log.warning("actor %s failed and restarts", self.name, exc_info=error)
         self._abort([item for item in self.outstanding if not item.survives_restart], failed)
+        if self._draining:
+            self.mailbox.put_internal(Envelope(Drained(), NO_CONTEXT, internal=True))
         if not self.halted:
-            self._backoff = Backoff(self.core.loop, self.core.clock)
-            await self._backoff.wait(delay)
+            await self._back_off(delay)
             self._on_wakeup()
+
+    async def _back_off(self, delay: float) -> None:
+        await asyncio.sleep(0)
+        if delay > 0 and not self.halted:
+            self._backoff = asyncio.Event()
+            timer = self.core.clock.call_at(self.core.clock.time() + delay, self._backoff.set)
+            try:
+                await self._backoff.wait()
+            finally:
+                timer.cancel()
 
     async def _release(self) -> None:
         """Return the message at hand to its asker, if it was cut off, and run the instance's ``stopped``."""
@@ -312,7 +321,9 @@ class ActorCell:
             return
         try:
             await actor.stopped()
-        except Exception as error:
+        except (Exception, CancelledError) as error:
+            if isinstance(error, CancelledError) and self._task.cancelling():
+                raise
             self.core.log.warning("actor %s failed in its stopped hook", self.name, exc_info=error)
 
     def _end_awaited(self) -> Future[None]:
@@ -324,7 +335,11 @@ class ActorCell:
     def _on_task_done(self, task: Task[None]) -> None:
         """End the actor also where its task was cancelled before it began, but not before its predecessor."""
         self.core.tasks.forget(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        try:
+            error = task.exception()
+        except CancelledError:  # taken out of the task, whose frames hold this
+            error = None
+        if error is not None:
             self.core.log.error("the task of actor %s failed", self.name, exc_info=error)
         if self.ended:
             return
@@ -363,9 +378,3 @@ class ActorCell:
             self.core.log.error("actor %s failed too often and has stopped", self.name, exc_info=self._escalated)
             if self.core.escalate is not None:
                 self.core.escalate(self.name, self._escalated)
-
-
-def _cancelled_from_within(cancelled: CancelledError) -> Exception:
-    error = RuntimeError("a handler was cancelled from within")
-    error.__cause__ = cancelled
-    return error

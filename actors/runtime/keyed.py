@@ -85,7 +85,8 @@ class Keyed(Generic[M]):
         self._idle = idle
         self._limit = limit
         self._cells: dict[str, ActorCell] = {}
-        self._stopping: dict[str, ActorCell] = {}
+        self._stopping: dict[ActorCell, None] = {}
+        self._latest: dict[str, ActorCell] = {}  # of those that are stopping
         self._idle_since: OrderedDict[str, float] = OrderedDict()
         self._sweep: Handle | None = None
         self._closed = self._released = False
@@ -127,7 +128,7 @@ class Keyed(Generic[M]):
             raise ActorStopped(f"{self.name} takes no new keys")
         if len(self._cells) >= self._limit:
             self._make_room()
-        cell = ActorCell(self._core, _KeyedSlot(self, key, ref), self._stopping.get(key))
+        cell = ActorCell(self._core, _KeyedSlot(self, key, ref), self._latest.get(key))
         self._cells[key] = cell
         self._registry[cell] = None
         return cell
@@ -135,7 +136,7 @@ class Keyed(Generic[M]):
     async def drain(self, *, deadline: float) -> None:
         """Take no new keys, and drain every actor; kill what is not done by ``deadline``, a time of the clock."""
         self._closed = True
-        cells = [*self._cells.values(), *self._stopping.values()]
+        cells = [*self._cells.values(), *self._stopping]
         for cell in self._cells.values():
             cell.drain()
         timers = [self._core.clock.call_at(deadline, cell.kill) for cell in cells]
@@ -143,8 +144,9 @@ class Keyed(Generic[M]):
             for cell in cells:
                 await cell.end()
         finally:
-            for timer in timers:
-                timer.cancel()
+            for cell, timer in zip(cells, timers, strict=True):
+                if cell.ended:
+                    timer.cancel()
         self.close()
 
     def close(self) -> None:
@@ -158,7 +160,7 @@ class Keyed(Generic[M]):
 
     async def kill(self) -> None:
         """Take no new keys, end every actor now, and wait for that."""
-        cells = [*self._cells.values(), *self._stopping.values()]
+        cells = [*self._cells.values(), *self._stopping]
         self.close()
         for cell in cells:
             cell.kill()
@@ -180,15 +182,18 @@ class Keyed(Generic[M]):
         if self._cells.get(key) is cell:
             del self._cells[key]
             self._idle_since.pop(key, None)
-        elif self._stopping.get(key) is cell:
-            del self._stopping[key]
+        elif cell in self._stopping:
+            del self._stopping[cell]
+            if self._latest[key] is cell:
+                del self._latest[key]
 
     def _move_to_stopping(self, key: str, cell: ActorCell) -> None:
         if len(self._stopping) >= self._limit:
             raise Overloaded(f"{self.name} has {self._limit} actors that are stopping")
         del self._cells[key]
         self._idle_since.pop(key, None)
-        self._stopping[key] = cell
+        self._stopping[cell] = None
+        self._latest[key] = cell
 
     def _passivate_idle(self) -> None:
         self._sweep = None

@@ -119,9 +119,13 @@ class Mailbox(asyncio.Queue[Envelope]):
             self._wakeup_next(self._putters)
         return envelope
 
-    def drop_oldest(self) -> Envelope:
-        """Remove and return the message that has waited longest."""
-        return self.messages.popleft()
+    def drop_oldest(self) -> Envelope | None:
+        """Remove and return the message from outside that has waited longest; ``None`` where there is none."""
+        for place, envelope in enumerate(self.messages):
+            if not envelope.internal:
+                del self.messages[place]
+                return envelope
+        return None
 
     def close(self) -> None:
         """Take no more messages from outside; the senders that wait for room get ``MailboxClosed``."""

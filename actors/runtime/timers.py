@@ -23,9 +23,12 @@ class Timer:
     def __init__(self, cell: ActorCell, envelope: Envelope, delay: float) -> None:
         self._cell = cell
         self._envelope = envelope
-        cell.add_outstanding(self)
         clock = cell.core.clock
-        self._handle = clock.call_at(clock.time() + delay, self._fire)
+        due = clock.time() + delay
+        if math.isnan(due):
+            raise ValueError("delay must be a number of seconds")
+        cell.add_outstanding(self)
+        self._handle = clock.call_at(due, self._fire)
 
     def cancel(self) -> None:
         """Send nothing; the message does not arrive even if it is in the mailbox already."""
