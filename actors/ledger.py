@@ -36,15 +36,16 @@ class _Totals:
             self.reserved_usd += worst.usd
 
     def settle(self, worst: Spend, actual: Spend) -> None:
-        """Release what was held, and count what was spent."""
+        """Release what was held, and count what was spent. The totals never fall."""
+        tokens = max(0, actual.tokens)
         self.reserved_tokens -= worst.tokens
-        self.tokens += actual.tokens
+        self.tokens += tokens
         if worst.usd:
             self.reserved_usd -= worst.usd
-        if actual.usd:
+        if actual.usd is None:
+            self.unpriced_tokens += tokens
+        elif actual.usd > 0:
             self.usd += actual.usd
-        elif actual.usd is None:
-            self.unpriced_tokens += actual.tokens
 
 
 class _WindowTotals:

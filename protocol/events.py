@@ -154,7 +154,8 @@ class Completed(_Event, HasParts, frozen=True, tag="completed"):
         result: the validated JSON where the request has a schema; None without one, and where the model answered with
             tool calls.
         finish_reason: why the model stopped.
-        raw_finish_reason: the provider's own word for it where that says more than ``finish_reason``; otherwise empty.
+        raw_finish_reason: the upstream's own word, where ``finish_reason`` is ``other``, and where Anthropic's dialect
+            has a word that the canonical reasons do not have; empty otherwise.
         usage: tokens of all the request's attempts.
         provider: the provider that answered.
         model: the provider's name of the model.

@@ -23,6 +23,11 @@ def request_id() -> str:
     return PREFIX + ulid()
 
 
+def call_id(prefix: str = "call_") -> str:
+    """Return an id for a model's tool call that has none."""
+    return prefix + os.urandom(12).hex()
+
+
 def epoch() -> str:
     """Return a new log epoch: eight random lower-case characters (40 bits)."""
     return os.urandom(8).translate(_EPOCH_DIGITS).decode()

@@ -101,7 +101,10 @@ class Ledger(Protocol):
         """
 
     async def settle(self, reservation: Reservation, actual: Spend) -> None:
-        """Count ``actual`` in the reservation's windows, and release the reservation. A second call does nothing."""
+        """Count ``actual`` in the reservation's windows, and release the reservation. A second call does nothing.
+
+        Totals never fall: a negative amount counts as 0.
+        """
 
     async def spent(self, account: Account) -> tuple[Standing, ...]:
         """Return the account's spending of today and of this month."""

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import msgspec
 
 Role = Literal["system", "user", "assistant", "tool"]
-FinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
+FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"]
+"""Why a model stopped; ``other``: for a reason of the upstream's own, which is kept beside it."""
 
 
 Vendor = Literal["openai", "anthropic"]
@@ -292,7 +293,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
         duration_ms: from sending to the end, in milliseconds.
         usage: its tokens, also of a failed call; None where it produced nothing, or while its usage is still read.
         cost: the cost of its tokens; None also where the price is unknown.
-        estimated: whether ``usage`` is an estimate, because the call broke off before the provider reported usage.
+        estimated: whether ``usage`` is an estimate, because the provider did not report it, or not plausibly.
+        warning: what is odd about an answer that was taken all the same; empty for nothing.
     """
 
     provider: str
@@ -302,3 +304,4 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True, rename="camel", omit_de
     usage: Usage | None = None
     cost: Cost | None = None
     estimated: bool = False
+    warning: str = ""

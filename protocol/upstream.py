@@ -144,6 +144,18 @@ class AnswerReader(Protocol):
         """Why the model stopped; None until the stream says so."""
 
     @property
+    def raw_finish_reason(self) -> str:
+        """The upstream's own word for it, as in ``events.Completed``."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether the model has said that it refuses to answer."""
+
+    @property
+    def counted(self) -> bool:
+        """Whether the output tokens of ``usage`` are the final count."""
+
+    @property
     def stop_sequence(self) -> str:
         """The text at which it stopped; empty for none, and in dialects that don't report it."""
 
@@ -165,11 +177,22 @@ class AnswerReader(Protocol):
 
     @property
     def whole(self) -> bool:
-        """Whether the answer is complete, also if the stream ends now."""
+        """Whether the answer is complete, also if the stream breaks off now."""
 
     def feed(self, data: bytes, into: Deltas) -> None:
         """Read the data of one event and append its content to ``into``.
 
         Raises:
             ProviderError: the data can't be read, or reports a failure.
+        """
+
+    def close(self, into: Deltas, *, proper: bool) -> None:
+        """Read the end of the stream, and append the content that waited for it to ``into``. Idempotent.
+
+        Args:
+            into: the content.
+            proper: whether the body ended as HTTP says that it should, and did not break off.
+
+        Raises:
+            ProviderError: a part of the answer is not complete.
         """

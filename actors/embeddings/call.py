@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from actors.embeddings.embedding import EmbeddingPlan, EmbeddingRun
+from actors.embeddings.embedding import EmbeddingPlan, EmbeddingRun, estimate
 from actors.embeddings.endpoints import EmbeddingTarget
 from actors.upstream.pricing import Prices
 from protocol.embeddings import Input, Vectors, byte_size
@@ -15,6 +15,8 @@ from protocol.llm import Usage
 
 REFUSED: Final = frozenset({"provider_rejected", "context_length_exceeded", "content_policy"})  # for one of its inputs
 ONE_TOKEN: Final = Usage(input_tokens=1)
+DOUBT: Final = 10  # times our estimate, beyond which a count is not believed
+LEAST_BOUND: Final = 1024  # tokens that are believed of any call
 
 
 class EmbeddedInput(msgspec.Struct, frozen=True):
@@ -68,7 +70,7 @@ class BatchCall(msgspec.Struct, frozen=True, kw_only=True):
         except TidegateError as error:
             return [error] * len(inputs)
         rate = await self._rate(answer, target)
-        tokens_of_each = shares(answer.tokens or 0, list(map(byte_size, inputs)))
+        tokens_of_each = shares(_believed(answer.tokens or 0, inputs), list(map(byte_size, inputs)))
         return [
             EmbeddedInput(vector, tokens, None if rate is None else rate * tokens)
             for vector, tokens in zip(answer.vectors, tokens_of_each, strict=True)
@@ -79,6 +81,12 @@ class BatchCall(msgspec.Struct, frozen=True, kw_only=True):
         if answer.tokens is None:
             return None
         return await self.prices.cost(target.price_id, target.model, ONE_TOKEN)
+
+
+def _believed(tokens: int, inputs: tuple[Input, ...]) -> int:
+    """Return the reported tokens of a call; where there are far more than its inputs can have, our estimate."""
+    expected = estimate(inputs)
+    return tokens if tokens <= max(DOUBT * expected, LEAST_BOUND) else expected
 
 
 def shares(tokens: int, sizes: Sequence[int]) -> list[int]:

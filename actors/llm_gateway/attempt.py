@@ -1,6 +1,7 @@
 """One attempt at an answer: its span, its timeouts, the progress it sends, and its usage."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,7 +18,7 @@ from actors.llm_gateway.call_span import close_span, open_span, trace_headers
 from actors.llm_gateway.drain import DeferredClose
 from actors.llm_gateway.routing import ResolvedTarget
 from actors.llm_gateway.schema import validated
-from actors.llm_gateway.usage import used
+from actors.llm_gateway.usage import is_large, used
 from actors.upstream.admission import Admission
 from actors.upstream.candidates import Candidate
 from actors.upstream.timeouts import TimeoutScope
@@ -33,6 +34,15 @@ if TYPE_CHECKING:
     from actors.llm_gateway.schema import Validator
 
 CANCELLED: Final = "cancelled"
+CUT: Final[dict[FinishReason, str]] = {
+    "length": "The answer was cut short: finish reason `length`",
+    "content_filter": "The answer was withheld or cut short: finish reason `content_filter`",
+}
+"""Why an answer that ended so does not match its schema."""
+REFUSED: Final = "The model refused to answer"
+LAST_SILENCE: Final = 5.0  # seconds after the finish reason: longer than a stream waits for its end by itself
+
+_log = logging.getLogger("tidegate.gateway")
 
 
 class Attempt:
@@ -77,6 +87,7 @@ class Attempt:
         "_started",
         "_target",
         "_validator",
+        "_warning",
         "assembly",
         "content_sent",
         "report",
@@ -107,6 +118,7 @@ class Attempt:
         self._drained = 0
         self._started = 0.0
         self._duration = 0.0
+        self._warning = ""
         self.report: AttemptReport | None = None
         self.assembly = Assembly(deps.max_chars)
         self.result: msgspec.Raw | None = None
@@ -115,7 +127,7 @@ class Attempt:
     @property
     def finish_reason(self) -> FinishReason:
         """Why the model stopped."""
-        return (self._reader.finish_reason if self._reader is not None else None) or "stop"
+        return (self._reader.finish_reason if self._reader is not None else None) or "other"
 
     def completion(self, usage: Usage, cost: Decimal | None) -> Completion:
         """Return the answer, which is whole, with the usage and the cost of all the request's attempts."""
@@ -126,6 +138,7 @@ class Attempt:
             stop_sequence=self._reader.stop_sequence if self._reader is not None else "",
             result=self.result,
             finish_reason=self.finish_reason,
+            raw_finish_reason=self._reader.raw_finish_reason if self._reader is not None else "",
             usage=usage,
             cost=cost,
             provider=self._target.endpoint.name,
@@ -160,15 +173,16 @@ class Attempt:
         try:
             last = await self._read(deadline, span)
             last = [*last, *self.assembly.finish()]
+            self._check_end()
             if self._validator is not None and not self.assembly.tool_calls:
-                self.result = validated(self.assembly.text, self._validator)
+                self.result = self._validated(self._validator)
             code = ""
             waited = self._first_content(last, span)
             await self._end(code, tuple(last), waited)
         except SchemaMismatch as error:
             code = error.code
             waited = self._first_content(last, span)
-            stays = self.finish_reason != "stop" or not restarts(self._candidate, error)
+            stays = self._cut or not restarts(self._candidate, error)
             void = self._boundary(code, restart=True) if self.content_sent else ()
             await self._end(code, tuple(last) if stays else void, waited if stays else 0.0)
             raise
@@ -213,7 +227,48 @@ class Attempt:
                         timeouts.limit_silence(provider.deadlines.between_chunks)
                     elif self.content_sent:
                         timeouts.sign_of_life()
+                    if answer.finish_reason is not None:
+                        timeouts.limit_silence(_at_least(provider.deadlines.between_chunks, LAST_SILENCE))
         return last
+
+    def _check_end(self) -> None:
+        """Check that a whole answer without a known finish reason has content, and log what is odd about it.
+
+        Raises:
+            ProviderError: ``provider_bad_response``: it has no text, no call and no refusal.
+        """
+        reader = self._reader
+        if reader is None or self.finish_reason != "other":
+            return
+        if not (self.assembly.text or self.assembly.tool_calls or reader.refused):
+            raise ProviderError(code="provider_bad_response")
+        self._warning = f"unknown finish reason {reader.raw_finish_reason!r}"
+        target = self._target
+        _log.warning("%s/%s ended an answer with an %s", target.endpoint.name, target.model, self._warning)
+
+    @property
+    def _cut(self) -> bool:
+        """Whether the model can't be asked to repair the answer: it did not stop by itself, or refused."""
+        return self.finish_reason != "stop" or (self._reader is not None and self._reader.refused)
+
+    def _validated(self, validator: "Validator") -> msgspec.Raw | None:
+        """Return the answer's JSON; None where it is cut short or refused, for a caller of a vendor's dialect.
+
+        Vendors give such an answer as it is, with its finish reason.
+
+        Raises:
+            SchemaMismatch: it does not match; for a native caller also why.
+        """
+        try:
+            return validated(self.assembly.text, validator)
+        except SchemaMismatch as error:
+            refused = self._reader is not None and self._reader.refused
+            reason = REFUSED if refused else CUT.get(self.finish_reason)
+            if reason is None:
+                raise
+            if self._message.request.dialect != "native":
+                return None
+            raise SchemaMismatch(reason, raw=error.raw, errors=error.errors) from error
 
     def _first_content(self, pieces: Deltas, span: Span) -> float:
         """Return the seconds until the first content, and set them in the span; 0 for any later content."""
@@ -265,7 +320,9 @@ class Attempt:
         """Settle the budget hold, and return the report with usage and cost."""
         reader = self._reader
         chars = self.assembly.chars + self._drained
-        usage, estimated = used(reader, self._message.request, chars, begun=self._begun)
+        doubtful = reader is not None and reader.usage is not None and is_large(reader.usage)
+        window = await self._deps.budget.window(self._target) if doubtful else None
+        usage, estimated = used(reader, self._message.request, chars, begun=self._begun, window=window)
         answered = "" if reader is None else reader.model
         cost = await self._deps.budget.charge(self._hold, self._target, usage, answered=answered)
         return self._report(code, usage, cost, estimated=estimated)
@@ -281,8 +338,13 @@ class Attempt:
             usage=usage,
             cost=cost,
             estimated=estimated,
+            warning=self._warning,
         )
 
     def _boundary(self, code: str, *, restart: bool) -> tuple[AttemptFailed, ...]:
         target = self._target
         return (AttemptFailed(provider=target.endpoint.name, model=target.model, code=code, restart=restart),)
+
+
+def _at_least(seconds: float | None, least: float) -> float | None:
+    return None if seconds is None else max(seconds, least)

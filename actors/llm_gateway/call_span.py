@@ -55,7 +55,8 @@ def close_span(
                 span.set_attribute(spans.GEN_AI_RESPONSE_MODEL, reader.model)
             span.set_attribute(spans.GEN_AI_RESPONSE_ID, reader.response_id)
             if reader.finish_reason is not None:
-                span.set_attribute(spans.GEN_AI_FINISH_REASONS, (reader.finish_reason,))
+                reason = reader.raw_finish_reason or reader.finish_reason
+                span.set_attribute(spans.GEN_AI_FINISH_REASONS, (reason,))
         usage = None if report is None else report.usage
         if usage is not None:
             span.set_attribute(spans.GEN_AI_INPUT_TOKENS, usage.input_tokens)

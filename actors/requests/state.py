@@ -121,7 +121,8 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
             logprobs=completion.logprobs,
             stop_sequence=completion.stop_sequence,
         )
-        if self._cache is not None and run.delivery.dedupe and run.delivery.cache_ttl > 0:
+        known = completion.finish_reason != "other"
+        if self._cache is not None and known and run.delivery.dedupe and run.delivery.cache_ttl > 0:
             await self._store(self._cache, event)
         run.finish(event)
 

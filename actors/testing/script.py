@@ -43,10 +43,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 class End(msgspec.Struct, frozen=True, kw_only=True):
     """Ends the answer: its finish reason, its usage (None for none), and with ``marker`` the stream's end marker.
 
-    Only Anthropic's dialect has a ``stop_sequence``.
+    Only Anthropic's dialect has a ``stop_sequence``. ``word`` is sent in the place of the dialect's own finish reason.
     """
 
     finish_reason: FinishReason = "stop"
+    word: str = ""
     stop_sequence: str = ""
     usage: Usage | None = USAGE
     marker: bool = True
@@ -107,6 +108,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
         body: of a response whose status is not 200.
         before: steps that run before the headers; bytes sent there take the place of the headers.
         split: the most bytes of one write; 0 for one write a step.
+        whole: whether the answer is whole JSON, also where the request asks for a stream.
     """
 
     steps: tuple[Step, ...] = (Say("Hello"), Say(" world"), End())
@@ -116,6 +118,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b'{"error": {"message": "a secret of the upstream\'s"}}'
     before: tuple[Send | Wait | Stall | Cut | Reset, ...] = ()
     split: int = 0
+    whole: bool = False
 
 
 def say(*texts: str, usage: Usage | None = USAGE) -> Reply:
@@ -163,7 +166,7 @@ class OpenAIReplyEncoder:
         """Return the body of an answer that is not streamed."""
         text, end = _merged(steps)
         message = {"role": "assistant", "content": text}
-        choice = {"index": 0, "message": message, "finish_reason": end.finish_reason}
+        choice = {"index": 0, "message": message, "finish_reason": end.word or end.finish_reason}
         body = {**self._head, "object": "chat.completion", "choices": [choice], "usage": _openai_usage(end.usage)}
         return msgspec.json.encode(body)
 
@@ -179,7 +182,7 @@ class OpenAIReplyEncoder:
         return _data({**self._head, "choices": [choice]})
 
     def _end(self, step: End) -> bytes:
-        encoded = self._delta({}, step.finish_reason)
+        encoded = self._delta({}, step.word or step.finish_reason)
         if step.usage is not None:
             encoded += _data({**self._head, "choices": [], "usage": _openai_usage(step.usage)})
         return encoded + b"data: [DONE]\n\n" if step.marker else encoded
@@ -233,7 +236,7 @@ class AnthropicReplyEncoder:
             "role": "assistant",
             "model": self._model,
             "content": [{"type": "text", "text": text}],
-            "stop_reason": self.REASONS[end.finish_reason],
+            "stop_reason": end.word or self.REASONS[end.finish_reason],
             "stop_sequence": None,
             "usage": {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens},
         }
@@ -283,7 +286,8 @@ class AnthropicReplyEncoder:
         return start + self._event({"type": "content_block_delta", "index": index, "delta": delta})
 
     def _end(self, step: End) -> bytes:
-        delta: dict[str, str | None] = {"stop_reason": self.REASONS[step.finish_reason], "stop_sequence": None}
+        reason = step.word or self.REASONS[step.finish_reason]
+        delta: dict[str, str | None] = {"stop_reason": reason, "stop_sequence": None}
         if step.stop_sequence:
             delta = {"stop_reason": "stop_sequence", "stop_sequence": step.stop_sequence}
         event: dict[str, Any] = {"type": "message_delta", "delta": delta}

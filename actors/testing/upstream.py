@@ -208,7 +208,7 @@ class ScriptedUpstream:
                     status=reply.status, body=reply.body, headers=headers, content_type="application/json"
                 )
             response: web.StreamResponse
-            if body.get("stream"):
+            if body.get("stream") and not reply.whole:
                 kind = reply.content_type or content_type
                 response = await _stream(request, reply, {"content-type": kind, **headers}, encoder)
             else:

@@ -83,6 +83,10 @@ class BudgetGuard:
         """Return a hold that is yet to be reserved."""
         return BudgetHold(self, account, targets, estimate)
 
+    async def window(self, target: Priced) -> int | None:
+        """Return the tokens of the context of the target's model; None where they are unknown."""
+        return await self._prices.window(target.price_id, target.model)
+
     async def charge(
         self, hold: BudgetHold | None, target: Priced, usage: Usage | None, *, answered: str = ""
     ) -> Cost | None:

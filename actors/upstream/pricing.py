@@ -25,11 +25,24 @@ class Rates:
         cached_input: of input that is read from the provider's cache.
         cache_write: of input that is written to it.
         output: of output.
+        window: the tokens of the model's context; None where the list does not say.
+
+    Attributes:
+        window: as given.
     """
 
-    __slots__ = ("_cache_write", "_cached_input", "_input", "_output", "_unit")
+    __slots__ = ("_cache_write", "_cached_input", "_input", "_output", "_unit", "window")
 
-    def __init__(self, *, input: Decimal, cached_input: Decimal, cache_write: Decimal, output: Decimal) -> None:  # noqa: A002 - the name of the class of tokens
+    def __init__(
+        self,
+        *,
+        input: Decimal,  # noqa: A002 - the name of the class of tokens
+        cached_input: Decimal,
+        cache_write: Decimal,
+        output: Decimal,
+        window: int | None = None,
+    ) -> None:
+        self.window = window
         rates = (input, cached_input, cache_write, output)
         places = min(0, *(int(rate.as_tuple().exponent) for rate in rates))
         self._unit = Decimal(1).scaleb(places)
@@ -37,7 +50,7 @@ class Rates:
 
     def cost(self, usage: Usage) -> Decimal:
         """Return the price of ``usage`` in US dollars."""
-        fresh = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_input_tokens
+        fresh = max(0, usage.input_tokens - usage.cached_input_tokens - usage.cache_write_input_tokens)
         return self._unit * (
             fresh * self._input
             + usage.cached_input_tokens * self._cached_input
@@ -72,6 +85,11 @@ class Prices:
                 self._rates.clear()
             self._rates[key] = await asyncio.to_thread(_look_up, price_id, model)
         return self._rates[key]
+
+    async def window(self, price_id: str, model: str) -> int | None:
+        """Return the tokens of the context of ``model``; None where they are unknown."""
+        rates = self._rates.get((price_id, model)) or await self.rates(price_id, model)
+        return None if rates is None else rates.window
 
     async def cost(self, price_id: str, model: str, usage: Usage, *, answered: str = "") -> Decimal | None:
         """Return the price of ``usage`` in US dollars; None where it is unknown.
@@ -112,6 +130,7 @@ def _look_up(price_id: str, model: str) -> Rates | None:
         cached_input=_rate(prices, "cache_read_mtok") or fresh,
         cache_write=_rate(prices, "cache_write_mtok") or fresh,
         output=output,
+        window=found.context_window,
     )
 
 

@@ -1,5 +1,6 @@
 """Streamed calls: posts a request, and yields the deltas of its streamed answer."""
 
+import asyncio
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -8,18 +9,22 @@ from typing import Final, Self
 
 from yarl import URL
 
-from actors.wire.connection import Connection
+from actors.wire.connection import DECLARED, Connection
 from actors.wire.connector import Connector, system_tls_context
 from actors.wire.encoding import Body
 from actors.wire.limits import allowances
 from actors.wire.pool import ConnectionPool
-from actors.wire.post import PostRequest, as_upstream_url
+from actors.wire.post import PostRequest, as_upstream_url, media_type
 from actors.wire.sse import MAX_EVENT_BYTES, EventSplitter, Splitter
-from actors.wire.url import UpstreamUrl
+from actors.wire.url import JSON, UpstreamUrl
 from protocol.errors import ProviderError
 from protocol.upstream import Allowance, AnswerReader, Deltas
 
 MAX_CONNECTIONS: Final = 256
+MAX_IDLE_EVENTS: Final = 65_536  # events without content, one after the other
+GRACE: Final = 1.0  # seconds that a whole answer is read on for its end marker
+GRACE_FOR_USAGE: Final = 3.0  # seconds, while its usage has not come
+PLAIN: Final = frozenset({EventSplitter.content_type, JSON, "text/json", "text/plain"})  # content types of no framing
 
 
 class WireClient:
@@ -92,29 +97,65 @@ class WireClient:
             raise ProviderError(code="provider_unavailable")
         splitter = framing(self._max_event_bytes)
         request = PostRequest(as_upstream_url(url, splitter.content_type), headers, body, connect_timeout)
-        return WireStream(self._pool, request, answer, splitter)
+        return WireStream(self._pool, request, answer, splitter, lambda: EventSplitter(self._max_event_bytes))
 
 
 class WireStream:
     """One streamed answer: a context that owns the connection, and an iterator over the deltas of each network read.
+
+    ::
+
+        new ──enter──► reading ──finish reason──► finished ──end marker, end of the body, or a short grace──► over
+                          └──end of the body──► over
+
+    The end of the grace counts as the end of the body: an upstream that neither closes nor says that it is done holds
+    nobody up. Only content after the finish reason, which some upstreams send with every chunk, ends it: then the
+    attempt's own timeouts hold.
 
     Args:
         pool: gives the connection.
         request: is sent when the context is entered.
         answer: reads the events of the answer.
         splitter: splits the stream into events.
+        plain: makes the splitter of an answer that is plain JSON or server-sent events, whatever was asked for.
 
     Attributes:
         answer: the reader of the answer, with what it has read so far.
         limits: the rate limits that the answer's headers report; empty before the context is entered.
     """
 
-    __slots__ = ("_body", "_connection", "_failure", "_pool", "_request", "_splitter", "answer", "limits")
+    __slots__ = (
+        "_begun",
+        "_body",
+        "_connection",
+        "_failure",
+        "_grace_ends",
+        "_idle_events",
+        "_late_content",
+        "_plain",
+        "_pool",
+        "_request",
+        "_splitter",
+        "answer",
+        "limits",
+    )
 
-    def __init__(self, pool: ConnectionPool, request: PostRequest, answer: AnswerReader, splitter: Splitter) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        request: PostRequest,
+        answer: AnswerReader,
+        splitter: Splitter,
+        plain: Callable[[], Splitter] = EventSplitter,
+    ) -> None:
         self._pool = pool
         self._request = request
         self._splitter = splitter
+        self._plain = plain
+        self._begun = False  # content has come
+        self._late_content = False  # content has come after the finish reason
+        self._idle_events = 0
+        self._grace_ends = 0.0  # by the loop's clock; 0 before the grace
         self._connection: Connection | None = None
         self._body: Body | None = None
         self._failure: ProviderError | None = None
@@ -125,6 +166,10 @@ class WireStream:
         connection, self._body = await self._request.send(self._pool, self._splitter.content_type)
         self._connection = connection
         self.limits = allowances(connection.headers, time.time())
+        if not connection.headers.get("content-type", "").startswith(self._splitter.content_type):
+            kind = media_type(connection.headers)
+            if kind in PLAIN or kind.endswith("+json"):
+                self._splitter = self._plain()
         return self
 
     async def __aexit__(
@@ -133,7 +178,7 @@ class WireStream:
         connection, self._connection, self._body = self._connection, None, None
         if connection is None:
             return
-        if kind is None and self.answer.ended:
+        if kind is None and (self.answer.ended or connection.ended):
             self._pool.release(connection)
         else:
             self._pool.discard(connection)
@@ -144,16 +189,16 @@ class WireStream:
     async def __anext__(self) -> Deltas:
         if self._failure is not None:
             raise self._failure
-        answer, body = self.answer, self._body
-        while body is not None and not answer.ended:
+        answer = self.answer
+        while self._body is not None and not answer.ended:
             try:
-                chunk = await body.read()
+                chunk = await (self._body.read() if answer.finish_reason is None else self._read_last(self._body))
             except ProviderError:
-                if answer.whole:
-                    break
-                raise
+                if not answer.whole:
+                    raise
+                return self._end(broken=True)
             if not chunk:
-                break
+                return self._end(broken=False)
             events = self._splitter.feed(chunk)
             if events:
                 return self._read(events)
@@ -161,18 +206,70 @@ class WireStream:
             raise ProviderError(code="provider_stream_broken")
         raise StopAsyncIteration
 
+    async def _read_last(self, body: Body) -> bytes:
+        """Read on after the finish reason, at most until the grace is over; then close the connection."""
+        connection = self._connection
+        if self._late_content or connection is None or not (self._begun or self.answer.usage is not None):
+            return await body.read()
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + (GRACE if self.answer.usage is not None else GRACE_FOR_USAGE)
+        self._grace_ends = min(self._grace_ends or ends, ends)
+        timer = loop.call_at(self._grace_ends, connection.close)
+        try:
+            return await body.read()
+        finally:
+            timer.cancel()
+
     def _read(self, events: list[bytes]) -> Deltas:
         """Return the deltas of ``events``. A failure after some of them is raised at the next step."""
         answer = self.answer
+        before = -1 if answer.finish_reason is None else 0  # deltas before the finish reason; -1 while there is none
         deltas: Deltas = []
         try:
             for event in events:
                 answer.feed(event, deltas)
                 if answer.ended:
                     break
+                if before < 0 and answer.finish_reason is not None:
+                    before = len(deltas)
         except ProviderError as error:
             self._request.conceal(error)
             if not deltas:
                 raise
             self._failure = error
+        if deltas:
+            self._begun = True
+            self._idle_events = 0
+            self._late_content = self._late_content or 0 <= before < len(deltas)
+        else:
+            self._idle_events += len(events)
+            if self._idle_events > MAX_IDLE_EVENTS:
+                raise ProviderError(code="response_too_large")
+        return deltas
+
+    def _end(self, *, broken: bool) -> Deltas:
+        """Return the deltas that the end of the body completes.
+
+        Args:
+            broken: whether the body broke off; one of no declared length may have.
+        """
+        answer, connection = self.answer, self._connection
+        self._body = None
+        declared = connection is not None and not connection.headers.keys().isdisjoint(DECLARED)
+        deltas: Deltas = []
+        try:
+            for event in () if broken else self._splitter.end():
+                answer.feed(event, deltas)
+            answer.close(deltas, proper=not broken and (declared or self._splitter.whole))
+        except ProviderError as error:
+            self._request.conceal(error)
+            cut = error.code == "provider_bad_response" and not declared
+            failure = ProviderError(code="provider_stream_broken") if cut else error
+            if not deltas:
+                raise failure from error
+            self._failure = failure
+        if not deltas and answer.whole:
+            raise StopAsyncIteration
+        if not deltas:
+            raise ProviderError(code="provider_stream_broken")
         return deltas

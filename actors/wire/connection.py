@@ -13,6 +13,7 @@ READ_AHEAD: Final = 64 * 1024  # unread bytes of a body; beyond them reading fro
 MAX_HEAD_BYTES: Final = 64 * 1024  # of a head with the interim heads before it (100, 103), and of a body's trailers
 MAX_FIELDS: Final = 256  # headers of one answer
 FINAL_STATUS: Final = 200  # statuses below it are interim: another head follows
+DECLARED: Final = ("content-length", "transfer-encoding")  # headers that say where the body ends
 MAX_JOINED_BYTES: Final = 64 * 1024  # of a body that is written together with its head
 
 
@@ -169,7 +170,7 @@ class Connection(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Close the connection. A body of no declared length ends here."""
-        if self.status and self.headers.keys().isdisjoint(("content-length", "transfer-encoding")):
+        if self.status and self.headers.keys().isdisjoint(DECLARED):
             self.ended = True
         self.close()
 

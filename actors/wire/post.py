@@ -16,6 +16,18 @@ from protocol.errors import ProviderError
 from protocol.upstream import Refusal, UpstreamError
 
 OK: Final = 200
+READABLE: Final = frozenset(
+    {
+        "",
+        "application/json",
+        "application/jsonl",
+        "application/octet-stream",
+        "application/x-ndjson",
+        "text/event-stream",
+        "text/json",
+        "text/plain",
+    }
+)  # content types whose bodies may be events or JSON, whatever was asked for
 
 
 class PostRequest(msgspec.Struct, frozen=True, gc=False):
@@ -45,7 +57,7 @@ class PostRequest(msgspec.Struct, frozen=True, gc=False):
 
         Args:
             pool: gives the connection.
-            accepted: the content type that the answer must have.
+            accepted: the content type that the answer should have; one that says nothing of the body will do.
 
         Raises:
             Refusal: the status is not 200.
@@ -94,7 +106,12 @@ async def _refuse(connection: Connection, head: bytes) -> NoReturn:
 
 def _body(connection: Connection, accepted: str) -> Body:
     """Return the answer's body, or raise for another content type."""
-    kind, _, _ = connection.headers.get("content-type", "").partition(";")
-    if kind.strip().lower() != accepted:
+    kind = media_type(connection.headers)
+    if kind != accepted and kind not in READABLE and not kind.endswith("+json"):
         raise ProviderError(code="provider_bad_response")
     return body_of(connection)
+
+
+def media_type(headers: Mapping[str, str]) -> str:
+    """Return the content type without its parameters, in lower case; empty for none."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()

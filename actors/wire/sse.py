@@ -3,8 +3,13 @@
 from typing import ClassVar, Final, Protocol
 
 from protocol.errors import ProviderError
+from protocol.reading.loose import named
 
 MAX_EVENT_BYTES: Final = 1024 * 1024
+MAX_WHOLE_EVENTS: Final = 16  # times the bytes of an event that a whole answer, or what comes between events, may have
+MAX_IDLE_LINES: Final = 65_536  # lines without an event: blank ones, comments, and fields other than data
+NAMED: Final = ("content_block_", "error", "message_", "ping")  # names that say what the data is, or how they begin
+BOM: Final = b"\xef\xbb\xbf"
 
 
 class Splitter(Protocol):
@@ -12,9 +17,11 @@ class Splitter(Protocol):
 
     Attributes:
         content_type: the content type of the streams that it splits.
+        whole: whether the bytes turned out to be one whole answer in JSON.
     """
 
     content_type: ClassVar[str]
+    whole: bool
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the data of every event that ``chunk`` completes, in order.
@@ -24,53 +31,144 @@ class Splitter(Protocol):
                 bytes are not a stream of that type.
         """
 
+    def end(self) -> list[bytes]:
+        """Return the data of the events that the stream's end completes."""
+
 
 class EventSplitter:
-    """Splits a stream of server-sent events.
+    """Splits a stream of server-sent events; a body that begins as JSON is one event.
 
-    Lines may end in LF, CRLF or CR, and the network may cut anywhere, inside a character too. Comments and fields other
-    than ``data`` are dropped. An event without its blank line is not returned.
+    Lines may end in LF, CRLF or CR, and the network may cut anywhere, inside a character too. A byte order mark at the
+    start is dropped, and so are comments, events without data, and fields other than ``data`` and ``event``. The name
+    of an event comes with its data where it is ``error``, and where it is one of Anthropic's that the data does not
+    repeat. The last event needs no blank line. JSON objects on a line each are an event each.
 
     Args:
         limit: the most bytes of one event.
     """
 
-    __slots__ = ("_data", "_limit", "_line", "_size")
+    __slots__ = (
+        "_begun",
+        "_data",
+        "_idle_bytes",
+        "_idle_lines",
+        "_limit",
+        "_line",
+        "_name",
+        "_size",
+        "_start",
+        "whole",
+    )
     content_type: ClassVar[str] = "text/event-stream"
 
     def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
         self._limit = limit
-        self._line: list[bytes] = []  # the pieces of a line that has not ended
+        self._begun = False
+        self._start = b""  # while it may be the beginning of a byte order mark
+        self._line: list[bytes] = []  # the pieces of a line that has not ended, or of a whole body
         self._data: list[bytes] = []  # the data lines of an event that has not ended
+        self._name = ""
         self._size = 0
+        self._idle_lines = self._idle_bytes = 0  # since the last event
+        self.whole = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the data of every event that ``chunk`` completes, in order.
 
         Raises:
-            ProviderError: ``response_too_large``: an event is larger than its bound.
+            ProviderError: ``response_too_large``: an event is larger than its bound, or too much comes without one.
         """
-        if not self._data and not self._line and _is_plain(chunk):
+        if not self._begun or self.whole:
+            chunk = self._begin(chunk)
+            if not chunk:
+                return []
+        if not self._data and not self._line and not self._name and _is_plain(chunk):
+            self._idle_lines = self._idle_bytes = 0
             return chunk[6:-2].split(b"\n\ndata: ")
         lines = self._lines(chunk)
         rest = lines.pop()
         events: list[bytes] = []
+        if lines:
+            self._read(lines, events)
+        if rest:
+            self._line.append(rest)
+            self._size += len(rest)
+        self._count(len(chunk), len(lines), events)
+        return events
+
+    def end(self) -> list[bytes]:
+        """Return the data of the events that the stream's end completes.
+
+        Raises:
+            ProviderError: as ``feed``.
+        """
+        if not self.whole:
+            return self.feed(b"\n\n") if self._begun else []
+        body, self._line = b"".join(self._line), []
+        lines = [line for line in map(bytes.strip, body.splitlines()) if line]
+        if len(lines) > 1 and all(line.startswith(b"{") and line.endswith(b"}") for line in lines):
+            return lines
+        return [body]
+
+    def _begin(self, chunk: bytes) -> bytes:
+        """Find out what the body is; return what there is to split, without what may come before the first line."""
+        if not self._begun and not self._start and chunk.startswith(b"data: "):
+            self._begun = True
+            return chunk
+        if not self._begun:
+            self._count(len(chunk), chunk.count(b"\n"), [])
+            chunk = self._start + chunk
+            self._start = b""
+            if len(chunk) < len(BOM) and BOM.startswith(chunk):
+                self._start = chunk
+                return b""
+            chunk = chunk.removeprefix(BOM).lstrip()
+            if not chunk:
+                return b""
+            self._begun = True
+            self.whole = chunk.startswith((b"{", b"["))
+        if not self.whole:
+            return chunk
+        self._line.append(chunk)
+        self._size += len(chunk)
+        if self._size > self._limit * MAX_WHOLE_EVENTS:
+            raise ProviderError(code="response_too_large")
+        return b""
+
+    def _read(self, lines: list[bytes], events: list[bytes]) -> None:
+        """Read whole lines, and append the data of the events that they complete."""
         data = self._data
         for line in lines:
             if not line:
                 if data:
-                    events.append(data[0] if len(data) == 1 else b"\n".join(data))
-                    data.clear()
+                    self._add(events)
+                self._name = ""
             elif line.startswith(b"data:"):
                 data.append(line[6:] if line.startswith(b"data: ") else line[5:])
-        if lines:
-            self._size = sum(map(len, data))
-        if rest:
-            self._line.append(rest)
-            self._size += len(rest)
-        if self._size > self._limit:
+            elif line.startswith(b"event:"):
+                self._name = line[6:].strip().decode("utf-8", "replace")
+        self._size = sum(map(len, data))
+
+    def _add(self, events: list[bytes]) -> None:
+        data = self._data
+        event = data[0] if len(data) == 1 else b"\n".join(data)
+        data.clear()
+        name = self._name
+        if name.startswith(NAMED) and (name == "error" or b'"%b"' % name.encode() not in event):
+            events.append(named(event, name))
+        elif event:
+            events.append(event)
+
+    def _count(self, size: int, lines: int, events: list[bytes]) -> None:
+        """Count what has come without an event, and check the bounds."""
+        if events:
+            self._idle_lines = self._idle_bytes = 0
+        else:
+            self._idle_lines += lines
+            self._idle_bytes += size
+        idle = self._idle_lines > MAX_IDLE_LINES or self._idle_bytes > self._limit * MAX_WHOLE_EVENTS
+        if self._size > self._limit or idle:
             raise ProviderError(code="response_too_large")
-        return events
 
     def _lines(self, chunk: bytes) -> list[bytes]:
         """Return the lines that ``chunk`` completes, and last the beginning of the next line, perhaps empty."""

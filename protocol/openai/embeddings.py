@@ -10,6 +10,9 @@ import msgspec
 
 from protocol.embeddings import FLOAT_BYTES, Embedded, Input, Vectors, floats
 from protocol.errors import FieldError, InvalidRequest, ProviderError
+from protocol.reading.claims import Claims
+from protocol.reading.failures import failure_in
+from protocol.reading.loose import clean, decode, place_of, text_of
 
 MAX_INPUTS: Final = 2048  # in one request, OpenAI's number
 MAX_MODEL: Final = 256  # characters of a model's name
@@ -120,14 +123,11 @@ class _Datum(msgspec.Struct, frozen=True):
     embedding: str | tuple[float, ...]
 
 
-class _Usage(msgspec.Struct, frozen=True):
-    prompt_tokens: Annotated[int, msgspec.Meta(ge=0)] | None = None
-
-
 class _Answer(msgspec.Struct, frozen=True):
     data: tuple[_Datum, ...]
     model: str | None = None
-    usage: _Usage | None = None
+    usage: Any = None
+    error: None = None
 
 
 _decoder: Final = msgspec.json.Decoder(_Answer)
@@ -144,22 +144,58 @@ def upstream_body(inputs: tuple[Input, ...], model: str, dimensions: int | None,
 def read_vectors(body: bytes, count: int) -> Vectors:
     """Decode the answer to ``count`` inputs, in base64 or as numbers, in any order.
 
+    Vectors without an index are in the order of the inputs. A count of tokens that can't be one is ignored.
+
     Raises:
-        ProviderError: ``provider_bad_response``: there is not one finite vector for each input, all of one length.
+        ProviderError: ``provider_bad_response``: there is not one finite vector for each input, all of one length; or
+            the failure that the body reports.
     """
     try:
         answer = _decoder.decode(body)
+    except (ValueError, RecursionError):
+        answer = _read_loosely(body)
+    try:
         found = {datum.index: _packed(datum.embedding) for datum in answer.data}
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError, struct.error) as error:
+    except (ValueError, OverflowError, struct.error) as error:
         raise ProviderError(code="provider_bad_response") from error
     lengths = {len(vector) for vector in found.values()}
     if len(answer.data) != count or found.keys() != set(range(count)) or len(lengths) != 1:
         raise ProviderError(code="provider_bad_response")
+    claims = Claims()
+    claims.add(answer.usage)
     return Vectors(
-        vectors=tuple(found[index] for index in range(count)),
-        tokens=None if answer.usage is None else answer.usage.prompt_tokens,
-        model=answer.model or "",
+        vectors=tuple(found[index] for index in range(count)), tokens=claims.input or None, model=answer.model or ""
     )
+
+
+def _read_loosely(body: bytes) -> _Answer:
+    """Read an answer whose fields have other types, in other places, or that is an event of a stream.
+
+    Raises:
+        ProviderError: ``provider_bad_response``: it is no answer; or the failure that it reports.
+    """
+    if body.lstrip().startswith(b"data:"):
+        body = body.lstrip().removeprefix(b"data:").partition(b"\n")[0]
+    value = decode(body)
+    failure = failure_in(value)
+    if failure is not None:
+        raise failure
+    data = value.get("data") if isinstance(value, dict) else value
+    if not isinstance(data, list):
+        raise ProviderError(code="provider_bad_response")
+    try:
+        vectors = tuple(
+            msgspec.convert({**datum, "index": _place(datum, place)}, _Datum) for place, datum in enumerate(data)
+        )
+    except (TypeError, msgspec.ValidationError) as error:
+        raise ProviderError(code="provider_bad_response") from error
+    around = value if isinstance(value, dict) else {}
+    return _Answer(data=vectors, model=clean(text_of(around.get("model"))), usage=around.get("usage"))
+
+
+def _place(datum: dict[str, Any], place: int) -> int:
+    index = place_of(datum.get("index"))
+    return place if index is None else index
 
 
 def _packed(embedding: str | tuple[float, ...]) -> bytes:

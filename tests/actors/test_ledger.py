@@ -189,3 +189,19 @@ async def _adds_up(steps: list[tuple[str, int, int]]) -> None:
 def _within(standing: Standing) -> bool:
     tokens, usd = standing.tokens + standing.reserved_tokens, standing.usd + standing.reserved_usd
     return tokens <= (standing.max_tokens or 0) and (standing.max_usd is None or usd <= standing.max_usd)
+
+
+@given(
+    st.lists(st.tuples(st.integers(-(10**12), 10**12), st.none() | st.decimals(-(10**6), 10**6, places=9)), max_size=8)
+)
+async def test_a_spent_total_never_falls(amounts: list[tuple[int, Decimal | None]]) -> None:
+    """Whatever is settled."""
+    ledger = MemoryLedger(Time())
+    before = [Decimal(0)] * 3
+    for tokens, usd in amounts:
+        await spend(ledger, FREE, Spend(tokens, usd), Spend(5, Decimal(1)))
+        day, _ = await ledger.spent(FREE)
+        now = [Decimal(day.tokens), day.usd, Decimal(day.unpriced_tokens)]
+        assert all(later >= earlier for later, earlier in zip(now, before, strict=True))
+        assert (day.reserved_tokens, day.reserved_usd) == (0, ZERO_USD)
+        before = now

@@ -38,11 +38,12 @@ class BedrockSplitter:
         limit: the most bytes of one message.
     """
 
-    __slots__ = ("_messages",)
+    __slots__ = ("_messages", "whole")
     content_type: ClassVar[str] = CONTENT_TYPE
 
     def __init__(self, limit: int) -> None:
         self._messages = MessageSplitter(limit)
+        self.whole = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the data of every event that ``chunk`` completes, in order. Events of other kinds are dropped.
@@ -53,10 +54,15 @@ class BedrockSplitter:
         messages = self._messages.feed(chunk)
         return [_data(message) for message in messages if message.headers.get(":event-type", CHUNK) == CHUNK]
 
+    def end(self) -> list[bytes]:
+        """Return nothing: a message that is not complete is dropped."""
+        return []
+
 
 def _data(message: EventMessage) -> bytes:
     headers = message.headers
-    if headers.get(":message-type") == "event":
+    failed = ":exception-type" in headers or ":error-code" in headers
+    if not failed and headers.get(":message-type", "event") == "event":
         try:
             return _chunk(message.payload).bytes
         except msgspec.DecodeError:

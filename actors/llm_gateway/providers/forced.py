@@ -54,7 +54,7 @@ class ForcedAnswer:
         name: the tool's.
     """
 
-    __slots__ = ("_aside", "_called", "_held", "_name", "_others", "_reader")
+    __slots__ = ("_aside", "_called", "_held", "_name", "_others", "_parts", "_reader")
 
     def __init__(self, reader: AnswerReader, name: str) -> None:
         self._reader = reader
@@ -63,12 +63,28 @@ class ForcedAnswer:
         self._others = False
         self._aside: list[Delta] | None = []
         self._held = 0
+        self._parts: dict[int, int] = {}  # the parts that are given on: theirs to ours
 
     @property
     def finish_reason(self) -> FinishReason | None:
         """Why the model stopped: a call of the tool alone is ``stop``."""
         reason = self._reader.finish_reason
         return "stop" if reason == "tool_calls" and self._called is not None and not self._others else reason
+
+    @property
+    def raw_finish_reason(self) -> str:
+        """The upstream's own word for it."""
+        return self._reader.raw_finish_reason
+
+    @property
+    def refused(self) -> bool:
+        """Whether the model has said that it refuses to answer."""
+        return self._reader.refused
+
+    @property
+    def counted(self) -> bool:
+        """Whether the output tokens are the final count."""
+        return self._reader.counted
 
     @property
     def stop_sequence(self) -> str:
@@ -106,6 +122,13 @@ class ForcedAnswer:
         self._reader.feed(data, pieces)
         into += self.translate(pieces)
 
+    def close(self, into: Deltas, *, proper: bool) -> None:
+        """Read the end of the stream, and append the content that waited for it to ``into``."""
+        pieces: Deltas = []
+        self._reader.close(pieces, proper=proper)
+        into += self.translate(pieces)
+        into += self.rest()
+
     def translate(self, pieces: Deltas) -> Deltas:
         """Return the content of the answer in the pieces of one read."""
         content: Deltas = []
@@ -116,12 +139,26 @@ class ForcedAnswer:
                 self._add_call(piece, content)
             else:
                 content.append(piece)
-        return content + self.rest() if self.ended else content
+        if self.ended:
+            content += self._taken()
+        return self._numbered(content)
 
     def rest(self) -> Deltas:
         """Return the text that was held back, at the end."""
+        return self._numbered(self._taken())
+
+    def _taken(self) -> Deltas:
         held, self._aside = self._aside, None
         return [*held] if held else []
+
+    def _numbered(self, content: Deltas) -> Deltas:
+        """Return the pieces with the numbers of the parts that are given on."""
+        parts = self._parts
+        for at, piece in enumerate(content):
+            part = parts.setdefault(piece.part, len(parts))
+            if part != piece.part:
+                content[at] = msgspec.structs.replace(piece, part=part)
+        return content
 
     def _add_text(self, piece: Delta, content: Deltas) -> None:
         if self._called is not None:
@@ -132,17 +169,17 @@ class ForcedAnswer:
         self._aside.append(piece)
         self._held += len(piece.text)
         if self._held > ASIDE:
-            content += self.rest()
+            content += self._taken()
 
     def _add_call(self, piece: ToolCallDelta, content: Deltas) -> None:
         if piece.name == self._name and self._called is None:
             self._called, self._aside = piece.index, None
         if piece.index == self._called:
             if piece.arguments:
-                content.append(Delta(text=piece.arguments))
+                content.append(Delta(text=piece.arguments, part=piece.part))
             return
         self._others = True
-        content += self.rest()
+        content += self._taken()
         content.append(piece)
 
 

@@ -59,7 +59,7 @@ def data(*vectors: object) -> Reply:
         (raw(Send(b'{"data": ['), Cut()), "provider_stream_broken"),
         (raw(Send(b"{nonsense")), "provider_bad_response"),
         (raw(Send(b"\xff\xfe")), "provider_bad_response"),
-        (raw(Send(b'{"error": {"message": "a secret"}}')), "provider_bad_response"),
+        (raw(Send(b'{"error": {"message": "a secret"}}')), "provider_error"),
         (Reply(steps=(Send(b"<html>"),), content_type="text/html"), "provider_bad_response"),
         (data([0.5]), "provider_bad_response"),
         (data([0.5], [0.5], [0.5]), "provider_bad_response"),

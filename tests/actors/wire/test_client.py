@@ -260,3 +260,125 @@ async def test_nothing_is_left_behind() -> None:
             assert alive() == before
         finally:
             gc.enable()
+
+
+LAST = b'data: {"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}\n\n'
+WHOLE = b'{"choices":[{"index":0,"message":{"content":"Hi"},"finish_reason":"%b"}]}'
+TYPES = (b"application/json", b"text/event-stream", b"text/plain", b"application/octet-stream", b"")
+
+
+@pytest.mark.parametrize("last", [b"", LAST])
+@pytest.mark.parametrize("further", [b"", b": ping\n\n", b'data: {"choices":[{"delta":{"content":""}}]}\n\n'])
+async def test_a_whole_answer_waits_for_its_end_only_for_a_moment(
+    last: bytes, further: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the upstream sends that is no content; then the connection is closed."""
+    monkeypatch.setattr("actors.wire.client.GRACE", 0.05)
+    monkeypatch.setattr("actors.wire.client.GRACE_FOR_USAGE", 0.1)
+
+    async def play(link: Link) -> None:
+        await link.request()
+        await link.send(CHUNKED + chunk(CONTENT) + (chunk(last) if last else b""))
+        with suppress(ConnectionError):
+            while further:
+                await link.send(chunk(further))
+                await asyncio.sleep(0)
+        await link.left()
+
+    async with peer(play) as server:
+        wire = WireClient()
+        await wire.open()
+        async with asyncio.timeout(20):
+            assert await text(wire, server.url) == "Hi"
+            await server.until(lambda: not server.open)
+        await wire.close()
+
+
+async def test_a_finish_reason_with_every_chunk_does_not_end_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Content after the finish reason says that the upstream means nothing by it."""
+    monkeypatch.setattr("actors.wire.client.GRACE_FOR_USAGE", 0.05)
+
+    async def play(link: Link) -> None:
+        await link.request()
+        await link.send(CHUNKED + chunk(CONTENT), chunk(CONTENT))
+        await asyncio.wait((asyncio.ensure_future(link.left()),), timeout=0.2)
+        await link.send(chunk(CONTENT) + chunk(DONE) + b"0\r\n\r\n")
+
+    async with peer(play) as server:
+        wire = WireClient()
+        await wire.open()
+        assert await text(wire, server.url) == "HiHiHi"
+        await wire.close()
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize(
+    "body", [WHOLE % b"stop", WHOLE % b"news", b"\n \n" + WHOLE % b"stop", CONTENT + DONE, CONTENT]
+)
+async def test_json_and_events_of_any_content_type(body: bytes, kind: bytes) -> None:
+    """Both are read, whatever was asked for; and the connection is used again."""
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n" % len(body)
+    head += b"Content-Type: %b; charset=utf-8\r\n\r\n" % kind if kind else b"\r\n"
+
+    async def play(link: Link) -> None:
+        for _ in range(2):
+            await link.request()
+            await link.send(head + body)
+        await link.left()
+
+    async with peer(play) as server:
+        wire = WireClient()
+        await wire.open()
+        assert [await text(wire, server.url) for _ in range(2)] == ["Hi", "Hi"]
+        assert len(server.links) == 1
+        await wire.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"{nonsense", "provider_bad_response"),
+        (b"null", "provider_stream_broken"),
+        (b"{}", "provider_stream_broken"),
+        (b"", "provider_stream_broken"),
+        (b'{"error":"boom"}', "provider_error"),
+        (b'[{"error":{"code":503}}]', "provider_unavailable"),
+        (b'{"choices":[{"message":{"content":"Hi"},"finish_reason":null}]}', "provider_stream_broken"),
+        (b"data: [DONE]", "provider_stream_broken"),
+        (b"<html></html>", "provider_stream_broken"),
+    ],
+)
+async def test_what_is_no_answer_at_status_200(body: bytes, code: str) -> None:
+    """Each is a failure."""
+
+    async def play(link: Link) -> None:
+        await link.request()
+        await link.send(EVENTS + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        await link.left()
+
+    async with peer(play) as server:
+        wire = WireClient()
+        await wire.open()
+        with pytest.raises(ProviderError) as caught:
+            await text(wire, server.url)
+        assert caught.value.code == code
+        await wire.close()
+
+
+async def test_events_without_content_are_bounded() -> None:
+    """Endless empty chunks are no answer."""
+
+    async def play(link: Link) -> None:
+        await link.request()
+        await link.send(CHUNKED)
+        with suppress(ConnectionError):
+            while True:
+                await link.send(chunk(b'data: {"choices":[]}\n\n' * 2000))
+
+    async with peer(play) as server:
+        wire = WireClient()
+        await wire.open()
+        with pytest.raises(ProviderError) as caught:
+            await text(wire, server.url)
+        assert caught.value.code == "response_too_large"
+        await wire.close()

@@ -1,3 +1,4 @@
+import asyncio
 import gzip
 import zlib
 from collections.abc import Callable
@@ -108,3 +109,34 @@ async def test_a_body_is_undone_by_its_header(coding: str, packed: bytes, code: 
             pool.release(connection)
         assert pool.busy == 0
         await pool.close()
+
+
+def raw_deflate(data: bytes) -> bytes:
+    """Deflate without a header."""
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+@given(st.binary(max_size=2000), st.integers(1, 9), st.sampled_from([zlib.compress, raw_deflate]))
+async def test_deflate_with_and_without_a_header(data: bytes, size: int, compress: Callable[[bytes], bytes]) -> None:
+    """Both are read, in pieces of any size."""
+    packed = compress(data)
+    pieces = (packed[at : at + size] for at in range(0, len(packed), size))
+    assert await whole(DecompressedBody(Pieces(*pieces), maybe_raw=True)) == data
+
+
+async def test_other_tasks_run_between_two_steps() -> None:
+    """A body that inflates does not hold the loop."""
+    body, turns = DecompressedBody(Pieces(gzip.compress(b"x" * (8 * MAX_STEP_BYTES)))), 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.ensure_future(count())
+    while await body.read():
+        pass
+    counting.cancel()
+    assert turns >= 8

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from actors.wire.sse import EventSplitter
 from protocol.errors import ProviderError
+from protocol.reading.loose import split_name
 
 TEXTS = st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), min_size=1), max_size=5)
 
@@ -55,9 +56,11 @@ def test_carriage_returns_end_lines_too() -> None:
     assert EventSplitter().feed(b"data: a\r\rdata: b\r\r\n") == [b"a", b"b"]
 
 
-def test_an_unfinished_event_is_not_given() -> None:
-    """An event without its blank line is not returned."""
-    assert EventSplitter().feed(b"data: [DONE]\n") == []
+def test_an_unfinished_event_is_not_given_before_the_end() -> None:
+    """An event without its blank line is returned only at the end of the stream."""
+    splitter = EventSplitter()
+    assert splitter.feed(b"data: [DONE]\n") == []
+    assert splitter.end() == [b"[DONE]"]
 
 
 @pytest.mark.parametrize("piece", [b"data: " + b"x" * 9, b"data: xx\n", b"x" * 9])
@@ -80,3 +83,82 @@ def test_many_events_are_not_one_large_one() -> None:
     for _ in range(100):
         assert len(splitter.feed(b"data: 0123456789\n\n" * 10 + b"data: x")) >= 10
         splitter.feed(b"\n\n")
+
+
+def events_of(*chunks: bytes, limit: int = 1024 * 1024) -> list[bytes]:
+    """The events of a stream, to its end."""
+    splitter = EventSplitter(limit)
+    return [event for chunk in chunks for event in splitter.feed(chunk)] + splitter.end()
+
+
+@pytest.mark.parametrize("cut", range(1, 12))
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_byte_order_mark_is_dropped(end: bytes, cut: int) -> None:
+    """Wherever the network cuts it, and whatever ends the lines."""
+    stream = b"\xef\xbb\xbfdata: a" + end + end + b"data: b" + end + end
+    assert events_of(stream[:cut], stream[cut:]) == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("last", [b"data: b", b"data: b\n", b"data: b\r", b"data: b\r\n\r\n"])
+def test_the_last_event_needs_no_blank_line(last: bytes) -> None:
+    """The end of the stream ends it."""
+    assert events_of(b"data: a\n\n" + last) == [b"a", b"b"]
+
+
+def test_events_without_data_are_none() -> None:
+    """Empty ``data`` lines, and events without any, are dropped."""
+    assert events_of(b"data:\n\ndata: \n\ndata\n\nevent: x\n\n: c\n\ndata: a\n\n") == [b"a"]
+
+
+def test_a_name_comes_where_the_data_does_not_say_it() -> None:
+    """An ``error``, and Anthropic's names that the data lacks; no other event has a name."""
+    stream = b'event: error\ndata: boom\n\nevent: ping\ndata: {"type": "ping"}\n\nevent: message_stop\ndata: {}\n\n'
+    events = events_of(stream + b"event: chunk\ndata: {}\n\nevent: ping\n\ndata: a\n\n")
+    assert [split_name(event)[::-1] for event in events] == [
+        (b"boom", "error"),
+        (b'{"type": "ping"}', ""),
+        (b"{}", "message_stop"),
+        (b"{}", ""),
+        (b"a", ""),
+    ]
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf", b"\n  \r\n \t\n"])
+@pytest.mark.parametrize(
+    ("body", "events"),
+    [
+        (b'{"a":\n 1\n}', [b'{"a":\n 1\n}']),
+        (b'[{"error": 1}]\n', [b'[{"error": 1}]\n']),
+        (b'{"a":1}\n{"b":2}\r\n\n{"c":3}', [b'{"a":1}', b'{"b":2}', b'{"c":3}']),
+    ],
+)
+def test_json_in_the_place_of_a_stream_is_one_event(start: bytes, body: bytes, events: list[bytes]) -> None:
+    """Or an event a line, where each line is an object."""
+    stream = start + body
+    assert events_of(stream) == events_of(*(stream[at : at + 1] for at in range(len(stream)))) == events
+
+
+@pytest.mark.parametrize(
+    "unit", [b"\n", b"\r\n", b"\r", b": ping\n\n", b"data:\n\n", b"event: x\n", b": " + b"x" * 999 + b"\n"]
+)
+@pytest.mark.parametrize("start", [b"", b"data: a\n\n"])
+def test_what_comes_without_events_is_bounded(unit: bytes, start: bytes) -> None:
+    """In lines, and in bytes."""
+    with pytest.raises(ProviderError) as caught:
+        events_of(start, *[unit * (65_536 // len(unit))] * 4000)
+    assert caught.value.code == "response_too_large"
+
+
+def test_keep_alives_of_a_day_are_no_bomb() -> None:
+    """A comment now and then never reaches the bound where events come between."""
+    splitter = EventSplitter()
+    for _ in range(200):
+        splitter.feed(b": ping\n\n" * 600)
+        assert splitter.feed(b"data: a\n\n") == [b"a"]
+
+
+def test_a_whole_answer_is_bounded() -> None:
+    """It may be larger than an event, but not without end."""
+    assert len(events_of(b'{"a": "', b"x" * 900, b'"}', limit=64)) == 1
+    with pytest.raises(ProviderError):
+        events_of(b'{"a": "', b"x" * 2000, limit=64)

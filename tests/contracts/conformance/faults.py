@@ -80,6 +80,9 @@ TOO_LONG = Fault(kind="invalid_request_error", message="prompt is too long: 9 to
 UNPAID = Fault(kind="invalid_request_error", message="Your credit balance is too low: a secret")
 HALF_A_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-st"
 NONSENSE = Data(b"{nonsense")
+EMPTY = Data(b"")
+BLANK = Data(b" \t ")
+NULL = Data(b"null")
 NO_TEXT = Data(b"\xff\xfe")
 HUGE = Data(b"x" * (2 * 1024 * 1024))
 PING = Ping()
@@ -143,7 +146,23 @@ CASES = (
     Case("huge_chunk", once(Reply(steps=(HUGE, End()))), "response_too_large"),
     Case("huge_chunk_in_mid_stream", begun(HUGE, End()), "response_too_large", BEGUN),
     Case("wrong_content_type", once(Reply(content_type="text/html")), "provider_bad_response"),
+    # ends that are no ends
+    Case("a_reason_that_broke_off", begun(End(word="error", usage=None, marker=False)), "provider_error", BEGUN),
+    Case("a_reason_that_broke_off_at_once", twice(Reply(steps=(End(word="ABORT"),))), "provider_error"),
+    Case(
+        "an_unknown_reason_and_a_cut",
+        begun(End(word="news", usage=None, marker=False), Cut()),
+        "provider_stream_broken",
+        BEGUN,
+    ),
+    Case("an_unknown_reason_alone", once(Reply(steps=(End(word="news"),))), "provider_bad_response"),
+    Case("no_reason", begun(End(word="null", usage=None)), "provider_stream_broken", BEGUN),
     # what is no fault
+    Case("an_unknown_reason", once(Reply(steps=(Say(HELLO), End(word="news")))), text=HELLO),
+    Case("a_reason_in_other_words", once(Reply(steps=(Say(HELLO), End(word="STOP")))), text=HELLO),
+    Case("parked_at_its_end", once(Reply(steps=(Say(HELLO), End(marker=False), Stall()))), text=HELLO, deadlines=HASTY),
+    Case("whole_for_a_stream", once(Reply(whole=True)), text=HELLO),
+    Case("events_without_data", once(Reply(steps=(EMPTY, Say(HELLO), EMPTY, NULL, BLANK, End()))), text=HELLO),
     Case("large_chunk", once(Reply(steps=(Say(LONG), End()))), text=LONG),
     Case("split_bytes", once(Reply(steps=(Say(GREETING), End()), split=1)), text=GREETING),
     Case("split_characters", once(Reply(steps=(Say(GREETING), End()), split=7)), text=GREETING),

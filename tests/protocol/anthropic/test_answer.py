@@ -121,12 +121,12 @@ def test_our_own_reader_reads_it() -> None:
         ReasoningDelta(text="h"),
         ReasoningDelta(text="m"),
         ReasoningDelta(signature="s"),
-        ReasoningDelta(signature="x", redacted=True),
-        ReasoningDelta(signature="s2"),
-        Delta(text="Hé"),
-        ToolCallDelta(index=0, id="c1", name="look"),
-        ToolCallDelta(index=0, arguments="{}"),
-        Delta(text="!"),
+        ReasoningDelta(signature="x", redacted=True, part=1),
+        ReasoningDelta(signature="s2", part=2),
+        Delta(text="Hé", part=3),
+        ToolCallDelta(index=0, id="c1", name="look", part=4),
+        ToolCallDelta(index=0, arguments="{}", part=4),
+        Delta(text="!", part=5),
     ]
     reader, pieces = MessagesReader(), Deltas()
     for event in events(encoder().encode(log(STARTED, *content, completed(finish_reason="length")))):

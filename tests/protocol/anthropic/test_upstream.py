@@ -122,9 +122,9 @@ def test_a_stream_becomes_canonical() -> None:
     assert pieces == [
         ReasoningDelta(text="hm"),
         ReasoningDelta(signature="s"),
-        Delta(text="Hi"),
-        ToolCallDelta(index=0, id="t1", name="look"),
-        ToolCallDelta(index=0, arguments="{}"),
+        Delta(text="Hi", part=1),
+        ToolCallDelta(index=0, id="t1", name="look", part=2),
+        ToolCallDelta(index=0, arguments="{}", part=2),
     ]
     assert (reader.finish_reason, reader.ended, reader.whole) == ("tool_calls", True, True)
     assert (reader.response_id, reader.model) == ("msg_1", "claude-x")
@@ -182,7 +182,7 @@ def test_only_signed_reasoning_is_sent() -> None:
         ("stop_sequence", "stop"),
         ("max_tokens", "length"),
         ("refusal", "content_filter"),
-        ("news to us", "stop"),
+        ("news to us", "other"),
     ],
 )
 def test_stop_reasons(stop_reason: str, finish_reason: str) -> None:

@@ -159,7 +159,7 @@ def test_a_stream_becomes_canonical() -> None:
         },
         b"[DONE]",
     )
-    assert pieces == [Delta(text="Hi"), ToolCallDelta(index=0, id="c", name="n")]
+    assert pieces == [Delta(text="Hi"), ToolCallDelta(index=0, id="c", name="n", arguments="{}", part=1)]
     assert (reader.response_id, reader.model, reader.finish_reason) == ("c-1", "m-2", "tool_calls")
     assert (reader.whole, reader.ended) == (True, True)
     assert reader.usage == Usage(
@@ -206,7 +206,7 @@ def test_unsigned_reasoning_is_sent() -> None:
     ]
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b'{"choices": 1}', b"[" * 5000])
+@pytest.mark.parametrize("data", [b"{", b"[]", b"\xff", b'{"choices": 1}', b"[" * 5000])
 def test_garbage_is_a_bad_response(data: bytes) -> None:
     """Data that is not a chunk is ``provider_bad_response``."""
     with pytest.raises(ProviderError) as caught:
