@@ -12,7 +12,7 @@ from protocol.errors import InvalidRequest
 from protocol.llm import ChatRequest
 from protocol.openai.chat_messages import (
     FunctionTool,
-    Message,
+    SentMessage,
     convert,
     loose_messages_of,
     loose_tools_of,
@@ -62,7 +62,7 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True):
 class _Plain(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A body without a response format and unknown fields: the usual case, decoded in one step."""
 
-    messages: Annotated[tuple[Message, ...], msgspec.Meta(min_length=1)]
+    messages: Annotated[tuple[SentMessage, ...], msgspec.Meta(min_length=1)]
     tools: tuple[FunctionTool, ...] | None = None
 
 
@@ -75,7 +75,7 @@ class _Formatted(_Common, frozen=True, kw_only=True):
 class _Body(_Formatted, frozen=True, kw_only=True):
     """A body whose messages and tools have no unknown fields."""
 
-    messages: Annotated[tuple[Message, ...], msgspec.Meta(min_length=1)]
+    messages: Annotated[tuple[SentMessage, ...], msgspec.Meta(min_length=1)]
     tools: tuple[FunctionTool, ...] | None = None
 
 

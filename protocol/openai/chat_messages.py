@@ -78,7 +78,7 @@ class _ToolCall(_Strict, frozen=True):
     type: Literal["function"] = "function"
 
 
-class Message(_Strict, frozen=True):
+class SentMessage(_Strict, frozen=True):
     """A message without unknown fields and parts."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -131,7 +131,7 @@ def convert(value: Any, kind: type[T], at: str = "$") -> T:  # noqa: ANN401 - an
 # ------------------------------------------------------------------------------------------------ messages and tools
 
 
-def message_of(wire: Message) -> ChatMessage:
+def message_of(wire: SentMessage) -> ChatMessage:
     """Return the canonical message; raises ``InvalidRequest`` for a file without data."""
     content = wire.content or ""
     calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in wire.tool_calls or ())
@@ -139,7 +139,7 @@ def message_of(wire: Message) -> ChatMessage:
 
 
 def _canonical(
-    wire: Message, content: str | tuple[ContentPart, ...], calls: tuple[ToolCall, ...], extra: dict[str, Any]
+    wire: SentMessage, content: str | tuple[ContentPart, ...], calls: tuple[ToolCall, ...], extra: dict[str, Any]
 ) -> ChatMessage:
     """Return a message. Its reasoning, also an empty one, is its first part, and its refusal the last of its content.
 
@@ -207,7 +207,7 @@ def loose_messages_of(messages: tuple[dict[str, Any], ...]) -> tuple[ChatMessage
 
 
 def _loose_message(fields: dict[str, Any], path: str) -> ChatMessage:
-    known = {name: value for name in Message.__struct_fields__ if (value := fields.get(name)) is not None}
+    known = {name: value for name in SentMessage.__struct_fields__ if (value := fields.get(name)) is not None}
     content, calls = known.get("content", ""), known.get("tool_calls", ())
     parts: tuple[ContentPart, ...] | None = None
     if isinstance(content, list):
@@ -216,9 +216,9 @@ def _loose_message(fields: dict[str, Any], path: str) -> ChatMessage:
     if isinstance(calls, list):
         del known["tool_calls"]
         calls = tuple(_loose_call(call, f"{path}.tool_calls[{index}]") for index, call in enumerate(calls))
-    wire = convert(known, Message, path)
+    wire = convert(known, SentMessage, path)
     return _canonical(
-        wire, content if parts is None else parts, calls, unknown_fields(fields, Message.__struct_fields__)
+        wire, content if parts is None else parts, calls, unknown_fields(fields, SentMessage.__struct_fields__)
     )
 
 
