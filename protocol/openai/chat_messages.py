@@ -134,7 +134,9 @@ def convert(value: Any, kind: type[T], at: str = "$") -> T:  # noqa: ANN401 - an
 def message_of(wire: SentMessage) -> ChatMessage:
     """Return the canonical message; raises ``InvalidRequest`` for a file without data."""
     content = wire.content or ""
-    calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in wire.tool_calls or ())
+    calls: tuple[ToolCall, ...] = ()
+    if wire.tool_calls:
+        calls = tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in wire.tool_calls)
     return _canonical(wire, content if isinstance(content, str) else tuple(map(_part, content)), calls, {})
 
 
@@ -157,6 +159,14 @@ def _canonical(
             parts = (*parts, RefusalPart(text=wire.refusal))
             extra = {REFUSAL: wire.refusal, **extra}
         content = parts
+    if not extra:
+        return ChatMessage(
+            role="system" if wire.role == "developer" else wire.role,
+            content=content,
+            tool_calls=calls,
+            tool_call_id=wire.tool_call_id or "",
+            name=wire.name or "",
+        )
     return ChatMessage(
         role="system" if wire.role == "developer" else wire.role,
         content=content,
