@@ -98,7 +98,7 @@ _Thought = _Thinking | _RedactedThinking
 Block = _Part | _ToolUse | _ToolResult | _Thought
 
 
-class FunctionTool(Strict, frozen=True):
+class OwnTool(Strict, frozen=True):
     """A tool of the client's own."""
 
     name: str
@@ -119,7 +119,7 @@ _EXTRAS: Final = {
     _Document: ("cache_control", "citations", "context"),
     _ToolUse: ("caller", "cache_control"),
     _ToolResult: ("cache_control",),
-    FunctionTool: (
+    OwnTool: (
         "cache_control",
         "strict",
         "defer_loading",
@@ -169,13 +169,13 @@ def block_of(block: Block | msgspec.Raw, role: str, path: str) -> ContentPart | 
     return found
 
 
-def tool_of(tool: FunctionTool | msgspec.Raw, path: str) -> Tool:
+def tool_of(tool: OwnTool | msgspec.Raw, path: str) -> Tool:
     """Return a tool. One of the vendor's own kinds has all its fields in its extras.
 
     Raises:
         InvalidRequest: the tool is invalid.
     """
-    if isinstance(tool, FunctionTool):
+    if isinstance(tool, OwnTool):
         return _function(tool)
     fields = _decoded(tool, dict[str, Any], path)
     kind = fields.get("type") or "custom"
@@ -184,16 +184,16 @@ def tool_of(tool: FunctionTool | msgspec.Raw, path: str) -> Tool:
     if kind != "custom":
         name = fields.get("name")
         return Tool(name=name if isinstance(name, str) else "", extra={DIALECT: fields})
-    known = {name: fields[name] for name in FunctionTool.__struct_fields__ if name in fields}
+    known = {name: fields[name] for name in OwnTool.__struct_fields__ if name in fields}
     try:
-        read = _function(msgspec.convert(known, FunctionTool))
+        read = _function(msgspec.convert(known, OwnTool))
     except msgspec.ValidationError as error:
         raise invalid_value(str(error), path) from error
     more = unknown_fields(fields, known)
     return msgspec.structs.replace(read, extra=_with(read.extra, more))
 
 
-def _function(tool: FunctionTool) -> Tool:
+def _function(tool: OwnTool) -> Tool:
     return Tool(name=tool.name, description=tool.description or "", parameters=tool.input_schema, extra=_extras(tool))
 
 

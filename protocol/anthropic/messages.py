@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
-from protocol.anthropic.blocks import Block, FunctionTool, TextBlock, block_of, tool_of
+from protocol.anthropic.blocks import Block, OwnTool, TextBlock, block_of, tool_of
 from protocol.anthropic.upstream import BETAS, DIALECT
 from protocol.errors import InvalidRequest
 from protocol.json.validation import invalid_field, invalid_value
@@ -59,7 +59,7 @@ class _CountBody(_Common, frozen=True, kw_only=True):
 
     messages: Annotated[tuple[_Message, ...], msgspec.Meta(min_length=1)]
     system: str | tuple[TextBlock, ...] | None = None
-    tools: tuple[FunctionTool, ...] | None = None
+    tools: tuple[OwnTool, ...] | None = None
     max_tokens: int | None = None
 
 
@@ -167,7 +167,7 @@ def _refused(body: bytes, error: msgspec.ValidationError) -> InvalidRequest:
 
 def _request(wire: _CountWire, extra: dict[str, Any]) -> ChatRequest:
     turns: Sequence[_Message | _LooseMessage] = wire.messages
-    tools: Sequence[FunctionTool | msgspec.Raw] = wire.tools or ()
+    tools: Sequence[OwnTool | msgspec.Raw] = wire.tools or ()
     messages = [message for index, turn in enumerate(turns) for message in _messages(turn, index)]
     system = _system(wire.system)
     if system:

@@ -72,7 +72,8 @@ def messages_body(request: ChatRequest, model: str) -> bytes:
         body["top_p"] = request.top_p
     if request.stop and (stop := [text for text in request.stop if text.strip()]):
         body["stop_sequences"] = stop
-    _add_tools(request, body, own=own)
+    if request.tools or request.extra:
+        _add_tools(request, body, own=own)
     if request.schema is not None:
         form = {"type": "json_schema", "schema": anthropic_schema(request.schema) or request.schema}
         body["output_config"] = {**body.get("output_config", {}), "format": form}

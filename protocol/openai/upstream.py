@@ -80,7 +80,8 @@ def chat_body(
         body[tokens_field] = bound
     if request.stop and (stop := [text for text in request.stop if text]):
         body["stop"] = stop
-    _add_tools(request, body, own=own)
+    if request.tools or request.extra:
+        _add_tools(request, body, own=own)
     if request.schema is not None:
         body["response_format"] = _schema_format(request.schema, body.get("response_format"))
     for field in omit:
@@ -205,6 +206,8 @@ def _wire_message(message: ChatMessage, *, own: bool) -> dict[str, Any] | None:
     """Return a message; None where nothing of it is for this dialect."""
     content = message.content
     wire: dict[str, Any] = {"role": message.role, "content": content}
+    if isinstance(content, str) and not (message.tool_calls or message.name or message.extra):
+        return wire
     calls = [wire_call(call) for call in message.tool_calls]
     if not isinstance(content, str):
         fields = _wire_content(content, message, own=own)

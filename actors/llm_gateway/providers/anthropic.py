@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
-from actors.llm_gateway.providers.forms import send_in_forms
+from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.wired import WiredProvider
 from actors.wire.client import WireClient, WireStream
 from protocol.anthropic.reader import MessagesReader
@@ -57,6 +57,8 @@ class AnthropicProvider(WiredProvider):
         betas = betas_of(request)
         if betas:
             headers = {**headers, "anthropic-beta": ",".join(betas)}
+        if is_plain(request):
+            return self._post(model, headers, request)
         return send_in_forms(
             request,
             partial(self._post, model, headers),

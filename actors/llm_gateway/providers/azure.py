@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 import msgspec
 
 from actors.llm_gateway.provider import AnswerStream
-from actors.llm_gateway.providers.forms import send_in_forms
+from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.sdk import NO_RETRIES, Connected, SdkProvider
 from protocol.llm import ChatRequest
 from protocol.openai.reader import ChatReader
@@ -33,6 +33,8 @@ class AzureProvider(SdkProvider):
         self, request: ChatRequest, model: str, headers: Mapping[str, str]
     ) -> AbstractAsyncContextManager[AnswerStream]:
         """Send ``request`` as a streamed chat completion."""
+        if is_plain(request):
+            return self._post(model, headers, request)
         return send_in_forms(
             request, partial(self._post, model, headers), DIALECT, name_length=OPENAI_LENGTH, takes_schema=takes_schema
         )

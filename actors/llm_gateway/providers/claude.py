@@ -8,7 +8,7 @@ from typing import ClassVar
 import msgspec
 
 from actors.llm_gateway.provider import AnswerStream
-from actors.llm_gateway.providers.forms import send_in_forms
+from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.sdk import SdkProvider
 from protocol.anthropic.reader import MessagesReader
 from protocol.anthropic.upstream import DIALECT, betas_of, messages_body, takes_schema
@@ -33,6 +33,8 @@ class CloudClaude(SdkProvider):
         betas = betas_of(request)
         if betas:
             headers = {**headers, "anthropic-beta": ",".join(betas)}
+        if is_plain(request):
+            return self._post(model, headers, request)
         return send_in_forms(
             request,
             partial(self._post, model, headers),

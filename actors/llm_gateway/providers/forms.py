@@ -46,6 +46,13 @@ class Form(msgspec.Struct, frozen=True):
     wrap: Wrap | None = None
 
 
+def is_plain(request: ChatRequest) -> bool:
+    """Whether a request is texts alone: then every upstream takes it as it is."""
+    if request.schema is not None or request.tools or request.extra:
+        return False
+    return all(isinstance(message.content, str) and not message.tool_calls for message in request.messages)
+
+
 def send_in_forms(
     request: ChatRequest,
     send: Send,

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
-from actors.llm_gateway.providers.forms import send_in_forms
+from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.wired import WiredProvider
 from actors.wire.client import WireClient, WireStream
 from protocol.llm import ChatRequest
@@ -58,6 +58,8 @@ class OpenAIProvider(WiredProvider):
         self, request: ChatRequest, model: str, headers: Mapping[str, str]
     ) -> AbstractAsyncContextManager[AnswerStream]:
         """Send ``request`` as a streamed chat completion."""
+        if is_plain(request):
+            return self._post(model, headers, request)
         return send_in_forms(
             request, partial(self._post, model, headers), DIALECT, name_length=OPENAI_LENGTH, takes_schema=takes_schema
         )

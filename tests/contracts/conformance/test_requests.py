@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.testing import Call, End, Reply, refuse
+from actors.testing import Call, End, Reply
 from tests.contracts.conformance.adapters import ADAPTERS, Adapter
 from tests.contracts.conformance.faults import PATIENT, TOTAL
 from tests.contracts.conformance.rig import Rig, open_rig
@@ -12,6 +12,7 @@ from tests.contracts.conformance.rig import Rig, open_rig
 LONG = "mcp__plugin_chrome-devtools-mcp_chrome-devtools__" + "get_console_message_" * 5
 SCHEMA = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"]}
 REMOTE = tuple(adapter for adapter in ADAPTERS if adapter.name != "local")
+REFUSED = Reply(status=400, body=b'{"error":{"message":"Invalid schema: this is not permitted"}}')
 CALLED = End(finish_reason="tool_calls")
 
 
@@ -51,6 +52,6 @@ async def test_a_refused_schema_is_followed_by_the_next_form(adapter: Adapter) -
     """A tool, whose arguments are the answer; the request has one attempt."""
     async with open_rig([adapter], deadlines=PATIENT, total=TOTAL) as rig:
         answer = Call(id="c1", name="answer", arguments='{"ok":true}')
-        rig.upstream.script(refuse(400), Reply(steps=(answer, CALLED)))
+        rig.upstream.script(REFUSED, Reply(steps=(answer, CALLED)))
         state = await native(rig, adapter, schema=SCHEMA)
         assert (state["coreResult"], len(state["attempts"]), rig.upstream.calls) == ({"ok": True}, 1, 2)
