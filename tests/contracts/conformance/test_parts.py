@@ -53,7 +53,7 @@ def _chunks() -> list[dict[str, Any]]:
 
 def _events() -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = [{"type": "message_start", "message": {"id": "x", "model": "m", "usage": {}}}]
-    blocks = {
+    blocks: dict[str, dict[str, Any]] = {
         "reasoning": {"type": "thinking", "thinking": "", "signature": ""},
         "text": {"type": "text", "text": ""},
         "call": {"type": "tool_use", "name": "look", "input": {}},
