@@ -159,7 +159,7 @@ class Attempt:
         last: Deltas = []
         try:
             last = await self._read(deadline, span)
-            last = [*last, *self.assembly.finish()]
+            last += self.assembly.finish()
             if self._validator is not None and not self.assembly.tool_calls:
                 self.result = validated(self.assembly.text, self._validator)
             code = ""
