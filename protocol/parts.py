@@ -154,7 +154,9 @@ class _Part:
         if self.pieces:
             part, text = self._part, "".join(self.pieces)
             self.pieces.clear()
-            if isinstance(part, ToolCallPart):
+            if isinstance(part, TextPart) and not part.text and not part.extra:
+                self._part = TextPart(text=text)
+            elif isinstance(part, ToolCallPart):
                 self._part = msgspec.structs.replace(part, arguments=part.arguments + text)
             elif not isinstance(part, VendorPart):
                 self._part = msgspec.structs.replace(part, text=part.text + text)

@@ -7,7 +7,7 @@ import msgspec
 from protocol.answer import NO_ARGUMENTS
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta, VendorBlock
-from protocol.llm import AnswerPart, ToolCall, ToolCallPart, calls_of, text_of
+from protocol.llm import AnswerPart, TextPart, ToolCall, ToolCallPart, calls_of, text_of
 from protocol.parts import NOWHERE, PartsBuilder, Piece
 from protocol.upstream import Deltas
 
@@ -19,25 +19,31 @@ LOGPROBS_SHARE: Final = 32  # bytes of a token's probabilities that count as one
 class Assembly:
     """The parts of the answer so far, within a bound.
 
+    Most answers are one text: then its pieces are all that there is, and a builder is made with the first other piece.
+
     Args:
         limit: the most characters of texts, reasoning, arguments and vendors' blocks together, and of a share of the
             probabilities.
     """
 
-    __slots__ = ("_blocks", "_left", "_limit", "_logprobs", "_numbers", "_parts", "_text")
+    __slots__ = ("_blocks", "_builder", "_left", "_limit", "_logprobs", "_numbers", "_text", "_texts")
 
     def __init__(self, limit: int) -> None:
         self._left = self._limit = limit
         self._blocks = 0  # characters of vendors' blocks
-        self._parts = PartsBuilder()
-        self._text = NOWHERE  # the `part` of the text that goes on, where it is its place
+        self._texts: list[str] = []  # of the text that goes on
+        self._text = 0  # its `part`, where that is its place; otherwise NOWHERE
+        self._builder: PartsBuilder | None = None
         self._numbers: dict[int, int] = {}  # a call's index at the provider: its number
         self._logprobs: list[str] = []
 
     @property
     def parts(self) -> tuple[AnswerPart, ...]:
         """The parts so far, in order."""
-        return self._parts.parts
+        if self._builder is not None:
+            return self._builder.parts
+        text = "".join(self._texts)
+        return (TextPart(text=text),) if text else ()
 
     @property
     def chars(self) -> int:
@@ -47,17 +53,17 @@ class Assembly:
     @property
     def text(self) -> str:
         """The text so far."""
-        return text_of(self.parts)
+        return "".join(self._texts) if self._builder is None else text_of(self._builder.parts)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls so far, in order."""
+        return calls_of(self._builder.parts) if self._numbers and self._builder is not None else ()
 
     @property
     def logprobs(self) -> str:
         """The tokens' probabilities, as a JSON array; empty for none."""
         return f"[{','.join(self._logprobs)}]" if self._logprobs else ""
-
-    @property
-    def tool_calls(self) -> tuple[ToolCall, ...]:
-        """The tool calls so far, in order."""
-        return calls_of(self.parts)
 
     def add(self, pieces: Deltas) -> None:
         """Add ``pieces``, and number them: their ``part`` is then the place of their part, and calls count from 0.
@@ -65,13 +71,11 @@ class Assembly:
         Raises:
             ProviderError: ``response_too_large``.
         """
-        parts = self._parts
-        row = parts.row
         for piece in pieces:
             if isinstance(piece, Delta):
                 text = piece.text
                 if piece.part == self._text:
-                    parts.texts.append(text)
+                    self._texts.append(text)
                 else:
                     self._add(piece, pieces)
                 self._left -= len(text)
@@ -81,29 +85,37 @@ class Assembly:
             else:
                 self._add(piece, pieces)
                 self._left -= self._length(piece)
-        if self._left < 0 or len(row.calls) > MAX_CALLS or row.count > MAX_PARTS:
+        if self._left < 0:
             raise ProviderError(code="response_too_large")
 
     def finish(self) -> Deltas:
         """Return the pieces that the whole answer still needs: an empty object for each call without arguments."""
-        parts = self._parts.parts
-        pieces: Deltas = []
-        for number, place in self._parts.row.calls.items():
+        builder, pieces = self._builder, Deltas()
+        if builder is None:
+            return pieces
+        parts = builder.parts
+        for number, place in builder.row.calls.items():
             part = parts[place]
             if isinstance(part, ToolCallPart) and not part.arguments.strip():
                 piece = ToolCallDelta(index=number, arguments=NO_ARGUMENTS, part=place)
-                self._parts.add(piece)
+                builder.add(piece)
                 pieces.append(piece)
         return pieces
 
     def _add(self, piece: Piece, pieces: Deltas) -> None:
+        builder = self._builder
+        if builder is None:
+            builder = self._builder = PartsBuilder(self.parts)
         numbered = self._numbered(piece) if isinstance(piece, ToolCallDelta) else piece
-        place = self._parts.add(numbered)
-        self._text = self._parts.row.numbered_text
+        place = builder.add(numbered)
+        row = builder.row
+        self._texts, self._text = builder.texts, row.numbered_text
         if place not in (NOWHERE, numbered.part):
             numbered = msgspec.structs.replace(numbered, part=place)
         if numbered is not piece:
             pieces[next(number for number, other in enumerate(pieces) if other is piece)] = numbered
+        if len(row.calls) > MAX_CALLS or row.count > MAX_PARTS:
+            raise ProviderError(code="response_too_large")
 
     def _numbered(self, piece: ToolCallDelta) -> ToolCallDelta:
         number = self._numbers.setdefault(piece.index, len(self._numbers))

@@ -172,7 +172,7 @@ class Attempt:
         last: Deltas = []
         try:
             last = await self._read(deadline, span)
-            last = [*last, *self.assembly.finish()]
+            last += self.assembly.finish()
             self._check_end()
             if self._validator is not None and not self.assembly.tool_calls:
                 self.result = self._validated(self._validator)

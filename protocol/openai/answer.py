@@ -20,7 +20,7 @@ from protocol.events import (
     VendorBlock,
 )
 from protocol.gateway import ModelInfo
-from protocol.llm import AnswerPart, ReasoningPart, Usage, VendorPart, calls_of
+from protocol.llm import AnswerPart, ReasoningPart, TextPart, Usage, VendorPart, calls_of
 from protocol.openai.upstream import DIALECT, wire_call
 from protocol.parts import Piece, merged_fields
 
@@ -187,14 +187,18 @@ def completion_body(request_id: str, created: int, model: str, completed: Comple
         model: the model name that the client used.
         completed: the last event of the log.
     """
-    text, refusal = completed.text, completed.refusal
-    fields = _further_fields(completed.parts)
+    parts = completed.parts
+    first = parts[0] if len(parts) == 1 else None
+    if isinstance(first, TextPart):
+        text, refusal, fields = first.text, "", {}
+    else:
+        text, refusal, fields = completed.text, completed.refusal, _further_fields(parts)
     return _COMPLETION % (
         _json(ID_PREFIX + request_id),
         created,
         _json(model),
         _json(text) if text or not (refusal or "tool_calls" in fields) else b"null",
-        _json(refusal or None),
+        _json(refusal) if refusal else b"null",
         b"," + _json(fields)[1:-1] if fields else b"",
         b'{"content":%b,"refusal":null}' % completed.logprobs.encode() if completed.logprobs else b"null",
         _json(_finish_reason(completed)),

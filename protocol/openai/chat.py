@@ -11,13 +11,8 @@ import msgspec
 from protocol.errors import InvalidRequest
 from protocol.llm import ChatRequest
 from protocol.openai.chat_messages import (
-<<<<<<< HEAD
     ChatFunctionTool,
     ChatWireMessage,
-=======
-    FunctionTool,
-    SentMessage,
->>>>>>> r-requests
     convert,
     loose_messages_of,
     loose_tools_of,
@@ -67,13 +62,8 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True):
 class _Plain(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A body without a response format and unknown fields: the usual case, decoded in one step."""
 
-<<<<<<< HEAD
     messages: Annotated[tuple[ChatWireMessage, ...], msgspec.Meta(min_length=1)]
     tools: tuple[ChatFunctionTool, ...] | None = None
-=======
-    messages: Annotated[tuple[SentMessage, ...], msgspec.Meta(min_length=1)]
-    tools: tuple[FunctionTool, ...] | None = None
->>>>>>> r-requests
 
 
 class _Formatted(_Common, frozen=True, kw_only=True):
@@ -85,13 +75,8 @@ class _Formatted(_Common, frozen=True, kw_only=True):
 class _Body(_Formatted, frozen=True, kw_only=True):
     """A body whose messages and tools have no unknown fields."""
 
-<<<<<<< HEAD
     messages: Annotated[tuple[ChatWireMessage, ...], msgspec.Meta(min_length=1)]
     tools: tuple[ChatFunctionTool, ...] | None = None
-=======
-    messages: Annotated[tuple[SentMessage, ...], msgspec.Meta(min_length=1)]
-    tools: tuple[FunctionTool, ...] | None = None
->>>>>>> r-requests
 
 
 class _Loose(_Formatted, frozen=True, kw_only=True):

@@ -78,11 +78,7 @@ class _ToolCall(_Strict, frozen=True):
     type: Literal["function"] = "function"
 
 
-<<<<<<< HEAD
 class ChatWireMessage(_Strict, frozen=True):
-=======
-class SentMessage(_Strict, frozen=True):
->>>>>>> r-requests
     """A message without unknown fields and parts."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -135,11 +131,7 @@ def convert(value: Any, kind: type[T], at: str = "$") -> T:  # noqa: ANN401 - an
 # ------------------------------------------------------------------------------------------------ messages and tools
 
 
-<<<<<<< HEAD
 def message_of(wire: ChatWireMessage) -> ChatMessage:
-=======
-def message_of(wire: SentMessage) -> ChatMessage:
->>>>>>> r-requests
     """Return the canonical message; raises ``InvalidRequest`` for a file without data."""
     content = wire.content or ""
     calls: tuple[ToolCall, ...] = ()
@@ -149,11 +141,7 @@ def message_of(wire: SentMessage) -> ChatMessage:
 
 
 def _canonical(
-<<<<<<< HEAD
     wire: ChatWireMessage, content: str | tuple[ContentPart, ...], calls: tuple[ToolCall, ...], extra: dict[str, Any]
-=======
-    wire: SentMessage, content: str | tuple[ContentPart, ...], calls: tuple[ToolCall, ...], extra: dict[str, Any]
->>>>>>> r-requests
 ) -> ChatMessage:
     """Return a message. Its reasoning, also an empty one, is its first part, and its refusal the last of its content.
 
@@ -229,11 +217,7 @@ def loose_messages_of(messages: tuple[dict[str, Any], ...]) -> tuple[ChatMessage
 
 
 def _loose_message(fields: dict[str, Any], path: str) -> ChatMessage:
-<<<<<<< HEAD
     known = {name: value for name in ChatWireMessage.__struct_fields__ if (value := fields.get(name)) is not None}
-=======
-    known = {name: value for name in SentMessage.__struct_fields__ if (value := fields.get(name)) is not None}
->>>>>>> r-requests
     content, calls = known.get("content", ""), known.get("tool_calls", ())
     parts: tuple[ContentPart, ...] | None = None
     if isinstance(content, list):
@@ -242,15 +226,9 @@ def _loose_message(fields: dict[str, Any], path: str) -> ChatMessage:
     if isinstance(calls, list):
         del known["tool_calls"]
         calls = tuple(_loose_call(call, f"{path}.tool_calls[{index}]") for index, call in enumerate(calls))
-<<<<<<< HEAD
     wire = convert(known, ChatWireMessage, path)
     return _canonical(
         wire, content if parts is None else parts, calls, unknown_fields(fields, ChatWireMessage.__struct_fields__)
-=======
-    wire = convert(known, SentMessage, path)
-    return _canonical(
-        wire, content if parts is None else parts, calls, unknown_fields(fields, SentMessage.__struct_fields__)
->>>>>>> r-requests
     )
 
 

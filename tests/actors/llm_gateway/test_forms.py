@@ -49,11 +49,7 @@ async def failure(gateway: Gateway, **fields: Any) -> TidegateError:  # noqa: AN
 @pytest.mark.parametrize("provider", ["openai", "anthropic"])
 async def test_a_refused_schema_is_followed_by_a_tool(spawn: Spawn, upstream: ScriptedUpstream, provider: str) -> None:
     """In the same attempt, and the arguments are the answer."""
-<<<<<<< HEAD
     upstream.script(NO_SCHEMA, AS_TOOL)
-=======
-    upstream.script(REFUSED, AS_TOOL)
->>>>>>> r-requests
     answer = await ask(spawn(), provider=provider, schema=SCHEMA)
     assert (bytes(answer.result or b""), answer.tool_calls, answer.finish_reason) == (b'{"ok": true}', (), "stop")
     first, second = (call.body for call in upstream.received)
@@ -69,11 +65,7 @@ async def test_a_schema_without_a_form_as_a_tool_is_prompted(
 ) -> None:
     """A tool's arguments are an object; the prompt stands behind the system prompt, and the answer is validated."""
     gateway = spawn()
-<<<<<<< HEAD
     upstream.script(NO_SCHEMA, say("[1, 2]"))
-=======
-    upstream.script(REFUSED, say("[1, 2]"))
->>>>>>> r-requests
     answer = await ask(gateway, provider=provider, schema=LIST)
     assert bytes(answer.result or b"") == b"[1, 2]"
     body = upstream.received[1].body
@@ -81,21 +73,13 @@ async def test_a_schema_without_a_form_as_a_tool_is_prompted(
     prompt = body["system"] if provider == "anthropic" else prompts[1]
     assert json.dumps(LIST).replace(" ", "") in prompt
     assert not {"response_format", "output_config", "tools"} & body.keys()
-<<<<<<< HEAD
     upstream.script(NO_SCHEMA, say('["a"]'))
-=======
-    upstream.script(REFUSED, say('["a"]'))
->>>>>>> r-requests
     assert (await failure(gateway, provider=provider, schema=LIST)).code == "schema_mismatch"
 
 
 async def test_there_is_one_other_form(spawn: Spawn, upstream: ScriptedUpstream) -> None:
     """A second refusal is the end."""
-<<<<<<< HEAD
     upstream.default = NO_SCHEMA
-=======
-    upstream.default = REFUSED
->>>>>>> r-requests
     assert (await failure(spawn(), schema=SCHEMA)).code == "provider_rejected"
     assert upstream.calls == 2
 
@@ -142,11 +126,7 @@ async def test_long_names_are_mapped_back(
     assert names is not None
     sent = names.applied(ChatRequest(model="m", messages=(), tools=tools)).tools[0].name
     steps = (Call(id="c1", name=sent, arguments="{}"), Call(index=1, id="c2", name="short"), CALLED)
-<<<<<<< HEAD
     upstream.script(*((NO_SCHEMA,) if schema else ()), Reply(steps=steps))
-=======
-    upstream.script(*((REFUSED,) if schema else ()), Reply(steps=steps))
->>>>>>> r-requests
     answer = await ask(spawn(), provider=provider, tools=tools, schema=schema)
     assert answer.tool_calls == (ToolCall("c1", LONG), ToolCall("c2", "short"))
     assert sent in json.dumps(upstream.received[-1].body["tools"])

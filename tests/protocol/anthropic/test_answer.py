@@ -6,6 +6,7 @@ import pytest
 from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
+from actors.llm_gateway.answer import Assembly
 from protocol.anthropic.answer import (
     ERROR_TYPES,
     PING_EVENT,
@@ -131,6 +132,8 @@ def test_our_own_reader_reads_it() -> None:
     reader, pieces = MessagesReader(), Deltas()
     for event in events(encoder().encode(log(STARTED, *content, completed(finish_reason="length")))):
         reader.feed(json.dumps(event).encode(), pieces)
+    for told in (pieces, content):
+        Assembly(1000).add(told)  # numbers the parts
     assert pieces == content
     assert (reader.finish_reason, reader.ended, reader.response_id) == ("length", True, "msg_req_1")
     assert reader.usage == Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2, reasoning_tokens=1)
