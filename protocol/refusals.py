@@ -12,7 +12,7 @@ import msgspec
 from protocol.context_length import CONTEXT_LENGTH, is_context_length, sizes_in_words
 from protocol.context_length import WORDS as CONTEXT_WORDS
 from protocol.error_text import ErrorFacts, facts_of, reason_of
-from protocol.upstream import UpstreamError, code_of
+from protocol.upstream_error import UpstreamError, code_of
 
 BILLING: Final = "provider_billing"
 CREDENTIALS: Final = "provider_credentials"

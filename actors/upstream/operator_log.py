@@ -4,7 +4,7 @@ import logging
 from typing import Final
 
 from protocol.errors import ProviderError
-from protocol.upstream import UpstreamError
+from protocol.upstream_error import UpstreamError
 
 LOG_SECONDS: Final = 60.0  # between two lines of a provider with the same code
 OPERATORS: Final = frozenset({"provider_billing", "provider_credentials", "model_not_found"})

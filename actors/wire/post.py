@@ -13,7 +13,8 @@ from actors.wire.failures import read_refusal_body, refusal, secrets_of
 from actors.wire.pool import ConnectionPool
 from actors.wire.url import UpstreamUrl
 from protocol.errors import ProviderError
-from protocol.upstream import Refusal, UpstreamError
+from protocol.upstream import Refusal
+from protocol.upstream_error import UpstreamError
 
 OK: Final = 200
 READABLE: Final = frozenset(

@@ -250,7 +250,7 @@ def _content(event: Started | Content | Completed) -> bytes:
     if isinstance(event, AttemptFailed):
         failed = {"provider": event.provider, "model": event.model, "code": event.code, "restart": event.restart}
         return _encode({"attemptFailed": failed})
-    return _encode({"state": "running", "model": event.model} if isinstance(event, Started) else {})
+    return _encode({"state": "running", "model": event.model})
 
 
 def _completed(event: Completed) -> dict[str, Any]:

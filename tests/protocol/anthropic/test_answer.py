@@ -238,7 +238,7 @@ def test_a_refusal_is_a_text() -> None:
 
 def test_an_unknown_finish_reason_is_the_providers_own_word() -> None:
     """No reason that is not known becomes `end_turn`."""
-    end = completed(finish_reason="other")  # type: ignore[arg-type]
+    end = completed(finish_reason="other")
     assert json.loads(message_body("r", "m", end))["stop_reason"] == "other"
     for raw in ("vendor_done", "pause_turn"):
         named = msgspec.structs.replace(end, raw_finish_reason=raw)

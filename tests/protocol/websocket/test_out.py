@@ -83,7 +83,7 @@ def test_refusals_and_vendors_blocks_look_as_documented() -> None:
     assert shown(2, RefusalDelta(text="no", part=1))["data"] == {"refusal": "no", "part": 1}
     block = VendorBlock(dialect="anthropic", value=msgspec.Raw(b'{"type": "x"}'), part=2)
     assert shown(3, block)["data"] == {"vendor": {"dialect": "anthropic", "value": {"type": "x"}}, "part": 2}
-    end = shown(4, Completed(finish_reason="other", raw_finish_reason="vendor_done"))["data"]  # type: ignore[arg-type]
+    end = shown(4, Completed(finish_reason="other", raw_finish_reason="vendor_done"))["data"]
     assert (end["finishReason"], end["rawFinishReason"]) == ("other", "vendor_done")
 
 
