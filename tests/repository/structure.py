@@ -164,7 +164,8 @@ def complex_functions(root: Path) -> list[str]:
 
 def report(layer: Layer) -> Iterator[str]:
     """Yield the output lines of a layer."""
-    yield f"{layer.name}: {len(layer.packages)} packages, {layer.imports} imports between them, depth {layer.depth}"
+    depth = f"depth {layer.depth}" if layer.depth else "in a cycle"
+    yield f"{layer.name}: {len(layer.packages)} packages, {layer.imports} imports between them, {depth}"
     width = max((len(name) for name in layer.packages), default=0) - len(layer.name) - 1
     for name, others in sorted(layer.packages.items()):
         imported = " ".join(sorted(other.removeprefix(f"{layer.name}.") for other in others))
@@ -177,7 +178,8 @@ def main(root: Path) -> int:
     for layer in layers:
         print("\n".join(report(layer)), end="\n\n")
     faults = [fault for layer in layers for fault in layer.faults] + complex_functions(root)
-    print("\n".join(faults) if faults else "no cycle, no import of a higher layer, every public name has one meaning")
+    sound = "no cycle, no import of a higher layer, every public class name has one meaning within its layer"
+    print("\n".join(faults) or sound)
     return bool(faults)
 
 

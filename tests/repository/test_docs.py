@@ -65,18 +65,19 @@ async def test_the_pipeline_runs(root: Path, pages: dict[Path, str], gate: objec
 
 
 def test_the_actor_and_its_test_run(root: Path, pages: dict[Path, str], tmp_path: Path) -> None:
-    """The program on the page of actors prints its sum, and the test beside it passes."""
-    program, test = PROGRAM.findall(pages[root / "docs" / "actors.md"])
+    """The program on the page of actors prints its sum, and the tests beside it pass."""
+    program, test, probe = PROGRAM.findall(pages[root / "docs" / "actors.md"])
     (tmp_path / "usage.py").write_text(program, encoding="utf-8")
     (tmp_path / "test_usage.py").write_text(test, encoding="utf-8")
+    (tmp_path / "test_limit.py").write_text(probe, encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n", encoding="utf-8")
     variables = environment(root)
     command = [sys.executable, "usage.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False, env=variables)  # noqa: S603 - our own page
     assert (done.stdout, done.stderr) == ("5000\n", "")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:langsmith_plugin", "test_usage.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:langsmith_plugin"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False, env=variables)  # noqa: S603 - the same
-    assert "2 passed" in done.stdout, done.stdout + done.stderr
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_the_files_that_the_architecture_names_are_there(root: Path, pages: dict[Path, str]) -> None:
