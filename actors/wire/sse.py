@@ -49,6 +49,7 @@ class EventSplitter:
 
     __slots__ = (
         "_begun",
+        "_between",
         "_data",
         "_idle_bytes",
         "_idle_lines",
@@ -64,6 +65,7 @@ class EventSplitter:
     def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
         self._limit = limit
         self._begun = False
+        self._between = False  # nothing is pending, and nothing has come since the last event
         self._start = b""  # while it may be the beginning of a byte order mark
         self._line: list[bytes] = []  # the pieces of a line that has not ended, or of a whole body
         self._data: list[bytes] = []  # the data lines of an event that has not ended
@@ -78,13 +80,14 @@ class EventSplitter:
         Raises:
             ProviderError: ``response_too_large``: an event is larger than its bound, or too much comes without one.
         """
+        if self._between and _is_plain(chunk):
+            return chunk[6:-2].split(b"\n\ndata: ")
         if not self._begun or self.whole:
             chunk = self._begin(chunk)
             if not chunk:
                 return []
-        if not self._data and not self._line and not self._name and _is_plain(chunk):
-            self._idle_lines = self._idle_bytes = 0
-            return chunk[6:-2].split(b"\n\ndata: ")
+            if self._between and _is_plain(chunk):
+                return chunk[6:-2].split(b"\n\ndata: ")
         lines = self._lines(chunk)
         rest = lines.pop()
         events: list[bytes] = []
@@ -94,6 +97,7 @@ class EventSplitter:
             self._line.append(rest)
             self._size += len(rest)
         self._count(len(chunk), len(lines), events)
+        self._between = not (self._data or self._line or self._name or self._idle_bytes)
         return events
 
     def end(self) -> list[bytes]:
@@ -113,7 +117,7 @@ class EventSplitter:
     def _begin(self, chunk: bytes) -> bytes:
         """Find out what the body is; return what there is to split, without what may come before the first line."""
         if not self._begun and not self._start and chunk.startswith(b"data: "):
-            self._begun = True
+            self._begun = self._between = True
             return chunk
         if not self._begun:
             self._count(len(chunk), chunk.count(b"\n"), [])

@@ -38,7 +38,6 @@ class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
-    refusal: str | None = None
     tool_calls: list[Any] | None = None
     annotations: None = None
     extra_content: None = None
@@ -89,6 +88,9 @@ class _FirstChunk(_Chunk, gc=False):
 
 
 class _RestDelta(msgspec.Struct, gc=False):
+    reasoning: Any = None
+    reasoning_content: Any = None
+    refusal: Any = None
     reasoning_details: Any = None
     function_call: Any = None
 
@@ -250,8 +252,6 @@ class ChatReader:
                 if self._kind != "text":
                     self._begin("text", into)
                 into.append(Delta(text=text, part=self._part))
-            if delta.refusal:
-                self._refuse(delta.refusal, into)
             if delta.tool_calls:
                 plain = True
                 self._add_calls(delta.tool_calls, into)
@@ -267,7 +267,7 @@ class ChatReader:
             delta = choice.delta
             if delta is None or choice.index != 0:
                 continue
-            if delta.reasoning_details is not None or delta.function_call is not None:
+            if delta.refusal or delta.reasoning_details or delta.function_call:
                 self._read_rare(msgspec.to_builtins(delta), into)
         if rest.x_groq is None and rest.base_resp is None and rest.citations is None and rest.search_results is None:
             return
@@ -312,12 +312,6 @@ class ChatReader:
         if self._kind != "text":
             self._begin("text", into)
         into.append(Delta(text=text, logprobs=_json(logprobs).decode(), part=self._part))
-
-    def _refuse(self, text: str, into: Deltas) -> None:
-        self.refused = True
-        if self._kind != "refusal":
-            self._begin("refusal", into)
-        into.append(RefusalDelta(text=text, part=self._part))
 
     def _add_calls(self, entries: list[Any], into: Deltas) -> None:
         calls = self._calls
@@ -438,14 +432,14 @@ class ChatReader:
         thought = _pieces(delta.get("reasoning_content"), "reasoning") or _pieces(delta.get("reasoning"), "reasoning")
         for piece in thought:
             self._add_loosely(*piece, into)
-        self._read_rare(delta, into, thought=bool(thought))
+        self._read_rare(delta, into)
         content = _pieces(delta.get("content"), "text")
         probabilities = logprobs.get("content") if isinstance(logprobs, dict) else None
         if isinstance(probabilities, list) and probabilities:
             text = "".join(text for kind, text in content if kind == "text")
             self._add_text(clean(self._taken_half("text") + text), clean(probabilities), into)
             content = [piece for piece in content if piece[0] != "text"]
-        for piece in (*content, *_pieces(delta.get("refusal"), "refusal")):
+        for piece in content:
             self._add_loosely(*piece, into)
         calls = delta.get("tool_calls")
         if calls:
@@ -455,19 +449,16 @@ class ChatReader:
             self._end_part(into)
             self._block({"extra_content": delta["extra_content"]}, into)
 
-    def _read_rare(self, delta: dict[str, Any], into: Deltas, *, thought: bool = True) -> None:
-        """Read details of the reasoning, and a call in its old form.
-
-        Args:
-            delta: has them.
-            into: the content.
-            thought: whether the reasoning has been read without its details.
-        """
+    def _read_rare(self, delta: dict[str, Any], into: Deltas) -> None:
+        """Read details of the reasoning, a refusal, and a call in its old form."""
         details, legacy = delta.get("reasoning_details"), delta.get("function_call")
         if isinstance(details, list):
+            thought = delta.get("reasoning_content") or delta.get("reasoning")
             for piece in () if thought else _pieces(details, "reasoning"):
                 self._add_loosely(*piece, into)
             self._add_details(details)
+        for piece in _pieces(delta.get("refusal"), "refusal"):
+            self._add_loosely(*piece, into)
         if isinstance(legacy, dict) and not delta.get("tool_calls"):
             self._add_calls([{"function": legacy}], into)
 
