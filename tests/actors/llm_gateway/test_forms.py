@@ -26,7 +26,6 @@ RECURSIVE = {
 LIST = {"type": "array", "items": {"type": "integer"}}
 CALLED = End(finish_reason="tool_calls")
 NO_SCHEMA = Reply(status=400, body=b'{"error": {"message": "Invalid schema for response_format"}}')
-NO_EFFORT = Reply(status=400, body=b'{"error": {"message": "effort is not supported by this model"}}')
 AS_TOOL = Reply(steps=(Call(id="c1", name="answer", arguments='{"ok": true}'), CALLED))
 LONG = "look_" * 30
 REFUSED = Reply(status=400, body=b'{"error":{"message":"Invalid schema: this is not permitted"}}')
