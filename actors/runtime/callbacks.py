@@ -103,13 +103,13 @@ class Callback(Generic[M]):
         try:
             message: Any = make(outcome)
             sent = cell.core.clock.time() if message.traced else 0.0
-        except (Exception, CancelledError) as error:  # noqa: BLE001 - the actor's own code, so the actor's failure
+        except BaseException as error:  # the actor's own code, so the actor's failure
+            if not isinstance(error, Exception | CancelledError):
+                raise
             cell.crash(exception_of(error))
             return
-        if origin is None:
-            envelope = Envelope(message, NO_CONTEXT, sent, internal=True)
-        else:
-            envelope = Envelope(message, origin.context, sent, origin.open_ask(), internal=True)
+        context, ask = (NO_CONTEXT, None) if origin is None else (origin.context, origin.open_ask())
+        envelope = Envelope(message, context, sent, ask, internal=True)
         self._delivered = envelope
         cell.mailbox.put_internal(envelope)
 

@@ -337,15 +337,15 @@ class ActorCell:
         self.core.tasks.forget(task)
         try:
             error = task.exception()
-        except CancelledError:  # taken out of the task, whose frames hold this
+        except BaseException as cancelled:  # taken out of the task, whose frames hold this
+            if not isinstance(cancelled, CancelledError):
+                raise
             error = None
         if error is not None:
             self.core.log.error("the task of actor %s failed", self.name, exc_info=error)
-        if self.ended:
-            return
-        if self._predecessor is None or self._predecessor.ended:
+        if not self.ended and (self._predecessor is None or self._predecessor.ended):
             self._finish()
-        else:
+        elif self._predecessor is not None and not self.ended:
             self.stop()
             self._predecessor._end_awaited().add_done_callback(lambda _: self._finish())  # noqa: SLF001 - its class
 
