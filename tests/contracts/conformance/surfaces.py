@@ -226,7 +226,9 @@ async def responses_streamed(client: ClientSession, model: str, text: str) -> Se
         return _openai_refusal(response, raw)
     events = [json.loads(line[6:]) for line in raw.split("\n") if line.startswith("data: ")]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
-    ends = [event for event in events if event["type"] in ("response.completed", "response.failed")]
+    ends = [
+        event for event in events if event["type"] in ("response.completed", "response.incomplete", "response.failed")
+    ]
     assert events[-1] is ends[-1], raw
     pieces = [event["delta"] for event in events if event["type"] == "response.output_text.delta"]
     seen = _response(response, ends[-1]["response"], len(ends), raw)
@@ -246,7 +248,9 @@ async def responses_resumed(client: ClientSession, model: str, text: str) -> See
         raw = await stream.text()
     events = [first, *(json.loads(line[6:]) for line in raw.split("\n") if line.startswith("data: "))]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
-    ends = [event for event in events if event["type"] in ("response.completed", "response.failed")]
+    ends = [
+        event for event in events if event["type"] in ("response.completed", "response.incomplete", "response.failed")
+    ]
     assert events[-1] is ends[-1], raw
     async with client.get(place) as whole:
         kept = await whole.json()
@@ -256,7 +260,7 @@ async def responses_resumed(client: ClientSession, model: str, text: str) -> See
 
 def _response(response: ClientResponse, body: Any, ends: int, raw: str) -> Seen:  # noqa: ANN401 - JSON
     used, error = body["usage"], body["error"] or {}
-    assert body["status"] == ("failed" if error else "completed")
+    assert body["status"] == ("failed" if error else "incomplete" if body["incomplete_details"] else "completed")
     return Seen(
         response.headers["x-request-id"],
         response.status,
