@@ -5,7 +5,7 @@ other names, or at other places. What can't be read, and what nobody needs, is d
 never passed on.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, Literal
 
 import msgspec
@@ -47,7 +47,7 @@ class _Logprobs(msgspec.Struct, gc=False):
     content: list[Any] | None = None
 
 
-class _Choice(msgspec.Struct, gc=False):
+class _Choice(msgspec.Struct, frozen=True, gc=False):
     index: int = 0
     delta: _Delta | None = None
     logprobs: _Logprobs | None = None
@@ -76,15 +76,32 @@ class _Usage(msgspec.Struct, gc=False):
     prompt_cache_hit_tokens: None = None
 
 
-class _Chunk(msgspec.Struct, gc=False):
-    choices: list[_Choice] | None = None
+class _Chunk(msgspec.Struct, frozen=True, gc=False):
+    choices: Sequence[_Choice] | None = None
     usage: _Usage | None = None
     error: None = None
 
 
-class _FirstChunk(_Chunk, gc=False):
+class _FirstDelta(_Delta, gc=False):
+    refusal: None = None
+    reasoning_details: None = None
+    function_call: None = None
+
+
+class _FirstChoice(_Choice, frozen=True, gc=False):
+    delta: _FirstDelta | None = None
+
+
+class _FirstChunk(_Chunk, frozen=True, gc=False):
+    """A chunk whose id and model are looked for. It is read loosely where it has a field of ``_Rest``."""
+
+    choices: Sequence[_FirstChoice] | None = None
     id: str | None = None
     model: str | None = None
+    x_groq: None = None
+    base_resp: None = None
+    citations: None = None
+    search_results: None = None
 
 
 class _RestDelta(msgspec.Struct, gc=False):
@@ -196,11 +213,12 @@ class ChatReader:
         except (ValueError, RecursionError):
             self._feed_loosely(data, into)
             return
-        if self._decode is _first_chunk:
+        first = self._decode is _first_chunk
+        if first:
             self._begin_answer(chunk)
         if chunk.choices:
             for choice in chunk.choices:
-                if choice.index == 0 and not self._read(choice, into):
+                if choice.index == 0 and not self._read(choice, into) and not first:
                     self._read_rest(data, into)
         elif chunk.usage is None:
             self._feed_loosely(data, into)
