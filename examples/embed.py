@@ -3,13 +3,18 @@
 import asyncio
 import os
 
-from actors.cache import CacheActor
-from actors.llm_gateway import GatewayConfig, build_gateway
-from actors.requests.router import RequestRouter
-from actors.runtime import Ref, System
+from actors import (
+    CacheActor,
+    ChatMessage,
+    ChatRequest,
+    GatewayConfig,
+    Ref,
+    RequestRouter,
+    Submit,
+    System,
+    build_gateway,
+)
 from protocol.events import Delta, Entry
-from protocol.llm import ChatMessage, ChatRequest
-from protocol.requests import Submit
 
 
 async def answer(router: Ref[Submit], question: str) -> None:

@@ -1,4 +1,4 @@
-"""The official OpenAI SDK against a running server: TIDEGATE_URL and TIDEGATE_API_KEY say where and who."""
+"""The official OpenAI SDK against a running server: TIDEGATE_URL is its address, TIDEGATE_API_KEY the key."""
 
 import os
 

@@ -1,70 +1,103 @@
-"""Parts of a whole answer: collects its reasoning, and reads the text and tool calls of its result."""
+"""A whole answer: what its row of parts says, and its native JSON."""
 
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import msgspec
 
-from protocol.events import Completed, ReasoningDelta
-from protocol.llm import ReasoningPart, ToolCall
+from protocol.events import Completed
+from protocol.llm import AnswerPart, ChatMessage, Extra, ReasoningPart, TextPart, ToolCallPart, calls_of, text_of
+
+NO_ARGUMENTS: Final = "{}"  # of a call whose arguments the model left out
 
 
-class ReasoningBuilder:
-    """Collects the deltas of reasoning into thoughts. Adding one costs a list append."""
+def message_of(parts: Sequence[AnswerPart]) -> ChatMessage:
+    """Return an answer as a message of a conversation that goes on, with its parts in order.
 
-    __slots__ = ("_done", "_open")
-
-    def __init__(self) -> None:
-        self._done: list[ReasoningPart] = []
-        self._open: list[str] = []
-
-    @property
-    def parts(self) -> tuple[ReasoningPart, ...]:
-        """The thoughts so far; the last one may be incomplete."""
-        if not self._open:
-            return tuple(self._done)
-        text = "".join(self._open)
-        self._open = [text]
-        return (*self._done, ReasoningPart(text=text))
-
-    def add(self, delta: ReasoningDelta) -> None:
-        """Add a delta; one with a signature ends the thought."""
-        if delta.text:
-            self._open.append(delta.text)
-        if delta.signature:
-            text = "".join(self._open)
-            self._done.append(ReasoningPart(text=text, signature=delta.signature, redacted=delta.redacted))
-            self._open = []
-
-
-class _PlainResult(msgspec.Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
-    text: str
-    tool_calls: tuple[ToolCall, ...] = ()
-
-
-_plain: Final = msgspec.json.Decoder(_PlainResult).decode
-
-
-def content_of(completed: Completed, *, structured: bool) -> tuple[str, tuple[ToolCall, ...]]:
-    """Return the text and the tool calls of an answer.
-
-    With a schema the text is the result's JSON, unchanged. A model that calls a tool first has not answered with the
-    schema's JSON yet: then the result has text and tool calls as without a schema.
-
-    Args:
-        completed: the last event of the log.
-        structured: whether the request had a schema.
+    A single text is a string, and calls behind all other parts are ``tool_calls``, as clients send them.
     """
-    try:
-        plain = _plain(completed.result)
-    except msgspec.ValidationError:
-        if not structured:
-            raise
-    else:
-        if plain.tool_calls or not structured or _is_unmatched(completed):
-            return plain.text, plain.tool_calls
-    return bytes(completed.result).decode(), ()
+    end = len(parts)
+    while end and isinstance(parts[end - 1], ToolCallPart):
+        end -= 1
+    content, first = tuple(parts[:end]), parts[0] if end == 1 else None
+    plain = not content or (isinstance(first, TextPart) and not first.extra)
+    return ChatMessage(
+        role="assistant", content=text_of(content) if plain else content, tool_calls=calls_of(parts[end:])
+    )
 
 
-def _is_unmatched(completed: Completed) -> bool:
-    """Whether an answer that was cut short or refused has no JSON of the schema, but a text."""
-    return bytes(completed.result).endswith(b',"toolCalls":[]}')
+def with_result(parts: Sequence[AnswerPart], result: msgspec.Raw) -> tuple[AnswerPart, ...]:
+    """Return the parts with ``result``, the validated JSON, as their text; it is there once, where the text begins."""
+    text = bytes(result).decode()
+    if text_of(parts).strip() == text:
+        return tuple(parts)
+    changed: list[AnswerPart] = []
+    for part in parts:
+        if not isinstance(part, TextPart):
+            changed.append(part)
+        elif text:
+            changed.append(TextPart(text=text))
+            text = ""
+    return (*changed, TextPart(text=text)) if text else tuple(changed)
+
+
+class NativeCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A tool call of ``toolCalls``."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class _NativeCallPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="tool_call"):
+    id: str
+    name: str
+    arguments: str
+    extra: Extra = {}
+
+
+class _NativeThought(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="type", tag="reasoning"):
+    text: str
+    signature: str = ""
+    redacted: bool = False
+
+
+class CoreResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """The native JSON of an answer without a schema.
+
+    Attributes:
+        text: the text of all text parts.
+        tool_calls: the tool calls, in order.
+        parts: all parts in the order in which they came: ``text``, ``reasoning``, ``tool_call``, ``refusal`` and
+            ``vendor``; as parts of an assistant's message they can be sent back.
+    """
+
+    text: str
+    tool_calls: tuple[NativeCall, ...] = ()
+    parts: tuple[Any, ...] = ()
+
+
+def core_result(completed: Completed) -> msgspec.Raw | CoreResult:
+    """Return the native form of an answer: its result, or its text, tool calls and parts."""
+    if completed.result is not msgspec.UNSET:
+        return completed.result
+    parts = completed.parts
+    calls = [
+        NativeCall(id=part.id, name=part.name, arguments=part.arguments)
+        for part in parts
+        if isinstance(part, ToolCallPart)
+    ]
+    return CoreResult(text=text_of(parts), tool_calls=tuple(calls), parts=native_parts(parts))
+
+
+def native_parts(parts: Iterable[AnswerPart]) -> tuple[Any, ...]:
+    """Return the parts in their native form, in which the fields that every part of its type has are never left out."""
+    return tuple([_native(part) for part in parts])
+
+
+def _native(part: AnswerPart) -> AnswerPart | _NativeCallPart | _NativeThought:
+    if isinstance(part, ToolCallPart):
+        return _NativeCallPart(id=part.id, name=part.name, arguments=part.arguments, extra=part.extra)
+    if isinstance(part, ReasoningPart):
+        return _NativeThought(text=part.text, signature=part.signature, redacted=part.redacted)
+    return part

@@ -2,19 +2,37 @@
 
 import msgspec
 
-from protocol.events import Event
+from protocol.events import Completed
 from protocol.llm import Attempt, Cost, Usage
 from protocol.message import Message
+from protocol.packed import PackedEvents
+
+_LOG_BYTES = 512  # of a cached log without its events and attempts
 
 
 class CachedLog(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished log, and what the state of a replayed request needs. The last of ``events`` is a ``Completed``."""
+    """A finished log, and what the state of a replayed request needs. It is immutable, and replays share its pages.
 
-    events: tuple[Event, ...]
+    Attributes:
+        pages: all events but the last one.
+        completed: the last event.
+        provider: the provider that answered.
+        usage: tokens of all attempts.
+        cost: of all attempts; None where it is not known.
+        attempts: the calls to providers, in order.
+    """
+
+    pages: tuple[PackedEvents, ...]
+    completed: Completed
     provider: str = ""
     usage: Usage = Usage()
     cost: Cost | None = None
     attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes held, estimated."""
+        return sum([page.size for page in self.pages]) + self.completed.size() + _LOG_BYTES * (1 + len(self.attempts))
 
 
 class CacheGet(Message["CachedLog | None"], frozen=True):
@@ -40,7 +58,7 @@ class CacheDelete(Message[bool], frozen=True):
 
 
 class CacheStats(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """The cache's size now, and its counts since the start; ``bytes`` is the size of the encoded logs."""
+    """The cache's size now, and its counts since the start; ``bytes`` is the size of the packed logs."""
 
     entries: int
     bytes: int

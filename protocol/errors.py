@@ -106,7 +106,10 @@ PROBLEMS: Final[dict[str, Problem]] = {
         family="not_found",
     ),
     "model_not_found": Problem(
-        status=404, title="No such model", remedy="Use a model that GET /v1/models lists.", family="not_found"
+        status=404,
+        title="No such model",
+        remedy="Use a model that GET /v1/models lists; where a provider lacks it, the operator corrects the route.",
+        family="not_found",
     ),
     "idempotency_key_reused": Problem(
         status=422,
@@ -271,6 +274,27 @@ PROBLEMS: Final[dict[str, Problem]] = {
     ),
     "provider_rejected": Problem(
         status=400, title="The provider refused the request", remedy="Correct the request for this model."
+    ),
+    "context_length_exceeded": Problem(
+        status=400,
+        title="The request is longer than the model's context",
+        remedy="Shorten the conversation, ask for fewer tokens (`maxTokens`), or use a model with a longer context.",
+    ),
+    "content_policy": Problem(
+        status=400,
+        title="The provider refused the content",
+        remedy="Change what its policy does not allow; no other provider was asked.",
+    ),
+    "bad_tool_schema": Problem(
+        status=400,
+        title="The provider refused a tool's schema",
+        remedy="Correct the schema of the tool's arguments for this model.",
+    ),
+    "provider_billing": Problem(
+        status=502,
+        title="The provider's account has no credit",
+        remedy="The operator has to add credit, or raise the limit of the account at this provider.",
+        family="server",
     ),
     "provider_credentials": Problem(
         status=502,

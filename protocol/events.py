@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 import msgspec
 
 from protocol.errors import FieldError, InvalidRequest
-from protocol.llm import Extra, FinishReason, ReasoningPart, ToolCall, Usage, Vendor
+from protocol.llm import AnswerPart, Extra, FinishReason, HasParts, Usage, Vendor, size_of, utf8_length
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, rename="camel", tag_field="type", omit_defaults=True):
@@ -39,7 +39,7 @@ class Started(_Event, frozen=True, tag="started"):
     created: int
 
     def size(self) -> int:  # noqa: D102 - the contract is the base's
-        return _length(self.model)
+        return utf8_length(self.model)
 
 
 class Delta(_Event, frozen=True, tag="delta"):
@@ -57,7 +57,7 @@ class Delta(_Event, frozen=True, tag="delta"):
 
     def size(self) -> int:  # noqa: D102 - the contract is the base's
         text = self.text
-        return (len(text) if text.isascii() else _length(text)) + len(self.logprobs)
+        return (len(text) if text.isascii() else utf8_length(text)) + len(self.logprobs)
 
 
 class ReasoningDelta(_Event, frozen=True, tag="reasoning"):
@@ -76,7 +76,7 @@ class ReasoningDelta(_Event, frozen=True, tag="reasoning"):
     part: int = 0
 
     def size(self) -> int:  # noqa: D102 - the contract is the base's
-        return _length(self.text) + _length(self.signature)
+        return utf8_length(self.text) + utf8_length(self.signature)
 
 
 class ToolCallDelta(_Event, frozen=True, tag="tool_call"):
@@ -99,7 +99,7 @@ class ToolCallDelta(_Event, frozen=True, tag="tool_call"):
     extra: Extra = {}
 
     def size(self) -> int:  # noqa: D102 - the contract is the base's
-        return _length(self.arguments) + _length(self.name) + _length(self.id)
+        return utf8_length(self.arguments) + utf8_length(self.name) + utf8_length(self.id)
 
 
 class RefusalDelta(_Event, frozen=True, tag="refusal"):
@@ -109,7 +109,7 @@ class RefusalDelta(_Event, frozen=True, tag="refusal"):
     part: int = 0
 
     def size(self) -> int:  # noqa: D102 - the contract is the base's
-        return _length(self.text)
+        return utf8_length(self.text)
 
 
 class VendorBlock(_Event, frozen=True, tag="vendor"):
@@ -146,39 +146,38 @@ class AttemptFailed(_Event, frozen=True, tag="attempt_failed"):
     restart: bool = False
 
 
-class Completed(_Event, frozen=True, tag="completed"):
+class Completed(_Event, HasParts, frozen=True, tag="completed"):
     """The end of a complete answer.
 
     Attributes:
-        result: the validated JSON where the request has a schema, otherwise ``{"text": …, "toolCalls": […]}``.
+        parts: the answer's parts, in order. With a result their text is the result's JSON.
+        result: the validated JSON where the request has a schema; None without one, and where the model answered with
+            tool calls.
         finish_reason: why the model stopped.
         raw_finish_reason: the upstream's own word, where ``finish_reason`` is ``other``, and where Anthropic's dialect
             has a word that the canonical reasons do not have; empty otherwise.
         usage: tokens of all the request's attempts.
         provider: the provider that answered.
         model: the provider's name of the model.
-        reasoning: the model's reasoning, part by part.
         logprobs: of the whole text, as in ``Delta``.
         stop_sequence: the text at which the model stopped; empty for none, and where the provider does not report it.
     """
 
     terminal = True
 
-    result: msgspec.Raw
+    parts: tuple[AnswerPart, ...] = ()
+    result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     finish_reason: FinishReason = "stop"
     raw_finish_reason: str = ""
     usage: Usage = Usage()
     provider: str = ""
     model: str = ""
-    reasoning: tuple[ReasoningPart, ...] = ()
     logprobs: str = ""
     stop_sequence: str = ""
 
     def size(self) -> int:  # noqa: D102 - the contract is the base's
-        size = len(memoryview(self.result)) + len(self.logprobs)
-        for thought in self.reasoning:
-            size += _length(thought.text) + _length(thought.signature)
-        return size
+        result = 0 if self.result is msgspec.UNSET else len(memoryview(self.result))
+        return size_of(self.parts) + result + len(self.logprobs)
 
 
 class Failed(_Event, frozen=True, tag="failed"):
@@ -193,7 +192,7 @@ class Failed(_Event, frozen=True, tag="failed"):
     errors: tuple[FieldError, ...] = ()
 
     def size(self) -> int:  # noqa: D102 - the contract is the base's
-        return _length(self.message)
+        return utf8_length(self.message)
 
 
 class Cancelled(_Event, frozen=True, tag="cancelled"):
@@ -207,10 +206,6 @@ class Cancelled(_Event, frozen=True, tag="cancelled"):
 Content = Delta | ReasoningDelta | ToolCallDelta | RefusalDelta | VendorBlock | AttemptFailed
 Terminal = Completed | Failed | Cancelled
 Event = Started | Content | Terminal
-
-
-def _length(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 class Position(msgspec.Struct, frozen=True):
@@ -272,25 +267,22 @@ class Entry(msgspec.Struct, eq=False):
         return f"Entry({self.offset}, {self.event!r})"
 
 
-class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+class Snapshot(msgspec.Struct, HasParts, frozen=True, kw_only=True):
     """All content up to and including ``offset``, merged, without a terminal entry.
 
     Attributes:
         offset: of the last merged entry; 0 where there is none.
-        text: the answer's text so far.
-        tool_calls: the tool calls so far; the last arguments may be incomplete.
-        thoughts: the parts of the reasoning so far; the last one may be incomplete.
+        parts: the answer's parts so far, in order. The last one may be incomplete, and so may the arguments of any
+            tool call.
     """
 
     offset: int
-    text: str
-    tool_calls: tuple[ToolCall, ...] = ()
-    thoughts: tuple[ReasoningPart, ...] = ()
+    parts: tuple[AnswerPart, ...] = ()
 
     @property
     def reasoning(self) -> str:
         """The text of the whole reasoning."""
-        return "".join(thought.text for thought in self.thoughts)
+        return "".join([thought.text for thought in self.thoughts])
 
 
 class EventStream(Protocol):
@@ -313,18 +305,17 @@ class EventStream(Protocol):
         """The offset of the last entry; 0 while there is none."""
 
     @property
-    def first(self) -> int:
-        """The lowest offset that is stored as an entry of its own; ``offset + 1`` where none is."""
-
-    @property
     def ended(self) -> bool:
         """Whether the last entry is terminal."""
 
     def since(self, after: int) -> Sequence[Entry]:
-        """Return the entries with offsets above ``after``, in order and without a gap.
+        """Return entries with offsets above ``after``, in order and without a gap, from ``after + 1`` on.
+
+        There is at least one where ``after`` is below ``offset``. They reach the end, or they are one page of a long
+        log: then the caller continues after the last one.
 
         Raises:
-            UnrecoverablePosition: ``after`` is before the stored entries, or beyond the end.
+            UnrecoverablePosition: ``after`` is negative, or beyond the end.
         """
 
     def snapshot(self) -> Snapshot:

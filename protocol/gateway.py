@@ -7,7 +7,7 @@ import msgspec
 
 from protocol.budgets import Account
 from protocol.events import Content
-from protocol.llm import Attempt, ChatRequest, FinishReason, ReasoningPart, ToolCall, Usage
+from protocol.llm import AnswerPart, Attempt, ChatRequest, FinishReason, HasParts, Usage
 from protocol.message import Message
 
 
@@ -17,6 +17,7 @@ class Progress(Message[None], frozen=True, kw_only=True):
     Attributes:
         events: content for the log.
         waited: seconds from the call's start to its first content, with the first content only; otherwise 0.
+        counted: the tokens that the provider has counted by the first content, with that only; None where it has not.
         attempt: the report of a call that has ended; None otherwise. A call that was given up after content is reported
             again when its usage is known, perhaps after the reply.
         number: with an attempt: the call's number within the request, from 1; 0 for the next.
@@ -24,6 +25,7 @@ class Progress(Message[None], frozen=True, kw_only=True):
 
     events: tuple[Content, ...] = ()
     waited: float = 0.0
+    counted: Usage | None = None
     attempt: Attempt | None = None
     number: int = 0
 
@@ -35,12 +37,11 @@ class ProgressSink(Protocol):
         """Receive ``message``. Waits while the receiver has no room, which pauses the upstream."""
 
 
-class Completion(msgspec.Struct, frozen=True, kw_only=True):
+class Completion(msgspec.Struct, HasParts, frozen=True, kw_only=True):
     """A whole answer.
 
     Attributes:
-        text: the answer's text.
-        tool_calls: the model's tool calls.
+        parts: the answer's parts, in order, as the model wrote them.
         result: the validated JSON where the request has a schema; otherwise None.
         finish_reason: why the model stopped.
         raw_finish_reason: as in ``events.Completed``.
@@ -48,13 +49,11 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
         cost: US dollars of these tokens; None where a price is unknown.
         provider: the provider that answered.
         model: the provider's name of the model.
-        reasoning: the model's reasoning, part by part.
         logprobs: as in ``events.Completed``.
         stop_sequence: as in ``events.Completed``.
     """
 
-    text: str = ""
-    tool_calls: tuple[ToolCall, ...] = ()
+    parts: tuple[AnswerPart, ...] = ()
     result: msgspec.Raw | None = None
     finish_reason: FinishReason = "stop"
     raw_finish_reason: str = ""
@@ -62,7 +61,6 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     cost: Decimal | None = None
     provider: str = ""
     model: str = ""
-    reasoning: tuple[ReasoningPart, ...] = ()
     logprobs: str = ""
     stop_sequence: str = ""
 

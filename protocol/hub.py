@@ -43,7 +43,7 @@ class Subscribe(Message[None], frozen=True, kw_only=True):
         ack_id: the client's frame id; None where the client sent none.
 
     Raises (as replies):
-        UnrecoverablePosition: ``mode`` is ``replay`` and the position is not in the log, or is beyond its end.
+        UnrecoverablePosition: ``mode`` is ``replay`` and the position is of another epoch; or it is beyond the end.
         Overloaded: ``connection_limit``: the socket has too many subscriptions.
     """
 

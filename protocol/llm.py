@@ -4,6 +4,7 @@ A request in OpenAI's, Anthropic's or our own dialect becomes one :class:`ChatRe
 structs are frozen and decode strictly, so the native endpoint decodes them directly.
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -144,6 +145,68 @@ def parts_of(message: ChatMessage) -> tuple[ContentPart, ...]:
     return *content, *(
         ToolCallPart(id=c.id, name=c.name, arguments=c.arguments, extra=c.extra) for c in message.tool_calls
     )
+
+
+class HasParts:
+    """Base of the structs that have an answer's parts, with what is derived from them."""
+
+    __slots__ = ()
+
+    parts: tuple[AnswerPart, ...]
+
+    @property
+    def text(self) -> str:
+        """The text of all text parts."""
+        return text_of(self.parts)
+
+    @property
+    def tool_calls(self) -> tuple[ToolCall, ...]:
+        """The tool calls, in order."""
+        return calls_of(self.parts)
+
+    @property
+    def thoughts(self) -> tuple[ReasoningPart, ...]:
+        """The parts of the reasoning, in order."""
+        return tuple([part for part in self.parts if isinstance(part, ReasoningPart)])
+
+    @property
+    def refusal(self) -> str:
+        """The text of all refusals."""
+        return "".join([part.text for part in self.parts if isinstance(part, RefusalPart)])
+
+
+def text_of(parts: Iterable[AnswerPart]) -> str:
+    """Return the text of all text parts."""
+    return "".join([part.text for part in parts if isinstance(part, TextPart)])
+
+
+def calls_of(parts: Iterable[AnswerPart]) -> tuple[ToolCall, ...]:
+    """Return the tool calls, in order."""
+    return tuple(
+        [
+            ToolCall(id=part.id, name=part.name, arguments=part.arguments, extra=part.extra)
+            for part in parts
+            if isinstance(part, ToolCallPart)
+        ]
+    )
+
+
+def size_of(parts: Iterable[AnswerPart]) -> int:
+    """Return the size of the parts' texts, in bytes of UTF-8; that of a vendor's part is its JSON's."""
+    size = 0
+    for part in parts:
+        if isinstance(part, VendorPart):
+            size += len(msgspec.json.encode(part.value))
+        elif isinstance(part, ToolCallPart):
+            size += utf8_length(part.id) + utf8_length(part.name) + utf8_length(part.arguments)
+        else:
+            size += utf8_length(part.text) + (utf8_length(part.signature) if isinstance(part, ReasoningPart) else 0)
+    return size
+
+
+def utf8_length(text: str) -> int:
+    """Return the length of ``text`` in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
 
 
 class Tool(_Wire, frozen=True):

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, Self
 
 import msgspec
 
+from protocol.answer import CoreResult
 from protocol.budgets import Account
 from protocol.errors import FieldError
 from protocol.events import Entry, EventStream, Position, Snapshot
@@ -129,7 +130,7 @@ class RequestState(_Wire, frozen=True):
     model: str
     provider: str | None
     assistant_status: Status
-    core_result: msgspec.Raw | None
+    core_result: msgspec.Raw | CoreResult | None
     seed: int | None
     usage: Usage
     cost: Cost | None
@@ -186,6 +187,10 @@ class RequestHandle(Protocol):
         """The calls made for this request; empty where it joined another one or was replayed from the cache."""
 
     @property
+    def usage(self) -> Usage:
+        """The tokens so far: before the end those that the provider has counted by then."""
+
+    @property
     def cost(self) -> Cost | None:
         """The cost of its calls: 0 where it was joined or replayed, None where it is unknown or nothing was used."""
 
@@ -205,10 +210,10 @@ class RequestHandle(Protocol):
 
         Args:
             after: the exclusive position to start after; None for the beginning.
-            mode: as for ``hub.Subscribe``; None gives a snapshot where the position is no longer in the log.
+            mode: as for ``hub.Subscribe``; None gives a snapshot where the position is of another epoch.
 
         Raises:
-            UnrecoverablePosition: ``mode`` is ``replay`` and the position is not in the log, or is beyond its end.
+            UnrecoverablePosition: ``mode`` is ``replay`` and the position is of another epoch; or it is beyond the end.
         """
 
 

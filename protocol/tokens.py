@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from protocol.llm import ChatRequest, ImagePart, ReasoningPart, TextPart, VendorPart
+from protocol.llm import ChatRequest, FilePart, ImagePart, ToolCallPart, VendorPart, parts_of
 
 CHARS_PER_TOKEN: Final = 4  # in English prose; fewer in code and other languages
 IMAGE_TOKENS: Final = 1600  # about what the vendors count for an image of a megapixel, or for a PDF page
@@ -17,12 +17,14 @@ def estimate_tokens(request: ChatRequest) -> int:
     """
     chars = files = 0
     for message in request.messages:
-        content = message.content
-        for part in (TextPart(text=content),) if isinstance(content, str) else content:
-            text = "" if isinstance(part, ImagePart | VendorPart) else part.text
-            chars += len(text)
-            files += not text and not isinstance(part, TextPart | ReasoningPart)
-        chars += sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+        for part in parts_of(message):
+            if isinstance(part, ToolCallPart):
+                chars += len(part.name) + len(part.arguments)
+            elif isinstance(part, ImagePart | VendorPart):
+                files += 1
+            else:
+                chars += len(part.text)
+                files += isinstance(part, FilePart) and not part.text
     if request.tools:
         chars += len(msgspec.json.encode(request.tools))
     if request.schema is not None:

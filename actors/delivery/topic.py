@@ -102,9 +102,7 @@ class RequestTopic(Topic):
         self._on_close(self)
 
     def page(self, cursor: int, *, merged: bool, shared: dict[tuple[int, bool], Page]) -> Page:
-        """Return the entries after ``cursor``, or a snapshot where they are not held one by one any more."""
-        if cursor < self.stream.first - 1:
-            cursor = SNAPSHOT
+        """Return the entries after ``cursor``, as many as a page holds."""
         key = (cursor, merged)
         page = shared.get(key)
         if page is None:

@@ -29,7 +29,7 @@ from protocol.routes import ProviderSpec, Routes, SetRoutes
 MARGIN: Final = 0.02  # seconds by which our deadline precedes the senders', so that they get a typed error
 NEVER: Final = float("inf")
 RETRY_AFTER: Final = 1.0  # seconds
-RESENT: Final = frozenset({REFUSED, DeadlineExceeded.code})
+RESENT: Final = REFUSED | {DeadlineExceeded.code}
 """Failures of a call after which a text is sent again for the requests that joined it under way."""
 
 

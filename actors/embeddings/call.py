@@ -13,7 +13,7 @@ from protocol.embeddings import Input, Vectors, byte_size
 from protocol.errors import TidegateError
 from protocol.llm import Usage
 
-REFUSED: Final = "provider_rejected"
+REFUSED: Final = frozenset({"provider_rejected", "context_length_exceeded", "content_policy"})  # for one of its inputs
 ONE_TOKEN: Final = Usage(input_tokens=1)
 DOUBT: Final = 10  # times our estimate, beyond which a count is not believed
 LEAST_BOUND: Final = 1024  # tokens that are believed of any call
@@ -100,4 +100,4 @@ def shares(tokens: int, sizes: Sequence[int]) -> list[int]:
 
 
 def _refused(outcome: Outcome) -> bool:
-    return isinstance(outcome, TidegateError) and outcome.code == REFUSED
+    return isinstance(outcome, TidegateError) and outcome.code in REFUSED

@@ -133,9 +133,7 @@ class Attempt:
         """Return the answer, which is whole, with the usage and the cost of all the request's attempts."""
         assembly = self.assembly
         return Completion(
-            text=assembly.text,
-            tool_calls=assembly.tool_calls,
-            reasoning=assembly.reasoning,
+            parts=assembly.parts,
             logprobs=assembly.logprobs,
             stop_sequence=self._reader.stop_sequence if self._reader is not None else "",
             result=self.result,
@@ -174,6 +172,7 @@ class Attempt:
         last: Deltas = []
         try:
             last = await self._read(deadline, span)
+            last += self.assembly.finish()
             if self.finish_reason == "other":
                 self._check_end()
             if self._validator is not None and not self.assembly.tool_calls:
@@ -223,7 +222,8 @@ class Attempt:
                         timeouts.pause_silence()
                         waited = self._first_content(pieces, span)
                         if sink is not None:
-                            await sink.tell(Progress(events=tuple(pieces), waited=waited))
+                            counted = None if self.content_sent else answer.usage
+                            await sink.tell(Progress(events=tuple(pieces), waited=waited, counted=counted))
                         self.content_sent = True
                         timeouts.limit_silence(provider.deadlines.between_chunks)
                     elif self.content_sent:

@@ -23,7 +23,8 @@ from protocol.gateway import Complete, Completion, ProgressSink
 if TYPE_CHECKING:
     from actors.llm_gateway.schema import Validator
 
-FINAL: Final = frozenset({"response_too_large", "schema_mismatch"})  # failures after which no other target is called
+FINAL: Final = frozenset({"content_policy", "response_too_large", "schema_mismatch"})
+"""Failures after which no other target is called. What one vendor refuses for its content is not taken to the next."""
 
 
 class CompletionRun:

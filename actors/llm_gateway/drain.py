@@ -11,6 +11,7 @@ from actors.runtime import System
 from actors.upstream.timeouts import TimeoutScope
 from protocol.errors import ShuttingDown, TidegateError
 from protocol.events import ToolCallDelta, VendorBlock
+from protocol.parts import Piece
 from protocol.upstream import Deltas
 
 STREAMS: Final = 64  # that are read at once; any further one is closed at once
@@ -126,9 +127,11 @@ async def _uninterrupted(work: Coroutine[Any, Any, None]) -> None:
 
 
 def size(pieces: Deltas) -> int:
-    """Return the number of characters of content."""
-    return sum(
-        len(piece.name) + len(piece.arguments) if isinstance(piece, ToolCallDelta) else len(piece.text)
-        for piece in pieces
-        if not isinstance(piece, VendorBlock)
-    )
+    """Return the number of characters that the model has written: vendors' blocks have none."""
+    return sum([_written(piece) for piece in pieces])
+
+
+def _written(piece: Piece) -> int:
+    if isinstance(piece, ToolCallDelta):
+        return len(piece.name) + len(piece.arguments)
+    return 0 if isinstance(piece, VendorBlock) else len(piece.text)

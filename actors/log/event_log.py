@@ -1,24 +1,30 @@
 """One append-only log, many readers.
 
-An :class:`EventLog` has a single writer, its run. Readers hold an offset, never a copy. The log keeps a byte-bounded
-ring of entries. It merges all content into a snapshot as soon as the ring drops an entry, or a reader asks for one: a
-reader whose entries are dropped gets the snapshot and then the tail. Memory is bounded by the ring and by the answer's
-own size, which the gateway bounds.
+An :class:`EventLog` has a single writer, its run. Readers hold an offset, never a copy. The log holds all of its
+entries: the newest ones as objects with their wire frames, up to a budget of bytes, and the older ones packed. A packed
+entry is built anew when it is read. So the log's memory is bounded by the budget and by the answer's own size, which
+the gateway bounds, and not by its readers.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Final
 
+from actors.log.packed import PackedEntries
 from protocol import ids
-from protocol.answer import ReasoningBuilder
 from protocol.errors import InternalError, UnrecoverablePosition
-from protocol.events import AttemptFailed, Delta, Entry, Event, ReasoningDelta, Snapshot, ToolCallDelta
-from protocol.llm import ToolCall
+from protocol.events import AttemptFailed, Entry, Event, Snapshot
+from protocol.packed import PackedEvents, pack, unpacked
+from protocol.parts import PartsBuilder, Piece
 
-RING_BYTES: Final = 256 * 1024  # of entries held one by one, per log
-ENTRY_BYTES: Final = 240  # an entry, its event and its first wire frame, without the text
-TRIM_TO: Final = 0.75  # of the bound: a full ring is trimmed to it, so that trimming is rare
+RING_BYTES: Final = 256 * 1024  # of unpacked entries, per log
+ENTRY_BYTES: Final = 240  # an unpacked entry, its event and its first wire frame, without the text
+PIECE_BYTES: Final = 16  # a packed entry, without the text
+FEW: Final = (
+    64  # entries: those of a log that has no more are not packed at its end, which would cost more than it saves
+)
+TRIM_TO: Final = 0.75  # of the budget: entries beyond it are packed down to this share, so that packing is rare
 
 Wake = Callable[[], None]
 
@@ -32,7 +38,8 @@ class EventLog:
 
     Args:
         epoch: identifies this numbering; a new one by default.
-        max_bytes: the ring's bound. The newest entry is always held, however large.
+        max_bytes: the budget of unpacked entries. The newest entry is never packed, however large.
+        pages: the first entries, packed already.
 
     Attributes:
         offset: of the last entry; 0 while there is none.
@@ -40,19 +47,33 @@ class EventLog:
         changed: Unix time of the last change, in seconds; 0 before the first.
     """
 
-    __slots__ = ("_bytes", "_entries", "_epoch", "_listeners", "_max_bytes", "_merged", "changed", "ended", "offset")
+    __slots__ = (
+        "_bytes",
+        "_cached",
+        "_entries",
+        "_epoch",
+        "_listeners",
+        "_max_bytes",
+        "_merged",
+        "_packed",
+        "changed",
+        "ended",
+        "offset",
+    )
 
-    def __init__(self, *, epoch: str = "", max_bytes: int = RING_BYTES) -> None:
+    def __init__(self, *, epoch: str = "", max_bytes: int = RING_BYTES, pages: Sequence[PackedEvents] = ()) -> None:
         if max_bytes < 1:
             message = f"max_bytes must be positive, got {max_bytes}"
             raise ValueError(message)
         self._epoch = epoch
-        self.offset = 0
+        self._packed = PackedEntries(pages) if pages else None
+        self.offset = self._packed.offset if self._packed else 0
         self.ended = False
         self.changed = 0.0
         self._max_bytes = max_bytes
-        self._entries: list[Entry] = []
-        self._bytes = 0
+        self._entries: list[Entry] = []  # after the packed ones
+        self._bytes = 0  # of these
+        self._cached: tuple[PackedEvents, ...] = ()  # all of these but a terminal one, as the cache has them
         self._merged: _Merged | None = None
         self._listeners: dict[Wake, None] = {}
 
@@ -64,26 +85,30 @@ class EventLog:
         return self._epoch
 
     @property
-    def first(self) -> int:
-        """The lowest offset that the ring holds; ``offset + 1`` where it is empty."""
-        return self.offset - len(self._entries) + 1
-
-    @property
     def terminal(self) -> Entry | None:
         """The last entry, where the log has ended."""
         return self._entries[-1] if self.ended else None
 
     @property
     def size(self) -> int:
-        """Bytes held, estimated: the ring and the merged content, which is counted before it is merged, too."""
-        if self._merged is not None:
-            return self._bytes + self._merge().size
-        content = self._bytes - ENTRY_BYTES * len(self._entries)
-        return self._bytes + content - (self._entries[-1].event.size() if self.ended else 0)
+        """Bytes held, estimated; by an ended log, once its readers have left."""
+        held = self._bytes if self._packed is None else self._bytes + self._packed.size
+        if not self.ended:
+            return held + (0 if self._merged is None else self._merged.size)
+        count = len(self._entries)
+        return held - (ENTRY_BYTES - PIECE_BYTES) * count if count > FEW else held
 
     def append(self, *events: Event) -> None:
         """Append ``events`` and wake the readers once; see :meth:`extend`."""
-        self.extend(events)
+        if len(events) != 1 or self.ended:
+            self.extend(events)
+            return
+        (event,) = events
+        self.offset += 1
+        self._entries.append(Entry(self.offset, event))
+        self._bytes += event.size() + ENTRY_BYTES
+        self.ended = event.terminal
+        self._notify()
 
     def extend(self, events: Iterable[Event]) -> None:
         """Append a batch, all or nothing, and wake the readers once.
@@ -104,24 +129,33 @@ class EventLog:
         self._entries += entries
         self._bytes += size + ENTRY_BYTES * len(entries)
         self.offset, self.ended = offset, ended
-        if self._bytes > self._max_bytes:
-            self._trim()
-        self.changed = time.time()
-        if self._listeners:
-            for wake in tuple(self._listeners):
-                wake()
+        self._notify()
 
     def since(self, after: int) -> Sequence[Entry]:
-        """Return the entries above ``after``. Raises ``UnrecoverablePosition`` where the ring does not hold all."""
+        """Return entries above ``after``, from the next one on: all of them, or one page where many are packed.
+
+        Raises:
+            UnrecoverablePosition: ``after`` is negative, or beyond the end.
+        """
         start = after - self.offset + len(self._entries)
+        if start < 0 <= after and self._packed is not None:
+            page = self._packed.since(after, keep=bool(self._listeners))
+            return page + self._entries if page[-1].offset == self._packed.offset else page
         if start < 0 or after > self.offset:
-            message = f"offset {after} is not within {self.first - 1}..{self.offset}"
+            message = f"offset {after} is not within 0..{self.offset}"
             raise UnrecoverablePosition(message)
         return self._entries[start:]
 
-    def snapshot(self) -> Snapshot:
-        """Return all content so far, merged; the same object until the next change."""
-        return self._merge().snapshot()
+    def snapshot(self, until: int | None = None) -> Snapshot:
+        """Return all content up to the offset ``until``, merged; by default all content so far.
+
+        An open log keeps what it has merged, and returns the same object until the next change.
+        """
+        if until is not None and until < self.offset:
+            return self._advance(_Merged(), until).snapshot()
+        merged = self._advance(self._merged or _Merged(), self.offset - self.ended)
+        self._merged = merged if self._listeners or not self.ended else None
+        return merged.snapshot()
 
     def listen(self, wake: Wake) -> None:
         """Call ``wake`` after every batch."""
@@ -131,75 +165,101 @@ class EventLog:
         """Stop calling ``wake``; an unknown one is ignored. An ended log without listeners drops its wire frames."""
         self._listeners.pop(wake, None)
         if self.ended and not self._listeners:
-            for entry in self._entries:
-                entry.frames = None
+            self._release()
 
-    def events(self) -> tuple[Event, ...] | None:
-        """Return all events, or None where the ring has dropped some."""
-        return tuple([entry.event for entry in self._entries]) if self.first == 1 else None
+    def events(self) -> Iterator[Event]:
+        """Yield all events."""
+        packed = () if self._packed is None else tuple(self._packed.pages)
+        tail = [entry.event for entry in self._entries]
+        return chain(chain.from_iterable(page.events() for page in packed), tail)
 
-    def _merge(self) -> "_Merged":
-        """Merge the entries since the last merge. The ring drops only entries that are merged."""
-        if self._merged is None:
-            self._merged = _Merged()
-        merged = self._merged
-        for entry in self.since(merged.offset):
-            if not entry.terminal:
-                merged.take(entry)
+    def pages(self) -> tuple[PackedEvents, ...]:
+        """Return all events but a terminal one, packed. The entries stay as they are: readers share their frames."""
+        events = [entry.event for entry in self._entries if not entry.terminal]
+        if self._packed is None and len(events) <= FEW:
+            return (unpacked(events, self._bytes - ENTRY_BYTES * len(self._entries)),)
+        self._cached = tuple(pack(events))
+        return self._cached if self._packed is None else (*self._packed.pages, *self._cached)
+
+    def _advance(self, merged: "_Merged", until: int) -> "_Merged":
+        """Merge the entries after the last merge and up to ``until``."""
+        if self._packed is not None and merged.offset < self._packed.offset:
+            for offset, event in self._packed.merged(merged.offset, until):
+                merged.take(offset, event)
+        start = merged.offset - self.offset + len(self._entries)
+        for entry in self._entries[start : until - self.offset + len(self._entries)]:
+            merged.take(entry.offset, entry.event)
         return merged
 
-    def _trim(self) -> None:
-        self._merge()
-        entries, keep, dropped = self._entries, int(self._max_bytes * TRIM_TO), 0
-        while self._bytes > keep and dropped < len(entries) - 1:
-            self._bytes -= entries[dropped].event.size() + ENTRY_BYTES
-            dropped += 1
-        del entries[:dropped]
+    def _notify(self) -> None:
+        """Pack the oldest entries where the budget is exceeded, and wake the readers."""
+        if self._bytes > self._max_bytes:
+            self._pack_oldest()
+        self.changed = time.time()
+        if self._listeners:
+            for wake in tuple(self._listeners):
+                wake()
+        elif self.ended:
+            self._release()
+
+    def _pack(self) -> PackedEntries:
+        if self._packed is None:
+            self._packed = PackedEntries()
+        return self._packed
+
+    def _pack_oldest(self) -> None:
+        entries, keep, count = self._entries, int(self._max_bytes * TRIM_TO), 0
+        while self._bytes > keep and count < len(entries) - 1:
+            self._bytes -= entries[count].event.size() + ENTRY_BYTES
+            count += 1
+        if count:
+            self._pack().append([entry.event for entry in entries[:count]])
+            del entries[:count]
+
+    def _release(self) -> None:
+        """Drop what only readers need, and pack all entries but the last one unless they are few."""
+        entries = self._entries
+        if len(entries) > FEW:
+            self._pack_ended()
+        else:
+            for entry in entries:
+                entry.frames = None
+        if self._packed is not None:
+            self._packed.forget()
+        self._cached, self._merged = (), None
+
+    def _pack_ended(self) -> None:
+        *others, last = self._entries
+        if sum([page.count for page in self._cached]) == len(others):
+            self._pack().extend(self._cached)
+        else:
+            self._pack().append([entry.event for entry in others])
+        last.frames = None
+        self._entries, self._bytes, self._cached = [last], last.event.size() + ENTRY_BYTES, ()
 
 
 class _Merged:
     """All content so far. Texts are joined only for a snapshot, so merging an entry costs one list append."""
 
-    __slots__ = ("_parts", "_snapshot", "_thoughts", "_tools", "offset", "size")
+    __slots__ = ("_parts", "_snapshot", "offset", "size")
 
     def __init__(self) -> None:
         self.offset = 0
         self.size = 0
-        self._parts: list[str] = []
-        self._tools: dict[int, list[str]] = {}  # index: [id, name, *arguments]
-        self._thoughts: ReasoningBuilder | None = None
+        self._parts = PartsBuilder()
         self._snapshot: Snapshot | None = None
 
-    def take(self, entry: Entry) -> None:
-        """Merge the next entry."""
-        event = entry.event
+    def take(self, offset: int, event: Event) -> None:
+        """Merge the next event, after which everything up to ``offset`` is merged."""
         self._snapshot = None
-        self.offset = entry.offset
-        if isinstance(event, AttemptFailed):
-            if event.restart:
-                self._parts, self._tools, self._thoughts, self.size = [], {}, None, 0
-            return
-        if isinstance(event, Delta):
-            self._parts.append(event.text)
-        elif isinstance(event, ToolCallDelta):
-            tool = self._tools.setdefault(event.index, [event.id, event.name])
-            tool.append(event.arguments)
-        elif isinstance(event, ReasoningDelta):
-            if self._thoughts is None:
-                self._thoughts = ReasoningBuilder()
-            self._thoughts.add(event)
-        else:
-            return
-        self.size += event.size()
+        self.offset = offset
+        if isinstance(event, Piece):
+            self._parts.add(event)
+            self.size += event.size()
+        elif isinstance(event, AttemptFailed) and event.restart:
+            self._parts, self.size = PartsBuilder(), 0
 
     def snapshot(self) -> Snapshot:
         if self._snapshot is None:
-            text = "".join(self._parts)
-            self._parts = [text]
-            tools = tuple(
-                ToolCall(id=parts[0], name=parts[1], arguments="".join(parts[2:]))
-                for _, parts in sorted(self._tools.items())
-            )
-            thoughts = () if self._thoughts is None else self._thoughts.parts
-            self._snapshot = Snapshot(offset=self.offset, text=text, tool_calls=tools, thoughts=thoughts)
+            self._snapshot = Snapshot(offset=self.offset, parts=self._parts.parts)
         return self._snapshot

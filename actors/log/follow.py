@@ -2,10 +2,11 @@
 
 ::
 
-    async for item in handle.follow():         # Entry, or Snapshot where entries are dropped
+    async for item in handle.follow():         # each Entry, after a Snapshot where the reader wants one
         ...
 
-A follower holds a cursor. It never blocks the writer, and closing it only unsubscribes. The loop above closes it at the
+A follower holds a cursor. It never blocks the writer, it never misses an entry however far it is behind, and closing it
+only unsubscribes. The loop above closes it at the
 end; use ``async with handle.follow() as items`` for a loop that may break before that.
 """
 
@@ -45,11 +46,11 @@ def open_at(stream: EventStream, position: Position | None, mode: Mode | None = 
         position: None for a reader that has nothing: it begins at the first entry.
         mode: ``replay``: each entry after the position; ``snapshot``: one snapshot, then the entries after it;
             ``live``: only later entries, for an ended stream its terminal entry; None: a replay, or a snapshot where
-            the position can't be recovered.
+            the position is of another epoch.
 
     Raises:
         UnrecoverablePosition: the position lies beyond the end; or ``mode`` is ``replay``, and the position is of
-            another epoch, or its entries are dropped.
+            another epoch.
     """
     known = position is None or position.epoch == stream.epoch
     after = 0 if position is None else position.offset
@@ -59,13 +60,13 @@ def open_at(stream: EventStream, position: Position | None, mode: Mode | None = 
         return Opening(stream.offset - stream.ended, recovered=known)
     if mode == "snapshot":
         return Opening(snapshot=True, recovered=known)
-    if known and after >= stream.first - 1:
+    if known and after >= 0:
         return Opening(after)
     if mode is None:
         return Opening(snapshot=True, recovered=False)
     if position is not None and not known:
         raise UnrecoverablePosition(f"epoch {position.epoch[:40]!r} is not this log's, which is {stream.epoch!r}")
-    raise UnrecoverablePosition(f"offset {after} is not within {stream.first - 1}..{stream.offset}")
+    raise UnrecoverablePosition(f"offset {after} is not within 0..{stream.offset}")
 
 
 def follow(
@@ -102,6 +103,7 @@ class Follower:
         self._listening = False
         self._idle = idle
         self._ended = False
+        self._behind = False  # whether the last batch was a page, and there is more
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
@@ -127,10 +129,14 @@ class Follower:
     async def next(self) -> Batch | None:
         """Wait for new entries and return them; return None after the terminal entry.
 
-        A batch has all entries since the last call, in order. It is a ``Snapshot`` where the log has dropped some of
-        them, and empty where none came for ``idle`` seconds.
+        A batch has the entries since the last call, in order: all of them, or one page of a log that has packed some.
+        After a page the loop turns once before the next one, so that a reader of a long log leaves others their time.
+        A batch is a ``Snapshot`` only where the follower begins with one, and empty where no entry came for ``idle``
+        seconds.
         """
         self._listen()
+        if self._behind:
+            await asyncio.sleep(0)
         while not self._ended:
             batch = self._take()
             if batch is not None:
@@ -173,12 +179,10 @@ class Follower:
             return self._merged()
         if stream.offset <= self.cursor:
             return None
-        try:
-            entries = stream.since(self.cursor)
-        except UnrecoverablePosition:
-            return self._merged()
-        self.cursor = entries[-1].offset
-        self._ended = entries[-1].terminal
+        entries = stream.since(self.cursor)
+        last = entries[-1]
+        self.cursor, self._ended = last.offset, last.terminal
+        self._behind = last.offset < stream.offset
         return entries
 
     def _merged(self) -> Snapshot:

@@ -193,8 +193,9 @@ class _Step(Generic[InputT]):
             info = state.error
             wait = None if info.retry_after_ms is None else info.retry_after_ms / 1000
             raise TidegateError(info.message, code=info.code, retry_after=wait, errors=info.errors)
+        result = state.core_result
         try:
-            return self._decode(state.core_result or b"")
+            return self._decode(result if isinstance(result, msgspec.Raw) else b"")
         except msgspec.DecodeError as error:
             raise SchemaMismatch(str(error)) from error
 

@@ -11,8 +11,8 @@ class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         ttl: seconds for which an ended request is kept.
         max_requests: the most requests that are kept, running ones included.
-        max_bytes: the most bytes that ended requests hold together.
-        ring_bytes: the size of each log's ring, in bytes.
+        max_bytes: the most bytes that ended requests hold together, their input included.
+        ring_bytes: each log's budget of unpacked entries, in bytes.
         abandon_grace: seconds without a follower before ``onAbandon: cancel`` takes effect.
     """
 

@@ -8,11 +8,12 @@ from typing import Final
 import msgspec
 
 from actors.log.follow import Follower, follow
-from actors.requests.run import Run
+from actors.requests.run import NO_USAGE, Run
 from actors.requests.stream import RequestStream, status_of
+from protocol.answer import core_result
 from protocol.events import Cancelled, Completed, Failed, Position
 from protocol.hub import Mode
-from protocol.llm import Attempt, ChatRequest, Cost
+from protocol.llm import Attempt, ChatRequest, Cost, Usage
 from protocol.requests import Delivery, ErrorInfo, RequestState, Source
 
 NO_COST: Final = Cost(usd=Decimal(0))
@@ -71,6 +72,11 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
         return self.run.attempts if self.source == "upstream" else ()
 
     @property
+    def usage(self) -> Usage:
+        """The tokens so far, of all calls of the run; before the end those that the provider has counted by then."""
+        return self.run.usage if self.run.usage != NO_USAGE else self.run.counted
+
+    @property
     def cost(self) -> Cost | None:
         """What its calls cost: 0 for a joined or replayed request, None where unknown or nothing was used."""
         return self.run.cost if self.source == "upstream" else NO_COST
@@ -92,7 +98,7 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
             model=run.request.model,
             provider=run.provider,
             assistant_status=status_of(stream),
-            core_result=event.result if isinstance(event, Completed) else None,
+            core_result=core_result(event) if isinstance(event, Completed) else None,
             seed=run.request.seed,
             usage=run.usage,
             cost=self.cost,

@@ -5,7 +5,7 @@ and run on the event loop, so nobody sees a change half made. A run knows nothin
 ``on_end``, and the owner edits its tables itself.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -13,12 +13,14 @@ from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN, Span, StatusCode
 
 from actors.log.event_log import RING_BYTES, EventLog
+from actors.requests.input_size import request_bytes
 from actors.requests.stream import RequestStream
 from protocol import spans
 from protocol.cache import CachedLog
 from protocol.errors import InternalError
 from protocol.events import Cancelled, Completed, Content, Failed, Started
 from protocol.llm import Attempt, Cost, Usage
+from protocol.packed import PackedEvents
 from protocol.requests import Submit
 
 NO_USAGE: Final = Usage()
@@ -38,7 +40,8 @@ class Run:
         submit: the submission that started it.
         fingerprint: its key among the shared runs and in the cache.
         span: open until ``finish``; every request that joins is linked to it.
-        max_bytes: the bound of the log's ring, in bytes.
+        max_bytes: the log's budget of unpacked entries, in bytes.
+        pages: the log's first entries, packed.
         on_end: called once with the run, in ``finish`` and after the terminal entry.
 
     Attributes:
@@ -54,11 +57,13 @@ class Run:
         attempts: the calls to the upstream, in order.
         provider: the provider that answered, or was called last; None while that is not known.
         usage: tokens of all calls.
+        counted: tokens of the present call that the provider has counted by its first content.
         cost: US dollars for all calls; None where a price is unknown, and while nothing has been used.
         upstream_wait: seconds from a call's start to its first content, of the last call that had content.
     """
 
     __slots__ = (
+        "_input_bytes",
         "_numbered",
         "_on_end",
         "_streams",
@@ -66,6 +71,7 @@ class Run:
         "asked",
         "attempts",
         "cost",
+        "counted",
         "delivery",
         "fingerprint",
         "key",
@@ -86,6 +92,7 @@ class Run:
         fingerprint: bytes = b"",
         span: Span = INVALID_SPAN,
         max_bytes: int = RING_BYTES,
+        pages: Sequence[PackedEvents] = (),
         on_end: "Callable[[Run], object] | None" = None,
     ) -> None:
         self.key = key
@@ -95,13 +102,15 @@ class Run:
         self.delivery = submit.delivery
         self.tenant = submit.tenant
         self.account = submit.account
-        self.log = EventLog(max_bytes=max_bytes)
+        self.log = EventLog(max_bytes=max_bytes, pages=pages)
         self.asked = False
         self.attempts: tuple[Attempt, ...] = ()
         self.provider: str | None = None
         self.usage = NO_USAGE
+        self.counted = NO_USAGE
         self.cost: Cost | None = None
         self.upstream_wait = 0.0
+        self._input_bytes = 0  # of the request; 0 while it has not been estimated
         self._numbered: dict[int, Attempt] = {}
         self._on_end = on_end
         self._streams: dict[str, RequestStream] = {}
@@ -109,10 +118,16 @@ class Run:
     @classmethod
     def replay(cls, submit: Submit, cached: CachedLog, *, fingerprint: bytes, max_bytes: int = RING_BYTES) -> "Run":
         """Return a run that has ended already: a finished log from the cache, in an epoch of its own."""
-        run = cls("", submit, fingerprint=fingerprint, max_bytes=max_bytes)
-        run.log.extend(cached.events)
+        run = cls("", submit, fingerprint=fingerprint, max_bytes=max_bytes, pages=cached.pages)
+        run.log.append(cached.completed)
         run.provider, run.usage = cached.provider, cached.usage
         return run
+
+    @property
+    def size(self) -> int:
+        """Bytes held, estimated: the log and the request to the model."""
+        self._input_bytes = self._input_bytes or request_bytes(self.request)
+        return self.log.size + self._input_bytes
 
     @property
     def requests(self) -> tuple[str, ...]:
@@ -172,7 +187,7 @@ class Run:
             return
         if waited:
             self.upstream_wait = waited
-        log.extend(events)
+        log.append(*events)
 
     def finish(self, event: Completed | Failed | Cancelled) -> bool:
         """Write the terminal entry, end the span, call ``on_end`` and let all requests go.

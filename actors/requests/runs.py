@@ -12,7 +12,7 @@ from actors.requests.state import Cancel, RequestStateActor, Start
 from actors.runtime import Keyed, Ref, System
 from protocol import ids, spans
 from protocol.cache import CachePut
-from protocol.errors import ShuttingDown, TidegateError
+from protocol.errors import InternalError, ShuttingDown, TidegateError
 from protocol.events import Cancelled, Failed
 from protocol.gateway import Complete
 from protocol.requests import Submit
@@ -29,7 +29,7 @@ class RunTable:
         gateway: completes the requests.
         cache: stores whole answers; None for no cache.
         limit: the most runs at once.
-        ring_bytes: the bound of each log's ring, in bytes.
+        ring_bytes: each log's budget of unpacked entries, in bytes.
         on_end: called once with each run that has ended and has left the table.
     """
 
@@ -128,4 +128,8 @@ class RunTable:
             otel_context.detach(token)
 
     def _new_actor(self, key: str) -> RequestStateActor:
-        return RequestStateActor(self._runs[key], gateway=self._gateway, cache=self._cache)
+        """Return the actor of a run. One that replaces a failed actor ends the run: the gateway is asked only once."""
+        run = self._runs[key]
+        if run.asked:
+            run.finish(failure(InternalError()))
+        return RequestStateActor(run, gateway=self._gateway, cache=self._cache)

@@ -10,8 +10,8 @@ import msgspec
 from actors.requests.failure import failure
 from actors.requests.run import Run
 from actors.runtime import Actor, Callback, Ref, handles
+from protocol.answer import with_result
 from protocol.cache import CachedLog, CachePut
-from protocol.errors import InternalError
 from protocol.events import Cancelled, Completed, Failed
 from protocol.gateway import Complete, Completion, Progress
 from protocol.message import Message
@@ -51,6 +51,8 @@ class RunSink(msgspec.Struct, eq=False):
         """Write the content, and count the call if ``message`` has one."""
         if message.attempt is not None:
             self.run.count(message.attempt, message.number)
+        if message.counted is not None:
+            self.run.counted = message.counted
         if message.events:
             self.run.write(message.events, message.waited)
 
@@ -80,11 +82,6 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
         self._cache = cache
         self._call: Callback[Start | CallCompleted | CallFailed] | None = None
 
-    async def started(self) -> None:
-        """End a run whose actor was restarted after an error: the gateway is never asked twice."""
-        if self._run.asked:
-            self._run.finish(failure(InternalError()))
-
     @handles(Start)
     async def start(self, _message: Start) -> None:
         """Ask the gateway; its reply comes back as ``CallCompleted`` or ``CallFailed``."""
@@ -112,14 +109,15 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
         if run.log.ended:
             return
         run.provider = completion.provider
+        parts, result = completion.parts, completion.result
         event = Completed(
-            result=completion.result or _plain(completion),
+            parts=parts if result is None else with_result(parts, result),
+            result=msgspec.UNSET if result is None else result,
             finish_reason=completion.finish_reason,
             raw_finish_reason=completion.raw_finish_reason,
             usage=completion.usage,
             provider=completion.provider,
             model=completion.model,
-            reasoning=completion.reasoning,
             logprobs=completion.logprobs,
             stop_sequence=completion.stop_sequence,
         )
@@ -142,20 +140,12 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
 
     async def _store(self, cache: Ref[CachePut], completed: Completed) -> None:
         run = self._run
-        events = run.log.events()
-        if events is None:
-            return
         log = CachedLog(
-            events=(*events, completed),
+            pages=run.log.pages(),
+            completed=completed,
             provider=run.provider or "",
             usage=run.usage,
             cost=run.cost,
             attempts=run.attempts,
         )
         await cache.tell(CachePut(run.fingerprint, log, run.delivery.cache_ttl))
-
-
-def _plain(completion: Completion) -> msgspec.Raw:
-    """Return the result of an answer without a schema."""
-    calls = [{"id": call.id, "name": call.name, "arguments": call.arguments} for call in completion.tool_calls]
-    return msgspec.Raw(msgspec.json.encode({"text": completion.text, "toolCalls": calls}))

@@ -5,10 +5,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from actors.requests.input_size import delivery_bytes
 from actors.requests.record import RequestRecord
 from protocol.errors import Overloaded
 
-RECORD_BYTES: Final = 4096  # of a stored request without its log, rounded up
+RECORD_BYTES: Final = 4096  # of a stored request without its log and its input, rounded up
 
 
 class RequestStore:
@@ -24,7 +25,8 @@ class RequestStore:
     Args:
         ttl: seconds for which an ended request is stored.
         max_requests: the most requests, running ones included.
-        max_bytes: the bound on ended requests' logs, in bytes. A shared log counts once for each of its requests.
+        max_bytes: the bound on what ended requests hold, in bytes: their logs and their input. A run that several
+            requests share counts once for each of them.
         clock: Unix time in seconds.
     """
 
@@ -80,7 +82,7 @@ class RequestStore:
         if record is None or record.expires:
             return
         record.expires = self._clock() + self._ttl
-        size = record.run.log.size + RECORD_BYTES
+        size = record.run.size + delivery_bytes(record.delivery) + RECORD_BYTES
         self._ended.append((request_id, size))
         self._bytes += size
         while self._bytes > self._max_bytes and len(self._ended) > 1:

@@ -37,7 +37,7 @@ class RequestStream:
         partial: whether native readers also get the JSON value so far.
     """
 
-    __slots__ = ("_cut", "_cut_snapshot", "_listeners", "_on_followers", "_partial", "log", "request_id")
+    __slots__ = ("_cut", "_listeners", "_on_followers", "_partial", "log", "request_id")
 
     def __init__(
         self,
@@ -52,7 +52,6 @@ class RequestStream:
         self._on_followers = on_followers
         self._listeners: dict[Wake, None] = {}
         self._cut: Entry | None = None
-        self._cut_snapshot: Snapshot | None = None
         self._partial = PartialText() if partial else None
 
     @property
@@ -64,11 +63,6 @@ class RequestStream:
     def offset(self) -> int:
         """The offset of this view's last entry."""
         return self._cut.offset if self._cut else self.log.offset
-
-    @property
-    def first(self) -> int:
-        """The lowest offset that is still held entry by entry."""
-        return min(self.log.first, self.offset) if self._cut else self.log.first
 
     @property
     def ended(self) -> bool:
@@ -86,7 +80,7 @@ class RequestStream:
         return len(self._listeners)
 
     def since(self, after: int) -> Sequence[Entry]:
-        """Return the entries above ``after``; see ``EventStream`` for what it raises."""
+        """Return entries above ``after``; see ``EventStream``."""
         cut = self._cut
         if cut is None:
             return self.log.since(after)
@@ -95,12 +89,12 @@ class RequestStream:
             raise UnrecoverablePosition(message)
         if after >= cut.offset - 1:
             return [cut][after - cut.offset + 1 :]
-        shared = self.log.since(after)
-        return [*shared[: cut.offset - 1 - after], cut]
+        shared, count = self.log.since(after), cut.offset - 1 - after
+        return shared if len(shared) < count else [*shared[:count], cut]
 
     def snapshot(self) -> Snapshot:
         """Return all content so far, merged."""
-        return self._cut_snapshot or self.log.snapshot()
+        return self.log.snapshot(self._cut.offset - 1 if self._cut else None)
 
     def partial(self, new: int | None = None) -> bytes | None:
         """Return the JSON value of the text so far; see ``EventStream``."""
@@ -110,7 +104,6 @@ class RequestStream:
         """End this view with ``event``, but not the log; an ended view stays as it is. Only the run calls it."""
         if self.ended:
             return
-        self._cut_snapshot = self.log.snapshot()
         self._cut = Entry(self.log.offset + 1, event)
         self._wake()
 

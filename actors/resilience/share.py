@@ -4,6 +4,7 @@ import asyncio
 import logging
 from asyncio import AbstractEventLoop, Task
 from collections.abc import Awaitable, Callable, Hashable
+from contextvars import ContextVar
 from typing import Any, Final, TypeVar, cast
 from weakref import WeakKeyDictionary
 
@@ -18,9 +19,10 @@ MAX_KEYS: Final = 10_000  # executions in flight at once
 class _Flight:
     """One execution, and how many callers wait for it."""
 
-    __slots__ = ("task", "waiters")
+    __slots__ = ("task", "token", "waiters")
 
-    def __init__(self, task: Task[Any]) -> None:
+    def __init__(self, task: Task[Any], token: object) -> None:
+        self.token = token
         self.task = task
         self.waiters = 0
 
@@ -56,19 +58,26 @@ class SingleFlight:
             RequestCancelled: the execution itself was cancelled.
         """
         flight = self._flights.get(key) or self._start(key, work)
+        if flight.token in _ABOVE.get():
+            raise RuntimeError(f"the shared execution of {key!r} waits for itself")
         flight.waiters += 1
         try:
             await asyncio.wait((flight.task,))
         finally:
             flight.waiters -= 1
-        if flight.task.cancelled():
-            raise RequestCancelled("the shared execution was cancelled")
-        return cast("T", flight.task.result())
+        try:
+            if flight.task.cancelled():
+                raise RequestCancelled("the shared execution was cancelled")
+            return cast("T", flight.task.result())
+        finally:
+            del flight  # its failure holds this frame
 
     def _start(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> _Flight:
         if len(self._flights) >= self._max_keys:
             raise Overloaded(f"{self._max_keys} shared executions are in flight")
-        flight = self._flights[key] = _Flight(asyncio.create_task(_run(work), name=f"share {key!r}"[:100]))
+        token = object()
+        task = asyncio.create_task(_run(work, token), name=f"share {key!r}"[:100])
+        flight = self._flights[key] = _Flight(task, token)
 
         def ended(task: Task[Any]) -> None:
             del self._flights[key]
@@ -81,7 +90,11 @@ class SingleFlight:
         return flight
 
 
-async def _run(work: Callable[[], Awaitable[T]]) -> T:
+_ABOVE: ContextVar[tuple[Any, ...]] = ContextVar("tidegate_share", default=())
+
+
+async def _run(work: Callable[[], Awaitable[T]], token: object) -> T:
+    _ABOVE.set((*_ABOVE.get(), token))
     return await work()
 
 

@@ -5,9 +5,9 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from opentelemetry.context import Context, get_current
 
-from actors.runtime.callbacks import Callback, CallbackFuture, DeferredTask, PendingAsk, PipedTask
+from actors.runtime.callbacks import Callback, DeferredTask, PendingAsk, PipedTask
 from actors.runtime.cell import ActorCell
-from actors.runtime.envelope import NO_CONTEXT, Envelope
+from actors.runtime.envelope import NO_CONTEXT, CallbackFuture, Envelope
 from actors.runtime.handlers import Handlers, collect, messages_of
 from actors.runtime.mailbox import Overflow
 from actors.runtime.outstanding import Deferred
@@ -15,7 +15,7 @@ from actors.runtime.promise import Promise
 from actors.runtime.ref import Ref
 from actors.runtime.system import System
 from actors.runtime.timers import PeriodicTimer, Timer
-from protocol.errors import ActorError, TidegateError
+from protocol.errors import TidegateError
 from protocol.message import Replies
 
 M_contra = TypeVar("M_contra", contravariant=True)
@@ -74,12 +74,14 @@ class Actor(Generic[M_contra]):
 
     _messages: ClassVar[Any] = None
     _handlers: Handlers = Handlers()
+    _has_started_hook: ClassVar[bool] = False
     _has_stopped_hook: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:  # noqa: ANN401 - passed on
         super().__init_subclass__(**options)
         cls._messages = messages_of(cls, Actor)
         cls._handlers = collect(cls, cls._messages)
+        cls._has_started_hook = cls.started is not Actor.started
         cls._has_stopped_hook = cls.stopped is not Actor.stopped
 
     async def started(self) -> None:
@@ -132,14 +134,17 @@ class Actor(Generic[M_contra]):
         Raises:
             Overloaded: the ``outstanding_limit`` is reached.
         """
-        reply = CallbackFuture(self._cell.core.loop)
+        reply = CallbackFuture(loop=self._cell.core.loop)
+        reply.on_done = None
         try:
             ask = ref._ask_nowait(message, timeout, reply)  # noqa: SLF001 - refs are the runtime's own
-        except ActorError:
+        except Exception:  # noqa: BLE001 - the piped ask raises it again, and ``err`` gets it
             ask = None
         if ask is None:
             return self.pipe(ref.ask(message, timeout=timeout), ok, err)
-        return PendingAsk(self._cell, ask, reply, ok, err)
+        pending: PendingAsk[Any] = PendingAsk(self._cell, ok, err)
+        pending.attach(ask, reply)
+        return pending
 
     def defer(self, work: Coroutine[Any, Any, R]) -> Deferred[R]:
         """Reply with the result of ``work``, run beside the actor: return this from the handler.

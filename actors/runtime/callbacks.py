@@ -1,6 +1,6 @@
 """Work beside an actor, on behalf of the message at hand: piped tasks, asks with a callback, deferred replies."""
 
-from asyncio import AbstractEventLoop, CancelledError, Future, Task
+from asyncio import CancelledError, Future, Task
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, ClassVar, Generic, TypeVar
@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 from opentelemetry.context import attach
 
 from actors.runtime.cell import ActorCell
-from actors.runtime.core import failure
-from actors.runtime.envelope import NO_CONTEXT, SCOPE, Discarded, Envelope, Scope
+from actors.runtime.core import exception_of, failure
+from actors.runtime.envelope import NO_CONTEXT, SCOPE, CallbackFuture, Discarded, Envelope, Scope
 from actors.runtime.outstanding import Deferred, Outstanding
 from protocol.errors import RequestCancelled
 
@@ -23,7 +23,7 @@ def start_work(
 ) -> Task[T]:
     """Run ``work`` in a task, on behalf of the message at hand: in its OpenTelemetry context, within its deadline.
 
-    ``done`` is called with the ended task.
+    ``done`` is called with the ended task, and has to let ``Tasks.forget`` have it.
 
     Raises:
         ActorStopped: the actor has ended; the work is closed.
@@ -40,7 +40,11 @@ def start_work(
     if envelope is not None and envelope.context:
         context.run(attach, envelope.context)
     name = f"{cell.name}/{getattr(work, '__name__', 'work')}"
-    return cell.core.tasks.start(work, name=name, context=context, done=done)
+    try:
+        return cell.core.tasks.start(work, name=name, context=context, done=done)
+    except BaseException:
+        cell.outstanding.discard(item)
+        raise
 
 
 def failure_of(future: Future[Any]) -> BaseException | None:
@@ -99,13 +103,13 @@ class Callback(Generic[M]):
         try:
             message: Any = make(outcome)
             sent = cell.core.clock.time() if message.traced else 0.0
-        except Exception as error:  # noqa: BLE001 - the actor's own code, so the actor's failure
-            cell.crash(error)
+        except BaseException as error:  # the actor's own code, so the actor's failure
+            if not isinstance(error, Exception | CancelledError):
+                raise
+            cell.crash(exception_of(error))
             return
-        if origin is None:
-            envelope = Envelope(message, NO_CONTEXT, sent, internal=True)
-        else:
-            envelope = Envelope(message, origin.context, sent, origin.open_ask(), internal=True)
+        context, ask = (NO_CONTEXT, None) if origin is None else (origin.context, origin.open_ask())
+        envelope = Envelope(message, context, sent, ask, internal=True)
         self._delivered = envelope
         cell.mailbox.put_internal(envelope)
 
@@ -126,43 +130,11 @@ class PipedTask(Callback[M]):
         self, cell: ActorCell, work: Coroutine[Any, Any, T], ok: Callable[[T], M], err: Callable[[Exception], M]
     ) -> None:
         super().__init__(cell, ok, err)
-        self._future = start_work(cell, self, work, self._on_done)
+        self._future = start_work(cell, self, work, self._on_task_done)
 
-
-class CallbackFuture(Future[Any]):
-    """The reply of a ``PendingAsk``: calls one function as soon as it is done, without a pass of the loop in between.
-
-    Args:
-        loop: the event loop.
-
-    Attributes:
-        on_done: is called with the future; ``None`` until the ask has been sent.
-    """
-
-    __slots__ = ("on_done",)
-
-    def __init__(self, loop: AbstractEventLoop) -> None:
-        super().__init__(loop=loop)
-        self.on_done: Callable[[Future[Any]], object] | None = None
-
-    def set_result(self, result: Any) -> None:  # noqa: ANN401, D102 - the contract is the base's
-        super().set_result(result)
-        self._call()
-
-    def set_exception(self, exception: type | BaseException, /) -> None:  # noqa: D102 - the contract is the base's
-        super().set_exception(exception)
-        self._call()
-
-    def cancel(self, msg: object | None = None) -> bool:  # noqa: D102 - the contract is the base's
-        cancelled = super().cancel(msg)
-        if cancelled:
-            self._call()
-        return cancelled
-
-    def _call(self) -> None:
-        on_done, self.on_done = self.on_done, None
-        if on_done is not None:
-            on_done(self)
+    def _on_task_done(self, task: Task[Any]) -> None:
+        self._cell.core.tasks.forget(task)
+        self._on_done(task)
 
 
 class PendingAsk(Callback[M]):
@@ -170,41 +142,34 @@ class PendingAsk(Callback[M]):
 
     Args:
         cell: the actor that asks.
-        ask: the ask, which has been sent.
-        reply: its reply.
         ok: makes the message from the reply.
         err: makes the message from the exception.
-
-    Raises:
-        ActorStopped: the actor has ended; the ask is cancelled.
-        Overloaded: too much is outstanding; the ask is cancelled.
     """
 
     __slots__ = ("_ask",)
+    _ask: Envelope
 
-    def __init__(
-        self,
-        cell: ActorCell,
-        ask: Envelope,
-        reply: CallbackFuture,
-        ok: Callable[[Any], M],
-        err: Callable[[Exception], M],
-    ) -> None:
-        super().__init__(cell, ok, err)
+    def attach(self, ask: Envelope, reply: CallbackFuture) -> None:
+        """Take over an ask that has been sent.
+
+        Raises:
+            ActorStopped: the actor has ended; the ask is cancelled.
+            Overloaded: too much is outstanding; the ask is cancelled.
+        """
         self._ask = ask
         self._future = reply
-        reply.on_done = self._on_done
+        reply.on_done = self._on_reply
         try:
-            cell.add_outstanding(self)
+            self._cell.add_outstanding(self)
         except BaseException:
             self.abort()
             raise
         if reply.done():
-            self._on_done(reply)
+            self._on_reply(reply)
 
-    def _on_done(self, future: Future[Any]) -> None:
+    def _on_reply(self, reply: Future[Any]) -> None:
         self._cell.core.deadlines.discard(self._ask)
-        super()._on_done(future)
+        self._on_done(reply)
 
 
 class DeferredTask(Deferred[R]):
@@ -221,7 +186,7 @@ class DeferredTask(Deferred[R]):
     delays_drain: ClassVar[bool] = True
 
     def __init__(self, cell: ActorCell, envelope: Envelope, work: Coroutine[Any, Any, R]) -> None:
-        super().__init__(envelope)
+        Deferred.__init__(self, envelope)
         self._cell = cell
         self._task = start_work(cell, self, work, self._on_done)
         if envelope.reply is not None:
@@ -237,6 +202,7 @@ class DeferredTask(Deferred[R]):
 
     def _on_done(self, task: Task[R]) -> None:
         core, envelope = self._cell.core, self.envelope
+        core.tasks.forget(task)
         if envelope.reply is not None:
             envelope.reply.remove_done_callback(self._on_reply_done)
         error = CancelledError() if envelope.abandoned and task.cancelled() else failure_of(task)

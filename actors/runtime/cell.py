@@ -2,16 +2,28 @@
 
 import asyncio
 from asyncio import CancelledError, Future, Task
+from collections.abc import Awaitable
 from contextvars import Context
 from typing import Any, Final
 
 from actors.runtime.consumer import handle_traced
-from actors.runtime.core import Core, failure
-from actors.runtime.envelope import NO_CONTEXT, SCOPE, STOP, Crash, Discarded, Drained, Envelope, Scope, Stop, Tick
+from actors.runtime.core import Core, exception_of, failure
+from actors.runtime.envelope import (
+    NO_CONTEXT,
+    SCOPE,
+    STOP,
+    CallbackFuture,
+    Crash,
+    Discarded,
+    Drained,
+    Envelope,
+    Scope,
+    Stop,
+)
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.outstanding import Deferred, Outstanding
 from actors.runtime.slot import Instance, Slot
-from actors.runtime.supervision import Backoff, RestartBudget
+from actors.runtime.supervision import RestartBudget
 from protocol.errors import ActorFailed, ActorStopped, Overloaded
 
 BUDGET: Final = 64  # messages that an actor handles before it yields to the loop
@@ -67,18 +79,17 @@ class ActorCell:
         self._first: Instance | None = actor
         self._instance: Instance | None = None
         self._limit = actor.outstanding_limit
+        self._reports_idle = slot.reports_idle
         self._resting = self._draining = self._replied = False
         self._restart_budget: RestartBudget | None = None
         self._escalated: Exception | None = None
-        self._backoff: Backoff | None = None
+        self._backoff: asyncio.Event | None = None
         self._end_future: Future[None] | None = None
         self._predecessor = None if predecessor is None or predecessor.ended else predecessor
         slot.bind(actor, self)
         context = Context()
         context.run(SCOPE.set, self.scope)
         self._task = core.tasks.start(self._run(), name=self.name, context=context, done=self._on_task_done)
-
-    # ---------------------------------------------------------------------------------------------------- the verbs
 
     def stop(self) -> None:
         """Take nothing new, and end after the message at hand; end at once where nothing is left to run."""
@@ -88,7 +99,7 @@ class ActorCell:
             self._finish()
         self.mailbox.put_command(STOP)
         if self._backoff is not None:
-            self._backoff.cut_short()
+            self._backoff.set()
 
     def drain(self) -> None:
         """Take nothing new, and end when the queued messages and the outstanding work are done."""
@@ -117,8 +128,6 @@ class ActorCell:
         if not self._task.done():
             await asyncio.wait((self._task,))
 
-    # -------------------------------------------------------------------------------- outstanding work, and watching
-
     def add_outstanding(self, item: Outstanding) -> None:
         """Register something that the actor has started.
 
@@ -137,7 +146,7 @@ class ActorCell:
         self.outstanding.discard(item)
         if self._draining and item.delays_drain and not self.ended:
             self.mailbox.put_internal(Envelope(Drained(), NO_CONTEXT, internal=True))
-        if self.slot.on_idle is not None and self.idle:
+        if self._reports_idle and self.idle:
             self.slot.on_idle(self)
 
     def watch(self, watched: "ActorCell | None", notice: Envelope) -> None:
@@ -145,12 +154,10 @@ class ActorCell:
         if watched is None or watched.ended:
             self.mailbox.put_internal(notice)
             return
-        if len(self.watching) >= self._limit:
+        if watched not in self.watching and len(self.watching) >= self._limit:
             raise Overloaded(f"{self.name} watches {self._limit} actors already")
         watched.watchers[self] = notice
         self.watching.add(watched)
-
-    # ------------------------------------------------------------------------------------------------------ the task
 
     async def _run(self) -> None:
         """Serve with one instance after another, until the actor is to end."""
@@ -161,26 +168,16 @@ class ActorCell:
             while not self.halted:
                 try:
                     await self._serve(await self._start())
-                except Exception as error:  # noqa: BLE001 - supervision is where failures end
-                    await self._restart(error)
-                except CancelledError as cancelled:
-                    if self._is_cancelled():
+                except (Exception, CancelledError) as error:  # supervision is where failures end
+                    if isinstance(error, CancelledError) and self._task.cancelling():
                         raise
-                    await self._restart(_cancelled_from_within(cancelled))
+                    await self._restart(exception_of(error))
         finally:
             if not self.ended:
-                await self._end()
-
-    def _is_cancelled(self) -> bool:
-        """Whether a cancellation is the task's own, and not that of something that a handler waits for."""
-        return self.halted or self._task.cancelling() > 0
-
-    async def _end(self) -> None:
-        """Release the instance and end the actor."""
-        try:
-            await self._release()
-        finally:
-            self._finish()
+                try:
+                    await self._release()
+                finally:
+                    self._finish()
 
     async def _start(self) -> Instance:
         """Start an instance: the one made at the spawning, or after a failure a fresh one."""
@@ -189,7 +186,8 @@ class ActorCell:
             actor = self.slot.make()
             self.slot.bind(actor, self)
         self._instance = actor
-        await actor.started()
+        if self._class._has_started_hook:  # noqa: SLF001 - its actor
+            await actor.started()
         return actor
 
     async def _serve(self, actor: Instance) -> None:
@@ -197,16 +195,16 @@ class ActorCell:
         core, scope, mailbox, declared = self.core, self.scope, self.mailbox, self.declared
         messages, commands, get_nowait = mailbox.messages, mailbox.commands, mailbox.get_nowait
         handlers = actor._handlers  # noqa: SLF001 - its actor
-        budget = BUDGET
+        budget, cancelling = BUDGET, self._task.cancelling
         while not self.halted:
-            if budget and (messages or commands):
-                budget -= 1
-                envelope = get_nowait()
-            else:
-                waited = await self._next()
-                if waited is None:
-                    return
-                envelope, budget = waited, BUDGET
+            if not budget or not (messages or commands):
+                budget, pause = BUDGET, self._pause()
+                if pause is not None:
+                    await pause
+                    self._on_wakeup()
+                continue
+            budget -= 1
+            envelope = get_nowait()
             message, reply = envelope.message, envelope.reply
             try:
                 handler = handlers[type(message)]
@@ -225,32 +223,33 @@ class ActorCell:
             except declared as error:
                 core.refuse(envelope, error)
                 continue
+            except BaseException:
+                del envelope, reply  # the reply will hold this error, and that this frame
+                raise
+            budget = 0 if cancelling() else budget  # the pause ends a cancellation that the handler has dealt with
             if reply is not None:
                 self._reply(envelope, reply, result)
 
-    async def _next(self) -> Envelope | None:
-        """Yield to the loop if messages wait, or wait for one; return it, or ``None`` where the actor has ended."""
-        mailbox, messages = self.mailbox, self.mailbox.messages
+    def _pause(self) -> Awaitable[None] | None:
+        """Return what to wait for before the next envelope; ``None`` where the actor has ended as it became idle."""
+        mailbox = self.mailbox
         self.scope.envelope = None
         self.core.wakeups += 1
-        self._resting = not (messages or mailbox.commands)
-        try:
-            if self._resting and self.slot.on_idle is not None and not self.outstanding:
-                self.slot.on_idle(self)
-                if self.ended:
-                    return None
-            if messages or self._replied:
-                self._replied = False
-                await asyncio.sleep(0)  # an asker that has its reply runs now, and its next message then wakes nobody
-            envelope = await mailbox.get()
-        finally:
-            self._resting = False
-        if self._task.cancelling():
-            self._forget_cancellations()
-        return envelope
+        if mailbox.messages or mailbox.commands:
+            return asyncio.sleep(0)
+        self._resting = True
+        if self._reports_idle and not self.outstanding:
+            self.slot.on_idle(self)
+            if self.halted:
+                return None
+        if self._replied:  # the asker runs now, and its next message then wakes nobody
+            self._replied = False
+            return asyncio.sleep(0)
+        return mailbox.arrival()
 
-    def _forget_cancellations(self) -> None:
-        """Reset the task's count of cancellations, none of which is pending: a handler has dealt with them."""
+    def _on_wakeup(self) -> None:
+        """Go on after a pause; reset the task's count of cancellations, which handlers have dealt with."""
+        self._resting = False
         while self._task.cancelling():  # a ``TaskGroup`` that fails leaves one behind
             self._task.uncancel()
 
@@ -264,7 +263,7 @@ class ActorCell:
             self.core.late_replies += 1
         else:
             reply.set_result(result)
-            self._replied = True
+            self._replied = self._replied or not isinstance(reply, CallbackFuture)
 
     def _on_command(self, envelope: Envelope) -> None:
         """Carry out a command of the runtime; refuse a message that the actor does not handle."""
@@ -274,15 +273,11 @@ class ActorCell:
                 raise error
             case Drained():
                 self.halted = self.halted or not any(item.delays_drain for item in self.outstanding)
-            case Tick(read=read):
-                self.mailbox.put_first(read())
             case Stop() | Discarded():
                 pass
             case foreign:
                 reason = f"{self.name} has no handler for {type(foreign).__qualname__}"
                 self.core.undelivered(self.name, envelope, ActorFailed(reason), reason)
-
-    # --------------------------------------------------------------------------------------------------- supervision
 
     async def _restart(self, error: Exception) -> None:
         """Release the failed instance; then wait until a fresh one may start, or let the actor end."""
@@ -299,14 +294,26 @@ class ActorCell:
         self.restarts += 1
         self.core.log.warning("actor %s failed and restarts", self.name, exc_info=error)
         self._abort([item for item in self.outstanding if not item.survives_restart], failed)
+        if self._draining:
+            self.mailbox.put_internal(Envelope(Drained(), NO_CONTEXT, internal=True))
         if not self.halted:
-            self._backoff = Backoff(self.core.loop, self.core.clock)
-            await self._backoff.wait(delay)
-            self._forget_cancellations()
+            await self._back_off(delay)
+            self._on_wakeup()
+
+    async def _back_off(self, delay: float) -> None:
+        await asyncio.sleep(0)
+        if delay > 0 and not self.halted:
+            self._backoff = asyncio.Event()
+            timer = self.core.clock.call_at(self.core.clock.time() + delay, self._backoff.set)
+            try:
+                await self._backoff.wait()
+            finally:
+                timer.cancel()
 
     async def _release(self) -> None:
         """Return the message at hand to its asker, if it was cut off, and run the instance's ``stopped``."""
         actor, self._instance = self._instance, None
+        self._resting = False
         envelope, self.scope.envelope = self.scope.envelope, None
         if envelope is not None and envelope.pending:
             self.core.stopped(self.name, envelope)
@@ -314,10 +321,10 @@ class ActorCell:
             return
         try:
             await actor.stopped()
-        except Exception as error:
+        except (Exception, CancelledError) as error:
+            if isinstance(error, CancelledError) and self._task.cancelling():
+                raise
             self.core.log.warning("actor %s failed in its stopped hook", self.name, exc_info=error)
-
-    # ------------------------------------------------------------------------------------------------------- the end
 
     def _end_awaited(self) -> Future[None]:
         """Return the future that is done when the actor has ended; it exists only where something waits for it."""
@@ -327,13 +334,18 @@ class ActorCell:
 
     def _on_task_done(self, task: Task[None]) -> None:
         """End the actor also where its task was cancelled before it began, but not before its predecessor."""
-        if not task.cancelled() and (error := task.exception()) is not None:
+        self.core.tasks.forget(task)
+        try:
+            error = task.exception()
+        except BaseException as cancelled:  # taken out of the task, whose frames hold this
+            if not isinstance(cancelled, CancelledError):
+                raise
+            error = None
+        if error is not None:
             self.core.log.error("the task of actor %s failed", self.name, exc_info=error)
-        if self.ended:
-            return
-        if self._predecessor is None or self._predecessor.ended:
+        if not self.ended and (self._predecessor is None or self._predecessor.ended):
             self._finish()
-        else:
+        elif self._predecessor is not None and not self.ended:
             self.stop()
             self._predecessor._end_awaited().add_done_callback(lambda _: self._finish())  # noqa: SLF001 - its class
 
@@ -366,9 +378,3 @@ class ActorCell:
             self.core.log.error("actor %s failed too often and has stopped", self.name, exc_info=self._escalated)
             if self.core.escalate is not None:
                 self.core.escalate(self.name, self._escalated)
-
-
-def _cancelled_from_within(cancelled: CancelledError) -> Exception:
-    error = RuntimeError("a handler was cancelled from within")
-    error.__cause__ = cancelled
-    return error

@@ -32,21 +32,6 @@ class Core:
         log: where restarts and escalations are written.
     """
 
-    __slots__ = (
-        "clock",
-        "dead_letters",
-        "deadlines",
-        "escalate",
-        "expired",
-        "late_replies",
-        "log",
-        "loop",
-        "tasks",
-        "tracer",
-        "tracing",
-        "wakeups",
-    )
-
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
@@ -70,23 +55,17 @@ class Core:
 
     def answer(self, envelope: Envelope, value: object) -> None:
         """Give the asker, if there is one, its reply; count it as late if the asker has left."""
-        reply = envelope.reply
-        if reply is None:
-            return
-        if reply.done():
+        if envelope.reply is not None and not envelope.reply.done():
+            envelope.reply.set_result(value)
+        elif envelope.reply is not None:
             self.late_replies += 1
-        else:
-            reply.set_result(value)
 
     def refuse(self, envelope: Envelope, error: Exception) -> None:
         """Let the ask raise ``error``; count it as a late reply if the asker has left."""
-        reply = envelope.reply
-        if reply is None:
-            return
-        if reply.done():
+        if envelope.reply is not None and not envelope.reply.done():
+            envelope.reply.set_exception(error)
+        elif envelope.reply is not None:
             self.late_replies += 1
-        else:
-            reply.set_exception(error)
 
     def undelivered(self, actor: str, envelope: Envelope, error: Exception, reason: str) -> None:
         """Let an ask raise ``error``, and count a tell as a dead letter."""
@@ -98,6 +77,15 @@ class Core:
     def stopped(self, actor: str, envelope: Envelope) -> None:
         """Return a message that its actor can no longer handle."""
         self.undelivered(actor, envelope, ActorStopped(f"{actor} has stopped"), "stopped")
+
+
+def exception_of(error: Exception | asyncio.CancelledError) -> Exception:
+    """Return what an actor's own code raised, with ``RuntimeError`` for a cancellation that came from within."""
+    if isinstance(error, Exception):
+        return error
+    failed = RuntimeError("cancelled from within")
+    failed.__cause__ = error
+    return failed
 
 
 def failure(actor: str, cause: BaseException) -> ActorFailed:

@@ -14,6 +14,36 @@ from protocol.errors import AskTimeout
 NO_CONTEXT: Final = Context()
 
 
+class CallbackFuture(Future[Any]):
+    """The reply of a ``PendingAsk``: calls one function as soon as it is done, without a pass of the loop in between.
+
+    Attributes:
+        on_done: is called with the future; ``None`` until the ask has been sent. Whoever makes the future sets it.
+    """
+
+    __slots__ = ("on_done",)
+    on_done: Callable[[Future[Any]], object] | None
+
+    def set_result(self, result: Any) -> None:  # noqa: ANN401, D102 - the contract is the base's
+        Future.set_result(self, result)  # ``super()`` would cost more than the call
+        self._call()
+
+    def set_exception(self, exception: type | BaseException, /) -> None:  # noqa: D102 - the contract is the base's
+        Future.set_exception(self, exception)
+        self._call()
+
+    def cancel(self, msg: object | None = None) -> bool:  # noqa: D102 - the contract is the base's
+        cancelled = Future.cancel(self, msg)
+        if cancelled:
+            self._call()
+        return cancelled
+
+    def _call(self) -> None:
+        on_done, self.on_done = self.on_done, None
+        if on_done is not None:
+            on_done(self)
+
+
 class Envelope(msgspec.Struct, eq=False):
     """A message on its way. It belongs to the runtime: an actor sees only the message.
 
@@ -87,16 +117,6 @@ class Crash(msgspec.Struct, frozen=True):
     """Command: fail with an error that the actor's own code raised outside of a handler."""
 
     error: Exception
-
-
-class Tick(msgspec.Struct, frozen=True):
-    """Stands for a message of a periodic timer until the actor reads it.
-
-    Attributes:
-        read: returns the message; from then on the timer may send the next tick.
-    """
-
-    read: Callable[[], Envelope]
 
 
 class Drained:

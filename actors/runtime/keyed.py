@@ -2,8 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from actors.runtime.cell import ActorCell
 from actors.runtime.clock import Handle
@@ -11,7 +10,7 @@ from actors.runtime.core import Core
 from actors.runtime.envelope import Envelope
 from actors.runtime.mailbox import Mailbox
 from actors.runtime.ref import Addressed, Ref
-from actors.runtime.slot import Instance, Slot
+from actors.runtime.slot import Instance
 from protocol.errors import ActorStopped, Overloaded
 
 M = TypeVar("M")
@@ -23,7 +22,7 @@ class KeyedRef(Ref[M]):
     __slots__ = ("_family", "_key")
 
     def __init__(self, family: "Keyed[M]", core: Core, key: str, closed: Mailbox) -> None:
-        super().__init__(f"{family.name}/{key}", core, closed, (family, key), None)
+        Ref.__init__(self, f"{family.name}/{key}", core, closed, (family, key), None)
         self._family = family
         self._key = key
 
@@ -37,7 +36,7 @@ class KeyedRef(Ref[M]):
 
     def _put_nowait(self, envelope: Envelope) -> Mailbox | None:
         self._mailbox = self._family.activate(self._key, self).mailbox
-        return super()._put_nowait(envelope)
+        return Ref._put_nowait(self, envelope)  # noqa: SLF001 - its own base
 
 
 class Keyed(Generic[M]):
@@ -79,14 +78,15 @@ class Keyed(Generic[M]):
             raise ValueError(f"limit and idle must be positive, got {limit} and {idle}")
         self.name = name
         self._core = core
-        self._factory = factory
-        self._system = system
+        self.factory = factory
+        self.system = system
         self._registry = cells
         self._on_close = on_close
         self._idle = idle
         self._limit = limit
         self._cells: dict[str, ActorCell] = {}
-        self._stopping: dict[str, ActorCell] = {}
+        self._stopping: dict[ActorCell, None] = {}
+        self._latest: dict[str, ActorCell] = {}  # of those that are stopping
         self._idle_since: OrderedDict[str, float] = OrderedDict()
         self._sweep: Handle | None = None
         self._closed = self._released = False
@@ -128,20 +128,7 @@ class Keyed(Generic[M]):
             raise ActorStopped(f"{self.name} takes no new keys")
         if len(self._cells) >= self._limit:
             self._make_room()
-
-        def bind(actor: Instance, cell: ActorCell) -> None:
-            actor._bind(cell, ref, self._system)  # noqa: SLF001 - the runtime's own
-
-        slot: Slot[ActorCell] = Slot(
-            ref.name,
-            self.name,
-            (self, key),
-            make=partial(self._factory, key),
-            bind=bind,
-            on_end=partial(self._on_end, key),
-            on_idle=partial(self._on_idle, key),
-        )
-        cell = ActorCell(self._core, slot, self._stopping.get(key))
+        cell = ActorCell(self._core, _KeyedSlot(self, key, ref), self._latest.get(key))
         self._cells[key] = cell
         self._registry[cell] = None
         return cell
@@ -149,7 +136,7 @@ class Keyed(Generic[M]):
     async def drain(self, *, deadline: float) -> None:
         """Take no new keys, and drain every actor; kill what is not done by ``deadline``, a time of the clock."""
         self._closed = True
-        cells = [*self._cells.values(), *self._stopping.values()]
+        cells = [*self._cells.values(), *self._stopping]
         for cell in self._cells.values():
             cell.drain()
         timers = [self._core.clock.call_at(deadline, cell.kill) for cell in cells]
@@ -157,8 +144,9 @@ class Keyed(Generic[M]):
             for cell in cells:
                 await cell.end()
         finally:
-            for timer in timers:
-                timer.cancel()
+            for cell, timer in zip(cells, timers, strict=True):
+                if cell.ended:
+                    timer.cancel()
         self.close()
 
     def close(self) -> None:
@@ -172,14 +160,14 @@ class Keyed(Generic[M]):
 
     async def kill(self) -> None:
         """Take no new keys, end every actor now, and wait for that."""
-        cells = [*self._cells.values(), *self._stopping.values()]
+        cells = [*self._cells.values(), *self._stopping]
         self.close()
         for cell in cells:
             cell.kill()
         for cell in cells:
             await cell.end()
 
-    def _on_idle(self, key: str, cell: ActorCell) -> None:
+    def on_idle(self, key: str, cell: ActorCell) -> None:
         """Passivate an actor that does not linger; note since when another one is idle."""
         if self._cells.get(key) is not cell or (not cell.lingers and self._passivate(key)):
             return
@@ -188,21 +176,24 @@ class Keyed(Generic[M]):
         if self._sweep is None:
             self._sweep = self._core.clock.call_at(now + self._idle, self._passivate_idle)
 
-    def _on_end(self, key: str, cell: ActorCell) -> None:
+    def on_end(self, key: str, cell: ActorCell) -> None:
         """Forget an actor that has ended."""
         del self._registry[cell]
         if self._cells.get(key) is cell:
             del self._cells[key]
             self._idle_since.pop(key, None)
-        elif self._stopping.get(key) is cell:
-            del self._stopping[key]
+        elif cell in self._stopping:
+            del self._stopping[cell]
+            if self._latest[key] is cell:
+                del self._latest[key]
 
     def _move_to_stopping(self, key: str, cell: ActorCell) -> None:
         if len(self._stopping) >= self._limit:
             raise Overloaded(f"{self.name} has {self._limit} actors that are stopping")
         del self._cells[key]
         self._idle_since.pop(key, None)
-        self._stopping[key] = cell
+        self._stopping[cell] = None
+        self._latest[key] = cell
 
     def _passivate_idle(self) -> None:
         self._sweep = None
@@ -232,3 +223,30 @@ class Keyed(Generic[M]):
         if not cell.ended:
             self._move_to_stopping(key, cell)
         return True
+
+
+class _KeyedSlot(Generic[M]):
+    """The slot of one actor of a family."""
+
+    __slots__ = ("_family", "_key", "_ref", "address", "group", "name")
+    reports_idle: ClassVar[bool] = True
+
+    def __init__(self, family: Keyed[M], key: str, ref: Ref[M]) -> None:
+        self._family = family
+        self._key = key
+        self._ref = ref
+        self.name = ref.name
+        self.group = family.name
+        self.address: object = (family, key)
+
+    def make(self) -> Instance:
+        return self._family.factory(self._key)
+
+    def bind(self, actor: Instance, cell: ActorCell) -> None:
+        actor._bind(cell, self._ref, self._family.system)  # noqa: SLF001 - the runtime's own
+
+    def on_end(self, cell: ActorCell) -> None:
+        self._family.on_end(self._key, cell)
+
+    def on_idle(self, cell: ActorCell) -> None:
+        self._family.on_idle(self._key, cell)

@@ -4,7 +4,6 @@ import asyncio
 from asyncio import Future
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Literal
 
 from actors.runtime.envelope import Envelope
@@ -40,6 +39,8 @@ class Mailbox(asyncio.Queue[Envelope]):
     _getters: deque[Future[None]]
     _putters: deque[Future[None]]
     _wakeup_next: Callable[[deque[Future[None]]], None]
+    _unfinished_tasks = 0
+    _is_shutdown = False
 
     def __init__(self, maxsize: int, overflow: Overflow) -> None:
         if maxsize < 1:
@@ -48,8 +49,9 @@ class Mailbox(asyncio.Queue[Envelope]):
             raise ValueError(f"overflow must be wait, reject or drop_oldest, got {overflow!r}")
         self.overflow = overflow
         self.closed = False
-        self._room = maxsize
-        super().__init__(maxsize)
+        self._room = self._maxsize = maxsize
+        self._getters, self._putters = deque(), deque()  # not by the base: for ``join`` it makes an event as well
+        self._init(maxsize)
 
     def _init(self, maxsize: int) -> None:  # noqa: ARG002 - the signature is the base's
         self.messages: deque[Envelope] = deque()
@@ -86,34 +88,20 @@ class Mailbox(asyncio.Queue[Envelope]):
         if self._getters:
             self._wakeup_next(self._getters)
 
-    def put_first(self, item: Envelope) -> None:
-        """Add a message that is read before all other messages, whether or not there is room."""
-        self.messages.appendleft(item)
-        if self._getters:
-            self._wakeup_next(self._getters)
-
     def put_command(self, item: Envelope) -> None:
         """Add a command, unless one of its class waits already."""
         self.commands.setdefault(type(item.message), item)
         if self._getters:
             self._wakeup_next(self._getters)
 
-    async def get(self) -> Envelope:
-        """Wait for an envelope, remove and return it.
+    def arrival(self) -> Future[None]:
+        """Return a future that is done when an envelope has arrived; the mailbox is empty.
 
-        The same as the base's, without its second search for the running loop; one consumer waits at a time.
+        ``get`` is the same with a coroutine around it, which costs more than the wait.
         """
-        while not (self.messages or self.commands):
-            getter = asyncio.get_running_loop().create_future()
-            self._getters.append(getter)
-            try:
-                await getter
-            except BaseException:
-                getter.cancel()
-                with suppress(ValueError):
-                    self._getters.remove(getter)
-                raise
-        return self.get_nowait()
+        getter: Future[None] = asyncio.get_running_loop().create_future()
+        self._getters.append(getter)
+        return getter
 
     def get_nowait(self) -> Envelope:
         """Remove and return the next envelope; wake the sender that has waited longest for the room.
@@ -131,9 +119,13 @@ class Mailbox(asyncio.Queue[Envelope]):
             self._wakeup_next(self._putters)
         return envelope
 
-    def drop_oldest(self) -> Envelope:
-        """Remove and return the message that has waited longest."""
-        return self.messages.popleft()
+    def drop_oldest(self) -> Envelope | None:
+        """Remove and return the message from outside that has waited longest; ``None`` where there is none."""
+        for place, envelope in enumerate(self.messages):
+            if not envelope.internal:
+                del self.messages[place]
+                return envelope
+        return None
 
     def close(self) -> None:
         """Take no more messages from outside; the senders that wait for room get ``MailboxClosed``."""

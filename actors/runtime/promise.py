@@ -32,7 +32,7 @@ class Promise(Deferred[R]):
     delays_drain: ClassVar[bool] = False
 
     def __init__(self, cell: ActorCell, envelope: Envelope) -> None:
-        super().__init__(envelope)
+        Deferred.__init__(self, envelope)
         self._cell = cell
         self._given = False
         cell.add_outstanding(self)

@@ -103,7 +103,7 @@ class Ref(Generic[M_contra]):
             if scope.envelope is not None and (cause := scope.envelope.open_ask()) is not None:
                 deadline = min(deadline, cause.deadline)
             self._check_cycle(asker, cause)
-        if deadline <= now:
+        if not deadline > now:  # NaN, too
             raise AskTimeout(f"no time is left to ask {self.name}")
         reply = core.loop.create_future()
         envelope = Envelope(message, get_current(), now, cause, reply, deadline, asker, self.name)
@@ -139,7 +139,7 @@ class Ref(Generic[M_contra]):
             cause = scope.envelope.open_ask()
             if cause is not None:
                 deadline = min(deadline, cause.deadline)
-        if deadline <= now:
+        if not deadline > now:  # NaN, too
             raise AskTimeout(f"no time is left to ask {self.name}")
         envelope = Envelope(message, get_current(), now, cause, reply, deadline, None, self.name)
         if self._put_nowait(envelope) is not None:
@@ -175,7 +175,11 @@ class Ref(Generic[M_contra]):
             if mailbox.overflow == "reject":
                 raise full from None
             while mailbox.full():
-                self._core.undelivered(self.name, mailbox.drop_oldest(), full, "dropped for a newer one")
+                oldest = mailbox.drop_oldest()
+                if oldest is None:  # all of them are the actor's own; this one is dropped next
+                    mailbox.put_internal(envelope)
+                    return None
+                self._core.undelivered(self.name, oldest, full, "dropped for a newer one")
             mailbox.put_nowait(envelope)
         return None
 
@@ -203,14 +207,17 @@ class Addressed(Instance, Protocol[M_contra]):
 
 async def _put_in_time(mailbox: Mailbox, envelope: Envelope, reply: Future[Any]) -> None:
     """Put an ask into a full mailbox, or give up when its deadline has given it a reply."""
+    waiting = True
     with suppress(TimeoutError):  # the asker gets its own from the reply
         async with asyncio.timeout(None) as limit:
 
             def on_reply_done(_: Future[Any]) -> None:
-                limit.reschedule(0)
+                if waiting:
+                    limit.reschedule(0)
 
             reply.add_done_callback(on_reply_done)
             try:
                 await mailbox.put(envelope)
             finally:
+                waiting = False
                 reply.remove_done_callback(on_reply_done)

@@ -1,14 +1,11 @@
 """The place of an actor in its system, and what the runtime needs of the actor's class."""
 
-from collections.abc import Callable
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
-
-import msgspec
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from actors.runtime.handlers import Handlers
 from actors.runtime.mailbox import Overflow
 
-C = TypeVar("C")
+C_contra = TypeVar("C_contra", contravariant=True)
 
 
 class Instance(Protocol):
@@ -20,6 +17,7 @@ class Instance(Protocol):
     backoff: ClassVar[float]
     lingers: ClassVar[bool]
     outstanding_limit: ClassVar[int]
+    _has_started_hook: ClassVar[bool]
     _has_stopped_hook: ClassVar[bool]
     _handlers: Handlers
 
@@ -41,23 +39,29 @@ class Instance(Protocol):
         """Set the actor's cell, its address and its system."""
 
 
-class Slot(msgspec.Struct, Generic[C], eq=False):
+class Slot(Protocol[C_contra]):
     """The place of one actor in its system, over all its instances. ``C`` is the class of its cell.
 
     Attributes:
         name: the actor's name.
         group: the name in its spans and in health reports: the family's name for a keyed actor.
         address: equal for all refs to the actor.
-        make: makes an instance.
-        bind: gives an instance its address and its system, before ``started``.
-        on_end: is called once, when the actor has ended.
-        on_idle: is called each time the actor becomes idle; ``None`` for no call.
+        reports_idle: whether ``on_idle`` is called.
     """
 
     name: str
     group: str
     address: object
-    make: Callable[[], Instance]
-    bind: Callable[[Instance, C], object]
-    on_end: Callable[[C], object]
-    on_idle: Callable[[C], object] | None = None
+    reports_idle: ClassVar[bool]
+
+    def make(self) -> Instance:
+        """Make an instance."""
+
+    def bind(self, actor: Instance, cell: C_contra) -> None:
+        """Give an instance its address and its system, before ``started``."""
+
+    def on_end(self, cell: C_contra) -> None:
+        """Take note, once, that the actor has ended."""
+
+    def on_idle(self, cell: C_contra) -> None:
+        """Take note that the actor has become idle."""

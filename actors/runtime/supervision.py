@@ -1,13 +1,9 @@
 """When to restart a failed actor, and when to give it up."""
 
-import asyncio
 import random
-from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Callable
 from typing import Final
-
-from actors.runtime.clock import Clock
 
 LONGEST_BACKOFF: Final = 5.0  # seconds
 
@@ -39,37 +35,6 @@ class RestartBudget:
             self._times.popleft()
         if len(self._times) >= self._limit:
             return None
-        mean: float = self._backoff * 2 ** len(self._times)
+        mean: float = self._backoff * 2 ** min(len(self._times), 64)
         self._times.append(now)
         return float(min(2 * mean * self._jitter(), LONGEST_BACKOFF))
-
-
-class Backoff:
-    """A wait by the system's clock that can be cut short.
-
-    Args:
-        loop: the loop of the task that waits.
-        clock: the system's clock.
-    """
-
-    __slots__ = ("_clock", "_future")
-
-    def __init__(self, loop: AbstractEventLoop, clock: Clock) -> None:
-        self._clock = clock
-        self._future: Future[None] = loop.create_future()
-
-    async def wait(self, delay: float) -> None:
-        """Wait for ``delay`` seconds, or until ``cut_short`` is called."""
-        if delay <= 0:
-            await asyncio.sleep(0)
-            return
-        timer = self._clock.call_at(self._clock.time() + delay, self.cut_short)
-        try:
-            await self._future
-        finally:
-            timer.cancel()
-
-    def cut_short(self) -> None:
-        """End the wait now."""
-        if not self._future.done():
-            self._future.set_result(None)

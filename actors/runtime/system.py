@@ -4,7 +4,7 @@ import asyncio
 from asyncio import Task
 from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import msgspec
 from opentelemetry.trace import (
@@ -24,7 +24,7 @@ from actors.runtime.dead_letters import DeadLetters
 from actors.runtime.envelope import SCOPE
 from actors.runtime.keyed import Keyed
 from actors.runtime.ref import Addressed, Ref
-from actors.runtime.slot import Instance, Slot
+from actors.runtime.slot import Instance
 from protocol import spans
 from protocol.errors import ShuttingDown
 
@@ -145,20 +145,16 @@ class System:
             Exception: what the factory raises.
         """
         self._check_name(name)
-        address = object()
-
-        def bind(actor: Instance, cell: ActorCell) -> None:
-            actor._bind(cell, Ref(name, cell.core, cell.mailbox, address, cell), self)  # noqa: SLF001 - the runtime's own
-
-        def on_end(cell: ActorCell) -> None:
-            del self._cells[cell]
-            self._names.discard(name)
-
-        slot: Slot[ActorCell] = Slot(name, name, address, factory, bind, on_end)
+        slot = _NamedSlot(self, name, factory)
         cell = ActorCell(self._core, slot)
         self._cells[cell] = None
         self._names.add(name)
-        return Ref(name, self._core, cell.mailbox, address, cell)
+        return slot.ref(cell)
+
+    def forget(self, cell: ActorCell) -> None:
+        """Take note that a named actor has ended: its name is free again."""
+        del self._cells[cell]
+        self._names.discard(cell.name)
 
     def keyed(self, factory: Callable[[str], Addressed[M]], *, name: str, idle: float, limit: int) -> Keyed[M]:
         """Return a family of actors, one a key, each made at its first message and stopped after ``idle`` seconds.
@@ -248,3 +244,30 @@ class System:
         scope = SCOPE.get()
         if scope is None or scope.address != cell.slot.address:
             await cell.end()
+
+
+class _NamedSlot(Generic[M]):
+    """The slot of an actor that has a name of its own in its system."""
+
+    __slots__ = ("_factory", "_system", "address", "group", "name")
+    reports_idle: ClassVar[bool] = False
+
+    def __init__(self, system: System, name: str, factory: Callable[[], Addressed[M]]) -> None:
+        self._system = system
+        self._factory = factory
+        self.name = self.group = name
+        self.address = object()
+
+    def ref(self, cell: ActorCell) -> Ref[M]:
+        return Ref(self.name, cell.core, cell.mailbox, self.address, cell)
+
+    def make(self) -> Instance:
+        return self._factory()
+
+    def bind(self, actor: Instance, cell: ActorCell) -> None:
+        actor._bind(cell, self.ref(cell), self._system)  # noqa: SLF001 - the runtime's own
+
+    def on_end(self, cell: ActorCell) -> None:
+        self._system.forget(cell)
+
+    def on_idle(self, cell: ActorCell) -> None: ...

@@ -5,7 +5,6 @@ import logging
 from asyncio import Task
 from collections.abc import Callable, Coroutine
 from contextvars import Context
-from functools import partial
 from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
@@ -42,12 +41,22 @@ class Tasks:
     ) -> Task[T]:
         """Run ``work`` in a task of its own, in ``context`` or in an empty one: nothing is inherited from the caller.
 
-        It never starts before this returns, whatever task factory the loop has. ``done`` is called with the ended task.
+        It never starts before this returns, whatever task factory the loop has.
+
+        Args:
+            work: what to run.
+            name: of the task.
+            context: where it runs.
+            done: is called with the ended task, and has to call ``forget`` with it; by default only that happens.
         """
         task = Task(work, loop=self._loop, name=name, context=Context() if context is None else context)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard if done is None else partial(self._ended, done))
+        task.add_done_callback(self._tasks.discard if done is None else done)
         return task
+
+    def forget(self, task: Task[Any]) -> None:
+        """Own an ended task no longer."""
+        self._tasks.discard(task)
 
     def log_failure(self, task: Task[Any]) -> None:
         """Log the failure of a task whose result may never be read."""
@@ -68,10 +77,6 @@ class Tasks:
 
     def _others(self, current: Task[Any] | None) -> set[Task[Any]]:
         return self._tasks - {current}
-
-    def _ended(self, done: Callable[[Task[Any]], object], task: Task[Any]) -> None:
-        self._tasks.discard(task)
-        done(task)
 
     def _report(self, task: Task[Any]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -4,7 +4,7 @@ import math
 from typing import ClassVar
 
 from actors.runtime.cell import ActorCell
-from actors.runtime.envelope import NO_CONTEXT, Discarded, Envelope, Tick
+from actors.runtime.envelope import NO_CONTEXT, Discarded, Envelope
 
 
 class Timer:
@@ -23,9 +23,12 @@ class Timer:
     def __init__(self, cell: ActorCell, envelope: Envelope, delay: float) -> None:
         self._cell = cell
         self._envelope = envelope
-        cell.add_outstanding(self)
         clock = cell.core.clock
-        self._handle = clock.call_at(clock.time() + delay, self._fire)
+        due = clock.time() + delay
+        if math.isnan(due):
+            raise ValueError("delay must be a number of seconds")
+        cell.add_outstanding(self)
+        self._handle = clock.call_at(due, self._fire)
 
     def cancel(self) -> None:
         """Send nothing; the message does not arrive even if it is in the mailbox already."""
@@ -53,27 +56,20 @@ class PeriodicTimer(Timer):
         interval: seconds between two messages, and before the first one.
     """
 
-    __slots__ = ("_due", "_interval", "_message", "_waiting")
+    __slots__ = ("_due", "_interval", "_message")
 
     def __init__(self, cell: ActorCell, message: object, interval: float) -> None:
         if not 0 < interval < math.inf:
             raise ValueError(f"interval must be a positive number of seconds, got {interval}")
         self._message = message
         self._interval = interval
-        self._waiting = False
         self._due = cell.core.clock.time() + interval
         super().__init__(cell, Envelope(Discarded(), NO_CONTEXT), interval)
 
     def _fire(self) -> None:
-        cell, clock = self._cell, self._cell.core.clock
-        if not self._waiting:
-            self._waiting = True
-            self._envelope = Envelope(Tick(self._read), NO_CONTEXT, internal=True)
-            cell.mailbox.put_internal(self._envelope)
-        self._due += self._interval * (1 + max(0.0, clock.time() - self._due) // self._interval)
-        self._handle = clock.call_at(self._due, self._fire)
-
-    def _read(self) -> Envelope:
-        self._waiting = False
-        self._envelope = Envelope(self._message, NO_CONTEXT, self._cell.core.clock.time(), internal=True)
-        return self._envelope
+        mailbox, now = self._cell.mailbox, self._cell.core.clock.time()
+        if self._envelope not in mailbox.messages:
+            self._envelope = Envelope(self._message, NO_CONTEXT, now, internal=True)
+            mailbox.put_internal(self._envelope)
+        self._due += self._interval * (1 + max(0.0, now - self._due) // self._interval)
+        self._handle = self._cell.core.clock.call_at(self._due, self._fire)

@@ -54,7 +54,7 @@ class End(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """Sends an in-band error of this kind. Its message stands for a secret that the gateway must not pass on."""
+    """Sends an in-band error of this kind. Its message is passed on for refusals of the request only."""
 
     kind: str = "server_error"
     message: str = "a secret of the upstream's"

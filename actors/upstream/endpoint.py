@@ -1,5 +1,6 @@
 """Endpoint: a service of models, with its concurrency, its retry budget, and the health of its models."""
 
+from functools import partial
 from typing import Final
 
 from actors.runtime import Clock
@@ -8,6 +9,7 @@ from actors.upstream.breaker import Breaker
 from actors.upstream.budget import BudgetHold
 from actors.upstream.concurrency import ConcurrencyLimiter
 from actors.upstream.health import Health
+from actors.upstream.operator_log import OperatorLog
 from actors.upstream.rate_limit import RateLimitGate
 from actors.upstream.retry_budget import RetryBudget
 from protocol.gateway import TargetStatus
@@ -28,7 +30,7 @@ class Endpoint:
         retries: bounds the share of repeated calls.
     """
 
-    __slots__ = ("_health", "_users", "limiter", "name", "retries", "spec")
+    __slots__ = ("_health", "_log", "_users", "limiter", "name", "retries", "spec")
 
     def __init__(self, name: str, limiter: ConcurrencyLimiter, spec: ProviderSpec | None = None) -> None:
         self.name = name
@@ -36,6 +38,7 @@ class Endpoint:
         self.spec = spec
         self.retries = RetryBudget()
         self._users = 0
+        self._log = OperatorLog(name)
         self._health: dict[str, Health] = {}
 
     @property
@@ -67,7 +70,7 @@ class Endpoint:
                 del self._health[self._forgettable()]
             name = f"{self.name}/{model}"
             gate = RateLimitGate(name, clock, queue=self.limiter.queue)
-            health = self._health[model] = Health(Breaker(name, clock), gate)
+            health = self._health[model] = Health(Breaker(name, clock), gate, partial(self._log.report, model))
         return health
 
     def targets(self, now: float) -> tuple[TargetStatus, ...]:

@@ -1,5 +1,6 @@
 """Health of one target: its breaker, its rate limit and its cool-down."""
 
+from collections.abc import Callable
 from typing import Final
 
 from actors.upstream.breaker import Breaker
@@ -16,25 +17,33 @@ COOL_DOWN: Final = (
 class Health:
     """What recent calls to a target have shown.
 
+    Args:
+        report: called with each failure and the time, for the log; None for no log.
+
     Attributes:
         breaker: whether calls are let through.
         cools_until: until when the target asked not to be called; other targets are called first.
         gate: what its rate limit has room for.
     """
 
-    __slots__ = ("breaker", "cools_until", "gate")
+    __slots__ = ("_report", "breaker", "cools_until", "gate")
 
-    def __init__(self, breaker: Breaker, gate: RateLimitGate) -> None:
+    def __init__(
+        self, breaker: Breaker, gate: RateLimitGate, report: Callable[[ProviderError, float], None] | None = None
+    ) -> None:
         self.breaker = breaker
         self.cools_until = float("-inf")
         self.gate = gate
+        self._report = report
 
     def count_failure(self, error: ProviderError, now: float) -> bool | None:
-        """Start a cool-down where ``error`` asks for one; return the outcome for the breaker.
+        """Start a cool-down where ``error`` asks for one, and report it; return the outcome for the breaker.
 
         Returns:
             False for a failure of the target; None for one that says nothing about it, as the request may be at fault.
         """
+        if self._report is not None:
+            self._report(error, now)
         wait = error.retry_after
         if wait is None and error.code == "provider_rate_limited":
             wait = COOL_DOWN

@@ -233,6 +233,7 @@ class WireStream:
                 if before < 0 and answer.finish_reason is not None:
                     before = len(deltas)
         except ProviderError as error:
+            self._request.conceal(error)
             if not deltas:
                 raise
             self._failure = error
@@ -262,6 +263,7 @@ class WireStream:
                 answer.feed(event, deltas)
             answer.close(deltas, proper=not broken and (declared or self._splitter.whole))
         except ProviderError as error:
+            self._request.conceal(error)
             cut = error.code == "provider_bad_response" and not declared
             failure = ProviderError(code="provider_stream_broken") if cut else error
             if not deltas:

@@ -197,9 +197,9 @@ class Connection(asyncio.Protocol):
             return
         if len(fields) > MAX_FIELDS or (self._head_bytes > MAX_HEAD_BYTES and _size(fields) > MAX_HEAD_BYTES):
             raise ValueError("the head is too large")
-        self.headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1").rstrip() for name, value in fields.items()
-        }
+        names = b"\n".join(fields).decode("latin-1").lower().split("\n")
+        values = b"\n".join(fields.values()).decode("latin-1").split("\n")
+        self.headers = dict(zip(names, map(str.rstrip, values), strict=True))
         self.status = status
 
     def on_message_complete(self) -> None:

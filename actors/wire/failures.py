@@ -1,18 +1,78 @@
-"""Maps an upstream's refusal to an error with a code. Nothing of the upstream's text is passed on."""
+"""Maps an upstream's refusal, its status, headers and body, to an error with a code."""
 
+import asyncio
+import re
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from actors.wire.connection import Connection
+from actors.wire.encoding import body_of
 from actors.wire.limits import allowances
-from protocol.upstream import Refusal, code_of
+from protocol.error_text import read_error
+from protocol.errors import ProviderError
+from protocol.refusals import refusal_of
+from protocol.upstream import Refusal
 
 MAX_RETRY_AFTER: Final = 3600.0  # seconds
+MAX_BODY_BYTES: Final = 64 * 1024  # of a refusal's body; the rest is not read
+BODY_SECONDS: Final = 1.0  # for the body of a refusal, whose status has been read
+
+_SENSITIVE: Final = re.compile(r"auth|key|token|secret|cookie|credential|password|signature", re.IGNORECASE)
+_PARTS: Final = re.compile(r"[\s,;]+")
 
 
-def refusal(status: int, headers: Mapping[str, str], now: float) -> Refusal:
-    """Return the error for an HTTP status other than 200; ``now`` is Unix time, for dates in the headers."""
-    return Refusal(code=code_of(status), retry_after=retry_after(headers, now), limits=allowances(headers, now))
+async def read_refusal_body(connection: Connection) -> bytes:
+    """Return the body of a refusal, as far as it comes in time, can be read, and is within ``MAX_BODY_BYTES``."""
+    whole = b""
+    try:
+        body = body_of(connection)
+        async with asyncio.timeout(BODY_SECONDS):
+            while len(whole) < MAX_BODY_BYTES and (chunk := await body.read()):
+                whole += chunk[: MAX_BODY_BYTES - len(whole)]
+    except (ProviderError, TimeoutError):
+        return whole
+    return whole
+
+
+def refusal(
+    status: int, headers: Mapping[str, str], now: float, body: bytes = b"", secrets: tuple[str, ...] = ()
+) -> Refusal:
+    """Return the error for an HTTP status other than 200.
+
+    Args:
+        status: the HTTP status.
+        headers: the answer's, by lower-case name.
+        now: Unix time, for dates in the headers.
+        body: of the answer.
+        secrets: are never in the error.
+    """
+    error = refusal_of(status, read_error(body), secrets=secrets)
+    return Refusal(
+        code=error.code,
+        status=status,
+        reason=error.reason,
+        retry_after=retry_after(headers, now),
+        limits=allowances(headers, now),
+    )
+
+
+def secrets_of(head: bytes) -> tuple[str, ...]:
+    """Return the secrets in a request's head: the values of its sensitive headers and query parameters, and parts."""
+    line, _, fields = head.decode("latin-1").partition("\r\n")
+    found: list[str] = []
+    for field in fields.split("\r\n"):
+        name, _, value = field.partition(":")
+        if _SENSITIVE.search(name):
+            value = value.strip()
+            scheme, *parts = _PARTS.split(value)
+            found += (value, *parts) if parts else (scheme,)
+    query = line.partition("?")[2].partition(" ")[0]
+    for parameter in query.split("&"):
+        name, _, value = parameter.partition("=")
+        if _SENSITIVE.search(name):
+            found.append(value)
+    return tuple(dict.fromkeys(found))
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

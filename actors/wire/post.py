@@ -2,18 +2,19 @@
 
 import time
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NoReturn
 
 import msgspec
 from yarl import URL
 
 from actors.wire.connection import Connection
 from actors.wire.encoding import Body, body_of
-from actors.wire.failures import refusal
+from actors.wire.failures import read_refusal_body, refusal, secrets_of
 from actors.wire.pool import ConnectionPool
 from actors.wire.url import UpstreamUrl
 from protocol.errors import ProviderError
 from protocol.upstream import Refusal
+from protocol.upstream_error import UpstreamError
 
 OK: Final = 200
 READABLE: Final = frozenset(
@@ -45,6 +46,11 @@ class PostRequest(msgspec.Struct, frozen=True, gc=False):
     body: bytes
     connect_timeout: float
 
+    def conceal(self, error: ProviderError) -> None:
+        """Remove the request's secrets from what the upstream has said in its answer."""
+        if isinstance(error, UpstreamError):
+            error.conceal(secrets_of(self.url.head(self.headers, 0)))
+
     async def send(self, pool: ConnectionPool, accepted: str) -> tuple[Connection, Body]:
         """Send the request, wait for the answer's head, and return the connection and the answer's body.
 
@@ -68,6 +74,8 @@ class PostRequest(msgspec.Struct, frozen=True, gc=False):
         try:
             connection.send(head, self.body)
             await connection.wait_for_head()
+            if connection.status != OK:
+                await _refuse(connection, head)
             return connection, _body(connection, accepted)
         except Refusal:
             pool.release(connection)  # a new handshake for each would cost more than the refusals do
@@ -91,12 +99,15 @@ def as_upstream_url(url: UpstreamUrl | URL | str, accept: str) -> UpstreamUrl:
         raise ProviderError(code="provider_unavailable") from error
 
 
+async def _refuse(connection: Connection, head: bytes) -> NoReturn:
+    """Raise the refusal whose head ``connection`` has read; ``head`` is the request's."""
+    body = await read_refusal_body(connection)
+    raise refusal(connection.status, connection.headers, time.time(), body, secrets_of(head))
+
+
 def _body(connection: Connection, accepted: str) -> Body:
-    """Return the answer's body, or raise for a refusal and for another content type."""
-    headers = connection.headers
-    if connection.status != OK:
-        raise refusal(connection.status, headers, time.time())
-    kind = media_type(headers)
+    """Return the answer's body, or raise for another content type."""
+    kind = media_type(connection.headers)
     if kind != accepted and kind not in READABLE and not kind.endswith("+json"):
         raise ProviderError(code="provider_bad_response")
     return body_of(connection)

@@ -1,4 +1,4 @@
-"""The food search over HTTP, beside all that the service offers: its answers are followed on the same ``/ws``."""
+"""HTTP handlers of the food search, in the service's application: clients follow the answers on the same ``/ws``."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -45,7 +45,7 @@ def food_app(container: Container, settings: FoodSettings) -> web.Application:
 
 @asynccontextmanager
 async def serving(container: Container, settings: FoodSettings) -> AsyncIterator[tuple[web.AppRunner, str]]:
-    """Listen on the address that the container's settings name; gives the runner and the address.
+    """Listen on the address in the container's settings; yields the runner and the address.
 
     Raises:
         ConfigurationError: the address can't be bound.
@@ -65,7 +65,7 @@ async def serving(container: Container, settings: FoodSettings) -> AsyncIterator
 
 
 async def begin(request: web.Request) -> web.Response:
-    """Take a search: 202 with its name. It goes on whether or not the client stays."""
+    """Start a search: 202 with its id. It continues whether or not the client stays."""
     body = decode(_decoder, await read_json(request, container_of(request).settings.max_body_bytes))
     call = call_of(request)
     caller = Caller(tenant=call.tenant, trace_id=call.trace_id, context=otel_context.get_current())
@@ -75,9 +75,9 @@ async def begin(request: web.Request) -> web.Response:
 
 
 async def show(request: web.Request) -> web.Response:
-    """Return what is known of a search; ``?wait=answer`` or ``?wait=end`` answers once that is there.
+    """Return the state of a search; with ``?wait=answer`` or ``?wait=end`` wait for the answer's request or the end.
 
-    Every stage has its time, so neither waits for ever.
+    Every stage has a timeout, so neither waits for ever.
     """
     search = request.app[SEARCHES].find(request.match_info["id"], call_of(request).tenant)
     wait = request.query.get("wait", "")

@@ -1,4 +1,4 @@
-"""The searches under way and those that ended last."""
+"""Searches: the running ones, and the last ones that have ended."""
 
 import asyncio
 from typing import Final, Literal
@@ -20,17 +20,17 @@ Status = Literal["running", "finished", "stopped", "failed"]
 
 
 class SearchState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """What is known of a search.
+    """State of a search, as clients see it.
 
     Attributes:
-        request_id: its name.
-        status: how far it is.
+        request_id: the search's id.
+        status: running, or how it ended.
         stopped_at: the stage that stopped it or failed; None for neither.
         stages: the stages that were begun.
-        answer_request_id: the request to follow for the answer; None until it is there.
-        language: what the gate found; None as long as it has found nothing.
-        region_code: where it looks.
-        answer: the answer's text, once it is whole.
+        answer_request_id: the request to follow for the answer; None until it exists.
+        language: the gate's result; None until the gate has one.
+        region_code: the region of the search.
+        answer: the answer's text, once it is complete.
         error: why it failed.
     """
 
@@ -48,10 +48,15 @@ class SearchState(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 class Search:
     """One search.
 
+    ::
+
+        running ──► answering ──► ended
+           └────────────────────────▲
+
     Attributes:
-        request_id: its name.
-        tenant: whose it is.
-        answering: set once the answer's request is there, and at the end.
+        request_id: its id.
+        tenant: its owner.
+        answering: set once the answer's request exists, and at the end.
         ended: set at the end.
     """
 
@@ -65,18 +70,18 @@ class Search:
         self._run = PipelineRun(query)
 
     def look(self, run: PipelineRun[Query]) -> None:
-        """Take over what is new."""
+        """Store the new state of the run, and wake requests that wait for the answer's request."""
         self._run = run
         if self._answer_request() is not None:
             self.answering.set()
 
     def end(self) -> None:
-        """Let nobody wait any more."""
+        """Wake all requests that wait for the search."""
         self.ended.set()
         self.answering.set()
 
     def state(self) -> SearchState:
-        """Return what is known now."""
+        """Return the current state."""
         run = self._run
         status, stopped_at, error = self._end()
         return SearchState(
@@ -109,13 +114,13 @@ class Search:
 
 
 class Searches:
-    """The searches that can still be asked for; where they are too many the oldest ended one goes.
+    """Keeps searches by id; above ``limit`` the oldest ended one is dropped.
 
     Args:
-        system: owns the tasks in which they run, which nobody's leaving cancels.
-        pipeline: what each goes through.
-        settings: what the operator decided.
-        limit: how many are kept.
+        system: owns the tasks of the searches; a client that leaves does not cancel them.
+        pipeline: runs each search.
+        settings: of the food search.
+        limit: the most searches that are kept.
     """
 
     def __init__(
@@ -131,7 +136,7 @@ class Searches:
         """Start a search.
 
         Raises:
-            Overloaded: as many as are kept are running.
+            Overloaded: ``limit`` searches are running.
         """
         if len(self._kept) >= self._limit:
             ended = next((key for key, search in self._kept.items() if search.ended.is_set()), None)
@@ -149,7 +154,7 @@ class Searches:
         """Return a search of this tenant.
 
         Raises:
-            NotFound: ``request_not_found``, also for another's.
+            NotFound: ``request_not_found``, also for a search of another tenant.
         """
         search = self._kept.get(request_id)
         if search is None or search.tenant != tenant:

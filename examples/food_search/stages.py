@@ -1,4 +1,4 @@
-"""What the food search asks a model: is it about food, what is wanted, and the answer."""
+"""The stages of the food search: gate (is it about food?), intent (which dish, where?), and answer."""
 
 import re
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ from protocol.errors import ConfigurationError
 from protocol.pipeline import Prompt, StageRoute
 from protocol.requests import Submit
 
-SURE: Final = 0.5  # the least confidence with which the gate may turn somebody away
+SURE: Final = 0.5  # the least confidence with which the gate may stop a search
 REGION: Final = re.compile(r"[A-Z]{2}")
 SWITCH: Final = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
 
 
 class FoodSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the operator decides; each field is the environment variable of the same name in capitals.
+    """Settings of the food search; each field is the environment variable of the same name in capitals.
 
     Attributes:
-        route2_enabled: gate, then intent, then answer; without it every text is answered straight away.
-        default_region_code: where to look when the text names no place: two capital letters.
-        gate_timeout_ms: how long the gate may take, in milliseconds.
+        route2_enabled: gate, then intent, then answer; without it every text is answered directly.
+        default_region_code: the region of the search if the text names no place: two capital letters.
+        gate_timeout_ms: the timeout of the gate, in milliseconds.
     """
 
     route2_enabled: bool = True
@@ -36,7 +36,7 @@ class FoodSettings(msgspec.Struct, frozen=True, kw_only=True):
         """Read the environment.
 
         Raises:
-            ConfigurationError: a variable has a value that it can't have.
+            ConfigurationError: a variable has an invalid value.
         """
         switch = environ.get("ROUTE2_ENABLED") or "true"
         region = environ.get("DEFAULT_REGION_CODE") or "IL"
@@ -51,7 +51,7 @@ class FoodSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Query(msgspec.Struct, frozen=True):
-    """What somebody looks for, and the region where that is unless the text says otherwise."""
+    """The text of a search, and the region in which to search unless the text names another."""
 
     text: str
     region_code: str
@@ -66,14 +66,14 @@ class Gate(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Intent(msgspec.Struct, frozen=True, rename="camel"):
-    """What is wanted, and where: two capital letters, or nothing."""
+    """The dish, and the region: two capital letters, or an empty text."""
 
     dish: Annotated[str, msgspec.Meta(max_length=60)]
     region_code: Annotated[str, msgspec.Meta(max_length=2)]
 
 
 class Answer(msgspec.Struct, frozen=True, rename="camel"):
-    """What the user is shown."""
+    """The text for the user."""
 
     text: Annotated[str, msgspec.Meta(max_length=280)]
 
@@ -83,7 +83,7 @@ def _text(run: PipelineRun[Query]) -> str:
 
 
 def _only_food(gate: Gate) -> StageRoute:
-    """Turn away what is surely not about food; in doubt go on."""
+    """Stop a text that is surely not about food; in doubt continue."""
     return StageRoute.CONTINUE if gate.is_food_related or gate.confidence < SURE else StageRoute.STOP
 
 
@@ -113,7 +113,7 @@ INTENT: Final = Stage(
 
 
 def region_of(run: PipelineRun[Query]) -> str:
-    """Return the region to look in: the text's own where the model has found one, else the default."""
+    """Return the region of the search: the text's own if the model has found one, else the default."""
     found = run[INTENT].region_code if INTENT in run else ""
     return found if REGION.fullmatch(found) else run.given.region_code
 
@@ -137,7 +137,7 @@ ANSWER: Final = Stage(
 
 
 def food_pipeline(settings: FoodSettings, router: Ref[Submit], system: System) -> Pipeline[Query]:
-    """Return the pipeline that the settings ask for."""
+    """Return the pipeline for these settings."""
     gate = msgspec.structs.replace(GATE, timeout=settings.gate_timeout_ms / 1000)
     stages: tuple[Stage[Query, Any], ...] = (gate, INTENT, ANSWER) if settings.route2_enabled else (ANSWER,)
     return Pipeline(router, stages, name="food-search", tracer=system.tracer)

@@ -1,26 +1,29 @@
 """Anthropic's messages dialect, what clients read: whole answers, streams, errors and models."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
 
-from protocol.answer import content_of
 from protocol.anthropic.upstream import DIALECT, thinking, tool_input
+from protocol.context_length import CONTEXT_LENGTH, in_anthropic_words
 from protocol.errors import PROBLEMS, Family, TidegateError
 from protocol.events import (
     Cancelled,
     Completed,
     Delta,
     Entry,
+    Event,
     Failed,
     ReasoningDelta,
-    Snapshot,
+    RefusalDelta,
     ToolCallDelta,
+    VendorBlock,
 )
 from protocol.gateway import ModelInfo
-from protocol.llm import FinishReason, ReasoningPart, Usage
+from protocol.llm import AnswerPart, FinishReason, ReasoningPart, TextPart, ToolCallPart, Usage, VendorPart
+from protocol.parts import NOWHERE, PartSequence, Piece, fields_of_text
 
 ID_PREFIX: Final = "msg_"
 OVERLOADED_STATUS: Final = 529  # Anthropic's own status
@@ -57,6 +60,8 @@ _TEXT: Final = b'{"type":"text_delta","text":%b}}\n\n'
 _THOUGHT: Final = b'{"type":"thinking_delta","thinking":%b}}\n\n'
 _SIGNATURE: Final = b'{"type":"signature_delta","signature":%b}}\n\n'
 _ARGUMENTS: Final = b'{"type":"input_json_delta","partial_json":%b}}\n\n'
+_CITATION: Final = b'{"type":"citations_delta","citation":%b}}\n\n'
+_START: Final = b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
 
 
 class MessagesEventEncoder:
@@ -66,162 +71,173 @@ class MessagesEventEncoder:
     blocks that this client has. ``message_start`` is sent with the first content, so that a failure before it can still
     be an HTTP error.
 
-    A block ends when the next one begins. Later pieces of a tool call, from an upstream that mixes the pieces of
-    several calls, still have the index of their own block.
+    The blocks have the order of the answer's parts: a block ends when the next one begins. Where an upstream mixes the
+    pieces of several calls, ``PartSequence`` holds back what comes after the first call.
 
     Args:
         request_id: the answer's id is ``msg_`` and the request's id.
         model: the model name that the client used.
         call_id: the ``request_id`` of an error.
+        usage: returns the tokens that are counted by now, for ``message_start``.
     """
 
     __slots__ = (
         "_call_id",
-        "_calls",
         "_count",
         "_model",
         "_open",
         "_prefix",
         "_request_id",
+        "_sequence",
         "_started",
         "_text",
-        "_thinks",
+        "_usage",
     )
 
-    def __init__(self, request_id: str, model: str, call_id: str) -> None:
+    def __init__(self, request_id: str, model: str, call_id: str, usage: Callable[[], Usage] = Usage) -> None:
         self._request_id = request_id
         self._model = model
         self._call_id = call_id
+        self._usage = usage
+        self._sequence = PartSequence()
         self._started = False
         self._count = 0  # blocks so far: the next index
         self._open = False  # whether the last block is open
-        self._text = False  # whether the open block is text
-        self._thinks = False  # whether the open block is thinking
+        self._text = NOWHERE  # the `part` of a piece of text that belongs to the open block
         self._prefix = b""  # of a delta of the open block
-        self._calls: dict[int, int] = {}  # a call's index: the index of its block
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """Return the SSE bytes of ``entries``; a terminal one, if any, is the last."""
         into: list[bytes] = []
         for entry in entries:
             event = entry.event
-            if isinstance(event, Delta):
-                if not self._text:
-                    self._begin_text(into)
+            if isinstance(event, Delta) and event.part == self._text:
                 into += (self._prefix, entry.frame(DIALECT, _tail))
-            elif isinstance(event, ToolCallDelta):
-                self._begin_call(event, into)
-                if event.arguments:
-                    into += (_DELTA % self._calls[event.index], entry.frame(DIALECT, _tail))
-            elif isinstance(event, ReasoningDelta):
-                self._add_thinking(event, entry, into)
+            elif isinstance(event, Piece):
+                self._add(self._sequence.add(entry, event), into)
+                self._text = self._sequence.text_part
             elif isinstance(event, Completed):
                 self._complete(event, into)
             elif isinstance(event, Failed):
-                into.append(_event("error", _error(event.code, event.message, self._call_id)))
+                self._fail(event.code, event.message, into)
             elif isinstance(event, Cancelled):
-                into.append(_event("error", _error("cancelled", PROBLEMS["cancelled"].title, self._call_id)))
+                self._fail("cancelled", PROBLEMS["cancelled"].title, into)
         return b"".join(into)
 
-    def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the SSE bytes of all content so far, for a client that has none of it."""
-        entries = [
-            Entry(0, ReasoningDelta(text=thought.text, signature=thought.signature, redacted=thought.redacted))
-            for thought in snapshot.thoughts
-        ]
-        entries += [Entry(0, Delta(text=snapshot.text))] if snapshot.text else []
-        entries += [
-            Entry(0, ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments))
-            for index, call in enumerate(snapshot.tool_calls)
-        ]
-        return self.encode(entries)
+    def _add(self, entries: Iterable[tuple[Entry, bool]], into: list[bytes]) -> None:
+        for entry, begins in entries:
+            if isinstance(entry.event, VendorBlock) and entry.event.dialect != DIALECT:
+                continue
+            if begins:
+                self._begin(entry.event, into)
+            tail = entry.frame(DIALECT, _tail)
+            if tail:
+                into += (self._prefix, tail)
+            if isinstance(entry.event, ReasoningDelta) and entry.event.signature and not entry.event.redacted:
+                into += (self._prefix, _SIGNATURE % _json(entry.event.signature))
+            elif isinstance(entry.event, VendorBlock) and not begins:
+                into += self._fields(entry.event)
 
-    def _begin_text(self, into: list[bytes]) -> None:
-        index = self._begin({"type": "text", "text": ""}, into)
-        self._text = True
-        self._prefix = _DELTA % index
+    def _fields(self, event: VendorBlock) -> Iterable[bytes]:
+        """Return the deltas of the citations of the text that is open; other fields have no deltas."""
+        citations = (fields_of_text(event) or {}).get("citations")
+        for citation in citations if isinstance(citations, list) else ():
+            yield self._prefix
+            yield _CITATION % _json(citation)
 
-    def _add_thinking(self, event: ReasoningDelta, entry: Entry, into: list[bytes]) -> None:
-        if event.redacted:
-            self._begin(thinking(ReasoningPart(signature=event.signature, redacted=True)), into)
-            return
-        if not self._thinks:
-            index = self._begin(thinking(ReasoningPart()), into)
-            self._thinks = True
-            self._prefix = _DELTA % index
-        if event.text:
-            into += (self._prefix, entry.frame(DIALECT, _tail))
-        if event.signature:
-            into += (self._prefix, _SIGNATURE % _json(event.signature))
-            self._thinks = False
-
-    def _begin_call(self, event: ToolCallDelta, into: list[bytes]) -> None:
-        if event.index not in self._calls:
-            block = {"type": "tool_use", "id": event.id, "name": event.name, "input": {}}
-            self._calls[event.index] = self._begin(block, into)
-
-    def _begin(self, block: dict[str, Any], into: list[bytes]) -> int:
+    def _begin(self, event: Event, into: list[bytes]) -> None:
         self._start(into)
         self._end(into)
         index = self._count
-        into.append(_event("content_block_start", {"index": index, "content_block": block}))
+        into.append(_START % (index, _first_block(event)))
         self._count += 1
         self._open = True
-        return index
+        self._prefix = _DELTA % index
 
     def _start(self, into: list[bytes]) -> None:
         if not self._started:
             self._started = True
-            message = _message(self._request_id, self._model, [], Usage())
+            counted = self._usage()
+            begun = msgspec.structs.replace(counted, output_tokens=min(counted.output_tokens, 1), reasoning_tokens=0)
+            message = _message(self._request_id, self._model, [], begun)
             into.append(_event("message_start", {"message": message}))
 
     def _end(self, into: list[bytes]) -> None:
         if self._open:
             into.append(_event("content_block_stop", {"index": self._count - 1}))
-        self._open = self._text = self._thinks = False
+        self._open = False
 
     def _complete(self, event: Completed, into: list[bytes]) -> None:
         self._start(into)
+        self._add(self._sequence.rest(), into)
         self._end(into)
         delta = _stop_reason(event)
         into.append(_event("message_delta", {"delta": delta, "usage": _usage(event.usage)}))
         into.append(_event("message_stop", {}))
 
+    def _fail(self, code: str, message: str, into: list[bytes]) -> None:
+        self._add(self._sequence.rest(), into)
+        into.append(_event("error", _error(code, message, self._call_id)))
+
+
+def _first_block(event: Event) -> bytes:
+    """Return the block that begins with ``event``, without what its deltas say."""
+    if isinstance(event, ToolCallDelta):
+        extra = event.extra.get(DIALECT, {})
+        return _json({"type": "tool_use", "id": event.id, "name": event.name, "input": {}, **extra})
+    if isinstance(event, ReasoningDelta):
+        redacted = event.redacted
+        return _json(thinking(ReasoningPart(signature=event.signature if redacted else "", redacted=redacted)))
+    if isinstance(event, VendorBlock):
+        return bytes(event.value)
+    return _EMPTY_TEXT
+
+
+_EMPTY_TEXT: Final = b'{"type":"text","text":""}'
+
 
 def _tail(entry: Entry) -> bytes:
     event = entry.event
-    if isinstance(event, Delta):
+    if isinstance(event, Delta | RefusalDelta):
         return _TEXT % _json(event.text)
     if isinstance(event, ReasoningDelta):
-        return _THOUGHT % _json(event.text)
-    return _ARGUMENTS % _json(event.arguments) if isinstance(event, ToolCallDelta) else b""
+        return _THOUGHT % _json(event.text) if event.text else b""
+    if isinstance(event, ToolCallDelta):
+        return _ARGUMENTS % _json(event.arguments) if event.arguments else b""
+    return b""
 
 
-def message_body(request_id: str, model: str, completed: Completed, *, structured: bool) -> bytes:
+def message_body(request_id: str, model: str, completed: Completed) -> bytes:
     """Return the body of a whole ``message``.
 
     Args:
         request_id: the answer's id is ``msg_`` and the request's id.
         model: the model name that the client used.
         completed: the last event of the log.
-        structured: whether the request had a schema.
     """
-    text, calls = content_of(completed, structured=structured)
-    blocks = list(map(thinking, completed.reasoning))
-    if text:
-        blocks.append({"type": "text", "text": text})
-    blocks += [
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": tool_input(call.arguments)} for call in calls
-    ]
+    blocks = [block for part in completed.parts if (block := _block(part)) is not None]
     return _json({**_message(request_id, model, blocks, completed.usage), **_stop_reason(completed)})
 
 
+def _block(part: AnswerPart) -> dict[str, Any] | None:
+    """Return a part as a block; None where this dialect can't show it. A refusal is a text."""
+    if isinstance(part, ToolCallPart):
+        extra = part.extra.get(DIALECT, {})
+        return {"type": "tool_use", "id": part.id, "name": part.name, "input": tool_input(part.arguments), **extra}
+    if isinstance(part, ReasoningPart):
+        return thinking(part)
+    if isinstance(part, VendorPart):
+        return part.value if part.dialect == DIALECT else None
+    extra = part.extra.get(DIALECT, {}) if isinstance(part, TextPart) else {}
+    return {"type": "text", "text": part.text, **extra} if part.text or extra else None
+
+
 def _stop_reason(completed: Completed) -> dict[str, str | None]:
-    """Return the fields that say why the model stopped."""
+    """Return the fields that say why the model stopped. Reasons without an equivalent are the provider's own words."""
     if completed.stop_sequence:
         return {"stop_reason": "stop_sequence", "stop_sequence": completed.stop_sequence}
-    reason = completed.raw_finish_reason or STOP_REASONS.get(completed.finish_reason, completed.finish_reason)
-    return {"stop_reason": reason, "stop_sequence": None}
+    known = STOP_REASONS.get(completed.finish_reason, completed.finish_reason)
+    return {"stop_reason": completed.raw_finish_reason or known, "stop_sequence": None}
 
 
 def _message(request_id: str, model: str, content: list[dict[str, Any]], usage: Usage) -> dict[str, Any]:
@@ -242,7 +258,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
     written = usage.cache_write_input_tokens
     wire: dict[str, Any] = {
         "input_tokens": usage.input_tokens - usage.cached_input_tokens - written,
-        "cache_creation_input_tokens": written or None,
+        "cache_creation_input_tokens": written,
         "cache_read_input_tokens": usage.cached_input_tokens,
         "output_tokens": usage.output_tokens,
     }
@@ -285,5 +301,7 @@ def error_body(error: TidegateError, call_id: str) -> bytes:
 
 def _error(code: str, message: str, call_id: str) -> dict[str, Any]:
     problem = PROBLEMS.get(code, PROBLEMS["internal_error"])
+    if code == CONTEXT_LENGTH:
+        message = in_anthropic_words(message)
     kind = "request_too_large" if code == "body_too_large" else ERROR_TYPES[problem.family]
     return {"error": {"type": kind, "message": message, "details": {"error_code": code}}, "request_id": call_id}

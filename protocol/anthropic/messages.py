@@ -5,123 +5,29 @@ or a tool in its own ``extra``.
 """
 
 import re
-from collections.abc import Iterator
-from typing import Annotated, Any, Final, Literal, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from protocol.anthropic.blocks import Block, OwnTool, TextBlock, block_of, tool_of
 from protocol.anthropic.upstream import BETAS, DIALECT
 from protocol.errors import InvalidRequest
 from protocol.json.validation import invalid_field, invalid_value
-from protocol.llm import (
-    ChatMessage,
-    ChatRequest,
-    ContentPart,
-    Extra,
-    FilePart,
-    ImagePart,
-    ReasoningPart,
-    TextPart,
-    Tool,
-    ToolCall,
-    VendorPart,
-)
-from protocol.vendor_extras import extras_of
+from protocol.llm import ChatMessage, ChatRequest, ContentPart
+from protocol.turns import content_of, turn_of
 
 CHOICES: Final = {"auto": "auto", "none": "none", "any": "required"}
 
 
-class _Base64(msgspec.Struct, frozen=True, tag_field="type", tag="base64"):
-    media_type: str
-    data: str
-
-
-class _Url(msgspec.Struct, frozen=True, tag_field="type", tag="url"):
-    url: str
-
-
-class _PlainText(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
-    data: str
-
-
-class _Content(msgspec.Struct, frozen=True, tag_field="type", tag="content"):
-    content: Any
-
-
-class _Uploaded(msgspec.Struct, frozen=True, tag_field="type", tag="file"):
-    file_id: str
-
-
-class _WithExtras(msgspec.Struct, frozen=True, kw_only=True):
-    """A block with vendor extras."""
-
-    cache_control: dict[str, Any] | None = None
-
-
-class _Text(_WithExtras, frozen=True, tag_field="type", tag="text"):
-    text: str
-    citations: list[Any] | None = None
-
-
-class _Image(_WithExtras, frozen=True, tag_field="type", tag="image"):
-    source: _Base64 | _Url | _Uploaded
-
-
-class _Document(_WithExtras, frozen=True, tag_field="type", tag="document"):
-    source: _Base64 | _Url | _PlainText | _Content | _Uploaded
-    title: str | None = None
-    context: str | None = None
-    citations: dict[str, Any] | None = None
-
-
-class _SearchResult(_WithExtras, frozen=True, tag_field="type", tag="search_result"):
-    source: str
-    title: str
-    content: list[Any]
-    citations: dict[str, Any] | None = None
-
-
-class _ToolUse(_WithExtras, frozen=True, tag_field="type", tag="tool_use"):
-    id: str
-    name: str
-    input: msgspec.Raw
-
-
-class _ToolResult(_WithExtras, frozen=True, tag_field="type", tag="tool_result"):
-    tool_use_id: str
-    content: str | tuple[_Text | _Image | _Document | _SearchResult, ...] | None = None
-    is_error: bool | None = None
-
-
-class _Thinking(msgspec.Struct, frozen=True, tag_field="type", tag="thinking"):
-    thinking: str
-    signature: str = ""
-
-
-class _RedactedThinking(msgspec.Struct, frozen=True, tag_field="type", tag="redacted_thinking"):
-    data: str
-
-
-_Part = _Text | _Image | _Document | _SearchResult
-_Block = _Part | _ToolUse | _ToolResult | _Thinking | _RedactedThinking
-
-
 class _Message(msgspec.Struct, frozen=True):
     role: Literal["user", "assistant", "system"]
-    content: str | tuple[_Block, ...]
+    content: str | tuple[Block, ...]
 
 
-class _Tool(msgspec.Struct, frozen=True):
-    name: str
-    input_schema: dict[str, Any]
-    description: str | None = None
-    type: Literal["custom"] | None = None
-    cache_control: dict[str, Any] | None = None
-    strict: bool | None = None
-    defer_loading: bool | None = None
-    eager_input_streaming: bool | None = None
-    input_examples: list[dict[str, Any]] | None = None
-    allowed_callers: list[str] | None = None
+class _LooseMessage(msgspec.Struct, frozen=True):
+    role: Literal["user", "assistant", "system"]
+    content: str | tuple[msgspec.Raw, ...]
 
 
 class _Choice(msgspec.Struct, frozen=True):
@@ -138,48 +44,54 @@ class _OutputConfig(msgspec.Struct, frozen=True):
     format: _Format | None = None
 
 
-class _CountBody(msgspec.Struct, frozen=True, kw_only=True):
+class _Common(msgspec.Struct, frozen=True, kw_only=True):
     model: Annotated[str, msgspec.Meta(min_length=1)]
-    messages: Annotated[tuple[_Message, ...], msgspec.Meta(min_length=1)]
-    system: str | tuple[_Text, ...] | None = None
-    tools: tuple[_Tool, ...] | None = None
     tool_choice: _Choice | None = None
     output_config: _OutputConfig | None = None
-
-
-class _Body(_CountBody, frozen=True, kw_only=True):
-    max_tokens: Annotated[int, msgspec.Meta(ge=1)]
     stream: bool | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     top_p: Annotated[float, msgspec.Meta(ge=0, le=1)] | None = None
     stop_sequences: tuple[str, ...] | None = None
 
 
-EXTRAS: Final = {
-    _Text: ("cache_control", "citations"),
-    _Image: ("cache_control",),
-    _Document: ("cache_control", "citations", "context"),
-    _ToolUse: ("cache_control",),
-    _ToolResult: ("cache_control",),
-    _Tool: (
-        "cache_control",
-        "strict",
-        "defer_loading",
-        "eager_input_streaming",
-        "input_examples",
-        "allowed_callers",
-    ),
-}
+class _CountBody(_Common, frozen=True, kw_only=True):
+    """A body whose blocks and tools have no unknown fields: the usual case, decoded in one step."""
+
+    messages: Annotated[tuple[_Message, ...], msgspec.Meta(min_length=1)]
+    system: str | tuple[TextBlock, ...] | None = None
+    tools: tuple[OwnTool, ...] | None = None
+    max_tokens: int | None = None
+
+
+class _LooseCountBody(_Common, frozen=True, kw_only=True):
+    """Any other body: its blocks and tools are still JSON."""
+
+    messages: Annotated[tuple[_LooseMessage, ...], msgspec.Meta(min_length=1)]
+    system: str | tuple[msgspec.Raw, ...] | None = None
+    tools: tuple[msgspec.Raw, ...] | None = None
+    max_tokens: int | None = None
+
+
+class _Body(_CountBody, frozen=True, kw_only=True):
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _LooseBody(_LooseCountBody, frozen=True, kw_only=True):
+    max_tokens: Annotated[int, msgspec.Meta(ge=1)]
+
+
 _KNOWN: Final = frozenset({*_Body.__struct_fields__, BETAS})
 MAX_BETAS: Final = 32
 _BETA: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CANONICAL_FIELDS: Final = {"output_config": {"format"}, "tool_choice": {"type", "name"}}
 
-W = TypeVar("W", bound=_CountBody)
+_CountWire = _CountBody | _LooseCountBody
 
-_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_count_body: Final = msgspec.json.Decoder(_CountBody)
-_body: Final = msgspec.json.Decoder(_Body)
+_fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_count_body: Final = msgspec.json.Decoder(_CountBody).decode
+_loose_count_body: Final = msgspec.json.Decoder(_LooseCountBody).decode
+_body: Final = msgspec.json.Decoder(_Body).decode
+_loose_body: Final = msgspec.json.Decoder(_LooseBody).decode
 
 
 class MessageCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,7 +121,7 @@ def parse_messages(body: bytes, betas: str = "") -> MessageCall:
     Raises:
         InvalidRequest: ``malformed_json``, or ``invalid_request`` with the path of the invalid field.
     """
-    wire, request = _parse(_body, body)
+    wire, request = _parse(_body, _loose_body, body)
     names = parse_betas(betas) if betas else ()
     request = msgspec.structs.replace(
         request,
@@ -224,14 +136,18 @@ def parse_messages(body: bytes, betas: str = "") -> MessageCall:
 
 def parse_count(body: bytes) -> ChatRequest:
     """Parse the body of ``POST /v1/messages/count_tokens``; raises as :func:`parse_messages`."""
-    return _parse(_count_body, body)[1]
+    return _parse(_count_body, _loose_count_body, body)[1]
 
 
-def _parse(decoder: "msgspec.json.Decoder[W]", body: bytes) -> tuple[W, ChatRequest]:
+def _parse(
+    decode: Callable[[bytes], _CountWire], decode_loosely: Callable[[bytes], _CountWire], body: bytes
+) -> tuple[_CountWire, ChatRequest]:
     try:
-        wire = decoder.decode(body)
-        fields = _fields(body)
-        return wire, _request(wire, _extra(fields))
+        try:
+            wire = decode(body)
+        except msgspec.ValidationError:
+            wire = decode_loosely(body)
+        return wire, _request(wire, _extra(_fields(body)))
     except msgspec.ValidationError as error:
         raise _refused(body, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -249,30 +165,29 @@ def _refused(body: bytes, error: msgspec.ValidationError) -> InvalidRequest:
     return invalid_value(str(error))
 
 
-def _request(wire: _CountBody, extra: dict[str, Any]) -> ChatRequest:
-    system = (
-        wire.system or "" if not isinstance(wire.system, tuple) else _content(list(map(_part, wire.system)), "system")
-    )
-    messages = [message for index, turn in enumerate(wire.messages) for message in _messages(turn, index)]
+def _request(wire: _CountWire, extra: dict[str, Any]) -> ChatRequest:
+    turns: Sequence[_Message | _LooseMessage] = wire.messages
+    tools: Sequence[OwnTool | msgspec.Raw] = wire.tools or ()
+    messages = [message for index, turn in enumerate(turns) for message in _messages(turn, index)]
+    system = _system(wire.system)
     if system:
         messages.insert(0, ChatMessage(role="system", content=system))
     return ChatRequest(
         model=wire.model,
         messages=tuple(messages),
         schema=wire.output_config.format.schema if wire.output_config and wire.output_config.format else None,
-        tools=tuple(
-            Tool(
-                name=tool.name,
-                description=tool.description or "",
-                parameters=tool.input_schema,
-                extra=_extras(tool),
-            )
-            for tool in wire.tools or ()
-        ),
+        tools=tuple(tool_of(tool, f"$.tools[{index}]") for index, tool in enumerate(tools)),
         tool_choice=_tool_choice(wire.tool_choice),
         extra=extra,
         dialect=DIALECT,
     )
+
+
+def _system(system: str | Sequence[TextBlock | msgspec.Raw] | None) -> str | tuple[ContentPart, ...]:
+    if system is None or isinstance(system, str):
+        return system or ""
+    found = [block_of(block, "system", f"$.system[{index}]") for index, block in enumerate(system)]
+    return content_of([part for part in found if not isinstance(part, ChatMessage)])
 
 
 def _extra(fields: dict[str, msgspec.Raw]) -> dict[str, Any]:
@@ -297,96 +212,20 @@ def _tool_choice(choice: _Choice | None) -> str:
     return choice.name
 
 
-def _messages(wire: _Message, index: int) -> Iterator[ChatMessage]:
-    """Yield the canonical messages of one message: one for each tool result, then one for the rest."""
+def _messages(wire: _Message | _LooseMessage, index: int) -> Iterator[ChatMessage]:
+    """Yield the canonical messages of one turn: one for each tool result, then one for the rest.
+
+    The vendor takes results at the beginning of a turn only.
+    """
     if isinstance(wire.content, str):
         yield ChatMessage(role=wire.role, content=wire.content)
         return
     parts: list[ContentPart] = []
-    calls: list[ToolCall] = []
-    others = False
     for place, block in enumerate(wire.content):
-        if isinstance(block, _Part):
-            parts.append(_part(block))
-            continue
-        others = True
-        path = f"$.messages[{index}].content[{place}]"
-        if isinstance(block, _ToolResult):
-            if wire.role != "user":
-                raise invalid_field(path, "a `tool_result` belongs into a turn of the user's")
-            yield ChatMessage(
-                role="tool",
-                tool_call_id=block.tool_use_id,
-                content=_result(block),
-                is_error=bool(block.is_error),
-                extra=_extras(block),
-            )
-        elif isinstance(block, _ToolUse):
-            if wire.role != "assistant":
-                raise invalid_field(path, "a `tool_use` belongs into a turn of the assistant's")
-            calls.append(_call(block, path))
+        found = block_of(block, wire.role, f"$.messages[{index}].content[{place}]")
+        if isinstance(found, ChatMessage):
+            yield found
         else:
-            if wire.role != "assistant":
-                raise invalid_field(path, "thinking belongs into a turn of the assistant's")
-            parts.extend(_reasoning(block))
-    if parts or calls or not others:
-        yield ChatMessage(role=wire.role, content=_content(parts, wire.role), tool_calls=tuple(calls))
-
-
-def _reasoning(block: _Thinking | _RedactedThinking) -> Iterator[ReasoningPart]:
-    """Yield the reasoning where it is signed: no upstream accepts unsigned thinking."""
-    if isinstance(block, _RedactedThinking):
-        if block.data:
-            yield ReasoningPart(signature=block.data, redacted=True)
-    elif block.signature:
-        yield ReasoningPart(text=block.thinking, signature=block.signature)
-
-
-def _call(block: _ToolUse, path: str) -> ToolCall:
-    arguments = bytes(block.input).decode()
-    if not arguments.startswith("{"):
-        raise invalid_field(f"{path}.input", "Expected `object`")
-    return ToolCall(id=block.id, name=block.name, arguments=arguments, extra=_extras(block))
-
-
-def _content(parts: list[ContentPart], role: str) -> str | tuple[ContentPart, ...]:
-    texts = [part.text for part in parts if isinstance(part, TextPart) and not part.extra]
-    if len(texts) != len(parts) or (role == "user" and len(parts) > 1):
-        return tuple(parts)
-    return ("" if role == "assistant" else "\n\n").join(texts)
-
-
-def _result(block: _ToolResult) -> str | tuple[ContentPart, ...]:
-    if isinstance(block.content, str):
-        return block.content
-    return _content([_part(part) for part in block.content or ()], "tool")
-
-
-def _part(wire: _Part) -> ContentPart:
-    if isinstance(wire, _Text):
-        return TextPart(text=wire.text, extra=_extras(wire))
-    if isinstance(wire, _SearchResult):
-        return _vendor_part(wire)
-    source = wire.source
-    if isinstance(source, _Uploaded | _Content):
-        return _vendor_part(wire)
-    if isinstance(source, _PlainText):
-        title = "" if isinstance(wire, _Image) else wire.title or ""
-        return FilePart(text=source.data, filename=title, extra=_extras(wire))
-    if isinstance(wire, _Image):
-        return ImagePart(url=_address(source), extra=_extras(wire))
-    return FilePart(url=_address(source), filename=wire.title or "", extra=_extras(wire))
-
-
-def _address(source: _Base64 | _Url) -> str:
-    return source.url if isinstance(source, _Url) else f"data:{source.media_type};base64,{source.data}"
-
-
-def _vendor_part(wire: msgspec.Struct) -> VendorPart:
-    """Return a block that only this dialect has, unchanged."""
-    fields = msgspec.to_builtins(wire)
-    return VendorPart(dialect=DIALECT, value={name: value for name, value in fields.items() if value is not None})
-
-
-def _extras(wire: msgspec.Struct) -> Extra:
-    return extras_of(wire, DIALECT, EXTRAS[type(wire)])
+            parts.append(found)
+    if parts or not wire.content or wire.role != "user":
+        yield turn_of(wire.role, parts)

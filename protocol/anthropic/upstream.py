@@ -1,11 +1,16 @@
-"""Anthropic's messages dialect, the provider's side: encodes requests. ``reader`` reads the answers."""
+"""Anthropic's messages dialect, the provider's side: encodes requests. ``reader`` reads the answers.
+
+The blocks of a turn keep their order, and those that only this vendor has are sent as they came.
+"""
 
 import base64
+import hashlib
+import re
 from typing import Any, Final
 
 import msgspec
 
-from protocol.json.strict_schema import anthropic_schema
+from protocol.json.strict_schema import anthropic_schema, strict_anthropic_tool
 from protocol.llm import (
     ChatMessage,
     ChatRequest,
@@ -13,18 +18,32 @@ from protocol.llm import (
     FilePart,
     ImagePart,
     ReasoningPart,
+    RefusalPart,
     TextPart,
+    Tool,
+    ToolCallPart,
     Vendor,
     VendorPart,
+    parts_of,
 )
-from protocol.upstream import unsupported_part
+from protocol.upstream import no_messages, unsupported_part
+from protocol.vendor_extras import vendor_of
 
 DIALECT: Final[Vendor] = "anthropic"
+OTHER: Final[Vendor] = "openai"
 VERSION: Final = "2023-06-01"
 DEFAULT_MAX_TOKENS: Final = 4096  # the dialect has no default of its own
 MAX_TEMPERATURE: Final = 1.0
 BETAS: Final = "anthropic_beta"  # the key in ``ChatRequest.extra`` of the features that a client asked for in a header
 UNREADABLE: Final = "INVALID_JSON"  # the key for arguments that are not a JSON object, as Anthropic recommends
+SILENCE: Final = "(empty)"  # a last turn of the user's that is blank: the vendor takes no blank texts
+CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
+MAX_ID: Final = 48  # characters of an id that are kept, where it has a form that the vendor does not take
+DIGEST: Final = 8  # hexadecimal digits at the end of such an id
+
+_EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high"}
+_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
+_ODD: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 _json = msgspec.json.Encoder().encode
 
@@ -33,8 +52,12 @@ def messages_body(request: ChatRequest, model: str) -> bytes:
     """Return the body of a streamed ``POST /v1/messages``; see :func:`betas_of` for the header.
 
     The dialect has no seed: it is left out.
+
+    Raises:
+        ProviderError: ``provider_rejected``: the dialect has no form for a part, or no message is left.
     """
-    body: dict[str, Any] = dict(request.extra) if request.dialect == DIALECT else {}
+    own = request.dialect == DIALECT
+    body = dict(request.extra) if own else _translated(request)
     body.pop(BETAS, None)
     body["model"] = model
     body["max_tokens"] = request.max_tokens or DEFAULT_MAX_TOKENS
@@ -47,24 +70,19 @@ def messages_body(request: ChatRequest, model: str) -> bytes:
         body["temperature"] = min(request.temperature, MAX_TEMPERATURE)
     if request.top_p is not None:
         body["top_p"] = request.top_p
-    if request.stop:
-        body["stop_sequences"] = request.stop
-    if request.tools:
-        body["tools"] = [
-            {
-                "name": tool.name,
-                "description": tool.description,
-                "input_schema": tool.parameters or {"type": "object"},
-                **tool.extra.get(DIALECT, {}),
-            }
-            for tool in request.tools
-        ]
-    if request.tool_choice:
-        body["tool_choice"] = {**body.get("tool_choice", {}), **_tool_choice(request.tool_choice)}
+    if request.stop and (stop := [text for text in request.stop if text.strip()]):
+        body["stop_sequences"] = stop
+    if request.tools or request.extra:
+        _add_tools(request, body, own=own)
     if request.schema is not None:
         form = {"type": "json_schema", "schema": anthropic_schema(request.schema) or request.schema}
         body["output_config"] = {**body.get("output_config", {}), "format": form}
     return _json(body)
+
+
+def takes_schema(schema: dict[str, Any]) -> bool:
+    """Whether the dialect's structured output can hold a model to ``schema``."""
+    return anthropic_schema(schema) is not None
 
 
 def betas_of(request: ChatRequest) -> tuple[str, ...]:
@@ -72,71 +90,141 @@ def betas_of(request: ChatRequest) -> tuple[str, ...]:
     return tuple(request.extra.get(BETAS, ())) if request.dialect == DIALECT else ()
 
 
-def _tool_choice(choice: str) -> dict[str, str]:
-    kind = {"auto": "auto", "none": "none", "required": "any"}.get(choice)
-    return {"type": kind} if kind else {"type": "tool", "name": choice}
+# ------------------------------------------------------------------------------------------------ fields of the body
+
+
+def _translated(request: ChatRequest) -> dict[str, Any]:
+    """Return the fields that say what the other dialect's extra fields say."""
+    if request.dialect != OTHER or not request.extra:
+        return {}
+    effort = request.extra.get("reasoning_effort")
+    named = _EFFORTS.get(effort) if isinstance(effort, str) else None
+    return {"output_config": {"effort": named}} if named else {}
+
+
+def _add_tools(request: ChatRequest, body: dict[str, Any], *, own: bool) -> None:
+    """Add the tools that this dialect has; without any of them nothing that is about tools is sent."""
+    tools = [tool for tool in request.tools if vendor_of(tool) in (None, DIALECT)]
+    given = body.pop("tool_choice", None)
+    if not tools:
+        return
+    body["tools"] = [_tool(tool, own=own) for tool in tools]
+    choice = dict(given) if isinstance(given, dict) else {}
+    names = {tool.name for tool in tools}
+    if request.tool_choice in CHOICES or request.tool_choice in names:
+        kind = CHOICES.get(request.tool_choice)
+        choice |= {"type": kind} if kind else {"type": "tool", "name": request.tool_choice}
+    if not own and request.extra.get("parallel_tool_calls") is False and choice.get("type") != "none":
+        choice = {"type": "auto", **choice, "disable_parallel_tool_use": True}
+    if "type" in choice:
+        body["tool_choice"] = choice
+
+
+def _tool(tool: Tool, *, own: bool) -> dict[str, Any]:
+    fields = tool.extra.get(DIALECT, {})
+    if vendor_of(tool) is not None:
+        return fields
+    wire = {
+        "name": tool.name,
+        "description": tool.description,
+        "input_schema": tool.parameters or {"type": "object"},
+        **fields,
+    }
+    strict = fields.get("strict", tool.extra.get(OTHER, {}).get("strict"))
+    if strict is not True:
+        return wire
+    wire.pop("strict", None)
+    strict_form = strict_anthropic_tool(tool.parameters, as_it_is=own)
+    return wire if strict_form is None else {**wire, "input_schema": strict_form, "strict": True}
+
+
+def _system(messages: tuple[ChatMessage, ...]) -> str | list[dict[str, Any]]:
+    """Return the system prompt: a text, or blocks where a message has several parts or vendor extras."""
+    system = [message for message in messages if message.role == "system"]
+    texts = [message.content for message in system if isinstance(message.content, str)]
+    if len(texts) == len(system):
+        return "\n\n".join(filter(_is_said, texts))
+    return [block for message in system for block in _blocks(message)]
+
+
+# --------------------------------------------------------------------------------------------------------- messages
 
 
 def _messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
-    """Return the messages; consecutive tool results become one user message."""
+    """Return the turns. Tool results that follow each other, and what the user says after them, are one turn.
+
+    What the vendor refuses is left out: blank texts, turns without anything else, and blanks at the end of a last turn
+    of the assistant's.
+    """
     turns: list[dict[str, Any]] = []
-    results: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] | None = None
     for message in messages:
         if message.role == "system":
             continue
         if message.role == "tool":
-            if not results:
+            if results is None:
+                results = []
                 turns.append({"role": "user", "content": results})
             results.append(_result(message))
             continue
-        results = []
-        content = _content(message)
-        if content or not message.content:
+        if results is not None and message.role == "user":
+            results += _blocks(message)
+        elif content := _content(message):
             turns.append({"role": message.role, "content": content})
+        results = None
+    if not turns:
+        raise no_messages(DIALECT)
+    _end(turns, messages[-1])
     return turns
 
 
+def _end(turns: list[dict[str, Any]], last: ChatMessage) -> None:
+    """Make the end of ``turns`` one that the vendor answers; a silent user does not let the assistant go on."""
+    if turns[-1]["role"] != "assistant":
+        return
+    if last.role == "user":
+        turns.append({"role": "user", "content": SILENCE})
+        return
+    content = turns[-1]["content"]
+    if isinstance(content, str):
+        turns[-1]["content"] = content.rstrip()
+    elif content[-1].get("type") == "text":
+        content[-1] = {**content[-1], "text": content[-1]["text"].rstrip()}
+
+
 def _result(message: ChatMessage) -> dict[str, Any]:
-    result = {"type": "tool_result", "tool_use_id": message.tool_call_id, "content": _content(message)}
+    result: dict[str, Any] = {"type": "tool_result", "tool_use_id": _call_id(message.tool_call_id)}
+    content = _content(message)
+    if content:
+        result["content"] = content
     failed = {"is_error": True} if message.is_error else {}
     return {**result, **failed, **message.extra.get(DIALECT, {})}
 
 
-def _system(messages: tuple[ChatMessage, ...]) -> str | list[dict[str, Any]]:
-    """Return the system prompt: a text, or blocks where one of them has vendor extras."""
-    system = [message for message in messages if message.role == "system"]
-    parts = [part for message in system if not isinstance(message.content, str) for part in message.content]
-    if not any(isinstance(part, TextPart) and DIALECT in part.extra for part in parts):
-        return "\n\n".join(map(_text, system))
-    blocks: list[dict[str, Any]] = []
-    for message in system:
-        content = message.content
-        blocks += [_part(part) for part in ((TextPart(text=content),) if isinstance(content, str) else content)]
-    return blocks
-
-
 def _content(message: ChatMessage) -> str | list[dict[str, Any]]:
+    """Return what a message says, without blank texts; empty where it says nothing."""
     content = message.content
-    if not message.tool_calls:
-        return content if isinstance(content, str) else [_part(part) for part in content if _is_sent(part)]
-    parts = (TextPart(text=content),) if isinstance(content, str) else content
-    blocks = [_part(part) for part in parts if _is_sent(part) and not (isinstance(part, TextPart) and not part.text)]
-    blocks.extend(
-        {
-            "type": "tool_use",
-            "id": call.id,
-            "name": call.name,
-            "input": tool_input(call.arguments),
-            **call.extra.get(DIALECT, {}),
-        }
-        for call in message.tool_calls
-    )
-    return blocks
+    if isinstance(content, str) and not message.tool_calls:
+        return content if _is_said(content) else ""
+    return _blocks(message)
 
 
-def _is_sent(part: ContentPart) -> bool:
-    """Whether an upstream gets ``part``: of the reasoning only signed parts."""
-    return not isinstance(part, ReasoningPart) or bool(part.signature)
+def _blocks(message: ChatMessage) -> list[dict[str, Any]]:
+    of_assistant = message.role == "assistant"
+    return [_block(part) for part in parts_of(message) if _is_sent(part, of_assistant=of_assistant)]
+
+
+def _is_sent(part: ContentPart, *, of_assistant: bool) -> bool:
+    """Whether a part is sent: not a blank text, unsigned reasoning, or another vendor's part of an answer."""
+    if isinstance(part, TextPart | RefusalPart):
+        return _is_said(part.text)
+    if isinstance(part, ReasoningPart):
+        return bool(part.signature)
+    return not (of_assistant and isinstance(part, VendorPart) and part.dialect != DIALECT)
+
+
+def _is_said(text: str) -> bool:
+    return bool(text) and not text.isspace()
 
 
 def thinking(part: ReasoningPart) -> dict[str, Any]:
@@ -146,20 +234,33 @@ def thinking(part: ReasoningPart) -> dict[str, Any]:
     return {"type": "thinking", "thinking": part.text, "signature": part.signature}
 
 
-def _part(part: ContentPart) -> dict[str, Any]:
-    if isinstance(part, ReasoningPart):
+def _block(part: ContentPart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        block: dict[str, Any] = {"type": "text", "text": part.text}
+    elif isinstance(part, ToolCallPart):
+        tool_use = {"type": "tool_use", "id": _call_id(part.id), "name": part.name}
+        block = {**tool_use, "input": tool_input(part.arguments)}
+    elif isinstance(part, ReasoningPart):
         return thinking(part)
-    if isinstance(part, VendorPart):
+    elif isinstance(part, RefusalPart):
+        return {"type": "text", "text": part.text}
+    elif isinstance(part, VendorPart):
         if part.dialect != DIALECT:
             raise unsupported_part(part, DIALECT)
         return part.value
-    if isinstance(part, TextPart):
-        block: dict[str, Any] = {"type": "text", "text": part.text}
     elif isinstance(part, ImagePart):
         block = {"type": "image", "source": _source(part.url)}
     else:
         block = _document(part)
     return {**block, **part.extra.get(DIALECT, {})}
+
+
+def _call_id(call_id: str) -> str:
+    """Return a call's id in the only form that the vendor takes; the same for the call and for its result."""
+    if _ID.fullmatch(call_id):
+        return call_id
+    digest = hashlib.blake2b(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST]
+    return f"{_ODD.sub('_', call_id)[:MAX_ID]}_{digest}"
 
 
 def _source(url: str) -> dict[str, str]:
@@ -183,12 +284,6 @@ def _document(part: FilePart) -> dict[str, Any]:
         source = {"type": "text", "media_type": "text/plain", "data": text}
     title = {"title": part.filename} if part.filename else {}
     return {"type": "document", "source": source, **title}
-
-
-def _text(message: ChatMessage) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "\n".join(part.text for part in message.content if isinstance(part, TextPart))
 
 
 def tool_input(arguments: str) -> msgspec.Raw | dict[str, str]:

@@ -1,7 +1,8 @@
 """Converts a caller's JSON Schema to the subset that a vendor's strict mode accepts, where that is possible.
 
 Keywords that the vendor does not support are moved to the description: the answer is validated against the caller's
-schema anyway. Some schemas can't be converted, such as an object with arbitrary keys; the result is then None.
+schema anyway. So are patterns that look around or back. Some schemas can't be converted, such as an object with
+arbitrary keys, or are larger than the vendor accepts; the result is then None.
 """
 
 import re
@@ -41,6 +42,9 @@ _UNSUPPORTED: Final = frozenset(
 _FORMATS: Final = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid")
 _NAMES: Final[dict[type, str]] = {str: "string", bool: "boolean", int: "integer", float: "number", type(None): "null"}
 VALUES: Final = ("enum", "const")
+_DATA: Final = (*VALUES, "default", "examples", "example")  # keywords whose values are no schemas
+_MAPS: Final = ("properties", "$defs", "definitions", "patternProperties", "dependentSchemas")
+_LOOKING: Final = re.compile(r"\(\?<?[=!]|\(\?P=|\\[1-9]|\\k<")  # lookaround and backreferences
 _REFERENCE: Final = re.compile(r"#(?:/(?P<place>\$defs|definitions)/(?P<name>[^/]+))?")
 
 
@@ -53,6 +57,10 @@ class _Subset(msgspec.Struct, frozen=True, kw_only=True):
         min_items: the supported values of ``minItems``; None for any.
         all_required: whether every property has to be required; an optional one then allows null.
         typed_values: whether ``enum`` and ``const`` need a ``type``; otherwise they must not have one.
+        recursive: whether a definition may contain itself.
+        max_depth: the most levels of objects within each other.
+        max_properties: the most properties of all objects together.
+        max_values: the most values of all enums together.
     """
 
     bounds: frozenset[str]
@@ -60,6 +68,10 @@ class _Subset(msgspec.Struct, frozen=True, kw_only=True):
     min_items: tuple[int, ...] | None
     all_required: bool
     typed_values: bool
+    recursive: bool
+    max_depth: int = 10  # OpenAI's limits; Anthropic does not publish its own
+    max_properties: int = 5000
+    max_values: int = 1000
 
 
 _OPENAI: Final = _Subset(
@@ -68,6 +80,7 @@ _OPENAI: Final = _Subset(
     min_items=None,
     all_required=True,
     typed_values=True,
+    recursive=True,
 )
 _ANTHROPIC: Final = _Subset(
     bounds=frozenset({"format", "minItems"}),
@@ -75,7 +88,9 @@ _ANTHROPIC: Final = _Subset(
     min_items=(0, 1),
     all_required=False,
     typed_values=False,
+    recursive=False,
 )
+_OPENAI_OPTIONAL: Final = msgspec.structs.replace(_OPENAI, all_required=False)
 
 
 class _UnsupportedError(Exception):
@@ -96,6 +111,28 @@ def anthropic_schema(schema: Schema) -> Schema | None:
     return _convert(schema, _ANTHROPIC)
 
 
+def strict_tool(schema: Schema, *, as_it_is: bool) -> Schema | None:
+    """Return a tool's schema for OpenAI's strict mode; None where the tool can't be strict.
+
+    A tool's arguments go to the caller as they are: an optional property must not become one that allows null.
+
+    Args:
+        schema: the tool's parameters.
+        as_it_is: whether the caller knows the vendor's form: the schema is then only checked for what it never takes.
+    """
+    if as_it_is:
+        return schema if _within(schema, _OPENAI) and not _looks(schema) else None
+    prepared = _convert(schema, _OPENAI)
+    return prepared if prepared is not None and prepared == _convert(schema, _OPENAI_OPTIONAL) else None
+
+
+def strict_anthropic_tool(schema: Schema, *, as_it_is: bool) -> Schema | None:
+    """Return a tool's schema for Anthropic's strict mode, as ``strict_tool`` does."""
+    if as_it_is:
+        return schema if _within(schema, _ANTHROPIC) and not _looks(schema) else None
+    return _convert(schema, _ANTHROPIC)
+
+
 def without_nulls(answer: Any, schema: Schema) -> Any:  # noqa: ANN401 - any JSON
     """Return ``answer`` without nulls of optional properties, where ``schema`` does not allow null."""
     return _without_nulls(answer, [schema], schema)
@@ -111,7 +148,76 @@ def _convert(schema: Schema, subset: _Subset) -> Schema | None:
             _target(reference, prepared)
     except (_UnsupportedError, RecursionError):
         return None
-    return prepared
+    return prepared if _within(prepared, subset) else None
+
+
+def _within(schema: Schema, subset: _Subset) -> bool:
+    """Whether a schema is within the vendor's limits."""
+    if not subset.recursive and _recursive(schema):
+        return False
+    properties = values = 0
+    level: list[Any] = [(schema, 0)]
+    while level:
+        part, depth = level.pop()
+        if isinstance(part, list):
+            level += [(item, depth) for item in part]
+        elif isinstance(part, dict):
+            inner = part.get("properties")
+            if isinstance(inner, dict):
+                depth += 1
+                properties += len(inner)
+            enum = part.get("enum")
+            values += len(enum) if isinstance(enum, list) else 0
+            level += [(below, depth) for below in _subschemas(part)]
+        if depth > subset.max_depth or properties > subset.max_properties or values > subset.max_values:
+            return False
+    return True
+
+
+def _subschemas(schema: Schema) -> Iterator[Any]:
+    """Yield what may be schemas, or lists of them, directly below ``schema``."""
+    for key, part in schema.items():
+        if key in _MAPS:
+            yield from part.values() if isinstance(part, dict) else ()
+        elif key not in _DATA:
+            yield part
+
+
+def _looks(schema: Any) -> bool:  # noqa: ANN401 - any part of a schema
+    """Whether a pattern of a schema looks around or back."""
+    level = [schema]
+    while level:
+        part = level.pop()
+        if isinstance(part, list):
+            level += part
+        elif isinstance(part, dict):
+            pattern = part.get("pattern")
+            if isinstance(pattern, str) and _LOOKING.search(pattern):
+                return True
+            level += _subschemas(part)
+    return False
+
+
+def _recursive(schema: Schema) -> bool:
+    """Whether the schema or one of its definitions contains itself."""
+    graph: dict[str, set[str]] = {"#": set(_texts(_references(_without_definitions(schema))))}
+    for place, named in _definitions(schema).items():
+        for name, part in named.items():
+            graph[f"#/{place}/{name}"] = set(_texts(_references(part)))
+    done: set[str] = set()
+    while True:
+        free = {node for node, below in graph.items() if node not in done and not (below & graph.keys()) - done}
+        if not free:
+            return len(done) < len(graph)
+        done |= free
+
+
+def _without_definitions(schema: Schema) -> Schema:
+    return {key: part for key, part in schema.items() if key not in ("$defs", "definitions")}
+
+
+def _texts(references: Iterator[Any]) -> Iterator[str]:
+    return (reference for reference in references if isinstance(reference, str))
 
 
 def _definitions(schema: Schema) -> Schema:
@@ -217,6 +323,8 @@ def _of_type(kind: str, schema: Schema, named: Schema, subset: _Subset) -> Schem
 def _supported(name: str, value: Any, subset: _Subset) -> bool:  # noqa: ANN401 - any JSON
     if name == "format":
         return value in subset.formats
+    if name == "pattern" and (not isinstance(value, str) or _LOOKING.search(value)):
+        return False
     if name == "minItems" and subset.min_items is not None:
         return value in subset.min_items
     return name in subset.bounds

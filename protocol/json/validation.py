@@ -8,14 +8,19 @@ _AT = re.compile(r"^(?P<reason>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
 
 
-def invalid_value(message: str) -> InvalidRequest:
-    """Return ``invalid_request`` for the text of a ``msgspec.ValidationError``, with the path that it names."""
+def invalid_value(message: str, at: str = "$") -> InvalidRequest:
+    """Return ``invalid_request`` for the text of a ``msgspec.ValidationError``, with the path that it names.
+
+    Args:
+        message: the text.
+        at: the path of the value that was decoded.
+    """
     found = _AT.match(message)
     reason, path = (found["reason"], found["path"] or "$") if found else (message, "$")
     missing = _MISSING.search(reason)
     if missing:
         path = f"{path}.{missing['name']}"
-    return invalid_field(path, reason)
+    return invalid_field(at + path.removeprefix("$"), reason)
 
 
 def invalid_field(path: str, reason: str) -> InvalidRequest:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from protocol.answer import content_of
+from protocol.context_length import CONTEXT_LENGTH, in_openai_words
 from protocol.errors import PROBLEMS, FieldError, TidegateError
 from protocol.events import (
     Cancelled,
@@ -15,16 +15,19 @@ from protocol.events import (
     Event,
     Failed,
     ReasoningDelta,
-    Snapshot,
+    RefusalDelta,
     ToolCallDelta,
+    VendorBlock,
 )
 from protocol.gateway import ModelInfo
-from protocol.llm import Usage
+from protocol.llm import AnswerPart, ReasoningPart, TextPart, Usage, VendorPart, calls_of
 from protocol.openai.upstream import DIALECT, wire_call
+from protocol.parts import Piece, merged_fields
 
 ID_PREFIX: Final = "chatcmpl-"
 DONE_FRAME: Final = b"data: [DONE]\n\n"
 
+FINISH_REASONS: Final = frozenset({"stop", "length", "tool_calls", "content_filter"})  # of this dialect
 ERROR_TYPES: Final = {
     "request": "invalid_request_error",
     "authentication": "authentication_error",
@@ -83,19 +86,6 @@ class ChunkEncoder:
         prefix = self._prefix
         return prefix + prefix.join(tails) + end
 
-    def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the SSE bytes of all content so far, for a client that has none of it."""
-        tails = [_ROLE]
-        if snapshot.reasoning:
-            tails.append(_delta_tail(_REASONING + _json(snapshot.reasoning)))
-        if snapshot.text:
-            tails.append(_delta_tail(b'"content":' + _json(snapshot.text)))
-        for index, call in enumerate(snapshot.tool_calls):
-            event = ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments)
-            tails.append(_delta_tail(b'"tool_calls":[%b]' % _json(_call_delta(event))))
-        self._opened = True
-        return self._prefix + self._prefix.join(tails)
-
 
 _CHOICE = b'"choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":%b}]}\n\n'
 _TEXT_WITH_LOGPROBS = (
@@ -117,11 +107,22 @@ def _tail(entry: Entry) -> bytes:
         if event.logprobs:
             return _TEXT_WITH_LOGPROBS % (_json(event.text), event.logprobs.encode())
         return _TEXT_START + _json(event.text) + _DELTA_END
-    if isinstance(event, ReasoningDelta):
-        return _delta_tail(_REASONING + _json(event.text)) if event.text else b""
-    if isinstance(event, ToolCallDelta):
-        return _delta_tail(b'"tool_calls":[%b]' % _json(_call_delta(event)))
+    if isinstance(event, Piece):
+        delta = _delta(event)
+        return _delta_tail(delta) if delta else b""
     return _last_tail(event)
+
+
+def _delta(piece: ReasoningDelta | ToolCallDelta | RefusalDelta | VendorBlock) -> bytes:
+    """Return the fields of a delta; empty for what this dialect does not show."""
+    if isinstance(piece, ReasoningDelta):
+        return _REASONING + _json(piece.text) if piece.text else b""
+    if isinstance(piece, ToolCallDelta):
+        says = piece.id or piece.name or piece.arguments or piece.extra
+        return b'"tool_calls":[%b]' % _json(_call_delta(piece)) if says else b""
+    if isinstance(piece, RefusalDelta):
+        return b'"refusal":' + _json(piece.text)
+    return bytes(piece.value).strip()[1:-1].strip() if piece.dialect == DIALECT else b""
 
 
 def _last_tail(event: Event) -> bytes:
@@ -135,7 +136,9 @@ def _last_tail(event: Event) -> bytes:
 
 
 def _finish_reason(completed: Completed) -> str:
-    return (completed.raw_finish_reason if completed.finish_reason == "other" else "") or completed.finish_reason
+    """Return the finish reason; the provider's own word for one that this dialect does not have."""
+    reason = completed.finish_reason
+    return reason if reason in FINISH_REASONS else completed.raw_finish_reason or reason
 
 
 def _call_delta(event: ToolCallDelta) -> dict[str, Any]:
@@ -143,7 +146,7 @@ def _call_delta(event: ToolCallDelta) -> dict[str, Any]:
     call: dict[str, Any] = {"index": event.index, "function": function}
     if event.id:
         call |= {"id": event.id, "type": "function"}
-    return call
+    return call | event.extra.get(DIALECT, {}) if event.extra else call
 
 
 def _usage_tail(usage: Usage) -> bytes:
@@ -168,13 +171,14 @@ def _usage(usage: Usage) -> bytes:
     )
 
 
+_OWN_FIELDS: Final = frozenset({"content", "refusal", "role"})
 _COMPLETION = (
     b'{"id":%b,"object":"chat.completion","created":%d,"model":%b,"choices":[{"index":0,"message":{"role":"assistant",'
-    b'"content":%b,"refusal":null%b},"logprobs":%b,"finish_reason":%b}],"usage":%b}'
+    b'"content":%b,"refusal":%b%b},"logprobs":%b,"finish_reason":%b}],"usage":%b}'
 )
 
 
-def completion_body(request_id: str, created: int, model: str, completed: Completed, *, structured: bool) -> bytes:
+def completion_body(request_id: str, created: int, model: str, completed: Completed) -> bytes:
     """Return the body of a whole ``chat.completion``.
 
     Args:
@@ -182,24 +186,39 @@ def completion_body(request_id: str, created: int, model: str, completed: Comple
         created: Unix time in seconds.
         model: the model name that the client used.
         completed: the last event of the log.
-        structured: whether the request had a schema.
     """
-    text, calls = content_of(completed, structured=structured)
-    further = b""
-    if completed.reasoning and (reasoning := "".join(thought.text for thought in completed.reasoning)):
-        further = b"," + _REASONING + _json(reasoning)
-    if calls:
-        further += b',"tool_calls":' + _json([wire_call(call) for call in calls])
+    parts = completed.parts
+    first = parts[0] if len(parts) == 1 else None
+    if isinstance(first, TextPart):
+        text, refusal, fields = first.text, "", {}
+    else:
+        text, refusal, fields = completed.text, completed.refusal, _further_fields(parts)
     return _COMPLETION % (
         _json(ID_PREFIX + request_id),
         created,
         _json(model),
-        _json(text) if text or not calls else b"null",
-        further,
+        _json(text) if text or not (refusal or "tool_calls" in fields) else b"null",
+        _json(refusal) if refusal else b"null",
+        b"," + _json(fields)[1:-1] if fields else b"",
         b'{"content":%b,"refusal":null}' % completed.logprobs.encode() if completed.logprobs else b"null",
         _json(_finish_reason(completed)),
         _usage(completed.usage),
     )
+
+
+def _further_fields(parts: Sequence[AnswerPart]) -> dict[str, Any]:
+    """Return the fields of a message beside its texts: reasoning, tool calls, and those of the vendor's own."""
+    fields: dict[str, Any] = {}
+    reasoning = "".join([part.text for part in parts if isinstance(part, ReasoningPart)])
+    if reasoning:
+        fields["reasoning_content"] = reasoning
+    calls = calls_of(parts)
+    if calls:
+        fields["tool_calls"] = [{**wire_call(call), **call.extra.get(DIALECT, {})} for call in calls]
+    for part in parts:
+        if isinstance(part, VendorPart) and part.dialect == DIALECT:
+            fields = merged_fields(fields, {name: part.value[name] for name in part.value.keys() - _OWN_FIELDS})
+    return fields
 
 
 def error_body(error: TidegateError) -> bytes:
@@ -209,6 +228,8 @@ def error_body(error: TidegateError) -> bytes:
 
 def _envelope(code: str, message: str, errors: Sequence[FieldError]) -> bytes:
     family = PROBLEMS.get(code, PROBLEMS["internal_error"]).family
+    if code == CONTEXT_LENGTH:
+        message = in_openai_words(message)
     param = errors[0].path.removeprefix("$").removeprefix(".") or None if errors else None
     return _json({"error": {"message": message, "type": ERROR_TYPES[family], "param": param, "code": code}})
 

@@ -1,6 +1,7 @@
 """OpenAI's chat completions, what clients send: decodes the body of a call into the canonical model.
 
-Unknown top-level fields are kept in ``ChatRequest.extra``, for upstreams of the same dialect.
+Unknown top-level fields are kept in ``ChatRequest.extra``, those of a message, a part, a call or a tool in its own
+``extra``, and unknown parts as they are: all for upstreams of the same dialect.
 """
 
 from typing import Annotated, Any, Final, Literal
@@ -8,94 +9,17 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 
 from protocol.errors import InvalidRequest
-from protocol.json.validation import invalid_field, invalid_value
-from protocol.llm import (
-    ChatMessage,
-    ChatRequest,
-    ContentPart,
-    FilePart,
-    ImagePart,
-    ReasoningPart,
-    TextPart,
-    Tool,
-    ToolCall,
-    VendorPart,
+from protocol.llm import ChatRequest
+from protocol.openai.chat_messages import (
+    ChatFunctionTool,
+    ChatWireMessage,
+    convert,
+    loose_messages_of,
+    loose_tools_of,
+    message_of,
+    tool_of,
 )
 from protocol.openai.upstream import DIALECT
-from protocol.vendor_extras import extras_of
-
-
-class _Url(msgspec.Struct, frozen=True):
-    url: str
-    detail: str | None = None
-
-
-class _WithExtras(msgspec.Struct, frozen=True, kw_only=True):
-    """A part with vendor extras."""
-
-    prompt_cache_breakpoint: dict[str, Any] | None = None
-    cache_control: dict[str, Any] | None = None
-
-
-class _TextPart(_WithExtras, frozen=True, tag_field="type", tag="text"):
-    text: str
-
-
-class _RefusalPart(msgspec.Struct, frozen=True, tag_field="type", tag="refusal"):
-    refusal: str
-
-
-class _ImagePart(_WithExtras, frozen=True, tag_field="type", tag="image_url"):
-    image_url: _Url
-
-
-class _File(msgspec.Struct, frozen=True):
-    file_data: str | None = None
-    file_id: str | None = None
-    filename: str | None = None
-
-
-class _FilePart(_WithExtras, frozen=True, tag_field="type", tag="file"):
-    file: _File
-
-
-class _AudioPart(_WithExtras, frozen=True, tag_field="type", tag="input_audio"):
-    input_audio: dict[str, Any]
-
-
-_Part = _TextPart | _ImagePart | _RefusalPart | _FilePart | _AudioPart
-
-
-class _Function(msgspec.Struct, frozen=True):
-    name: str
-    arguments: str = "{}"
-
-
-class _ToolCall(msgspec.Struct, frozen=True):
-    id: str
-    function: _Function
-    type: Literal["function"] = "function"
-
-
-class _Message(msgspec.Struct, frozen=True):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | tuple[_Part, ...] | None = None
-    name: str | None = None
-    tool_calls: tuple[_ToolCall, ...] | None = None
-    tool_call_id: str | None = None
-    reasoning_content: str | None = None
-
-
-class _FunctionTool(msgspec.Struct, frozen=True):
-    name: str
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class _Tool(msgspec.Struct, frozen=True):
-    function: _FunctionTool
-    type: Literal["function"] = "function"
 
 
 class _StreamOptions(msgspec.Struct, frozen=True):
@@ -123,7 +47,6 @@ _Tokens = Annotated[int, msgspec.Meta(ge=1)]
 
 class _Common(msgspec.Struct, frozen=True, kw_only=True):
     model: Annotated[str, msgspec.Meta(min_length=1)]
-    messages: Annotated[tuple[_Message, ...], msgspec.Meta(min_length=1)]
     stream: bool | None = None
     stream_options: _StreamOptions | None = None
     temperature: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
@@ -132,7 +55,6 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True):
     max_completion_tokens: _Tokens | None = None
     seed: int | None = None
     stop: str | tuple[str, ...] | None = None
-    tools: tuple[_Tool, ...] | None = None
     tool_choice: str | dict[str, Any] | None = None
     n: Literal[1] | None = None
 
@@ -140,13 +62,31 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True):
 class _Plain(_Common, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A body without a response format and unknown fields: the usual case, decoded in one step."""
 
+    messages: Annotated[tuple[ChatWireMessage, ...], msgspec.Meta(min_length=1)]
+    tools: tuple[ChatFunctionTool, ...] | None = None
 
-class _Body(_Common, frozen=True, kw_only=True):
+
+class _Formatted(_Common, frozen=True, kw_only=True):
+    """The fields of any body but its messages and tools."""
+
     response_format: _SchemaFormat | _TextFormat | _ObjectFormat | None = None
 
 
-_KNOWN: Final = frozenset(_Body.__struct_fields__)
+class _Body(_Formatted, frozen=True, kw_only=True):
+    """A body whose messages and tools have no unknown fields."""
 
+    messages: Annotated[tuple[ChatWireMessage, ...], msgspec.Meta(min_length=1)]
+    tools: tuple[ChatFunctionTool, ...] | None = None
+
+
+class _Loose(_Formatted, frozen=True, kw_only=True):
+    """Any other body."""
+
+    messages: Annotated[tuple[dict[str, Any], ...], msgspec.Meta(min_length=1)]
+    tools: tuple[dict[str, Any], ...] | None = None
+
+
+_KNOWN: Final = frozenset(_Body.__struct_fields__)
 _plain: Final = msgspec.json.Decoder(_Plain).decode
 
 
@@ -170,7 +110,7 @@ def parse_chat(body: bytes) -> ChatCall:
     Raises:
         InvalidRequest: ``malformed_json``, or ``invalid_request`` with the paths of the invalid fields.
     """
-    wire: _Common
+    wire: _Plain | _Body | _Loose
     schema: dict[str, Any] | None = None
     extra: dict[str, Any] = {}
     try:
@@ -187,9 +127,11 @@ def parse_chat(body: bytes) -> ChatCall:
             choice = ""
     request = ChatRequest(
         model=wire.model,
-        messages=tuple(map(_message, wire.messages)),
+        messages=loose_messages_of(wire.messages)
+        if isinstance(wire, _Loose)
+        else tuple(map(message_of, wire.messages)),
         schema=schema,
-        tools=tuple(map(_tool, wire.tools or ())),
+        tools=loose_tools_of(wire.tools or ()) if isinstance(wire, _Loose) else tuple(map(tool_of, wire.tools or ())),
         tool_choice=choice,
         temperature=wire.temperature,
         top_p=wire.top_p,
@@ -205,7 +147,7 @@ def parse_chat(body: bytes) -> ChatCall:
     )
 
 
-def _read(body: bytes) -> tuple[_Body, dict[str, Any] | None, dict[str, Any]]:
+def _read(body: bytes) -> tuple[_Body | _Loose, dict[str, Any] | None, dict[str, Any]]:
     """Parse a body that is not plain, and return its fields, its schema and its extra fields.
 
     Raises:
@@ -215,10 +157,11 @@ def _read(body: bytes) -> tuple[_Body, dict[str, Any] | None, dict[str, Any]]:
         fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(code="malformed_json") from error
+    wire: _Body | _Loose
     try:
         wire = msgspec.convert(fields, _Body)
-    except msgspec.ValidationError as error:
-        raise invalid_value(str(error)) from error
+    except msgspec.ValidationError:
+        wire = convert(fields, _Loose)
     extra = {name: fields[name] for name in fields.keys() - _KNOWN}
     if isinstance(wire.response_format, _SchemaFormat):
         named = {key: value for key, value in fields["response_format"]["json_schema"].items() if key != "schema"}
@@ -227,54 +170,3 @@ def _read(body: bytes) -> tuple[_Body, dict[str, Any] | None, dict[str, Any]]:
     if isinstance(wire.response_format, _ObjectFormat):
         extra["response_format"] = fields["response_format"]
     return wire, None, extra
-
-
-def _message(wire: _Message) -> ChatMessage:
-    content = wire.content or ""
-    parts = content if isinstance(content, str) else tuple(map(_part, content))
-    if wire.reasoning_content and wire.role == "assistant":
-        content_parts = ((TextPart(text=parts),) if parts else ()) if isinstance(parts, str) else parts
-        parts = (ReasoningPart(text=wire.reasoning_content), *content_parts)
-    return ChatMessage(
-        role="system" if wire.role == "developer" else wire.role,
-        content=parts,
-        tool_calls=tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in wire.tool_calls)
-        if wire.tool_calls
-        else (),
-        tool_call_id=wire.tool_call_id or "",
-        name=wire.name or "" if wire.role != "tool" else "",
-    )
-
-
-def _part(wire: _Part) -> ContentPart:
-    if isinstance(wire, _RefusalPart):
-        return TextPart(text=wire.refusal)
-    extras = extras_of(wire, DIALECT, ("prompt_cache_breakpoint", "cache_control"))
-    if isinstance(wire, _TextPart):
-        return TextPart(text=wire.text, extra=extras)
-    if isinstance(wire, _ImagePart):
-        return ImagePart(url=wire.image_url.url, detail=wire.image_url.detail or "", extra=extras)
-    if isinstance(wire, _FilePart) and wire.file.file_data:
-        return FilePart(url=data_url(wire.file.file_data), filename=wire.file.filename or "", extra=extras)
-    if isinstance(wire, _FilePart) and not wire.file.file_id:
-        raise invalid_field("$.messages", "a `file` needs `file_data` or `file_id`")
-    value = msgspec.to_builtins(wire)
-    if isinstance(wire, _FilePart):
-        value["file"] = {name: field for name, field in value["file"].items() if field is not None}
-    value = {name: field for name, field in value.items() if field is not None}
-    return VendorPart(dialect=DIALECT, value=value)
-
-
-def data_url(data: str) -> str:
-    """Return a file's data as a ``data:`` URL; data without a media type counts as a PDF."""
-    return data if data.startswith("data:") else f"data:application/pdf;base64,{data}"
-
-
-def _tool(wire: _Tool) -> Tool:
-    function = wire.function
-    return Tool(
-        name=function.name,
-        description=function.description or "",
-        parameters=function.parameters or {},
-        extra=extras_of(function, DIALECT, ("strict",)),
-    )

@@ -273,12 +273,8 @@ class ChatReader:
             if delta.tool_calls:
                 plain = True
                 self._add_calls(delta.tool_calls, into)
-        word = choice.finish_reason
-        if word:
-            if word == "stop" and self.finish_reason is None and self._calls is None:
-                self.finish_reason = "stop"
-            else:
-                self._finish(word)
+        if choice.finish_reason:
+            self._finish(choice.finish_reason)
             return False
         return plain
 
@@ -356,6 +352,9 @@ class ChatReader:
 
     def _finish(self, word: Any) -> None:  # noqa: ANN401 - any JSON
         """Read a finish reason: of several ones the first counts that is not ``stop``."""
+        if word == "stop" and self.finish_reason is None and self._calls is None:
+            self.finish_reason = "stop"
+            return
         reason = finish_of(word)
         if reason == "stop" and self._calls:
             reason = "tool_calls"

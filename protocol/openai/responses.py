@@ -16,13 +16,17 @@ from protocol.llm import (
     ContentPart,
     FilePart,
     ImagePart,
+    ReasoningPart,
+    RefusalPart,
+    Role,
     TextPart,
     Tool,
-    ToolCall,
+    ToolCallPart,
     VendorPart,
 )
-from protocol.openai.chat import data_url
+from protocol.openai.chat_messages import data_url
 from protocol.openai.upstream import DIALECT
+from protocol.turns import content_of, turn_of
 from protocol.vendor_extras import extras_of
 
 ID_PREFIX: Final = "resp_"
@@ -77,8 +81,13 @@ class _CallOutput(msgspec.Struct, frozen=True, tag_field="type", tag="function_c
     output: str | tuple[_TextItem | _Image | _File, ...]
 
 
+class _ThoughtText(msgspec.Struct, frozen=True):
+    text: str = ""
+
+
 class _Thought(msgspec.Struct, frozen=True, tag_field="type", tag="reasoning"):
-    pass
+    summary: tuple[_ThoughtText, ...] | None = None
+    content: tuple[_ThoughtText, ...] | None = None
 
 
 _Item = _Message | _Call | _CallOutput | _Thought
@@ -137,6 +146,14 @@ class _Body(msgspec.Struct, frozen=True, kw_only=True):
 
 _IGNORED: Final = frozenset({"include", "max_tool_calls", "stream_options", "top_logprobs", "truncation"})
 _REFUSED: Final = ("conversation", "prompt", "moderation")
+_HOSTED: Final = (
+    "code_interpreter_call",
+    "file_search_call",
+    "image_generation_call",
+    "mcp_call",
+    "mcp_list_tools",
+    "web_search_call",
+)
 _KNOWN: Final = frozenset({*_Body.__struct_fields__, *_IGNORED})
 _ECHOED: Final = ("instructions", "previous_response_id", "background", "store", "parallel_tool_calls")
 
@@ -214,12 +231,18 @@ def _read(fields: Any) -> _Body:  # noqa: ANN401 - any JSON
                 raise invalid_field(f"$.{name}", f"`{name}` is not supported")
         _refuse_hosted(fields.get("tools"))
         if isinstance(fields.get("input"), list):
-            items = [{"type": "message", **item} if isinstance(item, dict) else item for item in fields["input"]]
-            fields = {**fields, "input": items}
+            fields = {**fields, "input": list(map(_item, fields["input"]))}
     try:
         return msgspec.convert(fields, _Body)
     except msgspec.ValidationError as error:
         raise invalid_value(str(error)) from error
+
+
+def _item(item: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return an item with its type. Calls of the vendor's own tools are left out, as an empty thought."""
+    if not isinstance(item, dict):
+        return item
+    return {"type": "reasoning"} if item.get("type") in _HOSTED else {"type": "message", **item}
 
 
 def _refuse_hosted(tools: Any) -> None:  # noqa: ANN401 - any JSON
@@ -280,34 +303,56 @@ def _choice(choice: str | dict[str, Any] | None) -> str:
 
 
 def _messages(given: str | tuple[_Item, ...]) -> list[ChatMessage]:
+    """Return the messages. The items of one turn of the model's are one message, whose parts have their order."""
     if isinstance(given, str):
         return [ChatMessage(role="user", content=given)] if given else []
     messages: list[ChatMessage] = []
+    turn: list[ContentPart] = []
     for item in given:
-        if isinstance(item, _Message):
-            role = "system" if item.role == "developer" else item.role
-            messages.append(ChatMessage(role=role, content=_content(item.content)))
-        elif isinstance(item, _CallOutput):
-            messages.append(ChatMessage(role="tool", content=_content(item.output), tool_call_id=item.call_id))
-        elif isinstance(item, _Call):
-            call = ToolCall(id=item.call_id, name=item.name, arguments=item.arguments)
-            turn = messages.pop() if messages and messages[-1].role == "assistant" else ChatMessage(role="assistant")
-            messages.append(msgspec.structs.replace(turn, tool_calls=(*turn.tool_calls, call)))
-    return messages
+        parts = _parts_of_turn(item)
+        if parts is None:
+            messages += _turn(turn)
+            turn = []
+            messages.append(_message(item))
+            continue
+        if turn and parts and isinstance(turn[-1], TextPart) and isinstance(parts[0], TextPart):
+            messages += _turn(turn)
+            turn = []
+        turn += parts
+    return messages + _turn(turn)
+
+
+def _parts_of_turn(item: _Item) -> list[ContentPart] | None:
+    """Return the parts that an item adds to the model's turn; None where it is none of the model's."""
+    if isinstance(item, _Call):
+        return [ToolCallPart(id=item.call_id, name=item.name, arguments=item.arguments)]
+    if isinstance(item, _Thought):
+        text = "\n\n".join(part.text for part in item.content or item.summary or () if part.text)
+        return [ReasoningPart(text=text)] if text else []
+    if isinstance(item, _Message) and item.role == "assistant":
+        content = item.content
+        return [TextPart(text=content)] if isinstance(content, str) else list(map(_part, content))
+    return None
+
+
+def _turn(parts: list[ContentPart]) -> list[ChatMessage]:
+    return [turn_of("assistant", parts)] if parts else []
+
+
+def _message(item: _Item) -> ChatMessage:
+    if isinstance(item, _CallOutput):
+        return ChatMessage(role="tool", content=_content(item.output), tool_call_id=item.call_id)
+    role: Role = "user" if not isinstance(item, _Message) else "system" if item.role == "developer" else item.role
+    return ChatMessage(role=role, content=_content(item.content) if isinstance(item, _Message) else "")
 
 
 def _content(content: str | tuple[_Part, ...]) -> str | tuple[ContentPart, ...]:
-    """Return the content. A single text becomes a string, so that both notations have the same fingerprint."""
-    if isinstance(content, str):
-        return content
-    parts = tuple(map(_part, content))
-    first = parts[0] if len(parts) == 1 else None
-    return first.text if isinstance(first, TextPart) and not first.extra else parts
+    return content if isinstance(content, str) else content_of(list(map(_part, content)))
 
 
 def _part(part: _Part) -> ContentPart:
     if isinstance(part, _Refusal):
-        return TextPart(text=part.refusal)
+        return RefusalPart(text=part.refusal)
     if isinstance(part, _OutputText):
         return TextPart(text=part.text)
     extras = extras_of(part, DIALECT, ("prompt_cache_breakpoint",))

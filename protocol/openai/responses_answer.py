@@ -1,23 +1,40 @@
 """OpenAI's responses dialect, what clients read: the body of a response in any state."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
-from protocol.answer import content_of
+from protocol.answer import message_of
+from protocol.context_length import CONTEXT_LENGTH, in_openai_words
 from protocol.errors import PROBLEMS, Family, InternalError
 from protocol.events import Cancelled, Completed, Failed
 from protocol.json.validation import invalid_field
-from protocol.llm import ChatMessage, ChatRequest, FinishReason, TextPart, Tool, ToolCall, Usage
+from protocol.llm import (
+    AnswerPart,
+    ChatMessage,
+    ChatRequest,
+    FinishReason,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    Tool,
+    ToolCallPart,
+    Usage,
+    VendorPart,
+)
 from protocol.openai.responses import ID_PREFIX
 from protocol.openai.upstream import DIALECT
 from protocol.requests import RequestHandle
 
-MESSAGE_PREFIX: Final = "msg_"
-REASONING_PREFIX: Final = "rs_"
-CALL_PREFIX: Final = "fc_"
-
+PREFIXES: Final[dict[type[AnswerPart], str]] = {  # of the ids of items
+    TextPart: "msg_",
+    RefusalPart: "msg_",
+    ReasoningPart: "rs_",
+    ToolCallPart: "fc_",
+}
+WHOLE: Final[frozenset[FinishReason]] = frozenset({"stop", "tool_calls"})  # reasons at which an answer is whole
 REASONS: Final[dict[FinishReason, str]] = {"length": "max_output_tokens", "content_filter": "content_filter"}
 ERROR_CODES: Final[dict[Family, str]] = {
     "request": "invalid_prompt",
@@ -41,12 +58,7 @@ def response_of(handle: RequestHandle) -> dict[str, Any]:
         return {**response_base(handle), "status": "queued" if waits else "in_progress", "output": _partial(handle)}
     event = stream.since(stream.offset - 1)[-1].event
     if isinstance(event, Completed):
-        text, calls = content_of(event, structured=handle.request.schema is not None)
-        status = "incomplete" if event.finish_reason in REASONS else "completed"
-        reasoning = "".join(thought.text for thought in event.reasoning)
-        output = [reasoning_item(handle.request_id, reasoning, status)] if reasoning else []
-        output += [message_item(handle.request_id, text, status)] if text else []
-        return completed_response(handle, event, [*output, *(call_item(call, status) for call in calls)])
+        return completed_response(handle, event)
     if isinstance(event, Failed | Cancelled):
         return failed_response(handle, event)
     raise InternalError("a log ended without a terminal entry")
@@ -83,17 +95,24 @@ def response_base(handle: RequestHandle) -> dict[str, Any]:
     }
 
 
-def completed_response(handle: RequestHandle, event: Completed, output: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def completed_response(handle: RequestHandle, event: Completed) -> dict[str, Any]:
     """Return a finished response: ``completed``, or ``incomplete`` where the answer was cut short."""
-    reason = REASONS.get(event.finish_reason)
+    reason = incomplete_reason(event)
+    status = "incomplete" if reason else "completed"
     return {
         **response_base(handle),
-        "status": "incomplete" if reason else "completed",
+        "status": status,
         "completed_at": None if reason else int(handle.state().updated_at.timestamp()),
         "incomplete_details": {"reason": reason} if reason else None,
-        "output": output,
+        "output": output_items(handle.request_id, event.parts, status),
         "usage": _usage(event.usage),
     }
+
+
+def incomplete_reason(event: Completed) -> str:
+    """Return why the answer is incomplete; empty where the model ended it by itself."""
+    reason = event.finish_reason
+    return "" if reason in WHOLE else REASONS.get(reason) or event.raw_finish_reason or reason
 
 
 def failed_response(handle: RequestHandle, event: Failed | Cancelled) -> dict[str, Any]:
@@ -102,54 +121,69 @@ def failed_response(handle: RequestHandle, event: Failed | Cancelled) -> dict[st
     body = {**response_base(handle), "output": _partial(handle), "usage": None if usage == Usage() else _usage(usage)}
     if isinstance(event, Cancelled):
         return {**body, "status": "cancelled"}
-    family = PROBLEMS.get(event.code, PROBLEMS["internal_error"]).family
-    error = {"code": ERROR_CODES.get(family, "server_error"), "message": event.message, "type": event.code}
+    code, message = event.code, event.message
+    if code == CONTEXT_LENGTH:
+        message = in_openai_words(message)
+    else:
+        code = ERROR_CODES.get(PROBLEMS.get(code, PROBLEMS["internal_error"]).family, "server_error")
+    error = {"code": code, "message": message, "type": event.code}
     return {**body, "status": "failed", "error": error}
 
 
-def message_item(request_id: str, text: str | None, status: str) -> dict[str, Any]:
-    """Return the item of the answer's text; without content where ``text`` is None."""
-    content = [] if text is None else [text_part(text)]
-    return {
-        "id": MESSAGE_PREFIX + request_id,
-        "type": "message",
-        "role": "assistant",
-        "status": status,
-        "content": content,
-    }
+def output_items(request_id: str, parts: Sequence[AnswerPart], status: str) -> list[dict[str, Any]]:
+    """Return the items of an answer, in the order of its parts; ``status`` is the last one's."""
+    shown = [part for part in parts if _is_shown(part)]
+    numbers = ItemNumbers()
+    ends = [*["completed"] * (len(shown) - 1), status]
+    return [item_of(request_id, part, numbers.next(part), end) for part, end in zip(shown, ends, strict=False)]
 
 
-def reasoning_item(request_id: str, text: str | None, status: str) -> dict[str, Any]:
-    """Return the item of the reasoning; without content where ``text`` is None."""
-    return {
-        "id": REASONING_PREFIX + request_id,
-        "type": "reasoning",
-        "summary": [],
-        "content": [] if text is None else [reasoning_part(text)],
-        "status": status,
-    }
+def _is_shown(part: AnswerPart) -> bool:
+    return isinstance(part, ToolCallPart) or (not isinstance(part, VendorPart) and bool(part.text))
 
 
-def reasoning_part(text: str) -> dict[str, Any]:
-    """Return the content part of the reasoning."""
-    return {"type": "reasoning_text", "text": text}
+class ItemNumbers:
+    """Numbers the items of each kind, from 0, so that their ids differ."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+
+    def next(self, part: AnswerPart) -> int:
+        """Return the number of the next item, which shows ``part``."""
+        prefix = PREFIXES.get(type(part), "")
+        self._counts[prefix] += 1
+        return self._counts[prefix] - 1
 
 
-def text_part(text: str) -> dict[str, Any]:
-    """Return the content part of a message."""
+def item_of(request_id: str, part: AnswerPart, number: int, status: str) -> dict[str, Any]:
+    """Return the item that shows ``part``; ``number`` counts the items of its kind before it."""
+    prefix = PREFIXES.get(type(part), "")
+    if isinstance(part, ToolCallPart):
+        return {
+            "id": prefix + part.id,
+            "type": "function_call",
+            "call_id": part.id,
+            "name": part.name,
+            "arguments": part.arguments,
+            "status": status,
+        }
+    name = f"{prefix}{request_id}_{number}" if number else prefix + request_id
+    content = [] if isinstance(part, VendorPart) or not part.text else [content_part(part)]
+    if isinstance(part, ReasoningPart):
+        return {"id": name, "type": "reasoning", "summary": [], "content": content, "status": status}
+    return {"id": name, "type": "message", "role": "assistant", "status": status, "content": content}
+
+
+def content_part(part: AnswerPart) -> dict[str, Any]:
+    """Return the content of the item that shows ``part``."""
+    if isinstance(part, ReasoningPart):
+        return {"type": "reasoning_text", "text": part.text}
+    if isinstance(part, RefusalPart):
+        return {"type": "refusal", "refusal": part.text}
+    text = part.text if isinstance(part, TextPart) else ""
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-
-def call_item(call: ToolCall, status: str) -> dict[str, Any]:
-    """Return the item of a function call."""
-    return {
-        "id": CALL_PREFIX + call.id,
-        "type": "function_call",
-        "call_id": call.id,
-        "name": call.name,
-        "arguments": call.arguments,
-        "status": status,
-    }
 
 
 def history_of(handle: RequestHandle) -> tuple[ChatMessage, ...]:
@@ -163,21 +197,13 @@ def history_of(handle: RequestHandle) -> tuple[ChatMessage, ...]:
     if not isinstance(event, Completed):
         status = response_of(handle)["status"]
         raise invalid_field("$.previous_response_id", f"must be of a response with an answer, this one is {status}")
-    text, calls = content_of(event, structured=handle.request.schema is not None)
     own = 1 if handle.delivery.echo.get("instructions") else 0
-    signed = tuple(thought for thought in event.reasoning if thought.signature)
-    content = (*signed, *((TextPart(text=text),) if text else ())) if signed else text
-    turn = ChatMessage(role="assistant", content=content, tool_calls=calls)
-    return (*handle.request.messages[own:], *((turn,) if content or calls else ()))
+    return (*handle.request.messages[own:], *((message_of(event.parts),) if event.parts else ()))
 
 
 def _partial(handle: RequestHandle) -> list[dict[str, Any]]:
     stream = handle.stream
-    status = "incomplete" if stream.ended else "in_progress"
-    snapshot = stream.snapshot()
-    output = [reasoning_item(handle.request_id, snapshot.reasoning, status)] if snapshot.reasoning else []
-    output += [message_item(handle.request_id, snapshot.text, status)] if snapshot.text else []
-    return [*output, *(call_item(call, status) for call in snapshot.tool_calls)]
+    return output_items(handle.request_id, stream.snapshot().parts, "incomplete" if stream.ended else "in_progress")
 
 
 def _format(request: ChatRequest) -> dict[str, Any]:

@@ -1,59 +1,52 @@
 """OpenAI's responses dialect, what clients read: the events of a stream, and their sequence numbers.
 
-A ``sequence_number`` depends on the log alone: every reader gets the same number for the same event. The first entry
-gives two events, each later one before the end gives one. The first delta of a message or of the reasoning has two more
-events before it, the first delta of a call has one. The last entry ends all items. So the number after an entry follows
-from its offset and from the items that have begun, also where earlier entries are no longer stored.
+A ``sequence_number`` depends on the log alone: every reader gets the same number for the same event. The items have the
+order of the answer's parts, one after the other. An item ends when the next one begins, and the last one with the last
+entry. Pieces without text, and parts that the dialect can't show, give no event.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
 
-from protocol.answer import content_of
-from protocol.errors import UnrecoverablePosition
 from protocol.events import (
     Cancelled,
     Completed,
     Delta,
     Entry,
+    Event,
     Failed,
     ReasoningDelta,
-    Snapshot,
+    RefusalDelta,
     Started,
     ToolCallDelta,
+    VendorBlock,
 )
-from protocol.llm import ToolCall
+from protocol.llm import AnswerPart, ToolCallPart
 from protocol.openai.responses_answer import (
-    CALL_PREFIX,
-    MESSAGE_PREFIX,
-    REASONING_PREFIX,
-    REASONS,
-    call_item,
+    ItemNumbers,
     completed_response,
+    content_part,
     failed_response,
-    message_item,
-    reasoning_item,
-    reasoning_part,
+    incomplete_reason,
+    item_of,
     response_base,
-    text_part,
 )
+from protocol.parts import NOWHERE, PartSequence, Piece, begun_part
 from protocol.requests import RequestHandle
 
 NO_EVENT: Final = -1  # the number of the last event, for a reader that has none
-SLOW: Final = "slow_consumer"  # a failure of the reader, not of the response
 
-_ITEM_EVENTS: Final = 2  # before the first text of a message, or of the reasoning: the item and its part
-_TEXT: Final = (
-    b'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","item_id":%b,"output_index":%d,'
-    b'"content_index":0,"logprobs":[],"delta":'
-)
-_THOUGHT: Final = (
-    b'event: response.reasoning_text.delta\ndata: {"type":"response.reasoning_text.delta","item_id":%b,'
-    b'"output_index":%d,"content_index":0,"delta":'
-)
+_DELTA: Final = b'event: %b\ndata: {"type":"%b","item_id":%b,"output_index":%d,%b"delta":'
 _NUMBER: Final = b',"sequence_number":%d}\n\n'
+_IN_CONTENT: Final = b'"content_index":0,'
+_DELTAS: Final[dict[type[Event], tuple[bytes, bytes]]] = {  # the name of each kind of delta, and its further fields
+    Delta: (b"response.output_text.delta", _IN_CONTENT + b'"logprobs":[],'),
+    ReasoningDelta: (b"response.reasoning_text.delta", _IN_CONTENT),
+    RefusalDelta: (b"response.refusal.delta", _IN_CONTENT),
+    ToolCallDelta: (b"response.function_call_arguments.delta", b""),
+}
 
 _json = msgspec.json.Encoder(decimal_format="string").encode
 
@@ -73,15 +66,17 @@ class ResponseEventEncoder:
 
     __slots__ = (
         "_after",
-        "_calls",
+        "_delta",
         "_handle",
         "_held",
+        "_item",
         "_items",
-        "_message",
+        "_number",
+        "_numbers",
+        "_parts",
         "_pending",
-        "_reasoning",
+        "_place",
         "_text",
-        "_thought",
         "sequence",
     )
 
@@ -91,82 +86,37 @@ class ResponseEventEncoder:
         self._after = after
         self._held = held
         self._pending: list[bytes] = []
+        self._parts = PartSequence()
+        self._place = NOWHERE  # the place of the part that is open
+        self._text = NOWHERE  # the `part` of a piece of text that belongs to it
+        self._item = ""  # the id of its item; empty where it has none
         self._items = 0  # items so far: the next output index
-        self._message: int | None = None  # the message's output index
-        self._reasoning: int | None = None  # the reasoning's output index
-        self._text = b""  # the start of a delta of the message
-        self._thought = b""  # the start of a delta of the reasoning
-        self._calls: dict[int, tuple[int, ToolCall]] = {}  # a call's index: its output index, and its id and name
-
-    def seek(self) -> int:
-        """Skip to the first entry that is still stored, and return the offset to read after.
-
-        In the entries that are not stored, the reasoning is taken to precede the text, as models send it.
-
-        Raises:
-            UnrecoverablePosition: events after ``after`` are not stored any more.
-        """
-        stream = self._handle.stream
-        first = stream.first
-        if first == 1:
-            return 0
-        snapshot, entries = stream.snapshot(), stream.since(first - 1)
-        if not _calls_held(snapshot, entries):
-            raise UnrecoverablePosition("the response is too long to be resumed; retrieve it without `stream`")
-        held = sum(len(entry.event.text) for entry in entries if isinstance(entry.event, Delta))
-        begun = len(snapshot.text) > held
-        thought = _thought_before(snapshot, entries)
-        self.sequence = first + _ITEM_EVENTS * (begun + thought)
-        if self._after + 1 < self.sequence:
-            message = f"events up to {self.sequence - 1} are no longer held; retrieve the response without `stream`"
-            raise UnrecoverablePosition(message)
-        if thought:
-            self._open_reasoning()
-        if begun:
-            self._open_message()
-        return first - 1
+        self._numbers = ItemNumbers()
+        self._number = 0  # the item's
+        self._delta = b""  # the start of the item's deltas
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """Return the SSE bytes of ``entries``; a terminal one, if any, is the last."""
         into = self._pending
         for entry in entries:
-            self._entry(entry, into)
+            event = entry.event
+            if isinstance(event, Delta) and event.part == self._text:
+                self._write(event.text, into)
+            else:
+                self._entry(entry, event, into)
         if self._held and all(isinstance(entry.event, Started) for entry in entries):
             return b""
         self._held, self._pending = False, []
         return b"".join(into)
 
-    def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the SSE bytes of all content so far, for a client that has none of it.
-
-        Each item is one delta, so numbers are skipped: the events that follow have the same numbers for all readers.
-        """
-        entries = [] if self.sequence else [Entry(0, Started(model="", created=0))]
-        if snapshot.thoughts:
-            entries.append(Entry(0, ReasoningDelta(text=snapshot.reasoning)))
-        if snapshot.text:
-            entries.append(Entry(0, Delta(text=snapshot.text)))
-        for index, call in enumerate(snapshot.tool_calls):
-            piece = ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments)
-            entries.append(Entry(0, piece))
-        data = self.encode(entries)
-        begun = bool(snapshot.text) + bool(snapshot.thoughts)
-        self.sequence = snapshot.offset + 1 + _ITEM_EVENTS * begun + len(snapshot.tool_calls)
-        return data
-
-    def _entry(self, entry: Entry, into: list[bytes]) -> None:
-        event = entry.event
-        if isinstance(event, Delta):
-            self._add_text(event.text, into)
-        elif isinstance(event, ToolCallDelta):
-            self._add_call(event, into)
-        elif isinstance(event, ReasoningDelta):
-            self._add_reasoning(event.text, into)
+    def _entry(self, entry: Entry, event: Event, into: list[bytes]) -> None:
+        if isinstance(event, Piece):
+            self._add(self._parts.add(entry, event), into)
+            self._text = self._parts.text_part
         elif isinstance(event, Completed):
             self._complete(event, into)
-        elif isinstance(event, Failed) and event.code == SLOW:
-            self._refuse(event, into)
         elif isinstance(event, Failed | Cancelled):
+            self._add(self._parts.rest(), into)
             self._emit("response.failed", {"response": failed_response(self._handle, event)}, into)
         else:
             response = response_base(self._handle)
@@ -174,94 +124,76 @@ class ResponseEventEncoder:
                 self._emit("response.created", {"response": response}, into)
             self._emit("response.in_progress", {"response": response}, into)
 
-    def _add_text(self, text: str, into: list[bytes]) -> None:
-        if self._message is None:
-            self._begin_message(into)
+    def _add(self, entries: Iterable[tuple[Entry, bool]], into: list[bytes]) -> None:
+        for entry, begins in entries:
+            event = entry.event
+            if begins:
+                if self._item:
+                    self._end(self._parts_so_far()[self._place], "completed", into)
+                self._place += 1
+            if not isinstance(event, Piece) or isinstance(event, VendorBlock):
+                continue
+            text = event.arguments if isinstance(event, ToolCallDelta) else event.text
+            if begins and (text or isinstance(event, ToolCallDelta)):
+                self._begin(event, into)
+            if self._item:
+                self._write(text, into)
+
+    def _write(self, text: str, into: list[bytes]) -> None:
+        if not text:
+            return
         if self.sequence > self._after:
-            into += (self._text, _json(text), _NUMBER % self.sequence)
+            into += (self._delta, _json(text), _NUMBER % self.sequence)
         self.sequence += 1
 
-    def _begin_message(self, into: list[bytes]) -> None:
-        index = self._open_message()
-        item = message_item(self._handle.request_id, None, "in_progress")
+    def _begin(self, event: Piece, into: list[bytes]) -> None:
+        """Begin the item of the part that begins with ``event``."""
+        part = begun_part(event)
+        index, self._number = self._items, self._numbers.next(part)
+        self._items += 1
+        item = item_of(self._handle.request_id, part, self._number, "in_progress")
+        self._item = item["id"]
+        name, fields = _DELTAS[type(event)]
+        self._delta = _DELTA % (name, name, _json(self._item), index, fields)
         self._emit("response.output_item.added", {"output_index": index, "item": item}, into)
-        place = {"item_id": item["id"], "output_index": index, "content_index": 0}
-        self._emit("response.content_part.added", {**place, "part": text_part("")}, into)
+        if not isinstance(part, ToolCallPart):
+            self._emit("response.content_part.added", {**self._content_place, "part": content_part(part)}, into)
 
-    def _open_message(self) -> int:
-        index = self._message = self._items
-        self._items += 1
-        self._text = _TEXT % (_json(MESSAGE_PREFIX + self._handle.request_id), index)
-        return index
+    @property
+    def _content_place(self) -> dict[str, Any]:
+        return {"item_id": self._item, "output_index": self._items - 1, "content_index": 0}
 
-    def _add_reasoning(self, text: str, into: list[bytes]) -> None:
-        if self._reasoning is None:
-            index = self._open_reasoning()
-            item = reasoning_item(self._handle.request_id, None, "in_progress")
-            self._emit("response.output_item.added", {"output_index": index, "item": item}, into)
-            place = {"item_id": item["id"], "output_index": index, "content_index": 0}
-            self._emit("response.content_part.added", {**place, "part": reasoning_part("")}, into)
-        if self.sequence > self._after:
-            into += (self._thought, _json(text), _NUMBER % self.sequence)
-        self.sequence += 1
+    def _end(self, part: AnswerPart, status: str, into: list[bytes]) -> None:
+        """End the open item, which shows ``part``."""
+        item = item_of(self._handle.request_id, part, self._number, status)
+        if isinstance(part, ToolCallPart):
+            done = {"name": part.name, "arguments": part.arguments}
+            place = {"item_id": self._item, "output_index": self._items - 1}
+            self._emit("response.function_call_arguments.done", {**place, **done}, into)
+        else:
+            content, place = item["content"][0], self._content_place
+            whole = {name: value for name, value in content.items() if name not in ("type", "annotations")}
+            self._emit(f"response.{content['type']}.done", {**place, **whole}, into)
+            self._emit("response.content_part.done", {**place, "part": content}, into)
+        self._emit("response.output_item.done", {"output_index": self._items - 1, "item": item}, into)
+        self._item = ""
 
-    def _open_reasoning(self) -> int:
-        index = self._reasoning = self._items
-        self._items += 1
-        self._thought = _THOUGHT % (_json(REASONING_PREFIX + self._handle.request_id), index)
-        return index
-
-    def _add_call(self, event: ToolCallDelta, into: list[bytes]) -> None:
-        if event.index not in self._calls:
-            call = ToolCall(id=event.id, name=event.name, arguments="")
-            self._calls[event.index] = self._items, call
-            fields = {"output_index": self._items, "item": call_item(call, "in_progress")}
-            self._items += 1
-            self._emit("response.output_item.added", fields, into)
-        index, call = self._calls[event.index]
-        place = {"item_id": CALL_PREFIX + call.id, "output_index": index}
-        self._emit("response.function_call_arguments.delta", {**place, "delta": event.arguments}, into)
+    def _parts_so_far(self) -> Sequence[AnswerPart]:
+        """Return the parts of the log so far, in which all those before the newest are whole."""
+        stream = self._handle.stream
+        event = stream.since(stream.offset - 1)[-1].event if stream.ended else None
+        if isinstance(event, Completed) and event.result is msgspec.UNSET:
+            return event.parts
+        return stream.snapshot().parts
 
     def _complete(self, event: Completed, into: list[bytes]) -> None:
-        """Send the content that is not sent yet, end the items, and end the response."""
-        handle = self._handle
-        status = "incomplete" if event.finish_reason in REASONS else "completed"
-        text, calls = content_of(event, structured=handle.request.schema is not None)
-        if text and self._message is None:
-            self._add_text(text, into)
-        for index, call in enumerate(calls[len(self._calls) :], len(self._calls)):
-            self._add_call(ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments), into)
-        output: dict[int, dict[str, Any]] = {}
-        if self._reasoning is not None:
-            reasoning = "".join(thought.text for thought in event.reasoning)
-            output[self._reasoning] = reasoning_item(handle.request_id, reasoning, status)
-        if self._message is not None:
-            output[self._message] = message_item(handle.request_id, text, status)
-        for (_, (index, begun)), call in zip(sorted(self._calls.items()), calls, strict=False):
-            output[index] = call_item(msgspec.structs.replace(call, id=begun.id), status)
-        items = [output[index] for index in sorted(output)]
-        for index in sorted(output):
-            self._end(index, output[index], into)
-        kind = f"response.{status}"
-        self._emit(kind, {"response": completed_response(handle, event, items)}, into)
-
-    def _end(self, index: int, item: dict[str, Any], into: list[bytes]) -> None:
-        place = {"item_id": item["id"], "output_index": index}
-        if item["type"] in ("message", "reasoning"):
-            part = item["content"][0]
-            content_place = {**place, "content_index": 0}
-            whole = {"text": part["text"]} if item["type"] == "reasoning" else {"text": part["text"], "logprobs": []}
-            self._emit(f"response.{part['type']}.done", {**content_place, **whole}, into)
-            self._emit("response.content_part.done", {**content_place, "part": part}, into)
-        else:
-            done = {**place, "name": item["name"], "arguments": item["arguments"]}
-            self._emit("response.function_call_arguments.done", done, into)
-        self._emit("response.output_item.done", {"output_index": index, "item": item}, into)
-
-    def _refuse(self, event: Failed, into: list[bytes]) -> None:
-        """Send the reader's own failure, under the number of the last event that it has."""
-        error = {"type": "error", "code": event.code, "message": event.message, "param": None}
-        into.append(b"event: error\ndata: %b\n\n" % _json({**error, "sequence_number": self.sequence - 1}))
+        """End the items, and end the response."""
+        self._add(self._parts.rest(), into)
+        status = "incomplete" if incomplete_reason(event) else "completed"
+        if self._item:
+            parts = event.parts if len(event.parts) > self._place else self._parts_so_far()
+            self._end(parts[self._place], status, into)
+        self._emit(f"response.{status}", {"response": completed_response(self._handle, event)}, into)
 
     def _emit(self, kind: str, fields: dict[str, Any], into: list[bytes]) -> None:
         number = self.sequence
@@ -269,26 +201,3 @@ class ResponseEventEncoder:
         if number > self._after:
             data = _json({"type": kind, **fields, "sequence_number": number})
             into.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
-
-
-def _thought_before(snapshot: Snapshot, entries: Sequence[Entry]) -> bool:
-    """Whether the reasoning of ``snapshot`` begins before ``entries``."""
-    held = 0
-    for entry in entries:
-        event = entry.event
-        if isinstance(event, ReasoningDelta):
-            held += len(event.text) + len(event.signature)
-    return sum(len(thought.text) + len(thought.signature) for thought in snapshot.thoughts) > held
-
-
-def _calls_held(snapshot: Snapshot, entries: Sequence[Entry]) -> bool:
-    """Whether ``entries`` has every call of ``snapshot`` from its first piece, which has its name."""
-    named: dict[int, bool] = {}
-    held = 0
-    for entry in entries:
-        event = entry.event
-        if isinstance(event, ToolCallDelta):
-            named.setdefault(event.index, bool(event.name))
-            held += len(event.arguments)
-    total = sum(len(call.arguments) for call in snapshot.tool_calls)
-    return (sum(named.values()), held) == (len(snapshot.tool_calls), total)

@@ -1,10 +1,16 @@
-"""OpenAI's chat dialect, the provider's side: encodes requests. ``reader`` reads the answers."""
+"""OpenAI's chat dialect, the provider's side: encodes requests. ``reader`` reads the answers.
 
+A message of this dialect has one content, one reasoning and one list of calls. A message whose parts come in another
+order is put into that form: texts that stood together are joined as they are, texts with another part between them by a
+blank line, and calls keep their order.
+"""
+
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
-from protocol.json.strict_schema import openai_schema
+from protocol.json.strict_schema import openai_schema, strict_tool
 from protocol.llm import (
     ChatMessage,
     ChatRequest,
@@ -12,16 +18,27 @@ from protocol.llm import (
     FilePart,
     ImagePart,
     ReasoningPart,
+    RefusalPart,
     TextPart,
     Tool,
     ToolCall,
+    ToolCallPart,
     Vendor,
     VendorPart,
 )
-from protocol.upstream import unsupported_part
+from protocol.upstream import no_messages, unsupported_part
+from protocol.vendor_extras import vendor_of
 
 DIALECT: Final[Vendor] = "openai"
+OTHER: Final[Vendor] = "anthropic"
 ERROR: Final = "Error: "  # prefix of the result of a failed tool call: the dialect has no field for it
+REFUSAL: Final = "refusal"  # the extra field of a message that has its refusal beside the content, not within it
+BLANK_LINE: Final = "\n\n"
+NOTHING: Final = {"content": ""}
+
+LOW_BUDGET: Final = 4096  # tokens of thinking up to which the effort is low
+MEDIUM_BUDGET: Final = 16384
+_EFFORTS: Final = {"low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 
 _json = msgspec.json.Encoder().encode
 
@@ -42,10 +59,14 @@ def chat_body(
         tokens_field: the name of the token limit: ``max_completion_tokens`` at OpenAI, elsewhere ``max_tokens``.
         max_tokens: the token limit where the request has none.
         omit: top-level fields that this upstream refuses.
+
+    Raises:
+        ProviderError: ``provider_rejected``: the dialect has no form for a part, or no message is left.
     """
-    body = dict(request.extra) if request.dialect == DIALECT else {}
+    own = request.dialect == DIALECT
+    body = dict(request.extra) if own else _translated(request)
     body["model"] = model
-    body["messages"] = _wire_messages(request.messages)
+    body["messages"] = _wire_messages(request.messages, own=own)
     body["stream"] = True
     body["stream_options"] = {"include_usage": True}
     if request.temperature is not None:
@@ -57,12 +78,10 @@ def chat_body(
     bound = request.max_tokens or max_tokens
     if bound is not None:
         body[tokens_field] = bound
-    if request.stop:
-        body["stop"] = request.stop
-    if request.tools:
-        body["tools"] = [_wire_tool(tool) for tool in request.tools]
-    if request.tool_choice:
-        body["tool_choice"] = _wire_choice(request.tool_choice)
+    if request.stop and (stop := [text for text in request.stop if text]):
+        body["stop"] = stop
+    if request.tools or request.extra:
+        _add_tools(request, body, own=own)
     if request.schema is not None:
         body["response_format"] = _schema_format(request.schema, body.get("response_format"))
     for field in omit:
@@ -70,8 +89,67 @@ def chat_body(
     return _json(body)
 
 
-def _wire_choice(choice: str) -> Any:  # noqa: ANN401 - a string, or an object with the tool's name
-    return choice if choice in ("auto", "none", "required") else {"type": "function", "function": {"name": choice}}
+def takes_schema(_schema: dict[str, Any]) -> bool:
+    """Whether the dialect's structured output can hold a model to a schema: any, though not every one strictly."""
+    return True
+
+
+# ------------------------------------------------------------------------------------------------ fields of the body
+
+
+def _translated(request: ChatRequest) -> dict[str, Any]:
+    """Return the fields that say what the other dialect's extra fields say."""
+    if request.dialect != OTHER or not request.extra:
+        return {}
+    body: dict[str, Any] = {}
+    choice = request.extra.get("tool_choice")
+    if isinstance(choice, dict) and choice.get("disable_parallel_tool_use") is True:
+        body["parallel_tool_calls"] = False
+    effort = _effort(request.extra)
+    if effort:
+        body["reasoning_effort"] = effort
+    return body
+
+
+def _effort(extra: dict[str, Any]) -> str:
+    """Return the reasoning effort; empty where none is asked for."""
+    config, thinking = extra.get("output_config"), extra.get("thinking")
+    if isinstance(config, dict) and isinstance(config.get("effort"), str):
+        return _EFFORTS.get(config["effort"], "")
+    budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else None
+    if not isinstance(budget, int | float):
+        return ""
+    return "low" if budget <= LOW_BUDGET else "medium" if budget <= MEDIUM_BUDGET else "high"
+
+
+def _add_tools(request: ChatRequest, body: dict[str, Any], *, own: bool) -> None:
+    """Add the tools that this dialect has; without any of them nothing that is about tools is sent."""
+    tools = [tool for tool in request.tools if vendor_of(tool) in (None, DIALECT)]
+    if not tools:
+        body.pop("tool_choice", None)
+        body.pop("parallel_tool_calls", None)
+        return
+    body["tools"] = [_wire_tool(tool, own=own) for tool in tools]
+    choice = request.tool_choice
+    if choice in ("auto", "none", "required"):
+        body["tool_choice"] = choice
+    elif any(tool.name == choice and vendor_of(tool) is None for tool in tools):
+        body["tool_choice"] = {"type": "function", "function": {"name": choice}}
+
+
+def _wire_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
+    fields = tool.extra.get(DIALECT, {})
+    if vendor_of(tool) is not None:
+        return fields
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters, **fields}
+    strict = fields.get("strict", tool.extra.get(OTHER, {}).get("strict"))
+    if strict is not True:
+        return {"type": "function", "function": function}
+    function.pop("strict", None)
+    strict_form = strict_tool(tool.parameters, as_it_is=own)
+    if strict_form is not None:
+        function |= {"parameters": strict_form, "strict": True}
+    return {"type": "function", "function": function}
 
 
 def _schema_format(schema: dict[str, Any], given: Any) -> dict[str, Any]:  # noqa: ANN401
@@ -83,7 +161,10 @@ def _schema_format(schema: dict[str, Any], given: Any) -> dict[str, Any]:  # noq
     return {"type": "json_schema", "json_schema": form}
 
 
-def _wire_messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
+# --------------------------------------------------------------------------------------------------------- messages
+
+
+def _wire_messages(messages: tuple[ChatMessage, ...], *, own: bool) -> list[dict[str, Any]]:
     """Return the messages. A tool message can only be text: its other parts follow in a user message."""
     wire: list[dict[str, Any]] = []
     moved: list[dict[str, Any]] = []
@@ -94,9 +175,13 @@ def _wire_messages(messages: tuple[ChatMessage, ...]) -> list[dict[str, Any]]:
         if moved:
             wire.append({"role": "user", "content": moved})
             moved = []
-        if isinstance(message.content, str) or not _only_signed_reasoning(message):
-            wire.append(_wire_message(message))
-    return [*wire, {"role": "user", "content": moved}] if moved else wire
+        if (encoded := _wire_message(message, own=own)) is not None:
+            wire.append(encoded)
+    if moved:
+        wire.append({"role": "user", "content": moved})
+    if not wire:
+        raise no_messages(DIALECT)
+    return wire
 
 
 def _wire_result(message: ChatMessage, moved: list[dict[str, Any]]) -> dict[str, Any]:
@@ -111,50 +196,111 @@ def _wire_result(message: ChatMessage, moved: list[dict[str, Any]]) -> dict[str,
         moved += [{"type": "text", "text": f"What the call {message.tool_call_id} has shown:"}, *others]
     if message.is_error:
         content = f"{ERROR}{content}"
-    return {"role": "tool", "content": content, "tool_call_id": message.tool_call_id}
-
-
-def _wire_message(message: ChatMessage) -> dict[str, Any]:
-    content = message.content
-    wire: dict[str, Any] = {"role": message.role, "content": content}
-    if not isinstance(content, str):
-        wire = {"role": message.role, **_wire_content(content)}
-    if message.tool_calls:
-        if wire["content"] == "":
-            wire["content"] = None
-        wire["tool_calls"] = [wire_call(call) for call in message.tool_calls]
+    wire: dict[str, Any] = {"role": "tool", "content": content, "tool_call_id": message.tool_call_id}
     if message.name:
         wire["name"] = message.name
-    return wire
+    return {**wire, **message.extra.get(DIALECT, {})}
 
 
-def wire_call(call: ToolCall) -> dict[str, Any]:
-    """Return a tool call, for both sides of the dialect."""
-    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-
-
-def _wire_content(content: tuple[ContentPart, ...]) -> dict[str, Any]:
-    """Return the content, and the unsigned reasoning in a field of its own."""
-    thoughts = [part for part in content if isinstance(part, ReasoningPart)]
-    rest = _without_reasoning(content) if thoughts else content
-    encoded = rest if isinstance(rest, str) else [_wire_part(part) for part in rest]
-    reasoning = "".join(thought.text for thought in thoughts if not thought.signature)
-    return {"reasoning_content": reasoning, "content": encoded} if reasoning else {"content": encoded}
-
-
-def _only_signed_reasoning(message: ChatMessage) -> bool:
-    """Whether a message has only reasoning signed by another vendor."""
+def _wire_message(message: ChatMessage, *, own: bool) -> dict[str, Any] | None:
+    """Return a message; None where nothing of it is for this dialect."""
     content = message.content
-    if isinstance(content, str) or not content or message.tool_calls:
-        return False
-    return all(isinstance(part, ReasoningPart) and part.signature for part in content)
+    wire: dict[str, Any] = {"role": message.role, "content": content}
+    if isinstance(content, str) and not (message.tool_calls or message.name or message.extra):
+        return wire
+    calls = [wire_call(call) for call in message.tool_calls]
+    if not isinstance(content, str):
+        fields = _wire_content(content, message, own=own)
+        calls = [wire_call(part) for part in content if isinstance(part, ToolCallPart)] + calls
+        if content and message.role == "assistant" and fields == NOTHING and not (calls or DIALECT in message.extra):
+            return None
+        wire = {"role": message.role, **fields}
+    if calls:
+        wire["content"] = wire["content"] or None
+        wire["tool_calls"] = calls
+    if message.name:
+        wire["name"] = message.name
+    return {**wire, **message.extra[DIALECT]} if DIALECT in message.extra else wire
 
 
-def _without_reasoning(content: tuple[ContentPart, ...]) -> str | tuple[ContentPart, ...]:
-    """Return the content without its reasoning; joined to one text where only texts remain."""
-    rest = tuple(part for part in content if not isinstance(part, ReasoningPart))
-    texts = [part.text for part in rest if isinstance(part, TextPart)]
-    return "".join(texts) if len(texts) == len(rest) else rest
+def wire_call(call: ToolCall | ToolCallPart) -> dict[str, Any]:
+    """Return a tool call, for both sides of the dialect."""
+    wire = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+    extra = call.extra.get(DIALECT)
+    if not extra:
+        return wire
+    if "type" in extra:
+        return extra  # a call of another kind: its extras are the whole call
+    return {**wire, **extra, "function": {**wire["function"], **extra.get("function", {})}}  # type: ignore[dict-item]
+
+
+def _wire_content(content: tuple[ContentPart, ...], message: ChatMessage, *, own: bool) -> dict[str, Any]:
+    """Return the content, and the unsigned reasoning, the refusal and the vendor's fields in fields of their own."""
+    thoughts: list[str] = []
+    fields: dict[str, Any] = {}
+    rest: list[ContentPart | None] = []
+    beside = REFUSAL in message.extra.get(DIALECT, {})
+    for part in content:
+        kept: ContentPart | None = None
+        if isinstance(part, ReasoningPart):
+            thoughts += () if part.signature else (part.text,)
+        elif isinstance(part, RefusalPart) and (beside or not own):
+            fields[REFUSAL] = fields.get(REFUSAL, "") + part.text
+        elif isinstance(part, VendorPart) and message.role == "assistant":
+            kept = _vendor_part(part, fields)
+        elif not isinstance(part, ToolCallPart):
+            kept = part
+        rest.append(kept)
+        if message.role == "system":
+            rest.append(None)  # the blocks of a system prompt are apart
+    reasoning = {"reasoning_content": BLANK_LINE.join(thoughts)} if thoughts else {}
+    as_parts = own or message.role not in {"assistant", "system"}
+    if message.role == "assistant" and as_parts:
+        was_text = bool(thoughts or beside) and len(rest) - rest.count(None) == 1
+        as_parts = not was_text and not any(isinstance(part, ToolCallPart) for part in content)
+    encoded = _encoded(rest, as_parts=as_parts)
+    return {**reasoning, "content": encoded or None if REFUSAL in fields else encoded, **fields}
+
+
+def _vendor_part(part: VendorPart, fields: dict[str, Any]) -> VendorPart | None:
+    """Return a vendor's part of an answer, for the content; one without a type is fields of the message.
+
+    Those of another vendor, such as its server's tools, mean nothing here, and are left out.
+    """
+    if part.dialect != DIALECT or "type" in part.value:
+        return part if part.dialect == DIALECT else None
+    for name, value in part.value.items():
+        before = fields.get(name)
+        fields[name] = [*before, *value] if isinstance(before, list) and isinstance(value, list) else value
+    return None
+
+
+def _encoded(parts: list[ContentPart | None], *, as_parts: bool) -> str | list[dict[str, Any]]:
+    """Return a content: its parts, or one text where they are plain texts and don't have to be parts.
+
+    Empty texts are left out.
+
+    Args:
+        parts: None for one that is not in the content.
+        as_parts: whether texts stay parts.
+    """
+    kept = [part for part in parts if part is not None and not (isinstance(part, TextPart) and not part.text)]
+    if not kept or not (as_parts or any(not isinstance(part, TextPart) or DIALECT in part.extra for part in kept)):
+        return "".join(_joined(parts))
+    return [_wire_part(part) for part in kept]
+
+
+def _joined(parts: list[ContentPart | None]) -> Iterator[str]:
+    """Yield the texts, and a blank line between those that did not stand together."""
+    begun = apart = False
+    for part in parts:
+        if not isinstance(part, TextPart):
+            apart = True
+        elif part.text:
+            if begun and apart:
+                yield BLANK_LINE
+            yield part.text
+            begun, apart = True, False
 
 
 def _wire_part(part: ContentPart) -> dict[str, Any]:
@@ -162,7 +308,11 @@ def _wire_part(part: ContentPart) -> dict[str, Any]:
         if part.dialect != DIALECT:
             raise unsupported_part(part, DIALECT)
         return part.value
-    return {**_own_part(part), **part.extra.get(DIALECT, {})} if not isinstance(part, ReasoningPart) else {}
+    if isinstance(part, RefusalPart):
+        return {"type": "refusal", "refusal": part.text}
+    if isinstance(part, ReasoningPart | ToolCallPart):
+        raise unsupported_part(part, DIALECT)  # only messages of the assistant have them
+    return {**_own_part(part), **part.extra.get(DIALECT, {})}
 
 
 def _own_part(part: TextPart | ImagePart | FilePart) -> dict[str, Any]:
@@ -177,9 +327,3 @@ def _own_part(part: TextPart | ImagePart | FilePart) -> dict[str, Any]:
         raise unsupported_part(part, DIALECT)
     name = {"filename": part.filename} if part.filename else {}
     return {"type": "file", "file": {"file_data": part.url, **name}}
-
-
-def _wire_tool(tool: Tool) -> dict[str, Any]:
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
-    function |= tool.extra.get(DIALECT, {})
-    return {"type": "function", "function": function}

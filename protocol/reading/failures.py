@@ -4,30 +4,9 @@ from typing import Any, Final
 
 from protocol.errors import ProviderError
 from protocol.reading.loose import place_of, text_of
-from protocol.upstream import code_of
+from protocol.refusals import refusal_of
 
-_STATUSES: Final = range(300, 600)
 _NO_FAILURE: Final = ("", "0", "200", "ok", "success", "true")  # codes beside a message, lower-case
-_WORDS: Final = (  # in the type, the code or the status of an error, in this order
-    ("provider_rate_limited", ("rate_limit", "ratelimit", "insufficient_quota", "tokens", "requests")),
-    ("provider_rate_limited", ("resource_exhausted", "throttling", "too_many")),
-    ("provider_credentials", ("authentication", "permission", "unauthenticated", "api_key", "billing")),
-    ("provider_rejected", ("invalid_request", "context_length", "not_found", "request_too_large", "invalid_argument")),
-    ("provider_timeout", ("timeout", "deadline_exceeded")),
-    ("provider_unavailable", ("overloaded", "unavailable")),
-)
-_MINIMAX: Final = {
-    1001: "provider_timeout",
-    1002: "provider_rate_limited",
-    1004: "provider_credentials",
-    1008: "provider_credentials",
-    1026: "provider_rejected",
-    1027: "provider_rejected",
-    1039: "provider_rate_limited",
-    1041: "provider_rate_limited",
-    2013: "provider_rejected",
-    2049: "provider_credentials",
-}
 
 
 def failure_in(value: Any, name: str = "") -> ProviderError | None:  # noqa: ANN401 - any JSON
@@ -48,8 +27,8 @@ def failure_in(value: Any, name: str = "") -> ProviderError | None:  # noqa: ANN
     if name == "error" or value.get("object") == "error" or value.get("type") == "error":
         return _failure(value)
     status = value.get("base_resp")
-    if isinstance(status, dict) and (code := place_of(status.get("status_code"))):
-        return ProviderError(code=_MINIMAX.get(code, "provider_error"))
+    if isinstance(status, dict) and place_of(status.get("status_code")):
+        return refusal_of(0, status)
     return None if value.get("choices") or value.get("content") else _flat(value)
 
 
@@ -71,12 +50,4 @@ def _failure(error: Any, around: Any = None) -> ProviderError:  # noqa: ANN401 -
     """Return the failure of an error: an object, or anything else within the object ``around``."""
     if not isinstance(error, dict):
         error = around if isinstance(around, dict) else {}
-    words = [text_of(error.get(field)) for field in ("type", "code", "status", "status_code")]
-    for word in words:
-        if word.isascii() and word.isdigit() and int(word[:4]) in _STATUSES:
-            return ProviderError(code=code_of(int(word)))
-    text = " ".join(words).lower()
-    for code, parts in _WORDS:
-        if any(part in text for part in parts):
-            return ProviderError(code=code)
-    return ProviderError(code="provider_error")
+    return refusal_of(0, error)

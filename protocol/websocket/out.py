@@ -5,10 +5,12 @@ The tail is built once, stored in the entry, and shared with the SSE stream.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Final, Literal
+from itertools import groupby
+from typing import Any, Final, Literal
 
 import msgspec
 
+from protocol.answer import core_result, native_parts
 from protocol.errors import PROBLEMS, FieldError, TidegateError
 from protocol.events import (
     AttemptFailed,
@@ -21,11 +23,15 @@ from protocol.events import (
     Failed,
     Position,
     ReasoningDelta,
+    RefusalDelta,
     Snapshot,
     Started,
     ToolCallDelta,
+    VendorBlock,
 )
 from protocol.identity import Principal
+from protocol.llm import Extra, Vendor
+from protocol.parts import Piece, merged_fields
 from protocol.requests import Status
 
 SUBPROTOCOL: Final = "tidegate.v1"
@@ -45,13 +51,34 @@ class _ToolCall(_Wire, frozen=True):
     id: str | msgspec.UnsetType = msgspec.UNSET
     name: str | msgspec.UnsetType = msgspec.UNSET
     arguments: str = ""
+    extra: Extra | msgspec.UnsetType = msgspec.UNSET
+    part: int | msgspec.UnsetType = msgspec.UNSET
 
 
-class _Merged(_Wire, frozen=True):
-    reasoning: str | msgspec.UnsetType = msgspec.UNSET
+class _Update(_Wire, frozen=True):
+    """New content of one part, or of several tool calls."""
+
     delta: str | msgspec.UnsetType = msgspec.UNSET
-    text: str | msgspec.UnsetType = msgspec.UNSET
+    reasoning: str | msgspec.UnsetType = msgspec.UNSET
+    signature: str | msgspec.UnsetType = msgspec.UNSET
+    redacted: bool | msgspec.UnsetType = msgspec.UNSET
+    tool_call: _ToolCall | msgspec.UnsetType = msgspec.UNSET
     tool_calls: tuple[_ToolCall, ...] | msgspec.UnsetType = msgspec.UNSET
+    refusal: str | msgspec.UnsetType = msgspec.UNSET
+    vendor: "_Vendor | msgspec.UnsetType" = msgspec.UNSET
+    part: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Vendor(_Wire, frozen=True):
+    dialect: Vendor
+    value: msgspec.Raw
+
+
+class _Snapshot(_Wire, frozen=True):
+    text: str
+    reasoning: str | msgspec.UnsetType = msgspec.UNSET
+    tool_calls: tuple[_ToolCall, ...] | msgspec.UnsetType = msgspec.UNSET
+    parts: tuple[Any, ...] = ()
 
 
 class _Error(_Wire, frozen=True):
@@ -86,14 +113,15 @@ def update_json(request_id: str, entry: Entry) -> bytes:
 def conflated(request_id: str, entries: Iterable[Entry]) -> list[bytes]:
     """Return the frames of ``entries`` with deltas merged, for a reader that is behind.
 
-    Consecutive deltas become one ``update`` with ``from`` and ``offset``; other entries stay frames of their own. A
-    restart voids the content before it, so it replaces that content's frames, and its ``from`` is their first offset.
+    Consecutive deltas of one part, and those of any tool calls, become one ``update`` with ``from`` and ``offset``;
+    other entries stay frames of their own. So the frames have the order of the parts. A restart voids the content
+    before it, so it replaces that content's frames, and its ``from`` is their first offset.
     """
     frames: list[bytes] = []
     run: list[Entry] = []
     for entry in entries:
         event = entry.event
-        if isinstance(event, Delta | ToolCallDelta | ReasoningDelta):
+        if isinstance(event, Piece):
             run.append(entry)
         elif run and isinstance(event, AttemptFailed) and event.restart:
             frames.append(_spanning(request_id, run[0].offset, entry.offset, _content(event)))
@@ -112,15 +140,17 @@ def snapshot_json(request_id: str, epoch: str, snapshot: Snapshot) -> bytes:
         _ToolCall(index=index, id=call.id, name=call.name, arguments=call.arguments)
         for index, call in enumerate(snapshot.tool_calls)
     )
+    data = _Snapshot(
+        text=snapshot.text,
+        reasoning=snapshot.reasoning or msgspec.UNSET,
+        tool_calls=calls or msgspec.UNSET,
+        parts=native_parts(snapshot.parts),
+    )
     return b'%b"offset":%d,"epoch":%b,"snapshot":true,"data":%b}' % (
         _head("update", request_id),
         snapshot.offset,
         _encode(epoch),
-        _encode(
-            _Merged(
-                reasoning=snapshot.reasoning or msgspec.UNSET, text=snapshot.text, tool_calls=calls or msgspec.UNSET
-            )
-        ),
+        _encode(data),
     )
 
 
@@ -210,18 +240,25 @@ def _head(kind: FrameType, request_id: str) -> bytes:
 
 def _content(event: Started | Content | Completed) -> bytes:
     if isinstance(event, Delta):
+        if event.part:
+            return b'{"delta":%b,"part":%d}' % (_encode(event.text), event.part)
         return b'{"delta":%b}' % _encode(event.text)
-    if isinstance(event, ToolCallDelta):
-        return _encode({"toolCall": _tool_call(event.index, [event])})
-    if isinstance(event, ReasoningDelta):
-        return b'{"reasoning":%b}' % _encode(event.text)
+    if isinstance(event, Piece):
+        return _encode(_update([event]))
     if isinstance(event, Completed):
-        end = {"coreResult": event.result, "finishReason": event.finish_reason, "usage": event.usage}
-        return _encode({**end, "reasoning": event.reasoning} if event.reasoning else end)
+        return _encode(_completed(event))
     if isinstance(event, AttemptFailed):
         failed = {"provider": event.provider, "model": event.model, "code": event.code, "restart": event.restart}
         return _encode({"attemptFailed": failed})
-    return _encode({"state": "running", "model": event.model} if isinstance(event, Started) else {})
+    return _encode({"state": "running", "model": event.model})
+
+
+def _completed(event: Completed) -> dict[str, Any]:
+    end: dict[str, Any] = {"coreResult": core_result(event), "finishReason": event.finish_reason, "usage": event.usage}
+    if event.raw_finish_reason:
+        end["rawFinishReason"] = event.raw_finish_reason
+    thoughts = event.thoughts
+    return {**end, "reasoning": thoughts} if thoughts else end
 
 
 def _terminal_error(event: Failed | Cancelled) -> _Error:
@@ -239,34 +276,67 @@ def _terminal_error(event: Failed | Cancelled) -> _Error:
     )
 
 
-def _tool_call(index: int, pieces: Sequence[ToolCallDelta]) -> _ToolCall:
-    return _ToolCall(
-        index=index,
-        id=next((piece.id for piece in pieces if piece.id), msgspec.UNSET),
-        name=next((piece.name for piece in pieces if piece.name), msgspec.UNSET),
-        arguments="".join(piece.arguments for piece in pieces),
+def _merge_into(frames: list[bytes], request_id: str, entries: Sequence[Entry]) -> None:
+    """Append the frames of ``entries``, which are all content: one for each run of entries that can be merged."""
+    for _, group in groupby(entries, _run_of):
+        run = list(group)
+        if len(run) == 1:
+            frames.append(update_json(request_id, run[0]))
+        else:
+            update = _update([entry.event for entry in run if isinstance(entry.event, Piece)])
+            frames.append(_spanning(request_id, run[0].offset, run[-1].offset, _encode(update)))
+
+
+def _run_of(entry: Entry) -> tuple[type[Event], int]:
+    """Return what consecutive entries have in common that can be merged: the part, and of tool calls the kind."""
+    event = entry.event
+    if isinstance(event, VendorBlock):
+        return VendorBlock, entry.offset
+    if isinstance(event, ReasoningDelta) and event.signature:
+        return ReasoningDelta, -entry.offset
+    return type(event), event.part if isinstance(event, Delta | ReasoningDelta | RefusalDelta) else 0
+
+
+def _update(pieces: Sequence[Piece]) -> _Update:
+    """Return the update of pieces that can be merged."""
+    first = pieces[0]
+    if isinstance(first, ToolCallDelta):
+        return _calls_update([piece for piece in pieces if isinstance(piece, ToolCallDelta)])
+    if isinstance(first, VendorBlock):
+        return _Update(vendor=_Vendor(dialect=first.dialect, value=first.value), part=first.part)
+    text = "".join([piece.text for piece in pieces if isinstance(piece, Delta | ReasoningDelta | RefusalDelta)])
+    if isinstance(first, Delta):
+        return _Update(delta=text, part=first.part or msgspec.UNSET)
+    if isinstance(first, RefusalDelta):
+        return _Update(refusal=text, part=first.part)
+    return _Update(
+        reasoning=text,
+        signature=first.signature or msgspec.UNSET,
+        redacted=first.redacted or msgspec.UNSET,
+        part=first.part,
     )
 
 
-def _merge_into(frames: list[bytes], request_id: str, run: Sequence[Entry]) -> None:
-    if len(run) == 1:
-        frames.append(update_json(request_id, run[0]))
-    elif run:
-        frames.append(_spanning(request_id, run[0].offset, run[-1].offset, _encode(_merged(run))))
+def _calls_update(pieces: Sequence[ToolCallDelta]) -> _Update:
+    calls: dict[int, list[ToolCallDelta]] = {}
+    for piece in pieces:
+        calls.setdefault(piece.index, []).append(piece)
+    if len(pieces) == 1:
+        return _Update(tool_call=_tool_call(pieces), part=pieces[0].part)
+    merged = [msgspec.structs.replace(_tool_call(call), part=call[0].part) for call in calls.values()]
+    return _Update(tool_calls=tuple(merged))
 
 
-def _merged(run: Sequence[Entry]) -> _Merged:
-    texts = [entry.event.text for entry in run if isinstance(entry.event, Delta)]
-    thoughts = [entry.event.text for entry in run if isinstance(entry.event, ReasoningDelta)]
-    pieces: dict[int, list[ToolCallDelta]] = {}
-    for entry in run:
-        if isinstance(entry.event, ToolCallDelta):
-            pieces.setdefault(entry.event.index, []).append(entry.event)
-    calls = tuple(_tool_call(index, of_call) for index, of_call in pieces.items())
-    return _Merged(
-        reasoning="".join(thoughts) if thoughts else msgspec.UNSET,
-        delta="".join(texts) if texts else msgspec.UNSET,
-        tool_calls=calls or msgspec.UNSET,
+def _tool_call(pieces: Sequence[ToolCallDelta]) -> _ToolCall:
+    extra: Extra = {}
+    for piece in pieces:
+        extra = merged_fields(extra, piece.extra) if piece.extra else extra
+    return _ToolCall(
+        index=pieces[0].index,
+        id=next((piece.id for piece in pieces if piece.id), msgspec.UNSET),
+        name=next((piece.name for piece in pieces if piece.name), msgspec.UNSET),
+        arguments="".join([piece.arguments for piece in pieces]),
+        extra=extra or msgspec.UNSET,
     )
 
 

@@ -22,6 +22,7 @@ class _Answer(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
 
     text: str
     tool_calls: list[msgspec.Raw] = []
+    parts: list[msgspec.Raw] = []
 
 
 class TerminalView:

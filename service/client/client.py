@@ -48,7 +48,17 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     position: Position
 
 
-class _State(RequestState, frozen=True):
+class State(RequestState, frozen=True):
+    """The state of a request as a client receives it.
+
+    Attributes:
+        core_result: the JSON of a completed answer; otherwise None.
+    """
+
+    core_result: msgspec.Raw | None
+
+
+class _State(State, frozen=True):
     """The state for decoding: msgspec can't decode ``Raw | None``."""
 
     core_result: msgspec.Raw
@@ -143,11 +153,11 @@ class Client:
         self._subscriptions.add(following)
         return following
 
-    async def state(self, request_id: str) -> RequestState:
+    async def state(self, request_id: str) -> State:
         """Return the state of a request; raises as ``submit`` does."""
         return self._state(await self._call("GET", f"/api/requests/{quote(request_id, safe='')}"))
 
-    async def cancel(self, request_id: str) -> RequestState:
+    async def cancel(self, request_id: str) -> State:
         """Cancel a request, and return its state; raises as ``submit`` does."""
         path = f"/api/requests/{quote(request_id, safe='')}/cancel"
         return self._state(await self._call("POST", path))
@@ -216,7 +226,7 @@ class Client:
         backoff = self._backoff(self._call_patience)
         return await self._open_endpoint().call(method, path, backoff, body=body, headers=headers)
 
-    def _state(self, answer: bytes) -> RequestState:
+    def _state(self, answer: bytes) -> State:
         state = self._decode(answer, _State)
         return msgspec.structs.replace(state, core_result=None) if state.assistant_status != "completed" else state
 

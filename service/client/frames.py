@@ -6,7 +6,7 @@ import msgspec
 
 from protocol import errors
 from protocol.errors import PROBLEMS, FieldError, TidegateError
-from protocol.llm import ReasoningPart, Usage
+from protocol.llm import AnswerPart, Extra, ReasoningPart, Usage, Vendor
 
 FATAL_CLOSE_CODES: Final = range(4500, 4600)  # close codes after which a client does not reconnect
 _STATUS_CODES: Final = {401: "unauthenticated", 403: "forbidden", 404: "not_found", 413: "body_too_large"}
@@ -56,6 +56,15 @@ class ToolCallPiece(_Wire, frozen=True):
     id: str = ""
     name: str = ""
     arguments: str = ""
+    extra: Extra = {}
+    part: int | None = None
+
+
+class VendorData(_Wire, frozen=True):
+    """A block that only one vendor's dialect has."""
+
+    dialect: Vendor
+    value: msgspec.Raw
 
 
 class UpdateData(_Wire, frozen=True):
@@ -64,8 +73,14 @@ class UpdateData(_Wire, frozen=True):
     delta: str = ""
     text: str = ""
     reasoning: str = ""
+    signature: str = ""
+    redacted: bool = False
+    refusal: str = ""
     tool_call: ToolCallPiece | None = None
     tool_calls: tuple[ToolCallPiece, ...] = ()
+    vendor: VendorData | None = None
+    part: int = 0
+    parts: tuple[AnswerPart, ...] | None = None
     partial: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     attempt_failed: AttemptFailedData | None = None
 

@@ -77,8 +77,9 @@ class Settings(BaseSettings):
         request_ttl_seconds: seconds for which a finished request is kept after its last change.
         max_requests: requests that are kept at once; one more replaces the oldest ended one, and is refused where all
             are running.
-        requests_max_bytes: bytes of all ended requests together; the oldest is dropped first.
-        log_max_bytes: bytes of entries that each request keeps for replay.
+        requests_max_bytes: bytes of all ended requests together, their input included; the oldest is dropped first.
+        log_max_bytes: bytes of the newest entries that each log keeps ready to send; older ones are packed, and none is
+            dropped.
         abandon_grace_seconds: seconds for which a request with ``onAbandon: cancel`` goes on without a follower.
         cache_max_bytes: bytes of finished logs kept for replay.
         cache_max_entries: finished logs kept for replay.

@@ -34,11 +34,11 @@ async def messages(request: web.Request) -> web.StreamResponse:
     request_id, model = submission.handle.request_id, message.request.model
     submission.headers["request-id"] = submission.call.request_id
     if message.stream:
-        encoder = MessagesEventEncoder(request_id, model, submission.call.request_id)
+        encoder = MessagesEventEncoder(request_id, model, submission.call.request_id, lambda: submission.handle.usage)
         return await respond_sse(submission, encoder, ping=PING_EVENT)
 
     def body(completed: Completed) -> bytes:
-        return message_body(request_id, model, completed, structured=message.request.schema is not None)
+        return message_body(request_id, model, completed)
 
     return await respond_json(submission, body)
 

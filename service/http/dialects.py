@@ -13,8 +13,9 @@ from multidict import CIMultiDictProxy
 
 from actors.log.follow import Batch, Follower
 from protocol.errors import FieldError, InternalError, InvalidRequest, TidegateError
-from protocol.events import Cancelled, Completed, Delta, Entry, Failed, ReasoningDelta, Snapshot, ToolCallDelta
+from protocol.events import Cancelled, Completed, Entry, Failed, Snapshot
 from protocol.llm import ChatRequest
+from protocol.parts import Piece
 from protocol.requests import DEFAULT_CACHE_TTL_MS, Delivery, OnAbandon, RequestHandle, Submit
 from service.auth.permissions import model_for
 from service.context import CallContext, call_of, container_of
@@ -26,9 +27,6 @@ from service.middleware.errors import error_response
 
 DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}
 ON_ABANDON: Final[dict[str, OnAbandon]] = {"finish": "finish", "cancel": "cancel"}
-SLOW_CONSUMER: Final = Failed(code="slow_consumer", message="the client read too slowly", temporary=True)
-
-_CONTENT: Final = (Delta, ReasoningDelta, ToolCallDelta)
 
 T = TypeVar("T")
 
@@ -38,9 +36,6 @@ class StreamEncoder(Protocol):
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """Return the bytes of ``entries``; empty where this dialect shows none of them."""
-
-    def snapshot(self, snapshot: Snapshot) -> bytes:
-        """Return the bytes of all content so far, for a client that has received none of it."""
 
 
 class Submission:
@@ -119,35 +114,32 @@ async def respond_sse(submission: Submission, encoder: StreamEncoder, *, ping: b
     began = time.perf_counter()
     handle, request = submission.handle, submission.request
     response: sse.EventResponse | None = None
-    begun = False
     async with Follower(handle.stream, idle=sse.PING_INTERVAL) as follower:
         while (batch := await follower.next()) is not None:
             failure = failure_without_content(batch) if response is None else None
             if failure is not None:
                 return _failure(submission, failure, _headers(submission, began, handle.upstream_time))
-            data, last = encoded(encoder, batch, begun=begun) if batch else (ping, False)
+            data, last = encoded(encoder, batch) if batch else (ping, False)
             if not data:
                 continue
             if response is None:
                 response = sse.EventResponse(_headers(submission, began, handle.upstream_wait))
                 await response.prepare(request)
-            begun = begun or bool(batch)
             await response.send(request, data, last=last)
             if last:
                 return response
     raise InternalError("a log ended without a terminal entry")
 
 
-def encoded(encoder: StreamEncoder, batch: Batch, *, begun: bool) -> tuple[bytes, bool]:
+def encoded(encoder: StreamEncoder, batch: Batch) -> tuple[bytes, bool]:
     """Return the bytes to write for ``batch``, and whether it is the end.
 
-    No dialect can retract sent content: a snapshot is only for a client that has received nothing yet.
+    Raises:
+        InternalError: it is a snapshot, which no dialect can send; only a follower that begins with one returns one.
     """
-    if not isinstance(batch, Snapshot):
-        return encoder.encode(batch), batch[-1].terminal
-    if begun:
-        return encoder.encode([Entry(batch.offset, SLOW_CONSUMER)]), True
-    return encoder.snapshot(batch), False
+    if isinstance(batch, Snapshot):
+        raise InternalError("a snapshot came from a follower that begins with entries")
+    return encoder.encode(batch), batch[-1].terminal
 
 
 def failure_without_content(batch: Batch) -> TidegateError | None:
@@ -155,7 +147,7 @@ def failure_without_content(batch: Batch) -> TidegateError | None:
     if isinstance(batch, Snapshot) or not batch or not batch[-1].terminal:
         return None
     event = batch[-1].event
-    if not isinstance(event, Failed | Cancelled) or any(isinstance(entry.event, _CONTENT) for entry in batch):
+    if not isinstance(event, Failed | Cancelled) or any(isinstance(entry.event, Piece) for entry in batch):
         return None
     return error_from(event)
 

@@ -44,6 +44,8 @@ def accepts_json(request: web.Request) -> bool:
 async def respond_new_events(request: web.Request, handle: RequestHandle) -> JsonResponse:
     """Respond with all new events as soon as there are any; after ``wait`` seconds at the latest.
 
+    The new events of a long log come page by page: one page in each response.
+
     Raises:
         InvalidRequest: ``wait`` or ``mode`` has an invalid value, or ``invalid_position``.
         UnrecoverablePosition: the log can't be read from the position that ``after`` names.

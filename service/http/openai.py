@@ -28,7 +28,6 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         return await respond_sse(submission, ChunkEncoder(request_id, created, model, chat.include_usage))
 
     def body(completed: Completed) -> bytes:
-        structured = chat.request.schema is not None
-        return completion_body(request_id, created, model, completed, structured=structured)
+        return completion_body(request_id, created, model, completed)
 
     return await respond_json(submission, body)

@@ -1,5 +1,6 @@
 """``/v1/responses``: OpenAI's Responses API; a response is a request that can be retrieved, resumed and cancelled."""
 
+import asyncio
 import re
 from typing import Final
 
@@ -89,20 +90,23 @@ async def _resume(request: web.Request, handle: RequestHandle, after: int) -> we
 
     Raises:
         InvalidRequest: the answer may restart, which this dialect can't express.
-        UnrecoverablePosition: the events are not kept any more, or ``after`` is in the future.
+        UnrecoverablePosition: ``after`` is in the future.
     """
     delivery = handle.delivery
     if delivery.on_attempt_failed == "restart" or (delivery.repair and handle.request.schema is not None):
         raise InvalidRequest(f"this answer may begin anew: follow it at /api/requests/{handle.request_id}/events")
     log = handle.stream
     encoder = ResponseEventEncoder(handle, after=after)
-    entries = log.since(encoder.seek())
-    data = encoder.encode(entries)
+    cursor, data = 0, b""
+    while cursor < log.offset and not data:  # page by page through what the client has
+        entries = log.since(cursor)
+        cursor, data = entries[-1].offset, encoder.encode(entries)
+        await asyncio.sleep(0)
     if after >= encoder.sequence:
         raise UnrecoverablePosition(f"event {after} is beyond the last, {encoder.sequence - 1}")
-    if log.ended and not data:
+    ended = log.ended and cursor == log.offset
+    if ended and not data:
         return web.Response(status=sse.NOTHING_MORE)
-    cursor, ended = log.offset, log.ended
     response = sse.EventResponse({"x-tidegate-source": handle.source})
     await response.prepare(request)
     await response.send(request, data or sse.PING, last=ended)
@@ -110,7 +114,7 @@ async def _resume(request: web.Request, handle: RequestHandle, after: int) -> we
         return response
     async with Follower(log, after=cursor, idle=sse.PING_INTERVAL) as follower:
         while (batch := await follower.next()) is not None:
-            data, last = encoded(encoder, batch, begun=True) if batch else (sse.PING, False)
+            data, last = encoded(encoder, batch) if batch else (sse.PING, False)
             await response.send(request, data, last=last)
             if last:
                 break

@@ -1,6 +1,5 @@
 """Server-sent events: a streaming response with a limit for slow readers, and a request's log as such a stream."""
 
-import asyncio
 from typing import Final
 
 from aiohttp import web
@@ -12,10 +11,11 @@ from protocol.events import Entry, EventStream, Position, Snapshot
 from protocol.hub import Mode
 from protocol.requests import RequestHandle
 from protocol.websocket.out import frame_type
+from service.stall import StallLimit
 
 PING: Final = b": ping\n"  # one newline: some SDKs parse a blank line as an empty event
 PING_INTERVAL: Final = 15.0  # seconds of silence, below the 60 of common proxies
-STALL_TIMEOUT: Final = 30.0  # seconds in which a client has to read what was written to it
+STALL_TIMEOUT: Final = 30.0  # seconds after which a client that reads nothing of what was written is disconnected
 NOTHING_MORE: Final = 204  # the status at which an EventSource stops reconnecting
 HIGH_WATER: Final = 64 * 1024  # bytes, the transport's own
 
@@ -35,7 +35,7 @@ class EventResponse(web.StreamResponse):
         """Write ``data``; with ``last``, end the stream in the same write.
 
         Raises:
-            ConnectionResetError: the client has disconnected, or has not read for ``STALL_TIMEOUT`` seconds.
+            ConnectionResetError: the client has disconnected, or has read nothing for ``STALL_TIMEOUT`` seconds.
         """
         transport = request.transport
         if transport is None:
@@ -45,7 +45,7 @@ class EventResponse(web.StreamResponse):
             await write(data)
             return
         try:
-            async with asyncio.timeout(STALL_TIMEOUT):
+            async with StallLimit(transport.get_write_buffer_size, STALL_TIMEOUT):
                 await write(data)
         except TimeoutError:
             transport.abort()
@@ -79,8 +79,8 @@ async def event_stream(request: web.Request, handle: RequestHandle) -> web.Strea
 def opening_of(request: web.Request, stream: EventStream) -> Opening:
     """Return the position and mode at which the client begins.
 
-    ``after`` in the query gets the entries after it, or an error. ``Last-Event-ID`` comes from an automatic reconnect,
-    so it gets a snapshot instead of an error.
+    ``after`` in the query gets the entries after it, or an error where it is of another epoch. ``Last-Event-ID`` comes
+    from an automatic reconnect, so it gets a snapshot instead of an error.
     """
     query = request.query
     mode = _MODES.get(query.get("mode", ""))

@@ -9,15 +9,29 @@ import msgspec
 
 from actors.llm_gateway.schema import check_schema
 from protocol.errors import FieldError, InvalidRequest
-from protocol.llm import ChatMessage, ChatRequest, ContentPart, FilePart, ImagePart, ReasoningPart, VendorPart
+from protocol.llm import (
+    ChatMessage,
+    ChatRequest,
+    ContentPart,
+    FilePart,
+    ImagePart,
+    ReasoningPart,
+    RefusalPart,
+    TextPart,
+    ToolCall,
+    ToolCallPart,
+    VendorPart,
+)
 from protocol.requests import MAX_CACHE_TTL_MS, MAX_TIMEOUT_MS, SubmitBody
+from protocol.vendor_extras import vendor_of
 
 MAX_FAULTS: Final = 20  # reported at once
 MAX_NAME: Final = 256  # characters of a model's or a session's name
 MAX_SPEAKER: Final = 64  # characters of the name of a message's author, OpenAI's limit
 MAX_STOPS: Final = 4  # OpenAI's limit
 MAX_STOP_SEQUENCES: Final = 64  # Anthropic's limit is above OpenAI's
-MAX_TOOLS: Final = 128  # OpenAI's limit
+MAX_TOOLS: Final = 10_000  # Anthropic's limit; an upstream with a lower one refuses itself
+MAX_TOOL_NAME: Final = 256  # characters; names that a vendor does not take are shortened for it
 MAX_METADATA: Final = 16  # pairs, OpenAI's limit
 MAX_METADATA_KEY: Final = 64  # characters, OpenAI's limit
 MAX_METADATA_VALUE: Final = 512  # characters, OpenAI's limit
@@ -26,7 +40,10 @@ MAX_TEMPERATURE: Final = 2
 MAX_TOKENS: Final = 2**31 - 1
 MAX_INT: Final = 2**63 - 1
 
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_TOOL_NAME = re.compile(rf"[^\x00-\x20\x7f]{{1,{MAX_TOOL_NAME}}}")
+_WithExtra = TextPart | ImagePart | FilePart | ToolCallPart | ToolCall
+_OfAssistant = ReasoningPart | ToolCallPart | RefusalPart
+_NAME_RULE = f"must be 1 to {MAX_TOOL_NAME} characters without blanks"
 _CHOICES = frozenset({"", "auto", "none", "required"})
 _DATA_URL = re.compile(r"data:[\w.+-]+/[\w.+-]+(?:;[\w.+=-]+)*;base64,")
 _IMAGE_SCHEMES = ("https://", "data:image/")
@@ -196,8 +213,6 @@ def _option_faults(request: ChatRequest, paths: FieldPaths) -> Iterator[FieldErr
         yield _beyond(at + "seed", seed, -MAX_INT - 1, MAX_INT)
     if len(request.stop) > paths.stops:
         yield FieldError(at + paths.stop, f"must be at most {paths.stops} texts")
-    if not all(request.stop):
-        yield FieldError(at + paths.stop, "must not have an empty text")
 
 
 def _beyond(path: str, value: float, low: int, high: int) -> FieldError:
@@ -211,8 +226,12 @@ def _tool_faults(request: ChatRequest, paths: FieldPaths) -> Iterator[FieldError
     names: set[str] = set()
     for index, tool in enumerate(request.tools):
         path = f"$.tools[{index}]{paths.tool}"
+        if vendor_of(tool) is not None:
+            names.add(tool.name)
+            yield from _free_faults(tool.extra, path)
+            continue
         if not _TOOL_NAME.fullmatch(tool.name):
-            yield FieldError(f"{path}.name", "must be 1 to 64 letters, digits, `_` and `-`")
+            yield FieldError(f"{path}.name", _NAME_RULE)
         elif tool.name in names:
             yield FieldError(f"{path}.name", "must be different from the other tools' names")
         names.add(tool.name)
@@ -247,9 +266,7 @@ def _free_faults(value: Any, path: str) -> Iterator[FieldError]:  # noqa: ANN401
 def _extra_faults(message: ChatMessage, path: str) -> Iterator[FieldError]:
     """Yield the faults of the free JSON in a message that is for one vendor only."""
     content = () if isinstance(message.content, str) else message.content
-    extras = [
-        part.extra for part in (*content, *message.tool_calls) if not isinstance(part, ReasoningPart | VendorPart)
-    ]
+    extras = [part.extra for part in (*content, *message.tool_calls) if isinstance(part, _WithExtra)]
     foreign = [part.value for part in content if isinstance(part, VendorPart)]
     for value in (message.extra, *extras, *foreign):
         if value:
@@ -274,15 +291,21 @@ def _message_faults(message: ChatMessage, path: str) -> Iterator[FieldError]:
             _part_faults(part, role, f"{path}.content[{index}]") for index, part in enumerate(message.content)
         )
     for index, call in enumerate(message.tool_calls):
-        if not call.id:
-            yield FieldError(f"{path}.toolCalls[{index}].id", "must not be empty")
-        if not _TOOL_NAME.fullmatch(call.name):
-            yield FieldError(f"{path}.toolCalls[{index}].name", "must be 1 to 64 letters, digits, `_` and `-`")
+        yield from _call_faults(call, f"{path}.toolCalls[{index}]")
+
+
+def _call_faults(call: ToolCall | ToolCallPart, path: str) -> Iterator[FieldError]:
+    if not call.id:
+        yield FieldError(f"{path}.id", "must not be empty")
+    if not _TOOL_NAME.fullmatch(call.name):
+        yield FieldError(f"{path}.name", _NAME_RULE)
 
 
 def _part_faults(part: ContentPart, role: str, path: str) -> Iterator[FieldError]:
-    if isinstance(part, ReasoningPart) and role != "assistant":
+    if isinstance(part, _OfAssistant) and role != "assistant":
         yield FieldError(path, "must only be in an assistant's message")
+    if isinstance(part, ToolCallPart):
+        yield from _call_faults(part, path)
     if not isinstance(part, ImagePart | FilePart):
         return
     if role not in {"user", "tool"}:

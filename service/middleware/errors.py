@@ -30,6 +30,7 @@ NO_RETRY: Final = frozenset(
         "provider_stream_broken",
         "provider_timeout",
         "provider_credentials",
+        "provider_billing",
         "response_too_large",
         "schema_mismatch",
         "deadline_exceeded",

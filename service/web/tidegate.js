@@ -15,6 +15,7 @@
 
 /** @typedef {{ epoch: string, offset: number }} Position */
 /** @typedef {{ id: string, name: string, arguments: string }} ToolCall */
+/** @typedef {{ type: string, [field: string]: any }} Part of type `text`, `reasoning`, `tool_call`, `refusal` or `vendor`. */
 /** @typedef {"idle" | "connecting" | "open" | "waiting" | "closed"} Status */
 /** @typedef {{ text: string, replaces: boolean }} Update `text` is the new text; with `replaces` it is the whole text. */
 /** @typedef {{ event: string, data: any, offset: number }} Message */
@@ -494,6 +495,8 @@ class Followed extends EventTarget {
 export class Following extends Followed {
   #void = false;
   #generation = 0;
+  /** @type {Map<number | string, Part>} the parts by their index, and the calls by theirs. */ #known = new Map();
+  /** @type {Part | undefined} the text, thought or refusal that goes on. */ #open;
   /** @type {((value: void) => void)[]} */ #waiting = [];
   /** @type {PromiseWithResolvers<any>} */ #outcome = withResolvers();
 
@@ -515,7 +518,9 @@ export class Following extends Followed {
     this.partial = undefined;
     /** @type {ToolCall[]} */
     this.toolCalls = [];
-    /** After the end: the validated JSON, or `{ text, toolCalls }`. @type {any} */
+    /** The parts of the answer so far, in the order in which they came. @type {Part[]} */
+    this.parts = [];
+    /** After the end: the validated JSON, or `{ text, toolCalls, parts }`. @type {any} */
     this.result = undefined;
     /** @type {any} */
     this.usage = undefined;
@@ -587,6 +592,7 @@ export class Following extends Followed {
       this.reasoning = frame.data.reasoning ?? "";
       this.partial = frame.data.partial;
       this.toolCalls = (frame.data.toolCalls ?? []).map(plain);
+      this.#restore(frame.data.parts ?? []);
       this.#changed();
       return true;
     }
@@ -615,12 +621,76 @@ export class Following extends Followed {
     if (data.delta) this.text += data.delta;
     if (data.reasoning) this.reasoning += data.reasoning;
     if ("partial" in data) this.partial = data.partial;
+    if (data.reasoning || data.signature) this.#think(data);
+    if (data.delta) this.#say("text", data.delta, data.part ?? 0);
+    if (data.refusal) this.#say("refusal", data.refusal, data.part ?? 0);
+    if (data.vendor) this.#show(data.vendor, data.part);
     for (const piece of data.toolCalls ?? (data.toolCall ? [data.toolCall] : [])) {
       const call = (this.toolCalls[piece.index] ??= { id: "", name: "", arguments: "" });
-      call.id ||= piece.id ?? "";
-      call.name ||= piece.name ?? "";
-      call.arguments += piece.arguments ?? "";
+      join(call, piece);
+      const part = this.#callPart(piece.index);
+      join(part, piece);
+      if (piece.extra) part.extra = { ...part.extra, ...piece.extra };
     }
+  }
+
+  // The rules are those of `PartRow` in protocol/parts.py.
+
+  /** @param {string} type @param {string} text @param {number} part @returns {Part} */
+  #say(type, text, part) {
+    if (this.#open?.type !== type || this.#known.get(part) !== this.#open) {
+      this.#open = this.#push({ type, text: "" });
+      this.#known.set(part, this.#open);
+    }
+    this.#open.text += text;
+    return this.#open;
+  }
+
+  /** @param {any} data */
+  #think({ reasoning = "", signature, redacted, part = 0 }) {
+    if (redacted) this.#open = undefined;
+    const thought = this.#say("reasoning", reasoning, part);
+    if (!signature) return;
+    thought.signature = signature;
+    if (redacted) thought.redacted = true;
+    this.#open = undefined;
+  }
+
+  /** @param {{ dialect: string, value: any }} vendor @param {number} part */
+  #show({ dialect, value }, part) {
+    const { type, text: _text, ...fields } = value;
+    if (this.#open?.type === "text" && type === "text" && this.#known.get(part) === this.#open) {
+      this.#open.extra = { ...this.#open.extra, [dialect]: fields };
+      return;
+    }
+    this.#open = undefined;
+    this.#push({ type: "vendor", dialect, value });
+  }
+
+  /** @param {number} index @returns {any} */
+  #callPart(index) {
+    let part = this.#known.get(`call ${index}`);
+    if (!part) {
+      this.#open = undefined;
+      part = this.#push({ type: "tool_call", id: "", name: "", arguments: "" });
+      this.#known.set(`call ${index}`, part);
+    }
+    return part;
+  }
+
+  /** @param {Part} part @returns {Part} */
+  #push(part) {
+    this.parts.push(part);
+    return part;
+  }
+
+  /** Begin with the parts of a snapshot. @param {Part[]} parts */
+  #restore(parts) {
+    let calls = 0;
+    this.parts = parts;
+    parts.forEach((part, index) => this.#known.set(part.type === "tool_call" ? `call ${calls++}` : index, part));
+    const last = parts.at(-1);
+    this.#open = last && "text" in last && !last.signature ? last : undefined;
   }
 
   #replace() {
@@ -630,6 +700,9 @@ export class Following extends Followed {
     this.reasoning = "";
     this.partial = undefined;
     this.toolCalls = [];
+    this.parts = [];
+    this.#known = new Map();
+    this.#open = undefined;
   }
 
   /** @param {any} data */
@@ -740,6 +813,13 @@ export class Channel extends Followed {
     this.ended = true;
     this.dispatchEvent(new CustomEvent("failure", { detail: error }));
   }
+}
+
+/** Add a piece to a call. @param {any} call @param {any} piece */
+function join(call, piece) {
+  call.id ||= piece.id ?? "";
+  call.name ||= piece.name ?? "";
+  call.arguments += piece.arguments ?? "";
 }
 
 /** @param {ToolCall} call @returns {ToolCall} */

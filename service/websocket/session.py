@@ -38,6 +38,7 @@ from service.context import CallContext
 from service.frames import Joiner, text_frame
 from service.http.bodies import submit_of
 from service.http.outcome import FIND_TIMEOUT, SUBMIT_TIMEOUT
+from service.stall import StallLimit
 from service.websocket.admission import Admission
 from service.websocket.channels import ChannelCommands, is_channel_frame
 from service.websocket.transport import SocketTransport
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 
 ROUTE: Final = "/ws"
 HUB_TIMEOUT: Final = 5.0  # seconds
-STALL_TIMEOUT: Final = 30.0  # seconds that a client may leave our answers unread before it is closed
+STALL_TIMEOUT: Final = 30.0  # seconds after which a client that reads none of our answers is closed
 GOING_AWAY: Final = 1001
 SOCKET_SCOPES: Final[frozenset[Scope]] = frozenset({"inference", "channels"})
 
@@ -121,7 +122,7 @@ class SocketSession:
         socket = self._socket
         socket.paused = True
         try:
-            async with asyncio.timeout(STALL_TIMEOUT):
+            async with StallLimit(lambda: socket.buffered, STALL_TIMEOUT):
                 await drain()
         except TimeoutError:
             socket.close(PROBLEMS["slow_consumer"].close, "slow_consumer")
@@ -201,7 +202,7 @@ class SocketSession:
                 if frame.id is not None:
                     self._send(ack_json(frame.id, frame.request_id))
             case AckFrame():
-                pass  # nothing to record: a request's log has its own bound, and a client resumes at a position
+                pass  # nothing to record: a log is bounded by its answer, and a client resumes at a position
 
     async def _submit(self, frame: SubmitFrame, trace_id: str) -> None:
         self._container.lifecycle.admit()

@@ -11,8 +11,9 @@ from actors.runtime import System
 from actors.runtime.testing import TestSystem as HeldSystem  # by another name pytest does not collect it
 from protocol import spans
 from protocol.cache import CacheDelete, CachedLog, CacheGet, CachePut, GetCacheStats
-from protocol.events import AttemptFailed, Completed, Delta, Started, ToolCallDelta
-from protocol.llm import Attempt, Cost, Usage
+from protocol.events import AttemptFailed, Completed, Delta, RefusalDelta, Started, ToolCallDelta, VendorBlock
+from protocol.llm import Attempt, Cost, RefusalPart, TextPart, ToolCallPart, Usage
+from protocol.packed import pack
 
 
 class Time:
@@ -25,15 +26,28 @@ class Time:
         return self.now
 
 
+BLOCK = b'{"type": "server_tool_use", "input": {"q":  1.50}}'
+
+
 def log_of(text: str) -> CachedLog:
     """Return a finished log with every kind of content."""
     return CachedLog(
-        events=(
-            Started(model="m", created=1),
-            Delta(text),
-            ToolCallDelta(index=0, id="c", name="f", arguments="{}"),
-            AttemptFailed(provider="p", model="m", code="provider_error"),
-            Completed(result=msgspec.Raw(b'{"text": "raw, as it came"}'), usage=Usage(input_tokens=3)),
+        pages=tuple(
+            pack(
+                (
+                    Started(model="m", created=1),
+                    Delta(text),
+                    ToolCallDelta(index=0, id="c", name="f", arguments="{}"),
+                    AttemptFailed(provider="p", model="m", code="provider_error"),
+                    VendorBlock(dialect="anthropic", value=msgspec.Raw(BLOCK)),
+                    RefusalDelta(text="no", part=1),
+                )
+            )
+        ),
+        completed=Completed(
+            parts=(TextPart(text=text), ToolCallPart(id="c", name="f"), RefusalPart(text="no")),
+            result=msgspec.Raw(b'{"text": "raw, as it came"}'),
+            usage=Usage(input_tokens=3),
         ),
         provider="p",
         cost=Cost(Decimal("0.00025")),
@@ -48,9 +62,9 @@ def test_a_stored_log_is_unchanged() -> None:
     found = store.get(b"key")
     assert found == log_of("hello")
     assert found is not None
-    end = found.events[-1]
-    assert isinstance(end, Completed)
-    assert bytes(end.result) == b'{"text": "raw, as it came"}'
+    assert found.completed.result == msgspec.Raw(b'{"text": "raw, as it came"}')
+    events = [event for page in found.pages for event in page.events()]
+    assert VendorBlock(dialect="anthropic", value=msgspec.Raw(BLOCK)) in events
     assert store.get(b"other") is None
 
 
@@ -79,14 +93,17 @@ def test_the_number_of_logs_is_bounded() -> None:
     assert store.stats().evictions == 1
 
 
-def test_the_bytes_are_bounded() -> None:
-    """Encoded bytes are counted; a log larger than the bound is not stored, and is counted as oversized."""
-    size = len(msgspec.json.encode(log_of("x" * 100)))
+def test_the_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packed log's bytes are counted; one larger than the bound is not stored, and is counted as oversized."""
+    size = log_of("x" * 100).size
     store = LogStore(10, 2 * size)
     for key in (b"a", b"b", b"c"):
         store.put(key, log_of("x" * 100), 60)
     assert (store.stats().bytes, store.stats().entries, store.stats().evictions) == (2 * size, 2, 1)
+    said: list[str] = []
+    monkeypatch.setattr("actors.cache._log.debug", lambda text, *values: said.append(text % values))
     store.put(b"b", log_of("x" * 5000), 60)
+    assert ["larger than the cache" in line for line in said] == [True]
     assert store.get(b"b") is None
     assert (store.stats().oversized, store.stats().entries) == (1, 1)
 

@@ -206,11 +206,10 @@ def test_resuming_after_the_end_gets_the_acknowledgement_only() -> None:
     assert (bench.fanout.stats(), stream.followers) == (EMPTY, 0)
 
 
-@pytest.mark.parametrize("after", [Position("other", 1), Position("k3", 1), None])
-def test_a_lost_position_gets_a_snapshot(after: Position | None) -> None:
-    """Another epoch, or a dropped offset: `recovered` is false, and a snapshot follows."""
+def test_a_position_of_another_epoch_gets_a_snapshot() -> None:
+    """`recovered` is false, and a snapshot follows."""
     bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, *deltas(20), max_bytes=1000)
-    bench.subscribe(socket, stream, after, ack_id=1)
+    bench.subscribe(socket, stream, Position("other", 1), ack_id=1)
     stream.log.append(COMPLETED)
     bench.settle()
     ack, snapshot, end = socket.frames
@@ -220,19 +219,34 @@ def test_a_lost_position_gets_a_snapshot(after: Position | None) -> None:
     assert (end["type"], end["offset"]) == ("complete", 22)
 
 
+@pytest.mark.parametrize("after", [Position("k3", 1), None])
+def test_packed_entries_are_replayed(after: Position | None) -> None:
+    """However small the log's budget: `recovered` is true, and each entry follows."""
+    bench, socket, stream = (
+        FanoutBench(high_water=10_000),
+        FakeSocket(),
+        stream_of(STARTED, *deltas(20), max_bytes=1000),
+    )
+    bench.subscribe(socket, stream, after, ack_id=1)
+    stream.log.append(COMPLETED)
+    bench.settle()
+    ack, *frames = socket.frames
+    assert ack["data"]["recovered"] is True
+    assert [frame["offset"] for frame in frames] == list(range(2 if after else 1, 23))
+    assert not any("from" in frame or "snapshot" in frame for frame in frames)
+
+
 @pytest.mark.parametrize(
     ("after", "mode"),
     [
         (Position("other", 1), "replay"),
-        (Position("k3", 1), "replay"),
-        (None, "replay"),
         (Position("k3", 22), None),
         (Position("k3", 22), "live"),
         (Position("k3", 22), "snapshot"),
     ],
 )
 def test_an_unrecoverable_position_is_refused(after: Position | None, mode: Mode | None) -> None:
-    """A replay of dropped entries, and a position beyond the end; the old subscription stays."""
+    """A replay from another epoch, and a position beyond the end; the old subscription stays."""
     bench, socket, stream = FanoutBench(), FakeSocket(), stream_of(STARTED, *deltas(20), max_bytes=1000)
     bench.subscribe(socket, stream, mode="live")
     with pytest.raises(UnrecoverablePosition):
@@ -261,7 +275,10 @@ def test_a_snapshot_and_then_live() -> None:
     bench.settle()
     stream.log.append(Delta("c"))
     bench.settle()
-    assert [frame["data"] for frame in socket.frames] == [{"text": "ab"}, {"delta": "c"}]
+    assert [frame["data"] for frame in socket.frames] == [
+        {"text": "ab", "parts": [{"type": "text", "text": "ab"}]},
+        {"delta": "c"},
+    ]
 
 
 def test_a_second_subscription_replaces_the_first() -> None:
@@ -376,8 +393,8 @@ def test_a_slow_reader_costs_an_integer_and_then_gets_one_merged_update() -> Non
     assert socket.offsets[-1] == (53, 53)
 
 
-def test_a_slow_reader_that_fell_off_the_ring_gets_a_snapshot() -> None:
-    """Memory stays bounded: the ring drops entries that the reader does not have."""
+def test_a_slow_reader_of_packed_entries_gets_them_merged() -> None:
+    """However many entries it has missed and the log has packed: it goes on from its place, in few frames."""
     bench, socket, stream = FanoutBench(high_water=100), FakeSocket(reading=False), stream_of(STARTED, max_bytes=2000)
     bench.subscribe(socket, stream)
     stream.log.append(Delta("y" * 200))
@@ -388,8 +405,8 @@ def test_a_slow_reader_that_fell_off_the_ring_gets_a_snapshot() -> None:
     bench.fanout.check_lagging()
     bench.settle()
     socket.take()
-    assert socket.frames[-1]["snapshot"] is True
-    assert socket.frames[-1]["data"]["text"] == "y" * 200 + "".join(delta.text for delta in deltas(100))
+    assert socket.offsets == [(1, 1), (2, 2), (3, 102)]
+    assert socket.frames[-1]["data"]["delta"] == "".join(delta.text for delta in deltas(100))
 
 
 def test_a_reader_without_progress_is_closed() -> None:

@@ -183,7 +183,7 @@ def test_anthropics_extras_reach_anthropic_only() -> None:
 
 
 def test_openais_extras_reach_openai_only() -> None:
-    """OpenAI's extras are sent only to upstreams of its dialect."""
+    """OpenAI's extras are sent only to upstreams of its dialect; what Anthropic has as well is said there, too."""
     parameters = {"type": "object", "properties": {}, "additionalProperties": False}
     function = {"name": "look", "description": "", "parameters": parameters, "strict": True}
     text = {"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}}
@@ -191,7 +191,7 @@ def test_openais_extras_reach_openai_only() -> None:
     assert to_openai(asked)["messages"] == [user(text)]
     assert to_openai(asked)["tools"] == [{"type": "function", "function": function}]
     assert to_anthropic(asked)["messages"] == [user({"type": "text", "text": "a"})]
-    assert "strict" not in to_anthropic(asked)["tools"][0]
+    assert to_anthropic(asked)["tools"][0]["strict"] is True
     item = {"type": "input_text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}}
     again = from_responses(user(item), tools=[{"type": "function", **function}])
     assert again.messages == asked.messages

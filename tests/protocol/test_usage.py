@@ -43,9 +43,7 @@ def test_an_attempt_without_usage() -> None:
 
 def test_anthropics_clients_see_each_class_of_input_apart() -> None:
     """Anthropic's usage has uncached, cache-written and cache-read input tokens apart."""
-    body = message_body(
-        "r", "m", Completed(result=msgspec.Raw(b'{"text":"","toolCalls":[]}'), usage=WRITTEN), structured=False
-    )
+    body = message_body("r", "m", Completed(usage=WRITTEN))
     usage = msgspec.json.decode(body)["usage"]
     found = usage["input_tokens"], usage["cache_creation_input_tokens"], usage["cache_read_input_tokens"]
     assert found == (5, 3, 2)
@@ -53,9 +51,7 @@ def test_anthropics_clients_see_each_class_of_input_apart() -> None:
 
 def test_openais_clients_see_each_class_of_input() -> None:
     """OpenAI's usage has all input tokens, and of these the cache-read and cache-written ones."""
-    body = completion_body(
-        "r", 0, "m", Completed(result=msgspec.Raw(b'{"text":"","toolCalls":[]}'), usage=WRITTEN), structured=False
-    )
+    body = completion_body("r", 0, "m", Completed(usage=WRITTEN))
     usage = CompletionUsage.model_validate(msgspec.json.decode(body)["usage"])
     details = usage.prompt_tokens_details
     assert details is not None

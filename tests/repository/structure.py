@@ -1,11 +1,11 @@
-"""``python -m tests.repository.structure``: the packages of each layer, the imports between them, and what is wrong.
+"""``python -m tests.repository.structure``: the packages of each layer, the imports between them, and their faults.
 
-For each layer (``protocol``, ``actors``, ``service``) it prints the packages and modules on top with what each of them
-imports of the others, the number of these imports, and the depth: the longest chain of packages in which each imports
-the next. It exits with 1 and names each fault where
+For each layer (``protocol``, ``actors``, ``service``) it prints the top-level packages and modules with their imports
+of each other, the number of these imports, and the depth: the longest chain of packages in which each imports the next.
+It exits with 1 and names each fault if
 
 * a layer imports from one above it;
-* packages or modules beside each other import in a cycle, on any level of a layer;
+* packages or modules on the same level import each other in a cycle, on any level of a layer;
 * the depth of a layer is above its bound;
 * a public class name stands for two things within a layer;
 * a function has a cyclomatic complexity above 12 (ruff's C901 counts it, with ``noqa`` ignored).
@@ -39,13 +39,13 @@ class Module(msgspec.Struct, frozen=True):
 
 
 class Layer(msgspec.Struct, frozen=True):
-    """A layer as it stands in the tree.
+    """One layer of the source tree.
 
     Attributes:
         name: of the layer.
         packages: from each package or module on top to those it imports.
         depth: packages in the longest chain; 0 where there is a cycle.
-        faults: what is wrong, a sentence each.
+        faults: one sentence each.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Layer(msgspec.Struct, frozen=True):
 
     @property
     def imports(self) -> int:
-        """How many imports there are between packages."""
+        """The number of imports between packages."""
         return sum(map(len, self.packages.values()))
 
 
@@ -70,7 +70,7 @@ def modules_of(root: Path, layer: str) -> list[Module]:
 
 
 def imports_of(module: Module, names: set[str]) -> set[str]:
-    """Return those of ``names`` that ``module`` imports; ``from a import b`` is ``a.b`` where that is a module."""
+    """Return those of ``names`` that ``module`` imports; ``from a import b`` is ``a.b`` if that is a module."""
     found: set[str] = set()
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
@@ -84,7 +84,7 @@ def imports_of(module: Module, names: set[str]) -> set[str]:
 
 
 def graph_between(modules: Sequence[Module], package: str) -> Graph:
-    """Return from each package or module directly below ``package`` to those beside it that it imports."""
+    """Return, for each package or module directly below ``package``, its imports on the same level."""
     below = package.count(".") + 2
     prefix = f"{package}."
     inside = [module for module in modules if module.name.startswith(prefix)]
@@ -119,7 +119,7 @@ def cycle_in(graph: Graph) -> list[str]:
 
 
 def depth_of(graph: Graph) -> int:
-    """Return how many packages the longest chain has; the graph has no cycle."""
+    """Return the number of packages in the longest chain; the graph has no cycle."""
     known: dict[str, int] = {}
 
     def depth(node: str) -> int:
@@ -131,7 +131,7 @@ def depth_of(graph: Graph) -> int:
 
 
 def examine(root: Path, layer: str) -> Layer:
-    """Return a layer with its faults, all but those of complexity."""
+    """Return a layer with its faults, except those of complexity."""
     modules = modules_of(root, layer)
     faults = [*_imports_upwards(root, layer, modules), *_cycles(modules, layer), *_names_used_twice(modules, layer)]
     packages = graph_between(modules, layer)
@@ -163,8 +163,9 @@ def complex_functions(root: Path) -> list[str]:
 
 
 def report(layer: Layer) -> Iterator[str]:
-    """Yield the lines that describe a layer."""
-    yield f"{layer.name}: {len(layer.packages)} packages, {layer.imports} imports between them, depth {layer.depth}"
+    """Yield the output lines of a layer."""
+    depth = f"depth {layer.depth}" if layer.depth else "in a cycle"
+    yield f"{layer.name}: {len(layer.packages)} packages, {layer.imports} imports between them, {depth}"
     width = max((len(name) for name in layer.packages), default=0) - len(layer.name) - 1
     for name, others in sorted(layer.packages.items()):
         imported = " ".join(sorted(other.removeprefix(f"{layer.name}.") for other in others))
@@ -172,12 +173,13 @@ def report(layer: Layer) -> Iterator[str]:
 
 
 def main(root: Path) -> int:
-    """Print the structure; return 1 where something is wrong with it."""
+    """Print the structure; return 1 if it has a fault."""
     layers = [examine(root, name) for name in LAYERS]
     for layer in layers:
         print("\n".join(report(layer)), end="\n\n")
     faults = [fault for layer in layers for fault in layer.faults] + complex_functions(root)
-    print("\n".join(faults) if faults else "no cycle, no import of a higher layer, every public name has one meaning")
+    sound = "no cycle, no import of a higher layer, every public class name has one meaning within its layer"
+    print("\n".join(faults) or sound)
     return bool(faults)
 
 

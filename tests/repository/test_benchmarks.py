@@ -22,7 +22,7 @@ from protocol.routes import Routes
 
 
 def test_sides_take_turns_after_a_round_that_is_not_recorded() -> None:
-    """The order is A B A B, and the first turn of each side is left out of the figures."""
+    """The order is A B A B, and the first round of each side is not counted."""
     turns: list[str] = []
 
     def side(name: str) -> Sample:
@@ -50,7 +50,7 @@ def test_ratios_are_taken_round_by_round() -> None:
 
 
 def test_a_spread_is_the_median_and_the_ends() -> None:
-    """An outlier moves an end and not the median."""
+    """An outlier changes the minimum or maximum and not the median."""
     assert spread([3.0, 100.0, 1.0]) == Spread(median=3.0, low=1.0, high=100.0)
 
 
@@ -73,7 +73,7 @@ def test_a_comparison_puts_the_baseline_first_and_knows_which_way_round(
 
 
 def test_a_goal_is_a_bound() -> None:
-    """The bound itself is good enough, and is shown with its direction."""
+    """A ratio equal to the goal meets it, and the goal is shown with its direction."""
     assert Goal("least", 1.4).met(1.4)
     assert not Goal("least", 1.4).met(1.39)
     assert Goal("most", 2.0).met(2.0)
@@ -81,7 +81,7 @@ def test_a_goal_is_a_bound() -> None:
 
 
 def test_being_quick_is_a_tenth_of_the_work() -> None:
-    """A count never becomes nothing."""
+    """A small share of the work is at least one unit."""
     assert (Plan().scaled(500), Plan(quick=True).scaled(500), Plan(quick=True).scaled(3)) == (500, 50, 1)
 
 
@@ -90,12 +90,12 @@ def test_being_quick_is_a_tenth_of_the_work() -> None:
     [(0, "0.00"), (0.1234, "0.123"), (1.234, "1.23"), (12.34, "12.3"), (123.4, "123"), (12345.6, "12,346")],
 )
 def test_numbers_have_three_digits(value: float, text: str) -> None:
-    """More than that would pretend to be known."""
+    """A figure has three digits: more would suggest a precision that it does not have."""
     assert number(value) == text
 
 
 def test_the_table_shows_medians_ratios_and_goals() -> None:
-    """Each row is a line, with the verdict at its end, and the notes stand below."""
+    """Each row is a line, with the verdict at its end, and the notes follow below."""
     row = Row(
         benchmark="proxying",
         case="unary",
@@ -135,7 +135,7 @@ def test_the_command_measures_what_it_is_told_to(
 
 
 def test_the_command_refuses_what_it_does_not_know(capsys: pytest.CaptureFixture[str]) -> None:
-    """An unknown benchmark is named, with those that there are."""
+    """The error names the unknown benchmark, and the known ones."""
     with pytest.raises(SystemExit):
         command.main(["nonsense"])
     said = capsys.readouterr().err
@@ -161,7 +161,7 @@ def load(kind: str, count: int, share: int = 1) -> Calls:
 
 
 async def test_a_caller_sends_the_next_call_when_the_answer_is_whole() -> None:
-    """An answer in pieces is one answer; a wrong one is counted; after the last the connection is closed."""
+    """An answer in pieces is one answer; a wrong answer is counted; after the last one the connection is closed."""
     calls, wire, done = load("short", 2), Wire(), asyncio.get_running_loop().create_future()
     caller = Caller(calls, done)
     caller.connection_made(wire)
@@ -178,7 +178,7 @@ async def test_a_caller_sends_the_next_call_when_the_answer_is_whole() -> None:
 
 
 async def test_a_caller_reads_a_stream_to_its_last_chunk() -> None:
-    """A stream counts as whole only with all its words and its end mark."""
+    """A stream counts as complete only with all its words and its end mark."""
     calls, wire, done = load("long", 2), Wire(), asyncio.get_running_loop().create_future()
     caller = Caller(calls, done)
     caller.connection_made(wire)
@@ -195,7 +195,7 @@ async def test_a_caller_reads_a_stream_to_its_last_chunk() -> None:
 
 
 def test_calls_are_all_different_unless_they_are_to_be_shared() -> None:
-    """``share`` calls in a row are the same."""
+    """Each group of ``share`` consecutive calls is identical."""
     distinct, shared = load("short", 4), load("short", 4, share=2)
 
     assert len({distinct.next() for _ in range(4)}) == 4
@@ -205,7 +205,7 @@ def test_calls_are_all_different_unless_they_are_to_be_shared() -> None:
 
 
 async def test_a_client_reads_frames_however_they_are_cut() -> None:
-    """Frames of every length, byte by byte: each counted once, gaps noticed, the acknowledgement apart."""
+    """Frames of every length, byte by byte: each is counted once, gaps are found, the acknowledgement is separate."""
     loop = asyncio.get_running_loop()
     wire, client = Wire(), Client(b"upgrade", b"subscribe", loop.create_future())
     client.connection_made(wire)
@@ -226,7 +226,7 @@ async def test_a_client_reads_frames_however_they_are_cut() -> None:
 
 
 async def test_a_client_counts_what_stands_for_several_events() -> None:
-    """Lines of one message are events of their own; a merged update and a snapshot leave no gap, a close is noted."""
+    """Each line of a message is an event; a merged update and a snapshot leave no gap; a close is recorded."""
     client = Client(b"upgrade", b"subscribe", asyncio.get_running_loop().create_future())
     client.connection_made(Wire())
     client.data_received(b"HTTP/1.1 101 Switching Protocols\r\n\r\n")
@@ -243,7 +243,7 @@ async def test_a_client_counts_what_stands_for_several_events() -> None:
 
 
 async def test_delays_are_those_of_the_events_that_were_due() -> None:
-    """What came before the first event does not count, and several that were read at once have each their own delay."""
+    """Frames before the first event do not count, and of several events read at once each has its own delay."""
     clients = Clients()
     client = Client(b"", b"", asyncio.get_running_loop().create_future())
     client.arrivals = [(0.5, 1), (10.5, 2), (14.0, 4)]
@@ -256,7 +256,7 @@ async def test_delays_are_those_of_the_events_that_were_due() -> None:
 
 
 async def test_ticks_are_made_when_they_are_due() -> None:
-    """Events are numbered through all ticks, and ticks that are late are made up for at once."""
+    """Events are numbered through all ticks, and late ticks are sent at once."""
     sent: list[list[object]] = []
     done = asyncio.Event()
 
@@ -276,7 +276,7 @@ async def test_ticks_are_made_when_they_are_due() -> None:
 
 
 def test_a_fan_out_is_compared_with_the_loop_and_with_broadcast() -> None:
-    """Both goals are lines of the table; where ``websockets`` is not installed, one is."""
+    """Both goals are lines of the table; without ``websockets`` there is only one."""
     figures = {side: {"us": [cost], "p99": [1.0]} for side, cost in (("send_str loop", 28.0), ("websockets", 26.0))}
     figures[fanout.OURS] = {"us": [14.0], "p99": [1.0]}
 
@@ -295,7 +295,7 @@ def frame(payload: bytes) -> bytes:
 
 
 def test_every_kind_of_trouble_is_a_provider() -> None:
-    """What the service reads is a routes file that names each of them, and the one that is timed."""
+    """The routes file of the service names each failing provider, and the one that is timed."""
     routes = msgspec.toml.decode(isolation._routes("http://upstream", "http://trouble"), type=Routes)
     assert set(routes.providers) == {"other", *isolation.SIDES.values()}
     assert routes.providers["limiting"].base_url == "http://trouble/limiting/v1"
@@ -303,7 +303,7 @@ def test_every_kind_of_trouble_is_a_provider() -> None:
 
 
 async def test_a_caller_is_timed_and_another_leaves_when_it_is_told_to() -> None:
-    """Percentiles of what was asked for, and how the rest were answered."""
+    """Percentiles of the timed requests, and the statuses of the others."""
     async with ScriptedUpstream() as upstream, aiohttp.ClientSession() as session:
         asking = Asking(session, f"{upstream.openai_url}/chat/completions")
         timed = await asking.measure("m", count=8, connections=2, pause=0.0)
@@ -316,12 +316,12 @@ async def test_a_caller_is_timed_and_another_leaves_when_it_is_told_to() -> None
 
 
 def test_no_more_sockets_are_wanted_than_there_may_be() -> None:
-    """A small number is always affordable."""
+    """A small number of sockets is within every limit of open files."""
     assert affordable_sockets(3) == 3
 
 
 def test_a_benchmark_is_compared_with_another_checkout(root: Path) -> None:
-    """Each line that both checkouts have comes twice: the other's figures, then ours with the ratio."""
+    """Each line that both checkouts have is printed twice: the other's figures, then ours with the ratio."""
     result = compare.run("log", Plan(rounds=1, quick=True, against=root))
     other, ours = result.rows[:2]
     assert (other.case, other.side, other.ratios) == (ours.case, f"{ours.side}, other checkout", ())
@@ -329,13 +329,13 @@ def test_a_benchmark_is_compared_with_another_checkout(root: Path) -> None:
 
 
 def test_the_other_checkout_has_to_be_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A folder without benchmarks is refused before anything is measured."""
+    """A folder without benchmarks is refused before any measurement."""
     with pytest.raises(SystemExit):
         command.main(["log", "--against", str(tmp_path)])
     assert "--against must be a checkout of the project" in capsys.readouterr().err
 
 
 def test_without_valgrind_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The benchmark says what is missing instead of failing."""
+    """The benchmark names the missing program instead of failing."""
     monkeypatch.setenv("PATH", "")
     assert callgrind.run(Plan()) == Result((), (callgrind.MISSING,))

@@ -9,7 +9,7 @@ from benchmarks.processes.load import percentile
 
 
 def test_the_gateways_are_measured_by_the_bare_proxy_and_by_us() -> None:
-    """We against the bare proxy, and each of the others against us; one that is not here has no lines."""
+    """Tidegate against the bare proxy, each other gateway against Tidegate; one that is not installed has no lines."""
     figures = {name: {"cpu": [cost]} for name, cost in ((DIRECT, 0.1), (BARE, 1.0), (OURS, 1.5), (PORTKEY, 4.0))}
 
     rows = gateways.costs("unary", figures)
@@ -27,7 +27,7 @@ def test_the_gateways_are_measured_by_the_bare_proxy_and_by_us() -> None:
 
 
 def test_what_the_first_content_costs_is_less_what_the_upstream_needs() -> None:
-    """Round by round, in milliseconds."""
+    """The ratio is taken round by round, in milliseconds."""
     figures = {
         DIRECT: {"first_p50": [0.001, 0.002], "first_p99": [0.003, 0.004]},
         OURS: {"first_p50": [0.002, 0.004], "first_p99": [0.013, 0.024]},
@@ -40,19 +40,19 @@ def test_what_the_first_content_costs_is_less_what_the_upstream_needs() -> None:
 
 
 def test_who_needs_long_is_asked_less_but_on_every_connection() -> None:
-    """Two calls a connection at least."""
+    """Each connection makes at least two calls."""
     assert [gateways.turns(name, 300, 1) for name in (OURS, LITELLM, PORTKEY)] == [300, 30, 150]
     assert gateways.turns(LITELLM, 300, 64) == 128
 
 
 def test_a_percentile_is_a_figure_that_was_there() -> None:
-    """The smallest one that so many don't exceed."""
+    """A percentile is the smallest value that this share of the values does not exceed."""
     assert [percentile([3.0, 1.0, 2.0], share) for share in (0.0, 0.5, 0.99)] == [1.0, 2.0, 3.0]
     assert percentile([], 0.5) == 0.0
 
 
 def test_the_cpu_time_of_a_server_is_that_of_all_its_processes() -> None:
-    """Its own, its children's and theirs, and what it has waited for; names may hold anything. Others don't count."""
+    """CPU time includes the process, its descendants and ended children, whatever their names, and no other process."""
 
     def stat(parent: int, *spent: int) -> str:
         return f"9 (a) b) S {parent} 0 0 0 0 0 0 0 0 0 {' '.join(map(str, spent))} 20 0"

@@ -1,4 +1,4 @@
-"""The collector's structure: a wrong reference stops it, a wrong order or context leaks without a word."""
+"""The collector's structure: a wrong reference stops the collector, a wrong order or context silently leaks data."""
 
 import re
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def pipelines(config: Config) -> dict[str, Config]:
 
 
 def upstream(config: Config, name: str) -> Iterator[list[str]]:
-    """Every list of trace processors that a span has passed on its way to the exporters of pipeline ``name``."""
+    """Every list of trace processors that a span passes on its way to the exporters of pipeline ``name``."""
     pipeline = pipelines(config)[name]
     for receiver in pipeline["receivers"]:
         if receiver not in config["connectors"]:
@@ -50,7 +50,7 @@ def statement_groups(config: Config) -> list[Config]:
 
 
 def patterns(config: Config, function: str, context: str) -> list[str]:
-    """The regular expressions that ``function`` is given in the statements of ``context``, unescaped."""
+    """The regular expressions of ``function`` in the statements of ``context``, unescaped."""
     return [
         STRING.findall(statement)[-2 if function.startswith("replace") else -1].replace("\\\\", "\\")
         for group in statement_groups(config)
@@ -72,7 +72,7 @@ def test_every_reference_is_defined(config: Config) -> None:
 
 
 def test_every_component_is_used(config: Config) -> None:
-    """What the file defines is in a pipeline: a forgotten processor would protect nothing."""
+    """Every component of the file is in a pipeline: an unused processor would protect nothing."""
     used = {part for pipeline in pipelines(config).values() for parts in pipeline.values() for part in parts}
     for kind in ("receivers", "processors", "exporters", "connectors"):
         assert set(config[kind]) <= used, kind
@@ -90,14 +90,14 @@ def test_connectors_join_two_pipelines(config: Config) -> None:
 
 
 def test_memory_is_limited_before_anything_else(config: Config) -> None:
-    """Whatever enters from outside meets the memory limiter first."""
+    """All data from outside passes the memory limiter first."""
     for name, pipeline in pipelines(config).items():
         if set(pipeline["receivers"]) & set(config["receivers"]):
             assert pipeline["processors"][0] == "memory_limiter", name
 
 
 def test_nothing_leaves_unredacted(config: Config) -> None:
-    """Spans are redacted before they are sampled, counted or exported, on every way through the pipelines."""
+    """Spans are redacted before they are sampled, counted or exported, on every path through the pipelines."""
     for name, pipeline in pipelines(config).items():
         for passed in upstream(config, name):
             assert REDACT in passed, name
@@ -148,7 +148,7 @@ def test_secrets_in_values_are_found(config: Config, context: str, secret: str) 
 
 
 def test_secret_keys_are_deleted_and_ours_are_not(config: Config) -> None:
-    """The deletion takes keys that hold credentials, and none that the table of span names has."""
+    """The deletion removes keys that hold credentials, and none of the table of span names."""
     (pattern,) = patterns(config, "delete_matching_keys", "span")
     for key in ("http.request.header.authorization", "http.request.header.x-api-key", "session_token", "password"):
         assert re.search(pattern, key), key
@@ -157,14 +157,14 @@ def test_secret_keys_are_deleted_and_ours_are_not(config: Config) -> None:
 
 
 def test_otlp_listens_on_both_ports(config: Config) -> None:
-    """OTLP comes in by gRPC on 4317 and by HTTP on 4318."""
+    """The collector receives OTLP over gRPC on 4317 and over HTTP on 4318."""
     protocols = config["receivers"]["otlp"]["protocols"]
     assert protocols["grpc"]["endpoint"].endswith(":4317")
     assert protocols["http"]["endpoint"].endswith(":4318")
 
 
 def test_probes_are_dropped(config: Config) -> None:
-    """The sampling drops exactly the service's health routes, before any policy that keeps."""
+    """The sampling drops exactly the service's health routes, before any policy that keeps spans."""
     first = config["processors"]["tail_sampling"]["policies"][0]
     assert first["type"] == "drop"
     (probe,) = first["drop"]["drop_sub_policy"]
@@ -179,6 +179,6 @@ def test_model_calls_are_kept_by_our_attribute(config: Config) -> None:
 
 
 def test_metric_dimensions_are_attributes_of_ours(config: Config) -> None:
-    """A dimension that no span carries would be an empty label for ever."""
+    """Every dimension is an attribute of some span: otherwise its label would always be empty."""
     ours = {value for name, value in vars(spans).items() if name.isupper()}
     assert {dimension["name"] for dimension in config["connectors"]["spanmetrics"]["dimensions"]} <= ours

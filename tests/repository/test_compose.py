@@ -1,4 +1,4 @@
-"""The composed services: wired to each other, and closed to everybody else."""
+"""The composed services: connected to each other, and not reachable from other machines."""
 
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ def services(root: Path) -> dict[str, Config]:
 
 
 def test_ports_are_published_on_loopback_only(services: dict[str, Config]) -> None:
-    """Nothing can be reached from another machine unless the operator says so."""
+    """No port is published to other machines."""
     for service in services.values():
         for port in service["ports"]:
             assert port.startswith("127.0.0.1:"), port
@@ -40,7 +40,7 @@ def test_the_open_service_needs_keys(services: dict[str, Config]) -> None:
 
 
 def test_what_is_set_for_the_service_are_its_settings(services: dict[str, Config]) -> None:
-    """Each variable is one that the service reads, and it accepts the values that stand in the file."""
+    """The service reads each variable, and accepts the values in the file."""
     environment: dict[str, str] = services["service"]["environment"]
     assert [name for name in environment if name.lower() not in Settings.model_fields] == []
     fixed = {name.lower(): value for name, value in environment.items() if "$" not in value}
@@ -48,7 +48,7 @@ def test_what_is_set_for_the_service_are_its_settings(services: dict[str, Config
 
 
 def test_stopping_is_not_cut_off(services: dict[str, Config], root: Path) -> None:
-    """The container has as long as the service may take to stop by itself; its image is probed where it listens."""
+    """The container's grace period is as long as a stop of the service; the health check uses the service's port."""
     patience = int(services["service"]["stop_grace_period"].removesuffix("s"))
     assert patience > load_settings(None).shutdown_grace_seconds + EXIT_TIMEOUT
     image = (root / "deploy" / "Dockerfile").read_text(encoding="utf-8")
@@ -66,7 +66,7 @@ def test_images_are_pinned(services: dict[str, Config]) -> None:
 
 
 def test_mounted_files_and_dependencies_exist(root: Path, services: dict[str, Config]) -> None:
-    """What a service mounts is in the repository, and what it waits for is in the file."""
+    """The files that a service mounts are in the repository, and the services that it waits for are in the file."""
     for service in services.values():
         for volume in service.get("volumes", []):
             assert (root / volume.partition(":")[0]).is_file(), volume
@@ -75,14 +75,14 @@ def test_mounted_files_and_dependencies_exist(root: Path, services: dict[str, Co
 
 
 def test_settings_are_documented(root: Path, services: dict[str, Config]) -> None:
-    """Each variable that the service is given is in .env.example."""
+    """Each variable of the service is in .env.example."""
     example = (root / ".env.example").read_text(encoding="utf-8")
     for name in services["service"]["environment"]:
         assert f"{name}=" in example, name
 
 
 def test_metrics_reach_the_monitor_tab(root: Path, services: dict[str, Config]) -> None:
-    """Prometheus scrapes the collector's exporter, and Jaeger asks Prometheus for the same namespace and unit."""
+    """Prometheus scrapes the collector's exporter, and Jaeger queries Prometheus with the same namespace and unit."""
     collector = load(root / "otel-collector.yaml")
     port = collector["exporters"]["prometheus"]["endpoint"].rpartition(":")[2]
     scraped = [

@@ -1,4 +1,4 @@
-"""The pages: the tests that they name are there, what they link to is there, and the program that they show runs."""
+"""The pages: the tests that they name exist, their links lead to files, and the program that they show runs."""
 
 import ast
 import asyncio
@@ -15,6 +15,7 @@ from tests.local_service import environment
 
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)\)")
+FILE = re.compile(r"`((?:protocol|actors|service|docs|tests)/[\w/.-]*)`")
 PROGRAM = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
@@ -26,7 +27,7 @@ def pages(root: Path) -> dict[Path, str]:
 
 
 def test_the_tests_that_a_page_names_are_there(root: Path, pages: dict[Path, str]) -> None:
-    """A statement that leans on a test leans on one that is run."""
+    """Each test that a page names exists."""
     named = {pair for text in pages.values() for pair in TEST.findall(text)}
     assert named
     for name, function in sorted(named):
@@ -36,7 +37,7 @@ def test_the_tests_that_a_page_names_are_there(root: Path, pages: dict[Path, str
 
 
 def test_a_link_leads_somewhere(pages: dict[Path, str]) -> None:
-    """Pages move; links to them have to move too."""
+    """Each relative link of a page leads to a file."""
     for path, text in pages.items():
         assert [link for link in LINK.findall(text) if not (path.parent / link).exists()] == [], path
 
@@ -46,7 +47,7 @@ def test_a_link_leads_somewhere(pages: dict[Path, str]) -> None:
     [(True, "answered: falafel\n"), (False, "stopped by gate\n"), (None, "gate failed: schema_mismatch\n")],
 )
 async def test_the_pipeline_runs(root: Path, pages: dict[Path, str], gate: object, printed: str) -> None:
-    """The program on the page of pipelines comes to each of its ends."""
+    """The program on the page of pipelines reaches each of its outcomes."""
     (program,) = PROGRAM.findall(pages[root / "docs" / "pipeline.md"])
     first = json.dumps({"food": gate, "language": "en", "confidence": 0.9})
     async with ScriptedUpstream(*map(say, [first, '{"text": "falafel"}'] if gate else [first] * 3)) as upstream:
@@ -61,3 +62,26 @@ async def test_the_pipeline_runs(root: Path, pages: dict[Path, str], gate: objec
             env=variables,
         )
     assert (done.stdout, done.stderr) == (printed, "")
+
+
+def test_the_actor_and_its_test_run(root: Path, pages: dict[Path, str], tmp_path: Path) -> None:
+    """The program on the page of actors prints its sum, and the tests beside it pass."""
+    program, test, probe = PROGRAM.findall(pages[root / "docs" / "actors.md"])
+    (tmp_path / "usage.py").write_text(program, encoding="utf-8")
+    (tmp_path / "test_usage.py").write_text(test, encoding="utf-8")
+    (tmp_path / "test_limit.py").write_text(probe, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_mode = auto\n", encoding="utf-8")
+    variables = environment(root)
+    command = [sys.executable, "usage.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False, env=variables)  # noqa: S603 - our own page
+    assert (done.stdout, done.stderr) == ("5000\n", "")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:langsmith_plugin"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=50, check=False, env=variables)  # noqa: S603 - the same
+    assert "3 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_files_that_the_architecture_names_are_there(root: Path, pages: dict[Path, str]) -> None:
+    """Each file that the page of the architecture names exists."""
+    named = set(FILE.findall(pages[root / "docs" / "architecture.md"]))
+    assert len(named) > 40
+    assert sorted(name for name in named if not (root / name).exists()) == []

@@ -1,4 +1,4 @@
-"""The examples, run: against a scripted model where a fixed answer is wanted, and against the real local one."""
+"""The examples, run with a scripted model if the test needs a fixed answer, and with the real local model."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ def run(root: Path, *words: str, **settings: str) -> str:
 
 
 async def test_embed_calls_the_model_once(root: Path) -> None:
-    """Of three identical questions one is asked, one joins it, and one is replayed."""
+    """Of three identical questions one calls the model, one joins it, and one is replayed."""
     async with ScriptedUpstream(say("an apple, ", "a pear")) as upstream:
         settings = {"OPENAI_API_KEY": "made-up", "OPENAI_BASE_URL": upstream.openai_url}
         printed = await asyncio.to_thread(run, root, sys.executable, "embed.py", **settings)
@@ -57,14 +57,14 @@ async def test_embed_calls_the_model_once(root: Path) -> None:
 
 @needs_local_model
 def test_embed_with_the_local_model(root: Path) -> None:
-    """With no key set a real model answers, in the same program."""
+    """Without a key the real local model answers, in the same program."""
     printed = run(root, sys.executable, "embed.py")
     assert printed.count(", completed: ") == 3
 
 
 @needs_local_model
 def test_openai_client(root: Path, address: str) -> None:
-    """The official SDK takes both kinds of answer, with their usage."""
+    """The official SDK accepts the unary and the streamed answer, with their usage."""
     printed = run(root, sys.executable, "openai_client.py", TIDEGATE_URL=address)
     assert "CompletionUsage(" in printed
     assert "tokens; request req_" in printed
@@ -73,7 +73,7 @@ def test_openai_client(root: Path, address: str) -> None:
 @needs_local_model
 @pytest.mark.parametrize("text", ["pizza near me", 'a "quoted" \\ line\nand another'])
 def test_food_gate(root: Path, address: str, text: str) -> None:
-    """Whatever the text, what comes is JSON of the asked shape."""
+    """The answer is JSON that matches the schema, whatever the text."""
     gate = json.loads(run(root, "./food_gate.sh", text, TIDEGATE_URL=address))
     assert gate.keys() == {"isFoodRelated", "language", "confidence"}
     assert isinstance(gate["isFoodRelated"], bool)
@@ -82,7 +82,7 @@ def test_food_gate(root: Path, address: str, text: str) -> None:
 
 
 async def test_food_gate_fails_when_the_answer_does(root: Path) -> None:
-    """An answer that does not match ends the script with the failure on standard error and nothing on the output."""
+    """After an answer that does not match, the script fails with the error on standard error and an empty output."""
     async with ScriptedUpstream(say("not JSON")) as upstream, scripted_service(upstream) as address:
         process = await asyncio.create_subprocess_exec(
             "./food_gate.sh",

@@ -1,4 +1,4 @@
-"""The food search, run: its routes with a scripted model, and all of it with the real local one."""
+"""The food search, run: its routes with a scripted model, and the whole program with the real local model."""
 
 import json
 import subprocess
@@ -28,14 +28,14 @@ PATIENT = FoodSettings(gate_timeout_ms=50_000)
 
 
 class Client:
-    """A client of a food search that runs."""
+    """A client of a running food search."""
 
     def __init__(self, session: aiohttp.ClientSession, base: str) -> None:
         self.session = session
         self.base = base
 
     async def search(self, text: str) -> str:
-        """Begin a search and return its name."""
+        """Begin a search and return its id."""
         async with self.session.post(f"{self.base}/search", json={"text": text}) as response:
             assert response.status == 202
             state = await response.json()
@@ -50,7 +50,7 @@ class Client:
             return await response.json()
 
     async def follow(self, request_id: str) -> tuple[str, Any]:
-        """Follow a request on the socket: the text as it came, and the frame of its end."""
+        """Follow a request on the socket; return its text and its last frame."""
         text = ""
         async with self.session.ws_connect(f"{self.base}/ws") as socket:
             await socket.send_json({"type": "subscribe", "requestId": request_id})
@@ -77,7 +77,7 @@ def answers(*bodies: object) -> tuple[Reply, ...]:
 
 
 async def test_a_text_about_food_is_answered() -> None:
-    """It goes through all stages, and the answer's request is followed on the service's own socket."""
+    """A search passes all stages, and a client follows the answer's request on the service's own socket."""
     async with ScriptedUpstream(*answers(GATE, INTENT, ANSWER)) as upstream, scripted(upstream) as client:
         name = await client.search("where is good pizza?")
         request_id = (await client.state(name, "answer"))["answerRequestId"]
@@ -93,7 +93,7 @@ async def test_a_text_about_food_is_answered() -> None:
 
 
 async def test_a_text_about_something_else_stops_at_the_gate() -> None:
-    """Nothing is asked after the gate; the state says where the search ended."""
+    """After the gate has stopped a search no other stage runs; the state names the gate."""
     gate = {"isFoodRelated": False, "language": "en", "confidence": 0.95}
     async with ScriptedUpstream(*answers(gate)) as upstream, scripted(upstream) as client:
         name = await client.search("how do I fix my bike")
@@ -104,7 +104,7 @@ async def test_a_text_about_something_else_stops_at_the_gate() -> None:
 
 
 async def test_an_unsure_gate_lets_pass() -> None:
-    """Only who is surely wrong here is turned away."""
+    """The gate stops a search only with a sufficient confidence."""
     gate = {"isFoodRelated": False, "language": "en", "confidence": 0.2}
     async with ScriptedUpstream(*answers(gate, INTENT, ANSWER)) as upstream, scripted(upstream) as client:
         state = await client.state(await client.search("something warm"), "end")
@@ -112,7 +112,7 @@ async def test_an_unsure_gate_lets_pass() -> None:
 
 
 async def test_a_gate_out_of_time_fails_the_search() -> None:
-    """The outcome names the gate and its reason."""
+    """When the gate fails, the outcome names the gate and the error."""
     silent = Reply(before=(Stall(),))
     food = FoodSettings(gate_timeout_ms=100)
     async with ScriptedUpstream(silent) as upstream, scripted(upstream, food) as client:
@@ -123,7 +123,7 @@ async def test_a_gate_out_of_time_fails_the_search() -> None:
 
 
 async def test_an_intent_that_fails_is_done_without() -> None:
-    """The fallback leaves the text as it is and the default region; the report keeps the reason."""
+    """When the intent fails, the answer uses the text and the default region; the report keeps the error."""
     broken = say("no JSON at all")
     food = FoodSettings(gate_timeout_ms=50_000, default_region_code="FR")
     replies = (*answers(GATE), *[broken] * 3)
@@ -135,7 +135,7 @@ async def test_an_intent_that_fails_is_done_without() -> None:
 
 
 async def test_the_region_of_the_text_goes_first() -> None:
-    """What the model finds counts where it is a region, and is passed on to the answer."""
+    """The model's region is used if it is valid, and is passed to the answer."""
     intent = {"dish": "crêpe", "regionCode": "FR"}
     async with ScriptedUpstream(*answers(GATE, intent, ANSWER)) as upstream, scripted(upstream) as client:
         state = await client.state(await client.search("crêpes à Paris"), "end")
@@ -154,7 +154,7 @@ async def test_without_route2_the_text_is_answered_straight_away() -> None:
 
 
 async def test_the_same_text_is_asked_once() -> None:
-    """A second search for the same costs no call, and each stage says so."""
+    """A second search for the same text makes no call, and each stage has the source ``cache``."""
     async with ScriptedUpstream(*answers(GATE, INTENT, ANSWER)) as upstream, scripted(upstream) as client:
         await client.state(await client.search("pizza"), "end")
         again = await client.state(await client.search("pizza"), "end")
@@ -163,7 +163,7 @@ async def test_the_same_text_is_asked_once() -> None:
 
 
 async def test_what_is_wrong_is_refused() -> None:
-    """Bodies and names are checked as anywhere in the service, and nobody sees another's search."""
+    """Bodies and ids are checked as everywhere in the service, and no tenant sees another tenant's search."""
     async with ScriptedUpstream(*answers(GATE)) as upstream, scripted(upstream, api_keys="a,b") as client:
         session, url = client.session, f"{client.base}/search"
         async with session.post(url, json={"text": "pizza"}) as response:
@@ -181,7 +181,7 @@ async def test_what_is_wrong_is_refused() -> None:
 
 
 async def test_searches_are_bounded() -> None:
-    """Running ones are never dropped for a new one, ended ones are, the oldest first."""
+    """A new search replaces the oldest ended one, and never a running one."""
     food = FoodSettings(route2_enabled=False)
     async with ScriptedUpstream(*answers(ANSWER), Reply(before=(Stall(),))) as upstream:
         options = load_settings(None, openai_api_key="made-up", openai_base_url=upstream.openai_url)
@@ -199,7 +199,7 @@ async def test_searches_are_bounded() -> None:
 
 
 def test_the_settings_are_read_from_the_environment() -> None:
-    """Each has a default, and says what it may be."""
+    """Each setting has a default, and its error names the valid values."""
     assert FoodSettings.of({}) == FoodSettings(route2_enabled=True, default_region_code="IL", gate_timeout_ms=900)
     changed = FoodSettings.of({"ROUTE2_ENABLED": "Off", "DEFAULT_REGION_CODE": "FR", "GATE_TIMEOUT_MS": "1500"})
     assert changed == FoodSettings(route2_enabled=False, default_region_code="FR", gate_timeout_ms=1500)
@@ -210,7 +210,7 @@ def test_the_settings_are_read_from_the_environment() -> None:
 
 @contextmanager
 def process(root: Path, cwd: Path, **settings: str) -> Iterator[tuple[str, Path]]:
-    """Run the program as a reader does; gives its address and its log."""
+    """Run the program as a reader does; yields its address and its log."""
     log = cwd / "log"
     command = [sys.executable, "-m", "examples.food_search"]
     variables = environment(root, PORT="0", LLM_PROVIDER="local", LOG_FORMAT="json", **settings)
@@ -228,7 +228,7 @@ def process(root: Path, cwd: Path, **settings: str) -> Iterator[tuple[str, Path]
 
 @needs_local_model
 async def test_the_program_with_the_local_model(root: Path, tmp_path: Path) -> None:
-    """A real model answers at every stage that is reached, in the asked shape, and the log says what was called."""
+    """The real model answers at every stage that is reached, in the stage's type, and the log has the calls."""
     with process(root, tmp_path, GATE_TIMEOUT_MS="50000") as (address, log):
         async with aiohttp.ClientSession() as session:
             client = Client(session, address)
@@ -250,7 +250,7 @@ async def test_the_program_with_the_local_model(root: Path, tmp_path: Path) -> N
 
 @needs_local_model
 async def test_the_program_without_route2(root: Path, tmp_path: Path) -> None:
-    """The local model's answer comes over the socket, piece by piece, and is what the state shows."""
+    """The local model's answer comes over the socket, piece by piece, and equals the answer in the state."""
     with process(root, tmp_path, ROUTE2_ENABLED="false") as (address, _log):
         async with aiohttp.ClientSession() as session:
             client = Client(session, address)

@@ -1,4 +1,4 @@
-"""Mistakes that only show under load, looked for in the code itself: each is one that others have paid for."""
+"""Static checks of the code for mistakes that show only under load; ``docs/lessons.md`` has the list."""
 
 import ast
 from collections.abc import Iterator
@@ -14,21 +14,21 @@ SPANS = {"attach", "start_as_current_span", "use_span"}
 CONTEXTS = {"asynccontextmanager", "contextmanager"}
 
 BOUNDED_OTHERWISE = {
-    "actors/upstream/fair_queue.py": "the queue as a whole: one more call is refused, or takes another tenant's place",
-    "actors/requests/store.py": "at most as many as there may be requests",
-    "actors/runtime/mailbox.py": "its capacity, but for the system's own messages, of which there is one of a kind",
-    "actors/runtime/supervision.py": "what is older than the window goes, and one too many ends the actor",
-    "actors/wire/pool.py": "one for each call that waits for a connection, and concurrency limiters bound the calls",
-    "actors/testing/upstream.py": "as many as a test has scripted",
-    "service/logging.py": "its capacity; a line more is dropped and counted",
+    "actors/upstream/fair_queue.py": "the whole queue: one more call is refused, or replaces another tenant's call",
+    "actors/requests/store.py": "the maximum of requests",
+    "actors/runtime/mailbox.py": "its capacity; of the runtime's own commands there is at most one of each class",
+    "actors/runtime/supervision.py": "entries older than the window are dropped, and one too many ends the actor",
+    "actors/wire/pool.py": "one for each call that waits for a connection; concurrency limiters bound the calls",
+    "actors/testing/upstream.py": "the replies of a test's script",
+    "service/logging.py": "its capacity; one more line is dropped and counted",
 }
 TELLS = {
     "state": {"cache"},
     "attempt": {"state"},
     "hedge": {"state"},
 }
-TOLD = dict.fromkeys(("sink", "self._message.sink", "self._sink"), "state")
-WITHIN = {"self._race"}  # passes on to its own sink, in the same module
+SINKS = dict.fromkeys(("sink", "self._message.sink", "self._sink"), "state")
+WITHIN = {"self._race"}  # forwards to its own sink, in the same module
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +39,14 @@ def trees(root: Path) -> dict[str, ast.Module]:
 
 
 def called(node: ast.AST) -> str:
-    """The last part of what a call calls; empty for what is no call."""
+    """The last part of a call's function name; empty if the node is not a call."""
     if not isinstance(node, ast.Call):
         return ""
     return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
 
 
 def names(node: ast.expr | None) -> set[str]:
-    """What an ``except`` or a ``suppress`` names, by the last part; an empty name where it names nothing."""
+    """The names of an ``except`` or a ``suppress``, by the last part; an empty name if it has none."""
     if node is None:
         return {""}
     if isinstance(node, ast.Tuple):
@@ -55,7 +55,7 @@ def names(node: ast.expr | None) -> set[str]:
 
 
 def own(function: ast.AST) -> Iterator[ast.AST]:
-    """Every node of a function, but for what stands in functions within it."""
+    """Every node of a function, without those of nested functions."""
     for child in ast.iter_child_nodes(function):
         if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield child
@@ -63,7 +63,7 @@ def own(function: ast.AST) -> Iterator[ast.AST]:
 
 
 def test_no_cancellation_is_swallowed(trees: dict[str, ast.Module]) -> None:
-    """Whatever catches one has a way on which it raises it again, and nothing suppresses one."""
+    """Code that catches a cancellation has a ``raise`` for it, and no ``suppress`` names one."""
     for path, tree in trees.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.ExceptHandler) and names(node.type) & CANCELLED:
@@ -74,14 +74,14 @@ def test_no_cancellation_is_swallowed(trees: dict[str, ast.Module]) -> None:
 
 
 def test_a_time_limit_is_a_scope(trees: dict[str, ast.Module]) -> None:
-    """``asyncio.wait_for`` can lose a cancellation on the oldest Python that we support."""
+    """``asyncio.wait_for`` is not used: it can lose a cancellation on the oldest supported Python."""
     for path, tree in trees.items():
         used = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "wait_for"]
         assert not [node for node in used if isinstance(node.value, ast.Name) and node.value.id == "asyncio"], path
 
 
 def test_every_queue_has_a_bound(trees: dict[str, ast.Module]) -> None:
-    """A queue is a mailbox; a deque has a bound of its own, or stands in the table with what bounds it."""
+    """No queue is made except mailboxes; a deque has a ``maxlen``, or is in the table with its other bound."""
     without = set()
     for path, tree in trees.items():
         for node in ast.walk(tree):
@@ -93,7 +93,7 @@ def test_every_queue_has_a_bound(trees: dict[str, ast.Module]) -> None:
 
 
 def test_every_task_has_an_owner(trees: dict[str, ast.Module]) -> None:
-    """The loop holds tasks weakly: each is kept by whoever starts it, or belongs to a group."""
+    """The loop holds tasks weakly, so the code that starts a task keeps it, or a group does."""
     for path, tree in trees.items():
         for node in ast.walk(tree):
             if isinstance(node, ast.Expr) and called(node.value) in {"create_task", "ensure_future"}:
@@ -101,7 +101,7 @@ def test_every_task_has_an_owner(trees: dict[str, ast.Module]) -> None:
 
 
 def test_no_span_is_open_across_a_yield(trees: dict[str, ast.Module]) -> None:
-    """Whoever iterates may go on in another context, or never: what a generator attaches it might never detach."""
+    """A generator may be resumed in another context, or never, so it must not attach a span across a ``yield``."""
     for path, tree in trees.items():
         for node in ast.walk(tree):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -114,10 +114,10 @@ def test_no_span_is_open_across_a_yield(trees: dict[str, ast.Module]) -> None:
 
 
 def test_tells_go_one_way(trees: dict[str, ast.Module]) -> None:
-    """Who waits for room in whose mailbox is declared, and has no cycle: two full ones never wait for each other.
+    """The table of modules that wait for room in a mailbox has no cycle: two full mailboxes never wait for each other.
 
-    Messages that never wait (``post``), asks, which have a deadline and know their chain, and results of piped work,
-    which are let into a full mailbox, need no such order.
+    Messages that never wait (``post``), asks (which have a deadline and detect cycles), and results of piped work
+    (which enter a full mailbox) need no such order.
     """
     found: dict[str, set[str]] = {}
     for path, tree in trees.items():
@@ -126,8 +126,8 @@ def test_tells_go_one_way(trees: dict[str, ast.Module]) -> None:
         waited = [node.value for node in ast.walk(tree) if isinstance(node, ast.Await)]
         for node in waited:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "tell":
-                whom = ast.unparse(node.func.value)
-                if whom not in WITHIN:
-                    found.setdefault(Path(path).stem, set()).add(TOLD.get(whom, whom))
+                receiver = ast.unparse(node.func.value)
+                if receiver not in WITHIN:
+                    found.setdefault(Path(path).stem, set()).add(SINKS.get(receiver, receiver))
     assert found == TELLS
     TopologicalSorter(TELLS).prepare()

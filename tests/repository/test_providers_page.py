@@ -1,4 +1,4 @@
-"""The tables that the pages on routes and providers show are such that the service takes them."""
+"""The pages on routes and providers: the service accepts the tables that they show."""
 
 import re
 import tomllib
@@ -16,7 +16,7 @@ TABLES = re.compile(r"^```toml\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 @pytest.mark.parametrize("page", ["providers.md", "routes.md"])
 def test_what_a_page_shows_can_be_copied(root: Path, page: str) -> None:
-    """Every table is read, and every provider in it is made."""
+    """Every table can be parsed, and every provider in it can be made."""
     make = NamedProviders(WireClient(), deadlines=ProviderDeadlines(), secrets=lambda _: "a key", local_model_path=None)
     tables = TABLES.findall((root / "docs" / page).read_text(encoding="utf-8"))
     assert tables

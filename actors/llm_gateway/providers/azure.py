@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import ClassVar, Final
 
 import msgspec
 
+from actors.llm_gateway.provider import AnswerStream
+from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.sdk import NO_RETRIES, Connected, SdkProvider
-from actors.wire.client import WireStream
 from protocol.llm import ChatRequest
 from protocol.openai.reader import ChatReader
-from protocol.openai.upstream import chat_body
+from protocol.openai.upstream import DIALECT, chat_body, takes_schema
+from protocol.tool_names import OPENAI_LENGTH
 
 SCOPE: Final = "https://cognitiveservices.azure.com/.default"
 TOKENS_FIELD: Final = "max_completion_tokens"
@@ -28,8 +31,17 @@ class AzureProvider(SdkProvider):
 
     def stream(
         self, request: ChatRequest, model: str, headers: Mapping[str, str]
-    ) -> AbstractAsyncContextManager[WireStream]:
+    ) -> AbstractAsyncContextManager[AnswerStream]:
         """Send ``request`` as a streamed chat completion."""
+        if is_plain(request):
+            return self._post(model, headers, request)
+        return send_in_forms(
+            request, partial(self._post, model, headers), DIALECT, name_length=OPENAI_LENGTH, takes_schema=takes_schema
+        )
+
+    def _post(
+        self, model: str, headers: Mapping[str, str], request: ChatRequest
+    ) -> AbstractAsyncContextManager[AnswerStream]:
         body = chat_body(request, model, tokens_field=TOKENS_FIELD, omit=self._spec.omit)
         return self._send(msgspec.json.decode(body), headers, ChatReader())
 

@@ -23,7 +23,12 @@ class _Chunk(msgspec.Struct):
     bytes: bytes
 
 
+class _Exception(msgspec.Struct):
+    message: str = ""
+
+
 _chunk = msgspec.json.Decoder(_Chunk).decode
+_exception = msgspec.json.Decoder(_Exception).decode
 
 
 class BedrockSplitter:
@@ -63,8 +68,15 @@ def _data(message: EventMessage) -> bytes:
         except msgspec.DecodeError:
             return message.payload  # no event: the reader of the answer raises
     name = headers.get(":exception-type") or headers.get(":error-code", "")
-    error = {"type": _ERRORS.get(name.lower(), "api_error")}
+    error = {"type": _ERRORS.get(name.lower(), "api_error"), "message": _message(message)}
     return msgspec.json.encode({"type": "error", "error": error})
+
+
+def _message(message: EventMessage) -> str:
+    try:
+        return _exception(message.payload).message
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return message.headers.get(":error-message", "")
 
 
 class BedrockProvider(CloudClaude):

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import ClassVar
 
 import msgspec
 
+from actors.llm_gateway.provider import AnswerStream
+from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.sdk import SdkProvider
-from actors.wire.client import WireStream
 from protocol.anthropic.reader import MessagesReader
-from protocol.anthropic.upstream import betas_of, messages_body
+from protocol.anthropic.upstream import DIALECT, betas_of, messages_body, takes_schema
 from protocol.llm import ChatRequest
+from protocol.tool_names import ANTHROPIC_LENGTH
 
 
 class CloudClaude(SdkProvider):
@@ -25,10 +28,23 @@ class CloudClaude(SdkProvider):
 
     def stream(
         self, request: ChatRequest, model: str, headers: Mapping[str, str]
-    ) -> AbstractAsyncContextManager[WireStream]:
+    ) -> AbstractAsyncContextManager[AnswerStream]:
         """Send ``request`` as a streamed message."""
         betas = betas_of(request)
         if betas:
             headers = {**headers, "anthropic-beta": ",".join(betas)}
+        if is_plain(request):
+            return self._post(model, headers, request)
+        return send_in_forms(
+            request,
+            partial(self._post, model, headers),
+            DIALECT,
+            name_length=ANTHROPIC_LENGTH,
+            takes_schema=takes_schema,
+        )
+
+    def _post(
+        self, model: str, headers: Mapping[str, str], request: ChatRequest
+    ) -> AbstractAsyncContextManager[AnswerStream]:
         body = msgspec.json.decode(messages_body(request, model))
         return self._send({**body, "anthropic_version": self.version}, headers, MessagesReader())

@@ -1,14 +1,18 @@
 """Provider of OpenAI's chat dialect, over our own wire."""
 
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Final
 
-from actors.llm_gateway.provider import ProviderDeadlines
+from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
+from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.wired import WiredProvider
 from actors.wire.client import WireClient, WireStream
 from protocol.llm import ChatRequest
 from protocol.openai.reader import ChatReader
-from protocol.openai.upstream import chat_body
+from protocol.openai.upstream import DIALECT, chat_body, takes_schema
+from protocol.tool_names import OPENAI_LENGTH
 from protocol.upstream import BASE_URLS
 
 DEFAULT_MODEL: Final = "gpt-5-mini"
@@ -50,7 +54,16 @@ class OpenAIProvider(WiredProvider):
         self._omit = omit
         self._tokens_field = "max_completion_tokens" if base_url.startswith(BASE_URLS["openai"]) else "max_tokens"
 
-    def stream(self, request: ChatRequest, model: str, headers: Mapping[str, str]) -> WireStream:
+    def stream(
+        self, request: ChatRequest, model: str, headers: Mapping[str, str]
+    ) -> AbstractAsyncContextManager[AnswerStream]:
         """Send ``request`` as a streamed chat completion."""
+        if is_plain(request):
+            return self._post(model, headers, request)
+        return send_in_forms(
+            request, partial(self._post, model, headers), DIALECT, name_length=OPENAI_LENGTH, takes_schema=takes_schema
+        )
+
+    def _post(self, model: str, headers: Mapping[str, str], request: ChatRequest) -> WireStream:
         body = chat_body(request, model, tokens_field=self._tokens_field, omit=self._omit)
         return self._send(body, headers, ChatReader())

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from actors.runtime import Ref
@@ -157,6 +158,30 @@ async def test_when_no_other_target_has_room_the_request_that_began_anew_fails(
     assert await code(waiting) == "provider_rejected"
     gate.set()
     await asyncio.gather(*filling)
+
+
+@pytest.mark.parametrize(
+    ("message", "fails"),
+    [
+        ("prompt is too long: 9 tokens > 8 maximum", ""),
+        ("The model `a` does not exist", ""),
+        ("Invalid schema for function 'f'", ""),
+        ("top_p is out of range", ""),
+        ("Your credit balance is too low", ""),
+        ("Output blocked by content filtering policy", "content_policy"),
+    ],
+)
+async def test_what_another_target_may_take_goes_on(
+    ask: Ask, upstream: ScriptedUpstream, second: ScriptedUpstream, message: str, fails: str
+) -> None:
+    """A longer context, another schema, another account; a refusal on grounds of content ends the request."""
+    upstream.script(Reply(status=400, body=msgspec.json.encode({"error": {"message": message}})))
+    waiting = ask()
+    if fails:
+        assert await code(waiting) == fails
+    else:
+        assert (await waiting).provider == "second"
+    assert (upstream.calls, second.calls) == (1, 0 if fails else 1)
 
 
 async def test_when_all_have_failed_those_that_may_pass_are_asked_again(

@@ -37,10 +37,10 @@ async def ask(
 
 
 async def code(waiting: "asyncio.Future[Completion]") -> str:
-    """Return the code of a request's failure, which has none of the upstream's own words."""
+    """Return the code of a request's failure, which has the upstream's own words only where the request is at fault."""
     with pytest.raises(TidegateError) as caught:
         await waiting
-    assert "secret" not in caught.value.detail
+    assert ("secret" in caught.value.detail) == (caught.value.code == "provider_rejected")
     return caught.value.code
 
 
@@ -55,7 +55,7 @@ def start(waiting: Any) -> "asyncio.Task[Completion]":  # noqa: ANN401 - any cor
     [
         (400, "provider_rejected"),
         (401, "provider_credentials"),
-        (404, "provider_rejected"),
+        (404, "provider_bad_response"),
         (429, "provider_rate_limited"),
         (500, "provider_error"),
         (503, "provider_unavailable"),
@@ -65,7 +65,7 @@ def start(waiting: Any) -> "asyncio.Task[Completion]":  # noqa: ANN401 - any cor
 async def test_a_refusal_has_its_code(
     spawn: Spawn, upstream: ScriptedUpstream, status: int, expected: str, model: str
 ) -> None:
-    """A status becomes a code, and the upstream's own words are not passed on."""
+    """A status becomes a code; the upstream's own words are passed on for a refusal of the request alone."""
     upstream.script(refuse(status))
     assert await code(start(ask(spawn(retry=ONCE), model=model))) == expected
 

@@ -70,11 +70,7 @@ async def test_the_tool_s_arguments_are_the_answer(
     answer = await ask(gateway, told)
     assert bytes(answer.result or b"") == b'{"ok": true}'
     assert (answer.text, answer.tool_calls, answer.finish_reason) == ('{"ok": true}', (), "stop")
-    assert told.events == [
-        ReasoningDelta(text="hm"),
-        Delta(text='{"ok": ', part=1),
-        Delta(text="true}", part=1),
-    ]
+    assert told.events == [ReasoningDelta(text="hm"), Delta(text='{"ok": ', part=1), Delta(text="true}", part=1)]
     body = upstream.received[0].body
     assert not {"response_format", "output_config"} & body.keys()
     (tool,) = body["tools"]

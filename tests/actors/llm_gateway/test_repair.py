@@ -169,7 +169,7 @@ async def test_whoever_answered_is_asked(spawn: Spawn, upstream: ScriptedUpstrea
     """The repair goes to the target that was wrong; a failure of it is followed by the next target, as ever."""
     routes = Routes(routes={"three": Route(targets=("openai/a", "openai/b", "openai/c"))})
     request = msgspec.structs.replace(REQUEST, model="three")
-    upstream.script(refuse(400), say(WRONG), Reply(before=(Cut(),)), say(RIGHT))
+    upstream.script(refuse(403), say(WRONG), Reply(before=(Cut(),)), say(RIGHT))
     gateway = spawn(routes=routes, retry=RetryPolicy(attempts=4, jitter=lambda: 0.0))
     answer = await ask(gateway, request=request)
     assert answer.text == RIGHT

@@ -11,6 +11,7 @@ from actors.requests.stream import RequestStream
 from protocol.errors import UnrecoverablePosition
 from protocol.events import Completed, Delta, Entry, Position, Snapshot, Started
 from protocol.hub import Mode
+from protocol.packed import PAGE_EVENTS
 
 STARTED = Started(model="m", created=1)
 MODES: tuple[Mode | None, ...] = (None, "replay", "snapshot", "live")
@@ -52,17 +53,27 @@ async def test_it_waits_without_polling_and_gets_a_batch_at_once() -> None:
         assert await follower.next() is None
 
 
-async def test_a_follower_behind_the_ring_gets_a_snapshot_and_then_the_tail() -> None:
-    """A reader whose entries are dropped gets the whole text, then the end."""
-    log = EventLog(max_bytes=4 * ENTRY_BYTES)
-    log.append(STARTED, *(Delta(text=character) for character in "abcdefgh"), DONE)
+async def test_a_follower_that_falls_far_behind_gets_every_entry() -> None:
+    """However much the log has packed since: page by page, and others run between two pages."""
+    log, others = EventLog(max_bytes=4 * ENTRY_BYTES), 0
+    log.append(STARTED)
+
+    async def turn() -> None:
+        nonlocal others
+        while not log.ended or others < 3:
+            others += 1
+            await asyncio.sleep(0)
+
     async with Follower(stream_of(log)) as follower:
-        snapshot = await follower.next()
-        assert isinstance(snapshot, Snapshot)
-        assert snapshot.text == "abcdefgh"
-        tail = await follower.next()
-        assert isinstance(tail, list)
-        assert [entry.terminal for entry in tail] == [True]
+        await follower.next()
+        for number in range(3 * PAGE_EVENTS):
+            log.append(Delta(text=f"{number} "))
+        log.append(DONE)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(turn())
+            offsets = [item.offset async for item in follower]
+        assert offsets == list(range(2, 3 * PAGE_EVENTS + 3))
+        assert others >= 3
         assert await follower.next() is None
 
 
@@ -105,16 +116,17 @@ def test_a_position_is_one_value() -> None:
 
 
 def test_where_a_reader_begins() -> None:
-    """The table of positions and modes: a snapshot where entries are dropped, unless a replay was requested."""
-    lost, foreign = Position("k1", 1), Position("k0", 1)
+    """The table of positions and modes: a snapshot for a position of another epoch, unless a replay was requested."""
+    old, foreign = Position("k1", 1), Position("k0", 1)
     log = EventLog(epoch="k1", max_bytes=4 * ENTRY_BYTES)
     log.append(STARTED, *(Delta(text=character) for character in "abcdefgh"))
     stream = stream_of(log)
-    assert stream.first - 1 > lost.offset
-    assert open_at(stream, Position("k1", stream.first - 1)) == Opening(stream.first - 1)
-    assert open_at(stream, lost, "live") == Opening(9)
-    assert open_at(stream, lost, "snapshot") == Opening(snapshot=True)
-    for position in (None, lost, foreign):
+    for mode in (None, "replay"):
+        assert open_at(stream, None, mode) == Opening(0)
+        assert open_at(stream, old, mode) == Opening(1)
+    assert open_at(stream, old, "live") == Opening(9)
+    assert open_at(stream, old, "snapshot") == Opening(snapshot=True)
+    for position in (foreign, Position("k1", -1)):
         assert open_at(stream, position) == Opening(snapshot=True, recovered=False)
         with pytest.raises(UnrecoverablePosition):
             open_at(stream, position, "replay")

@@ -78,7 +78,11 @@ def test_a_snapshot_has_the_value() -> None:
     stream.cut(Cancelled())
     stream.log.append(Delta("yz"))
     frame = json.loads(snapshot_frame(stream, stream.snapshot()))
-    assert frame["data"] == {"text": '{"a": "x', "partial": {"a": "x"}}
+    assert frame["data"] == {
+        "text": '{"a": "x',
+        "parts": [{"type": "text", "text": '{"a": "x'}],
+        "partial": {"a": "x"},
+    }
     assert (frame["snapshot"], frame["offset"]) == (True, 2)
 
 

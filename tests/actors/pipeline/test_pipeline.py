@@ -21,7 +21,7 @@ from actors.runtime.testing import TestSystem
 from protocol import spans
 from protocol.errors import NotFound, ProviderError
 from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveModel
-from protocol.llm import Attempt, Cost, Usage
+from protocol.llm import Attempt, Cost, TextPart, Usage
 from protocol.pipeline import Prompt, RunFinished, RunStopped, StageFailed, StageRoute
 from protocol.requests import CancelRequest, GetRequest, Submit
 
@@ -77,7 +77,9 @@ class Scripted(Actor[Complete | ResolveModel]):
         attempt = Attempt(provider="p", model="m-1", duration_ms=2.5, usage=usage, cost=cost)
         await message.sink.tell(Progress(attempt=attempt))
         raw = msgspec.Raw(text.encode())
-        return Completion(text=text, result=raw, usage=usage, cost=cost.usd, provider="p", model="m-1")
+        return Completion(
+            parts=(TextPart(text=text),), result=raw, usage=usage, cost=cost.usd, provider="p", model="m-1"
+        )
 
 
 class Bench:

@@ -25,7 +25,7 @@ from protocol.errors import (
 )
 from protocol.events import Cancelled, Completed, Content, Delta, Entry, EventStream, Failed, Snapshot, Terminal
 from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveModel
-from protocol.llm import Attempt, ChatMessage, ChatRequest, Cost, Usage
+from protocol.llm import Attempt, ChatMessage, ChatRequest, Cost, TextPart, Usage
 from protocol.requests import CancelRequest, Delivery, GetRequest, Submit, Submitted
 
 HELLO = ChatRequest(model="default", messages=(ChatMessage(role="user", content="hello"),))
@@ -50,7 +50,7 @@ class Call:
         usage = Usage(output_tokens=len(texts))
         assert self.complete.sink is not None
         await self.complete.sink.tell(Progress(attempt=Attempt(provider="p", model="m", usage=usage)))
-        self.outcome.set_result(Completion(text="".join(texts), usage=usage, provider="p"))
+        self.outcome.set_result(Completion(parts=(TextPart(text="".join(texts)),), usage=usage, provider="p"))
 
 
 class ManualGateway(Actor[Complete | ResolveModel]):
@@ -148,8 +148,11 @@ async def test_a_request_has_one_log_with_its_tokens_and_its_end(bench: Bench) -
     assert state.assistant_status == "completed"
     assert state.source == "upstream"
     assert state.usage.output_tokens == 2
-    assert state.core_result is not None
-    assert msgspec.json.decode(state.core_result) == {"text": "Hello", "toolCalls": []}
+    assert msgspec.to_builtins(state.core_result) == {
+        "text": "Hello",
+        "toolCalls": (),
+        "parts": ({"type": "text", "text": "Hello"},),
+    }
     assert submitted.handle.upstream_wait == 0.25
 
 
@@ -394,11 +397,22 @@ async def test_an_unshared_answer_is_not_cached(bench: Bench) -> None:
     assert (await bench.submit()).handle.source == "upstream"
 
 
+async def test_an_answer_with_an_unknown_finish_reason_is_not_cached(bench: Bench) -> None:
+    """It completes the request, and the next one starts a new run."""
+    submitted = await bench.submit()
+    call = await bench.call()
+    call.outcome.set_result(Completion(finish_reason="other", raw_finish_reason="news", provider="p"))
+    _, end = await read(submitted.handle.stream)
+    assert isinstance(end, Completed)
+    assert (end.finish_reason, end.raw_finish_reason) == ("other", "news")
+    assert (await bench.submit()).handle.source == "upstream"
+
+
 async def test_an_actor_that_fails_ends_its_run_once(bench: Bench) -> None:
     """An internal error ends the run once, the gateway is not asked twice, and the next request starts a new run."""
     submitted = await bench.submit()
     call = await bench.call()
-    call.outcome.set_result(Completion(tool_calls=("no call",)))  # type: ignore[arg-type]
+    call.outcome.set_result(Completion(parts=("no part",), result=msgspec.Raw(b"{}")))  # type: ignore[arg-type]
     await bench.system.advance(5)
     _, end = await read(submitted.handle.stream)
     assert isinstance(end, Failed)
@@ -413,7 +427,7 @@ async def test_no_end_is_lost_when_the_router_is_busy(bench: Bench) -> None:
     calls = [await bench.call() for _ in many]
     asks = [asyncio.ensure_future(bench.submit(msgspec.structs.replace(HELLO, seed=5000 + n))) for n in range(900)]
     for call in calls:
-        call.outcome.set_result(Completion(text="x"))
+        call.outcome.set_result(Completion(parts=(TextPart(text="x"),)))
     for submitted in many:
         assert isinstance((await read(submitted.handle.stream))[1], Completed)
     await asyncio.gather(*asks)
@@ -440,7 +454,7 @@ async def test_the_gateway_is_asked_again_after_forget_models() -> None:
     async with TestSystem() as system:
         gateway = system.probe(Complete, ResolveModel, name="gateway")
         gateway.reply(ResolveModel, resolve)
-        gateway.reply(Complete, Completion(text="hi"))
+        gateway.reply(Complete, Completion(parts=(TextPart(text="hi"),)))
         router = system.spawn(lambda: RequestRouter(gateway=gateway.ref), name="router")
         for _ in range(2):
             await router.ask(Submit(request=HELLO, delivery=Delivery(dedupe=False)), timeout=5)
@@ -483,14 +497,22 @@ async def test_a_replay_is_a_log_of_its_own(bench: Bench) -> None:
     assert again.handle.stream.epoch != first.handle.stream.epoch
 
 
-async def test_a_log_that_exceeds_its_ring_is_not_cached() -> None:
-    """Only a log with all its entries is cached."""
+async def test_a_log_that_exceeds_its_budget_is_cached() -> None:
+    """An answer of any length is replayed entry by entry, from the first one."""
     async with TestSystem() as system:
         bench = Bench(system, ring_bytes=2000)
         first = await bench.submit()
         await (await bench.call()).say(*["x" * 500] * 10)
         assert (await read(first.handle.stream))[0] == "x" * 5000
-        assert (await bench.submit()).handle.source == "upstream"
+        again = await bench.submit()
+        assert again.handle.source == "cache"
+        assert (await read(again.handle.stream)) == (await read(first.handle.stream))
+        assert [event_of(again, offset) for offset in range(12)] == [event_of(first, offset) for offset in range(12)]
+
+
+def event_of(submitted: Submitted, after: int) -> object:
+    """Return the event after an offset."""
+    return submitted.handle.stream.since(after)[0].event
 
 
 async def test_a_slow_cache_counts_as_a_miss() -> None:
@@ -498,7 +520,7 @@ async def test_a_slow_cache_counts_as_a_miss() -> None:
     async with TestSystem() as system:
         gateway = system.probe(Complete, ResolveModel, name="gateway")
         gateway.reply(ResolveModel, ModelInfo("default", "p"))
-        gateway.reply(Complete, Completion(text="hi"))
+        gateway.reply(Complete, Completion(parts=(TextPart(text="hi"),)))
         cache = system.probe(CacheGet, CachePut, name="cache")
         router = system.spawn(lambda: RequestRouter(gateway=gateway.ref, cache=cache.ref), name="router")
         asking = asyncio.ensure_future(router.ask(Submit(request=HELLO), timeout=5))

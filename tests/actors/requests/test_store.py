@@ -1,5 +1,7 @@
 """The stored requests."""
 
+from sys import getsizeof
+
 import msgspec
 import pytest
 
@@ -9,10 +11,14 @@ from actors.requests.store import RECORD_BYTES, RequestStore
 from actors.requests.stream import RequestStream
 from protocol.errors import Overloaded
 from protocol.events import Completed, Delta
-from protocol.llm import ChatMessage, ChatRequest
+from protocol.llm import ChatMessage, ChatRequest, ImagePart, TextPart, Tool
 from protocol.requests import Delivery, Submit
 
 HELLO = ChatRequest(model="m", messages=(ChatMessage(role="user", content="hello"),))
+PLAIN = Delivery()
+LONG = "x" * 100_000
+LARGE = {"properties": {f"field_{number}": {"type": "string"} for number in range(500)}}
+PICTURE = ImagePart(url=f"data:image/png;base64,{LONG}")
 
 
 class Clock:
@@ -29,13 +35,37 @@ def store_of(clock: Clock, *, max_requests: int = 10, max_bytes: int = 1_000_000
     return RequestStore(ttl=10.0, max_requests=max_requests, max_bytes=max_bytes, clock=clock)
 
 
-def record_of(name: str, *, tenant: str = "", text: str = "") -> RequestRecord:
+def record_of(
+    name: str,
+    *,
+    tenant: str = "",
+    text: str = "",
+    request: ChatRequest = HELLO,
+    delivery: Delivery = PLAIN,
+) -> RequestRecord:
     """Return a request with a log of its own."""
-    run = Run(name, Submit(request=HELLO))
+    run = Run(name, Submit(request=request))
     stream = RequestStream(name, run.log)
     run.begin(stream, 1.0)
     run.write((Delta(text=text),))
-    return RequestRecord(tenant=tenant, trace_id="", delivery=Delivery(), source="upstream", run=run, stream=stream)
+    return RequestRecord(tenant=tenant, trace_id="", delivery=delivery, source="upstream", run=run, stream=stream)
+
+
+def asking(content: str | tuple[TextPart | ImagePart, ...]) -> ChatRequest:
+    """Return a request with this content."""
+    return ChatRequest(model="m", messages=(ChatMessage(role="user", content=content),))
+
+
+def held_by(value: object) -> int:
+    """Return the bytes of an object and of all that it consists of."""
+    size = getsizeof(value)
+    if isinstance(value, dict):
+        return size + sum(held_by(key) + held_by(item) for key, item in value.items())
+    if isinstance(value, tuple | list):
+        return size + sum(map(held_by, value))
+    if isinstance(value, msgspec.Struct):
+        return size + sum(held_by(getattr(value, name)) for name in value.__struct_fields__)
+    return size
 
 
 def end(store: RequestStore, record: RequestRecord) -> None:
@@ -94,6 +124,31 @@ def test_ended_requests_are_bounded_in_bytes() -> None:
         store.add(record)
         end(store, record)
     assert [record.request_id for record in store] == ["c"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "delivery"),
+    [
+        (asking(LONG), PLAIN),
+        (asking("\u4f60" * 50_000), PLAIN),
+        (asking((TextPart(text="what is this?"), PICTURE)), PLAIN),
+        (msgspec.structs.replace(HELLO, tools=(Tool(name="f", parameters=LARGE),)), PLAIN),
+        (msgspec.structs.replace(HELLO, schema=LARGE), PLAIN),
+        (msgspec.structs.replace(HELLO, schema={"enum": [[]] * 2000}), PLAIN),
+        (msgspec.structs.replace(HELLO, extra={"openai": LARGE}), PLAIN),
+        (HELLO, Delivery(echo={"instructions": LONG})),
+        (HELLO, Delivery(metadata={"note": LONG})),
+    ],
+)
+def test_the_input_of_ended_requests_counts(request_: ChatRequest, delivery: Delivery) -> None:
+    """Messages, tools, schema, further fields, notes and the echo count as the memory that they take."""
+    store = store_of(Clock(), max_requests=100, max_bytes=1_000_000)
+    for number in range(100):
+        record = record_of(f"r{number}", request=request_, delivery=delivery)
+        store.add(record)
+        end(store, record)
+    held = held_by(request_) + held_by(delivery.echo) + held_by(delivery.metadata)
+    assert 1_000_000 / (2 * held + RECORD_BYTES) - 1 <= len(store) <= 1_000_000 / held
 
 
 def test_an_end_counts_once() -> None:

@@ -76,7 +76,7 @@ async def test_close_sends_the_senders_away() -> None:
 async def test_a_waiting_reader_is_woken_by_either_lane() -> None:
     """A message, an internal message and a command all wake the actor."""
     mailbox = Mailbox(1, "wait")
-    for put in (mailbox.put_nowait, mailbox.put_internal, mailbox.put_first, mailbox.put_command):
+    for put in (mailbox.put_nowait, mailbox.put_internal, mailbox.put_command):
         reader = asyncio.create_task(mailbox.get())
         await asyncio.sleep(0)
         item = envelope()

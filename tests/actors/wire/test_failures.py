@@ -1,6 +1,13 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from actors.wire.failures import MAX_RETRY_AFTER, refusal, retry_after
+from actors.wire.failures import MAX_RETRY_AFTER, refusal, retry_after, secrets_of
+
+HEAD = (
+    b"POST /v1/x?api-version=2024-10-21&key=query-secret HTTP/1.1\r\nhost: example.com\r\n"
+    b"authorization: Bearer bearer-secret\r\nx-api-key: header-secret\r\nuser-agent: tidegate\r\n\r\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -10,7 +17,8 @@ from actors.wire.failures import MAX_RETRY_AFTER, refusal, retry_after
         (400, "provider_rejected"),
         (401, "provider_credentials"),
         (403, "provider_credentials"),
-        (404, "provider_rejected"),
+        (402, "provider_billing"),
+        (404, "provider_bad_response"),
         (408, "provider_timeout"),
         (409, "provider_error"),
         (422, "provider_rejected"),
@@ -44,3 +52,17 @@ def test_each_status_has_a_code(status: int, code: str) -> None:
 def test_retry_after(headers: dict[str, str], seconds: float | None) -> None:
     """Milliseconds, seconds and dates are parsed; other values are ignored."""
     assert retry_after(headers, 10.0) == seconds
+
+
+def test_the_secrets_of_a_request() -> None:
+    """Values of sensitive headers and parameters, and what follows a scheme; nothing else."""
+    assert secrets_of(HEAD) == ("Bearer bearer-secret", "bearer-secret", "header-secret", "query-secret")
+
+
+@given(st.binary(max_size=100), st.sampled_from(secrets_of(HEAD)), st.integers(300, 599))
+def test_no_refusal_has_a_secret_of_its_request(noise: bytes, secret: str, status: int) -> None:
+    """Whatever the body is, and wherever the secret stands in it."""
+    for body in (noise + secret.encode() + noise, b'{"error":{"message":"%b"}}' % (noise.hex() + secret).encode()):
+        error = refusal(status, {}, 0, body, secrets_of(HEAD))
+        assert not any(part in error.detail + error.reason + str(error) for part in secrets_of(HEAD))
+        assert error.status == status

@@ -1,6 +1,7 @@
 """The table of faults: what the upstream does, and how a request ends."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -69,6 +70,14 @@ def late(reply: Reply) -> Script:
     return lambda seen: (Reply(before=(Wait(seen),), steps=reply.steps),)
 
 
+def said(status: int, message: str, code: str = "") -> Reply:
+    """A refusal with a message."""
+    error = {"type": "error", "message": message, "code": code}
+    return Reply(status=status, body=json.dumps({"error": error}).encode())
+
+
+TOO_LONG = Fault(kind="invalid_request_error", message="prompt is too long: 9 tokens > 8 maximum")
+UNPAID = Fault(kind="invalid_request_error", message="Your credit balance is too low: a secret")
 HALF_A_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-st"
 NONSENSE = Data(b"{nonsense")
 EMPTY = Data(b"")
@@ -98,6 +107,20 @@ CASES = (
     Case("503_for_a_moment", twice(refuse(503, retry_after_ms="5")), "provider_unavailable", retry_after=1),
     Case("529", twice(refuse(529)), "provider_unavailable"),
     Case("529_for_long", once(refuse(529, retry_after="600")), "provider_unavailable", retry_after=600),
+    # whose fault a refusal is; the bodies are in tests/protocol/refusal_bodies.py
+    Case("context_length", once(said(400, "prompt is too long: 9 tokens > 8 maximum")), "context_length_exceeded"),
+    Case("content", once(said(400, "Output blocked by content filtering policy")), "content_policy"),
+    Case("unknown_model", once(said(404, "The model `x` does not exist")), "model_not_found"),
+    Case("tool_schema", once(said(400, "Invalid schema for function 'f'")), "bad_tool_schema"),
+    Case("bad_value", once(said(422, "top_p is out of range")), "provider_rejected"),
+    Case("wrong_address", once(said(404, "Not Found")), "provider_bad_response"),
+    Case("402", once(said(402, "a secret balance")), "provider_billing"),
+    Case("429_without_credit", once(said(429, "a secret", "insufficient_quota")), "provider_billing"),
+    Case("401", once(said(401, "a secret key")), "provider_credentials"),
+    Case("400_for_the_key", once(said(400, "API key not valid: a secret")), "provider_credentials"),
+    Case("in_band_context_length", once(Reply(steps=(TOO_LONG,))), "context_length_exceeded"),
+    Case("in_band_billing", once(Reply(steps=(UNPAID,))), "provider_billing"),
+    Case("in_band_billing_in_mid_stream", begun(UNPAID), "provider_billing", BEGUN),
     # silence
     Case("no_headers", twice(Reply(before=(Stall(),))), "provider_timeout", deadlines=HASTY),
     Case("half_a_head", twice(Reply(before=(Send(HALF_A_HEAD), Stall()))), "provider_timeout", deadlines=HASTY),

@@ -103,8 +103,8 @@ class Rig:
         """A stored request, whose log has exactly one terminal entry, the last one."""
         record = await self.container.router.ask(GetRequest(request_id), timeout=SOON)
         assert isinstance(record, RequestRecord)
-        entries = record.run.log.since(0)
-        assert [entry.terminal for entry in entries] == [False] * (len(entries) - 1) + [True]
+        ends = [event.terminal for event in record.run.log.events()]
+        assert ends == [False] * (len(ends) - 1) + [True]
         return record
 
     async def state_of(self, request_id: str, *, usage: tuple[int, int]) -> Any:  # noqa: ANN401 - JSON

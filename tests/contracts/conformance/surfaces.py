@@ -83,6 +83,8 @@ class Surface:
         return Failure(self.status, self.begun or failure.kind) if begun and self.streams else failure
 
 
+NOT_RETRIED = (400, 404)  # statuses after which no SDK tries again
+
 # -------------------------------------------------------------------------------------------------------------- native
 
 
@@ -224,7 +226,9 @@ async def responses_streamed(client: ClientSession, model: str, text: str) -> Se
         return _openai_refusal(response, raw)
     events = [json.loads(line[6:]) for line in raw.split("\n") if line.startswith("data: ")]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
-    ends = [event for event in events if event["type"] in ("response.completed", "response.failed")]
+    ends = [
+        event for event in events if event["type"] in ("response.completed", "response.incomplete", "response.failed")
+    ]
     assert events[-1] is ends[-1], raw
     pieces = [event["delta"] for event in events if event["type"] == "response.output_text.delta"]
     seen = _response(response, ends[-1]["response"], len(ends), raw)
@@ -244,7 +248,9 @@ async def responses_resumed(client: ClientSession, model: str, text: str) -> See
         raw = await stream.text()
     events = [first, *(json.loads(line[6:]) for line in raw.split("\n") if line.startswith("data: "))]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
-    ends = [event for event in events if event["type"] in ("response.completed", "response.failed")]
+    ends = [
+        event for event in events if event["type"] in ("response.completed", "response.incomplete", "response.failed")
+    ]
     assert events[-1] is ends[-1], raw
     async with client.get(place) as whole:
         kept = await whole.json()
@@ -254,7 +260,7 @@ async def responses_resumed(client: ClientSession, model: str, text: str) -> See
 
 def _response(response: ClientResponse, body: Any, ends: int, raw: str) -> Seen:  # noqa: ANN401 - JSON
     used, error = body["usage"], body["error"] or {}
-    assert body["status"] == ("failed" if error else "completed")
+    assert body["status"] == ("failed" if error else "incomplete" if body["incomplete_details"] else "completed")
     return Seen(
         response.headers["x-request-id"],
         response.status,
@@ -283,7 +289,7 @@ def _openai_refusal(response: ClientResponse, raw: str) -> Seen:
 def _refusal(response: ClientResponse, raw: str, kind: str, code: str) -> Seen:
     wait = response.headers.get("Retry-After")
     assert response.content_type == "application/json"
-    assert response.headers["x-should-retry"] == "false"
+    assert response.headers.get("x-should-retry") == (None if response.status in NOT_RETRIED else "false")
     return Seen(
         response.headers["x-request-id"],
         response.status,
@@ -346,6 +352,13 @@ def _anthropic_refusal(response: ClientResponse, raw: str) -> Seen:
 
 NATIVE = dict.fromkeys(
     (
+        "bad_tool_schema",
+        "content_policy",
+        "context_length_exceeded",
+        "model_not_found",
+        "provider_billing",
+        "provider_credentials",
+        "provider_rejected",
         "deadline_exceeded",
         "provider_bad_response",
         "provider_error",
@@ -358,6 +371,13 @@ NATIVE = dict.fromkeys(
     Failure(200, "error"),
 )
 OPENAI = {
+    "bad_tool_schema": Failure(400, "invalid_request_error"),
+    "content_policy": Failure(400, "invalid_request_error"),
+    "context_length_exceeded": Failure(400, "invalid_request_error"),
+    "model_not_found": Failure(404, "invalid_request_error"),
+    "provider_billing": Failure(502, "server_error"),
+    "provider_credentials": Failure(502, "server_error"),
+    "provider_rejected": Failure(400, "invalid_request_error"),
     "deadline_exceeded": Failure(504, "timeout_error"),
     "provider_bad_response": Failure(502, "server_error"),
     "provider_error": Failure(502, "server_error"),
@@ -368,9 +388,20 @@ OPENAI = {
     "response_too_large": Failure(502, "server_error"),
 }
 BACKGROUND = dict.fromkeys(OPENAI, Failure(200, "server_error")) | {
-    "provider_rate_limited": Failure(200, "rate_limit_exceeded")
+    "bad_tool_schema": Failure(200, "invalid_prompt"),
+    "content_policy": Failure(200, "invalid_prompt"),
+    "context_length_exceeded": Failure(200, "context_length_exceeded"),
+    "provider_rate_limited": Failure(200, "rate_limit_exceeded"),
+    "provider_rejected": Failure(200, "invalid_prompt"),
 }
 ANTHROPIC = {
+    "bad_tool_schema": Failure(400, "invalid_request_error"),
+    "content_policy": Failure(400, "invalid_request_error"),
+    "context_length_exceeded": Failure(400, "invalid_request_error"),
+    "model_not_found": Failure(404, "not_found_error"),
+    "provider_billing": Failure(502, "api_error"),
+    "provider_credentials": Failure(502, "api_error"),
+    "provider_rejected": Failure(400, "invalid_request_error"),
     "deadline_exceeded": Failure(504, "timeout_error"),
     "provider_bad_response": Failure(502, "api_error"),
     "provider_error": Failure(502, "api_error"),

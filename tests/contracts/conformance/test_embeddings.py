@@ -69,7 +69,7 @@ CASES = (
     twice("half_a_body", raw(Send(b'{"data": ['), Stall()), "provider_timeout", hasty=True),
     twice("cut_in_the_body", raw(Send(b'{"data": ['), Cut()), "provider_stream_broken"),
     twice("reset_in_the_body", raw(Send(b'{"data": ['), Reset()), "provider_stream_broken"),
-    Case("in_band_error", (raw(Send(b'{"error": {"message": "a secret"}}')),), "provider_bad_response"),
+    twice("in_band_error", raw(Send(b'{"error": {"message": "a secret"}}')), "provider_error"),
     Case("malformed_json", (raw(Send(b"{nonsense")),), "provider_bad_response"),
     Case("no_utf8", (raw(Send(b"\xff\xfe")),), "provider_bad_response"),
     Case("wrong_content_type", (raw(Send(b"<html>"), content_type="text/html"),), "provider_bad_response"),

@@ -87,8 +87,11 @@ async def check_end(rig: Rig, case: Case, surface: Surface, seen: Seen) -> None:
     assert (seen.ends, "secret" in seen.raw) == (1, False), where
     assert seen.retry_after == (case.retry_after if surface.says_when else None), where
     record = await rig.record_of(seen.request_id)
-    last = record.run.log.since(0)[-1].event
-    assert last.code == case.code if isinstance(last, Failed) else isinstance(last, Completed) and not case.code, where
+    last = record.run.log.terminal
+    assert last is not None
+    event = last.event
+    code = event.code if isinstance(event, Failed) else "" if isinstance(event, Completed) else None
+    assert code == case.code, where
 
 
 async def check_state(rig: Rig, case: Case, seen: Seen) -> None:

@@ -7,6 +7,7 @@ from protocol.events import (
     Position,
 )
 from protocol.hub import Mode
+from protocol.packed import PAGE_BYTES, PAGE_EVENTS
 from service.http import sse
 from tests.contracts.delivery.readers import Reader
 from tests.contracts.delivery.wires import Pipe, Response
@@ -74,7 +75,7 @@ class HttpReader(Reader):
         return True
 
     def check_bound(self) -> None:
-        batch = 8 * (self.world.ring + self.world.largest)
+        batch = 8 * (self.world.ring + self.world.largest + PAGE_BYTES) + 256 * PAGE_EVENTS
         assert self.pipe.peak <= self.bound(sse.HIGH_WATER, batch), self.pipe.peak
 
 

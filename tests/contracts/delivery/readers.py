@@ -68,7 +68,7 @@ class Reader(ABC):
         refused = self._is_to_be_refused(mode, wanted)
         self.connected = True
         accepted = self.open(mode, wanted)
-        assert accepted != refused, f"{wanted} in {self.stream.first}..{self.stream.offset}, {mode}: {accepted}"
+        assert accepted != refused, f"{wanted} in 1..{self.stream.offset}, {mode}: {accepted}"
         if refused:
             self.connected = False
             self.forget()
@@ -79,7 +79,7 @@ class Reader(ABC):
         known = wanted is None or wanted.epoch == stream.epoch
         if known and after > stream.offset:
             return True
-        return self.exact(mode, wanted) and not (known and after >= stream.first - 1)
+        return self.exact(mode, wanted) and not known
 
     def exact(self, mode: Mode | None, _: Position | None) -> bool:
         """Whether it wants every entry, and a refusal rather than a snapshot."""
@@ -104,6 +104,7 @@ class Reader(ABC):
         assert not self.ended, "something came after the end"
         offset = frame["offset"]
         if frame.get("snapshot"):
+            assert self.mode == "snapshot" or self.forgetful, "a snapshot that it has not asked for"
             assert self.position is None or self.forgetful or offset >= self.position.offset
             self.base = 0
         else:

@@ -192,9 +192,8 @@ class Machine(RuleBasedStateMachine):
     @rule(well=st.booleans())
     def end(self, *, well: bool) -> None:
         self._begin()
-        text = self.world.log.snapshot().text
-        result = Completed(result=msgspec.Raw(msgspec.json.encode({"text": text})))
-        self.world.write(result if well else Failed(code="provider_error", message="\n"))
+        completed = Completed(parts=self.world.log.snapshot().parts)
+        self.world.write(completed if well else Failed(code="provider_error", message="\n"))
 
     @precondition(lambda self: all(stream.ended for stream in self.world.streams))
     @rule()

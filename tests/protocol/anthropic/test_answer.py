@@ -6,6 +6,7 @@ import pytest
 from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
+from actors.llm_gateway.answer import Assembly
 from protocol.anthropic.answer import (
     ERROR_TYPES,
     PING_EVENT,
@@ -26,11 +27,13 @@ from protocol.events import (
     Event,
     Failed,
     ReasoningDelta,
-    Snapshot,
+    RefusalDelta,
     Started,
     ToolCallDelta,
+    VendorBlock,
 )
-from protocol.llm import FinishReason, ReasoningPart, ToolCall, Usage
+from protocol.llm import AnswerPart, FinishReason, ReasoningPart, RefusalPart, TextPart, ToolCallPart, Usage
+from protocol.parts import PartsBuilder
 from protocol.upstream import Deltas
 
 USAGE = Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2, reasoning_tokens=1)
@@ -64,15 +67,14 @@ def kinds(stream: bytes) -> list[str]:
     return [f"{event['type']} {event['index']}" if "index" in event else event["type"] for event in events(stream)]
 
 
-def completed(result: object = None, finish_reason: FinishReason = "stop") -> Completed:
+def completed(*parts: AnswerPart, finish_reason: FinishReason = "stop") -> Completed:
     """The end of a good answer."""
-    raw = {"text": "Hello"} if result is None else result
-    return Completed(result=msgspec.Raw(msgspec.json.encode(raw)), usage=USAGE, finish_reason=finish_reason)
+    return Completed(parts=parts or (TextPart(text="Hello"),), usage=USAGE, finish_reason=finish_reason)
 
 
-def whole(end: Completed, *, structured: bool = False) -> Message:
+def whole(end: Completed) -> Message:
     """A whole answer as the SDK reads it."""
-    return Message.model_validate_json(message_body("req_1", "m", end, structured=structured), strict=True)
+    return Message.model_validate_json(message_body("req_1", "m", end), strict=True)
 
 
 def test_a_streams_events_satisfy_the_sdk() -> None:
@@ -130,13 +132,15 @@ def test_our_own_reader_reads_it() -> None:
     reader, pieces = MessagesReader(), Deltas()
     for event in events(encoder().encode(log(STARTED, *content, completed(finish_reason="length")))):
         reader.feed(json.dumps(event).encode(), pieces)
+    for told in (pieces, content):
+        Assembly(1000).add(told)  # numbers the parts
     assert pieces == content
     assert (reader.finish_reason, reader.ended, reader.response_id) == ("length", True, "msg_req_1")
     assert reader.usage == Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2, reasoning_tokens=1)
 
 
 def test_thoughts_are_blocks_with_their_signatures() -> None:
-    """The SDK reads the same thinking blocks from the stream, the snapshot and the whole answer."""
+    """The SDK reads the same thinking blocks from the stream and the whole answer."""
     stream = encoder().encode(
         log(
             STARTED,
@@ -148,40 +152,116 @@ def test_thoughts_are_blocks_with_their_signatures() -> None:
         )
     )
     thoughts = (ReasoningPart(text="hm", signature="s"), ReasoningPart(signature="x", redacted=True))
-    merged = encoder().snapshot(Snapshot(offset=5, text="Hello", thoughts=thoughts))
-    assert kinds(stream)[: len(kinds(merged))] == kinds(merged)
     for event in events(stream):
         STREAM_EVENT.validate_python(event, strict=True)
     starts = [event["content_block"]["type"] for event in events(stream) if event["type"] == "content_block_start"]
     assert starts == ["thinking", "redacted_thinking", "text"]
-    message = whole(msgspec.structs.replace(completed(), reasoning=thoughts))
+    message = whole(completed(*thoughts, TextPart(text="Hello")))
     assert [block.model_dump() for block in message.content][:2] == [
         {"type": "thinking", "thinking": "hm", "signature": "s"},
         {"type": "redacted_thinking", "data": "x"},
     ]
 
 
-def test_mixed_pieces_of_calls_have_their_own_index() -> None:
-    """A late piece of a call has the index of its own block."""
-    stream = encoder().encode(
-        log(
-            ToolCallDelta(index=0, id="c1", name="look", arguments="{"),
-            ToolCallDelta(index=1, id="c2", name="look", arguments="{"),
-            ToolCallDelta(index=0, arguments="}"),
-            ToolCallDelta(index=1, arguments="}"),
-        )
+def test_mixed_pieces_of_calls_are_one_block_after_the_other() -> None:
+    """What comes between the pieces of a call waits for the end of that call's block."""
+    into = encoder()
+    first = log(
+        ToolCallDelta(index=0, id="c1", name="look", arguments="{"),
+        ToolCallDelta(index=1, id="c2", name="look", arguments="{"),
+        ToolCallDelta(index=0, arguments="}"),
+        ToolCallDelta(index=1, arguments="}"),
     )
-    arguments = {0: "", 1: ""}
-    for event in events(stream):
-        if event["type"] == "content_block_delta":
-            arguments[event["index"]] += event["delta"]["partial_json"]
-    assert arguments == {0: "{}", 1: "{}"}
+    assert kinds(into.encode(first)) == [
+        "message_start",
+        "content_block_start 0",
+        "content_block_delta 0",
+        "content_block_delta 0",
+    ]
+    assert kinds(into.encode(log(Delta("so"), Delta("!")))) == [
+        "content_block_stop 0",
+        "content_block_start 1",
+        "content_block_delta 1",
+        "content_block_delta 1",
+        "content_block_stop 1",
+        "content_block_start 2",
+        "content_block_delta 2",
+        "content_block_delta 2",
+    ]
+
+
+def test_a_call_that_never_ends_is_followed_by_the_rest() -> None:
+    """At the end the entries that were held come in the order of their parts, before a failure, too."""
+    cut = (ToolCallDelta(index=0, id="c1", name="look", arguments="{"), Delta(text="so"))
+    for end in (completed(), Failed(code="provider_error", message="it fell over")):
+        starts = [event for event in events(encoder().encode(log(*cut, end))) if event["type"] == "content_block_start"]
+        assert [start["content_block"]["type"] for start in starts] == ["tool_use", "text"]
+
+
+def test_a_vendors_own_blocks_come_back_as_they_came() -> None:
+    """A block of the dialect is verbatim, citations belong to their text, and other dialects' blocks are left out."""
+    search = '{"type":"server_tool_use","id":"s","name":"web_search","input":{"q":  1.50}}'
+    cited = {"type": "text", "text": "Hi", "citations": [{"type": "char_location", "cited_text": "x"}]}
+    content = (
+        VendorBlock(dialect="anthropic", value=msgspec.Raw(search.encode()), part=0),
+        Delta(text="Hi", part=1),
+        VendorBlock(dialect="anthropic", value=msgspec.Raw(json.dumps(cited).encode()), part=1),
+        VendorBlock(dialect="openai", value=msgspec.Raw(b'{"annotations":[]}'), part=2),
+    )
+    stream = encoder().encode(log(*content, completed()))
+    assert search.encode() in stream
+    assert kinds(stream) == [
+        "message_start",
+        "content_block_start 0",
+        "content_block_stop 0",
+        "content_block_start 1",
+        "content_block_delta 1",
+        "content_block_delta 1",
+        "content_block_stop 1",
+        "message_delta",
+        "message_stop",
+    ]
+    assert events(stream)[5]["delta"] == {"type": "citations_delta", "citation": cited["citations"][0]}
+    builder = PartsBuilder()
+    for piece in content:
+        builder.add(piece)
+    assert json.loads(message_body("r", "m", completed(*builder.parts)))["content"] == [json.loads(search), cited]
+
+
+def test_a_refusal_is_a_text() -> None:
+    """The dialect has no refusals but a stop reason; an answer of nothing has no blocks."""
+    assert whole(completed(RefusalPart(text="No."), finish_reason="content_filter")).content[0].type == "text"
+    assert json.loads(message_body("r", "m", Completed()))["content"] == []
+    stream = encoder().encode(log(RefusalDelta(text="No."), completed(finish_reason="content_filter")))
+    assert events(stream)[2]["delta"] == {"type": "text_delta", "text": "No."}
+
+
+def test_an_unknown_finish_reason_is_the_providers_own_word() -> None:
+    """No reason that is not known becomes `end_turn`."""
+    end = completed(finish_reason="other")
+    assert json.loads(message_body("r", "m", end))["stop_reason"] == "other"
+    for raw in ("vendor_done", "pause_turn"):
+        named = msgspec.structs.replace(end, raw_finish_reason=raw)
+        assert json.loads(message_body("r", "m", named))["stop_reason"] == raw
+        assert events(encoder().encode(log(Delta("a"), named)))[-2]["delta"]["stop_reason"] == raw
 
 
 def test_nothing_is_sent_before_the_first_content() -> None:
     """The first entry and a boundary give no bytes, so that a failure can still be an HTTP error."""
     boundary = AttemptFailed(provider="p", model="m", code="provider_error")
     assert encoder().encode(log(STARTED, boundary)) == b""
+
+
+def test_a_stream_begins_with_the_tokens_that_are_counted() -> None:
+    """``message_start`` has the input that the provider has counted by then, and never the final output."""
+    counted = MessagesEventEncoder("req_1", "m", "call_1", lambda: USAGE)
+    start = events(counted.encode(log(Delta(text="a"))))[0]["message"]["usage"]
+    assert start == {
+        "input_tokens": 5,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 2,
+        "output_tokens": 1,
+    }
 
 
 def test_an_answer_without_content() -> None:
@@ -213,32 +293,6 @@ def test_a_failure_ends_the_stream_with_an_error(event: Event, kind: str, code: 
     assert (last["error"]["type"], last["error"]["details"]["error_code"]) == (kind, code)
 
 
-def test_a_snapshot_is_one_merged_start() -> None:
-    """A late client gets the text and the calls so far in one piece, and later deltas continue them."""
-    into = encoder()
-    calls = (ToolCall("c1", "look", "{}"), ToolCall("c2", "look", '{"a'))
-    start = into.snapshot(Snapshot(offset=9, text="Hello", tool_calls=calls))
-    rest = into.encode(log(ToolCallDelta(index=1, arguments='":1}'), Delta(text="!"), completed()))
-    assert kinds(start + rest) == [
-        "message_start",
-        "content_block_start 0",
-        "content_block_delta 0",
-        "content_block_stop 0",
-        "content_block_start 1",
-        "content_block_delta 1",
-        "content_block_stop 1",
-        "content_block_start 2",
-        "content_block_delta 2",
-        "content_block_delta 2",
-        "content_block_stop 2",
-        "content_block_start 3",
-        "content_block_delta 3",
-        "content_block_stop 3",
-        "message_delta",
-        "message_stop",
-    ]
-
-
 def test_a_ping_is_an_event() -> None:
     """A ping is an event of its own type."""
     assert events(PING_EVENT) == [{"type": "ping"}]
@@ -262,21 +316,12 @@ def test_a_whole_answer_satisfies_the_sdk() -> None:
         ('{"cut o', {"INVALID_JSON": '{"cut o'}),
     ],
 )
-@pytest.mark.parametrize("structured", [True, False])
-def test_tool_calls_satisfy_the_sdk(arguments: str, read: dict[str, Any], structured: bool) -> None:
+def test_tool_calls_satisfy_the_sdk(arguments: str, read: dict[str, Any]) -> None:
     """Arguments are always an object, also where the model did not write one."""
-    result = {"text": "", "toolCalls": [{"id": "c1", "name": "look", "arguments": arguments}]}
-    (block,) = whole(completed(result, "tool_calls"), structured=structured).content
+    call = ToolCallPart(id="c1", name="look", arguments=arguments)
+    (block,) = whole(completed(call, finish_reason="tool_calls")).content
     assert block.type == "tool_use"
     assert (block.id, block.name, block.input) == ("c1", "look", read)
-
-
-def test_a_structured_answer_is_its_json() -> None:
-    """With a schema the text is the result's JSON."""
-    for result in ({"isFoodRelated": True}, {"text": "x"}):
-        (block,) = whole(completed(result), structured=True).content
-        assert block.type == "text"
-        assert json.loads(block.text) == result
 
 
 @pytest.mark.parametrize(

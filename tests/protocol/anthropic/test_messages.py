@@ -62,15 +62,23 @@ def test_options_become_canonical() -> None:
 
 
 @pytest.mark.parametrize(
-    ("system", "text"),
+    ("system", "content"),
     [
         ([{"type": "text", "text": "be brief"}], "be brief"),
-        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b", "cache_control": None}], "a\n\nb"),
+        (
+            [{"type": "text", "text": "a"}, {"type": "text", "text": "b", "cache_control": None}],
+            (TextPart(text="a"), TextPart(text="b")),
+        ),
     ],
 )
-def test_a_system_text_may_come_in_blocks(system: object, text: str) -> None:
-    """System blocks become one system message before the others."""
-    assert parse_messages(body(system=system)).request.messages[0] == ChatMessage(role="system", content=text)
+def test_a_system_text_may_come_in_blocks(system: object, content: str | tuple[TextPart, ...]) -> None:
+    """System blocks become one system message before the others; several stay apart."""
+    request = parse_messages(body(system=system)).request
+    assert request.messages[0] == ChatMessage(role="system", content=content)
+    sent = "be brief" if isinstance(content, str) else [{"type": "text", "text": part.text} for part in content]
+    assert json.loads(messages_body(request, "claude"))["system"] == sent
+    theirs = "be brief" if isinstance(content, str) else "a\n\nb"
+    assert json.loads(chat_body(request, "gpt"))["messages"][0] == {"role": "system", "content": theirs}
 
 
 def test_a_system_message_may_stand_among_the_turns() -> None:
@@ -201,12 +209,15 @@ def test_a_count_needs_no_bound() -> None:
         ({"messages": []}, "$.messages"),
         ({"messages": [{"role": "king", "content": "x"}]}, "$.messages[0].role"),
         ({"messages": [{"role": "user"}]}, "$.messages[0].content"),
-        ({"messages": [{"role": "user", "content": [{"type": "video"}]}]}, "$.messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": 7}]}]}, "$.messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{}]}]}, "$.messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": ["text"]}]}, "$.messages[0].content[0]"),
         ({"messages": [{"role": "user", "content": [{"type": "document"}]}]}, "$.messages[0].content[0].source"),
         ({"model": 7}, "$.model"),
         ({"max_tokens": 0}, "$.max_tokens"),
         ({"temperature": 1.5}, "$.temperature"),
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "$.tools[0].type"),
+        ({"tools": [{"name": "look"}]}, "$.tools[0].input_schema"),
+        ({"tools": [{"type": 7, "name": "look"}]}, "$.tools[0].type"),
         ({"tool_choice": {"type": "tool"}}, "$.tool_choice.name"),
         ({"output_config": {"format": {"type": "xml"}}}, "$.output_config.format.type"),
     ],

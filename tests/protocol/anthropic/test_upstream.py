@@ -4,12 +4,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from protocol.answer import ReasoningBuilder
 from protocol.anthropic.reader import MessagesReader
 from protocol.anthropic.upstream import messages_body, tool_input
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta
 from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
+from protocol.parts import PartsBuilder
 from protocol.upstream import Deltas
 
 
@@ -142,7 +142,7 @@ def test_thinking_is_read() -> None:
         {"type": "content_block_delta", "index": 1, "delta": {"type": "signature_delta", "signature": "s2"}},
         {"type": "content_block_start", "index": 2, "content_block": {"type": "redacted_thinking", "data": "x"}},
     )
-    thoughts = ReasoningBuilder()
+    thoughts = PartsBuilder()
     for piece in pieces:
         assert isinstance(piece, ReasoningDelta)
         thoughts.add(piece)
@@ -201,11 +201,11 @@ def test_stop_reasons(stop_reason: str, finish_reason: str) -> None:
     ],
 )
 def test_an_in_band_error_is_a_failure(kind: str, code: str) -> None:
-    """An error event raises the code of its type, without its text."""
+    """An error event raises the code of its type; the caller sees its text where the request is at fault."""
     with pytest.raises(ProviderError) as caught:
         read({"type": "error", "error": {"type": kind, "message": "secret"}})
     assert caught.value.code == code
-    assert "secret" not in caught.value.detail
+    assert ("secret" in caught.value.detail) == (code == "provider_rejected")
 
 
 @pytest.mark.parametrize("data", [b"{", b"[]", b'{"type": 1}', b"\xff", b"[" * 5000])

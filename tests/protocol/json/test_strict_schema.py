@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.llm_gateway.schema import Validator, validated
-from protocol.json.strict_schema import anthropic_schema, openai_schema
+from protocol.json.strict_schema import anthropic_schema, openai_schema, strict_anthropic_tool, strict_tool
 
 NULL = {"type": "null"}
 STRING = {"type": "string"}
@@ -164,3 +164,77 @@ def test_unsupported_bounds_are_described() -> None:
         "d": {"anyOf": [STRING, NULL]},
         "e": {"const": "e"},
     }
+
+
+def closed(**properties: Any) -> dict[str, Any]:  # noqa: ANN401 - schemas
+    """A closed object whose properties are all required."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def deep(levels: int) -> dict[str, Any]:
+    """Objects within each other."""
+    schema = closed(a=STRING)
+    for _ in range(levels - 1):
+        schema = closed(a=schema)
+    return schema
+
+
+RECURSIVE = closed(value=STRING, next={"anyOf": [{"$ref": "#"}, NULL]})
+IN_CIRCLES = {
+    **closed(a={"$ref": "#/$defs/a"}),
+    "$defs": {"a": closed(b={"$ref": "#/$defs/b"}), "b": closed(a={"anyOf": [{"$ref": "#/$defs/a"}, NULL]})},
+}
+NAMED = {**closed(a={"$ref": "#/$defs/a"}, b={"$ref": "#/$defs/a"}), "$defs": {"a": closed(b=STRING)}}
+
+
+@pytest.mark.parametrize("pattern", ["^(?=.*x)y", "(?!x)", "(?<=x)y", "(?<!x)y", r"(a)\1", r"(?P<a>x)(?P=a)"])
+def test_a_pattern_that_looks_around_is_described(pattern: str) -> None:
+    """No vendor's strict mode takes one."""
+    schema = closed(a={"type": "array", "items": {"type": "string", "pattern": pattern}})
+    described = {"type": "string", "description": f"{{pattern: {pattern}}}"}
+    for prepared in (openai_schema(schema), anthropic_schema(schema)):
+        assert prepared == closed(a={"type": "array", "items": described})
+    assert strict_tool(schema, as_it_is=True) is None
+    assert strict_anthropic_tool(schema, as_it_is=True) is None
+
+
+@pytest.mark.parametrize(
+    ("schema", "within"),
+    [
+        (deep(10), True),
+        (deep(11), False),
+        (closed(a={"type": "string", "enum": [f"v{number}" for number in range(1000)]}), True),
+        (closed(a={"type": "string", "enum": [f"v{number}" for number in range(1001)]}), False),
+        (closed(**{f"p{number}": {"enum": ["a", "b"]} for number in range(501)}), False),
+        (closed(**{f"p{number}": STRING for number in range(5001)}), False),
+        ({**NAMED, "$defs": {"a": deep(11)}}, False),
+    ],
+)
+def test_a_schema_beyond_the_vendors_limits_is_not_strict(schema: dict[str, Any], within: bool) -> None:
+    """Its depth, its properties and the values of its enums are counted."""
+    assert (openai_schema(schema) is not None) is within
+    assert (anthropic_schema(schema) is not None) is within
+    assert (strict_tool(schema, as_it_is=True) is not None) is within
+
+
+@pytest.mark.parametrize(("schema", "recursive"), [(RECURSIVE, True), (IN_CIRCLES, True), (NAMED, False)])
+def test_only_openai_takes_a_schema_that_contains_itself(schema: dict[str, Any], recursive: bool) -> None:
+    """Anthropic's structured output has no recursion."""
+    assert openai_schema(schema) is not None
+    assert (anthropic_schema(schema) is None) is recursive
+
+
+def test_a_strict_tool_keeps_its_optional_properties() -> None:
+    """A tool's arguments are not read by us: a null would reach its caller."""
+    optional = {**closed(a=STRING, b=STRING), "required": ["a"]}
+    assert strict_tool(closed(a=STRING), as_it_is=False) == closed(a=STRING)
+    assert strict_tool(optional, as_it_is=False) is None
+    assert strict_tool(optional, as_it_is=True) == optional
+    assert strict_anthropic_tool(optional, as_it_is=False) == optional
+    bounded = {**closed(a={"type": "string", "minLength": 2})}
+    assert strict_tool(bounded, as_it_is=False) == closed(a={"type": "string", "description": "{minLength: 2}"})

@@ -6,13 +6,29 @@ import pytest
 from openai.types import Model
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+from protocol.answer import with_result
 from protocol.errors import PROBLEMS, FieldError, InvalidRequest, NotFound, ProviderError, TryAgainLater
-from protocol.events import Cancelled, Completed, Delta, Entry, Event, Failed, Snapshot, Started, ToolCallDelta
+from protocol.events import (
+    Cancelled,
+    Completed,
+    Delta,
+    Entry,
+    Event,
+    Failed,
+    ReasoningDelta,
+    RefusalDelta,
+    Started,
+    ToolCallDelta,
+    VendorBlock,
+)
 from protocol.gateway import ModelInfo
-from protocol.llm import ToolCall, Usage
+from protocol.llm import AnswerPart, RefusalPart, TextPart, ToolCallPart, Usage, VendorPart
 from protocol.openai.answer import ERROR_TYPES, ChunkEncoder, completion_body, error_body, models_body
+from protocol.parts import pieces_of
 
 USAGE = Usage(input_tokens=7, output_tokens=3, cached_input_tokens=2, reasoning_tokens=1)
+CALL = ToolCallPart(id="c1", name="look")
+CUT = ToolCallPart(id="c1", name="look", arguments='{"a')
 
 
 def log(*events: Event) -> list[Entry]:
@@ -27,10 +43,14 @@ def frames(stream: bytes) -> list[Any]:
     return [text if text == "[DONE]" else json.loads(text) for text in events]
 
 
-def completed(result: object = None, **fields: Any) -> Completed:  # noqa: ANN401
+def completed(*parts: AnswerPart, **fields: Any) -> Completed:  # noqa: ANN401
     """The end of a good answer."""
-    raw = {"text": "Hello"} if result is None else result
-    return Completed(result=msgspec.Raw(msgspec.json.encode(raw)), usage=USAGE, **fields)
+    return Completed(parts=parts or (TextPart(text="Hello"),), usage=USAGE, **fields)
+
+
+def message(*parts: AnswerPart, **fields: Any) -> Any:  # noqa: ANN401
+    """The message of a whole answer."""
+    return json.loads(completion_body("req_1", 1, "m", completed(*parts, **fields)))["choices"][0]["message"]
 
 
 def test_a_streams_chunks_satisfy_the_sdk() -> None:
@@ -96,21 +116,9 @@ def test_a_failure_ends_the_stream_with_an_error(event: Event, kind: str) -> Non
     assert chunks[-1]["error"]["type"] == kind
 
 
-def test_a_snapshot_is_one_merged_start() -> None:
-    """A late client gets the role, the text and the calls so far, then later deltas."""
-    encoder = ChunkEncoder("req_1", 1, "m", include_usage=False)
-    start = encoder.snapshot(Snapshot(offset=9, text="Hello", tool_calls=(ToolCall("c1", "look", '{"a'),)))
-    rest = encoder.encode(log(Delta(text="!"), completed()))
-    parsed = [ChatCompletionChunk.model_validate(chunk, strict=True) for chunk in frames(start + rest)[:-1]]
-    assert [chunk.choices[0].delta.role for chunk in parsed] == ["assistant", None, None, None, None]
-    assert [chunk.choices[0].delta.content for chunk in parsed] == ["", "Hello", None, "!", None]
-
-
 def test_a_whole_answer_satisfies_the_sdk() -> None:
     """Text and usage come back as the SDK's typed completion."""
-    answer = ChatCompletion.model_validate_json(
-        completion_body("req_1", 1, "m", completed(), structured=False), strict=True
-    )
+    answer = ChatCompletion.model_validate_json(completion_body("req_1", 1, "m", completed()), strict=True)
     assert (answer.id, answer.choices[0].message.content) == ("chatcmpl-req_1", "Hello")
     assert answer.usage is not None
     assert answer.usage.total_tokens == 10
@@ -118,34 +126,72 @@ def test_a_whole_answer_satisfies_the_sdk() -> None:
 
 def test_tool_calls_satisfy_the_sdk() -> None:
     """An answer with only tool calls has no content."""
-    result = {"text": "", "toolCalls": [{"id": "c1", "name": "look", "arguments": "{}"}]}
-    answer = ChatCompletion.model_validate_json(
-        completion_body("req_1", 1, "m", completed(result), structured=False), strict=True
-    )
-    message = answer.choices[0].message
-    assert message.content is None
-    assert message.tool_calls is not None
-    assert message.tool_calls[0].type == "function"
+    answer = ChatCompletion.model_validate_json(completion_body("req_1", 1, "m", completed(CALL)), strict=True)
+    said = answer.choices[0].message
+    assert said.content is None
+    assert said.tool_calls is not None
+    assert said.tool_calls[0].type == "function"
 
 
 def test_a_structured_answer_is_its_json() -> None:
-    """With a schema the content is the result's JSON, unchanged."""
-    answer = completion_body("req_1", 1, "m", completed({"isFoodRelated": True}), structured=True)
-    assert json.loads(answer)["choices"][0]["message"]["content"] == '{"isFoodRelated":true}'
-
-
-def test_a_structured_answer_that_looks_like_text_stays_json() -> None:
-    """With a schema, JSON in the shape of a plain result stays JSON."""
-    answer = completion_body("req_1", 1, "m", completed({"text": "x"}), structured=True)
-    assert json.loads(answer)["choices"][0]["message"]["content"] == '{"text":"x"}'
+    """With a schema the content is the result's JSON, unchanged, whatever its shape."""
+    for text in ('{"isFoodRelated":true}', '{"text":"x"}', "[1, 2]"):
+        result = msgspec.Raw(text.encode())
+        end = completed(*with_result((TextPart(text=f"\n{text}null"),), result), result=result)
+        assert json.loads(completion_body("r", 1, "m", end))["choices"][0]["message"]["content"] == text
 
 
 def test_calls_instead_of_a_structured_answer_are_calls() -> None:
-    """With a schema, a result with tool calls has calls."""
-    result = {"text": "", "toolCalls": [{"id": "c1", "name": "look", "arguments": "{}"}]}
-    event = completed(result, finish_reason="tool_calls")
-    answer = json.loads(completion_body("req_1", 1, "m", event, structured=True))
-    assert answer["choices"][0]["message"]["tool_calls"][0]["id"] == "c1"
+    """A model that calls a tool first has no result yet."""
+    assert message(CALL, finish_reason="tool_calls")["tool_calls"][0]["id"] == "c1"
+
+
+def test_refusals_satisfy_the_sdk() -> None:
+    """A refusal has its own field, whole and streamed."""
+    answer = completion_body("req_1", 1, "m", completed(RefusalPart(text="No.")))
+    said = ChatCompletion.model_validate_json(answer, strict=True).choices[0].message
+    assert (said.content, said.refusal) == (None, "No.")
+    encoder = ChunkEncoder("req_1", 1, "m")
+    chunks = frames(encoder.encode(log(RefusalDelta(text="N"), RefusalDelta(text="o."), completed())))[:-1]
+    parsed = [ChatCompletionChunk.model_validate(chunk, strict=True) for chunk in chunks]
+    assert "".join(chunk.choices[0].delta.refusal or "" for chunk in parsed) == "No."
+
+
+def test_a_vendors_own_fields_come_back_in_their_places() -> None:
+    """Fields of the dialect are fields of the message and of its calls; blocks of another dialect are left out."""
+    details = VendorPart(dialect="openai", value={"reasoning_details": [{"type": "reasoning.text", "text": "hm"}]})
+    more = VendorPart(dialect="openai", value={"reasoning_details": [{"type": "x"}], "annotations": []})
+    foreign = VendorPart(dialect="anthropic", value={"type": "server_tool_use", "id": "s"})
+    signed = msgspec.structs.replace(CALL, extra={"openai": {"extra_content": {"google": {"thought_signature": "S"}}}})
+    said = message(details, foreign, TextPart(text="Hi"), signed, more)
+    assert said["reasoning_details"] == [{"type": "reasoning.text", "text": "hm"}, {"type": "x"}]
+    assert (said["content"], said["annotations"], "id" in said) == ("Hi", [], False)
+    assert said["tool_calls"][0]["extra_content"]["google"]["thought_signature"] == "S"
+    events = pieces_of((details, foreign, TextPart(text="Hi"), signed, more))
+    deltas = [chunk["choices"][0]["delta"] for chunk in frames(ChunkEncoder("r", 1, "m").encode(log(*events)))]
+    assert [sorted(delta) for delta in deltas] == [
+        ["content", "refusal", "role"],
+        ["reasoning_details"],
+        ["content"],
+        ["tool_calls"],
+        ["annotations", "reasoning_details"],
+    ]
+    assert deltas[3]["tool_calls"][0]["extra_content"] == said["tool_calls"][0]["extra_content"]
+
+
+def test_an_unknown_finish_reason_is_the_providers_own_word() -> None:
+    """No reason that is not known becomes `stop`."""
+    for raw in ("", "vendor_done"):
+        end = completed(finish_reason="other", raw_finish_reason=raw)
+        assert json.loads(completion_body("r", 1, "m", end))["choices"][0]["finish_reason"] == (raw or "other")
+        last = frames(ChunkEncoder("r", 1, "m").encode(log(Delta("a"), end)))[-2]
+        assert last["choices"][0]["finish_reason"] == (raw or "other")
+
+
+def test_a_piece_without_content_gives_no_chunk() -> None:
+    """Neither a delta of a known call without arguments, nor a signature."""
+    entries = log(ReasoningDelta(signature="s"), ToolCallDelta(index=0), VendorBlock("openai", msgspec.Raw(b"{ }")))
+    assert ChunkEncoder("r", 1, "m").encode(entries) == b""
 
 
 def test_errors_have_openais_envelope() -> None:

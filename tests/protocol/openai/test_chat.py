@@ -82,7 +82,9 @@ def test_a_json_schema_format_is_the_requests_schema() -> None:
     [
         ({"messages": []}, "$.messages"),
         ({"messages": [{"role": "king", "content": "x"}]}, "$.messages[0].role"),
-        ({"messages": [{"role": "user", "content": [{"type": "smell"}]}]}, "$.messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": 7}]}]}, "$.messages[0].content[0].type"),
+        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "$.messages[0].content[0].text"),
+        ({"messages": [{"role": "assistant", "tool_calls": [{"id": "c"}]}]}, "$.messages[0].tool_calls[0].function"),
         ({"messages": [{"content": "x"}]}, "$.messages[0].role"),
         ({"model": 7}, "$.model"),
         ({"temperature": 3}, "$.temperature"),

@@ -1,11 +1,9 @@
 """OpenAI's responses dialect: bodies of calls, responses, and numbered events."""
 
-import itertools
 import json
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
@@ -13,7 +11,7 @@ from pydantic import TypeAdapter
 from actors.requests.record import RequestRecord
 from actors.requests.run import Run
 from actors.requests.stream import RequestStream
-from protocol.errors import InvalidRequest, UnrecoverablePosition
+from protocol.errors import InvalidRequest
 from protocol.events import (
     AttemptFailed,
     Cancelled,
@@ -25,14 +23,26 @@ from protocol.events import (
     Started,
     ToolCallDelta,
 )
-from protocol.llm import ChatMessage, ChatRequest, ImagePart, ReasoningPart, TextPart, Tool, ToolCall, Usage
+from protocol.llm import (
+    AnswerPart,
+    ChatMessage,
+    ChatRequest,
+    ImagePart,
+    ReasoningPart,
+    TextPart,
+    Tool,
+    ToolCall,
+    ToolCallPart,
+    Usage,
+    parts_of,
+)
 from protocol.openai.responses import parse_response
 from protocol.openai.responses_answer import history_of, response_of
 from protocol.openai.responses_events import NO_EVENT, ResponseEventEncoder
 from protocol.requests import Delivery, Submit
 
 STARTED = Started(model="m", created=1)
-CALL = ToolCall(id="c1", name="look", arguments='{"at": 1}')
+CALL = ToolCallPart(id="c1", name="look", arguments='{"at": 1}')
 PIECES = (
     ToolCallDelta(index=0, id="c1", name="look"),
     ToolCallDelta(index=0, arguments='{"at"'),
@@ -46,18 +56,16 @@ def body(**fields: Any) -> bytes:  # noqa: ANN401
     return json.dumps({"model": "m", "input": "hi", **fields}).encode()
 
 
-def ended(text: str = "Hello", calls: Sequence[ToolCall] = (), **fields: Any) -> Completed:  # noqa: ANN401
-    """The end of a good answer."""
-    result = {"text": text, "toolCalls": [{"id": c.id, "name": c.name, "arguments": c.arguments} for c in calls]}
-    raw = msgspec.Raw(msgspec.json.encode(result))
-    return Completed(result=raw, usage=Usage(input_tokens=7, output_tokens=3), **fields)
+def ended(*parts: AnswerPart, **fields: Any) -> Completed:  # noqa: ANN401
+    """The end of a good answer; a text by default."""
+    return Completed(parts=parts or (TextPart(text="Hello"),), usage=Usage(input_tokens=7, output_tokens=3), **fields)
 
 
-def record(*events: Event, max_bytes: int = 100_000, request: ChatRequest | None = None, **echo: Any) -> RequestRecord:  # noqa: ANN401
+def record(*events: Event, request: ChatRequest | None = None, **echo: Any) -> RequestRecord:  # noqa: ANN401
     """A request with these events in its log."""
     delivery = Delivery(echo=echo, metadata={"k": "v"})
     asked = request or ChatRequest(model="m", messages=(ChatMessage(role="user", content="hi"),))
-    run = Run("req_1", Submit(request=asked, delivery=delivery), max_bytes=max_bytes)
+    run = Run("req_1", Submit(request=asked, delivery=delivery))
     log = run.log
     stream = RequestStream("req_1", log)
     kept = RequestRecord(tenant="", trace_id="", delivery=delivery, source="upstream", run=run, stream=stream)
@@ -82,7 +90,7 @@ def frames(data: bytes) -> list[Any]:
 def events_of(handle: RequestRecord, after: int = NO_EVENT) -> list[Any]:
     """The events after number `after`, as a reader gets them."""
     encoder = ResponseEventEncoder(handle, after=after)
-    return frames(encoder.encode(handle.stream.since(encoder.seek())))
+    return frames(encoder.encode(handle.stream.since(0)))
 
 
 def test_a_whole_call_becomes_canonical() -> None:
@@ -253,15 +261,6 @@ def test_a_failure_has_the_vendors_code_and_ours(code: str, vendors: str) -> Non
     assert response["error"] == {"code": vendors, "message": "why", "type": code}
 
 
-def test_a_structured_answer_is_the_json_itself() -> None:
-    """With a schema the text is the result's JSON; a result with calls has calls."""
-    request = ChatRequest(model="m", messages=(ChatMessage(role="user", content="hi"),), schema={"type": "object"})
-    done = Completed(result=msgspec.Raw(b'{"a":1}'))
-    assert response_of(record(STARTED, done, request=request))["output"][0]["content"][0]["text"] == '{"a":1}'
-    called = record(STARTED, *PIECES, ended("", [CALL], finish_reason="tool_calls"), request=request)
-    assert [item["type"] for item in response_of(called)["output"]] == ["function_call"]
-
-
 def test_the_events_of_a_text() -> None:
     """A text has the events of the response, its item and its part, with contiguous numbers."""
     events = events_of(record(STARTED, Delta(text="Hel"), Delta(text="lo"), ended()))
@@ -283,22 +282,20 @@ def test_the_events_of_a_text() -> None:
 
 def test_the_events_of_a_text_and_a_call() -> None:
     """Each item has its own index in order of its start; the last event has the items of the retrieved response."""
-    handle = record(STARTED, Delta(text="so"), *PIECES, ended("so", [CALL], finish_reason="tool_calls"))
+    handle = record(STARTED, Delta(text="so"), *PIECES, ended(TextPart(text="so"), CALL, finish_reason="tool_calls"))
     events = events_of(handle)
     kinds = [event["type"].removeprefix("response.") for event in events]
-    assert kinds[5:9] == ["output_item.added", *["function_call_arguments.delta"] * 3]
+    assert kinds[5:11] == [
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "output_item.added",
+        *["function_call_arguments.delta"] * 2,
+    ]
     assert kinds[-3:] == ["function_call_arguments.done", "output_item.done", "completed"]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert events[-3]["arguments"] == CALL.arguments
     assert events[-1]["response"] == response_of(handle)
-
-
-def test_an_answer_without_deltas_has_its_events() -> None:
-    """An answer without deltas has the events of its items too."""
-    events = events_of(record(STARTED, ended("Hello", [CALL], finish_reason="tool_calls")))
-    deltas = [event["delta"] for event in events if event["type"].endswith(".delta")]
-    assert deltas == ["Hello", CALL.arguments]
-    assert [event["sequence_number"] for event in events] == list(range(len(events)))
 
 
 @pytest.mark.parametrize("end", [Cancelled(), Failed(code="provider_error", message="it fell over")])
@@ -319,11 +316,8 @@ LOG: tuple[Event, ...] = (
     *(Delta(text=f"{number} ") for number in range(20)),
     *PIECES,
     AttemptFailed(provider="p", model="m", code="provider_error"),
-    ended("".join(f"{number} " for number in range(20)), [CALL], finish_reason="tool_calls"),
+    ended(TextPart(text="".join(f"{number} " for number in range(20))), CALL, finish_reason="tool_calls"),
 )
-
-
-CALLED = 22  # the offset of the call's first piece
 
 THOUGHT: tuple[Event, ...] = (
     STARTED,
@@ -331,20 +325,19 @@ THOUGHT: tuple[Event, ...] = (
     ReasoningDelta(signature="s"),
     *(Delta(text=f"{number} ") for number in range(7)),
     ended(
-        "".join(f"{number} " for number in range(7)),
-        reasoning=(ReasoningPart(text="".join(f"{number} " for number in range(7)), signature="s"),),
+        ReasoningPart(text="".join(f"{number} " for number in range(7)), signature="s"),
+        TextPart(text="".join(f"{number} " for number in range(7))),
     ),
 )
 
 
 def test_the_events_of_a_thought() -> None:
     """Reasoning is an item of its own, before the message."""
-    events = events_of(record(STARTED, *THOUGHT[1:3], *THOUGHT[-2:]))
+    events = events_of(record(*THOUGHT))
     assert [event["type"].removeprefix("response.") for event in events if event.get("output_index") == 0] == [
         "output_item.added",
         "content_part.added",
-        "reasoning_text.delta",
-        "reasoning_text.delta",
+        *["reasoning_text.delta"] * 7,
         "reasoning_text.done",
         "content_part.done",
         "output_item.done",
@@ -368,57 +361,6 @@ def test_every_reader_gets_the_same_events(log: tuple[Event, ...]) -> None:
         assert events_of(handle, after) == everything[after + 1 :]
 
 
-def held(handle: RequestRecord, after: int) -> list[Any] | None:
-    """The events after number `after`, as a reader gets them; None where the position is refused."""
-    try:
-        return events_of(handle, after)
-    except UnrecoverablePosition:
-        return None
-
-
-@pytest.mark.parametrize("max_bytes", range(300, 4500, 230))
-def test_numbers_stay_when_entries_of_reasoning_are_dropped(max_bytes: int) -> None:
-    """Sequence numbers do not change when entries of the reasoning or the text are dropped."""
-    everything = events_of(record(*THOUGHT))
-    handle = record(*THOUGHT, max_bytes=max_bytes)
-    served = [after for after in range(NO_EVENT, len(everything)) if held(handle, after) is not None]
-    assert served == list(range(served[0], len(everything)))
-    assert all(held(handle, after) == everything[after + 1 :] for after in served)
-
-
-@pytest.mark.parametrize("max_bytes", range(300, 7500, 230))
-def test_numbers_stay_when_entries_are_dropped(max_bytes: int) -> None:
-    """When entries are dropped, a reader gets the same events under the same numbers, or a refusal."""
-    everything = events_of(record(*LOG))
-    handle = record(*LOG, max_bytes=max_bytes)
-    served = []
-    for after in range(NO_EVENT, len(everything)):
-        events = held(handle, after)
-        if events is not None:
-            served.append(after)
-            assert events == everything[after + 1 :]
-    assert served == list(range(served[0], len(everything))) if served else handle.stream.first > CALLED
-
-
-def test_after_a_snapshot_the_numbers_are_the_common_ones() -> None:
-    """A snapshot has one delta an item, and later events have the common numbers."""
-    everything = events_of(record(*LOG))
-    handle = record(*LOG[:-1])
-    encoder = ResponseEventEncoder(handle, held=True)
-    assert encoder.encode(handle.stream.since(0)[:1]) == b""
-    first = frames(encoder.snapshot(handle.stream.snapshot()))
-    handle.run.log.append(LOG[-1])
-    last = frames(encoder.encode(handle.stream.since(len(LOG) - 1)))
-    assert [event["delta"] for event in first if event["type"].endswith("text.delta")] == [
-        "".join(f"{number} " for number in range(20))
-    ]
-    numbers = [event["sequence_number"] for event in first + last]
-    assert all(before < after for before, after in itertools.pairwise(numbers))
-    assert [event["sequence_number"] for event in last] == [
-        event["sequence_number"] for event in everything[-len(last) :]
-    ]
-
-
 def test_the_first_events_can_wait_for_content() -> None:
     """Held events are sent with the first content, so that a failure before it can be an HTTP error."""
     handle = record(STARTED, Delta(text="Hello"), ended())
@@ -428,36 +370,25 @@ def test_the_first_events_can_wait_for_content() -> None:
     assert frames(encoder.encode(entries[1:])) == events_of(handle)
 
 
-def test_a_slow_readers_failure() -> None:
-    """A slow reader's failure has the number of its last event."""
-    handle = record(STARTED, Delta(text="Hello"))
-    encoder = ResponseEventEncoder(handle)
-    events = frames(encoder.encode(handle.stream.since(0)))
-    slow = record(Failed(code="slow_consumer", message="too slow")).stream.since(0)
-    error = frames(encoder.encode(slow))[0]
-    assert (error["type"], error["code"], error["sequence_number"]) == (
-        "error",
-        "slow_consumer",
-        events[-1]["sequence_number"],
-    )
-
-
 def test_the_history_has_no_instructions() -> None:
     """The history of a response has its answer and not its instructions."""
     request = parse_response(body(instructions="be brief")).request
-    handle = record(STARTED, ended("Hello", [CALL]), request=request, instructions="be brief")
+    handle = record(STARTED, ended(TextPart(text="Hello"), CALL), request=request, instructions="be brief")
     history = history_of(handle)
     assert [message.role for message in history] == ["user", "assistant"]
-    assert (history[1].content, history[1].tool_calls) == ("Hello", (CALL,))
+    assert (history[1].content, [call.id for call in history[1].tool_calls]) == ("Hello", ["c1"])
     following = parse_response(body(instructions="be long", input="and now?")).after(history)
     assert [message.content for message in following.messages] == ["be long", "hi", "Hello", "and now?"]
 
 
-def test_signed_reasoning_is_part_of_the_history() -> None:
-    """The history has the signed reasoning before the tool calls."""
-    end = ended("", [CALL], reasoning=(ReasoningPart(text="hm", signature="s"), ReasoningPart(text="so")))
-    turn = history_of(record(STARTED, end))[-1]
-    assert turn == ChatMessage(role="assistant", content=(ReasoningPart(text="hm", signature="s"),), tool_calls=(CALL,))
+def test_the_history_has_the_parts_in_their_order() -> None:
+    """Calls behind all other parts are the message's calls; others stay in their place."""
+    thought = ReasoningPart(text="hm", signature="s")
+    turn = history_of(record(STARTED, ended(thought, CALL)))[-1]
+    assert (turn.content, [call.id for call in turn.tool_calls]) == ((thought,), ["c1"])
+    mixed = (thought, CALL, thought, TextPart(text="so"))
+    assert history_of(record(STARTED, ended(*mixed)))[-1] == ChatMessage(role="assistant", content=mixed)
+    assert parts_of(turn) == (thought, CALL)
 
 
 @pytest.mark.parametrize("events", [(STARTED,), (STARTED, Cancelled())])

@@ -219,7 +219,7 @@ def test_garbage_is_a_bad_response(data: bytes) -> None:
     [
         ({"type": "rate_limit_error"}, "provider_rate_limited"),
         ({"code": 429}, "provider_rate_limited"),
-        ({"code": "insufficient_quota"}, "provider_rate_limited"),
+        ({"code": "insufficient_quota"}, "provider_billing"),
         ({"type": "invalid_request_error"}, "provider_rejected"),
         ({"code": 503}, "provider_unavailable"),
         ({"code": "401"}, "provider_credentials"),

@@ -14,11 +14,13 @@ from protocol.events import (
     Failed,
     Position,
     ReasoningDelta,
+    RefusalDelta,
     Snapshot,
     Started,
     ToolCallDelta,
+    VendorBlock,
 )
-from protocol.llm import ReasoningPart, ToolCall, Usage
+from protocol.llm import ReasoningPart, TextPart, ToolCallPart, Usage
 from protocol.websocket.out import (
     ack_json,
     conflated,
@@ -47,25 +49,42 @@ def test_updates_look_as_documented() -> None:
     }
     assert shown(42, Delta("Hel")) == {"type": "update", "requestId": "req_1", "offset": 42, "data": {"delta": "Hel"}}
     assert shown(43, ToolCallDelta(index=0, id="c", name="find", arguments="{"))["data"] == {
-        "toolCall": {"index": 0, "id": "c", "name": "find", "arguments": "{"}
+        "toolCall": {"index": 0, "id": "c", "name": "find", "arguments": "{"},
+        "part": 0,
     }
-    assert shown(44, ToolCallDelta(index=0, arguments="}"))["data"] == {"toolCall": {"index": 0, "arguments": "}"}}
+    assert shown(44, ToolCallDelta(index=0, arguments="}", part=1))["data"] == {
+        "toolCall": {"index": 0, "arguments": "}"},
+        "part": 1,
+    }
     assert shown(45, AttemptFailed(provider="p", model="m", code="provider_error", restart=True))["data"] == {
         "attemptFailed": {"provider": "p", "model": "m", "code": "provider_error", "restart": True}
     }
 
 
 def test_reasoning_looks_as_documented() -> None:
-    """Reasoning has updates of its own, and ``complete`` has its parts."""
-    assert shown(2, ReasoningDelta(text="hm"))["data"] == {"reasoning": "hm"}
-    entries = [Entry(2, ReasoningDelta(text="h")), Entry(3, ReasoningDelta(text="m")), Entry(4, Delta("Hi"))]
-    (frame,) = conflated("req_1", entries)
-    assert json.loads(frame)["data"] == {"reasoning": "hm", "delta": "Hi"}
-    thought = ReasoningPart(text="hm", signature="s")
-    merged = json.loads(snapshot_json("req_1", "k4", Snapshot(offset=4, text="Hi", thoughts=(thought,))))
-    assert merged["data"] == {"reasoning": "hm", "text": "Hi"}
-    end = shown(5, Completed(result=msgspec.Raw(b'{"text":"Hi"}'), reasoning=(thought,)))
-    assert end["data"]["reasoning"] == [{"type": "reasoning", "text": "hm", "signature": "s"}]
+    """Reasoning has updates of its own with its signatures, and ``complete`` has its parts."""
+    assert shown(2, ReasoningDelta(text="hm"))["data"] == {"reasoning": "hm", "part": 0}
+    entries = [Entry(2, ReasoningDelta(text="h")), Entry(3, ReasoningDelta(text="m")), Entry(4, Delta("Hi", part=1))]
+    first, second = (json.loads(frame) for frame in conflated("req_1", entries))
+    assert (first["from"], first["offset"], first["data"]) == (2, 3, {"reasoning": "hm", "part": 0})
+    assert (second["offset"], second["data"]) == (4, {"delta": "Hi", "part": 1})
+    signed = shown(5, ReasoningDelta(signature="s", redacted=True, part=2))
+    assert signed["data"] == {"reasoning": "", "signature": "s", "redacted": True, "part": 2}
+    parts = (ReasoningPart(text="hm", signature="s"), TextPart(text="Hi"))
+    merged = json.loads(snapshot_json("req_1", "k4", Snapshot(offset=4, parts=parts)))
+    wire = [{"type": "reasoning", "text": "hm", "signature": "s"}, {"type": "text", "text": "Hi"}]
+    assert merged["data"] == {"reasoning": "hm", "text": "Hi", "parts": wire}
+    end = shown(5, Completed(parts=parts))
+    assert (end["data"]["reasoning"], end["data"]["coreResult"]["parts"]) == (wire[:1], wire)
+
+
+def test_refusals_and_vendors_blocks_look_as_documented() -> None:
+    """Both have updates of their own, with the part; an unknown finish reason has the provider's word beside it."""
+    assert shown(2, RefusalDelta(text="no", part=1))["data"] == {"refusal": "no", "part": 1}
+    block = VendorBlock(dialect="anthropic", value=msgspec.Raw(b'{"type": "x"}'), part=2)
+    assert shown(3, block)["data"] == {"vendor": {"dialect": "anthropic", "value": {"type": "x"}}, "part": 2}
+    end = shown(4, Completed(finish_reason="other", raw_finish_reason="vendor_done"))["data"]
+    assert (end["finishReason"], end["rawFinishReason"]) == ("other", "vendor_done")
 
 
 def test_ends_look_as_documented() -> None:
@@ -114,25 +133,31 @@ def test_an_entry_is_encoded_once() -> None:
 
 
 def test_consecutive_deltas_are_merged() -> None:
-    """A reader that is behind gets one update for consecutive deltas."""
+    """A reader that is behind gets one update for consecutive deltas of a part, and of calls, in their order."""
     entries = [
         Entry(43, Delta("lo, ")),
-        Entry(44, ToolCallDelta(index=1, id="c", name="find", arguments="{")),
-        Entry(45, Delta("world")),
-        Entry(46, ToolCallDelta(index=1, arguments="}")),
+        Entry(44, Delta("world")),
+        Entry(45, ToolCallDelta(index=0, id="c", name="find", arguments="{", part=1)),
+        Entry(46, ToolCallDelta(index=1, id="d", name="see", part=2)),
+        Entry(47, ToolCallDelta(index=0, arguments="}", part=1)),
+        Entry(48, Delta("so", part=3)),
+        Entry(49, Delta("!", part=4)),
     ]
     frames = [json.loads(frame) for frame in conflated("req_1", entries)]
-    assert frames == [
-        {
-            "type": "update",
-            "requestId": "req_1",
-            "from": 43,
-            "offset": 46,
-            "data": {
-                "delta": "lo, world",
-                "toolCalls": [{"index": 1, "id": "c", "name": "find", "arguments": "{}"}],
+    assert [(frame.get("from"), frame["offset"], frame["data"]) for frame in frames] == [
+        (43, 44, {"delta": "lo, world"}),
+        (
+            45,
+            47,
+            {
+                "toolCalls": [
+                    {"index": 0, "id": "c", "name": "find", "arguments": "{}", "part": 1},
+                    {"index": 1, "id": "d", "name": "see", "arguments": "", "part": 2},
+                ]
             },
-        }
+        ),
+        (None, 48, {"delta": "so", "part": 3}),
+        (None, 49, {"delta": "!", "part": 4}),
     ]
 
 
@@ -172,19 +197,20 @@ def test_a_restart_replaces_the_void_content() -> None:
 
 def test_a_snapshot_looks_as_documented() -> None:
     """A snapshot has the epoch, because it replaces all content of its reader."""
-    assert json.loads(snapshot_json("req_1", "k4", Snapshot(offset=63, text="…"))) == {
+    assert json.loads(snapshot_json("req_1", "k4", Snapshot(offset=63, parts=(TextPart(text="…"),)))) == {
         "type": "update",
         "requestId": "req_1",
         "offset": 63,
         "epoch": "k4",
         "snapshot": True,
-        "data": {"text": "…"},
+        "data": {"text": "…", "parts": [{"type": "text", "text": "…"}]},
     }
-    calls = (ToolCall(id="c", name="find", arguments="{}"),)
-    with_calls = json.loads(snapshot_json("req_1", "k4", Snapshot(offset=63, text="", tool_calls=calls)))
+    calls = (ToolCallPart(id="c", name="find", arguments="{}"),)
+    with_calls = json.loads(snapshot_json("req_1", "k4", Snapshot(offset=63, parts=calls)))
     assert with_calls["data"] == {
         "text": "",
         "toolCalls": [{"index": 0, "id": "c", "name": "find", "arguments": "{}"}],
+        "parts": [{"type": "tool_call", "id": "c", "name": "find", "arguments": "{}"}],
     }
 
 

@@ -40,6 +40,7 @@ def finished(result: bytes) -> Finished:
     ("result", "shown"),
     [
         (b'{"text":"Hello","toolCalls":[]}', "Hello\n"),
+        (b'{"text":"Hello","toolCalls":[],"parts":[{"type":"text","text":"Hello"}]}', "Hello\n"),
         (b'{"isFoodRelated":true}', '{"isFoodRelated":true}\n'),
         (b'{"text":"","toolCalls":[{"id":"1","name":"f"}]}', '{"text":"","toolCalls":[{"id":"1","name":"f"}]}\n'),
     ],

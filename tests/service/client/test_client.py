@@ -87,7 +87,11 @@ async def test_cut_anywhere_the_text_is_whole(upstream: ScriptedUpstream, seed: 
             receipt = await client.submit(BODY)
             text, finished = await gather(client.follow(receipt.request_id, after=receipt.position), release)
         assert text == TEXT
-        assert json.loads(bytes(finished.result)) == {"text": TEXT, "toolCalls": []}
+        assert json.loads(bytes(finished.result)) == {
+            "text": TEXT,
+            "toolCalls": [],
+            "parts": [{"type": "text", "text": TEXT}],
+        }
         assert proxy.connections > (20 if ring < len(TEXT) else 80)
         assert upstream.calls == 1
 

@@ -8,7 +8,7 @@ import pytest
 from protocol.errors import UnrecoverablePosition
 from protocol.events import AttemptFailed, Position, ReasoningDelta, ToolCallDelta
 from protocol.hub import Mode
-from protocol.llm import ReasoningPart, ToolCall
+from protocol.llm import ReasoningPart, TextPart, ToolCall, ToolCallPart
 from service.client import Client
 from service.client.following import Finished, Following, Update
 from tests.cutting_proxy import CuttingProxy
@@ -73,12 +73,17 @@ async def test_all_that_an_answer_has(mode: Mode | None) -> None:
             update = await anext(following)
             assert isinstance(update, Update)
             answer.add(update)
-        await (await service.call()).end(tool_calls=(CALL,), reasoning=(THOUGHT,))
+        await (await service.call()).end()
         finished = await anext(following)
         assert isinstance(finished, Finished)
         assert (answer.text, answer.reasoning) == ("Hello", THOUGHT.text)
         assert answer.calls == {0: ["c1", "look", '{"q":1}']}
         assert finished.reasoning == (THOUGHT,)
+        assert following.parts == (
+            THOUGHT,
+            TextPart(text="Hello"),
+            ToolCallPart(id="c1", name="look", arguments='{"q":1}'),
+        )
         assert [event async for event in following] == []
 
 

@@ -10,7 +10,6 @@ from aiohttp import ClientResponse
 
 from protocol.errors import ProviderError, TryAgainLater
 from protocol.events import ToolCallDelta
-from protocol.llm import ToolCall
 from service.http import sse
 from tests.service.bench import CHAT, Service, open_service
 
@@ -94,13 +93,12 @@ async def test_a_stream(service: Service) -> None:
 async def test_tool_calls_are_streamed(service: Service) -> None:
     """Pieces of a tool call are streamed as OpenAI's; in JSON they are one message."""
     tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
-    calls = (ToolCall(id="c1", name="look", arguments='{"at": 1}'),)
     for stream in (True, False):
         posted = begin(service, CHAT | {"stream": stream, "tools": tools})
         call = await service.call()
         await call.tell(ToolCallDelta(index=0, id="c1", name="look", arguments='{"at"'))
         await call.tell(ToolCallDelta(index=0, arguments=": 1}"))
-        await call.end(tool_calls=calls)
+        await call.end()
         response = await posted
         if stream:
             deltas = [chunk["choices"][0]["delta"] for chunk in chunks(await response.text())[:-1]]
@@ -289,7 +287,11 @@ async def test_any_answer_can_be_followed_natively(service: Service) -> None:
     response = await asyncio.gather(opened(service, STREAM), answer(service, "Hel", "lo"))
     text = await response[0].text()
     request_id = chunks(text)[0]["id"].removeprefix("chatcmpl-")
-    assert (await service.state(request_id))["coreResult"] == {"text": "Hello", "toolCalls": []}
+    assert (await service.state(request_id))["coreResult"] == {
+        "text": "Hello",
+        "toolCalls": [],
+        "parts": [{"type": "text", "text": "Hello"}],
+    }
 
 
 async def answer(service: Service, *texts: str) -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from protocol.errors import Overloaded, ProviderError, TidegateError
 from protocol.events import ReasoningDelta, ToolCallDelta
-from protocol.llm import ReasoningPart, ToolCall
+from protocol.llm import ToolCall
 from tests.service.bench import Service, answered, open_service
 
 MESSAGES: Any = [{"role": "user", "content": "hi"}]
@@ -90,7 +90,7 @@ async def test_tools_whole_and_streamed(service: Service, sdk: AsyncOpenAI) -> N
     call = await service.call()
     await call.tell(ToolCallDelta(index=0, id="c1", name="look", arguments='{"at"'))
     await call.tell(ToolCallDelta(index=0, arguments=": 1}"))
-    await call.end(tool_calls=calls)
+    await call.end()
     final = await waiting
     streamed = (final.choices[0].message.tool_calls or [])[0]
     assert streamed.type == "function"
@@ -107,7 +107,7 @@ async def test_reasoning_is_where_others_show_it(service: Service, sdk: AsyncOpe
         await call.tell(ReasoningDelta(text="h"))
         await call.tell(ReasoningDelta(text="m", signature="s"))
         await call.say("Hi")
-        await call.end(reasoning=(ReasoningPart(text="hm", signature="s"),))
+        await call.end()
         return await waiting
 
     whole = await ask(stream=False)

@@ -49,8 +49,9 @@ async def test_the_socket_has_the_value_so_far() -> None:
             await call.say(piece)
             frame = await frame_of(first)
             assert frame["data"] == {"delta": piece, "partial": value}
+        said = "".join(PIECES[:4])
         for extra, data in (
-            ({"mode": "snapshot"}, {"text": "".join(PIECES[:4]), "partial": VALUES[-1]}),
+            ({"mode": "snapshot"}, {"text": said, "parts": [{"type": "text", "text": said}], "partial": VALUES[-1]}),
             ({"after": {"epoch": ack["data"]["epoch"], "offset": 4}}, {"delta": PIECES[3], "partial": VALUES[-1]}),
         ):
             async with service.client.ws_connect(f"{service.base}/ws") as late:

@@ -72,7 +72,7 @@ async def test_the_state_tells_how_far_it_is(service: Service) -> None:
     await stream.read()
     state = await service.state(request_id)
     assert (state["assistantStatus"], state["sessionId"], state["seed"]) == ("completed", "s1", 7)
-    assert state["coreResult"] == {"text": "Hello", "toolCalls": []}
+    assert state["coreResult"]["text"] == "Hello"
     assert state["usage"]["outputTokens"] == 2
     assert state["position"]["offset"] == 4
     assert [attempt["provider"] for attempt in state["attempts"]] == ["p"]

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from actors.testing import End, Reply, Say, ScriptedUpstream, Wait, say
 from protocol.errors import Overloaded, ProviderError
 from protocol.events import ReasoningDelta, ToolCallDelta
-from protocol.llm import ReasoningPart, ToolCall
+from protocol.llm import ToolCall
 from tests.service.bench import Service, answered, open_service
 from tests.service.clients import DIALECTS, KEY, LOOKING, serving
 
@@ -168,7 +168,7 @@ async def test_a_tool_call_is_streamed(service: Service, sdk: AsyncOpenAI) -> No
     await call.say("Let me see.")
     await call.tell(ToolCallDelta(index=0, id="c1", name="look"))
     await call.tell(ToolCallDelta(index=0, arguments='{"at": 1}'))
-    await call.end(tool_calls=CALLS)
+    await call.end()
     message, item = (await waiting).output
     assert (message.type, item.type) == ("message", "function_call")
     assert isinstance(item, ResponseFunctionToolCall)
@@ -181,7 +181,7 @@ async def test_reasoning_is_an_item(service: Service, sdk: AsyncOpenAI) -> None:
     call = await service.call()
     await call.tell(ReasoningDelta(text="h"), ReasoningDelta(text="m"))
     await call.say("Hello")
-    await call.end(reasoning=(ReasoningPart(text="hm"),))
+    await call.end()
     async with await waiting as stream:
         events = [event async for event in stream]
     assert "".join(event.delta for event in events if event.type == "response.reasoning_text.delta") == "hm"

@@ -198,21 +198,19 @@ async def test_cut_anywhere_a_reader_puts_together_exactly_the_text(service: Ser
     assert [int(event.id.partition(":")[2]) for event in seen] == list(range(1, 43))
 
 
-async def test_what_no_longer_is_held_is_a_410_or_a_snapshot_that_says_so() -> None:
-    """A lost position is refused; with `mode=snapshot`, or by `Last-Event-ID`, there is a snapshot."""
+async def test_a_position_of_another_epoch_is_a_410_or_a_snapshot_that_says_so() -> None:
+    """Such a position is refused; with `mode=snapshot`, or by `Last-Event-ID`, there is a snapshot."""
     async with open_service(log_max_bytes=1024) as service:
         request_id = await service.answered(*PIECES)
         state = await service.state(request_id)
         epoch, end = state["position"]["epoch"], state["position"]["offset"]
-        for query in (f"?after={epoch}:1", f"?after={epoch}:1&mode=replay", "?mode=replay"):
+        for query in ("?after=foreign1:3", "?after=foreign1:3&mode=replay", f"?after={epoch}:{end + 1}"):
             gone = await service.follow(request_id, query)
             assert gone.status == 410
             assert (await gone.json(content_type=None))["code"] == "unrecoverable_position"
         for stream in (
-            await service.follow(request_id),
-            await service.follow(request_id, Last_Event_ID=f"{epoch}:1"),
             await service.follow(request_id, Last_Event_ID="foreign1:3"),
-            await service.follow(request_id, "?mode=replay", Last_Event_ID=f"{epoch}:1"),
+            await service.follow(request_id, "?mode=replay", Last_Event_ID="foreign1:3"),
             await service.follow(request_id, f"?after={epoch}:1&mode=snapshot"),
             await service.follow(request_id, "?after=foreign1:3&mode=snapshot"),
         ):
@@ -222,6 +220,20 @@ async def test_what_no_longer_is_held_is_a_410_or_a_snapshot_that_says_so() -> N
             snapshot = events[0].data
             assert (snapshot["snapshot"], snapshot["epoch"], snapshot["offset"]) == (True, epoch, end - 1)
             assert text_of(events) == TEXT
+
+
+async def test_a_log_that_is_held_is_replayed_from_anywhere() -> None:
+    """However small its budget of unpacked entries: from the first entry, and after each position."""
+    async with open_service(log_max_bytes=1024) as service:
+        request_id = await service.answered(*PIECES)
+        whole = await read_events(await service.follow(request_id, "?mode=replay"))
+        assert text_of(whole) == TEXT
+        for place, event in enumerate(whole[:-1]):
+            assert (
+                await read_events(await service.follow(request_id, f"?after={event.id}&mode=replay"))
+                == whole[place + 1 :]
+            )
+            assert await read_events(await service.follow(request_id, Last_Event_ID=event.id)) == whole[place + 1 :]
 
 
 async def test_a_snapshot_is_followed_by_what_comes_after_it(service: Service) -> None:
@@ -237,7 +249,7 @@ async def test_a_snapshot_is_followed_by_what_comes_after_it(service: Service) -
     await call.say("c")
     await call.end()
     events = await read_events(stream)
-    assert events[0].data["data"] == {"text": "ab"}
+    assert events[0].data["data"]["text"] == "ab"
     assert [event.data.get("data", {}).get("delta") for event in events] == [None, "c", None]
     assert text_of(events) == "abc"
 

@@ -23,6 +23,7 @@ from protocol.errors import ActorStopped
 from protocol.events import Delta
 from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveModel
 from protocol.hub import GetHubStats, HubStats
+from protocol.llm import TextPart
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
 from service.config.settings import Settings, load_settings
@@ -62,7 +63,7 @@ class Model(Actor[Complete | ResolveModel]):
             text += word
             if message.sink is not None:
                 await message.sink.tell(Progress(events=(Delta(word),)))
-        return Completion(text=text, provider="scripted", model="m")
+        return Completion(parts=(TextPart(text=text),), provider="scripted", model="m")
 
 
 class Service:
@@ -303,7 +304,7 @@ async def test_positions_that_can_not_be_had(make: MakeService) -> None:
     ack, snapshot, end = await receive(socket), await receive(socket), await receive(socket)
     assert ack["data"]["recovered"] is False
     assert (snapshot["snapshot"], snapshot["epoch"]) == (True, ack["data"]["epoch"])
-    assert snapshot["data"] == {"text": "Hello"}
+    assert snapshot["data"]["text"] == "Hello"
     assert end["type"] == "complete"
     beyond = {"epoch": ack["data"]["epoch"], "offset": 99}
     for position, mode in ((beyond, None), (foreign, "replay")):
