@@ -330,7 +330,7 @@ async def test_task_groups_within_a_handler() -> None:
         async def note(self, message: Note) -> int:
             async with asyncio.TaskGroup() as group:
                 child = group.create_task(self.child(message.n))
-                group.create_task(asyncio.sleep(0 if message.n else 60))
+                group.create_task(asyncio.sleep(0) if message.n else asyncio.Event().wait())
             return child.result()
 
         async def child(self, n: int) -> int:

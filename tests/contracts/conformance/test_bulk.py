@@ -14,7 +14,7 @@ from actors.llm_gateway.provider import ProviderDeadlines
 from actors.requests.record import RequestRecord
 from actors.testing import End, Received, Reply, Say
 from actors.upstream.pricing import Prices
-from protocol.events import Failed
+from protocol.events import AttemptFailed, Failed
 from protocol.llm import Usage
 from tests.contracts.conformance.adapters import ADAPTERS, Adapter
 from tests.contracts.conformance.faults import ATTEMPTS, BEGUN, CASES, TOTAL
@@ -111,16 +111,19 @@ async def check_accounts(rig: Rig, good: dict[int, Reply], records: dict[str, Re
 def check_estimates(text: str, record: RequestRecord) -> None:
     """A call that broke off after content is estimated by its length; one before it has used nothing.
 
-    Content that came in one read with the failure was shown to nobody: such a call is estimated, and sent again.
+    Content that came in one read with the end marker, and without a finish reason, was shown to nobody: such a call is
+    estimated, and sent again.
     """
     estimates = [attempt for attempt in record.attempts if attempt.estimated]
     said = record.stream.snapshot().text
     broken = isinstance(record.stream.since(record.stream.offset - 1)[-1].event, Failed)
     shown = [attempt for attempt in estimates if broken and said and attempt is record.attempts[-1]]
     assert len(shown) == (1 if broken and said else 0), text
+    ends = [entry for entry in record.stream.since(0) if isinstance(entry.event, AttemptFailed)]
+    assert len(ends) == len(shown), text  # of content that was shown, and of no other
     for attempt in estimates:
         content = said if attempt in shown else BEGUN
-        assert attempt.error, text
+        assert attempt in shown or attempt.error == "provider_stream_broken", text
         assert attempt.usage == Usage(input_tokens=-(-len(text) // 4), output_tokens=-(-len(content) // 4))
     if broken:
         assert [attempt.usage for attempt in record.attempts if not attempt.estimated].count(None) == (
