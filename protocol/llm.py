@@ -195,7 +195,9 @@ def size_of(parts: Iterable[AnswerPart]) -> int:
     """Return the size of the parts' texts, in bytes of UTF-8; that of a vendor's part is its JSON's."""
     size = 0
     for part in parts:
-        if isinstance(part, VendorPart):
+        if isinstance(part, TextPart):
+            size += utf8_length(part.text)
+        elif isinstance(part, VendorPart):
             size += len(msgspec.json.encode(part.value))
         elif isinstance(part, ToolCallPart):
             size += utf8_length(part.id) + utf8_length(part.name) + utf8_length(part.arguments)

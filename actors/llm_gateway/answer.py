@@ -71,6 +71,7 @@ class Assembly:
         Raises:
             ProviderError: ``response_too_large``.
         """
+        left = self._left
         for piece in pieces:
             if isinstance(piece, Delta):
                 text = piece.text
@@ -78,14 +79,15 @@ class Assembly:
                     self._texts.append(text)
                 else:
                     self._add(piece, pieces)
-                self._left -= len(text)
+                left -= len(text)
                 if piece.logprobs:
                     self._logprobs.append(piece.logprobs[1:-1])
-                    self._left -= len(piece.logprobs) // LOGPROBS_SHARE
+                    left -= len(piece.logprobs) // LOGPROBS_SHARE
             else:
                 self._add(piece, pieces)
-                self._left -= self._length(piece)
-        if self._left < 0:
+                left -= self._length(piece)
+        self._left = left
+        if left < 0:
             raise ProviderError(code="response_too_large")
 
     def finish(self) -> Deltas:

@@ -319,11 +319,11 @@ class Attempt:
 
     async def _settled(self, code: str) -> AttemptReport:
         """Settle the budget hold, and return the report with usage and cost."""
-        reader = self._reader
-        chars = self.assembly.chars + self._drained
+        reader, chars = self._reader, self.assembly.chars
+        begun = self.content_sent or chars > 0
         doubtful = reader is not None and reader.usage is not None and is_large(reader.usage)
         window = await self._deps.budget.window(self._target) if doubtful else None
-        usage, estimated = used(reader, self._message.request, chars, begun=self._begun, window=window)
+        usage, estimated = used(reader, self._message.request, chars + self._drained, begun=begun, window=window)
         answered = "" if reader is None else reader.model
         cost = await self._deps.budget.charge(self._hold, self._target, usage, answered=answered)
         return self._report(code, usage, cost, estimated=estimated)

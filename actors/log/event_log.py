@@ -98,12 +98,11 @@ class EventLog:
         count = len(self._entries)
         return held - (ENTRY_BYTES - PIECE_BYTES) * count if count > FEW else held
 
-    def append(self, *events: Event) -> None:
-        """Append ``events`` and wake the readers once; see :meth:`extend`."""
-        if len(events) != 1 or self.ended:
-            self.extend(events)
+    def append(self, event: Event, *more: Event) -> None:
+        """Append events and wake the readers once; see :meth:`extend`."""
+        if more or self.ended:
+            self.extend((event, *more))
             return
-        (event,) = events
         self.offset += 1
         self._entries.append(Entry(self.offset, event))
         self._bytes += event.size() + ENTRY_BYTES
@@ -175,7 +174,7 @@ class EventLog:
 
     def pages(self) -> tuple[PackedEvents, ...]:
         """Return all events but a terminal one, packed. The entries stay as they are: readers share their frames."""
-        events = [entry.event for entry in self._entries if not entry.terminal]
+        events = [entry.event for entry in (self._entries[:-1] if self.ended else self._entries)]
         if self._packed is None and len(events) <= FEW:
             return (unpacked(events, self._bytes - ENTRY_BYTES * len(self._entries)),)
         self._cached = tuple(pack(events))

@@ -25,6 +25,7 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
     Implements ``protocol.requests.RequestHandle``.
 
     Attributes:
+        request_id: its id.
         tenant: the tenant whose request it is.
         trace_id: 32 hex digits, as the caller sees it.
         delivery: how it is run and shared.
@@ -36,6 +37,7 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
         idempotency: the tenant and the idempotency key; None where it has no key.
     """
 
+    request_id: str
     tenant: str
     trace_id: str
     delivery: Delivery
@@ -45,11 +47,6 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
     created: float = msgspec.field(default_factory=time.time)
     expires: float = 0.0
     idempotency: tuple[str, str] | None = None
-
-    @property
-    def request_id(self) -> str:
-        """Its id."""
-        return self.stream.request_id
 
     @property
     def request(self) -> ChatRequest:

@@ -300,15 +300,15 @@ class RequestRouter(Actor[RouterMessage]):
         """Store a request that ``run`` answers."""
         cancels = message.delivery.on_abandon == "cancel"
         on_followers = partial(self._followers_changed, message.tenant) if cancels else None
+        request_id = request_id or ids.request_id()
         record = RequestRecord(
+            request_id=request_id,
             tenant=message.tenant,
             trace_id=message.trace_id,
             delivery=message.delivery,
             source=source,
             run=run,
-            stream=RequestStream(
-                request_id or ids.request_id(), run.log, on_followers=on_followers, partial=message.delivery.partial
-            ),
+            stream=RequestStream(request_id, run.log, on_followers=on_followers, partial=message.delivery.partial),
         )
         if self._tracing:
             trace.get_current_span().set_attribute(spans.SOURCE, source)

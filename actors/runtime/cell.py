@@ -146,7 +146,7 @@ class ActorCell:
         self.outstanding.discard(item)
         if self._draining and item.delays_drain and not self.ended:
             self.mailbox.put_internal(Envelope(Drained(), NO_CONTEXT, internal=True))
-        if self._reports_idle and self.idle:
+        if self._resting and self._reports_idle and self.idle:
             self.slot.on_idle(self)
 
     def watch(self, watched: "ActorCell | None", notice: Envelope) -> None:
@@ -193,8 +193,8 @@ class ActorCell:
     async def _serve(self, actor: Instance) -> None:
         """Handle messages until the actor is to end; raise what a handler raises and has not declared."""
         core, scope, mailbox, declared = self.core, self.scope, self.mailbox, self.declared
-        messages, commands, get_nowait = mailbox.messages, mailbox.commands, mailbox.get_nowait
-        handlers = actor._handlers  # noqa: SLF001 - its actor
+        messages, commands, putters = mailbox.messages, mailbox.commands, mailbox.putters
+        get_nowait, handlers = mailbox.get_nowait, actor._handlers  # noqa: SLF001 - its actor
         budget, cancelling = BUDGET, self._task.cancelling
         while not self.halted:
             if not budget or not (messages or commands):
@@ -204,7 +204,7 @@ class ActorCell:
                     self._on_wakeup()
                 continue
             budget -= 1
-            envelope = get_nowait()
+            envelope = get_nowait() if commands or putters else messages.popleft()
             message, reply = envelope.message, envelope.reply
             try:
                 handler = handlers[type(message)]

@@ -33,6 +33,7 @@ class Mailbox(asyncio.Queue[Envelope]):
     Attributes:
         messages: the lane of the messages.
         commands: the lane of the commands, by their class.
+        putters: the senders that wait for room.
         closed: whether it takes no more messages from outside.
     """
 
@@ -50,10 +51,8 @@ class Mailbox(asyncio.Queue[Envelope]):
         self.overflow = overflow
         self.closed = False
         self._room = self._maxsize = maxsize
-        self._getters, self._putters = deque(), deque()  # not by the base: for ``join`` it makes an event as well
-        self._init(maxsize)
-
-    def _init(self, maxsize: int) -> None:  # noqa: ARG002 - the signature is the base's
+        self._getters = deque()  # not by the base: for ``join`` it makes an event as well
+        self.putters = self._putters = deque()
         self.messages: deque[Envelope] = deque()
         self.commands: dict[type, Envelope] = {}
 

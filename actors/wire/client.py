@@ -228,9 +228,11 @@ class WireStream:
         try:
             for event in events:
                 answer.feed(event, deltas)
+                if answer.finish_reason is None:
+                    continue
                 if answer.ended:
                     break
-                if before < 0 and answer.finish_reason is not None:
+                if before < 0:
                     before = len(deltas)
         except ProviderError as error:
             self._request.conceal(error)

@@ -66,7 +66,9 @@ class Connection(asyncio.Protocol):
     @property
     def reusable(self) -> bool:
         """Whether it may serve another request."""
-        return self.ended and self._kept_alive and self.usable and not self._transport.get_write_buffer_size()
+        transport = self._transport
+        free = self.ended and self._kept_alive and self.open
+        return free and not transport.is_closing() and not transport.get_write_buffer_size()
 
     def send(self, head: bytes, body: bytes) -> None:
         """Send a request without waiting; the transport buffers what the upstream does not take at once."""

@@ -195,7 +195,8 @@ def _plain_events(chunk: bytes) -> list[bytes]:
     lines = chunk.count(b"\n")
     if lines == 2:  # noqa: PLR2004 - those of one event
         return [chunk[6:-2]]
-    return chunk[6:-2].split(b"\n\ndata: ") if lines == 2 * (1 + chunk.count(b"\n\ndata: ")) else []
+    events = chunk[6:-2].split(b"\n\ndata: ")
+    return events if lines == 2 * len(events) else []
 
 
 def _with_lf(chunk: bytes) -> bytes:

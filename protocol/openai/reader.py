@@ -216,7 +216,16 @@ class ChatReader:
         choices = chunk.choices
         if choices:
             for choice in choices:
-                if choice.index == 0 and not self._read(choice, into) and self.response_id:
+                delta = choice.delta
+                if (
+                    delta is not None
+                    and delta.content
+                    and self._kind == "text"
+                    and not (choice.index or choice.finish_reason or choice.logprobs)
+                    and not (delta.reasoning_content or delta.reasoning or delta.tool_calls)
+                ):  # more of a text and nothing else, as nearly every chunk is
+                    into.append(Delta(text=delta.content, part=self._part))
+                elif choice.index == 0 and not self._read(choice, into) and self.response_id:
                     self._read_rest(data, into)
         elif chunk.usage is None:
             self._feed_loosely(data, into)

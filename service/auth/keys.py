@@ -85,21 +85,19 @@ class KeyRing:
         keys: keys with all rights; each is a tenant of its own.
         pepper: a secret input of every digest, at most 64 bytes; may be empty.
         variable: returns the value of an environment variable, for keys with ``env``.
+
+    Attributes:
+        required: whether there are keys, or have been.
     """
 
-    __slots__ = ("_hasher", "_held", "_required", "_unlimited", "_variable")
+    __slots__ = ("_hasher", "_held", "_unlimited", "_variable", "required")
 
     def __init__(self, keys: Iterable[str] = (), *, pepper: bytes = b"", variable: Variable = lambda _: None) -> None:
         self._hasher = _hasher(pepper)
         self._variable = variable
         self._unlimited = {self.digest(key): Principal(tenant=tenant_of(key)) for key in keys}
         self._held = {digest: (digest, principal) for digest, principal in self._unlimited.items()}
-        self._required = bool(self._held)
-
-    @property
-    def required(self) -> bool:
-        """Whether there are keys, or have been."""
-        return self._required
+        self.required = bool(self._held)
 
     def digest(self, key: str) -> bytes:
         """Return the digest of a key, which may be any text."""
@@ -133,7 +131,7 @@ class KeyRing:
                 principals[digest] = principal_of(name, spec)
         removed = tuple(principal for digest, (_, principal) in self._held.items() if digest not in principals)
         self._held = {digest: (digest, principal) for digest, principal in principals.items()}
-        self._required = self._required or bool(names)
+        self.required = self.required or bool(names)
         return removed
 
     def _digest_of(self, name: str, spec: KeySpec) -> bytes:

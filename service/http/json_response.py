@@ -57,9 +57,10 @@ class JsonResponse(web.StreamResponse):
         if self._keep_alive is None:
             self._keep_alive = keep_alive
         connection = "" if self._keep_alive == bool(minor) else _CONNECTION[self._keep_alive]
-        lines = "".join([f"{name}: {value}\r\n" for name, value in self._extra.items()])
+        lines = "\r\n".join(map(": ".join, self._extra.items()))
+        extra = f"{lines}\r\n" if lines else ""
         return (
-            f"HTTP/1.{minor} {self._status} {self._reason}\r\n{lines}{connection}Content-Type: application/json\r\n"
+            f"HTTP/1.{minor} {self._status} {self._reason}\r\n{extra}{connection}Content-Type: application/json\r\n"
             f"Content-Length: {len(self._content)}\r\nDate: {_date(int(time.time()))}\r\nServer: {SERVER_NAME}\r\n"
             f"x-request-id: {call.request_id}\r\nx-trace-id: {call.trace_id}\r\n\r\n"
         )

@@ -288,7 +288,7 @@ def test_native_frames(told: list[Action], cuts: list[int], data: st.DataObject)
             merged.take(frame)
     log = EventLog(epoch="k")
     at = data.draw(st.integers(0, len(entries) - 1))
-    log.append(*(entry.event for entry in entries[:at]))
+    log.extend(entry.event for entry in entries[:at])
     for frame in (snapshot_json("req_1", "k", log.snapshot()), *conflated("req_1", entries[at:])):
         late.take(frame)
     for client in (single, merged, late):
@@ -410,10 +410,17 @@ def test_openais_surface(told: list[Action], cuts: list[int]) -> None:
 def record_of(entries: Iterable[Entry]) -> RequestRecord:
     """Return a request with these entries in its log."""
     run = Run("req_1", Submit(request=REQUEST, delivery=Delivery()))
-    run.log.append(*(entry.event for entry in entries))
+    run.log.extend(entry.event for entry in entries)
     stream = RequestStream("req_1", run.log)
     record = RequestRecord(
-        tenant="", trace_id="", delivery=Delivery(), source="upstream", run=run, stream=stream, created=1.0
+        request_id="req_1",
+        tenant="",
+        trace_id="",
+        delivery=Delivery(),
+        source="upstream",
+        run=run,
+        stream=stream,
+        created=1.0,
     )
     run.log.changed = 2.0
     return record
@@ -439,7 +446,7 @@ def test_responses_surface(told: list[Action], cuts: list[int], data: st.DataObj
     growing, live = record_of(()), b""
     reader = ResponseEventEncoder(growing)
     for batch in batches(entries, cuts):
-        growing.run.log.append(*(entry.event for entry in batch))
+        growing.run.log.extend(entry.event for entry in batch)
         growing.run.log.changed = 2.0
         live += reader.encode(batch)
     assert sse(live) == events
@@ -511,7 +518,7 @@ def test_the_browsers_client(tmp_path: Path) -> None:
         entries, end = log_of(told)
         at = data.draw(st.integers(0, len(entries) - 1))
         log = EventLog(epoch="k")
-        log.append(*(entry.event for entry in entries[:at]))
+        log.extend(entry.event for entry in entries[:at])
         late = [snapshot_json("req_1", "k", log.snapshot()), *conflated("req_1", entries[at:])]
         single = [update_json("req_1", entry) for entry in entries]
         cases.extend([[json.loads(frame) for frame in frames] for frames in (single, late)])

@@ -50,7 +50,7 @@ def is_plain(request: ChatRequest) -> bool:
     """Whether a request is texts alone: then every upstream takes it as it is."""
     if request.schema is not None or request.tools or request.extra:
         return False
-    return all(isinstance(message.content, str) and not message.tool_calls for message in request.messages)
+    return not [None for message in request.messages if message.tool_calls or not isinstance(message.content, str)]
 
 
 def send_in_forms(

@@ -48,7 +48,15 @@ def record_of(
     stream = RequestStream(name, run.log)
     run.begin(stream, 1.0)
     run.write((Delta(text=text),))
-    return RequestRecord(tenant=tenant, trace_id="", delivery=delivery, source="upstream", run=run, stream=stream)
+    return RequestRecord(
+        request_id=stream.request_id,
+        tenant=tenant,
+        trace_id="",
+        delivery=delivery,
+        source="upstream",
+        run=run,
+        stream=stream,
+    )
 
 
 def asking(content: str | tuple[TextPart | ImagePart, ...]) -> ChatRequest:

@@ -68,7 +68,15 @@ def record(*events: Event, request: ChatRequest | None = None, **echo: Any) -> R
     run = Run("req_1", Submit(request=asked, delivery=delivery))
     log = run.log
     stream = RequestStream("req_1", log)
-    kept = RequestRecord(tenant="", trace_id="", delivery=delivery, source="upstream", run=run, stream=stream)
+    kept = RequestRecord(
+        request_id=stream.request_id,
+        tenant="",
+        trace_id="",
+        delivery=delivery,
+        source="upstream",
+        run=run,
+        stream=stream,
+    )
     for event in events:
         log.append(event)
     kept.created, log.changed = 1.0, 2.0
