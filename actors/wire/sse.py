@@ -192,11 +192,11 @@ def _plain_events(chunk: bytes) -> list[bytes]:
     """Return the events of ``chunk`` where it is whole events of one ``data`` line each: the usual case."""
     if not (chunk.startswith(b"data: ") and chunk.endswith(b"\n\n")) or b"\r" in chunk:
         return []
-    lines = chunk.count(b"\n")
-    if lines == 2:  # noqa: PLR2004 - those of one event
-        return [chunk[6:-2]]
-    events = chunk[6:-2].split(b"\n\ndata: ")
-    return events if lines == 2 * len(events) else []
+    end = len(chunk) - 2
+    if chunk.find(b"\n") == end:
+        return [chunk[6:end]]
+    events = chunk[6:end].split(b"\n\ndata: ")
+    return events if b"\n" not in b"".join(events) else []
 
 
 def _with_lf(chunk: bytes) -> bytes:
