@@ -35,6 +35,13 @@ def test_a_key_cannot_be_guessed() -> None:
     assert key != new_key()
 
 
+@pytest.mark.parametrize("key", ["\ud800", "tg_\udcff", "\x00", "", "x" * 100_000])
+def test_any_text_has_a_digest(key: str) -> None:
+    """A key that nobody can have is an unknown key, and no error."""
+    ring = KeyRing(["one-of-the-settings-keys"])
+    assert ring.known(ring.digest(key)) is None
+
+
 def test_a_key_opens_what_its_description_says() -> None:
     """A key has the rights of its spec, which holds only its digest."""
     spec = KeySpec(
