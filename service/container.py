@@ -22,6 +22,7 @@ from protocol.hub import DisconnectAll, GetHubStats, SocketClosed, Subscribe, Un
 from protocol.ledger import Ledger
 from protocol.requests import CancelRequest, GetRequest, Submit
 from protocol.routes import SetRoutes
+from protocol.users import UserMessage
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
 from service.auth.token_config import TokenConfig
@@ -35,7 +36,7 @@ from service.telemetry.setup import Telemetry, open_telemetry
 RouterMessage = Submit | GetRequest | CancelRequest | ForgetModels
 GatewayMessage = Complete | ResolveModel | ListModels | GetProviders | SetRoutes
 EmbeddingsMessage = Embed | ListModels | SetRoutes
-HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats | ChannelMessage
+HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats | ChannelMessage | UserMessage
 CacheMessage = CacheGet | CachePut | CacheDelete | GetCacheStats
 
 

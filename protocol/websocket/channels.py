@@ -35,22 +35,27 @@ def presence_state_json(channel: str, members: Iterable[Member]) -> bytes:
 
 
 def channel_ack_json(
-    frame_id: int | str,
+    frame_id: int | str | None,
     channel: str,
     position: Position | None = None,
     *,
     recovered: bool | None = None,
+    subscribers: int | None = None,
 ) -> bytes:
-    """Return the JSON of an acknowledgement.
+    """Return the JSON of an acknowledgement; without an id that of a subscription which the client has not asked for.
 
     For ``subscribe`` it has the channel's position, and whether the position asked for was recovered; for ``publish``
-    the publication's position; for other frames no position.
+    the publication's position and the number of subscribers; for other frames no position.
     """
     frame: dict[str, object] = {"type": "ack", "id": frame_id, "channel": channel}
+    if frame_id is None:
+        del frame["id"]
     if position is not None:
         data: dict[str, object] = {"epoch": position.epoch, "offset": position.offset}
         if recovered is not None:
             data["recovered"] = recovered
+        if subscribers is not None:
+            data["subscribers"] = subscribers
         frame["data"] = data
     return _encode(frame)
 

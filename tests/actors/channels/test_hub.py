@@ -15,21 +15,18 @@ from actors.subscription_hub import LOST_STATE, HubMessage, SubscriptionHub
 from protocol.channels import (
     AckChannel,
     ChannelMessage,
-    DisconnectUser,
     GetHistory,
     GetPresence,
-    GetStatus,
     Join,
     Leave,
     Peer,
-    SocketOpened,
     SubscribeChannel,
     UnsubscribeChannel,
-    UnsubscribeUser,
 )
 from protocol.errors import InvalidRequest, UnrecoverablePosition
 from protocol.events import Position
 from protocol.hub import GetHubStats, SocketClosed
+from protocol.users import DisconnectUser, GetStatus, SocketOpened, UnsubscribeUser
 from tests.actors.channels.bench import CHANNEL, TENANT, FakeSocket, newline
 
 ADA, BOB = Peer("ada", "c1"), Peer("bob", "c2")

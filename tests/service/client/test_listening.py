@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from protocol.channels import UnsubscribeUser
 from protocol.errors import AccessDenied, IdempotencyKeyReused, InvalidRequest, ShuttingDown, UnrecoverablePosition
 from protocol.events import Position
+from protocol.users import UnsubscribeUser
 from service.auth.keys import digest_of
 from service.client import Client
 from service.client.listening import ChannelEvent, Gap, Listening, Message, Presence
