@@ -90,8 +90,7 @@ class Service:
     async def connect(self, who: str) -> "Client":
         """Connect; returns when the hub knows the socket."""
         client = Client(await self._client.ws_connect("/ws", headers={"Authorization": f"Bearer {who}"}))
-        await client.send(type="ping", id=0)
-        assert (await client.next())["type"] == "pong"
+        await client.settled()
         return client
 
 
@@ -110,6 +109,11 @@ class Client:
         async with asyncio.timeout(5):
             frame: dict[str, Any] = await self.socket.receive_json()
         return frame
+
+    async def settled(self) -> None:
+        """Return when the service has done all that was sent; for a client with no unread frame."""
+        await self.send(type="ping", id=0)
+        assert (await self.next())["type"] == "pong"
 
     async def closed(self) -> int:
         """Return the socket's close code."""

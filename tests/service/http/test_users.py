@@ -43,8 +43,9 @@ async def test_channels_are_listed(service: Service) -> None:
     """Page by page, by name, with their size; of another tenant none."""
     for name in ("b", "a", "räum/1", "c"):
         await service.publish(channel=quote(name, safe=""))
-    await service.socket("reader")
+    follower = await service.socket("reader")
     items = await pages(service, "/api/channels", 2)
+    await follower.settled()
     assert [item["name"] for item in items] == ["a", "b", "c", "room:7", "räum/1"]
     assert [(item["followers"], item["members"], item["publications"]) for item in items[2:4]] == [(0, 0, 1), (1, 0, 0)]
     assert items[0]["position"]["offset"] == 1
@@ -53,10 +54,14 @@ async def test_channels_are_listed(service: Service) -> None:
 
 async def test_the_subscribers_of_a_channel(service: Service) -> None:
     """All followers, also those that are no members; a publication says how many sockets there are."""
-    await service.socket("ada", client="phone", member={})
-    await service.socket("ada", client="laptop")
-    await service.socket("ada", client="laptop")
-    await service.socket("reader", client="x")
+    clients = [
+        await service.socket("ada", client="phone", member={}),
+        await service.socket("ada", client="laptop"),
+        await service.socket("ada", client="laptop"),
+        await service.socket("reader", client="x"),
+    ]
+    for client in clients:
+        await client.settled()
     items = await pages(service, "/api/channels/room:7/subscribers", 1)
     assert items == [
         {"user": "ada", "client": "laptop", "sockets": 2, "member": False},
