@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 import structlog
 
-from actors.requests.router import ForgetModels
+from actors.requests.router_messages import ForgetModels
 from actors.runtime import Actor, Ref, handles
 from protocol.errors import ConfigurationError
 from protocol.identity import Principal

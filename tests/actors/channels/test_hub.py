@@ -26,11 +26,11 @@ from protocol.channels import (
 from protocol.errors import InvalidRequest, UnrecoverablePosition
 from protocol.events import Position
 from protocol.hub import GetHubStats, SocketClosed
-from protocol.users import DisconnectUser, GetStatus, SocketOpened, UnsubscribeUser
+from protocol.users import DisconnectUser, GetStatus, SocketOpened, UnsubscribeUser, UserMessage
 from tests.actors.channels.bench import CHANNEL, TENANT, FakeSocket, newline
 
 ADA, BOB = Peer("ada", "c1"), Peer("bob", "c2")
-Hub = Ref[HubMessage | ChannelMessage]
+Hub = Ref[HubMessage | ChannelMessage | UserMessage]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from actors.llm_gateway import GatewayConfig, build_gateway
-from actors.requests.router import ForgetModels
+from actors.requests.router_messages import ForgetModels
 from actors.runtime.testing import Probe, TestSystem
 from actors.testing import End, Reply, Say, ScriptedUpstream, Wait
 from protocol.budgets import Budget
