@@ -45,7 +45,7 @@ from protocol.users import (
     UserSubscribed,
     check_presence,
 )
-from protocol.websocket.channels import channel_ack_json
+from protocol.websocket.channels import channel_ack_json, subscribed_json
 from protocol.websocket.out import disconnect_json, error_json
 
 MAX_RECEIPTS: Final = 256  # publishers that wait for acknowledgements at once
@@ -138,7 +138,7 @@ class Channels:
         _check_subscription(message.channel, message.mode)
         if message.peer.client:
             check_name(message.peer.client, "$.client")
-        self._subscribe(message, acknowledge=message.ack_id is not None)
+        self._subscribe(message)
 
     def subscribe_user(self, message: SubscribeUser) -> UserSubscribed:
         """Subscribe a user's sockets to a channel; those that follow it already go on."""
@@ -149,7 +149,7 @@ class Channels:
             channel = self._table.find((message.tenant, message.channel))
             if channel is None or socket not in channel.followers:
                 try:
-                    self._subscribe(self._subscription(socket, message), acknowledge=True)
+                    self._subscribe(self._subscription(socket, message), announce=True)
                 except Overloaded as error:
                     if error.code != FULL:
                         raise
@@ -172,7 +172,8 @@ class Channels:
             presence=message.presence,
         )
 
-    def _subscribe(self, message: SubscribeChannel, *, acknowledge: bool) -> None:
+    def _subscribe(self, message: SubscribeChannel, *, announce: bool = False) -> None:
+        """Subscribe a socket, and acknowledge it to a client with an ``ack_id``, or announce it."""
         socket, fanout = message.socket, self._fanout
         channel = self._table.open(message.tenant, message.channel)
         publications, presence_events = channel.publications, channel.presence_events
@@ -183,8 +184,10 @@ class Channels:
         self.unsubscribe(socket, channel.key)
         if message.peer.user:
             self.opened(socket, message.tenant, message.peer.user)
-        if acknowledge:
-            position = channel.log.position
+        position = channel.log.position
+        if announce:
+            fanout.send(socket, subscribed_json(message.channel, position, recovered=recovered, after=cursor))
+        elif message.ack_id is not None:
             fanout.send(socket, channel_ack_json(message.ack_id, message.channel, position, recovered=recovered))
         resumed = message.after is not None and recovered and message.mode != "live"
         channel.follow(socket, message.peer, cursor if resumed else 0)

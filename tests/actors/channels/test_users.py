@@ -49,7 +49,7 @@ def test_all_sockets_of_the_user_follow_and_are_told() -> None:
     bench.settle()
     for socket in mine:
         ack, update = socket.frames
-        data = {"epoch": epoch, "offset": 1, "recovered": True}
+        data = {"epoch": epoch, "offset": 1, "recovered": True, "after": 1}
         assert ack == {"type": "ack", "channel": CHANNEL, "data": data}
         assert (update["offset"], update["data"]) == (2, "after")
     assert [socket.frames for socket in others] == [[], []]
@@ -80,6 +80,7 @@ def test_a_position_is_resumed() -> None:
         subscribe(bench, after=Position("other", 1), mode="replay")
     subscribe(bench, after=first)
     bench.settle()
+    assert socket.frames[0]["data"] == {"epoch": first.epoch, "offset": 2, "recovered": True, "after": 1}
     assert socket.offsets == [2]
 
 
