@@ -47,7 +47,7 @@ class _Items(msgspec.Struct, frozen=True):
 class Call(Protocol):
     """Makes one HTTP call, and returns the body of its answer."""
 
-    def __call__(self, method: str, path: str, *, json: object = msgspec.UNSET) -> Awaitable[bytes]:
+    def __call__(self, method: str, path: str, /, *, json: object = msgspec.UNSET) -> Awaitable[bytes]:
         """Call, with a JSON body where there is one."""
 
 
