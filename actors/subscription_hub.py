@@ -52,6 +52,7 @@ HIGH_WATER: Final = 64 * 1024  # bytes
 MAX_SUBSCRIPTIONS: Final = 1000
 LAG_INTERVAL: Final = 0.05  # seconds between two checks of the lagging sockets
 DEFAULT_LIMITS: Final = ChannelLimits()
+BATCH: Final = 256  # sockets of a user that are subscribed at once, some 3 ms
 LOST_STATE: Final = 4010  # close code: reconnect, and subscribe again
 
 
@@ -183,8 +184,14 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | UserMessage | CheckLag
 
     @handles(SubscribeUser)
     async def subscribe_user(self, message: SubscribeUser) -> UserSubscribed:
-        """Subscribe a user's sockets to a channel."""
-        return self._channels.subscribe_user(message)
+        """Subscribe a user's sockets to a channel. Between two batches the loop does other work."""
+        sockets = self._channels.sockets_to_subscribe(message)
+        done = self._channels.subscribe_user(message, sockets[:BATCH])
+        for start in range(BATCH, len(sockets), BATCH):
+            await asyncio.sleep(0)
+            more = self._channels.subscribe_user(message, sockets[start : start + BATCH])
+            done = UserSubscribed(sockets=done.sockets + more.sockets, refused=done.refused + more.refused)
+        return done
 
     @handles(UnsubscribeUser)
     async def unsubscribe_user(self, message: UnsubscribeUser) -> int:

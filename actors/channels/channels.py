@@ -1,6 +1,6 @@
 """Channels: subscriptions, publications, presence and connected users of every tenant."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from actors.channels.channel import Channel
@@ -140,12 +140,16 @@ class Channels:
             check_name(message.peer.client, "$.client")
         self._subscribe(message)
 
-    def subscribe_user(self, message: SubscribeUser) -> UserSubscribed:
-        """Subscribe a user's sockets to a channel; those that follow it already go on."""
+    def sockets_to_subscribe(self, message: SubscribeUser) -> tuple[Socket, ...]:
+        """Return the sockets that ``message`` concerns; see it for what it raises."""
         check_name(message.user, "user")
         _check_subscription(message.channel, message.mode)
+        return self._users.sockets((message.tenant, message.user))
+
+    def subscribe_user(self, message: SubscribeUser, sockets: Iterable[Socket]) -> UserSubscribed:
+        """Subscribe some of a user's sockets to a channel; those that follow it already go on."""
         following = refused = 0
-        for socket in self._users.sockets((message.tenant, message.user)):
+        for socket in sockets:
             channel = self._table.find((message.tenant, message.channel))
             if channel is None or socket not in channel.followers:
                 try:

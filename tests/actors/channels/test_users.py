@@ -16,8 +16,8 @@ from tests.actors.channels.bench import CHANNEL, TENANT, ChannelsBench, FakeSock
 
 def subscribe(bench: ChannelsBench, user: str = "ada", **options: Any) -> UserSubscribed:  # noqa: ANN401
     """Subscribe a user's sockets."""
-    fields = {"tenant": TENANT, "channel": CHANNEL} | options
-    return bench.channels.subscribe_user(SubscribeUser(user=user, **fields))
+    message = SubscribeUser(user=user, **({"tenant": TENANT, "channel": CHANNEL} | options))
+    return bench.channels.subscribe_user(message, bench.channels.sockets_to_subscribe(message))
 
 
 def set_presence(bench: ChannelsBench, status: Any, metadata: object = None, **options: Any) -> UserStatus:  # noqa: ANN401
