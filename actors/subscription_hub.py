@@ -16,30 +16,43 @@ from actors.delivery.topic import FrameEncoder
 from actors.runtime import Actor, Deferred, handles
 from protocol.channels import (
     AckChannel,
+    ChannelList,
     ChannelMessage,
-    DisconnectUser,
     GetHistory,
     GetPresence,
-    GetStatus,
+    GetSubscribers,
     History,
     Join,
     Leave,
+    ListChannels,
     Member,
     Publish,
     Published,
-    SocketOpened,
     SubscribeChannel,
+    SubscriberList,
     UnsubscribeChannel,
-    UnsubscribeUser,
-    UserStatus,
 )
 from protocol.hub import DisconnectAll, GetHubStats, HubStats, SocketClosed, Subscribe, Unsubscribe
 from protocol.message import Message
+from protocol.users import (
+    DisconnectUser,
+    GetStatus,
+    GetUserChannels,
+    SetPresence,
+    SocketOpened,
+    SubscribeUser,
+    UnsubscribeUser,
+    UserChannels,
+    UserMessage,
+    UserStatus,
+    UserSubscribed,
+)
 
 HIGH_WATER: Final = 64 * 1024  # bytes
 MAX_SUBSCRIPTIONS: Final = 1000
 LAG_INTERVAL: Final = 0.05  # seconds between two checks of the lagging sockets
 DEFAULT_LIMITS: Final = ChannelLimits()
+BATCH: Final = 256  # sockets of a user that are subscribed at once, some 3 ms
 LOST_STATE: Final = 4010  # close code: reconnect, and subscribe again
 
 
@@ -60,7 +73,7 @@ class AckTimedOut(Message[None], frozen=True):
 HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats
 
 
-class SubscriptionHub(Actor[HubMessage | ChannelMessage | CheckLagging | SweepChannels | AckTimedOut]):
+class SubscriptionHub(Actor[HubMessage | ChannelMessage | UserMessage | CheckLagging | SweepChannels | AckTimedOut]):
     """Delivers requests' logs and channels to sockets.
 
     It holds one cursor per subscription, and no copies. Once per loop tick it delivers all changes with one write per
@@ -154,6 +167,11 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | CheckLagging | SweepCh
         """Return whether a user is online."""
         return self._channels.status(message)
 
+    @handles(SetPresence)
+    async def set_presence(self, message: SetPresence) -> UserStatus:
+        """Set whether a user is online, for a time."""
+        return self._channels.set_presence(message)
+
     @handles(SubscribeChannel)
     async def subscribe_channel(self, message: SubscribeChannel) -> None:
         """Subscribe a socket to a channel."""
@@ -163,6 +181,17 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | CheckLagging | SweepCh
     async def unsubscribe_channel(self, message: UnsubscribeChannel) -> bool:
         """End a subscription to a channel."""
         return self._channels.unsubscribe(message.socket, (message.tenant, message.channel))
+
+    @handles(SubscribeUser)
+    async def subscribe_user(self, message: SubscribeUser) -> UserSubscribed:
+        """Subscribe a user's sockets to a channel. Between two batches the loop does other work."""
+        sockets = self._channels.sockets_to_subscribe(message)
+        done = self._channels.subscribe_user(message, sockets[:BATCH])
+        for start in range(BATCH, len(sockets), BATCH):
+            await asyncio.sleep(0)
+            more = self._channels.subscribe_user(message, sockets[start : start + BATCH])
+            done = UserSubscribed(sockets=done.sockets + more.sockets, refused=done.refused + more.refused)
+        return done
 
     @handles(UnsubscribeUser)
     async def unsubscribe_user(self, message: UnsubscribeUser) -> int:
@@ -210,6 +239,21 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | CheckLagging | SweepCh
     async def presence(self, message: GetPresence) -> tuple[Member, ...]:
         """Return the members of a channel."""
         return self._channels.members(message)
+
+    @handles(ListChannels)
+    async def channels(self, message: ListChannels) -> ChannelList:
+        """Return a page of a tenant's channels."""
+        return self._channels.of_tenant(message)
+
+    @handles(GetSubscribers)
+    async def subscribers(self, message: GetSubscribers) -> SubscriberList:
+        """Return a page of those that follow a channel."""
+        return self._channels.subscribers(message)
+
+    @handles(GetUserChannels)
+    async def channels_of_user(self, message: GetUserChannels) -> UserChannels:
+        """Return a page of the channels that a user follows."""
+        return self._channels.of_user(message)
 
     @handles(AckTimedOut)
     async def ack_timed_out(self, message: AckTimedOut) -> None:

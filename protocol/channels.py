@@ -1,27 +1,25 @@
-"""Messages of channels: subscribe, publish, history and presence.
+"""Messages of channels: subscribe, publish, history, presence and lists. Those about users are in ``protocol.users``.
 
 A channel is a name within a tenant. The first message about it creates it. It is deleted when it has no subscriber and
 no member, and its history has expired; a channel that is created again has another epoch.
 """
 
-from collections.abc import Iterable
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Protocol
 
 import msgspec
 
+from protocol.checks import check_json, check_name, refused
 from protocol.errors import FieldError, InvalidRequest
 from protocol.events import Position
 from protocol.hub import Mode, Socket
 from protocol.message import Message
 
-MAX_NAME: Final = 128  # characters of a channel's, a user's or a client's name
 MAX_EVENT: Final = 64  # characters
 MAX_KEY: Final = 255  # characters
 MAX_DATA_BYTES: Final = 32 * 1024  # of a publication's JSON
 MAX_INFO_BYTES: Final = 1024  # of a member's info, as JSON
-MAX_PAGE: Final = 1000  # publications of one page of history
+MAX_PAGE: Final = 1000  # publications, channels or subscribers of one page
 MAX_WAIT: Final = 60.0  # seconds to wait for acknowledgements
-MAX_DEPTH: Final = 64  # levels of nesting in JSON, far below any parser's recursion limit
 
 NULL: Final = msgspec.Raw(b"null")
 
@@ -70,47 +68,6 @@ class PresentSocket(Socket, Protocol):
         """Whether the socket is closing."""
 
 
-# ---------------------------------------------------------------------------------------------- sockets and users
-
-
-class SocketOpened(Message[None], frozen=True, kw_only=True):
-    """Report that a user has opened a socket. The user is online until ``SocketClosed``."""
-
-    socket: Socket
-    tenant: str
-    user: str
-
-
-class DisconnectUser(Message[int], frozen=True, kw_only=True):
-    """Close every socket of a user with 4503: its clients do not reconnect. Replies with the number of sockets."""
-
-    tenant: str
-    user: str
-
-
-class UserStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A user's status.
-
-    Attributes:
-        user: the user.
-        status: ``online`` with a socket or a membership, and for a short time after the last of them.
-        sockets: the number of open sockets.
-        since: when the status began, in Unix seconds; None where it is unknown.
-    """
-
-    user: str
-    status: Literal["online", "offline"]
-    sockets: int
-    since: float | None = None
-
-
-class GetStatus(Message[UserStatus], frozen=True, kw_only=True):
-    """Get a user's status."""
-
-    tenant: str
-    user: str
-
-
 # --------------------------------------------------------------------------------------------------- subscriptions
 
 
@@ -156,17 +113,6 @@ class UnsubscribeChannel(Message[bool], frozen=True, kw_only=True):
     channel: str
 
 
-class UnsubscribeUser(Message[int], frozen=True, kw_only=True):
-    """Remove a user's sockets from a channel's subscribers and members. Replies with the number of sockets.
-
-    Each socket gets a terminal ``error`` with the code ``unsubscribed`` and stays open.
-    """
-
-    tenant: str
-    user: str
-    channel: str
-
-
 # ------------------------------------------------------------------------------------------------------- publishing
 
 
@@ -175,11 +121,13 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         position: the publication's position in the channel.
-        replayed: whether the key had been used before: nothing was published, and this is the first one's position.
+        subscribers: the sockets that followed the channel at that time; each of them gets the publication.
+        replayed: whether the key had been used before: nothing was published, and the rest is the first one's.
         acknowledged: the peers that acknowledged in time; empty where ``wait`` is 0.
     """
 
     position: Position
+    subscribers: int = 0
     replayed: bool = False
     acknowledged: tuple[Peer, ...] = ()
 
@@ -294,32 +242,88 @@ class GetPresence(Message[tuple[Member, ...]], frozen=True, kw_only=True):
     channel: str
 
 
+# ------------------------------------------------------------------------------------------------------------ lists
+
+
+class ChannelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A channel that exists.
+
+    Attributes:
+        name: its name.
+        followers: the sockets that follow it.
+        members: its members.
+        publications: the publications of its history.
+        position: of its last publication; with the offset 0 where there was none.
+    """
+
+    name: str
+    followers: int
+    members: int
+    publications: int
+    position: Position
+
+
+class ChannelList(msgspec.Struct, frozen=True):
+    """Channels by name. ``more`` says whether others follow after the last of them."""
+
+    items: tuple[ChannelInfo, ...]
+    more: bool = False
+
+
+class ListChannels(Message[ChannelList], frozen=True, kw_only=True):
+    """Get the tenant's channels: those after the name ``after``, up to ``limit`` of them."""
+
+    tenant: str
+    after: str = ""
+    limit: int = 100
+
+
+class Subscriber(msgspec.Struct, frozen=True, kw_only=True):
+    """A client that follows a channel.
+
+    Attributes:
+        user: its user; empty for an anonymous one.
+        client: its name; empty where it has none: an administrator has subscribed its socket.
+        sockets: how many of its sockets follow the channel.
+        member: whether it is a member of the channel, too.
+    """
+
+    user: str
+    client: str
+    sockets: int
+    member: bool
+
+
+class SubscriberList(msgspec.Struct, frozen=True):
+    """Subscribers by user and client. ``more`` says whether others follow after the last of them."""
+
+    items: tuple[Subscriber, ...]
+    more: bool = False
+
+
+class GetSubscribers(Message[SubscriberList], frozen=True, kw_only=True):
+    """Get all that follow a channel, members or not: those after ``after``, up to ``limit`` of them."""
+
+    tenant: str
+    channel: str
+    after: Peer | None = None
+    limit: int = 100
+
+
 ChannelMessage = (
-    SocketOpened
-    | DisconnectUser
-    | GetStatus
-    | SubscribeChannel
+    SubscribeChannel
     | UnsubscribeChannel
-    | UnsubscribeUser
     | Publish
     | AckChannel
     | GetHistory
     | Join
     | Leave
     | GetPresence
+    | ListChannels
+    | GetSubscribers
 )
 
 # ------------------------------------------------------------------------------------------------------- validation
-
-
-def check_name(name: str, path: str, most: int = MAX_NAME) -> None:
-    """Check a name.
-
-    Raises:
-        InvalidRequest: the name is not 1 to ``most`` printable characters.
-    """
-    if not 0 < len(name) <= most or not name.isprintable():
-        raise _refused(path, f"must be 1 to {most} printable characters")
 
 
 def check_publication(message: Publish) -> None:
@@ -333,12 +337,12 @@ def check_publication(message: Publish) -> None:
     if message.key:
         check_name(message.key, "$.key", MAX_KEY)
     if not 0 <= message.wait <= MAX_WAIT:
-        raise _refused("$.wait", f"must be within 0..{MAX_WAIT:g} s, got {message.wait:g}")
+        raise refused("$.wait", f"must be within 0..{MAX_WAIT:g} s, got {message.wait:g}")
     size = len(memoryview(message.data))
     if size > MAX_DATA_BYTES:
         detail = f"`data` is {size} bytes of JSON, and {MAX_DATA_BYTES} is the most"
         raise InvalidRequest(detail, code="publication_too_large", errors=(FieldError("$.data", detail),))
-    _check_json(message.data, "$.data")
+    check_json(message.data, "$.data", MAX_DATA_BYTES)
 
 
 def check_member(message: Join) -> None:
@@ -351,27 +355,4 @@ def check_member(message: Join) -> None:
     check_name(message.peer.client, "$.client")
     if message.peer.user:
         check_name(message.peer.user, "$.user")
-    if len(memoryview(message.info)) > MAX_INFO_BYTES:
-        raise _refused("$.info", f"must be at most {MAX_INFO_BYTES} bytes of JSON")
-    _check_json(message.info, "$.info")
-
-
-def _check_json(raw: msgspec.Raw, path: str) -> None:
-    """Check that ``raw`` is JSON in UTF-8, nested at most ``MAX_DEPTH`` levels."""
-    try:
-        level, depth = [msgspec.json.decode(raw)], 0
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise _refused(path, "must be JSON in UTF-8") from None
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise _refused(path, f"must not be nested deeper than {MAX_DEPTH} levels")
-        level = [child for item in level if isinstance(item, dict | list) for child in _children(item)]
-
-
-def _children(item: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    return item.values() if isinstance(item, dict) else item
-
-
-def _refused(path: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(f"`{path}` {reason}", errors=(FieldError(path, reason),))
+    check_json(message.info, "$.info", MAX_INFO_BYTES)

@@ -81,6 +81,8 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
             ``AttemptFailed`` with ``restart``.
         repair: whether an answer that does not match the schema is sent back to the model once, with its errors; the
             content that the sink has got is then void, as with ``restart``.
+        seed: a made-up seed, for a request without its own that is meant to have the same answer each time; sent to
+            providers that are known to have seeds.
 
     Raises (as replies):
         NotFound: ``model_not_found``.
@@ -100,6 +102,7 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
     sink: ProgressSink | None = None
     restart: bool = False
     repair: bool = False
+    seed: int | None = None
 
 
 class ModelInfo(msgspec.Struct, frozen=True):

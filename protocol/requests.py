@@ -1,4 +1,4 @@
-"""Messages of requests: submit, get, follow and cancel."""
+"""Messages of requests: submit, get, follow, cancel and delete."""
 
 import datetime as dt
 from collections.abc import AsyncIterator
@@ -24,6 +24,7 @@ DEFAULT_TIMEOUT_MS = 120_000
 DEFAULT_CACHE_TTL_MS = 300_000
 MAX_TIMEOUT_MS = 3_600_000
 MAX_CACHE_TTL_MS = 86_400_000
+MIN_TTL_MS = 1000
 
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -42,6 +43,8 @@ class RequestOptions(_Wire, frozen=True, forbid_unknown_fields=True):
         stop: texts at which the model stops.
         dedupe: whether identical requests of one tenant may share one call.
         cache_ttl_ms: how long the finished log may answer later identical requests, in milliseconds; 0 for never.
+        ttl_ms: how long state and log are kept after the end, in milliseconds: at most as long as the service keeps
+            them by itself, which is also the default.
         on_abandon: what happens when nobody follows the request: ``finish``, or ``cancel`` after a grace period.
         on_attempt_failed: what happens when a call breaks off after content: ``fail``, or ``restart``: the answer
             starts again, and the content so far is void.
@@ -59,6 +62,7 @@ class RequestOptions(_Wire, frozen=True, forbid_unknown_fields=True):
     stop: tuple[str, ...] = ()
     dedupe: bool = True
     cache_ttl_ms: int = DEFAULT_CACHE_TTL_MS
+    ttl_ms: int | None = None
     on_abandon: OnAbandon = "finish"
     on_attempt_failed: OnAttemptFailed = "fail"
     repair: bool = True
@@ -86,6 +90,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
         timeout: seconds for the whole request.
         dedupe: whether identical requests of one tenant may share one call.
         cache_ttl: seconds for which the finished log may answer later identical requests; 0 for never.
+        ttl: seconds for which state and log are kept after the end; None for the router's own, which is the most.
         on_abandon: what happens when nobody follows the request.
         on_attempt_failed: what happens when a call breaks off after content. ``restart`` is part of the fingerprint:
             only readers that can discard content may share such a log.
@@ -101,6 +106,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = DEFAULT_TIMEOUT_MS / 1000
     dedupe: bool = True
     cache_ttl: float = DEFAULT_CACHE_TTL_MS / 1000
+    ttl: float | None = None
     on_abandon: OnAbandon = "finish"
     on_attempt_failed: OnAttemptFailed = "fail"
     repair: bool = False
@@ -122,7 +128,11 @@ class ErrorInfo(_Wire, frozen=True, omit_defaults=True):
 
 
 class RequestState(_Wire, frozen=True):
-    """The state of a request: the answer of ``GET /api/requests/{id}``."""
+    """The state of a request: the answer of ``GET /api/requests/{id}``.
+
+    ``seed`` is the caller's; without one it is made up, the same for equal requests, and sent to the provider where the
+    temperature is 0 and the provider has seeds. ``expires_at`` is None while the request runs.
+    """
 
     request_id: str
     session_id: str | None
@@ -131,7 +141,7 @@ class RequestState(_Wire, frozen=True):
     provider: str | None
     assistant_status: Status
     core_result: msgspec.Raw | CoreResult | None
-    seed: int | None
+    seed: int
     usage: Usage
     cost: Cost | None
     attempts: tuple[Attempt, ...]
@@ -237,6 +247,7 @@ class Submit(Message[Submitted], frozen=True, kw_only=True):
         trace_id: 32 hex digits; shown to the caller.
 
     Raises (as replies):
+        InvalidRequest: the ``ttl`` is longer than the router's own.
         IdempotencyKeyReused: the key was used for another request.
         Overloaded: too many requests are stored.
         NotFound: ``model_not_found``.
@@ -267,3 +278,20 @@ class CancelRequest(Message[RequestHandle], frozen=True):
     request_id: str
     tenant: str = ""
     reason: str = "cancelled"
+
+
+class DeleteRequest(Message[None], frozen=True):
+    """Cancel a request and forget it: its state, its log, its idempotency key, and what the cache holds of its answer.
+
+    Its followers get their end. Other requests that share its log go on, and keep what they have; their answer does not
+    go to the cache any more.
+
+    Raises (as replies):
+        NotFound: ``request_not_found``: the tenant has no such request, or it is deleted already.
+        AskTimeout: the cache does not answer; the request is cancelled but not forgotten.
+    """
+
+    traced = True
+
+    request_id: str
+    tenant: str = ""

@@ -27,6 +27,8 @@ class ProviderSpec(_Table, frozen=True):
         models: the models that it accepts and lists; empty to accept every name and list none.
         omit: for ``openai`` and ``azure``: top-level fields that this upstream refuses, such as ``stream_options``;
             they are left out of its requests.
+        seeds: for ``openai``: whether this upstream takes a ``seed``; then a request with temperature 0 and no seed is
+            sent with a made-up one. OpenAI's own address, ``azure`` and ``local`` are known to.
         structured: how its models are held to a schema: ``native`` by the dialect's own feature, ``tool`` by a tool
             that they must call with the answer.
         path: for ``local``: a GGUF file; empty for the installed model.
@@ -44,6 +46,7 @@ class ProviderSpec(_Table, frozen=True):
     api_key_env: str = ""
     models: tuple[str, ...] = ()
     omit: tuple[str, ...] = ()
+    seeds: bool = False
     structured: Literal["native", "tool"] = "native"
     path: str = ""
     api_version: str = ""

@@ -10,7 +10,8 @@ from actors.cache import CacheActor
 from actors.embeddings import build_embeddings
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import LLMGateway, build_gateway
-from actors.requests.router import ForgetModels, RequestRouter
+from actors.requests.router import RequestRouter
+from actors.requests.router_messages import ForgetModels
 from actors.runtime import Ref, System
 from actors.subscription_hub import SubscriptionHub
 from protocol.cache import CacheDelete, CacheGet, CachePut, GetCacheStats
@@ -20,8 +21,9 @@ from protocol.errors import ConfigurationError
 from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
 from protocol.hub import DisconnectAll, GetHubStats, SocketClosed, Subscribe, Unsubscribe
 from protocol.ledger import Ledger
-from protocol.requests import CancelRequest, GetRequest, Submit
+from protocol.requests import CancelRequest, DeleteRequest, GetRequest, Submit
 from protocol.routes import SetRoutes
+from protocol.users import UserMessage
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
 from service.auth.token_config import TokenConfig
@@ -32,10 +34,10 @@ from service.frames import text_frame
 from service.lifecycle import Lifecycle
 from service.telemetry.setup import Telemetry, open_telemetry
 
-RouterMessage = Submit | GetRequest | CancelRequest | ForgetModels
+RouterMessage = Submit | GetRequest | CancelRequest | DeleteRequest | ForgetModels
 GatewayMessage = Complete | ResolveModel | ListModels | GetProviders | SetRoutes
 EmbeddingsMessage = Embed | ListModels | SetRoutes
-HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats | ChannelMessage
+HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats | ChannelMessage | UserMessage
 CacheMessage = CacheGet | CachePut | CacheDelete | GetCacheStats
 
 
@@ -49,7 +51,7 @@ class Container:
         lifecycle: the phase of the service, and its running calls.
         telemetry: the tracer, where spans are exported.
         system: runs the actors.
-        router: submits, finds and cancels requests.
+        router: submits, finds, cancels and deletes requests.
         gateway: calls the providers of models.
         hub: the subscriptions of sockets, and the channels.
         cache: finished logs.

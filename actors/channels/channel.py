@@ -86,13 +86,14 @@ class Channel:
         """
         key, data = message.key, bytes(message.data)
         if key:
-            offset = self._keys.find(key, message.event, data, now)
-            if offset is not None:
-                return Published(position=Position(self.log.epoch, offset), replayed=True)
+            used = self._keys.find(key, message.event, data, now)
+            if used is not None:
+                offset, subscribers = used
+                return Published(position=Position(self.log.epoch, offset), subscribers=subscribers, replayed=True)
         self.log.append(message.event, data, now, before_trim=self._deliver_up_to)
         if key:
-            self._keys.put(key, message.event, data, self.log.offset, now)
-        return Published(position=self.log.position)
+            self._keys.put(key, message.event, data, (self.log.offset, len(self.followers)), now)
+        return Published(position=self.log.position, subscribers=len(self.followers))
 
     def follow(self, socket: Socket, peer: Peer, acked: int) -> None:
         """Add a follower that has everything up to ``acked``."""

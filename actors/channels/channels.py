@@ -1,41 +1,55 @@
 """Channels: subscriptions, publications, presence and connected users of every tenant."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from actors.channels.channel import Channel
 from actors.channels.leases import Leases
 from actors.channels.limits import ChannelLimits
+from actors.channels.listing import channel_list, subscriber_list, user_channels
 from actors.channels.log import FrameEncoder
 from actors.channels.receipts import Receipt
 from actors.channels.table import ChannelKey, ChannelTable
 from actors.channels.users import Users
 from actors.delivery.fanout import Fanout
 from protocol.channels import (
-    DisconnectUser,
+    ChannelList,
     GetHistory,
     GetPresence,
-    GetStatus,
+    GetSubscribers,
     History,
     Join,
     Leave,
+    ListChannels,
     Member,
     Peer,
     Publish,
     Published,
     SubscribeChannel,
-    UnsubscribeUser,
-    UserStatus,
+    SubscriberList,
     check_member,
-    check_name,
     check_publication,
 )
+from protocol.checks import check_name
 from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest, Overloaded, UnrecoverablePosition
-from protocol.hub import Socket
-from protocol.websocket.channels import channel_ack_json
+from protocol.hub import Mode, Socket
+from protocol.users import (
+    DisconnectUser,
+    GetStatus,
+    GetUserChannels,
+    SetPresence,
+    SubscribeUser,
+    UnsubscribeUser,
+    UserChannels,
+    UserStatus,
+    UserSubscribed,
+    check_presence,
+)
+from protocol.websocket.channels import channel_ack_json, subscribed_json
 from protocol.websocket.out import disconnect_json, error_json
 
 MAX_RECEIPTS: Final = 256  # publishers that wait for acknowledgements at once
+FULL: Final = "connection_limit"
 DISCONNECTED: Final = "disconnected"
 UNSUBSCRIBED: Final = "unsubscribed"
 
@@ -121,11 +135,49 @@ class Channels:
 
     def subscribe(self, message: SubscribeChannel) -> None:
         """Subscribe a socket. Its acknowledgement and the replay are sent after this tick."""
-        check_name(message.channel, "$.channel")
+        _check_subscription(message.channel, message.mode)
         if message.peer.client:
             check_name(message.peer.client, "$.client")
-        if message.mode == "snapshot":
-            raise InvalidRequest("a channel has no snapshot: use `replay` or `live`")
+        self._subscribe(message)
+
+    def sockets_to_subscribe(self, message: SubscribeUser) -> tuple[Socket, ...]:
+        """Return the sockets that ``message`` concerns; see it for what it raises."""
+        check_name(message.user, "user")
+        _check_subscription(message.channel, message.mode)
+        return self._users.sockets((message.tenant, message.user))
+
+    def subscribe_user(self, message: SubscribeUser, sockets: Iterable[Socket]) -> UserSubscribed:
+        """Subscribe some of a user's sockets to a channel; those that follow it already go on."""
+        following = refused = 0
+        for socket in sockets:
+            channel = self._table.find((message.tenant, message.channel))
+            if channel is None or socket not in channel.followers:
+                try:
+                    self._subscribe(self._subscription(socket, message), announce=True)
+                except Overloaded as error:
+                    if error.code != FULL:
+                        raise
+                    refused += 1
+                    continue
+            following += 1
+        return UserSubscribed(sockets=following, refused=refused)
+
+    def _subscription(self, socket: Socket, message: SubscribeUser) -> SubscribeChannel:
+        """Return the subscription of one of the user's sockets, under the name that it has in another channel."""
+        others = (channel.followers[socket].peer for channel in self._subscribed.get(socket, ()))
+        peer = next((peer for peer in others if peer.user == message.user), Peer(message.user))
+        return SubscribeChannel(
+            socket=socket,
+            tenant=message.tenant,
+            channel=message.channel,
+            peer=peer,
+            after=message.after,
+            mode=message.mode,
+            presence=message.presence,
+        )
+
+    def _subscribe(self, message: SubscribeChannel, *, announce: bool = False) -> None:
+        """Subscribe a socket, and acknowledge it to a client with an ``ack_id``, or announce it."""
         socket, fanout = message.socket, self._fanout
         channel = self._table.open(message.tenant, message.channel)
         publications, presence_events = channel.publications, channel.presence_events
@@ -136,8 +188,10 @@ class Channels:
         self.unsubscribe(socket, channel.key)
         if message.peer.user:
             self.opened(socket, message.tenant, message.peer.user)
-        if message.ack_id is not None:
-            position = channel.log.position
+        position = channel.log.position
+        if announce:
+            fanout.send(socket, subscribed_json(message.channel, position, recovered=recovered, after=cursor))
+        elif message.ack_id is not None:
             fanout.send(socket, channel_ack_json(message.ack_id, message.channel, position, recovered=recovered))
         resumed = message.after is not None and recovered and message.mode != "live"
         channel.follow(socket, message.peer, cursor if resumed else 0)
@@ -176,6 +230,32 @@ class Channels:
                 for holder in channel.presence.holders(peer):
                     self._leases.end(holder, channel, peer)
         return len(sockets)
+
+    # ----------------------------------------------------------------------------------------------------------- lists
+
+    def of_tenant(self, message: ListChannels) -> ChannelList:
+        """Return a page of a tenant's channels."""
+        now = self._clock()
+        return channel_list(
+            message, self._table.of_tenant(message.tenant), lambda channel: self._table.expire(channel, now)
+        )
+
+    def subscribers(self, message: GetSubscribers) -> SubscriberList:
+        """Return a page of a channel's subscribers."""
+        check_name(message.channel, "$.channel")
+        channel = self._table.find((message.tenant, message.channel))
+        return SubscriberList(()) if channel is None else subscriber_list(message, channel)
+
+    def of_user(self, message: GetUserChannels) -> UserChannels:
+        """Return a page of the channels that a user's sockets follow."""
+        check_name(message.user, "user")
+        followed: dict[str, list[tuple[Channel, Peer]]] = {}
+        for socket in self._users.sockets((message.tenant, message.user)):
+            for channel in self._subscribed.get(socket, ()):
+                peer = channel.followers[socket].peer
+                if peer.user == message.user:
+                    followed.setdefault(channel.name, []).append((channel, peer))
+        return user_channels(message, followed)
 
     # -------------------------------------------------------------------------------------------------------- presence
 
@@ -236,8 +316,16 @@ class Channels:
             self._fanout.close_socket(socket, code, reason)
 
     def status(self, message: GetStatus) -> UserStatus:
-        """Return whether a user is online."""
+        """Return a user's status."""
         return self._users.status((message.tenant, message.user), self._clock())
+
+    def set_presence(self, message: SetPresence) -> UserStatus:
+        """Set a user's status, and return it; see the message for what it raises."""
+        check_presence(message)
+        now = self._clock()
+        self._users.set_presence(message, now)
+        self._ensure_sweeping()
+        return self._users.status((message.tenant, message.user), now)
 
     def sweep(self) -> bool:
         """Expire leases, publications, channels and users; return whether anything is left."""
@@ -266,6 +354,12 @@ class Channels:
             self._fanout.changed(channel.presence_events)
         if holder == (*channel.key, peer):
             self._users.released((channel.key[0], peer.user), self._clock())
+
+
+def _check_subscription(channel: str, mode: Mode | None) -> None:
+    check_name(channel, "$.channel")
+    if mode == "snapshot":
+        raise InvalidRequest("a channel has no snapshot: use `replay` or `live`")
 
 
 def _holder(message: Join | Leave) -> object:

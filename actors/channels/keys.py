@@ -14,11 +14,12 @@ KEY_BYTES: Final = 400  # of a key's record, without the key
 class _Used(NamedTuple):
     digest: bytes
     offset: int
+    subscribers: int
     expires: float
 
 
 class PublicationKeys:
-    """The offset at which each key was used in a channel, for ``KEY_TTL`` seconds.
+    """What each key was used for in a channel, for ``KEY_TTL`` seconds: the offset and the number of subscribers.
 
     Attributes:
         size: bytes held, estimated.
@@ -33,8 +34,8 @@ class PublicationKeys:
     def __len__(self) -> int:
         return len(self._used)
 
-    def find(self, key: str, event: str, data: bytes, now: float) -> int | None:
-        """Return the offset of the publication with ``key``; None where there is none.
+    def find(self, key: str, event: str, data: bytes, now: float) -> tuple[int, int] | None:
+        """Return the offset and the subscribers of the publication with ``key``; None where there is none.
 
         Raises:
             IdempotencyKeyReused: the key was used for another publication.
@@ -45,13 +46,13 @@ class PublicationKeys:
             return None
         if used.digest != _digest(event, data):
             raise IdempotencyKeyReused("the key was used for another publication in this channel")
-        return used.offset
+        return used.offset, used.subscribers
 
-    def put(self, key: str, event: str, data: bytes, offset: int, now: float) -> None:
+    def put(self, key: str, event: str, data: bytes, used: tuple[int, int], now: float) -> None:
         """Record the publication with ``key``."""
         if len(self._used) >= MAX_KEYS:
             self._drop()
-        self._used[key] = _Used(_digest(event, data), offset, now + KEY_TTL)
+        self._used[key] = _Used(_digest(event, data), *used, now + KEY_TTL)
         self.size += _size(key)
 
     def expire(self, now: float) -> bool:

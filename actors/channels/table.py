@@ -1,7 +1,7 @@
 """The table of all channels, and its bounds."""
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Final
 
@@ -52,6 +52,10 @@ class ChannelTable:
     def find(self, key: ChannelKey) -> Channel | None:
         """Return the channel with this key, if there is one."""
         return self._channels.get(key)
+
+    def of_tenant(self, tenant: str) -> Iterator[Channel]:
+        """Yield the channels of a tenant, in no order."""
+        return (channel for key, channel in self._channels.items() if key[0] == tenant)
 
     def open(self, tenant: str, name: str) -> Channel:
         """Return the channel, created if need be.

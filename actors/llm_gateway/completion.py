@@ -140,7 +140,7 @@ class CompletionRun:
     def _message_to(self, target: ResolvedTarget, sink: ProgressSink | None) -> Complete:
         """Return the message with the target's own options, and with the sink of this call."""
         message = self._message
-        request = target.request(message.request)
+        request = target.request(message.request, message.seed)
         if request is message.request and sink is message.sink:
             return message
         return msgspec.structs.replace(message, request=request, sink=sink)

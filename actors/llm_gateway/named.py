@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ONLY: Final = {
     "omit": ("openai", "azure"),
+    "seeds": ("openai",),
     "path": ("local",),
     "api_version": ("azure",),
     "region": ("bedrock", "vertex"),
@@ -81,7 +82,7 @@ class NamedProviders:
         make: Callable[..., Provider] = anthropic.AnthropicProvider
         if spec.kind == "openai":
             make = partial(openai.OpenAIProvider, omit=spec.omit)
-        return make(
+        provider = make(
             self._wire,
             base_url=spec.base_url or BASE_URLS[spec.kind],
             api_key=key,
@@ -90,6 +91,8 @@ class NamedProviders:
             name=name,
             price_id=spec.price_id,
         )
+        provider.seeds = provider.seeds or spec.seeds
+        return provider
 
     def _cloud(self, name: str, spec: ProviderSpec, key: str) -> Provider:
         from actors.llm_gateway.providers import azure, bedrock, vertex  # noqa: PLC0415 - as in _local

@@ -50,12 +50,14 @@ class Provider(Protocol):
         models: the models that it lists.
         deadlines: the longest silences of its attempts.
         price_id: its name in the price list; empty where it is free, or not in the list.
+        seeds: whether it is known to take a ``seed``, so that a made-up one can't be what it refuses.
     """
 
     name: str
     models: tuple[str, ...]
     deadlines: ProviderDeadlines
     price_id: str
+    seeds: bool
 
     async def open(self) -> None:
         """Get ready, without waiting for anything slow. Idempotent."""

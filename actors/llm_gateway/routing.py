@@ -42,8 +42,17 @@ class ResolvedTarget:
         self._options = {} if target is None else _options(target)
         self._stop = () if target is None else target.stop
 
-    def request(self, request: ChatRequest) -> ChatRequest:
-        """Return ``request`` with the target's options where it has none of its own."""
+    def request(self, request: ChatRequest, seed: int | None = None) -> ChatRequest:
+        """Return ``request`` with the target's options where it has none of its own.
+
+        ``seed`` is a made-up one: sent where neither has a seed, and the provider is known to have seeds.
+        """
+        request = self._with_options(request)
+        if seed is None or request.seed is not None or not self.endpoint.provider.seeds:
+            return request
+        return msgspec.structs.replace(request, seed=seed)
+
+    def _with_options(self, request: ChatRequest) -> ChatRequest:
         if not self._options and not self._stop:
             return request
         added: dict[str, Any] = {name: value for name, value in self._options.items() if getattr(request, name) is None}

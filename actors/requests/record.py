@@ -96,7 +96,7 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
             provider=run.provider,
             assistant_status=status_of(stream),
             core_result=core_result(event) if isinstance(event, Completed) else None,
-            seed=run.request.seed,
+            seed=run.seed,
             usage=run.usage,
             cost=self.cost,
             attempts=self.attempts,

@@ -15,92 +15,53 @@ from actors.requests.failure import failure
 from actors.requests.fingerprint import body_digest, fingerprint
 from actors.requests.limits import RequestLimits
 from actors.requests.record import RequestRecord
+from actors.requests.router_messages import (
+    CacheAnswered,
+    CacheMessage,
+    ForgetModels,
+    GraceExpired,
+    ModelResolved,
+    RequestTimedOut,
+    RouterMessage,
+    SubmitRefused,
+    SweepRequests,
+    Uncached,
+)
 from actors.requests.run import Run
 from actors.requests.runs import RunTable
 from actors.requests.store import RequestStore
 from actors.requests.stream import RequestStream
 from actors.runtime import Actor, Deferred, Promise, Ref, Timer, handles
 from protocol import ids, spans
-from protocol.cache import CachedLog, CacheGet, CachePut
+from protocol.cache import CacheDelete, CachedLog, CacheGet
 from protocol.errors import (
     ActorStopped,
     DeadlineExceeded,
+    FieldError,
     IdempotencyKeyReused,
+    InvalidRequest,
     NotFound,
     Overloaded,
     TidegateError,
 )
 from protocol.events import Cancelled, Failed
 from protocol.gateway import Complete, ResolveModel
-from protocol.message import Message
-from protocol.requests import CancelRequest, GetRequest, RequestHandle, Source, Submit, Submitted
+from protocol.requests import (
+    MIN_TTL_MS,
+    CancelRequest,
+    DeleteRequest,
+    GetRequest,
+    RequestHandle,
+    Source,
+    Submit,
+    Submitted,
+)
 
 DEFAULT_LIMITS: Final = RequestLimits()
 SWEEP_INTERVAL: Final = 15.0  # seconds between two sweeps of the store
 CACHE_TIMEOUT: Final = 1.0  # seconds; a slower cache counts as a miss
 RESOLVE_TIMEOUT: Final = 5.0  # seconds
 MAX_MODELS: Final = 1024  # model names that are known to be served; at the bound all are forgotten
-
-
-class ModelResolved(Message[None], frozen=True):
-    """The gateway serves the submission's model; the next step is ``cache``, if there is one."""
-
-    submit: Submit
-    digest: bytes
-    cache: Ref[CacheGet | CachePut] | None
-    reply: Promise[Submitted]
-
-
-class SubmitRefused(Message[None], frozen=True):
-    """The gateway does not serve the submission's model, or has not answered."""
-
-    error: Exception
-    reply: Promise[Submitted]
-
-
-class CacheAnswered(Message[None], frozen=True):
-    """The cache's answer to a submission; None for a miss."""
-
-    submit: Submit
-    digest: bytes
-    cached: CachedLog | None
-    reply: Promise[Submitted]
-
-
-class RequestTimedOut(Message[None], frozen=True):
-    """The timeout of a request that joined another one's run is over."""
-
-    request_id: str
-    tenant: str
-
-
-class GraceExpired(Message[None], frozen=True):
-    """A request has had no follower for the grace period."""
-
-    request_id: str
-    tenant: str
-
-
-class ForgetModels(Message[None], frozen=True):
-    """The gateway's models have changed: ask it again for each name."""
-
-
-class SweepRequests(Message[None], frozen=True):
-    """Drop the ended requests whose time is over."""
-
-
-RouterMessage = (
-    Submit
-    | GetRequest
-    | CancelRequest
-    | ForgetModels
-    | ModelResolved
-    | SubmitRefused
-    | CacheAnswered
-    | RequestTimedOut
-    | GraceExpired
-    | SweepRequests
-)
 
 
 class RequestRouter(Actor[RouterMessage]):
@@ -119,7 +80,7 @@ class RequestRouter(Actor[RouterMessage]):
         self,
         *,
         gateway: "Ref[Complete | ResolveModel]",
-        cache: "Ref[CacheGet | CachePut] | None" = None,
+        cache: "Ref[CacheMessage] | None" = None,
         limits: RequestLimits = DEFAULT_LIMITS,
     ) -> None:
         self._gateway = gateway
@@ -149,6 +110,8 @@ class RequestRouter(Actor[RouterMessage]):
     @handles(Submit)
     async def submit(self, message: Submit) -> Submitted | Deferred[Submitted]:
         """Find or start the run for this submission, in the order of the module's docstring."""
+        if message.delivery.ttl is not None:
+            _check_ttl(message.delivery.ttl, self._limits.ttl)
         if message.idempotency_key:
             known = self._store.by_key(message.tenant, message.idempotency_key)
             if known is not None:
@@ -213,6 +176,34 @@ class RequestRouter(Actor[RouterMessage]):
         self._leave(record, Cancelled(reason=message.reason))
         return record
 
+    @handles(DeleteRequest)
+    async def delete(self, message: DeleteRequest) -> Deferred[None] | None:
+        """Cancel a request, remove its answer from the cache, and then forget it."""
+        record = self._find(message.request_id, message.tenant)
+        record.run.forgotten = True
+        self._leave(record, Cancelled(reason="deleted"))
+        if self._cache is None or not record.run.cached:
+            self._forget(record)
+            return None
+        reply = self.promise(DeleteRequest)
+        self.ask_then(
+            self._cache,
+            CacheDelete(record.run.fingerprint),
+            timeout=CACHE_TIMEOUT,
+            ok=lambda _: Uncached(record, reply),
+            err=lambda error: Uncached(record, reply, error),
+        )
+        return reply
+
+    @handles(Uncached)
+    async def uncached(self, message: Uncached) -> None:
+        """Forget a deleted request; where the cache has failed, it stays, so that it can be deleted again."""
+        if message.error is not None:
+            message.reply.reject(message.error)
+            return
+        self._forget(message.record)
+        message.reply.resolve(None)
+
     @handles(RequestTimedOut)
     async def timed_out(self, message: RequestTimedOut) -> None:
         """End a joined request at its own deadline; its run's deadline may be later."""
@@ -247,9 +238,7 @@ class RequestRouter(Actor[RouterMessage]):
     def _joinable(self, message: Submit, digest: bytes) -> Run | None:
         return self._runs.joinable(digest) if message.delivery.dedupe else None
 
-    def _ask_cache(
-        self, cache: Ref[CacheGet | CachePut], message: Submit, digest: bytes, reply: Promise[Submitted]
-    ) -> None:
+    def _ask_cache(self, cache: Ref[CacheMessage], message: Submit, digest: bytes, reply: Promise[Submitted]) -> None:
         """Ask the cache; an error or a timeout counts as a miss."""
         self.ask_then(
             cache,
@@ -327,6 +316,12 @@ class RequestRouter(Actor[RouterMessage]):
         else:
             self._store.ended(record.request_id)
 
+    def _forget(self, record: RequestRecord) -> None:
+        self._store.remove(record)
+        timer = self._grace_timers.pop(record.request_id, None)
+        if timer is not None:
+            timer.cancel()
+
     def _run_ended(self, run: Run) -> None:
         for request_id in run.requests:
             self._store.ended(request_id)
@@ -351,3 +346,9 @@ class RequestRouter(Actor[RouterMessage]):
                 self._grace_timers[request_id] = self.schedule(
                     self._limits.abandon_grace, GraceExpired(request_id, tenant)
                 )
+
+
+def _check_ttl(ttl: float, most: float) -> None:
+    if not 0 < ttl <= most:
+        reason = f"must be within {MIN_TTL_MS}..{most * 1000:.0f}, for which this service keeps a request"
+        raise InvalidRequest(f"`ttlMs` {reason}", errors=(FieldError("$.options.ttlMs", reason),))

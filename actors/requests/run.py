@@ -24,6 +24,7 @@ from protocol.packed import PackedEvents
 from protocol.requests import Submit
 
 NO_USAGE: Final = Usage()
+MAX_SEED: Final = 2**31 - 1  # of a made-up seed: every provider takes it
 
 
 class Run:
@@ -60,6 +61,7 @@ class Run:
         counted: tokens of the present call that the provider has counted by its first content.
         cost: US dollars for all calls; None where a price is unknown, and while nothing has been used.
         upstream_wait: seconds from a call's start to its first content, of the last call that had content.
+        forgotten: whether a request that shared it was deleted: the answer is not for the cache.
     """
 
     __slots__ = (
@@ -74,6 +76,7 @@ class Run:
         "counted",
         "delivery",
         "fingerprint",
+        "forgotten",
         "key",
         "log",
         "provider",
@@ -110,6 +113,7 @@ class Run:
         self.counted = NO_USAGE
         self.cost: Cost | None = None
         self.upstream_wait = 0.0
+        self.forgotten = False
         self._input_bytes = 0  # of the request; 0 while it has not been estimated
         self._numbered: dict[int, Attempt] = {}
         self._on_end = on_end
@@ -128,6 +132,17 @@ class Run:
         """Bytes held, estimated: the log and the request to the model."""
         self._input_bytes = self._input_bytes or request_bytes(self.request)
         return self.log.size + self._input_bytes
+
+    @property
+    def seed(self) -> int:
+        """The request's seed; without one it follows from the fingerprint, so that equal requests have the same."""
+        seed = self.request.seed
+        return int.from_bytes(self.fingerprint[:4]) & MAX_SEED if seed is None else seed
+
+    @property
+    def cached(self) -> bool:
+        """Whether the whole answer may be in the cache: others were allowed to share it."""
+        return self.delivery.dedupe and self.delivery.cache_ttl > 0
 
     @property
     def requests(self) -> tuple[str, ...]:

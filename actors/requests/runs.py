@@ -11,7 +11,7 @@ from actors.requests.run import Run
 from actors.requests.state import Cancel, RequestStateActor, Start
 from actors.runtime import Keyed, Ref, System
 from protocol import ids, spans
-from protocol.cache import CachePut
+from protocol.cache import CacheDelete, CachePut
 from protocol.errors import InternalError, ShuttingDown, TidegateError
 from protocol.events import Cancelled, Failed
 from protocol.gateway import Complete
@@ -38,7 +38,7 @@ class RunTable:
         system: System,
         *,
         gateway: Ref[Complete],
-        cache: Ref[CachePut] | None,
+        cache: Ref[CachePut | CacheDelete] | None,
         limit: int,
         ring_bytes: int,
         on_end: Callable[[Run], object],

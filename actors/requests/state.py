@@ -11,7 +11,7 @@ from actors.requests.failure import failure
 from actors.requests.run import Run
 from actors.runtime import Actor, Callback, Ref, handles
 from protocol.answer import with_result
-from protocol.cache import CachedLog, CachePut
+from protocol.cache import CacheDelete, CachedLog, CachePut
 from protocol.events import Cancelled, Completed, Failed
 from protocol.gateway import Complete, Completion, Progress
 from protocol.message import Message
@@ -76,7 +76,7 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
     overflow: ClassVar[Literal["wait", "reject", "drop_oldest"]] = "wait"
     lingers: ClassVar[bool] = False
 
-    def __init__(self, run: Run, *, gateway: Ref[Complete], cache: "Ref[CachePut] | None") -> None:
+    def __init__(self, run: Run, *, gateway: Ref[Complete], cache: "Ref[CachePut | CacheDelete] | None") -> None:
         self._run = run
         self._gateway = gateway
         self._cache = cache
@@ -89,6 +89,7 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
         if run.asked:
             return
         run.asked = True
+        repeatable = run.request.seed is None and run.request.temperature == 0
         complete = Complete(
             request=run.request,
             request_id=run.key,
@@ -97,6 +98,7 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
             sink=RunSink(run),
             restart=run.delivery.on_attempt_failed == "restart",
             repair=run.delivery.repair,
+            seed=run.seed if repeatable else None,
         )
         self._call = self.ask_then(
             self._gateway, complete, timeout=run.delivery.timeout, ok=CallCompleted, err=CallFailed
@@ -122,7 +124,7 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
             stop_sequence=completion.stop_sequence,
         )
         known = completion.finish_reason != "other"
-        if self._cache is not None and known and run.delivery.dedupe and run.delivery.cache_ttl > 0:
+        if self._cache is not None and known and run.cached and not run.forgotten:
             await self._store(self._cache, event)
         run.finish(event)
 
@@ -138,7 +140,8 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
             self._call.cancel()
         self._run.finish(message.event)
 
-    async def _store(self, cache: Ref[CachePut], completed: Completed) -> None:
+    async def _store(self, cache: Ref[CachePut | CacheDelete], completed: Completed) -> None:
+        """Store the answer. It is taken back where a request of the run was deleted in the meantime."""
         run = self._run
         log = CachedLog(
             pages=run.log.pages(),
@@ -149,3 +152,5 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
             attempts=run.attempts,
         )
         await cache.tell(CachePut(run.fingerprint, log, run.delivery.cache_ttl))
+        if run.forgotten:
+            await cache.tell(CacheDelete(run.fingerprint))

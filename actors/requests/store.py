@@ -1,8 +1,9 @@
 """The stored requests, running and ended."""
 
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from heapq import heapify, heappop, heappush
 from typing import Final
 
 from actors.requests.input_size import delivery_bytes
@@ -10,20 +11,22 @@ from actors.requests.record import RequestRecord
 from protocol.errors import Overloaded
 
 RECORD_BYTES: Final = 4096  # of a stored request without its log and its input, rounded up
+MIN_COMPACT: Final = 64  # own expiries that are kept before those of dropped requests are looked for
 
 
 class RequestStore:
-    """Requests by id, bounded in number and in bytes; an ended one stays for ``ttl`` seconds.
+    """Requests by id, bounded in number and in bytes; an ended one stays for its ``ttl``.
 
     ::
 
-        running --ended--> ended --ttl, or a bound is reached--> dropped
+        running --ended--> ended --ttl, remove, or a bound is reached--> dropped
+           +-----remove------------------------------------------------> dropped
 
-    A running request is never dropped. At a bound the request that ended first is dropped early; where none has ended,
-    ``add`` raises.
+    Only ``remove`` drops a running request. At a bound the request that ended first is dropped early; where none has
+    ended, ``add`` raises.
 
     Args:
-        ttl: seconds for which an ended request is stored.
+        ttl: seconds for which an ended request is stored, unless it has a ``ttl`` of its own, which is not longer.
         max_requests: the most requests, running ones included.
         max_bytes: the bound on what ended requests hold, in bytes: their logs and their input. A run that several
             requests share counts once for each of them.
@@ -39,7 +42,8 @@ class RequestStore:
         self._clock = clock
         self._records: dict[str, RequestRecord] = {}
         self._keys: dict[tuple[str, str], tuple[bytes, str]] = {}
-        self._ended: deque[tuple[str, int]] = deque()
+        self._ended: OrderedDict[str, int] = OrderedDict()  # bytes by id, in the order of the ends
+        self._early: list[tuple[float, str]] = []  # a heap: the expiry and the id of those with a ``ttl`` of their own
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -68,9 +72,11 @@ class RequestStore:
             Overloaded: the store is full, and all its requests are running.
         """
         self.expire()
-        if len(self._records) >= self._max_requests and not self._evict():
-            message = f"{self._max_requests} requests are running, which is the most that are kept"
-            raise Overloaded(message, retry_after=1.0)
+        if len(self._records) >= self._max_requests:
+            if not self._ended:
+                message = f"{self._max_requests} requests are running, which is the most that are kept"
+                raise Overloaded(message, retry_after=1.0)
+            self._drop_first()
         self._records[record.request_id] = record
         if key:
             record.idempotency = (record.tenant, key)
@@ -81,28 +87,41 @@ class RequestStore:
         record = self._records.get(request_id)
         if record is None or record.expires:
             return
-        record.expires = self._clock() + self._ttl
+        own = record.delivery.ttl
+        record.expires = self._clock() + (self._ttl if own is None else own)
+        if own is not None:
+            self._push_early(record)
         size = record.run.size + delivery_bytes(record.delivery) + RECORD_BYTES
-        self._ended.append((request_id, size))
+        self._ended[request_id] = size
         self._bytes += size
         while self._bytes > self._max_bytes and len(self._ended) > 1:
-            self._evict()
+            self._drop_first()
+
+    def remove(self, record: RequestRecord) -> None:
+        """Drop a request, running or ended, and its idempotency key. Does nothing for an unknown one."""
+        self._drop(record.request_id)
 
     def expire(self) -> None:
         """Drop the requests whose ``ttl`` is over."""
-        now = self._clock()
+        now, early = self._clock(), self._early
+        while early and early[0][0] <= now:
+            self._drop(heappop(early)[1])
         while self._ended:
-            record = self._records.get(self._ended[0][0])
-            if record is not None and record.expires > now:
+            if self._records[next(iter(self._ended))].expires > now:
                 return
-            self._evict()
+            self._drop_first()
 
-    def _evict(self) -> bool:
-        if not self._ended:
-            return False
-        request_id, size = self._ended.popleft()
-        self._bytes -= size
+    def _push_early(self, record: RequestRecord) -> None:
+        heappush(self._early, (record.expires, record.request_id))
+        if len(self._early) > 2 * len(self._records) + MIN_COMPACT:
+            self._early = [entry for entry in self._early if entry[1] in self._records]
+            heapify(self._early)
+
+    def _drop_first(self) -> None:
+        self._drop(next(iter(self._ended)))
+
+    def _drop(self, request_id: str) -> None:
+        self._bytes -= self._ended.pop(request_id, 0)
         record = self._records.pop(request_id, None)
         if record is not None and record.idempotency is not None:
             self._keys.pop(record.idempotency, None)
-        return True

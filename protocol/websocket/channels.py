@@ -40,19 +40,31 @@ def channel_ack_json(
     position: Position | None = None,
     *,
     recovered: bool | None = None,
+    subscribers: int | None = None,
 ) -> bytes:
     """Return the JSON of an acknowledgement.
 
     For ``subscribe`` it has the channel's position, and whether the position asked for was recovered; for ``publish``
-    the publication's position; for other frames no position.
+    the publication's position and the number of subscribers; for other frames no position.
     """
     frame: dict[str, object] = {"type": "ack", "id": frame_id, "channel": channel}
     if position is not None:
         data: dict[str, object] = {"epoch": position.epoch, "offset": position.offset}
         if recovered is not None:
             data["recovered"] = recovered
+        if subscribers is not None:
+            data["subscribers"] = subscribers
         frame["data"] = data
     return _encode(frame)
+
+
+def subscribed_json(channel: str, position: Position, *, recovered: bool, after: int) -> bytes:
+    """Return the JSON of the acknowledgement of a subscription that the client has not asked for: it has no id.
+
+    It has what that of ``subscribe`` has, and the offset after which the publications follow.
+    """
+    data = {"epoch": position.epoch, "offset": position.offset, "recovered": recovered, "after": after}
+    return _encode({"type": "ack", "channel": channel, "data": data})
 
 
 def members_json(frame_id: int | str, channel: str, members: Iterable[Member]) -> bytes:

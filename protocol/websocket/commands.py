@@ -5,7 +5,8 @@ from typing import Annotated, Any, Final, get_args
 
 import msgspec
 
-from protocol.channels import MAX_NAME, NULL
+from protocol.channels import NULL
+from protocol.checks import MAX_NAME
 from protocol.errors import FieldError, InvalidRequest
 from protocol.events import Position
 from protocol.hub import Mode

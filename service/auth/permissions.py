@@ -10,7 +10,8 @@ UNSCOPED: Final = frozenset({"", "/ws", "/api/tickets", "/api/usage"})
 PARTS: Final[tuple[tuple[str, Scope], ...]] = (
     ("/v1/", "inference"),
     ("/api/requests", "inference"),
-    ("/api/channels", "channels"),
+    ("/api/channels/{name}/subscribers", "admin"),
+    ("/api/channels/", "channels"),
 )
 DEFAULT_SCOPE: Final[Scope] = "admin"
 

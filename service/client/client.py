@@ -22,10 +22,11 @@ from weakref import WeakSet
 import msgspec
 
 from protocol import ids
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, NotFound
 from protocol.events import Position
 from protocol.hub import Mode
 from protocol.requests import RequestState, Status, SubmitBody
+from service.client.admin import Admin
 from service.client.backoff import Backoff
 from service.client.endpoint import Endpoint, Key
 from service.client.following import Following
@@ -64,8 +65,16 @@ class _State(State, frozen=True):
     core_result: msgspec.Raw
 
 
-class _Published(msgspec.Struct, frozen=True):
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """The result of a publication.
+
+    Attributes:
+        position: its position in the channel.
+        subscribers: the sockets that followed the channel at that time; each of them gets it.
+    """
+
     position: Position
+    subscribers: int = 0
 
 
 class _Members(msgspec.Struct, frozen=True):
@@ -133,8 +142,8 @@ class Client:
         Raises:
             TidegateError: the server's error; ``Unreachable`` where it did not answer.
         """
-        headers = {"Idempotency-Key": idempotency_key or ids.ulid(), "Content-Type": "application/json"}
-        answer = await self._call("POST", "/api/requests", body=msgspec.json.encode(body), headers=headers)
+        headers = {"Idempotency-Key": idempotency_key or ids.ulid()}
+        answer = await self._call("POST", "/api/requests", json=body, headers=headers)
         return self._decode(answer, Receipt)
 
     def follow(self, request_id: str, *, after: Position | None = None, mode: Mode | None = None) -> Following:
@@ -162,18 +171,29 @@ class Client:
         path = f"/api/requests/{quote(request_id, safe='')}/cancel"
         return self._state(await self._call("POST", path))
 
+    async def delete(self, request_id: str) -> bool:
+        """Cancel a request and forget it; return False where it was not there, or a first attempt had deleted it.
+
+        Raises:
+            TidegateError: as ``submit`` raises.
+        """
+        try:
+            await self._call("DELETE", f"/api/requests/{quote(request_id, safe='')}")
+        except NotFound:
+            return False
+        return True
+
     # -------------------------------------------------------------------------------------------------------- channels
 
-    async def publish(self, channel: str, event: str, data: object = None, *, key: str = "") -> Position:
-        """Publish JSON to a channel and return its position. Retried with the same key, so it stays one message.
+    async def publish(self, channel: str, event: str, data: object = None, *, key: str = "") -> Published:
+        """Publish JSON to a channel. Retried with the same key, so it stays one message.
 
         Raises:
             TidegateError: the service's error; ``Unreachable`` where it did not answer.
         """
-        body = msgspec.json.encode({"event": event, "data": data, "key": key or ids.ulid()})
-        path = f"/api/channels/{quote(channel, safe='')}/publish"
-        answer = await self._call("POST", path, body=body, headers={"Content-Type": "application/json"})
-        return self._decode(answer, _Published).position
+        body = {"event": event, "data": data, "key": key or ids.ulid()}
+        answer = await self._call("POST", f"/api/channels/{quote(channel, safe='')}/publish", json=body)
+        return self._decode(answer, Published)
 
     def listen(
         self,
@@ -220,9 +240,17 @@ class Client:
 
     # -------------------------------------------------------------------------------------------------------- the rest
 
+    @property
+    def admin(self) -> Admin:
+        """The calls of an administrator."""
+        return Admin(self._call)
+
     async def _call(
-        self, method: str, path: str, *, body: bytes | None = None, headers: dict[str, str] | None = None
+        self, method: str, path: str, *, json: object = msgspec.UNSET, headers: dict[str, str] | None = None
     ) -> bytes:
+        body = None if json is msgspec.UNSET else msgspec.json.encode(json)
+        if body is not None:
+            headers = {"Content-Type": "application/json", **(headers or {})}
         backoff = self._backoff(self._call_patience)
         return await self._open_endpoint().call(method, path, backoff, body=body, headers=headers)
 

@@ -8,13 +8,13 @@ from typing import Any, Final, Protocol, TypeVar
 import msgspec
 import structlog
 
-from actors.requests.router import ForgetModels
+from actors.requests.router_messages import ForgetModels
 from actors.runtime import Actor, Ref, handles
-from protocol.channels import DisconnectUser
 from protocol.errors import ConfigurationError
 from protocol.identity import Principal
 from protocol.message import Message
 from protocol.routes import EmbeddingRoute, ProviderSpec, Route, Routes, SetRoutes
+from protocol.users import DisconnectUser
 from service.auth.keys import KeySpec, check_keys
 
 T = TypeVar("T")

@@ -108,6 +108,7 @@ def submit_of(body: SubmitBody, *, principal: Principal, trace_id: str, idempote
         timeout=options.timeout_ms / 1000,
         dedupe=options.dedupe,
         cache_ttl=options.cache_ttl_ms / 1000,
+        ttl=None if options.ttl_ms is None else options.ttl_ms / 1000,
         on_abandon=options.on_abandon,
         on_attempt_failed=options.on_attempt_failed,
         repair=options.repair,

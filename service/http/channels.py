@@ -1,22 +1,36 @@
-"""``/api/channels``: publish, history and presence. Subscribing is for the socket."""
+"""``/api/channels``: publish, history and presence; lists for administrators. Subscribing is for the socket."""
 
 from typing import Final
 
 import msgspec
 from aiohttp import web
 
-from protocol.channels import MAX_PAGE, NULL, GetHistory, GetPresence, Member, Peer, Publication, Publish, check_name
-from protocol.errors import AccessDenied, FieldError, InvalidRequest
+from protocol.channels import (
+    NULL,
+    ChannelInfo,
+    GetHistory,
+    GetPresence,
+    GetSubscribers,
+    ListChannels,
+    Member,
+    Peer,
+    Publication,
+    Publish,
+    Subscriber,
+)
+from protocol.checks import check_name, refused
+from protocol.errors import AccessDenied
 from protocol.events import Position
 from protocol.identity import ChannelRight
+from service.auth.permissions import check_scope
 from service.context import CallContext, call_of, container_of
 from service.http.bodies import decode, idempotency_key_of, read_json
 from service.http.json_response import JsonResponse, json_response
+from service.http.paging import cursor, limit_of, names_after
 
 ACCEPTED: Final = 202
 REPLAYED: Final = 200
 TIMEOUT: Final = 5.0  # seconds, in addition to the time that a publisher waits for acknowledgements
-PAGE: Final = 100  # publications of a history by default
 MAX_ACK_TIMEOUT_MS: Final = 60_000
 BODY_BYTES: Final = 64 * 1024
 
@@ -42,10 +56,12 @@ class PublishAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     Attributes:
         position: its position in the channel.
+        subscribers: the sockets that followed the channel at that time; each of them gets it.
         acknowledged: the subscribers that acknowledged it in time; only with ``ackTimeoutMs``.
     """
 
     position: Position
+    subscribers: int
     acknowledged: tuple[Peer, ...] | None = None
 
 
@@ -69,12 +85,38 @@ class PresenceList(msgspec.Struct, frozen=True):
     members: tuple[Member, ...]
 
 
+class ChannelPage(msgspec.Struct, frozen=True):
+    """A page of the channels that exist, by name.
+
+    Attributes:
+        items: the channels.
+        next: the ``after`` of the next page; None for the last page.
+    """
+
+    items: tuple[ChannelInfo, ...]
+    next: str | None = None
+
+
+class SubscriberPage(msgspec.Struct, frozen=True):
+    """A page of the clients that follow a channel, members or not, by user and client.
+
+    Attributes:
+        items: the clients.
+        next: the ``after`` of the next page; None for the last page.
+    """
+
+    items: tuple[Subscriber, ...]
+    next: str | None = None
+
+
 _decoder: Final = msgspec.json.Decoder(PublishBody)
 
 
 def add_routes(app: web.Application) -> None:
-    """Add the three routes."""
+    """Add the five routes; the lists need the scope ``admin``."""
     router = app.router
+    router.add_get("/api/channels", index)
+    router.add_get("/api/channels/{name:[^/]+}/subscribers", subscribers)
     router.add_post("/api/channels/{name:[^/]+}/publish", publish)
     router.add_get("/api/channels/{name:[^/]+}/presence", presence)
     router.add_get("/api/channels/{name:[^/]+}/history", history)
@@ -87,15 +129,19 @@ async def publish(request: web.Request) -> JsonResponse:
     header = idempotency_key_of(request.headers)
     body = decode(_decoder, await read_json(request, min(BODY_BYTES, container.settings.max_body_bytes)))
     if not 0 <= body.ack_timeout_ms <= MAX_ACK_TIMEOUT_MS:
-        raise _invalid("$.ackTimeoutMs", f"must be within 0..{MAX_ACK_TIMEOUT_MS}")
+        raise refused("$.ackTimeoutMs", f"must be within 0..{MAX_ACK_TIMEOUT_MS}")
     if header and body.key and header != body.key:
-        raise _invalid("$.key", "must be what `Idempotency-Key` says, where both are sent")
+        raise refused("$.key", "must be what `Idempotency-Key` says, where both are sent")
     wait = body.ack_timeout_ms / 1000
     message = Publish(
         tenant=call.tenant, channel=name, event=body.event, data=body.data, key=body.key or header, wait=wait
     )
     published = await container.hub.ask(message, timeout=wait + TIMEOUT)
-    answer = PublishAnswer(position=published.position, acknowledged=published.acknowledged if wait else None)
+    answer = PublishAnswer(
+        position=published.position,
+        subscribers=published.subscribers,
+        acknowledged=published.acknowledged if wait else None,
+    )
     if published.replayed:
         return json_response(answer, status=REPLAYED, headers={"Idempotent-Replayed": "true"})
     return json_response(answer, status=ACCEPTED)
@@ -113,7 +159,7 @@ async def history(request: web.Request) -> JsonResponse:
     call, query = call_of(request), request.query
     name = _channel(request, call, "subscribe")
     after = Position.parse(query["after"]) if query.get("after") else None
-    message = GetHistory(tenant=call.tenant, channel=name, after=after, limit=_limit(query.get("limit", "")))
+    message = GetHistory(tenant=call.tenant, channel=name, after=after, limit=limit_of(request))
     found = await container_of(request).hub.ask(message, timeout=TIMEOUT)
     last = found.publications[-1].offset if found.publications else 0
     page = HistoryPage(
@@ -122,6 +168,31 @@ async def history(request: web.Request) -> JsonResponse:
         next=str(Position(found.epoch, last)) if found.more else None,
     )
     return json_response(page)
+
+
+async def index(request: web.Request) -> JsonResponse:
+    """Return a page of the tenant's channels."""
+    call = call_of(request)
+    check_scope(call.principal, "admin")
+    (after,) = names_after(request, 1) or ("",)
+    found = await container_of(request).hub.ask(
+        ListChannels(tenant=call.tenant, after=after, limit=limit_of(request)), timeout=TIMEOUT
+    )
+    return json_response(ChannelPage(found.items, cursor(found.items[-1].name) if found.more else None))
+
+
+async def subscribers(request: web.Request) -> JsonResponse:
+    """Return a page of a channel's subscribers."""
+    call, name = call_of(request), request.match_info["name"]
+    check_scope(call.principal, "admin")
+    check_name(name, "channel")
+    after = names_after(request, 2)
+    message = GetSubscribers(
+        tenant=call.tenant, channel=name, after=Peer(*after) if after else None, limit=limit_of(request)
+    )
+    found = await container_of(request).hub.ask(message, timeout=TIMEOUT)
+    last = found.items[-1] if found.more else None
+    return json_response(SubscriberPage(found.items, cursor(last.user, last.client) if last else None))
 
 
 def _channel(request: web.Request, call: CallContext, right: ChannelRight) -> str:
@@ -136,15 +207,3 @@ def _channel(request: web.Request, call: CallContext, right: ChannelRight) -> st
     if not call.principal.may(right, name):
         raise AccessDenied(f"You may not {right} in {name!r}", code="channel_denied")
     return name
-
-
-def _limit(text: str) -> int:
-    if not text:
-        return PAGE
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MAX_PAGE:
-        raise _invalid("limit", f"must be within 1..{MAX_PAGE}")
-    return int(text)
-
-
-def _invalid(path: str, reason: str) -> InvalidRequest:
-    return InvalidRequest(f"`{path}` {reason}", errors=(FieldError(path, reason),))

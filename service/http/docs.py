@@ -7,14 +7,21 @@ from typing import Any, Final
 import msgspec
 from aiohttp import web
 
-from protocol.channels import UserStatus
 from protocol.errors import PROBLEMS, NotFound
 from protocol.requests import RequestState, SubmitBody
-from service.http.channels import HistoryPage, PresenceList, PublishAnswer, PublishBody
+from protocol.users import UserStatus, UserSubscribed
+from service.http.channels import (
+    ChannelPage,
+    HistoryPage,
+    PresenceList,
+    PublishAnswer,
+    PublishBody,
+    SubscriberPage,
+)
 from service.http.health import Health
 from service.http.tickets import Ticket
 from service.http.usage import AccountUsage
-from service.http.users import SocketCount, UnsubscribeBody
+from service.http.users import PresenceBody, SocketCount, SubscribeBody, UnsubscribeBody, UserChannelPage
 from service.middleware.errors import ProblemBody
 
 REFERENCE: Final = "#/components/schemas/{name}"
@@ -39,6 +46,7 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
         {"200": "", "400": "ProblemBody", "404": "ProblemBody", "410": "ProblemBody"},
     ),
     ("post", "/api/requests/{id}/cancel", "Cancel a request; idempotent.", "", {"202": "", "404": "ProblemBody"}),
+    ("delete", "/api/requests/{id}", "Cancel a request and forget it.", "", {"204": "", "404": "ProblemBody"}),
     ("get", "/api/usage", "What the caller's account has spent, and may spend.", "", {"200": "AccountUsage"}),
     ("post", "/api/tickets", "A ticket that opens one socket.", "", {"200": "Ticket", "503": "ProblemBody"}),
     (
@@ -64,10 +72,45 @@ OPERATIONS: Final[tuple[Operation, ...]] = (
     ),
     (
         "get",
+        "/api/channels",
+        "The channels that exist, page by page.",
+        "",
+        {"200": "ChannelPage", "400": "ProblemBody", "403": "ProblemBody"},
+    ),
+    (
+        "get",
+        "/api/channels/{name}/subscribers",
+        "All that follow a channel, members or not, page by page.",
+        "",
+        {"200": "SubscriberPage", "400": "ProblemBody", "403": "ProblemBody"},
+    ),
+    (
+        "get",
         "/api/users/{user}/status",
         "Whether a user is online.",
         "",
         {"200": "UserStatus", "403": "ProblemBody"},
+    ),
+    (
+        "put",
+        "/api/users/{user}/presence",
+        "Set whether a user is online, for a time.",
+        "PresenceBody",
+        {"200": "UserStatus", "400": "ProblemBody", "403": "ProblemBody", "503": "ProblemBody"},
+    ),
+    (
+        "get",
+        "/api/users/{user}/channels",
+        "The channels that a user follows, page by page.",
+        "",
+        {"200": "UserChannelPage", "400": "ProblemBody", "403": "ProblemBody"},
+    ),
+    (
+        "post",
+        "/api/users/{user}/subscribe",
+        "Subscribe a user's sockets to a channel.",
+        "SubscribeBody",
+        {"200": "UserSubscribed", "400": "ProblemBody", "403": "ProblemBody", "410": "ProblemBody"},
     ),
     (
         "post",
@@ -120,8 +163,9 @@ def add_routes(app: web.Application) -> None:
 
 def openapi() -> dict[str, Any]:
     """Build the OpenAPI 3.1 document."""
-    channels = [PublishBody, PublishAnswer, HistoryPage, PresenceList, UserStatus, SocketCount, UnsubscribeBody]
-    described = [SubmitBody, RequestState, *channels, Ticket, AccountUsage, Health, ProblemBody]
+    channels = [PublishBody, PublishAnswer, HistoryPage, PresenceList, ChannelPage, SubscriberPage]
+    users = [UserStatus, PresenceBody, UserChannelPage, SubscribeBody, UserSubscribed, SocketCount, UnsubscribeBody]
+    described = [SubmitBody, RequestState, *channels, *users, Ticket, AccountUsage, Health, ProblemBody]
     _, schemas = msgspec.json.schema_components(described, ref_template=REFERENCE)
     paths: dict[str, dict[str, Any]] = {}
     for method, path, summary, body, answers in OPERATIONS:

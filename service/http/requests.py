@@ -1,4 +1,4 @@
-"""``/api/requests``: submit a request, get its state, follow it, cancel it."""
+"""``/api/requests``: submit a request, get its state, follow it, cancel it, delete it."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from protocol.events import Position
-from protocol.requests import CancelRequest, GetRequest, RequestHandle, Status
+from protocol.requests import CancelRequest, DeleteRequest, GetRequest, RequestHandle, Status
 from service.context import call_of, container_of
 from service.http import long_poll
 from service.http.bodies import decode_submit, idempotency_key_of, read_json, submit_of
@@ -16,6 +16,7 @@ from service.http.sse import event_stream
 
 ACCEPTED: Final = 202
 REPLAYED: Final = 200
+DELETED: Final = 204
 
 
 class Links(msgspec.Struct, frozen=True, rename={"own": "self"}):
@@ -44,12 +45,13 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 def add_routes(app: web.Application) -> None:
-    """Add the four routes."""
+    """Add the five routes."""
     router = app.router
     router.add_post("/api/requests", submit)
     router.add_get("/api/requests/{id}", show)
     router.add_get("/api/requests/{id}/events", follow, allow_head=False)
     router.add_post("/api/requests/{id}/cancel", cancel)
+    router.add_delete("/api/requests/{id}", delete)
 
 
 async def submit(request: web.Request) -> JsonResponse:
@@ -94,6 +96,13 @@ async def cancel(request: web.Request) -> JsonResponse:
     message = CancelRequest(request.match_info["id"], call_of(request).tenant)
     handle = await container_of(request).router.ask(message, timeout=FIND_TIMEOUT)
     return json_response(handle.state(), status=ACCEPTED)
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Cancel a request and forget it; one that is not there any more is 404, as if it had never been."""
+    message = DeleteRequest(request.match_info["id"], call_of(request).tenant)
+    await container_of(request).router.ask(message, timeout=FIND_TIMEOUT)
+    return web.Response(status=DELETED)
 
 
 async def _find(request: web.Request) -> RequestHandle:

@@ -1,18 +1,49 @@
-"""``/api/users``: whether a user of the tenant is online; disconnect or unsubscribe a user."""
+"""``/api/users``: the status of a user of the tenant, and what the user follows; all of it for administrators."""
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
 
-from protocol.channels import DisconnectUser, GetStatus, UnsubscribeUser, check_name
+from protocol.checks import check_name
+from protocol.hub import Mode
+from protocol.users import (
+    DEFAULT_PRESENCE,
+    MAX_PRESENCE,
+    DisconnectUser,
+    GetStatus,
+    GetUserChannels,
+    Online,
+    SetPresence,
+    SubscribeUser,
+    UnsubscribeUser,
+    UserChannel,
+)
+from protocol.websocket.commands import ResumePosition
 from service.auth.permissions import check_scope
 from service.context import call_of, container_of
 from service.http.bodies import decode, read_json
 from service.http.json_response import JsonResponse, json_response
+from service.http.paging import cursor, limit_of, names_after
 
 TIMEOUT: Final = 5.0  # seconds
 BODY_BYTES: Final = 4096
+
+
+class SubscribeBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The channel to which a user's sockets are subscribed.
+
+    Attributes:
+        channel: its name.
+        after: the exclusive position to start after; without it, new publications only.
+        mode: ``replay`` for all that is held, or ``live``; as in the socket's ``subscribe``.
+        presence: whether the sockets get the changes of presence.
+    """
+
+    channel: str
+    after: ResumePosition | None = None
+    mode: Mode | None = None
+    presence: bool = False
 
 
 class UnsubscribeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -21,20 +52,51 @@ class UnsubscribeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     channel: str
 
 
+class PresenceBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
+    """A user's status, as it is set.
+
+    Attributes:
+        status: ``online`` or ``offline``.
+        metadata: any JSON, up to 1 KiB.
+        ttl_ms: for how long it holds, in milliseconds: up to a day; 0 ends what was set before.
+    """
+
+    status: Online
+    metadata: msgspec.Raw = msgspec.field(default_factory=lambda: msgspec.Raw(b"null"))
+    ttl_ms: Annotated[int, msgspec.Meta(ge=0, le=round(MAX_PRESENCE * 1000))] = round(DEFAULT_PRESENCE * 1000)
+
+
 class SocketCount(msgspec.Struct, frozen=True):
     """The number of sockets that were affected."""
 
     sockets: int
 
 
-_decoder: Final = msgspec.json.Decoder(UnsubscribeBody)
+class UserChannelPage(msgspec.Struct, frozen=True):
+    """A page of the channels that a user follows, by name.
+
+    Attributes:
+        items: the channels.
+        next: the ``after`` of the next page; None for the last page.
+    """
+
+    items: tuple[UserChannel, ...]
+    next: str | None = None
+
+
+_subscribe: Final = msgspec.json.Decoder(SubscribeBody)
+_unsubscribe: Final = msgspec.json.Decoder(UnsubscribeBody)
+_presence: Final = msgspec.json.Decoder(PresenceBody)
 
 
 def add_routes(app: web.Application) -> None:
-    """Add the three routes; all of them need the scope ``admin``."""
+    """Add the six routes; all of them need the scope ``admin``."""
     router = app.router
     router.add_get("/api/users/{user:[^/]+}/status", status)
+    router.add_put("/api/users/{user:[^/]+}/presence", set_presence)
+    router.add_get("/api/users/{user:[^/]+}/channels", channels)
     router.add_post("/api/users/{user:[^/]+}/disconnect", disconnect)
+    router.add_post("/api/users/{user:[^/]+}/subscribe", subscribe)
     router.add_post("/api/users/{user:[^/]+}/unsubscribe", unsubscribe)
 
 
@@ -44,6 +106,23 @@ async def status(request: web.Request) -> JsonResponse:
     return json_response(await container_of(request).hub.ask(GetStatus(tenant=tenant, user=user), timeout=TIMEOUT))
 
 
+async def set_presence(request: web.Request) -> JsonResponse:
+    """Set whether a user is online, and return the status."""
+    tenant, user = _named(request)
+    body = decode(_presence, await read_json(request, BODY_BYTES))
+    message = SetPresence(tenant=tenant, user=user, status=body.status, metadata=body.metadata, ttl=body.ttl_ms / 1000)
+    return json_response(await container_of(request).hub.ask(message, timeout=TIMEOUT))
+
+
+async def channels(request: web.Request) -> JsonResponse:
+    """Return a page of the channels that a user follows."""
+    tenant, user = _named(request)
+    (after,) = names_after(request, 1) or ("",)
+    message = GetUserChannels(tenant=tenant, user=user, after=after, limit=limit_of(request))
+    found = await container_of(request).hub.ask(message, timeout=TIMEOUT)
+    return json_response(UserChannelPage(found.items, cursor(found.items[-1].name) if found.more else None))
+
+
 async def disconnect(request: web.Request) -> JsonResponse:
     """Close a user's sockets with 4503."""
     tenant, user = _named(request)
@@ -51,10 +130,20 @@ async def disconnect(request: web.Request) -> JsonResponse:
     return json_response(SocketCount(sockets))
 
 
+async def subscribe(request: web.Request) -> JsonResponse:
+    """Subscribe a user's sockets to a channel."""
+    tenant, user = _named(request)
+    body = decode(_subscribe, await read_json(request, BODY_BYTES))
+    message = SubscribeUser(
+        tenant=tenant, user=user, channel=body.channel, after=body.after, mode=body.mode, presence=body.presence
+    )
+    return json_response(await container_of(request).hub.ask(message, timeout=TIMEOUT))
+
+
 async def unsubscribe(request: web.Request) -> JsonResponse:
     """Unsubscribe a user from a channel."""
     tenant, user = _named(request)
-    body = decode(_decoder, await read_json(request, BODY_BYTES))
+    body = decode(_unsubscribe, await read_json(request, BODY_BYTES))
     check_name(body.channel, "$.channel")
     message = UnsubscribeUser(tenant=tenant, user=user, channel=body.channel)
     return json_response(SocketCount(await container_of(request).hub.ask(message, timeout=TIMEOUT)))

@@ -22,7 +22,7 @@ from protocol.llm import (
     ToolCallPart,
     VendorPart,
 )
-from protocol.requests import MAX_CACHE_TTL_MS, MAX_TIMEOUT_MS, SubmitBody
+from protocol.requests import MAX_CACHE_TTL_MS, MAX_TIMEOUT_MS, MIN_TTL_MS, SubmitBody
 from protocol.vendor_extras import vendor_of
 
 MAX_FAULTS: Final = 20  # reported at once
@@ -173,6 +173,8 @@ def submission_faults(body: SubmitBody) -> Iterator[FieldError]:
         yield _beyond("$.options.timeoutMs", options.timeout_ms, 1, MAX_TIMEOUT_MS)
     if not 0 <= options.cache_ttl_ms <= MAX_CACHE_TTL_MS:
         yield _beyond("$.options.cacheTtlMs", options.cache_ttl_ms, 0, MAX_CACHE_TTL_MS)
+    if options.ttl_ms is not None and not MIN_TTL_MS <= options.ttl_ms <= MAX_CACHE_TTL_MS:
+        yield _beyond("$.options.ttlMs", options.ttl_ms, MIN_TTL_MS, MAX_CACHE_TTL_MS)
     if options.partial and body.schema is None:
         yield FieldError("$.options.partial", "must not be true without a `schema`: there is no JSON to be partial")
     for path, text in (("$.options.promptVersion", options.prompt_version), ("$.sessionId", body.session_id)):

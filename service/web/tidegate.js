@@ -50,7 +50,8 @@ export class TidegateError extends Error {
 /**
  * A client of one service, over one socket, which is opened when the first request or channel is followed.
  *
- * It is an `EventTarget`: the event `status` means that `client.status` has changed.
+ * It is an `EventTarget`: the event `status` means that `client.status` has changed; the event `channel` has as its
+ * `detail` a `Channel` to which an administrator has subscribed this client.
  */
 export class Tidegate extends EventTarget {
   /** @type {WebSocket | null} */ #socket = null;
@@ -157,6 +158,22 @@ export class Tidegate extends EventTarget {
    */
   async cancel(requestId) {
     return (await this.#fetch(`/api/requests/${encodeURIComponent(requestId)}/cancel`, { method: "POST" })).json();
+  }
+
+  /**
+   * Cancel a request and forget it: its followers get the end, and nothing of it is kept.
+   *
+   * @param {string} requestId
+   * @returns {Promise<boolean>} whether it was there; false also where a first attempt has deleted it.
+   */
+  async delete(requestId) {
+    try {
+      await this.#fetch(`/api/requests/${encodeURIComponent(requestId)}`, { method: "DELETE" });
+      return true;
+    } catch (error) {
+      if (error instanceof TidegateError && error.code === "request_not_found") return false;
+      throw error;
+    }
   }
 
   /** Close the socket and don't reconnect until `plug`. Requests go on. */
@@ -396,10 +413,20 @@ export class Tidegate extends EventTarget {
     }
     const key = frame.channel === undefined ? `request ${frame.requestId}` : `channel ${frame.channel}`;
     const followed = this.#followed.get(key);
-    if (!followed) return;
+    if (!followed) return frame.type === "ack" && frame.channel !== undefined && this.#subscribed(frame);
     if (!followed.take(frame)) this.#subscribe(followed);
     else this.#failures = 0;
     this.#settle(followed);
+  }
+
+  /** An `ack` that nothing asked for: an administrator has subscribed this client. @param {any} frame */
+  #subscribed({ id, channel: name, data }) {
+    if (id !== undefined || !data) return;
+    const channel = new Channel(this.#link, name, null, {});
+    this.#followed.set(channel.key, channel);
+    channel.begin();
+    channel.acknowledge({ ...data, offset: data.after });
+    this.dispatchEvent(new CustomEvent("channel", { detail: channel }));
   }
 
   // ------------------------------------------------------------------------------------------------------ over HTTP
@@ -758,11 +785,13 @@ export class Channel extends Followed {
    * @param {string} event
    * @param {any} data
    * @param {{ key?: string }} [options]
-   * @returns {Promise<Position>} the message's position in the channel.
+   * @returns {Promise<{ position: Position, subscribers: number }>} the message's position in the channel, and how many
+   *   sockets followed it.
    */
   async publish(event, data, { key = crypto.randomUUID() } = {}) {
     const ack = await this.link.call({ type: "publish", channel: this.channel, event, data, key }, true);
-    return { epoch: ack.data.epoch, offset: ack.data.offset };
+    const { epoch, offset, subscribers } = ack.data;
+    return { position: { epoch, offset }, subscribers };
   }
 
   async #whoIsThere() {
@@ -800,6 +829,7 @@ export class Channel extends Followed {
       this.dispatchEvent(new CustomEvent("presence", { detail: frame.data }));
       return true;
     }
+    if (frame.type === "error" && frame.terminal) this.fail(new TidegateError(frame.error));
     if (frame.type !== "update" || !this.position || frame.offset <= this.position.offset) return true;
     if (frame.offset !== this.position.offset + 1) return false;
     this.position = { epoch: this.position.epoch, offset: frame.offset };

@@ -13,8 +13,8 @@ from protocol.channels import (
     Publish,
     SubscribeChannel,
     UnsubscribeChannel,
-    check_name,
 )
+from protocol.checks import check_name
 from protocol.errors import AccessDenied
 from protocol.identity import ChannelRight, Principal
 from protocol.websocket.channels import channel_ack_json, members_json
@@ -128,7 +128,8 @@ class ChannelCommands:
         )
         published = await self._hub.ask(message, timeout=TIMEOUT)
         if frame.id is not None:
-            self._send(channel_ack_json(frame.id, frame.channel, published.position))
+            subscribers = published.subscribers
+            self._send(channel_ack_json(frame.id, frame.channel, published.position, subscribers=subscribers))
 
     async def _presence(self, frame: PresenceFrame) -> None:
         principal = self._allowed("presence", frame.channel)

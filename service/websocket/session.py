@@ -15,11 +15,11 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, format_trace_id
 
 from protocol import spans
-from protocol.channels import SocketOpened
 from protocol.errors import PROBLEMS, AccessDenied, InternalError, TidegateError
 from protocol.hub import Subscribe, Unsubscribe
 from protocol.identity import Scope
 from protocol.requests import CancelRequest, GetRequest, RequestHandle
+from protocol.users import SocketOpened
 from protocol.websocket.commands import (
     AckFrame,
     AuthenticateFrame,

@@ -1,9 +1,12 @@
 """The browser client beyond the playground: channels, credentials, calls across reconnects."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from service.auth.keys import digest_of
+from service.client import Client
 from tests.cutting_proxy import CuttingProxy
 from tests.service.bench import open_service
 
@@ -112,3 +115,66 @@ async def test_who_is_there_is_said_again_after_a_cut(chromium: "Browser") -> No
         await page.evaluate("({ states }) => states(1)", told)
         proxy.cut()
         assert await page.evaluate("({ states }) => states(2)", told) == ["Ada", "Ada"]
+
+
+ADMINISTRATION = """
+[keys.root]
+hash = "{root}"
+tenant = "acme"
+scopes = ["channels", "admin"]
+
+[keys.ann]
+hash = "{ann}"
+tenant = "acme"
+"""
+
+
+async def test_an_administrator_subscribes_the_page(chromium: "Browser", tmp_path: Path) -> None:
+    """The page gets the channel with what has been said in it, keeps it across a cut, and is told of its end."""
+    file = tmp_path / "tidegate.toml"
+    file.write_text(ADMINISTRATION.format(root=digest_of("root").hex(), ann=digest_of("ann").hex()), encoding="utf-8")
+    async with open_service(routes_file=file) as service, CuttingProxy(service.base) as proxy:
+        page = await visit(chromium, proxy.url, "ann")
+        async with Client(service.base, key="root") as root:
+            await publish(page, "begin")
+            assert (await root.publish("lobby", "said", 0)).subscribers == 0
+            given = await page.evaluate_handle("""
+                () => {
+                    const said = [];
+                    const until = (value) => new Promise((resolve) => {
+                        const look = () => said.includes(value) && resolve(said);
+                        setInterval(look, 5);
+                        look();
+                    });
+                    window.tidegate.addEventListener("channel", ({ detail }) => {
+                        said.push(detail.channel);
+                        detail.addEventListener("message", ({ detail: message }) => said.push(message.data));
+                        detail.addEventListener("failure", ({ detail: error }) => said.push(error.code));
+                    });
+                    return { until };
+                }
+            """)
+            assert (await root.admin.subscribe("ann", "lobby", mode="replay")).sockets == 1
+            await root.publish("lobby", "said", 1)
+            assert await page.evaluate("({ until }) => until(1)", given) == ["lobby", 0, 1]
+            proxy.cut()
+            await root.publish("lobby", "said", 2)
+            assert await page.evaluate("({ until }) => until(2)", given) == ["lobby", 0, 1, 2]
+            assert await root.admin.unsubscribe("ann", "lobby") == 1
+            assert (await page.evaluate("({ until }) => until('unsubscribed')", given))[-1] == "unsubscribed"
+
+
+async def test_a_publication_says_how_many_it_reached_and_a_request_is_deleted(chromium: "Browser") -> None:
+    """The position is beside the number; a second deletion says that there was nothing."""
+    async with open_service() as service:
+        page = await visit(chromium, service.base)
+        published = await publish(page, "a")
+        assert (published["position"]["offset"], published["subscribers"]) == (1, 1)
+        deleted = await page.evaluate("""
+            async () => {
+                const request = await window.tidegate.submit({ messages: [{ role: "user", content: "hi" }] });
+                const deleted = [await window.tidegate.delete(request.id), await window.tidegate.delete(request.id)];
+                return [...deleted, await request.done.catch((error) => error.code)];
+            }
+        """)
+        assert deleted == [True, False, "cancelled"]

@@ -15,7 +15,6 @@ CONTEXTS = {"asynccontextmanager", "contextmanager"}
 
 BOUNDED_OTHERWISE = {
     "actors/upstream/fair_queue.py": "the whole queue: one more call is refused, or replaces another tenant's call",
-    "actors/requests/store.py": "the maximum of requests",
     "actors/runtime/mailbox.py": "its capacity; of the runtime's own commands there is at most one of each class",
     "actors/runtime/supervision.py": "entries older than the window are dropped, and one too many ends the actor",
     "actors/wire/pool.py": "one for each call that waits for a connection; concurrency limiters bound the calls",

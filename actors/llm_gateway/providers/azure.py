@@ -28,6 +28,7 @@ class AzureProvider(SdkProvider):
 
     path: ClassVar[str] = "/chat/completions"
     priced_as: ClassVar[str] = "azure"
+    seeds = True
 
     def stream(
         self, request: ChatRequest, model: str, headers: Mapping[str, str]

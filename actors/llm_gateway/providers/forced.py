@@ -223,6 +223,7 @@ class ForcedProvider:
         self.models = provider.models
         self.deadlines = provider.deadlines
         self.price_id = provider.price_id
+        self.seeds = provider.seeds
 
     async def open(self) -> None:
         """Open the other provider."""

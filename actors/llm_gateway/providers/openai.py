@@ -52,7 +52,9 @@ class OpenAIProvider(WiredProvider):
             price_id=price_id,
         )
         self._omit = omit
-        self._tokens_field = "max_completion_tokens" if base_url.startswith(BASE_URLS["openai"]) else "max_tokens"
+        own = base_url.startswith(BASE_URLS["openai"])
+        self.seeds = own
+        self._tokens_field = "max_completion_tokens" if own else "max_tokens"
 
     def stream(
         self, request: ChatRequest, model: str, headers: Mapping[str, str]

@@ -22,7 +22,12 @@ class OnWire:
         deadlines: the longest silences of its attempts.
         name: its name.
         price_id: its name in the price list; empty for none.
+
+    Attributes:
+        seeds: whether it is known to take a ``seed``; not by default.
     """
+
+    seeds: bool = False
 
     def __init__(
         self,

@@ -9,9 +9,10 @@ import msgspec
 from actors.channels.channels import Channels
 from actors.channels.limits import ChannelLimits, HistoryLimits
 from actors.delivery.fanout import Fanout
-from protocol.channels import GetPresence, Join, Leave, Peer, Publish, Published, SubscribeChannel, UnsubscribeUser
+from protocol.channels import GetPresence, Join, Leave, Peer, Publish, Published, SubscribeChannel
 from protocol.events import Position
 from protocol.hub import Mode
+from protocol.users import UnsubscribeUser
 
 TENANT = "t1"
 CHANNEL = "room:7"

@@ -11,29 +11,26 @@ from actors.channels.limits import ChannelLimits, HistoryLimits
 from actors.channels.table import SWEEP_INTERVAL
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
-from actors.subscription_hub import LOST_STATE, HubMessage, SubscriptionHub
+from actors.subscription_hub import BATCH, LOST_STATE, HubMessage, SubscriptionHub
 from protocol.channels import (
     AckChannel,
     ChannelMessage,
-    DisconnectUser,
     GetHistory,
     GetPresence,
-    GetStatus,
     Join,
     Leave,
     Peer,
-    SocketOpened,
     SubscribeChannel,
     UnsubscribeChannel,
-    UnsubscribeUser,
 )
-from protocol.errors import InvalidRequest, UnrecoverablePosition
+from protocol.errors import InvalidRequest, ShuttingDown, UnrecoverablePosition
 from protocol.events import Position
-from protocol.hub import GetHubStats, SocketClosed
+from protocol.hub import DisconnectAll, GetHubStats, SocketClosed
+from protocol.users import DisconnectUser, GetStatus, SocketOpened, UnsubscribeUser, UserMessage, UserSubscribed
 from tests.actors.channels.bench import CHANNEL, TENANT, FakeSocket, newline
 
 ADA, BOB = Peer("ada", "c1"), Peer("bob", "c2")
-Hub = Ref[HubMessage | ChannelMessage]
+Hub = Ref[HubMessage | ChannelMessage | UserMessage]
 
 
 @pytest.fixture
@@ -179,6 +176,41 @@ async def test_the_other_messages(hub: Hub, channels: EmbeddedChannels) -> None:
     assert socket.closed == (4503, "disconnected")
     found = await hub.ask(GetHistory(tenant=TENANT, channel=CHANNEL), timeout=1)
     assert found.publications == ()
+
+
+async def test_users_and_lists_in_process(hub: Hub, channels: EmbeddedChannels) -> None:
+    """A program subscribes a user and sees who follows what; each method is one message to the hub."""
+    socket = FakeSocket()
+    await hub.tell(SocketOpened(socket=socket, tenant=TENANT, user="ada"))
+    await channels.publish(CHANNEL, "said", 1)
+    assert await channels.subscribe("ada", CHANNEL, mode="replay") == UserSubscribed(sockets=1)
+    assert (await channels.publish(CHANNEL, "said", 2)).subscribers == 1
+    assert [item.name for item in (await channels.channels()).items] == [CHANNEL]
+    assert [item.user for item in (await channels.subscribers(CHANNEL)).items] == ["ada"]
+    assert (await channels.subscribers(CHANNEL, after=Peer("ada"))).items == ()
+    assert [item.name for item in (await channels.channels_of("ada")).items] == [CHANNEL]
+    assert await channels.unsubscribe("ada", CHANNEL) == 1
+    found = await channels.set_presence("ada", "offline", {"why": "asleep"}, ttl=5.0)
+    assert found == await channels.status("ada")
+    assert (found.status, bytes(found.metadata)) == ("offline", b'{"why":"asleep"}')
+    assert [frame["type"] for frame in socket.frames] == ["ack", "update", "update", "error"]
+
+
+async def test_a_user_with_many_sockets_is_subscribed_in_batches(hub: Hub, channels: EmbeddedChannels) -> None:
+    """Each socket once, however many there are."""
+    sockets = [FakeSocket() for _ in range(2 * BATCH + 1)]
+    for socket in sockets:
+        await hub.ask(SubscribeChannel(socket=socket, tenant=TENANT, channel="lobby", peer=ADA), timeout=1)
+    assert await channels.subscribe("ada", CHANNEL) == UserSubscribed(sockets=len(sockets))
+    assert (await channels.publish(CHANNEL, "said")).subscribers == len(sockets)
+
+
+async def test_nobody_is_subscribed_while_the_hub_closes(hub: Hub, channels: EmbeddedChannels) -> None:
+    """Its sockets are being closed."""
+    await hub.tell(SocketOpened(socket=FakeSocket(), tenant=TENANT, user="ada"))
+    await hub.ask(DisconnectAll(), timeout=1)
+    with pytest.raises(ShuttingDown):
+        await channels.subscribe("ada", CHANNEL)
 
 
 async def test_an_invalid_publication_is_refused(hub: Hub, channels: EmbeddedChannels) -> None:

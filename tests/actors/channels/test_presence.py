@@ -12,16 +12,9 @@ from actors.channels.presence import MAX_HOLDERS, MAX_MEMBERS
 from actors.channels.table import SWEEP_INTERVAL
 from actors.channels.topics import PRESENCE_EVENTS
 from actors.channels.users import GRACE
-from protocol.channels import (
-    MAX_INFO_BYTES,
-    DisconnectUser,
-    GetPresence,
-    GetStatus,
-    Join,
-    Peer,
-    UnsubscribeUser,
-)
+from protocol.channels import MAX_INFO_BYTES, GetPresence, Join, Peer
 from protocol.errors import InvalidRequest, Overloaded
+from protocol.users import DisconnectUser, GetStatus, UnsubscribeUser
 from tests.actors.channels.bench import CHANNEL, TENANT, ChannelsBench, FakeSocket
 
 

@@ -75,13 +75,19 @@ async def test_another_file_is_another_model() -> None:
         assert "local/tiny-1b" in [model.name for model in await gateway.ask(ListModels(), timeout=5)]
 
 
-async def asked(spec: ProviderSpec, upstream: ScriptedUpstream, **fields: Any) -> Received:  # noqa: ANN401
+async def asked(
+    spec: ProviderSpec,
+    upstream: ScriptedUpstream,
+    *,
+    seed: int | None = None,
+    **fields: Any,  # noqa: ANN401
+) -> Received:
     """Send a request to a provider of the routes, and return what its upstream received."""
     config = GatewayConfig(routes=Routes(providers={"mine": spec}), **fields)
     async with TestSystem() as system:
         gateway = system.spawn(build_gateway(config), name="llm-gateway")
         request = ChatRequest(model="mine/some/model", messages=(ChatMessage(role="user", content="hi"),))
-        answer = await gateway.ask(Complete(request=request), timeout=60)
+        answer = await gateway.ask(Complete(request=request, seed=seed), timeout=60)
         assert (answer.provider, answer.model, answer.cost) == ("mine", "some/model", None)
         assert "mine" in [status.name for status in await gateway.ask(GetProviders(), timeout=5)]
     return upstream.received[0]
@@ -109,6 +115,7 @@ async def test_a_named_provider_has_its_own_address_and_key(upstream: ScriptedUp
             r"mine\.region: it is for bedrock and vertex, not for openai",
         ),
         ("mine", ProviderSpec(kind="anthropic", omit=("seed",)), r"mine\.omit: it is for openai and azure, not for"),
+        ("mine", ProviderSpec(kind="anthropic", seeds=True), r"mine\.seeds: it is for openai, not for anthropic"),
         ("mine", ProviderSpec(kind="vertex", profile="p"), r"mine\.profile: it is for bedrock, not for vertex"),
         ("mine", ProviderSpec(kind="azure", base_url=ELSEWHERE), r"mine\.api_version: azure needs one"),
         ("mine", ProviderSpec(kind="azure", api_version="v"), r"mine\.base_url: azure needs one"),
@@ -139,6 +146,27 @@ async def test_an_upstream_is_not_sent_what_it_refuses(upstream: ScriptedUpstrea
         received = await asked(spec, upstream, secrets={"K": "k"}.get)
         assert sorted(received.body) == ["messages", "model", "stream"]
         upstream.received.clear()
+
+
+@pytest.mark.parametrize(
+    ("spec", "sent"),
+    [
+        (ProviderSpec(kind="openai"), False),
+        (ProviderSpec(kind="openai", seeds=True), True),
+        (ProviderSpec(kind="openai", seeds=True, structured="tool"), True),
+        (ProviderSpec(kind="openai", seeds=True, omit=("seed",)), False),
+        (ProviderSpec(kind="azure", api_version="v", api_key_env="K"), True),
+        (ProviderSpec(kind="anthropic"), False),
+    ],
+)
+async def test_a_made_up_seed_is_sent_where_seeds_are_known(
+    upstream: ScriptedUpstream, spec: ProviderSpec, sent: bool
+) -> None:
+    """An upstream that may refuse the field does not get one that nobody asked for."""
+    urls = {"openai": upstream.openai_url, "anthropic": upstream.anthropic_url, "azure": upstream.cloud_url}
+    spec = msgspec.structs.replace(spec, base_url=urls[spec.kind])
+    received = await asked(spec, upstream, seed=7, secrets={"K": "k"}.get)
+    assert received.body.get("seed") == (7 if sent else None)
 
 
 async def test_a_cloud_has_its_own_address_key_and_price(upstream: ScriptedUpstream) -> None:

@@ -3,6 +3,7 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from itertools import cycle
 
+import msgspec
 import pytest
 
 from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
@@ -25,6 +26,7 @@ class Named:
         self.models = models
         self.deadlines = ProviderDeadlines(first_token=20.0)
         self.price_id = ""
+        self.seeds = name == "one"
 
     async def open(self) -> None: ...
 
@@ -146,3 +148,12 @@ def test_names_that_are_no_routes_are_kept_and_not_all_of_them() -> None:
     again = found.targets("any/m", lambda: 1.0)
     assert again is not targets
     assert names(found, "any/m") == ["any/m"]
+
+
+def test_a_made_up_seed_is_for_providers_that_have_seeds() -> None:
+    """It is added where neither the request nor the target has one."""
+    routes = Routes(routes={"a": Route(targets=("one/m", "any/n", Target(model="one/m", seed=3)))})
+    plain, other, own = table(routes).targets("a", lambda: 0.0)
+    assert [target.request(REQUEST, 7).seed for target in (plain, other, own)] == [7, None, 3]
+    assert plain.request(msgspec.structs.replace(REQUEST, seed=1), 7).seed == 1
+    assert plain.request(REQUEST) is REQUEST

@@ -10,10 +10,11 @@ import pytest
 from actors.cache import CacheActor
 from actors.log.follow import Follower
 from actors.requests.limits import RequestLimits
-from actors.requests.router import ForgetModels, RequestRouter
+from actors.requests.router import RequestRouter
+from actors.requests.router_messages import ForgetModels
 from actors.runtime import Actor, Deferred, Ref, handles
 from actors.runtime.testing import TestSystem
-from protocol.cache import CacheGet, CachePut
+from protocol.cache import CacheDelete, CacheGet, CachePut
 from protocol.errors import (
     ActorFailed,
     DeadlineExceeded,
@@ -26,7 +27,7 @@ from protocol.errors import (
 from protocol.events import Cancelled, Completed, Content, Delta, Entry, EventStream, Failed, Snapshot, Terminal
 from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveModel
 from protocol.llm import Attempt, ChatMessage, ChatRequest, Cost, TextPart, Usage
-from protocol.requests import CancelRequest, Delivery, GetRequest, Submit, Submitted
+from protocol.requests import CancelRequest, DeleteRequest, Delivery, GetRequest, Submit, Submitted
 
 HELLO = ChatRequest(model="default", messages=(ChatMessage(role="user", content="hello"),))
 
@@ -87,7 +88,7 @@ class Bench:
         self.calls: asyncio.Queue[Call] = asyncio.Queue(1000)
         gateway = system.spawn(lambda: ManualGateway(self.calls), name="llm-gateway")
         cache = system.spawn(CacheActor, name="cache")
-        self.router: Ref[Submit | GetRequest | CancelRequest] = system.spawn(
+        self.router: Ref[Submit | GetRequest | CancelRequest | DeleteRequest] = system.spawn(
             lambda: RequestRouter(gateway=gateway, cache=cache, limits=RequestLimits(**options)),  # type: ignore[arg-type]
             name="request-router",
         )
@@ -111,6 +112,18 @@ class Bench:
     async def cancel(self, submitted: Submitted) -> None:
         """Cancel a request."""
         await self.router.ask(CancelRequest(submitted.handle.request_id), timeout=5)
+
+    async def delete(self, submitted: Submitted, tenant: str = "") -> None:
+        """Delete a request."""
+        await self.router.ask(DeleteRequest(submitted.handle.request_id, tenant), timeout=5)
+
+    async def find(self, submitted: Submitted) -> bool:
+        """Return whether a request is there."""
+        try:
+            await self.router.ask(GetRequest(submitted.handle.request_id), timeout=5)
+        except NotFound:
+            return False
+        return True
 
 
 @pytest.fixture
@@ -521,7 +534,7 @@ async def test_a_slow_cache_counts_as_a_miss() -> None:
         gateway = system.probe(Complete, ResolveModel, name="gateway")
         gateway.reply(ResolveModel, ModelInfo("default", "p"))
         gateway.reply(Complete, Completion(parts=(TextPart(text="hi"),)))
-        cache = system.probe(CacheGet, CachePut, name="cache")
+        cache = system.probe(CacheGet, CachePut, CacheDelete, name="cache")
         router = system.spawn(lambda: RequestRouter(gateway=gateway.ref, cache=cache.ref), name="router")
         asking = asyncio.ensure_future(router.ask(Submit(request=HELLO), timeout=5))
         await cache.expect(CacheGet)

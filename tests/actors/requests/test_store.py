@@ -7,7 +7,7 @@ import pytest
 
 from actors.requests.record import RequestRecord
 from actors.requests.run import Run
-from actors.requests.store import RECORD_BYTES, RequestStore
+from actors.requests.store import MIN_COMPACT, RECORD_BYTES, RequestStore
 from actors.requests.stream import RequestStream
 from protocol.errors import Overloaded
 from protocol.events import Completed, Delta
@@ -170,3 +170,48 @@ def test_an_end_counts_once() -> None:
     clock.now += 5
     store.ended(record.request_id)
     assert record.expires == expires
+
+
+def test_a_ttl_of_its_own_counts_from_the_end() -> None:
+    """Requests with less time go first, whenever they ended; nothing is kept of them."""
+    clock = Clock()
+    store = store_of(clock)
+    for name, ttl in (("plain", None), ("four", 4.0), ("two", 2.0)):
+        record = record_of(name, delivery=Delivery(ttl=ttl))
+        store.add(record, key=name)
+        end(store, record)
+    for seconds, left in ((2.0, ["plain", "four"]), (2.0, ["plain"]), (6.0, [])):
+        clock.now += seconds
+        store.expire()
+        assert [record.request_id for record in store] == left
+    assert store.by_key("", "two") is None
+
+
+def test_a_removed_request_takes_its_key_and_its_bytes_along() -> None:
+    """Also a running one; removing it again changes nothing; the others keep their room."""
+    store = store_of(Clock(), max_bytes=3 * RECORD_BYTES)
+    running, kept = record_of("running"), record_of("kept")
+    store.add(running, key="k")
+    store.add(kept)
+    end(store, kept)
+    for number in range(5):
+        record = record_of(f"r{number}", delivery=Delivery(ttl=1.0))
+        store.add(record)
+        end(store, record)
+        store.remove(record)
+        store.remove(record)
+    store.remove(running)
+    end(store, running)
+    assert [record.request_id for record in store] == ["kept"]
+    assert store.by_key("", "k") is None
+
+
+def test_the_expiries_of_dropped_requests_are_forgotten() -> None:
+    """However many requests with a ttl of their own come and go, what is kept is bounded."""
+    store = store_of(Clock(), max_requests=2)
+    for number in range(1000):
+        record = record_of(str(number), delivery=Delivery(ttl=9.0))
+        store.add(record)
+        end(store, record)
+    assert len(store) == 2
+    assert len(store._early) <= 2 * 2 + MIN_COMPACT

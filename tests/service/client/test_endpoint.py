@@ -54,7 +54,7 @@ async def asynchronous() -> str:
 async def test_a_key_or_what_returns_one(service: Service, key: Key) -> None:
     """Every call of a client has the key."""
     async with Client(service.base, key=key) as client:
-        first = await client.publish(ROOM, "said", "a")
+        first = (await client.publish(ROOM, "said", "a")).position
         await client.publish(ROOM, "said", "b")
         heard = await anext(client.listen(ROOM, after=first))
         assert isinstance(heard, Message)
@@ -64,7 +64,7 @@ async def test_a_key_or_what_returns_one(service: Service, key: Key) -> None:
 async def test_a_token_that_has_expired_is_replaced(service: Service) -> None:
     """A call and a connection that are refused with one token are retried with the next, without a delay."""
     async with Client(service.base, key=(issued := Issued(token(-60), token(600)))) as client:
-        first = await client.publish(ROOM, "said", "a")
+        first = (await client.publish(ROOM, "said", "a")).position
         assert issued.asked == 2
     async with Client(service.base, key=(issued := Issued(token(-60), token(600)))) as client:
         await client.publish(ROOM, "said", "b")
@@ -79,7 +79,7 @@ async def test_a_token_that_expires_meanwhile_is_replaced(service: Service) -> N
     async with (
         Client(service.base, key=token(600)) as publisher,
         Client(service.base, key=issued, base=0.0) as client,
-        client.listen(ROOM, after=await publisher.publish(ROOM, "said", 0)) as listening,
+        client.listen(ROOM, after=(await publisher.publish(ROOM, "said", 0)).position) as listening,
     ):
         number = 0
         while issued.asked < 2:

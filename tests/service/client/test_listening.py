@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from protocol.channels import UnsubscribeUser
 from protocol.errors import AccessDenied, IdempotencyKeyReused, InvalidRequest, ShuttingDown, UnrecoverablePosition
 from protocol.events import Position
+from protocol.users import UnsubscribeUser
 from service.auth.keys import digest_of
 from service.client import Client
 from service.client.listening import ChannelEvent, Gap, Listening, Message, Presence
@@ -99,7 +99,7 @@ async def test_a_history_that_was_trimmed_is_one_gap() -> None:
         await begin(listening, client)
         proxy.cut()
         for number in range(20):
-            position = await client.publish(ROOM, "said", number)
+            position = (await client.publish(ROOM, "said", number)).position
         assert await anext(listening) == Gap(position=position)
         assert listening.position == position
         await client.publish(ROOM, "said", "new")
@@ -128,7 +128,7 @@ async def test_a_service_that_was_replaced_is_a_gap() -> None:
 async def test_a_position_beyond_the_end_is_a_gap() -> None:
     """A position that the service refuses is dropped with a ``Gap``, then messages arrive."""
     async with open_service() as service, Client(service.base, base=0.0) as client:
-        first = await client.publish(ROOM, "said", "a")
+        first = (await client.publish(ROOM, "said", "a")).position
         listening = client.listen(ROOM, after=Position(first.epoch, 99))
         assert await anext(listening) == Gap(position=first)
         await client.publish(ROOM, "said", "b")
@@ -163,12 +163,13 @@ async def test_a_publication_is_made_once() -> None:
     async with open_service() as service, Client(service.base) as client:
         first = await client.publish(ROOM, "said", "a", key="k")
         assert await client.publish(ROOM, "said", "a", key="k") == first
+        assert first.subscribers == 0
         with pytest.raises(IdempotencyKeyReused):
             await client.publish(ROOM, "said", "b", key="k")
         for size in (40_000, 5_000_000):
             with pytest.raises(InvalidRequest):
                 await client.publish(ROOM, "said", "x" * size)
-        assert (await client.publish(ROOM, "said", "b")).offset == first.offset + 1
+        assert (await client.publish(ROOM, "said", "b")).position.offset == first.position.offset + 1
 
 
 async def test_who_is_there() -> None:

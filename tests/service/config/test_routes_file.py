@@ -11,16 +11,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from actors.llm_gateway import GatewayConfig, build_gateway
-from actors.requests.router import ForgetModels
+from actors.requests.router_messages import ForgetModels
 from actors.runtime.testing import Probe, TestSystem
 from actors.testing import End, Reply, Say, ScriptedUpstream, Wait
 from protocol.budgets import Budget
-from protocol.channels import DisconnectUser
 from protocol.errors import ConfigurationError, NotFound, Overloaded
 from protocol.gateway import Complete, ListModels, ResolveModel
 from protocol.identity import ChannelGrant
 from protocol.llm import ChatMessage, ChatRequest
 from protocol.routes import EmbeddingRoute, ProviderSpec, Route, Routes, SetRoutes, Target
+from protocol.users import DisconnectUser
 from service.auth.keys import KeyRing, KeySpec, digest_of
 from service.auth.tickets import Tickets
 from service.config.routes_file import CHECK_INTERVAL, RoutesWatcher, open_routes, read_file

@@ -1,8 +1,6 @@
 """Channels and users over HTTP, with followers on the socket."""
 
 import asyncio
-import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,106 +8,13 @@ import msgspec
 import pytest
 
 from protocol.channels import Join, Leave, Peer
-from service.auth.keys import digest_of
-
-Start = Callable[..., Awaitable[Any]]
-
-KEYS = """
-[keys.ada]
-hash = "{ada}"
-tenant = "acme"
-
-[keys.reader]
-hash = "{reader}"
-tenant = "acme"
-channels = [{{ pattern = "room:*", rights = ["subscribe"] }}]
-
-[keys.root]
-hash = "{root}"
-tenant = "acme"
-scopes = ["channels", "admin"]
-
-[keys.model]
-hash = "{model}"
-tenant = "acme"
-scopes = ["inference"]
-
-[keys.other]
-hash = "{other}"
-tenant = "other"
-scopes = ["channels", "admin"]
-"""
+from tests.service.http.channels_bench import Service, Start, open_service
 
 
 @pytest.fixture
-async def service(start: Start, tmp_path: Path) -> "Service":
+async def service(start: Start, tmp_path: Path) -> Service:
     """A service with several callers."""
-    file = tmp_path / "tidegate.toml"
-    names = ("ada", "reader", "root", "model", "other")
-    file.write_text(KEYS.format(**{name: digest_of(name).hex() for name in names}), encoding="utf-8")
-    return Service(await start(routes_file=file))
-
-
-class Service:
-    """HTTP calls with a caller's key, which is the caller's name."""
-
-    def __init__(self, running: Any) -> None:  # noqa: ANN401 - the fixture's own
-        self._client = running.client
-        self.hub = running.container.hub
-
-    async def call(
-        self, who: str, method: str, path: str, body: object = None, **headers: str
-    ) -> tuple[int, dict[str, Any], dict[str, str]]:
-        """Return the status, the body and the headers."""
-        sent = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        headers = {"Authorization": f"Bearer {who}", "Content-Type": "application/json"} | headers
-        async with self._client.request(method, path, data=sent, headers=headers) as response:
-            return response.status, json.loads(await response.read()), dict(response.headers)
-
-    async def post(self, who: str, path: str, body: object = None, **headers: str) -> tuple[int, dict[str, Any]]:
-        """Return the status and the body."""
-        status, answer, _ = await self.call(who, "POST", path, {} if body is None else body, **headers)
-        return status, answer
-
-    async def get(self, who: str, path: str) -> tuple[int, dict[str, Any]]:
-        """Return the status and the body."""
-        status, answer, _ = await self.call(who, "GET", path)
-        return status, answer
-
-    async def publish(self, who: str = "ada", channel: str = "room:7", **body: object) -> tuple[int, dict[str, Any]]:
-        """Publish."""
-        return await self.post(who, f"/api/channels/{channel}/publish", {"event": "said", **body})
-
-    async def socket(self, who: str, **frame: object) -> "Client":
-        """Connect and subscribe to the room; returns after the acknowledgement."""
-        socket = await self._client.ws_connect("/ws", headers={"Authorization": f"Bearer {who}"})
-        client = Client(socket)
-        await client.send(type="subscribe", id=1, channel="room:7", **frame)
-        assert (await client.next())["type"] == "ack"
-        return client
-
-
-class Client:
-    """A client's socket."""
-
-    def __init__(self, socket: Any) -> None:  # noqa: ANN401 - aiohttp's
-        self.socket = socket
-
-    async def send(self, **frame: object) -> None:
-        """Send a frame."""
-        await self.socket.send_json(frame)
-
-    async def next(self) -> dict[str, Any]:
-        """Return the next frame."""
-        async with asyncio.timeout(5):
-            frame: dict[str, Any] = await self.socket.receive_json()
-        return frame
-
-    async def closed(self) -> int:
-        """Return the socket's close code."""
-        async with asyncio.timeout(5):
-            await self.socket.receive()
-        return int(self.socket.close_code)
+    return await open_service(start, tmp_path)
 
 
 async def test_publish_and_look_back(service: Service) -> None:
@@ -118,7 +23,7 @@ async def test_publish_and_look_back(service: Service) -> None:
     for number in range(5):
         status, answer = await service.publish(data={"n": number})
         assert status == 202
-        assert answer.keys() == {"position"}
+        assert answer.keys() == {"position", "subscribers"}
         positions.append(answer["position"])
     assert [position["offset"] for position in positions] == [1, 2, 3, 4, 5]
     address, seen = "/api/channels/room:7/history?limit=2", []

@@ -252,7 +252,7 @@ async def _publishes(line: Line) -> None:
     await line.send(type="publish", id=5, channel="room:7", event="typing", data={}, key="k")
     frames = {frame["type"]: frame for frame in await line.hear(2)}
     assert frames["update"] == {"type": "update", "channel": "room:7", "offset": 1, "event": "typing", "data": {}}
-    assert frames["ack"]["data"] == {"epoch": ack["data"]["epoch"], "offset": 1}
+    assert frames["ack"]["data"] == {"epoch": ack["data"]["epoch"], "offset": 1, "subscribers": 1}
     again = await line.ask(type="publish", id=6, channel="room:7", event="typing", data={}, key="k")
     assert again["data"] == frames["ack"]["data"]
 
