@@ -33,7 +33,16 @@ from protocol.channels import (
     UnsubscribeUser,
     UserStatus,
 )
-from protocol.hub import DisconnectAll, GetHubStats, HubStats, SocketClosed, Subscribe, Unsubscribe
+from protocol.hub import (
+    DisconnectAll,
+    DisconnectIdle,
+    GetHubStats,
+    HubStats,
+    Socket,
+    SocketClosed,
+    Subscribe,
+    Unsubscribe,
+)
 from protocol.message import Message
 
 HIGH_WATER: Final = 64 * 1024  # bytes
@@ -57,7 +66,7 @@ class AckTimedOut(Message[None], frozen=True):
     receipt: Receipt
 
 
-HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats
+HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | DisconnectIdle | GetHubStats
 
 
 class SubscriptionHub(Actor[HubMessage | ChannelMessage | CheckLagging | SweepChannels | AckTimedOut]):
@@ -133,6 +142,11 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | CheckLagging | SweepCh
     async def disconnect_all(self, message: DisconnectAll) -> int:
         """Close all sockets before a shutdown."""
         return self._fanout.disconnect_all(message.reason, message.spread)
+
+    @handles(DisconnectIdle)
+    async def disconnect_idle(self, message: DisconnectIdle) -> frozenset[Socket]:
+        """Close the sockets that follow no request, and each other one after its last request."""
+        return self._fanout.disconnect_idle(message.reason, message.spread)
 
     @handles(GetHubStats)
     async def stats(self, _: GetHubStats) -> HubStats:

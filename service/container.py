@@ -18,9 +18,9 @@ from protocol.channels import ChannelMessage
 from protocol.embeddings import Embed
 from protocol.errors import ConfigurationError
 from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
-from protocol.hub import DisconnectAll, GetHubStats, SocketClosed, Subscribe, Unsubscribe
+from protocol.hub import DisconnectAll, DisconnectIdle, GetHubStats, SocketClosed, Subscribe, Unsubscribe
 from protocol.ledger import Ledger
-from protocol.requests import CancelRequest, GetRequest, Submit
+from protocol.requests import AwaitRequests, CancelRequest, CountRequests, EndRequests, GetRequest, Submit
 from protocol.routes import SetRoutes
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
@@ -32,10 +32,10 @@ from service.frames import text_frame
 from service.lifecycle import Lifecycle
 from service.telemetry.setup import Telemetry, open_telemetry
 
-RouterMessage = Submit | GetRequest | CancelRequest | ForgetModels
+RouterMessage = Submit | GetRequest | CancelRequest | CountRequests | AwaitRequests | EndRequests | ForgetModels
 GatewayMessage = Complete | ResolveModel | ListModels | GetProviders | SetRoutes
 EmbeddingsMessage = Embed | ListModels | SetRoutes
-HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats | ChannelMessage
+HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | DisconnectIdle | GetHubStats | ChannelMessage
 CacheMessage = CacheGet | CachePut | CacheDelete | GetCacheStats
 
 

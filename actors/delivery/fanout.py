@@ -1,7 +1,7 @@
 """Fan-out from topics to sockets: one write per socket and loop tick, and one integer per slow reader."""
 
 import random
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -67,6 +67,8 @@ class Fanout:
         self._lagging: dict[Socket, _Lag] = {}
         self._scheduled = False
         self._closing = False
+        self._disconnect: tuple[str, float] | None = None  # of sockets without a request: the reason and the spread
+        self._without_request: list[Socket] = []  # to be disconnected after the next delivery
 
     # ---------------------------------------------------------------------------------------------------- subscriptions
 
@@ -166,6 +168,8 @@ class Fanout:
             self._dirty.update(changed)
             if self._dirty:
                 self._schedule()
+            if self._without_request:
+                self._disconnect_without_request()
 
     def check_lagging(self) -> bool:
         """Resume sockets that have drained, close those that have stalled, and return whether any still lags."""
@@ -184,13 +188,20 @@ class Fanout:
 
     def disconnect_all(self, reason: str, spread: float) -> int:
         """Close every socket, and tell it to reconnect after up to ``spread`` seconds; return the number of sockets."""
-        self._closing = True
+        self._closing, self._disconnect = True, None
         self.flush()
-        sockets = tuple(self._sockets)
-        for index, socket in enumerate(sockets):
-            delay = spread * (index + random.random()) / len(sockets)  # noqa: S311 - jitter is no secret
-            self.close_socket(socket, 1000, reason, self._encode(disconnect_json(reason, delay)))
-        return len(sockets)
+        return self._disconnect_sockets(tuple(self._sockets), reason, spread)
+
+    def disconnect_idle(self, reason: str, spread: float) -> frozenset[Socket]:
+        """Disconnect the sockets that follow no request, and from now on each other one after its last request.
+
+        Returns the sockets that still follow a request.
+        """
+        self._disconnect = (reason, spread)
+        self.flush()
+        following = frozenset(socket for socket in self._sockets if self._follows_request(socket))
+        self._disconnect_sockets(tuple(socket for socket in self._sockets if socket not in following), reason, spread)
+        return following
 
     def close_all(self, code: int, reason: str) -> None:
         """Close every socket, after an error that lost their state."""
@@ -207,6 +218,20 @@ class Fanout:
             socket.close(code, reason)
 
     # --------------------------------------------------------------------------------------------------------- internal
+
+    def _disconnect_sockets(self, sockets: Sequence[Socket], reason: str, spread: float) -> int:
+        for index, socket in enumerate(sockets):
+            delay = spread * (index + random.random()) / len(sockets)  # noqa: S311 - jitter is no secret
+            self.close_socket(socket, 1000, reason, self._encode(disconnect_json(reason, delay)))
+        return len(sockets)
+
+    def _disconnect_without_request(self) -> None:
+        sockets, self._without_request = dict.fromkeys(self._without_request), []
+        if self._disconnect is not None:
+            self._disconnect_sockets([one for one in sockets if not self._follows_request(one)], *self._disconnect)
+
+    def _follows_request(self, socket: Socket) -> bool:
+        return any(isinstance(topic, RequestTopic) for topic in self._sockets.get(socket, {}).values())
 
     def _topic(self, stream: EventStream) -> RequestTopic:
         key = (stream.request_id, stream.epoch)
@@ -274,3 +299,6 @@ class Fanout:
         if not topic.readers:
             self._dirty.pop(topic, None)
             topic.close()
+        if self._disconnect is not None and isinstance(topic, RequestTopic):
+            self._without_request.append(socket)
+            self._schedule()
