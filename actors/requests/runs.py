@@ -114,20 +114,24 @@ class RunTable:
 
         Returns the number of requests that have ended so.
         """
-        self._closed = True
         requests = self.requests
-        event = failure(ShuttingDown(CUT_OFF, retry_after=RETRY_ELSEWHERE))
-        for run in self:
-            actor = self._actors.get(run.key)
-            run.finish(event)
-            if actor is not None:
-                actor.post(Cancel(event))
+        actors = [actor for run in self if (actor := self._actors.get(run.key)) is not None]
+        event = self._finish()
+        for actor in actors:
+            actor.post(Cancel(event))
         return requests
 
     async def close(self) -> None:
-        """End all runs, and kill their actors."""
-        self.end()
+        """End all runs with ``shutting_down``, and kill their actors."""
+        self._finish()
         await self._actors.kill()
+
+    def _finish(self) -> Failed:
+        self._closed = True
+        event = failure(ShuttingDown(CUT_OFF, retry_after=RETRY_ELSEWHERE))
+        for run in self:
+            run.finish(event)
+        return event
 
     def _ended(self, run: Run) -> None:
         self._runs.pop(run.key, None)
