@@ -68,7 +68,7 @@ class Fanout:
         self._scheduled = False
         self._closing = False
         self._disconnect: tuple[str, float] | None = None  # of sockets without a request: the reason and the spread
-        self._without_request: list[Socket] = []  # to be disconnected after the next delivery
+        self._dismissed: dict[Socket, None] = {}  # to be disconnected after the next delivery
 
     # ---------------------------------------------------------------------------------------------------- subscriptions
 
@@ -124,6 +124,7 @@ class Fanout:
         topic = self._sockets.get(socket, {}).get(name)
         if topic is not None:
             self._drop(socket, topic)
+            self._dismiss(socket)
         return topic is not None
 
     def remove(self, socket: Socket) -> None:
@@ -131,6 +132,7 @@ class Fanout:
         for topic in tuple(self._sockets.get(socket, {}).values()):
             self._drop(socket, topic)
         self._outgoing.pop(socket, None)
+        self._dismissed.pop(socket, None)
 
     def stats(self) -> HubStats:
         """Return the numbers of sockets, subscriptions and requests."""
@@ -168,8 +170,8 @@ class Fanout:
             self._dirty.update(changed)
             if self._dirty:
                 self._schedule()
-            if self._without_request:
-                self._disconnect_without_request()
+            if self._dismissed:
+                self._disconnect_dismissed()
 
     def check_lagging(self) -> bool:
         """Resume sockets that have drained, close those that have stalled, and return whether any still lags."""
@@ -225,8 +227,14 @@ class Fanout:
             self.close_socket(socket, 1000, reason, self._encode(disconnect_json(reason, delay)))
         return len(sockets)
 
-    def _disconnect_without_request(self) -> None:
-        sockets, self._without_request = dict.fromkeys(self._without_request), []
+    def _dismiss(self, socket: Socket) -> None:
+        """Disconnect a socket after this tick, where it follows no request then, and idle sockets are disconnected."""
+        if self._disconnect is not None:
+            self._dismissed[socket] = None
+            self._schedule()
+
+    def _disconnect_dismissed(self) -> None:
+        sockets, self._dismissed = self._dismissed, {}
         if self._disconnect is not None:
             self._disconnect_sockets([one for one in sockets if not self._follows_request(one)], *self._disconnect)
 
@@ -281,6 +289,7 @@ class Fanout:
                 self.close_socket(socket, PROBLEMS[SLOW].close, SLOW)
             else:
                 self._drop(socket, topic)
+                self._dismiss(socket)
 
     def _lag(self, socket: Socket) -> None:
         if socket not in self._lagging:
@@ -299,6 +308,3 @@ class Fanout:
         if not topic.readers:
             self._dirty.pop(topic, None)
             topic.close()
-        if self._disconnect is not None and isinstance(topic, RequestTopic):
-            self._without_request.append(socket)
-            self._schedule()
