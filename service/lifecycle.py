@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar, runtime_checkable
 
 import structlog
 
@@ -18,6 +18,7 @@ INTERRUPT_TIMEOUT: Final = 0.5  # seconds in which interrupted calls have to sen
 _log = structlog.get_logger("service")
 
 
+@runtime_checkable
 class RunningCall(Protocol):
     """A call that ``Lifecycle`` counts: ``service.context.CallContext``."""
 
@@ -46,8 +47,8 @@ class Lifecycle:
         self.signal = ""
         self.signals = 0
         self._serving = False
-        self._calls: dict[asyncio.Task[Any] | None, RunningCall | None] = {}
-        self._interrupted: frozenset[asyncio.Task[Any] | None] = frozenset()
+        self._calls: dict[object, asyncio.Task[Any] | None] = {}
+        self._interrupted: dict[object, asyncio.Task[Any]] = {}
         self._idle: asyncio.Event | None = None  # made by the first one who waits
 
     @property
@@ -85,17 +86,18 @@ class Lifecycle:
         if self.closing.is_set():
             raise ShuttingDown(retry_after=RETRY_ELSEWHERE)
 
-    def enter(self, call: RunningCall | None = None) -> None:
-        """Count the current task as a call; ``leave`` has to follow in the same task.
+    def enter(self, call: object, task: asyncio.Task[Any] | None = None) -> None:
+        """Count a call; ``leave`` has to follow.
 
         Args:
-            call: what the task answers; None for a task that ``interrupt`` leaves alone.
+            call: the call, once; a ``RunningCall`` where there is a task.
+            task: ``interrupt`` cancels it; None for a call that it leaves alone.
         """
-        self._calls[asyncio.current_task()] = call
+        self._calls[call] = task
 
-    def leave(self) -> None:
-        """Count the call of the current task as ended."""
-        del self._calls[asyncio.current_task()]
+    def leave(self, call: object) -> None:
+        """Count a call as ended."""
+        del self._calls[call]
         if self._idle is not None and not self._calls:
             self._idle.set()
 
@@ -111,19 +113,22 @@ class Lifecycle:
 
         Returns the number of calls that had not begun to answer.
         """
-        calls = {task: call for task, call in self._calls.items() if task is not None and call is not None}
-        self._interrupted = frozenset(calls)
-        for task in calls:
+        self._interrupted = {call: task for call, task in self._calls.items() if task is not None}
+        for task in self._interrupted.values():
             task.cancel()
-        return sum(call.response is None for call in calls.values())
+        return sum(isinstance(call, RunningCall) and call.response is None for call in self._interrupted)
 
-    def take_interrupt(self) -> bool:
+    def take_interrupt(self, call: object) -> bool:
         """Return whether ``interrupt``, and nobody else, has cancelled the current task; it is not cancelled any more.
 
         The handler of a ``CancelledError`` calls it, as ``asyncio.timeout`` does for its own cancellation.
         """
-        task = asyncio.current_task()
-        return task is not None and task in self._interrupted and task.uncancel() == 0
+        cancelled, current = self._interrupted.get(call), asyncio.current_task()
+        if cancelled is None or current is None or current.uncancel():
+            return False
+        if cancelled is not current:  # it waits for the current one
+            cancelled.uncancel()
+        return True
 
 
 class ShutdownSteps(Protocol):

@@ -55,7 +55,7 @@ class _CallRecorder:
         if route != SOCKET:
             if self._tracer is not None and route not in PROBES:
                 call.span = _open_span(self._tracer, request, call, route)
-            self._lifecycle.enter(call)
+            self._lifecycle.enter(call, request.task)
         return None if call.span is None and call.parent is None else otel.attach(_context(call))
 
     def end(self, request: web.Request, call: CallContext, route: str, status: int, token: Token | None) -> None:
@@ -63,7 +63,7 @@ class _CallRecorder:
         call.ended = True
         call.response = None  # it refers to the request, and the request to the call: that would be a reference cycle
         if route != SOCKET:
-            self._lifecycle.leave()
+            self._lifecycle.leave(call)
         if token is not None:
             otel.detach(token)
         if call.span is not None:
@@ -92,7 +92,7 @@ def call_layer(auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None)
             response = await handler(request)
             status = response.status
         except asyncio.CancelledError:
-            if not lifecycle.take_interrupt():
+            if not lifecycle.take_interrupt(call):
                 status = _cancelled(call, forced=lifecycle.forced.is_set())
                 raise
             response = _answer(request, call, ShuttingDown(retry_after=RETRY_ELSEWHERE))

@@ -208,12 +208,12 @@ class SocketSession:
         lifecycle = self._container.lifecycle
         lifecycle.admit()
         submit = submit_of(frame, principal=self._admission.principal, trace_id=trace_id)
-        lifecycle.enter()
+        lifecycle.enter(self)
         try:
             submitted = await self._container.router.ask(submit, timeout=SUBMIT_TIMEOUT)
             await self._follow_new(submitted.handle, frame)
         finally:
-            lifecycle.leave()
+            lifecycle.leave(self)
 
     async def _follow_new(self, handle: RequestHandle, frame: SubmitFrame) -> None:
         """Subscribe to the new request. It runs even where that fails, so the error names it."""

@@ -65,18 +65,19 @@ def lifecycle() -> Lifecycle:
 
 
 def running(lifecycle: Lifecycle, until: Awaitable[object], call: RunningCall | None = None) -> "asyncio.Task[str]":
-    """Run a call that waits for ``until``; returns how it ended."""
+    """Run a call that waits for ``until``; returns how it ended. Without a ``call`` it is not to be interrupted."""
+    key = call or object()
 
     async def run() -> str:
-        lifecycle.enter(call)
+        lifecycle.enter(key, asyncio.current_task() if call else None)
         try:
             await until
         except asyncio.CancelledError:
-            if not lifecycle.take_interrupt():
+            if not lifecycle.take_interrupt(key):
                 raise
             return "interrupted"
         finally:
-            lifecycle.leave()
+            lifecycle.leave(key)
         return "answered"
 
     return asyncio.create_task(run())
