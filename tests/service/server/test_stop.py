@@ -20,6 +20,13 @@ from tests.service.server.process import SOON, Served, serve
 LONG: Final = {"SHUTDOWN_GRACE_SECONDS": "3600"}
 STALLED: Final = Reply(steps=(Say("Hel"), Stall()))
 SHUT: Final = "shutting_down"
+UPLOAD: Final = (
+    b"POST /api/requests HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{"
+)
+UPGRADE: Final = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 
 
 def body(text: str, **more: object) -> dict[str, Any]:
@@ -326,6 +333,30 @@ async def test_the_grace_is_a_bound(root: Path, upstream: ScriptedUpstream, conn
         forced = await served.logged("forced_shutdown")
         assert (forced["reason"], forced["signal"], forced["requests"]) == ("grace exceeded", "SIGINT", 1)
         assert await served.process.wait() == 1
+
+
+async def test_clients_that_do_nothing_are_told_and_named(root: Path, upstream: ScriptedUpstream) -> None:
+    """An upload that does not go on gets the HTTP error; a socket that does not answer the close frame is dropped."""
+    async with serve(root, upstream, SHUTDOWN_GRACE_SECONDS="0.2") as served:
+        wires = []
+        for head in (UPLOAD, UPGRADE):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(served.address.rpartition(":")[2]))
+            writer.write(head)
+            wires.append((reader, writer))
+        upload, socket = (reader for reader, _ in wires)
+        assert b"101 Switching Protocols" in await socket.readuntil(b"\r\n\r\n")
+        served.stop()
+        assert (await served.logged("forced_shutdown"))["requests"] == 1
+        refused = await upload.read()
+        assert refused.startswith(b"HTTP/1.1 503 ")
+        assert b'"code":"shutting_down"' in refused
+        assert b'"reason":"shutdown"' in await socket.read()
+        await served.logged("stopped")
+        assert await served.process.wait() == 1
+        for _, writer in wires:
+            writer.close()
+    ends = {line["path"]: (line["status"], line["code"]) for line in served.lines if line["event"] == "http"}
+    assert ends == {"/api/requests": (503, SHUT), "/ws": (101, SHUT)}
 
 
 async def test_nothing_runs_and_nothing_waits(root: Path, upstream: ScriptedUpstream) -> None:
