@@ -25,7 +25,7 @@ from service.server.stopping import ServerShutdown
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 ABORT_TIMEOUT: Final = 0.5  # seconds in which a handler has to end once it is cancelled
-EXIT_TIMEOUT: Final = 6.0  # seconds from the end of the grace period to the end of the process, whatever hangs
+EXIT_TIMEOUT: Final = 6.0  # seconds from the last step of the shutdown to the end of the process, whatever hangs
 READY_POLL: Final = 0.25  # seconds between looks at a provider that loads
 ASK_TIMEOUT: Final = 1.0  # seconds
 GC_THRESHOLDS: Final = (
@@ -98,11 +98,8 @@ async def listening(container: Container) -> AsyncIterator[tuple[web.AppRunner, 
 
 
 async def _stop(container: Container, runner: web.AppRunner) -> bool:
-    lifecycle, steps, grace = (
-        container.lifecycle,
-        ServerShutdown(container, runner),
-        container.settings.shutdown_grace_seconds,
-    )
+    lifecycle, grace = container.lifecycle, container.settings.shutdown_grace_seconds
+    steps = ServerShutdown(container, runner)
     _log.info(
         "stopping",
         signal=lifecycle.signal,
