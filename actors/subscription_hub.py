@@ -32,7 +32,16 @@ from protocol.channels import (
     SubscriberList,
     UnsubscribeChannel,
 )
-from protocol.hub import DisconnectAll, GetHubStats, HubStats, SocketClosed, Subscribe, Unsubscribe
+from protocol.hub import (
+    DisconnectAll,
+    DisconnectIdle,
+    GetHubStats,
+    HubStats,
+    Socket,
+    SocketClosed,
+    Subscribe,
+    Unsubscribe,
+)
 from protocol.message import Message
 from protocol.users import (
     DisconnectUser,
@@ -70,7 +79,7 @@ class AckTimedOut(Message[None], frozen=True):
     receipt: Receipt
 
 
-HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats
+HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | DisconnectIdle | GetHubStats
 
 
 class SubscriptionHub(Actor[HubMessage | ChannelMessage | UserMessage | CheckLagging | SweepChannels | AckTimedOut]):
@@ -146,6 +155,11 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | UserMessage | CheckLag
     async def disconnect_all(self, message: DisconnectAll) -> int:
         """Close all sockets before a shutdown."""
         return self._fanout.disconnect_all(message.reason, message.spread)
+
+    @handles(DisconnectIdle)
+    async def disconnect_idle(self, message: DisconnectIdle) -> frozenset[Socket]:
+        """Close the sockets that follow no request, and each other one after its last request."""
+        return self._fanout.disconnect_idle(message.reason, message.spread)
 
     @handles(GetHubStats)
     async def stats(self, _: GetHubStats) -> HubStats:

@@ -60,6 +60,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     family: Family = "request"
 
 
+RETRY_ELSEWHERE: Final = 1.0  # seconds after which the caller of a server that stops may try the one that takes over
 LONGEST_CAUSE: Final = 200  # characters of a cause's own text in the text of the failure that it caused
 
 

@@ -79,6 +79,20 @@ class DisconnectAll(Message[int], frozen=True, kw_only=True):
     spread: float = 8.0
 
 
+class DisconnectIdle(Message[frozenset[Socket]], frozen=True, kw_only=True):
+    """Disconnect each socket that follows no request, and each other one as soon as its last request has ended.
+
+    Replies with the sockets that still follow a request.
+
+    Attributes:
+        reason: of the frame.
+        spread: seconds over which the clients are asked to reconnect.
+    """
+
+    reason: str = "shutdown"
+    spread: float = 8.0
+
+
 class HubStats(msgspec.Struct, frozen=True, kw_only=True):
     """The hub's size.
 

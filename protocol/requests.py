@@ -295,3 +295,15 @@ class DeleteRequest(Message[None], frozen=True):
 
     request_id: str
     tenant: str = ""
+
+
+class CountRequests(Message[int], frozen=True):
+    """Count the requests that are running, whether or not anybody follows them."""
+
+
+class AwaitRequests(Message[None], frozen=True):
+    """Wait for the moment at which no request is running: the reply comes then."""
+
+
+class EndRequests(Message[int], frozen=True):
+    """End every running request with ``shutting_down``, and begin no new one. Replies with the number of requests."""

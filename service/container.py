@@ -19,9 +19,17 @@ from protocol.channels import ChannelMessage
 from protocol.embeddings import Embed
 from protocol.errors import ConfigurationError
 from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
-from protocol.hub import DisconnectAll, GetHubStats, SocketClosed, Subscribe, Unsubscribe
+from protocol.hub import DisconnectAll, DisconnectIdle, GetHubStats, SocketClosed, Subscribe, Unsubscribe
 from protocol.ledger import Ledger
-from protocol.requests import CancelRequest, DeleteRequest, GetRequest, Submit
+from protocol.requests import (
+    AwaitRequests,
+    CancelRequest,
+    CountRequests,
+    DeleteRequest,
+    EndRequests,
+    GetRequest,
+    Submit,
+)
 from protocol.routes import SetRoutes
 from protocol.users import UserMessage
 from service.auth.authenticator import Authenticator
@@ -34,10 +42,14 @@ from service.frames import text_frame
 from service.lifecycle import Lifecycle
 from service.telemetry.setup import Telemetry, open_telemetry
 
-RouterMessage = Submit | GetRequest | CancelRequest | DeleteRequest | ForgetModels
+RouterMessage = (
+    Submit | GetRequest | CancelRequest | DeleteRequest | CountRequests | AwaitRequests | EndRequests | ForgetModels
+)
 GatewayMessage = Complete | ResolveModel | ListModels | GetProviders | SetRoutes
 EmbeddingsMessage = Embed | ListModels | SetRoutes
-HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats | ChannelMessage | UserMessage
+HubMessage = (
+    Subscribe | Unsubscribe | SocketClosed | DisconnectAll | DisconnectIdle | GetHubStats | ChannelMessage | UserMessage
+)
 CacheMessage = CacheGet | CachePut | CacheDelete | GetCacheStats
 
 

@@ -1,7 +1,7 @@
 """Fan-out from topics to sockets: one write per socket and loop tick, and one integer per slow reader."""
 
 import random
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -67,6 +67,8 @@ class Fanout:
         self._lagging: dict[Socket, _Lag] = {}
         self._scheduled = False
         self._closing = False
+        self._disconnect: tuple[str, float] | None = None  # of sockets without a request: the reason and the spread
+        self._dismissed: dict[Socket, None] = {}  # to be disconnected after the next delivery
 
     # ---------------------------------------------------------------------------------------------------- subscriptions
 
@@ -122,6 +124,7 @@ class Fanout:
         topic = self._sockets.get(socket, {}).get(name)
         if topic is not None:
             self._drop(socket, topic)
+            self._dismiss(socket)
         return topic is not None
 
     def remove(self, socket: Socket) -> None:
@@ -129,6 +132,7 @@ class Fanout:
         for topic in tuple(self._sockets.get(socket, {}).values()):
             self._drop(socket, topic)
         self._outgoing.pop(socket, None)
+        self._dismissed.pop(socket, None)
 
     def stats(self) -> HubStats:
         """Return the numbers of sockets, subscriptions and requests."""
@@ -166,6 +170,8 @@ class Fanout:
             self._dirty.update(changed)
             if self._dirty:
                 self._schedule()
+            if self._dismissed:
+                self._disconnect_dismissed()
 
     def check_lagging(self) -> bool:
         """Resume sockets that have drained, close those that have stalled, and return whether any still lags."""
@@ -184,13 +190,20 @@ class Fanout:
 
     def disconnect_all(self, reason: str, spread: float) -> int:
         """Close every socket, and tell it to reconnect after up to ``spread`` seconds; return the number of sockets."""
-        self._closing = True
+        self._closing, self._disconnect = True, None
         self.flush()
-        sockets = tuple(self._sockets)
-        for index, socket in enumerate(sockets):
-            delay = spread * (index + random.random()) / len(sockets)  # noqa: S311 - jitter is no secret
-            self.close_socket(socket, 1000, reason, self._encode(disconnect_json(reason, delay)))
-        return len(sockets)
+        return self._disconnect_sockets(tuple(self._sockets), reason, spread)
+
+    def disconnect_idle(self, reason: str, spread: float) -> frozenset[Socket]:
+        """Disconnect the sockets that follow no request, and from now on each other one after its last request.
+
+        Returns the sockets that still follow a request.
+        """
+        self._disconnect = (reason, spread)
+        self.flush()
+        following = frozenset(socket for socket in self._sockets if self._follows_request(socket))
+        self._disconnect_sockets(tuple(socket for socket in self._sockets if socket not in following), reason, spread)
+        return following
 
     def close_all(self, code: int, reason: str) -> None:
         """Close every socket, after an error that lost their state."""
@@ -207,6 +220,26 @@ class Fanout:
             socket.close(code, reason)
 
     # --------------------------------------------------------------------------------------------------------- internal
+
+    def _disconnect_sockets(self, sockets: Sequence[Socket], reason: str, spread: float) -> int:
+        for index, socket in enumerate(sockets):
+            delay = spread * (index + random.random()) / len(sockets)  # noqa: S311 - jitter is no secret
+            self.close_socket(socket, 1000, reason, self._encode(disconnect_json(reason, delay)))
+        return len(sockets)
+
+    def _dismiss(self, socket: Socket) -> None:
+        """Disconnect a socket after this tick, where it follows no request then, and idle sockets are disconnected."""
+        if self._disconnect is not None:
+            self._dismissed[socket] = None
+            self._schedule()
+
+    def _disconnect_dismissed(self) -> None:
+        sockets, self._dismissed = self._dismissed, {}
+        if self._disconnect is not None:
+            self._disconnect_sockets([one for one in sockets if not self._follows_request(one)], *self._disconnect)
+
+    def _follows_request(self, socket: Socket) -> bool:
+        return any(isinstance(topic, RequestTopic) for topic in self._sockets.get(socket, {}).values())
 
     def _topic(self, stream: EventStream) -> RequestTopic:
         key = (stream.request_id, stream.epoch)
@@ -256,6 +289,7 @@ class Fanout:
                 self.close_socket(socket, PROBLEMS[SLOW].close, SLOW)
             else:
                 self._drop(socket, topic)
+                self._dismiss(socket)
 
     def _lag(self, socket: Socket) -> None:
         if socket not in self._lagging:

@@ -48,8 +48,11 @@ from protocol.events import Cancelled, Failed
 from protocol.gateway import Complete, ResolveModel
 from protocol.requests import (
     MIN_TTL_MS,
+    AwaitRequests,
     CancelRequest,
+    CountRequests,
     DeleteRequest,
+    EndRequests,
     GetRequest,
     RequestHandle,
     Source,
@@ -89,6 +92,7 @@ class RequestRouter(Actor[RouterMessage]):
         self._grace_timers: dict[str, Timer] = {}  # by request id: requests without a follower
         self._store = RequestStore(ttl=limits.ttl, max_requests=limits.max_requests, max_bytes=limits.max_bytes)
         self._models: set[str] = set()
+        self._waiting: list[Promise[None]] = []  # for the moment at which no request is running
 
     async def started(self) -> None:
         """Create the table of runs, and schedule the first sweep."""
@@ -203,6 +207,25 @@ class RequestRouter(Actor[RouterMessage]):
             return
         self._forget(message.record)
         message.reply.resolve(None)
+
+    @handles(CountRequests)
+    async def count(self, _message: CountRequests) -> int:
+        """Return the number of running requests."""
+        return self._runs.requests
+
+    @handles(AwaitRequests)
+    async def wait(self, _message: AwaitRequests) -> Deferred[None] | None:
+        """Reply when no request is running."""
+        if not len(self._runs):
+            return None
+        self._waiting = [promise for promise in self._waiting if not promise.abandoned]
+        self._waiting.append(self.promise(AwaitRequests))
+        return self._waiting[-1]
+
+    @handles(EndRequests)
+    async def end(self, _message: EndRequests) -> int:
+        """End all runs; their readers get the end at once."""
+        return self._runs.end()
 
     @handles(RequestTimedOut)
     async def timed_out(self, message: RequestTimedOut) -> None:
@@ -325,6 +348,10 @@ class RequestRouter(Actor[RouterMessage]):
     def _run_ended(self, run: Run) -> None:
         for request_id in run.requests:
             self._store.ended(request_id)
+        if self._waiting and not len(self._runs):
+            waiting, self._waiting = self._waiting, []
+            for promise in waiting:
+                promise.resolve(None)
 
     def _find(self, request_id: str, tenant: str) -> RequestRecord:
         record = self._store.get(request_id, tenant)

@@ -4,7 +4,16 @@ from actors.requests.record import RequestRecord
 from actors.runtime import Promise, Ref
 from protocol.cache import CacheDelete, CachedLog, CacheGet, CachePut
 from protocol.message import Message
-from protocol.requests import CancelRequest, DeleteRequest, GetRequest, Submit, Submitted
+from protocol.requests import (
+    AwaitRequests,
+    CancelRequest,
+    CountRequests,
+    DeleteRequest,
+    EndRequests,
+    GetRequest,
+    Submit,
+    Submitted,
+)
 
 CacheMessage = CacheGet | CachePut | CacheDelete
 
@@ -69,6 +78,9 @@ RouterMessage = (
     | GetRequest
     | CancelRequest
     | DeleteRequest
+    | CountRequests
+    | AwaitRequests
+    | EndRequests
     | ForgetModels
     | ModelResolved
     | SubmitRefused

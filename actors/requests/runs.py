@@ -1,6 +1,7 @@
 """The runs in progress, and the actors that drive them."""
 
 from collections.abc import Callable, Iterator
+from typing import Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -12,10 +13,12 @@ from actors.requests.state import Cancel, RequestStateActor, Start
 from actors.runtime import Keyed, Ref, System
 from protocol import ids, spans
 from protocol.cache import CacheDelete, CachePut
-from protocol.errors import InternalError, ShuttingDown, TidegateError
+from protocol.errors import RETRY_ELSEWHERE, InternalError, ShuttingDown, TidegateError
 from protocol.events import Cancelled, Failed
 from protocol.gateway import Complete
 from protocol.requests import Submit
+
+CUT_OFF: Final = "The server is shutting down: the answer was cut off"
 
 
 class RunTable:
@@ -51,6 +54,7 @@ class RunTable:
         self._actors: Keyed[Start | Cancel] = system.keyed(self._new_actor, name="request-state", idle=1.0, limit=limit)
         self._runs: dict[str, Run] = {}
         self._shared: dict[bytes, Run] = {}
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -58,12 +62,23 @@ class RunTable:
     def __iter__(self) -> Iterator[Run]:
         return iter(tuple(self._runs.values()))
 
+    @property
+    def requests(self) -> int:
+        """The number of requests that the runs answer."""
+        return sum(len(run.requests) for run in self._runs.values())
+
     def joinable(self, fingerprint: bytes) -> Run | None:
         """Return the run that a request with this fingerprint may join."""
         return self._shared.get(fingerprint)
 
     def new(self, submit: Submit, fingerprint: bytes) -> Run:
-        """Return a new run for ``submit``; it is in the table from ``start`` on."""
+        """Return a new run for ``submit``; it is in the table from ``start`` on.
+
+        Raises:
+            ShuttingDown: the runs have been ended.
+        """
+        if self._closed:
+            raise ShuttingDown(retry_after=RETRY_ELSEWHERE)
         key = ids.request_id()
         return Run(
             key,
@@ -94,11 +109,29 @@ class RunTable:
         self._unshare(run)
         self._actors.ref(run.key).post(Cancel(event))
 
+    def end(self) -> int:
+        """End all runs with ``shutting_down``, cancel their calls, and begin no new one.
+
+        Returns the number of requests that have ended so.
+        """
+        requests = self.requests
+        actors = [actor for run in self if (actor := self._actors.get(run.key)) is not None]
+        event = self._finish()
+        for actor in actors:
+            actor.post(Cancel(event))
+        return requests
+
     async def close(self) -> None:
         """End all runs with ``shutting_down``, and kill their actors."""
-        for run in self:
-            run.finish(failure(ShuttingDown("the run was stopped before its end")))
+        self._finish()
         await self._actors.kill()
+
+    def _finish(self) -> Failed:
+        self._closed = True
+        event = failure(ShuttingDown(CUT_OFF, retry_after=RETRY_ELSEWHERE))
+        for run in self:
+            run.finish(event)
+        return event
 
     def _ended(self, run: Run) -> None:
         self._runs.pop(run.key, None)

@@ -14,7 +14,7 @@ from service.config.settings import Settings, load_settings
 from service.container import Container, open_container
 from service.lifecycle import shut_down
 from service.logging import open_logging
-from service.websocket import upgrade
+from service.server.stopping import ServerShutdown
 
 
 async def serve(settings: Settings, food: FoodSettings) -> None:
@@ -22,7 +22,7 @@ async def serve(settings: Settings, food: FoodSettings) -> None:
     settings.check_exposure()
     async with open_container(settings) as container:
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, container.lifecycle.stop)
+            asyncio.get_running_loop().add_signal_handler(number, container.lifecycle.stop, number.name)
         async with serving(container, food) as (runner, address):
             print(address, flush=True)
             await container.lifecycle.closing.wait()
@@ -30,21 +30,9 @@ async def serve(settings: Settings, food: FoodSettings) -> None:
 
 
 async def stop(container: Container, runner: web.AppRunner) -> None:
-    """Stop listening, disconnect the sockets, and wait for the running calls."""
-
-    async def stop_listening() -> None:
-        for site in list(runner.sites):
-            await site.stop()
-
-    async def disconnect_sockets() -> None:
-        await upgrade.disconnect_all(runner.app)
-
-    await shut_down(
-        container.lifecycle,
-        stop_listening=stop_listening,
-        disconnect_sockets=disconnect_sockets,
-        grace=container.settings.shutdown_grace_seconds,
-    )
+    """Let run what runs, end what is left after the grace period, and disconnect the sockets."""
+    steps = ServerShutdown(container, runner)
+    await shut_down(container.lifecycle, steps, grace=container.settings.shutdown_grace_seconds)
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from service.context import CallContext, call_of, container_of
 from service.http import sse
 from service.http.bodies import idempotency_key_of
 from service.http.json_response import JsonResponse
-from service.http.outcome import SUBMIT_TIMEOUT, error_from, inference_headers, wait_for_end
+from service.http.outcome import SUBMIT_TIMEOUT, error_from, inference_headers, mark_cut_off, wait_for_end
 from service.middleware.errors import error_response
 
 DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}
@@ -127,6 +127,7 @@ async def respond_sse(submission: Submission, encoder: StreamEncoder, *, ping: b
                 await response.prepare(request)
             await response.send(request, data, last=last)
             if last:
+                mark_cut_off(submission.call, batch)
                 return response
     raise InternalError("a log ended without a terminal entry")
 

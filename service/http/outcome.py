@@ -4,8 +4,9 @@ import asyncio
 import time
 from typing import Final
 
-from protocol.errors import InternalError, RequestCancelled, TidegateError
-from protocol.events import Cancelled, Completed, EventStream, Failed, Terminal
+from actors.log.follow import Batch
+from protocol.errors import InternalError, RequestCancelled, ShuttingDown, TidegateError
+from protocol.events import Cancelled, Completed, EventStream, Failed, Snapshot, Terminal
 from protocol.requests import RequestHandle
 from service.context import CallContext
 
@@ -54,6 +55,18 @@ async def wait_for_end(stream: EventStream) -> Terminal:
     if isinstance(event, Completed | Failed | Cancelled):
         return event
     raise InternalError("a log ended without a terminal entry")
+
+
+def mark_cut_off(call: CallContext, batch: Batch) -> None:
+    """Name the shutdown as the failure of a stream that it has ended: the status, which is sent, says nothing of it.
+
+    Args:
+        call: the stream's call.
+        batch: the last one of the stream.
+    """
+    end = None if isinstance(batch, Snapshot) or not batch else batch[-1].event
+    if isinstance(end, Failed) and end.code == ShuttingDown.code:
+        call.failure = end.code
 
 
 def error_from(event: Failed | Cancelled) -> TidegateError:

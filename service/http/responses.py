@@ -19,7 +19,7 @@ from service.http import sse
 from service.http.bodies import read_json
 from service.http.dialects import encoded, respond_json, respond_sse, submit_completion
 from service.http.json_response import JsonResponse
-from service.http.outcome import FIND_TIMEOUT, inference_headers
+from service.http.outcome import FIND_TIMEOUT, inference_headers, mark_cut_off
 from service.http.validation import RESPONSES, check_request, metadata_faults, raise_faults
 
 _NUMBER = re.compile(r"[0-9]{1,15}")
@@ -117,6 +117,7 @@ async def _resume(request: web.Request, handle: RequestHandle, after: int) -> we
             data, last = encoded(encoder, batch) if batch else (sse.PING, False)
             await response.send(request, data, last=last)
             if last:
+                mark_cut_off(call_of(request), batch)
                 break
     return response
 

@@ -11,6 +11,8 @@ from protocol.events import Entry, EventStream, Position, Snapshot
 from protocol.hub import Mode
 from protocol.requests import RequestHandle
 from protocol.websocket.out import frame_type
+from service.context import call_of
+from service.http.outcome import mark_cut_off
 from service.stall import StallLimit
 
 PING: Final = b": ping\n"  # one newline: some SDKs parse a blank line as an empty event
@@ -73,6 +75,8 @@ async def event_stream(request: web.Request, handle: RequestHandle) -> web.Strea
         while (batch := await follower.next()) is not None:
             last = not isinstance(batch, Snapshot) and bool(batch) and batch[-1].terminal
             await response.send(request, _frames(stream, batch), last=last)
+            if last:
+                mark_cut_off(call_of(request), batch)
     return response
 
 

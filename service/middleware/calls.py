@@ -15,6 +15,7 @@ from aiohttp.typedefs import Middleware
 from opentelemetry import context as otel
 from opentelemetry.trace import Span, Tracer, set_span_in_context
 
+from protocol.errors import RETRY_ELSEWHERE, ShuttingDown
 from service.auth.authenticator import Authenticator
 from service.context import CALL, SERVER_NAME, CallContext
 from service.lifecycle import Lifecycle
@@ -25,6 +26,7 @@ from service.telemetry.spans import WANTED_TRACE_ID, context_of, end_server_span
 
 DEBUG: Final = 10
 INFO: Final = 20
+UNAVAILABLE: Final = 503
 
 Token = contextvars.Token[otel.Context]
 Write = Callable[..., object]
@@ -53,7 +55,7 @@ class _CallRecorder:
         if route != SOCKET:
             if self._tracer is not None and route not in PROBES:
                 call.span = _open_span(self._tracer, request, call, route)
-            self._lifecycle.enter()
+            self._lifecycle.enter(call, request.task)
         return None if call.span is None and call.parent is None else otel.attach(_context(call))
 
     def end(self, request: web.Request, call: CallContext, route: str, status: int, token: Token | None) -> None:
@@ -61,7 +63,7 @@ class _CallRecorder:
         call.ended = True
         call.response = None  # it refers to the request, and the request to the call: that would be a reference cycle
         if route != SOCKET:
-            self._lifecycle.leave()
+            self._lifecycle.leave(call)
         if token is not None:
             otel.detach(token)
         if call.span is not None:
@@ -90,8 +92,11 @@ def call_layer(auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None)
             response = await handler(request)
             status = response.status
         except asyncio.CancelledError:
-            call.failure = "client_closed"
-            raise
+            if not lifecycle.take_interrupt(call):
+                status = _cancelled(call, forced=lifecycle.forced.is_set())
+                raise
+            response = _answer(request, call, ShuttingDown(retry_after=RETRY_ELSEWHERE))
+            status = response.status
         except Exception as error:  # noqa: BLE001 - the boundary at which every failure becomes an answer
             response = _answer(request, call, error)
             status = CLIENT_CLOSED if call.failure == "client_closed" else response.status
@@ -122,10 +127,18 @@ def stamp_responses(lifecycle: Lifecycle) -> Callable[[web.Request, web.StreamRe
     return stamp
 
 
+def _cancelled(call: CallContext, *, forced: bool) -> int:
+    """Name the failure of a cancelled call, and return its status: the client has left, or the server stops."""
+    if not forced:
+        call.failure = "client_closed"
+        return CLIENT_CLOSED
+    call.failure = ShuttingDown.code
+    return UNAVAILABLE if call.response is None else call.response.status
+
+
 def _closing(response: web.StreamResponse) -> web.StreamResponse:
-    """Close the connection after a response whose headers have not been sent yet."""
-    if not response.prepared:
-        response.force_close()
+    """Close the connection after a response, also where its headers have said otherwise."""
+    response.force_close()
     return response
 
 

@@ -21,11 +21,11 @@ from service.context import ACCEPTED
 from service.lifecycle import Lifecycle, shut_down
 from service.server.app import build_app
 from service.server.connections import Runner
-from service.websocket import upgrade
+from service.server.stopping import ServerShutdown
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 ABORT_TIMEOUT: Final = 0.5  # seconds in which a handler has to end once it is cancelled
-EXIT_TIMEOUT: Final = 6.0  # seconds from the end of the grace period to the end of the process, whatever hangs
+EXIT_TIMEOUT: Final = 6.0  # seconds from the last step of the shutdown to the end of the process, whatever hangs
 READY_POLL: Final = 0.25  # seconds between looks at a provider that loads
 ASK_TIMEOUT: Final = 1.0  # seconds
 GC_THRESHOLDS: Final = (
@@ -52,9 +52,9 @@ def run(settings: Settings) -> int:
 
 
 async def serve(settings: Settings) -> int:
-    """Serve until SIGTERM or SIGINT, then stop in order; a second signal aborts what still runs.
+    """Serve until SIGTERM or SIGINT, then stop in order; a second signal ends what still runs.
 
-    Returns the exit code: 0, or 1 where calls had to be aborted.
+    Returns the exit code: 0, or 1 where requests or calls were cut off.
 
     Raises:
         ConfigurationError: the settings don't allow it, or the address can't be bound.
@@ -98,22 +98,16 @@ async def listening(container: Container) -> AsyncIterator[tuple[web.AppRunner, 
 
 
 async def _stop(container: Container, runner: web.AppRunner) -> bool:
-    settings, lifecycle = container.settings, container.lifecycle
-    _log.info("stopping", running=lifecycle.running, grace_seconds=settings.shutdown_grace_seconds)
-
-    async def stop_listening() -> None:
-        for site in list(runner.sites):
-            await site.stop()
-
-    async def disconnect_sockets() -> None:
-        await upgrade.disconnect_all(runner.app)
-
-    whole = await shut_down(
-        lifecycle,
-        stop_listening=stop_listening,
-        disconnect_sockets=disconnect_sockets,
-        grace=settings.shutdown_grace_seconds,
+    lifecycle, grace = container.lifecycle, container.settings.shutdown_grace_seconds
+    steps = ServerShutdown(container, runner)
+    _log.info(
+        "stopping",
+        signal=lifecycle.signal,
+        running=lifecycle.running,
+        requests=await steps.count_requests(),
+        grace_seconds=grace,
     )
+    whole = await shut_down(lifecycle, steps, grace=grace)
     exit_after()
     return whole
 
@@ -162,7 +156,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def _signals(lifecycle: Lifecycle) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
-        loop.add_signal_handler(number, lifecycle.stop)
+        loop.add_signal_handler(number, lifecycle.stop, number.name)
     try:
         yield
     finally:

@@ -205,10 +205,15 @@ class SocketSession:
                 pass  # nothing to record: a log is bounded by its answer, and a client resumes at a position
 
     async def _submit(self, frame: SubmitFrame, trace_id: str) -> None:
-        self._container.lifecycle.admit()
+        lifecycle = self._container.lifecycle
+        lifecycle.admit()
         submit = submit_of(frame, principal=self._admission.principal, trace_id=trace_id)
-        submitted = await self._container.router.ask(submit, timeout=SUBMIT_TIMEOUT)
-        await self._follow_new(submitted.handle, frame)
+        lifecycle.enter(self)
+        try:
+            submitted = await self._container.router.ask(submit, timeout=SUBMIT_TIMEOUT)
+            await self._follow_new(submitted.handle, frame)
+        finally:
+            lifecycle.leave(self)
 
     async def _follow_new(self, handle: RequestHandle, frame: SubmitFrame) -> None:
         """Subscribe to the new request. It runs even where that fails, so the error names it."""

@@ -2,13 +2,14 @@
 
 import asyncio
 import random
+from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest
-from protocol.hub import DisconnectAll, SocketClosed
+from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest, TidegateError
+from protocol.hub import DisconnectAll, DisconnectIdle, Socket, SocketClosed
 from protocol.identity import Principal
 from protocol.websocket.out import SUBPROTOCOL, disconnect_json
 from service.context import CONTAINER, CallContext, call_of, container_of
@@ -65,10 +66,10 @@ class Sockets:
         self._open.discard(socket)
         self._unauthenticated.discard(socket)
 
-    def disconnect_all(self) -> None:
-        """Disconnect every connection, also each that is added later; their reconnect delays are spread."""
+    def disconnect_all(self, keep: "Collection[Socket]" = ()) -> None:
+        """Disconnect every connection but those to keep, also each that is added later; their delays are spread."""
         self._disconnecting = True
-        sockets = [socket for socket in self._open if not socket.closing]
+        sockets = [socket for socket in self._open if not socket.closing and socket not in keep]
         for index, socket in enumerate(sockets):
             _disconnect(socket, RECONNECT_SPREAD * (index + random.random()) / len(sockets))  # noqa: S311 - jitter
 
@@ -82,11 +83,28 @@ def add_routes(app: web.Application, *, max_connections: int = MAX_CONNECTIONS) 
     app.router.add_get(ROUTE, websocket)
 
 
+async def disconnect_idle(app: web.Application) -> None:
+    """Disconnect the sockets that follow no request, now, and each other one when its last request has ended.
+
+    Called once, when the server begins to stop.
+
+    Raises:
+        ActorError: the hub did not answer; then all sockets are disconnected now.
+    """
+    message = DisconnectIdle(reason=REASON, spread=RECONNECT_SPREAD)
+    try:
+        following = await app[CONTAINER].hub.ask(message, timeout=DISCONNECT_TIMEOUT)
+    except TidegateError:
+        app[SOCKETS].disconnect_all()
+        raise
+    app[SOCKETS].disconnect_all(following)
+
+
 async def disconnect_all(app: web.Application) -> None:
     """Send every socket a ``disconnect`` with its reconnect delay, and close it; waits for no client.
 
     The hub disconnects the sockets with subscriptions, after their last frames. The other ones, and all of them where
-    the hub fails, are disconnected here. Called once, when the server stops.
+    the hub fails, are disconnected here. Called once, when nothing runs any more.
 
     Raises:
         ActorError: the hub did not answer; the sockets are disconnected all the same.

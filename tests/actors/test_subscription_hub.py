@@ -14,10 +14,12 @@ from actors.log.event_log import EventLog
 from actors.requests.stream import RequestStream
 from actors.runtime import Ref, System
 from actors.subscription_hub import HIGH_WATER, SubscriptionHub
+from protocol.channels import ChannelMessage, SubscribeChannel
 from protocol.errors import Overloaded, ShuttingDown, UnrecoverablePosition
-from protocol.events import AttemptFailed, Cancelled, Completed, Delta, Event, Position, Started, ToolCallDelta
+from protocol.events import AttemptFailed, Cancelled, Completed, Delta, Event, Failed, Position, Started, ToolCallDelta
 from protocol.hub import (
     DisconnectAll,
+    DisconnectIdle,
     GetHubStats,
     HubStats,
     Mode,
@@ -623,7 +625,7 @@ async def written(socket: FakeSocket, writes: int) -> None:
 
 def spawn(
     system: System, *, high_water: int = HIGH_WATER
-) -> "Ref[Subscribe | Unsubscribe | SocketClosed | DisconnectAll | GetHubStats]":
+) -> "Ref[Subscribe | Unsubscribe | SocketClosed | DisconnectAll | DisconnectIdle | GetHubStats | ChannelMessage]":
     """Start a hub."""
     return system.spawn(lambda: SubscriptionHub(newline, high_water=high_water), name="hub")
 
@@ -677,6 +679,38 @@ async def test_goodbye_is_staggered() -> None:
         assert stream.followers == 0
         with pytest.raises(ShuttingDown):
             await hub.ask(Subscribe(socket=FakeSocket(), stream=stream), timeout=5)
+
+
+async def test_a_socket_stays_for_its_requests() -> None:
+    """At a stop an idle socket is disconnected; one with requests gets the end of the last one before."""
+    async with System() as system:
+        hub = spawn(system)
+        idle, busy, leaver = FakeSocket(), FakeSocket(), FakeSocket()
+        first, second = stream_of(STARTED), stream_of(STARTED, request_id="req_2")
+        third = stream_of(STARTED, COMPLETED, request_id="req_3")
+        for socket, stream in ((busy, first), (busy, second), (leaver, first), (idle, third)):
+            await hub.ask(Subscribe(socket=socket, stream=stream), timeout=5)
+        await hub.ask(SubscribeChannel(socket=idle, tenant="", channel="room:7"), timeout=5)
+        assert await hub.ask(DisconnectIdle(spread=8.0), timeout=5) == {busy, leaver}
+        assert idle.closed == (1000, "shutdown")
+        await hub.ask(Unsubscribe(socket=leaver, request_id="req_1"), timeout=5)
+        await turn()
+        assert leaver.closed == (1000, "shutdown")
+        first.log.append(COMPLETED)
+        await turn()
+        closed = [busy.closed]
+        second.log.append(Failed(code="shutting_down", message="m", temporary=True))
+        await turn()
+        assert [frame["type"] for frame in busy.frames[-3:]] == ["complete", "error", "disconnect"]
+        assert 0 <= busy.frames[-1]["data"]["delayMs"] <= 8000
+        assert [*closed, busy.closed] == [None, (1000, "shutdown")]
+        assert await hub.ask(DisconnectAll(), timeout=5) == 0
+
+
+async def turn() -> None:
+    """Let the loop deliver what is due."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
 async def test_a_hub_that_ends_closes_its_sockets() -> None:

@@ -11,7 +11,7 @@ from actors.cache import CacheActor
 from actors.log.follow import Follower
 from actors.requests.limits import RequestLimits
 from actors.requests.router import RequestRouter
-from actors.requests.router_messages import ForgetModels
+from actors.requests.router_messages import ForgetModels, RouterMessage
 from actors.runtime import Actor, Deferred, Ref, handles
 from actors.runtime.testing import TestSystem
 from protocol.cache import CacheDelete, CacheGet, CachePut
@@ -22,12 +22,23 @@ from protocol.errors import (
     NotFound,
     Overloaded,
     ProviderError,
+    ShuttingDown,
     TidegateError,
 )
 from protocol.events import Cancelled, Completed, Content, Delta, Entry, EventStream, Failed, Snapshot, Terminal
 from protocol.gateway import Complete, Completion, ModelInfo, Progress, ResolveModel
 from protocol.llm import Attempt, ChatMessage, ChatRequest, Cost, TextPart, Usage
-from protocol.requests import CancelRequest, DeleteRequest, Delivery, GetRequest, Submit, Submitted
+from protocol.requests import (
+    AwaitRequests,
+    CancelRequest,
+    CountRequests,
+    DeleteRequest,
+    Delivery,
+    EndRequests,
+    GetRequest,
+    Submit,
+    Submitted,
+)
 
 HELLO = ChatRequest(model="default", messages=(ChatMessage(role="user", content="hello"),))
 
@@ -88,7 +99,7 @@ class Bench:
         self.calls: asyncio.Queue[Call] = asyncio.Queue(1000)
         gateway = system.spawn(lambda: ManualGateway(self.calls), name="llm-gateway")
         cache = system.spawn(CacheActor, name="cache")
-        self.router: Ref[Submit | GetRequest | CancelRequest | DeleteRequest] = system.spawn(
+        self.router: Ref[RouterMessage] = system.spawn(
             lambda: RequestRouter(gateway=gateway, cache=cache, limits=RequestLimits(**options)),  # type: ignore[arg-type]
             name="request-router",
         )
@@ -379,6 +390,44 @@ async def test_a_stopped_system_ends_every_run() -> None:
     _, end = await read(submitted.handle.stream)
     assert isinstance(end, Failed)
     assert end.code == "shutting_down"
+
+
+async def test_the_requests_are_awaited_and_ended(bench: Bench) -> None:
+    """A stop counts the running requests, waits for them, ends those that are left, and begins no new one."""
+    first, _ = await bench.submit(), await bench.submit()
+    call, asking = await bench.call(), bench.router.ask(AwaitRequests(), timeout=5)
+    second = await bench.submit(dedupe=False)
+    assert await bench.router.ask(CountRequests(), timeout=5) == 3
+    waiting = asyncio.ensure_future(asking)
+    await call.say("an end of its own")
+    await bench.system.settle()
+    assert not waiting.done()
+    assert await bench.router.ask(EndRequests(), timeout=5) == 1
+    await waiting
+    assert (await read(first.handle.stream))[0] == "an end of its own"
+    end = (await read(second.handle.stream))[1]
+    assert isinstance(end, Failed)
+    assert (end.code, end.temporary, end.retry_after_ms) == ("shutting_down", True, 1000)
+    await (await bench.call()).cancelled.wait()
+    with pytest.raises(ShuttingDown):
+        await bench.submit(dedupe=False)
+    assert await bench.router.ask(CountRequests(), timeout=5) == 0
+    await bench.router.ask(AwaitRequests(), timeout=5)
+
+
+async def test_a_submission_under_way_is_not_begun_after_the_end() -> None:
+    """A submission that waits for the cache when the requests are ended is refused."""
+    async with TestSystem() as system:
+        gateway = system.probe(Complete, ResolveModel, name="gateway")
+        gateway.reply(ResolveModel, ModelInfo("default", "p"))
+        cache = system.probe(CacheGet, CachePut, CacheDelete, name="cache")
+        router = system.spawn(lambda: RequestRouter(gateway=gateway.ref, cache=cache.ref), name="router")
+        asking = asyncio.ensure_future(router.ask(Submit(request=HELLO), timeout=5))
+        await cache.expect(CacheGet)
+        assert await router.ask(EndRequests(), timeout=5) == 0
+        await system.advance(1.0)
+        with pytest.raises(ShuttingDown):
+            await asking
 
 
 def test_internal_errors_do_not_show_their_text() -> None:

@@ -5,7 +5,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import aiohttp
+import pytest
 
+from protocol.errors import ActorStopped
 from service.websocket import upgrade
 from service.websocket.upgrade import RECONNECT_SPREAD
 from tests.service.bench import Service, open_service
@@ -58,14 +60,48 @@ async def test_everybody_is_told_and_nobody_at_the_same_time() -> None:
         for sockets in groups:
             delays = sorted([await _delay(socket) for socket in sockets])
             share = RECONNECT_SPREAD * 1000 / len(delays)
-            assert [int(delay // share) for delay in delays] == list(range(len(delays)))
+            for index, delay in enumerate(delays):  # which is rounded to milliseconds
+                assert share * index - 1 <= delay <= share * (index + 1) + 1
         await call.end()
+
+
+async def test_followers_of_requests_stay_for_the_end() -> None:
+    """When the stop begins, only sockets that follow a request stay; they get its end before the ``disconnect``."""
+    async with open_service(api_keys=(KEY,)) as service:
+        response = await service.post("/api/requests", {"messages": [{"role": "user", "content": "hi"}]}, **BEARER)
+        request_id = (await response.json())["requestId"]
+        call = await service.call()
+        followers = [await kind(service, request_id) for kind in (_follower, _batch)]
+        others = [await kind(service, request_id) for kind in (_listener, *TOLD_BY_THE_REST)]
+        await upgrade.disconnect_idle(service.app)
+        for socket in others:
+            await _delay(socket)
+        await call.say("still here")
+        await call.end()
+        for socket in followers:
+            assert (await _types(socket))[-3:] == ["update", "complete", "disconnect"]
+
+
+async def test_without_the_hub_nobody_stays() -> None:
+    """Where the hub is stopped, the error is raised, and all sockets are disconnected at once."""
+    async with open_service(api_keys=(KEY,)) as service:
+        socket = await _idler(service, "")
+        await service.container.system.stop(service.container.hub)
+        with pytest.raises(ActorStopped):
+            await upgrade.disconnect_idle(service.app)
+        await _delay(socket)
 
 
 async def _three_of_each(
     service: Service, kinds: tuple[Callable[[Service, str], Awaitable[Socket]], ...], request_id: str
 ) -> list[Socket]:
     return [await kind(service, request_id) for kind in kinds for _ in range(3)]
+
+
+async def _types(socket: Socket) -> list[str]:
+    """Read to the end, and return the types of the frames."""
+    said = [json.loads(line) async for message in socket for line in message.data.split("\n")]
+    return [frame["type"] for frame in said]
 
 
 async def _delay(socket: Socket) -> float:
