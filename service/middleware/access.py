@@ -12,8 +12,8 @@ from service.lifecycle import Lifecycle
 
 SOCKET: Final = "/ws"
 PROBES: Final = frozenset({"/api/health", "/api/health/live", "/api/health/ready"})
-PAGES: Final = frozenset({"/", "/client.js", "/playground.js", "/playground.css"})
-PUBLIC: Final = PROBES | PAGES | {"/docs", "/openapi.json", "/errors/{code}"}
+PAGES: Final = frozenset({"/", "/docs", "/client.js", "/playground.js", "/playground.css", "/docs.js", "/docs.css"})
+PUBLIC: Final = PROBES | PAGES | {"/openapi.json", "/errors/{code}"}
 
 
 def check_access(auth: Authenticator, request: web.Request, call: CallContext, route: str) -> Awaitable[None] | None:
