@@ -32,6 +32,21 @@ class EmbeddingsCall(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, Any]
 
 
+_INPUTS: Final = msgspec.Meta(
+    extra_json_schema={
+        "minItems": 1,
+        "maxItems": MAX_INPUTS,
+        "items": {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "integer", "minimum": 0},
+                {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
+            ]
+        },
+    }
+)
+
+
 class EmbeddingsBody(msgspec.Struct, frozen=True, kw_only=True):
     """The body of a call for embeddings.
 
@@ -44,7 +59,7 @@ class EmbeddingsBody(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_MODEL)]
-    input: str | list[Any]
+    input: Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1})] | Annotated[list[Any], _INPUTS]
     encoding_format: Encoding | None = None
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None
     user: Any = None

@@ -192,8 +192,8 @@ async def history(request: web.Request) -> JsonResponse:
     """Return a page of the history after a position, or from the first publication that is kept."""
     call, query = call_of(request), request.query
     name = _channel(request, call, "subscribe")
-    after = Position.parse(query["after"]) if query.get("after") else None
-    message = GetHistory(tenant=call.tenant, channel=name, after=after, limit=_limit(query.get("limit", "")))
+    after = Position.parse(query["after"]) if "after" in query else None
+    message = GetHistory(tenant=call.tenant, channel=name, after=after, limit=_limit(query.get("limit")))
     found = await container_of(request).hub.ask(message, timeout=TIMEOUT)
     last = found.publications[-1].offset if found.publications else 0
     page = HistoryPage(
@@ -218,8 +218,8 @@ def _channel(request: web.Request, call: CallContext, right: ChannelRight) -> st
     return name
 
 
-def _limit(text: str) -> int:
-    if not text:
+def _limit(text: str | None) -> int:
+    if text is None:
         return PAGE
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MAX_PAGE:
         raise _invalid("limit", f"must be within 1..{MAX_PAGE}")

@@ -18,7 +18,7 @@ from service.http.operations import DEDUPE as DEDUPE_HEADER
 
 ASK_TIMEOUT: Final = EmbeddingBounds().total + 1.0  # seconds: the actor's own failure comes first
 DEDUPE: Final = "x-tidegate-dedupe"
-CHOICES: Final = {"": True, "on": True, "off": False}
+CHOICES: Final = {"on": True, "off": False}
 
 
 def add_routes(app: web.Application) -> None:
@@ -62,7 +62,7 @@ async def embeddings(request: web.Request) -> JsonResponse:
 
 
 def _dedupe(request: web.Request) -> bool:
-    value = request.headers.get(DEDUPE, "").strip().lower()
+    value = request.headers.get(DEDUPE, "on").strip().lower()
     if value not in CHOICES:
         reason = "must be `on` or `off`"
         raise InvalidRequest(f"`{DEDUPE}` {reason}, got {value[:40]!r}", errors=(FieldError(DEDUPE, reason),))

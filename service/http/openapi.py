@@ -13,7 +13,7 @@ from service.auth.permissions import scope_of
 from service.http.anthropic_answers import AnthropicError
 from service.http.docstrings import fields_of, opening_of
 from service.http.openai_answers import OpenAIError
-from service.http.operations import JSON, TAGS, Answer, Body, Operation, Parameter
+from service.http.operations import EVENTS, JSON, TAGS, Answer, Body, Operation, Parameter
 from service.middleware.access import PUBLIC, SOCKET
 from service.middleware.errors import ANTHROPIC, COMPATIBLE, NO_RETRY, SHARED, ProblemBody
 
@@ -32,6 +32,13 @@ vendor's upstreams or ignored, as the vendor does.
 ANYTIME: Final = ("internal_error",)
 WITH_KEY: Final = ("unauthenticated", "invalid_token", "token_expired", "auth_unavailable")
 WITH_BODY: Final = ("invalid_request", "malformed_json", "body_too_large", "unsupported_media_type")
+VENDORS: Final[Mapping[str, tuple[str, ...]]] = {
+    "Chat": ("object", "string"),
+    "Response": ("object",),
+    "Message": ("object",),
+    "Embedding": ("object",),
+}
+"""For each vendor's dialect the types of what else may stand among the parts of a message and the tools."""
 COMMON_HEADERS: Final = ("x-request-id", "x-trace-id")
 HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "x-request-id": ("The id of the call: the caller's own, or the id of the request that it submitted.", {}),
@@ -77,6 +84,13 @@ KEYS: Final = {
     },
 }
 
+EVENT: Final = {
+    "type": "object",
+    "required": ["data"],
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+}
+"""A server-sent event of a vendor's stream; OpenAPI 3.2 will have a member for it."""
+
 Schema = dict[str, Any]
 
 
@@ -106,6 +120,16 @@ def openapi(operations: Sequence[Operation], *, keys: bool = True) -> dict[str, 
         "servers": [{"url": "/", "description": "This service."}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items() if name in used],
         "paths": paths,
+        "x-errors": {
+            code: {
+                "status": problem.status,
+                "title": problem.title,
+                "remedy": problem.remedy,
+                "temporary": problem.temporary,
+                **({"close": problem.close} if problem.close else {}),
+            }
+            for code, problem in PROBLEMS.items()
+        },
         "components": {
             "schemas": schemas,
             "parameters": {parameter.name: _parameter(parameter) for parameter in PARAMETERS},
@@ -217,7 +241,9 @@ def _content(answer: Answer) -> dict[str, Any]:
         references = [{"$ref": SCHEMA + _name(kind, "")} for kind in kinds]
         content[JSON] = {"schema": references[0] if len(references) == 1 else {"anyOf": references}}
     if answer.media:
-        content[answer.media] = {"schema": {"type": "string"}}
+        content[answer.media] = {"schema": {"type": "object" if answer.media == JSON else "string"}}
+    if answer.media == EVENTS:
+        content[EVENTS]["x-itemSchema"] = dict(answer.event or EVENT)
     return content
 
 
@@ -285,12 +311,9 @@ def _schemas(operations: Sequence[Operation]) -> dict[str, Schema]:
     found: dict[str, Schema] = {}
     for prefix, kinds in bodies.items():
         described = _components(kinds, prefix)
-        _add(found, {name: _opened(schema) for name, schema in described.items()} if prefix in VENDORS else described)
+        _add(found, _opened(described, VENDORS[prefix]) if prefix in VENDORS else described)
     _add(found, _components(answers, "", whole=True))
     return dict(sorted(found.items()))
-
-
-VENDORS: Final = frozenset({"Chat", "Response", "Message", "Embedding"})
 
 
 def _add(found: dict[str, Schema], more: Mapping[str, Schema]) -> None:
@@ -359,8 +382,7 @@ def _described(schema: Schema, kind: type, info: Any, *, whole: bool) -> Schema:
         text = texts.get(field.name, "")
         if text:
             wire["description"] = _sentence(text)
-        unset = field.default is msgspec.UNSET
-        if whole and not unset and not _left_out(info, field) and field.encode_name not in required:
+        if whole and not _left_out(info, field) and field.encode_name not in required:
             required.append(field.encode_name)
         if whole or wire.get("default", "") is None:
             wire.pop("default", None)
@@ -368,11 +390,13 @@ def _described(schema: Schema, kind: type, info: Any, *, whole: bool) -> Schema:
 
 
 def _left_out(info: Any, field: Any) -> bool:  # noqa: ANN401 - a struct's information
-    """Whether a field is left out of the JSON where it has its default."""
-    if not info.cls.__struct_config__.omit_defaults:
+    """Whether the JSON may be without a field: one that is not set, or that has its default."""
+    if field.required:
         return False
-    has_default = field.default is not msgspec.NODEFAULT or field.default_factory in (tuple, dict, list)
-    return bool(has_default)
+    if field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT:
+        return True
+    omits = info.cls.__struct_config__.omit_defaults
+    return bool(omits and (field.default is not msgspec.NODEFAULT or field.default_factory in (tuple, dict, list)))
 
 
 def _sentence(text: str) -> str:
@@ -381,7 +405,7 @@ def _sentence(text: str) -> str:
 
 
 def _renamed(value: Any, names: Mapping[str, str]) -> Any:  # noqa: ANN401 - any JSON
-    """Return JSON with the names of schemas replaced, and with the type of each enumeration."""
+    """Return JSON with the names of schemas replaced, and with the type of each enumeration and of items."""
     if isinstance(value, list):
         return [_renamed(item, names) for item in value]
     if isinstance(value, str) and value.startswith(SCHEMA):
@@ -389,6 +413,8 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:  # noqa: ANN401 - any
     if not isinstance(value, dict):
         return value
     renamed = {key: _renamed(item, names) for key, item in value.items()}
+    if renamed.get("type") == "array":
+        renamed.setdefault("items", {})
     if isinstance(renamed.get("enum"), list) and "type" not in renamed:
         kinds = {type(item) for item in renamed["enum"]}
         if kinds == {str}:
@@ -398,15 +424,26 @@ def _renamed(value: Any, names: Mapping[str, str]) -> Any:  # noqa: ANN401 - any
     return renamed
 
 
-def _opened(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Return a vendor's schema with unknown fields, and parts of unknown types, allowed."""
-    if isinstance(value, list):
-        return list(map(_opened, value))
-    if not isinstance(value, dict):
-        return value
-    opened = {key: _opened(item) for key, item in value.items() if (key, item) != ("additionalProperties", False)}
-    if "discriminator" in opened:
-        del opened["discriminator"]
-        other = {"type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}}
-        opened["anyOf"] = [*opened["anyOf"], other]
-    return opened
+def _opened(schemas: Mapping[str, Schema], others: Sequence[str]) -> dict[str, Schema]:
+    """Return a vendor's schemas with unknown fields allowed, and with ``others`` among parts and tools."""
+    tools = {SCHEMA + name for name, schema in schemas.items() if _has_default_kind(schema)}
+
+    def opened(value: Any) -> Any:  # noqa: ANN401 - any JSON
+        if isinstance(value, list):
+            return list(map(opened, value))
+        if not isinstance(value, dict):
+            return value
+        changed = {key: opened(item) for key, item in value.items() if (key, item) != ("additionalProperties", False)}
+        if "discriminator" in changed:
+            del changed["discriminator"]
+            changed["anyOf"] = [*changed["anyOf"], *({"type": other} for other in others)]
+        if changed.get("$ref") in tools:
+            return {"anyOf": [changed, {"type": "object"}]}
+        return changed
+
+    return {name: opened(schema) for name, schema in schemas.items()}
+
+
+def _has_default_kind(schema: Schema) -> bool:
+    """Whether a schema is of a tool or a call, of which a vendor has kinds of its own."""
+    return "type" in schema["properties"] and "type" not in schema["required"]

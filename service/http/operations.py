@@ -129,6 +129,7 @@ class Answer(msgspec.Struct, frozen=True):
         kind: the struct of its JSON, or several of which it is one; None for an answer without JSON.
         media: the content type of an answer without JSON; empty for no content.
         headers: the names of its headers, besides those that every answer has.
+        event: the schema of each event of an answer with events; empty for one with just ``event`` and ``data``.
     """
 
     status: int
@@ -136,6 +137,7 @@ class Answer(msgspec.Struct, frozen=True):
     kind: Any = None
     media: str = ""
     headers: tuple[str, ...] = ()
+    event: Mapping[str, Any] = {}
 
 
 class Operation(msgspec.Struct, frozen=True):

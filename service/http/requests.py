@@ -34,6 +34,16 @@ FIND: Final = (*ASKS, "request_not_found")
 REQUEST_ID: Final = path_name("id", "The request's id.", example="req_01K9Z0V9Q6C5W3T2M1N0PABCDE")
 POSITION: Final = r"^[^\n]+:[0-9]{1,15}$"
 
+EVENT: Final = {
+    "type": "object",
+    "required": ["id", "event", "data"],
+    "properties": {
+        "id": {"type": "string", "pattern": POSITION},
+        "event": {"type": "string", "enum": ["update", "complete", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
+
 
 class Links(msgspec.Struct, frozen=True, rename={"own": "self"}):
     """Paths for what a client does next."""
@@ -165,7 +175,14 @@ async def show(request: web.Request) -> JsonResponse:
         ),
     ),
     answers=(
-        Answer(200, "The events.", long_poll.NewEvents, media=EVENTS, headers=("x-tidegate-source",)),
+        Answer(
+            200,
+            "The events.",
+            long_poll.NewEvents,
+            media=EVENTS,
+            headers=("x-tidegate-source",),
+            event=EVENT,
+        ),
         Answer(204, "The client has the end already: it need not reconnect."),
     ),
     errors=(*FIND, "invalid_position", "unrecoverable_position"),

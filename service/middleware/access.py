@@ -12,7 +12,8 @@ from service.lifecycle import Lifecycle
 
 SOCKET: Final = "/ws"
 PROBES: Final = frozenset({"/api/health", "/api/health/live", "/api/health/ready"})
-PAGES: Final = frozenset({"/", "/docs", "/client.js", "/playground.js", "/playground.css", "/docs.js", "/docs.css"})
+PLAYGROUND: Final = frozenset({"/", "/client.js", "/playground.js", "/playground.css"})
+PAGES: Final = PLAYGROUND | {"/docs", "/docs.js", "/docs-examples.js", "/docs.css"}
 PUBLIC: Final = PROBES | PAGES | {"/openapi.json", "/errors/{code}"}
 
 
