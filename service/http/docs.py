@@ -1,7 +1,7 @@
 """The API's documentation: ``/openapi.json``, and each error code's explanation. ``/docs`` is one of the pages."""
 
+import asyncio
 import html
-from functools import cached_property
 from typing import Final
 
 import msgspec
@@ -15,7 +15,7 @@ from service.http.pages import SECURITY
 
 
 class Document:
-    """An application's OpenAPI document, made at its first use.
+    """An application's OpenAPI document, made once, at its first use and beside the event loop.
 
     Args:
         app: the application.
@@ -23,12 +23,15 @@ class Document:
 
     def __init__(self, app: web.Application) -> None:
         self._app = app
+        self._json = b""
 
-    @cached_property
-    def json(self) -> bytes:
-        """The document as JSON; it says who may call what, with the service's keys or without."""
-        keys = self._app[CONTAINER].auth.required
-        return msgspec.json.encode(openapi(operations_of(self._app), keys=keys))
+    async def json(self) -> bytes:
+        """Return the document as JSON; it says who may call what, with the service's keys or without."""
+        if not self._json:
+            keys = self._app[CONTAINER].auth.required
+            document = await asyncio.to_thread(openapi, operations_of(self._app), keys=keys)
+            self._json = msgspec.json.encode(document)
+        return self._json
 
 
 DOCUMENT: Final = web.AppKey("document", Document)
@@ -51,7 +54,7 @@ def add_routes(app: web.Application) -> None:
 async def document(request: web.Request) -> web.Response:
     """Return the document."""
     headers = {"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
-    return web.Response(body=request.config_dict[DOCUMENT].json, headers=headers, content_type=JSON)
+    return web.Response(body=await request.config_dict[DOCUMENT].json(), headers=headers, content_type=JSON)
 
 
 @Operation(

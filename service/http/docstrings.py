@@ -6,6 +6,7 @@ from typing import Final
 
 DEPTH: Final = 4  # blanks before an attribute's line, in a docstring without its own indentation
 
+_ATTRIBUTES = "Attributes:\n"
 _SECTION = re.compile(r"^(?:Attributes|Args|Raises|Returns)[^\n]*:$", re.MULTILINE)
 
 
@@ -17,9 +18,11 @@ def opening_of(docstring: str | None) -> str:
 
 def attributes_of(docstring: str | None) -> dict[str, str]:
     """Return the description of each attribute in a docstring, by its name."""
+    if not docstring or _ATTRIBUTES not in docstring:
+        return {}
     found: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in inspect.cleandoc(docstring or "").partition("Attributes:\n")[2].splitlines():
+    for line in inspect.cleandoc(docstring).partition(_ATTRIBUTES)[2].splitlines():
         if line and not line.startswith(" "):
             break
         if line[:DEPTH].isspace() and line[DEPTH : DEPTH + 1].strip():

@@ -331,16 +331,13 @@ def _components(kinds: Sequence[type], prefix: str, *, whole: bool = False) -> d
         whole: whether they are answers, in which a field with a default is always there.
     """
     infos = {info.cls: info for info in _structs(msgspec.inspect.multi_type_info(kinds))}
-    _, schemas = msgspec.json.schema_components(list(infos), ref_template=SCHEMA + "{name}")
-    names: dict[str, str] = {}
-    found: dict[str, Schema] = {}
-    (references, _) = msgspec.json.schema_components(list(infos), ref_template="{name}")
-    for kind, reference in zip(infos, references, strict=True):
-        names[reference["$ref"]] = _name(kind, prefix)
-    for kind, reference in zip(infos, references, strict=True):
-        schema = _described(schemas[reference["$ref"]], kind, infos[kind], whole=whole)
-        found[names[reference["$ref"]]] = _renamed(schema, names)
-    return found
+    references, schemas = msgspec.json.schema_components(list(infos), ref_template=SCHEMA + "{name}")
+    given = {kind: reference["$ref"].removeprefix(SCHEMA) for kind, reference in zip(infos, references, strict=True)}
+    names = {name: _name(kind, prefix) for kind, name in given.items()}
+    return {
+        names[name]: _renamed(_described(schemas[name], kind, infos[kind], whole=whole), names)
+        for kind, name in given.items()
+    }
 
 
 def _structs(infos: Iterable[Any]) -> list[Any]:

@@ -17,7 +17,7 @@ const LIMITS = /** @type {[string, string][]} */ ([
 
 /** @type {Json} */
 let api = {};
-/** @type {{ view: HTMLDetailsElement, link: HTMLAnchorElement, words: string }[]} */
+/** @type {{ view: HTMLDetailsElement, link: HTMLAnchorElement, words: string, codes: Set<string> }[]} */
 const shown = [];
 let language = localStorage.getItem(LANGUAGE) ?? "curl";
 
@@ -40,7 +40,7 @@ function show() {
     for (const operation of operations) {
       const view = operationView(operation);
       const link = element("a", { href: `#${view.id}`, title: `${operation.method} ${operation.path}` }, operation.summary);
-      shown.push({ view, link, words: wordsOf(operation) });
+      shown.push({ view, link, words: wordsOf(operation), codes: codesOf(operation) });
       group.append(view);
       $("#contents").append(link);
     }
@@ -68,12 +68,12 @@ function open() {
   target?.scrollIntoView();
 }
 
-/** Show the operations that have all words of the search. */
+/** Show the operations that have all words of the search; an error's code counts as a whole only. */
 function search() {
   const words = $("#search").value.toLowerCase().split(/\s+/).filter(Boolean);
   let count = 0;
-  for (const { view, link, words: text } of shown) {
-    const found = words.every((/** @type {string} */ word) => text.includes(word));
+  for (const { view, link, words: text, codes: own } of shown) {
+    const found = words.every((/** @type {string} */ word) => text.includes(word) || own.has(word));
     view.hidden = link.hidden = !found;
     link.classList.toggle("hidden", !found);
     count += Number(found);
@@ -101,11 +101,15 @@ function operationsOf(tag) {
 /** @param {Json} operation */
 function wordsOf(operation) {
   const names = (operation.parameters ?? []).map((/** @type {Json} */ one) => resolve(one).name);
-  const codes = Object.values(operation.responses).flatMap((answer) => answer["x-codes"] ?? []);
   const body = bodyOf(operation);
   const fields = body ? Object.keys(resolve(body.schema).properties ?? {}) : [];
   return [operation.method, operation.path, operation.operationId, operation.summary, operation.description, ...operation.tags,
-    ...names, ...codes, ...fields].join(" ").toLowerCase();
+    ...names, ...fields].join(" ").toLowerCase();
+}
+
+/** @param {Json} operation @returns {Set<string>} */
+function codesOf(operation) {
+  return new Set(Object.values(operation.responses).flatMap((answer) => answer["x-codes"] ?? []));
 }
 
 /** @param {Json} operation @returns {HTMLDetailsElement} */
