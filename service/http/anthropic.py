@@ -52,7 +52,7 @@ def add_routes(app: web.Application) -> None:
     name="createMessage",
     tag=TAG,
     summary="Create a message, whole or streamed.",
-    text="With `stream` each event is a server-sent event with its name. The answer's id is `msg_` and the request's id.",
+    text="With `stream` each event is a server-sent event with its name. The id is `msg_` and the request's id.",
     parameters=(*CHAT_HEADERS, VERSION, BETA),
     body=Body(
         MessageBody,

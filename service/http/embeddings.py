@@ -35,9 +35,7 @@ def add_routes(app: web.Application) -> None:
     text="Identical texts share one vector, except with `x-tidegate-dedupe: off`.",
     parameters=(DEDUPE_HEADER,),
     body=Body(EmbeddingsBody, {"model": "default", "input": ["The sea is salty.", "The moon is far."]}, "Embedding"),
-    answers=(
-        Answer(200, "The vectors.", EmbeddingList, headers=("x-tidegate-source", "x-tidegate-cost-usd")),
-    ),
+    answers=(Answer(200, "The vectors.", EmbeddingList, headers=("x-tidegate-source", "x-tidegate-cost-usd")),),
     errors=(*ASKS, *ANSWERS, "model_not_found", "model_not_allowed", "overloaded"),
 )
 async def embeddings(request: web.Request) -> JsonResponse:

@@ -44,9 +44,7 @@ def add_routes(app: web.Application) -> None:
         ChatBody, {"model": "default", "messages": [{"role": "user", "content": "Why is the sea salty?"}]}, "Chat"
     ),
     answers=(
-        Answer(
-            200, "The completion.", ChatCompletion, media=EVENTS, headers=(*INFERENCE, "Idempotent-Replayed")
-        ),
+        Answer(200, "The completion.", ChatCompletion, media=EVENTS, headers=(*INFERENCE, "Idempotent-Replayed")),
     ),
     errors=(*INFERS, *ANSWERS),
 )

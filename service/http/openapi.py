@@ -218,6 +218,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
         )
         if found["description"] != answer.text:
             found["description"] += " " + answer.text
+        found["headers"] |= _header_references(answer)
         content = _content(answer)
         if content:
             found.setdefault("content", {}).update(content)

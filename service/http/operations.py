@@ -2,11 +2,20 @@
 
 ::
 
-    @Operation("GET", "/api/requests/{id}", name="getRequest", tag=REQUESTS, summary="Get a request's state.",
-               parameters=(REQUEST_ID,), answers=(Answer(200, "Its state.", RequestState),), errors=("request_not_found",))
-    async def show(request): ...
+    @Operation(
+        "GET",
+        "/api/requests/{id}",
+        name="getRequest",
+        tag=REQUESTS,
+        summary="Get the state of a request.",
+        parameters=(path_name("id", "The request's id.", example="req_1"),),
+        answers=(Answer(200, "Its state.", RequestState),),
+        errors=(*ASKS, "request_not_found"),
+    )
+    async def show(request: web.Request) -> JsonResponse: ...
 
-    def add_routes(app): add_operations(app, show)
+    def add_routes(app: web.Application) -> None:
+        add_operations(app, show)
 
 ``service.http.openapi`` makes the OpenAPI document of an application's operations.
 """
@@ -207,14 +216,18 @@ def add_operations(app: web.Application, *routes: DescribedRoute) -> None:
 
 def operations_of(app: web.Application) -> tuple[Operation, ...]:
     """Return the operations that were added to the application, in order."""
-    return tuple(app.get(DESCRIBED, ()))
+    return tuple(app.get(DESCRIBED, []))
 
 
 def path_name(name: str, text: str, *, most: int = 0, example: str = "") -> Parameter:
     """Return a parameter in the path: 1 to ``most`` characters, or any number with 0."""
     schema: dict[str, Any] = {"type": "string", "minLength": 1}
     return Parameter(
-        name=name, place="path", text=text, schema=schema | ({"maxLength": most} if most else {}), example=example or None
+        name=name,
+        place="path",
+        text=text,
+        schema=schema | ({"maxLength": most} if most else {}),
+        example=example or None,
     )
 
 

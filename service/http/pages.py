@@ -18,7 +18,12 @@ PAGES: Final = {
     "/playground.js": ("playground.js", "text/javascript", "getPlaygroundScript", "Get the playground's script."),
     "/playground.css": ("playground.css", "text/css", "getStyle", "Get the style of all pages."),
     "/docs.js": ("docs.js", "text/javascript", "getDocsScript", "Get the documentation's script."),
-    "/docs-examples.js": ("docs-examples.js", "text/javascript", "getDocsExamples", "Get the documentation's examples."),
+    "/docs-examples.js": (
+        "docs-examples.js",
+        "text/javascript",
+        "getDocsExamples",
+        "Get the documentation's examples.",
+    ),
     "/docs.css": ("docs.css", "text/css", "getDocsStyle", "Get the documentation's style."),
 }
 """For each path the file of the package, its content type, and the name and the summary of its operation."""

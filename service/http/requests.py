@@ -144,9 +144,9 @@ async def show(request: web.Request) -> JsonResponse:
     name="followRequest",
     tag=REQUESTS,
     summary="Follow a request as server-sent events, or by long polling.",
-    text="Each event has its position as `id`, `update`, `complete` or `error` as `event`, and the same JSON as on the "
-    "socket as `data`. The stream goes on until the request ends, with a comment every 15 s. A client that accepts only "
-    "`application/json` gets the new events as one JSON object instead.",
+    text="Each event has its position as `id`, `update`, `complete` or `error` as `event`, and the same JSON as "
+    "on the socket as `data`. The stream goes on until the request ends, with a comment every 15 s. A client that "
+    "accepts only `application/json` gets the new events as one JSON object instead.",
     parameters=(
         REQUEST_ID,
         Parameter(
@@ -158,7 +158,7 @@ async def show(request: web.Request) -> JsonResponse:
         Parameter(
             name="mode",
             place="query",
-            text="`replay`: each event; `snapshot`: all content so far as one event, then each new one; `live`: new ones.",
+            text="`replay`: each event; `snapshot`: all content so far as one event, then new ones; `live`: new ones.",
             schema={"type": "string", "enum": ["replay", "snapshot", "live"]},
         ),
         Parameter(
@@ -175,14 +175,8 @@ async def show(request: web.Request) -> JsonResponse:
         ),
     ),
     answers=(
-        Answer(
-            200,
-            "The events.",
-            long_poll.NewEvents,
-            media=EVENTS,
-            headers=("x-tidegate-source",),
-            event=EVENT,
-        ),
+        Answer(200, "The events.", media=EVENTS, headers=("x-tidegate-source",), event=EVENT),
+        Answer(200, "Those of a long poll.", long_poll.NewEvents, headers=("x-tidegate-source",)),
         Answer(204, "The client has the end already: it need not reconnect."),
     ),
     errors=(*FIND, "invalid_position", "unrecoverable_position"),

@@ -63,9 +63,7 @@ def add_routes(app: web.Application) -> None:
     "or its events are followed, later.",
     parameters=CHAT_HEADERS,
     body=Body(ResponseBody, {"model": "default", "input": "Why is the sea salty?"}, "Response"),
-    answers=(
-        Answer(200, "The response.", ResponseAnswer, media=EVENTS, headers=(*INFERENCE, "Idempotent-Replayed")),
-    ),
+    answers=(Answer(200, "The response.", ResponseAnswer, media=EVENTS, headers=(*INFERENCE, "Idempotent-Replayed")),),
     errors=(*INFERS, *ANSWERS, "request_not_found"),
 )
 async def create(request: web.Request) -> web.StreamResponse:

@@ -63,7 +63,8 @@ class Visit:
     async def operations(self) -> list[str]:
         """Return the names of the operations that are visible."""
         found: list[str] = await self.page.evaluate(
-            "() => [...document.querySelectorAll('.operation')].filter((one) => one.checkVisibility()).map((one) => one.id)"
+            "() => [...document.querySelectorAll('.operation')].filter((one) => one.checkVisibility())"
+            ".map((one) => one.id)"
         )
         return found
 
@@ -208,7 +209,9 @@ async def test_it_is_read_on_a_phone(
     await page.screenshot(path=pictures / f"docs-phone-{scheme}.png")
     for _ in range(2):  # what an operation has, then what its fields have
         await page.evaluate(OPEN_ALL)
-        await page.wait_for_function("() => [...document.querySelectorAll('.operation')].every((one) => one.dataset.filled)")
+        await page.wait_for_function(
+            "() => [...document.querySelectorAll('.operation')].every((one) => one.dataset.filled)"
+        )
     assert await page.evaluate("() => document.documentElement.scrollWidth") <= PHONE["width"]
     shade = await page.evaluate("() => getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)")
     assert (sum(shade) < 3 * 128) == is_dark

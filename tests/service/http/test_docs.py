@@ -46,13 +46,23 @@ def test_what_is_private_in_the_code_has_a_public_name() -> None:
     """Schemas are named for a reader of the document: no underscores, no modules."""
     schemas = _document()["components"]["schemas"]
     assert [name for name in schemas if not re.fullmatch(r"[A-Z][A-Za-z0-9]+", name)] == []
-    assert not any("``" in schema["description"] or "Attributes:" in schema["description"] for schema in schemas.values())
+    assert not any(
+        "``" in schema["description"] or "Attributes:" in schema["description"] for schema in schemas.values()
+    )
 
 
 def test_every_field_of_a_native_body_is_described() -> None:
     """A field's description is its line in the struct's docstring."""
     schemas = _document()["components"]["schemas"]
-    for name in ("SubmitBody", "RequestOptions", "PublishBody", "RequestState", "ChatBody", "MessageBody", "ResponseBody"):
+    for name in (
+        "SubmitBody",
+        "RequestOptions",
+        "PublishBody",
+        "RequestState",
+        "ChatBody",
+        "MessageBody",
+        "ResponseBody",
+    ):
         for field, schema in schemas[name]["properties"].items():
             assert schema.get("description"), f"{name}.{field}"
 
@@ -106,10 +116,10 @@ class _Base(msgspec.Struct):
 
 
 class _Derived(_Base):
-    """What it is: a ``thing``,
-    in two lines.
+    """What it is: a ``thing``.
 
-    More of it, by :func:`opening_of`.
+    More of it, by
+    :func:`opening_of`.
 
     Attributes:
         two: in
@@ -133,5 +143,5 @@ def test_a_docstring_without_sections(docstring: str | None) -> None:
 
 def test_a_docstring_is_a_description() -> None:
     """The text before the sections is Markdown; attributes come with those of the bases."""
-    assert opening_of(_Derived.__doc__) == "What it is: a `thing`, in two lines.\n\nMore of it, by `opening_of`."
+    assert opening_of(_Derived.__doc__) == "What it is: a `thing`.\n\nMore of it, by `opening_of`."
     assert fields_of(_Derived) == {"one": "of the base.", "two": "in two lines.", "three": "in one."}

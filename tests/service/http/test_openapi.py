@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import hypothesis
 import pytest
@@ -13,7 +13,7 @@ from aiohttp import web
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from schemathesis import Case, GenerationMode
+from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -93,7 +93,7 @@ class Server:
         self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
 
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Self:
         self._thread.start()
         assert self._ready.wait(20)
         return self
@@ -148,12 +148,10 @@ def test_the_service_does_what_the_document_says(
     if "{id}" in operation.template and mode is GenerationMode.POSITIVE:
         cases = cases | described.as_strategy(generation_mode=mode, path_parameters={"id": known})
 
-    @hypothesis.settings(
-        max_examples=examples, database=None, deadline=None, suppress_health_check=list(HealthCheck)
-    )
+    @hypothesis.settings(max_examples=examples, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     @hypothesis.seed(SEED)
     @hypothesis.given(case=cases, accepted=st.sampled_from(["*/*", JSON]))
-    def agree(case: Case, accepted: str) -> None:
+    def agree(case: Any, accepted: str) -> None:
         response = case.call(base_url=address, session=session, headers={"Accept": accepted}, timeout=10)
         case.validate_response(response, checks=CHECKS)
 
@@ -199,9 +197,7 @@ async def test_every_route_is_described(start: Start) -> None:
         if route.resource is not None and route.method != "HEAD"
     }
     assert routes == {(operation.method, operation.template) for operation in OPERATIONS}
-    assert routes == {
-        (method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods
-    }
+    assert routes == {(method.upper(), path) for path, methods in DOCUMENT["paths"].items() for method in methods}
 
 
 def test_every_description_is_whole() -> None:
