@@ -216,7 +216,8 @@ def add_operations(app: web.Application, *routes: DescribedRoute) -> None:
 
 def operations_of(app: web.Application) -> tuple[Operation, ...]:
     """Return the operations that were added to the application, in order."""
-    return tuple(app.get(DESCRIBED, []))
+    described: list[Operation] = app.get(DESCRIBED, [])
+    return tuple(described)
 
 
 def path_name(name: str, text: str, *, most: int = 0, example: str = "") -> Parameter:

@@ -13,7 +13,7 @@ from aiohttp import web
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from pydantic import SecretStr
-from schemathesis import GenerationMode
+from schemathesis import Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -27,8 +27,9 @@ from actors.testing import ScriptedUpstream
 from protocol.errors import PROBLEMS
 from service.config.settings import load_settings
 from service.container import open_container
-from service.http.openapi import VENDORS, codes_of, openapi
+from service.http.openapi import codes_of, openapi
 from service.http.operations import EVENTS, JSON, TAGS, Answer, Operation, add_operations, operations_of
+from service.http.schemas import VENDORS
 from service.server.app import add_surfaces, build_app
 from service.server.server import listening
 
@@ -151,7 +152,7 @@ def test_the_service_does_what_the_document_says(
     @hypothesis.settings(max_examples=examples, database=None, deadline=None, suppress_health_check=list(HealthCheck))
     @hypothesis.seed(SEED)
     @hypothesis.given(case=cases, accepted=st.sampled_from(["*/*", JSON]))
-    def agree(case: Any, accepted: str) -> None:
+    def agree(case: "Case[Any]", accepted: str) -> None:
         response = case.call(base_url=address, session=session, headers={"Accept": accepted}, timeout=10)
         case.validate_response(response, checks=CHECKS)
 
