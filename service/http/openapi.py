@@ -9,7 +9,7 @@ from protocol.errors import PROBLEMS, TidegateError
 from service.auth.permissions import scope_of
 from service.http.operations import EVENTS, JSON, TAGS, Answer, Body, Operation, Parameter
 from service.http.schemas import SCHEMA, name_of, schemas_of
-from service.middleware.access import PUBLIC, SOCKET
+from service.middleware.access import PUBLIC, SOCKET, is_new_work
 from service.middleware.errors import ANTHROPIC, COMPATIBLE, NO_RETRY, SHARED
 
 HEADER: Final = "#/components/headers/"
@@ -136,7 +136,7 @@ def codes_of(operation: Operation) -> tuple[str, ...]:
         codes.update(WITH_BODY)
     if operation.parameters and route.startswith(("/api/", "/v1/")) and _constrained(operation.parameters):
         codes.add("invalid_request")
-    if operation.method != "GET" and not route.endswith("/cancel"):
+    if is_new_work(operation.method, route):
         codes.add("shutting_down")
     return tuple(code for code in PROBLEMS if code in codes)
 

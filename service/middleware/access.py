@@ -52,5 +52,10 @@ def check_open(lifecycle: Lifecycle, request: web.Request, route: str) -> None:
     Raises:
         ShuttingDown: the service is stopping.
     """
-    if route == SOCKET or (request.method == "POST" and not route.endswith("/cancel")):
+    if is_new_work(request.method, route):
         lifecycle.admit()
+
+
+def is_new_work(method: str, route: str) -> bool:
+    """Whether a call begins work that outlasts it, or creates something."""
+    return route == SOCKET or (method == "POST" and not route.endswith("/cancel"))
