@@ -75,8 +75,9 @@ def errors() -> str:
 def settings() -> str:
     """Return the page of settings."""
     from service.config.settings import Settings  # noqa: PLC0415 - the path is set first
+    from service.http.docstrings import attributes_of  # noqa: PLC0415 - the same
 
-    texts = _attributes(Settings.__doc__ or "")
+    texts = attributes_of(Settings.__doc__)
     rows = ["| variable | default | |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = "" if field.default in (None, "", ()) else f"`{field.default}`"
@@ -89,12 +90,11 @@ def frames() -> str:
     import msgspec  # noqa: PLC0415 - as below
 
     from protocol.websocket.commands import CLIENT_FRAMES  # noqa: PLC0415 - the path is set first
+    from service.http.docstrings import fields_of  # noqa: PLC0415 - the same
 
     parts: list[str] = []
     for kind in CLIENT_FRAMES:
-        texts: dict[str, str] = {}
-        for base in reversed(kind.__mro__):
-            texts |= _attributes(base.__doc__ or "")
+        texts = fields_of(kind)
         (schema,), components = msgspec.json.schema_components([kind], ref_template="{name}")
         parts.append(f"## `{kind.__struct_config__.tag}`\n\n{_opening(kind.__doc__ or '')}\n")
         rows = ["| field | | |", "|---|---|---|"]
@@ -148,21 +148,6 @@ _WORDS: Final = {
 def _as_variables(text: str) -> str:
     """Return ``text`` with fields named as the variables that set them."""
     return re.sub(r"``([a-z_]+_[a-z_]+)``", lambda match: f"`{match[1].upper()}`", text).replace("``", "`")
-
-
-def _attributes(docstring: str) -> dict[str, str]:
-    """Return the description of each attribute in a docstring, by its name."""
-    lines = docstring.partition("Attributes:\n")[2].splitlines()
-    found: dict[str, str] = {}
-    name = ""
-    for line in lines:
-        indent = len(line) - len(line.lstrip())
-        if indent == 8:  # noqa: PLR2004 - the depth of an attribute's line in the docstring of a class
-            name, _, text = line.strip().partition(": ")
-            found[name] = text
-        elif name and line.strip():
-            found[name] += " " + line.strip()
-    return found
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """A whole answer: what its row of parts says, and its native JSON."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -62,6 +62,17 @@ class _NativeThought(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     redacted: bool = False
 
 
+_PARTS: Final = msgspec.Meta(
+    extra_json_schema={
+        "items": {
+            "type": "object",
+            "required": ["type"],
+            "properties": {"type": {"enum": ["text", "reasoning", "tool_call", "refusal", "vendor"]}},
+        }
+    }
+)
+
+
 class CoreResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """The native JSON of an answer without a schema.
 
@@ -74,7 +85,7 @@ class CoreResult(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     text: str
     tool_calls: tuple[NativeCall, ...] = ()
-    parts: tuple[Any, ...] = ()
+    parts: Annotated[tuple[Any, ...], _PARTS] = ()
 
 
 def core_result(completed: Completed) -> msgspec.Raw | CoreResult:

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import Annotated, Final, Protocol
 
 import msgspec
 
@@ -25,6 +25,7 @@ class Spend(msgspec.Struct, frozen=True):
 
 
 NO_SPEND: Final = Spend()
+_Moment = Annotated[dt.datetime, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 
 
 class Window(msgspec.Struct, frozen=True):
@@ -58,8 +59,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """
 
     per: Period
-    begins: dt.datetime
-    ends: dt.datetime
+    begins: _Moment
+    ends: _Moment
     tokens: int = 0
     usd: Decimal = ZERO_USD
     unpriced_tokens: int = 0

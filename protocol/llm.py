@@ -6,7 +6,7 @@ structs are frozen and decode strictly, so the native endpoint decodes them dire
 
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -16,7 +16,24 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "other"
 
 
 Vendor = Literal["openai", "anthropic"]
-Extra = dict[Vendor, dict[str, Any]]
+Extra = Annotated[
+    dict[Vendor, dict[str, Any]], msgspec.Meta(extra_json_schema={"propertyNames": {"enum": ["openai", "anthropic"]}})
+]
+
+MAX_MODEL: Final = 256  # characters of a model's name
+MAX_SPEAKER: Final = 64  # characters of the name of a message's author, OpenAI's limit
+MAX_STOPS: Final = 4  # OpenAI's limit
+MAX_TOOLS: Final = 10_000  # Anthropic's limit; an upstream with a lower one refuses itself
+MAX_TOOL_NAME: Final = 256  # characters; names that a vendor does not take are shortened for it
+MAX_TEMPERATURE: Final = 2
+MAX_TOKENS: Final = 2**31 - 1
+MAX_INT: Final = 2**63 - 1
+TOOL_NAME: Final = rf"^[^\x00-\x20\x7f]{{1,{MAX_TOOL_NAME}}}$"
+
+_Id = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1})]
+_ToolName = Annotated[str, msgspec.Meta(extra_json_schema={"pattern": TOOL_NAME})]
+_Speaker = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": MAX_SPEAKER})]
+"""Bounds that the JSON Schema says and the decoder does not check: the validation does, and reports all at once."""
 
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
@@ -87,8 +104,8 @@ class ToolCallPart(_Wire, frozen=True, tag_field="type", tag="tool_call"):
         extra: as for ``TextPart``.
     """
 
-    id: str
-    name: str
+    id: _Id
+    name: _ToolName
     arguments: str = "{}"
     extra: Extra = {}
 
@@ -106,8 +123,8 @@ ContentPart = AnswerPart | ImagePart | FilePart
 class ToolCall(_Wire, frozen=True):
     """A tool call by the model. ``arguments`` is JSON text, exactly as the model wrote it."""
 
-    id: str
-    name: str
+    id: _Id
+    name: _ToolName
     arguments: str = "{}"
     extra: Extra = {}
 
@@ -130,7 +147,7 @@ class ChatMessage(_Wire, frozen=True):
     content: str | tuple[ContentPart, ...] = ""
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
-    name: str = ""
+    name: _Speaker = ""
     is_error: bool = False
     extra: Extra = {}
 

@@ -3,7 +3,7 @@
 import datetime as dt
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Any, Literal, Protocol, Self
+from typing import Annotated, Any, Final, Literal, Protocol, Self
 
 import msgspec
 
@@ -12,7 +12,20 @@ from protocol.budgets import Account
 from protocol.errors import FieldError
 from protocol.events import Entry, EventStream, Position, Snapshot
 from protocol.hub import Mode
-from protocol.llm import Attempt, ChatMessage, ChatRequest, Cost, Tool, Usage
+from protocol.llm import (
+    MAX_INT,
+    MAX_MODEL,
+    MAX_STOPS,
+    MAX_TEMPERATURE,
+    MAX_TOKENS,
+    MAX_TOOLS,
+    Attempt,
+    ChatMessage,
+    ChatRequest,
+    Cost,
+    Tool,
+    Usage,
+)
 from protocol.message import Message
 
 Source = Literal["upstream", "cache", "joined"]
@@ -25,6 +38,28 @@ DEFAULT_CACHE_TTL_MS = 300_000
 MAX_TIMEOUT_MS = 3_600_000
 MAX_CACHE_TTL_MS = 86_400_000
 MIN_TTL_MS = 1000
+MAX_NAME: Final = 256  # characters of a session's name, and of a prompt's version
+MAX_METADATA: Final = 16  # pairs, OpenAI's limit
+MAX_METADATA_KEY: Final = 64  # characters, OpenAI's limit
+MAX_METADATA_VALUE: Final = 512  # characters, OpenAI's limit
+
+
+def _within(low: int, high: int) -> msgspec.Meta:
+    """Say bounds in the JSON Schema only: the validation checks them, and reports all faults of a body at once."""
+    return msgspec.Meta(extra_json_schema={"minimum": low, "maximum": high})
+
+
+_Name = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": MAX_NAME})]
+_Moment = Annotated[dt.datetime, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+_Metadata = Annotated[
+    dict[str, Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": MAX_METADATA_VALUE})]],
+    msgspec.Meta(
+        extra_json_schema={
+            "maxProperties": MAX_METADATA,
+            "propertyNames": {"minLength": 1, "maxLength": MAX_METADATA_KEY},
+        }
+    ),
+]
 
 
 class _Wire(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -54,33 +89,44 @@ class RequestOptions(_Wire, frozen=True, forbid_unknown_fields=True):
         prompt_version: part of the fingerprint, so that a new prompt version never gets an old answer.
     """
 
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    timeout_ms: int = DEFAULT_TIMEOUT_MS
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
+    temperature: Annotated[float, _within(0, MAX_TEMPERATURE)] | None = None
+    top_p: Annotated[float, _within(0, 1)] | None = None
+    max_tokens: Annotated[int, _within(1, MAX_TOKENS)] | None = None
+    timeout_ms: Annotated[int, _within(1, MAX_TIMEOUT_MS)] = DEFAULT_TIMEOUT_MS
+    seed: Annotated[int, _within(-MAX_INT - 1, MAX_INT)] | None = None
+    stop: Annotated[tuple[str, ...], msgspec.Meta(extra_json_schema={"maxItems": MAX_STOPS})] = ()
     dedupe: bool = True
-    cache_ttl_ms: int = DEFAULT_CACHE_TTL_MS
-    ttl_ms: int | None = None
+    cache_ttl_ms: Annotated[int, _within(0, MAX_CACHE_TTL_MS)] = DEFAULT_CACHE_TTL_MS
+    ttl_ms: Annotated[int, msgspec.Meta(extra_json_schema={"minimum": MIN_TTL_MS})] | None = None
     on_abandon: OnAbandon = "finish"
     on_attempt_failed: OnAttemptFailed = "fail"
     repair: bool = True
     partial: bool = False
-    prompt_version: str = ""
+    prompt_version: _Name = ""
 
 
 class SubmitBody(_Wire, frozen=True, forbid_unknown_fields=True):
-    """The body of ``POST /api/requests`` and of the socket's ``submit``."""
+    """The body of ``POST /api/requests`` and of the socket's ``submit``.
 
-    messages: tuple[ChatMessage, ...]
-    model: str = "default"
+    Attributes:
+        messages: the conversation.
+        model: a model of ``GET /v1/models``; ``default`` is the service's default.
+        schema: a JSON Schema (draft 2020-12) that the answer has to match; null for free text.
+        options: how the request is run, shared and answered.
+        tools: functions that the model may call.
+        tool_choice: ``auto``, ``none``, ``required``, or a tool's name; empty for the model's default.
+        session_id: the caller's name for a series of requests.
+        metadata: the caller's own key-value pairs.
+    """
+
+    messages: Annotated[tuple[ChatMessage, ...], msgspec.Meta(extra_json_schema={"minItems": 1})]
+    model: Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_MODEL})] = "default"
     schema: dict[str, Any] | None = None
     options: RequestOptions = RequestOptions()
-    tools: tuple[Tool, ...] = ()
+    tools: Annotated[tuple[Tool, ...], msgspec.Meta(extra_json_schema={"maxItems": MAX_TOOLS})] = ()
     tool_choice: str = ""
-    session_id: str = ""
-    metadata: dict[str, str] = {}
+    session_id: _Name = ""
+    metadata: _Metadata = {}
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,8 +176,26 @@ class ErrorInfo(_Wire, frozen=True, omit_defaults=True):
 class RequestState(_Wire, frozen=True):
     """The state of a request: the answer of ``GET /api/requests/{id}``.
 
-    ``seed`` is the caller's; without one it is made up, the same for equal requests, and sent to the provider where the
-    temperature is 0 and the provider has seeds. ``expires_at`` is None while the request runs.
+    Attributes:
+        request_id: the request's id.
+        session_id: the caller's name for a series of requests; null for none.
+        trace_id: 32 hex digits.
+        model: the model, as the caller named it.
+        provider: the provider that answered; null while none has.
+        assistant_status: the request's status.
+        core_result: the validated JSON of an answer with a schema; otherwise its text, tool calls and parts. Null while
+            there is no whole answer.
+        seed: the caller's seed; without one it is made up, the same for equal requests, and sent to the provider where
+            the temperature is 0 and the provider has seeds.
+        usage: the tokens of all attempts.
+        cost: the cost of all attempts; null where it is unknown.
+        attempts: the calls to providers.
+        source: where the answer comes from.
+        position: the log's last position.
+        created_at: when the request was submitted.
+        updated_at: when its log was last written.
+        expires_at: when the request will be forgotten; null while it runs.
+        error: why it failed.
     """
 
     request_id: str
@@ -147,9 +211,9 @@ class RequestState(_Wire, frozen=True):
     attempts: tuple[Attempt, ...]
     source: Source
     position: Position
-    created_at: dt.datetime
-    updated_at: dt.datetime
-    expires_at: dt.datetime | None
+    created_at: _Moment
+    updated_at: _Moment
+    expires_at: _Moment | None
     error: ErrorInfo | msgspec.UnsetType = msgspec.UNSET
 
 

@@ -54,8 +54,22 @@ class _Common(msgspec.Struct, frozen=True, kw_only=True):
     stop_sequences: tuple[str, ...] | None = None
 
 
-class _CountBody(_Common, frozen=True, kw_only=True):
-    """A body whose blocks and tools have no unknown fields: the usual case, decoded in one step."""
+class CountBody(_Common, frozen=True, kw_only=True):
+    """The body of a count; this form has blocks and tools without unknown fields, and is decoded in one step.
+
+    Attributes:
+        model: a model of ``GET /v1/models``.
+        messages: the conversation.
+        system: the system prompt.
+        tools: tools that the model may call.
+        tool_choice: whether and which tool the model calls.
+        output_config: a JSON Schema that the answer has to match.
+        stream: whether to stream the answer.
+        temperature: 0..1.
+        top_p: 0..1.
+        stop_sequences: texts at which the model stops, at most 64.
+        max_tokens: the most tokens of the answer.
+    """
 
     messages: Annotated[tuple[_Message, ...], msgspec.Meta(min_length=1)]
     system: str | tuple[TextBlock, ...] | None = None
@@ -72,7 +86,9 @@ class _LooseCountBody(_Common, frozen=True, kw_only=True):
     max_tokens: int | None = None
 
 
-class _Body(_CountBody, frozen=True, kw_only=True):
+class MessageBody(CountBody, frozen=True, kw_only=True):
+    """The body of a message; this form has blocks and tools without unknown fields, and is decoded in one step."""
+
     max_tokens: Annotated[int, msgspec.Meta(ge=1)]
 
 
@@ -80,17 +96,17 @@ class _LooseBody(_LooseCountBody, frozen=True, kw_only=True):
     max_tokens: Annotated[int, msgspec.Meta(ge=1)]
 
 
-_KNOWN: Final = frozenset({*_Body.__struct_fields__, BETAS})
+_KNOWN: Final = frozenset({*MessageBody.__struct_fields__, BETAS})
 MAX_BETAS: Final = 32
 _BETA: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _CANONICAL_FIELDS: Final = {"output_config": {"format"}, "tool_choice": {"type", "name"}}
 
-_CountWire = _CountBody | _LooseCountBody
+_CountWire = CountBody | _LooseCountBody
 
 _fields: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_count_body: Final = msgspec.json.Decoder(_CountBody).decode
+_count_body: Final = msgspec.json.Decoder(CountBody).decode
 _loose_count_body: Final = msgspec.json.Decoder(_LooseCountBody).decode
-_body: Final = msgspec.json.Decoder(_Body).decode
+_body: Final = msgspec.json.Decoder(MessageBody).decode
 _loose_body: Final = msgspec.json.Decoder(_LooseBody).decode
 
 

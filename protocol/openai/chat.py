@@ -72,8 +72,25 @@ class _Formatted(_Common, frozen=True, kw_only=True):
     response_format: _SchemaFormat | _TextFormat | _ObjectFormat | None = None
 
 
-class _Body(_Formatted, frozen=True, kw_only=True):
-    """A body whose messages and tools have no unknown fields."""
+class ChatBody(_Formatted, frozen=True, kw_only=True):
+    """The body of a chat completion; this form has messages and tools without unknown fields.
+
+    Attributes:
+        messages: the conversation.
+        model: a model of ``GET /v1/models``.
+        stream: whether to stream the answer.
+        stream_options: ``include_usage`` ends a stream with a chunk of usage.
+        temperature: 0..2.
+        top_p: 0..1.
+        max_tokens: the older name of ``max_completion_tokens``.
+        max_completion_tokens: the most tokens of the answer.
+        seed: makes sampling repeatable where the model supports it.
+        stop: texts at which the model stops, at most 4.
+        tools: functions that the model may call.
+        tool_choice: ``auto``, ``none``, ``required``, or a function.
+        response_format: a JSON Schema that the answer has to match.
+        n: always 1.
+    """
 
     messages: Annotated[tuple[ChatWireMessage, ...], msgspec.Meta(min_length=1)]
     tools: tuple[ChatFunctionTool, ...] | None = None
@@ -86,7 +103,7 @@ class _Loose(_Formatted, frozen=True, kw_only=True):
     tools: tuple[dict[str, Any], ...] | None = None
 
 
-_KNOWN: Final = frozenset(_Body.__struct_fields__)
+_KNOWN: Final = frozenset(ChatBody.__struct_fields__)
 _plain: Final = msgspec.json.Decoder(_Plain).decode
 
 
@@ -110,7 +127,7 @@ def parse_chat(body: bytes) -> ChatCall:
     Raises:
         InvalidRequest: ``malformed_json``, or ``invalid_request`` with the paths of the invalid fields.
     """
-    wire: _Plain | _Body | _Loose
+    wire: _Plain | ChatBody | _Loose
     schema: dict[str, Any] | None = None
     extra: dict[str, Any] = {}
     try:
@@ -147,7 +164,7 @@ def parse_chat(body: bytes) -> ChatCall:
     )
 
 
-def _read(body: bytes) -> tuple[_Body | _Loose, dict[str, Any] | None, dict[str, Any]]:
+def _read(body: bytes) -> tuple[ChatBody | _Loose, dict[str, Any] | None, dict[str, Any]]:
     """Parse a body that is not plain, and return its fields, its schema and its extra fields.
 
     Raises:
@@ -157,9 +174,9 @@ def _read(body: bytes) -> tuple[_Body | _Loose, dict[str, Any] | None, dict[str,
         fields = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(code="malformed_json") from error
-    wire: _Body | _Loose
+    wire: ChatBody | _Loose
     try:
-        wire = msgspec.convert(fields, _Body)
+        wire = msgspec.convert(fields, ChatBody)
     except msgspec.ValidationError:
         wire = convert(fields, _Loose)
     extra = {name: fields[name] for name in fields.keys() - _KNOWN}

@@ -32,15 +32,40 @@ class EmbeddingsCall(msgspec.Struct, frozen=True, kw_only=True):
     extra: dict[str, Any]
 
 
-class _Body(msgspec.Struct, frozen=True, kw_only=True):
+_INPUTS: Final = msgspec.Meta(
+    extra_json_schema={
+        "minItems": 1,
+        "maxItems": MAX_INPUTS,
+        "items": {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "integer", "minimum": 0},
+                {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}},
+            ]
+        },
+    }
+)
+
+
+class EmbeddingsBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of a call for embeddings.
+
+    Attributes:
+        model: a model of ``GET /v1/models`` that embeds.
+        input: a text, or up to 2048 texts or arrays of tokens.
+        encoding_format: ``float``, or ``base64`` for little-endian floats of 32 bits.
+        dimensions: the length of the vectors, for models that have several.
+        user: ignored.
+    """
+
     model: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_MODEL)]
-    input: str | list[Any]
+    input: Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1})] | Annotated[list[Any], _INPUTS]
     encoding_format: Encoding | None = None
     dimensions: Annotated[int, msgspec.Meta(ge=1, le=65_536)] | None = None
     user: Any = None
 
 
-_KNOWN: Final = frozenset(_Body.__struct_fields__)
+_KNOWN: Final = frozenset(EmbeddingsBody.__struct_fields__)
 
 
 def parse_embeddings(body: bytes) -> EmbeddingsCall:
@@ -54,7 +79,7 @@ def parse_embeddings(body: bytes) -> EmbeddingsCall:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(code="malformed_json") from error
     try:
-        wire = msgspec.convert(fields, _Body)
+        wire = msgspec.convert(fields, EmbeddingsBody)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `")
         raise _refused(path.removesuffix("`") or "$", reason) from error

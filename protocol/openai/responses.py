@@ -124,7 +124,29 @@ class _Reasoning(msgspec.Struct, frozen=True):
     effort: str | None = None
 
 
-class _Body(msgspec.Struct, frozen=True, kw_only=True):
+class ResponseBody(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of a response.
+
+    Attributes:
+        model: a model of ``GET /v1/models``.
+        input: a text, or items.
+        instructions: a system message for this response only.
+        previous_response_id: the response whose conversation goes on.
+        stream: whether to stream the events.
+        background: whether the caller does not wait for the answer.
+        store: whether the response can be retrieved.
+        metadata: the caller's own key-value pairs.
+        temperature: 0..2.
+        top_p: 0..1.
+        max_output_tokens: the most tokens of the answer.
+        seed: makes sampling repeatable where the model supports it.
+        tools: functions that the model may call.
+        tool_choice: ``auto``, ``none``, ``required``, or a function.
+        parallel_tool_calls: whether the model may call several functions at once.
+        text: a JSON Schema that the answer has to match.
+        reasoning: how much the model reasons.
+    """
+
     model: Annotated[str, msgspec.Meta(min_length=1)]
     input: str | tuple[_Item, ...]
     instructions: str | None = None
@@ -154,7 +176,7 @@ _HOSTED: Final = (
     "mcp_list_tools",
     "web_search_call",
 )
-_KNOWN: Final = frozenset({*_Body.__struct_fields__, *_IGNORED})
+_KNOWN: Final = frozenset({*ResponseBody.__struct_fields__, *_IGNORED})
 _ECHOED: Final = ("instructions", "previous_response_id", "background", "store", "parallel_tool_calls")
 
 
@@ -224,7 +246,7 @@ def parse_response(body: bytes) -> ResponseCall:
     )
 
 
-def _read(fields: Any) -> _Body:  # noqa: ANN401 - any JSON
+def _read(fields: Any) -> ResponseBody:  # noqa: ANN401 - any JSON
     if isinstance(fields, dict):
         for name in _REFUSED:
             if fields.get(name) is not None:
@@ -233,7 +255,7 @@ def _read(fields: Any) -> _Body:  # noqa: ANN401 - any JSON
         if isinstance(fields.get("input"), list):
             fields = {**fields, "input": list(map(_item, fields["input"]))}
     try:
-        return msgspec.convert(fields, _Body)
+        return msgspec.convert(fields, ResponseBody)
     except msgspec.ValidationError as error:
         raise invalid_value(str(error)) from error
 
@@ -254,7 +276,7 @@ def _refuse_hosted(tools: Any) -> None:  # noqa: ANN401 - any JSON
             )
 
 
-def _request(wire: _Body, fields: dict[str, Any], messages: tuple[ChatMessage, ...]) -> ChatRequest:
+def _request(wire: ResponseBody, fields: dict[str, Any], messages: tuple[ChatMessage, ...]) -> ChatRequest:
     extra = {name: fields[name] for name in fields.keys() - _KNOWN if fields[name] is not None}
     if wire.reasoning is not None and wire.reasoning.effort is not None:
         extra["reasoning_effort"] = wire.reasoning.effort

@@ -22,14 +22,21 @@ def check_route(principal: Principal, route: str) -> None:
     Raises:
         AccessDenied: ``forbidden``.
     """
-    if principal.scopes == ALL_SCOPES or route in UNSCOPED:
+    if principal.scopes == ALL_SCOPES:
         return
-    needed = DEFAULT_SCOPE
+    needed = scope_of(route)
+    if needed is not None:
+        check_scope(principal, needed)
+
+
+def scope_of(route: str) -> Scope | None:
+    """Return the scope that a route needs; None where any caller may use it."""
+    if route in UNSCOPED:
+        return None
     for prefix, scope in PARTS:
         if route.startswith(prefix):
-            needed = scope
-            break
-    check_scope(principal, needed)
+            return scope
+    return DEFAULT_SCOPE
 
 
 def check_scope(principal: Principal, scope: Scope) -> None:

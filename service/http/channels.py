@@ -1,11 +1,13 @@
 """``/api/channels``: publish, history and presence; lists for administrators. Subscribing is for the socket."""
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 from aiohttp import web
 
 from protocol.channels import (
+    MAX_EVENT,
+    MAX_KEY,
     NULL,
     ChannelInfo,
     GetHistory,
@@ -18,7 +20,7 @@ from protocol.channels import (
     Publish,
     Subscriber,
 )
-from protocol.checks import check_name, refused
+from protocol.checks import MAX_NAME, check_name, refused
 from protocol.errors import AccessDenied
 from protocol.events import Position
 from protocol.identity import ChannelRight
@@ -26,13 +28,32 @@ from service.auth.permissions import check_scope
 from service.context import CallContext, call_of, container_of
 from service.http.bodies import decode, idempotency_key_of, read_json
 from service.http.json_response import JsonResponse, json_response
-from service.http.paging import cursor, limit_of, names_after
+from service.http.operations import (
+    ASKS,
+    CHANNELS,
+    IDEMPOTENCY_KEY,
+    Answer,
+    Body,
+    Operation,
+    Parameter,
+    add_operations,
+    path_name,
+)
+from service.http.paging import CURSOR, LIMIT, cursor, limit_of, names_after
 
 ACCEPTED: Final = 202
 REPLAYED: Final = 200
 TIMEOUT: Final = 5.0  # seconds, in addition to the time that a publisher waits for acknowledgements
 MAX_ACK_TIMEOUT_MS: Final = 60_000
 BODY_BYTES: Final = 64 * 1024
+NAMED: Final = (*ASKS, "invalid_request", "channel_denied")
+CHANNEL: Final = path_name(
+    "name", "The channel's name within the tenant: printable characters.", most=MAX_NAME, example="room:7"
+)
+
+_EventName = Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_EVENT})]
+_Key = Annotated[str, msgspec.Meta(extra_json_schema={"maxLength": MAX_KEY})]
+_Wait = Annotated[int, msgspec.Meta(extra_json_schema={"minimum": 0, "maximum": MAX_ACK_TIMEOUT_MS})]
 
 
 class PublishBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -45,10 +66,10 @@ class PublishBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel", for
         ack_timeout_ms: how long to wait for the subscribers' acknowledgements, in milliseconds; 0 for not at all.
     """
 
-    event: str
+    event: _EventName
     data: msgspec.Raw = msgspec.field(default_factory=lambda: NULL)  # a plain default would have to be in the schema
-    key: str = ""
-    ack_timeout_ms: int = 0
+    key: _Key = ""
+    ack_timeout_ms: _Wait = 0
 
 
 class PublishAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -114,14 +135,24 @@ _decoder: Final = msgspec.json.Decoder(PublishBody)
 
 def add_routes(app: web.Application) -> None:
     """Add the five routes; the lists need the scope ``admin``."""
-    router = app.router
-    router.add_get("/api/channels", index)
-    router.add_get("/api/channels/{name:[^/]+}/subscribers", subscribers)
-    router.add_post("/api/channels/{name:[^/]+}/publish", publish)
-    router.add_get("/api/channels/{name:[^/]+}/presence", presence)
-    router.add_get("/api/channels/{name:[^/]+}/history", history)
+    add_operations(app, index, subscribers, publish, presence, history)
 
 
+@Operation(
+    "POST",
+    "/api/channels/{name:[^/]+}/publish",
+    name="publish",
+    tag=CHANNELS,
+    summary="Publish to a channel.",
+    text="Needs the right `publish` in the channel.",
+    parameters=(CHANNEL, IDEMPOTENCY_KEY),
+    body=Body(PublishBody, {"event": "said", "data": {"text": "hello"}}),
+    answers=(
+        Answer(202, "It is published.", PublishAnswer),
+        Answer(200, "The key belongs to this earlier publication.", PublishAnswer, headers=("Idempotent-Replayed",)),
+    ),
+    errors=(*NAMED, "idempotency_key_reused", "publication_too_large", "overloaded"),
+)
 async def publish(request: web.Request) -> JsonResponse:
     """Publish: 202, or 200 where the key belongs to an earlier publication."""
     call, container = call_of(request), container_of(request)
@@ -147,6 +178,17 @@ async def publish(request: web.Request) -> JsonResponse:
     return json_response(answer, status=ACCEPTED)
 
 
+@Operation(
+    "GET",
+    "/api/channels/{name:[^/]+}/presence",
+    name="getPresence",
+    tag=CHANNELS,
+    summary="Get the members of a channel.",
+    text="Needs the right `presence` in the channel.",
+    parameters=(CHANNEL,),
+    answers=(Answer(200, "The members, in the order of their joins.", PresenceList),),
+    errors=NAMED,
+)
 async def presence(request: web.Request) -> JsonResponse:
     """Return the members of a channel."""
     call = call_of(request)
@@ -154,11 +196,31 @@ async def presence(request: web.Request) -> JsonResponse:
     return json_response(PresenceList(await container_of(request).hub.ask(message, timeout=TIMEOUT)))
 
 
+@Operation(
+    "GET",
+    "/api/channels/{name:[^/]+}/history",
+    name="getHistory",
+    tag=CHANNELS,
+    summary="Read what was published in a channel, page by page.",
+    text="From the first publication that is kept, or after a position. Needs the right `subscribe` in the channel.",
+    parameters=(
+        CHANNEL,
+        Parameter(
+            name="after",
+            place="query",
+            text="The position after which to begin: the `next` of a page, or a publication's.",
+            schema={"type": "string", "pattern": r"^[^\n]+:[0-9]{1,15}$"},
+        ),
+        LIMIT,
+    ),
+    answers=(Answer(200, "A page.", HistoryPage),),
+    errors=(*NAMED, "invalid_position", "unrecoverable_position"),
+)
 async def history(request: web.Request) -> JsonResponse:
     """Return a page of the history after a position, or from the first publication that is kept."""
     call, query = call_of(request), request.query
     name = _channel(request, call, "subscribe")
-    after = Position.parse(query["after"]) if query.get("after") else None
+    after = Position.parse(query["after"]) if "after" in query else None
     message = GetHistory(tenant=call.tenant, channel=name, after=after, limit=limit_of(request))
     found = await container_of(request).hub.ask(message, timeout=TIMEOUT)
     last = found.publications[-1].offset if found.publications else 0
@@ -170,6 +232,17 @@ async def history(request: web.Request) -> JsonResponse:
     return json_response(page)
 
 
+@Operation(
+    "GET",
+    "/api/channels",
+    name="listChannels",
+    tag=CHANNELS,
+    summary="List the channels that exist, page by page.",
+    text="For administrators.",
+    parameters=(CURSOR, LIMIT),
+    answers=(Answer(200, "A page.", ChannelPage),),
+    errors=(*ASKS, "invalid_request"),
+)
 async def index(request: web.Request) -> JsonResponse:
     """Return a page of the tenant's channels."""
     call = call_of(request)
@@ -181,6 +254,17 @@ async def index(request: web.Request) -> JsonResponse:
     return json_response(ChannelPage(found.items, cursor(found.items[-1].name) if found.more else None))
 
 
+@Operation(
+    "GET",
+    "/api/channels/{name:[^/]+}/subscribers",
+    name="listSubscribers",
+    tag=CHANNELS,
+    summary="List the clients that follow a channel, members or not, page by page.",
+    text="For administrators.",
+    parameters=(CHANNEL, CURSOR, LIMIT),
+    answers=(Answer(200, "A page.", SubscriberPage),),
+    errors=(*ASKS, "invalid_request"),
+)
 async def subscribers(request: web.Request) -> JsonResponse:
     """Return a page of a channel's subscribers."""
     call, name = call_of(request), request.match_info["name"]

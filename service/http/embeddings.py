@@ -7,22 +7,37 @@ from aiohttp import web
 from actors.embeddings.config import EmbeddingBounds
 from protocol.embeddings import Embed, Embedded
 from protocol.errors import FieldError, InvalidRequest
-from protocol.openai.embeddings import embeddings_body, parse_embeddings
+from protocol.openai.embeddings import EmbeddingsBody, embeddings_body, parse_embeddings
 from service.auth.permissions import check_model
 from service.context import call_of, container_of
 from service.http.bodies import read_json
 from service.http.json_response import JsonResponse
+from service.http.openai_answers import EmbeddingList
+from service.http.operations import ANSWERS, ASKS, OPENAI, Answer, Body, Operation, add_operations
+from service.http.operations import DEDUPE as DEDUPE_HEADER
 
 ASK_TIMEOUT: Final = EmbeddingBounds().total + 1.0  # seconds: the actor's own failure comes first
 DEDUPE: Final = "x-tidegate-dedupe"
-CHOICES: Final = {"": True, "on": True, "off": False}
+CHOICES: Final = {"on": True, "off": False}
 
 
 def add_routes(app: web.Application) -> None:
     """Add the route."""
-    app.router.add_post("/v1/embeddings", embeddings)
+    add_operations(app, embeddings)
 
 
+@Operation(
+    "POST",
+    "/v1/embeddings",
+    name="createEmbeddings",
+    tag=OPENAI,
+    summary="Embed texts.",
+    text="Identical texts share one vector, except with `x-tidegate-dedupe: off`.",
+    parameters=(DEDUPE_HEADER,),
+    body=Body(EmbeddingsBody, {"model": "default", "input": ["The sea is salty.", "The moon is far."]}, "Embedding"),
+    answers=(Answer(200, "The vectors.", EmbeddingList, headers=("x-tidegate-source", "x-tidegate-cost-usd")),),
+    errors=(*ASKS, *ANSWERS, "model_not_found", "model_not_allowed", "overloaded"),
+)
 async def embeddings(request: web.Request) -> JsonResponse:
     """Embed texts. Identical texts share one vector, except with ``x-tidegate-dedupe: off``.
 
@@ -45,7 +60,7 @@ async def embeddings(request: web.Request) -> JsonResponse:
 
 
 def _dedupe(request: web.Request) -> bool:
-    value = request.headers.get(DEDUPE, "").strip().lower()
+    value = request.headers.get(DEDUPE, "on").strip().lower()
     if value not in CHOICES:
         reason = "must be `on` or `off`"
         raise InvalidRequest(f"`{DEDUPE}` {reason}, got {value[:40]!r}", errors=(FieldError(DEDUPE, reason),))

@@ -4,7 +4,7 @@ import asyncio
 import datetime as dt
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from aiohttp import web
@@ -16,6 +16,7 @@ from protocol.hub import GetHubStats
 from service.container import Container
 from service.context import container_of
 from service.http.json_response import JsonResponse
+from service.http.operations import HEALTH, Answer, Operation, add_operations
 
 ASK_TIMEOUT: Final = 1.0  # seconds; a probe has to be answered before the prober gives up
 SLOW_LOOP_MS: Final = 250.0  # an iteration of the loop that takes longer delays every stream
@@ -28,7 +29,13 @@ CheckStatus = Literal["ok", "loading", "degraded", "failed"]
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The health of one part; ``latency`` in milliseconds."""
+    """The health of one part.
+
+    Attributes:
+        status: its state.
+        latency: the time that the check took, in milliseconds.
+        detail: what is wrong; absent for nothing.
+    """
 
     status: CheckStatus
     latency: float
@@ -36,20 +43,35 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of every health endpoint."""
+    """The body of every health endpoint.
+
+    Attributes:
+        status: of the whole service.
+        timestamp: when the checks were made.
+        checks: each part, by name.
+    """
 
     status: Status
-    timestamp: str
+    timestamp: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
     checks: dict[str, Check]
 
 
 def add_routes(app: web.Application) -> None:
     """Add the three routes."""
-    app.router.add_get("/api/health", health)
-    app.router.add_get("/api/health/live", live)
-    app.router.add_get("/api/health/ready", ready)
+    add_operations(app, health, live, ready)
 
 
+@Operation(
+    "GET",
+    "/api/health",
+    name="getHealth",
+    tag=HEALTH,
+    summary="Get the health of each part.",
+    answers=(
+        Answer(200, "The service works, perhaps in part.", Health),
+        Answer(503, "The service does not work.", Health),
+    ),
+)
 async def health(request: web.Request) -> JsonResponse:
     """Return the health of each part: 200, or 503 where the service can't work at all."""
     checks = await _checks(container_of(request))
@@ -57,11 +79,30 @@ async def health(request: web.Request) -> JsonResponse:
     return _answer(status, checks, ok=status != "unhealthy")
 
 
+@Operation(
+    "GET",
+    "/api/health/live",
+    name="getLiveness",
+    tag=HEALTH,
+    summary="Get whether the process runs.",
+    answers=(Answer(200, "It runs.", Health),),
+)
 async def live(_request: web.Request) -> JsonResponse:
     """Report that the event loop runs; asks no actor."""
     return _answer("healthy", {"event_loop": await _event_loop()}, ok=True)
 
 
+@Operation(
+    "GET",
+    "/api/health/ready",
+    name="getReadiness",
+    tag=HEALTH,
+    summary="Get whether traffic may be sent.",
+    answers=(
+        Answer(200, "Traffic may be sent.", Health),
+        Answer(503, "Not now: the service starts, stops, or its model loads.", Health),
+    ),
+)
 async def ready(request: web.Request) -> JsonResponse:
     """Report whether traffic may be sent: not while the model loads, nor while the service starts or stops."""
     container = container_of(request)

@@ -12,20 +12,35 @@ from protocol.openai import answer as openai
 from service.auth.permissions import check_model, listed
 from service.container import Container
 from service.context import call_of, container_of
+from service.http.anthropic_answers import AnthropicModel, AnthropicModelList
 from service.http.json_response import JsonResponse
+from service.http.openai_answers import OpenAIModel, OpenAIModelList
+from service.http.operations import ASKS, MODELS, Answer, Operation, Parameter, add_operations, path_name
 from service.middleware.errors import of_anthropic
 
 ASK_TIMEOUT: Final = 5.0  # seconds
+VERSION: Final = Parameter(
+    name="anthropic-version", place="header", text="Any value: the answer then has Anthropic's form."
+)
 CREATED: Final = web.AppKey("models_created", int)
 
 
 def add_routes(app: web.Application) -> None:
     """Add the routes of the list and of one model, whose name may have slashes."""
     app[CREATED] = int(time.time())
-    app.router.add_get("/v1/models", models)
-    app.router.add_get("/v1/models/{model:.+}", model)
+    add_operations(app, models, model)
 
 
+@Operation(
+    "GET",
+    "/v1/models",
+    name="listModels",
+    tag=MODELS,
+    summary="List the models that the caller may use.",
+    parameters=(VERSION,),
+    answers=(Answer(200, "The models.", OpenAIModelList | AnthropicModelList),),
+    errors=ASKS,
+)
 async def models(request: web.Request) -> JsonResponse:
     """Return every model that the caller may use: chat models, then those that only embed.
 
@@ -39,6 +54,16 @@ async def models(request: web.Request) -> JsonResponse:
     return JsonResponse(_dialect(request).models_body(listing, request.config_dict[CREATED]))
 
 
+@Operation(
+    "GET",
+    "/v1/models/{model:.+}",
+    name="getModel",
+    tag=MODELS,
+    summary="Get one model.",
+    parameters=(path_name("model", "The model's name, which may have slashes.", example="default"), VERSION),
+    answers=(Answer(200, "The model.", OpenAIModel | AnthropicModel),),
+    errors=(*ASKS, "model_not_found", "model_not_allowed"),
+)
 async def model(request: web.Request) -> JsonResponse:
     """Return one model that the caller may use, whether or not it is listed.
 

@@ -6,18 +6,48 @@ from aiohttp import web
 
 from protocol.events import Completed
 from protocol.openai.answer import ChunkEncoder, completion_body
-from protocol.openai.chat import parse_chat
+from protocol.openai.chat import ChatBody, parse_chat
 from service.context import container_of
 from service.http.bodies import read_json
 from service.http.dialects import respond_json, respond_sse, submit_completion
+from service.http.openai_answers import ChatCompletion
+from service.http.operations import (
+    ANSWERS,
+    CHAT_HEADERS,
+    EVENTS,
+    INFERENCE,
+    INFERS,
+    Answer,
+    Body,
+    Operation,
+    add_operations,
+)
+from service.http.operations import OPENAI as TAG
 from service.http.validation import OPENAI, check_request
 
 
 def add_routes(app: web.Application) -> None:
     """Add the route."""
-    app.router.add_post("/v1/chat/completions", chat_completions)
+    add_operations(app, chat_completions)
 
 
+@Operation(
+    "POST",
+    "/v1/chat/completions",
+    name="createChatCompletion",
+    tag=TAG,
+    summary="Create a chat completion, whole or streamed.",
+    text="With `stream` each chunk is a server-sent event, and the last one is `data: [DONE]`. The answer's id is "
+    "`chatcmpl-` and the request's id, with which it can be followed at `/api/requests/{id}/events` too.",
+    parameters=CHAT_HEADERS,
+    body=Body(
+        ChatBody, {"model": "default", "messages": [{"role": "user", "content": "Why is the sea salty?"}]}, "Chat"
+    ),
+    answers=(
+        Answer(200, "The completion.", ChatCompletion, media=EVENTS, headers=(*INFERENCE, "Idempotent-Replayed")),
+    ),
+    errors=(*INFERS, *ANSWERS),
+)
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Respond with a chat completion, as JSON or as a stream."""
     chat = parse_chat(await read_json(request, container_of(request).settings.max_body_bytes))

@@ -9,8 +9,21 @@ from aiohttp import web
 
 from protocol.channels import MAX_PAGE
 from protocol.checks import MAX_NAME, refused
+from service.http.operations import Parameter
 
 PAGE: Final = 100  # items by default
+LIMIT: Final = Parameter(
+    name="limit",
+    place="query",
+    text="The most items of a page.",
+    schema={"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE},
+)
+CURSOR: Final = Parameter(
+    name="after",
+    place="query",
+    text="The `next` of the page before.",
+    schema={"type": "string", "pattern": "^[A-Za-z0-9_-]+$"},
+)
 _LONGEST: Final = 16 * MAX_NAME  # characters of a cursor
 
 _names: Final = msgspec.json.Decoder(tuple[str, ...])
@@ -22,8 +35,8 @@ def limit_of(request: web.Request) -> int:
     Raises:
         InvalidRequest: ``limit`` is not a number within the bounds.
     """
-    text = request.query.get("limit", "")
-    if not text:
+    text = request.query.get("limit")
+    if text is None:
         return PAGE
     if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MAX_PAGE:
         raise refused("limit", f"must be within 1..{MAX_PAGE}")
@@ -41,8 +54,8 @@ def names_after(request: web.Request, count: int) -> tuple[str, ...]:
     Raises:
         InvalidRequest: it is no cursor of this list.
     """
-    text = request.query.get("after", "")
-    if not text:
+    text = request.query.get("after")
+    if text is None:
         return ()
     try:
         names = _names.decode(urlsafe_b64decode(text + "=" * (-len(text) % 4))) if len(text) <= _LONGEST else ()

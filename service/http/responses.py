@@ -10,7 +10,7 @@ from aiohttp import web
 from actors.log.follow import Follower
 from protocol.errors import FieldError, InvalidRequest, NotFound, UnrecoverablePosition
 from protocol.llm import ChatRequest
-from protocol.openai.responses import ID_PREFIX, ResponseCall, parse_response, request_id_of
+from protocol.openai.responses import ID_PREFIX, ResponseBody, ResponseCall, parse_response, request_id_of
 from protocol.openai.responses_answer import history_of, response_body
 from protocol.openai.responses_events import NO_EVENT, ResponseEventEncoder
 from protocol.requests import CancelRequest, GetRequest, RequestHandle
@@ -19,8 +19,28 @@ from service.http import sse
 from service.http.bodies import read_json
 from service.http.dialects import encoded, respond_json, respond_sse, submit_completion
 from service.http.json_response import JsonResponse
+from service.http.openai_answers import ResponseAnswer
+from service.http.operations import (
+    ANSWERS,
+    ASKS,
+    CHAT_HEADERS,
+    EVENTS,
+    INFERENCE,
+    INFERS,
+    OPENAI,
+    Answer,
+    Body,
+    Operation,
+    Parameter,
+    add_operations,
+    path_name,
+)
 from service.http.outcome import FIND_TIMEOUT, inference_headers, mark_cut_off
 from service.http.validation import RESPONSES, check_request, metadata_faults, raise_faults
+
+RESPONSE_ID: Final = path_name(
+    "id", "The response's id, or a request's.", example="resp_req_01K9Z0V9Q6C5W3T2M1N0PABCDE"
+)
 
 _NUMBER = re.compile(r"[0-9]{1,15}")
 _FLAGS: Final = {"": False, "false": False, "true": True}
@@ -30,12 +50,22 @@ _encode: Final = msgspec.json.Encoder().encode
 
 def add_routes(app: web.Application) -> None:
     """Add the three routes."""
-    router = app.router
-    router.add_post("/v1/responses", create)
-    router.add_get("/v1/responses/{id}", retrieve, allow_head=False)
-    router.add_post("/v1/responses/{id}/cancel", cancel)
+    add_operations(app, create, retrieve, cancel)
 
 
+@Operation(
+    "POST",
+    "/v1/responses",
+    name="createResponse",
+    tag=OPENAI,
+    summary="Create a response: whole, streamed, or in the background.",
+    text="With `stream` each event is a server-sent event with its number. A response in the background is retrieved, "
+    "or its events are followed, later.",
+    parameters=CHAT_HEADERS,
+    body=Body(ResponseBody, {"model": "default", "input": "Why is the sea salty?"}, "Response"),
+    answers=(Answer(200, "The response.", ResponseAnswer, media=EVENTS, headers=(*INFERENCE, "Idempotent-Replayed")),),
+    errors=(*INFERS, *ANSWERS, "request_not_found"),
+)
 async def create(request: web.Request) -> web.StreamResponse:
     """Create a response: as JSON, as a stream, or in the background, to be retrieved later."""
     limit = container_of(request).settings.max_body_bytes
@@ -52,6 +82,33 @@ async def create(request: web.Request) -> web.StreamResponse:
     return await respond_json(submission, lambda _: response_body(handle))
 
 
+@Operation(
+    "GET",
+    "/v1/responses/{id}",
+    name="getResponse",
+    tag=OPENAI,
+    summary="Get a response in its current state, or its events.",
+    parameters=(
+        RESPONSE_ID,
+        Parameter(
+            name="stream",
+            place="query",
+            text="Whether to stream the events, to the end.",
+            schema={"type": "boolean", "default": False},
+        ),
+        Parameter(
+            name="starting_after",
+            place="query",
+            text="With `stream`: the `sequence_number` of the last event that the client has.",
+            schema={"type": "integer", "minimum": 0, "maximum": 999_999_999_999_999},
+        ),
+    ),
+    answers=(
+        Answer(200, "The response.", ResponseAnswer, media=EVENTS, headers=("x-tidegate-source",)),
+        Answer(204, "The client has the last event already."),
+    ),
+    errors=(*ASKS, "invalid_request", "request_not_found", "unrecoverable_position"),
+)
 async def retrieve(request: web.Request) -> web.StreamResponse:
     """Return a response in its current state, or with ``stream=true`` its events after ``starting_after``."""
     streamed, after = _opening(request)
@@ -61,6 +118,17 @@ async def retrieve(request: web.Request) -> web.StreamResponse:
     return await _resume(request, handle, after)
 
 
+@Operation(
+    "POST",
+    "/v1/responses/{id}/cancel",
+    name="cancelResponse",
+    tag=OPENAI,
+    summary="Cancel a response.",
+    text="Idempotent: a response that has ended stays as it is.",
+    parameters=(RESPONSE_ID,),
+    answers=(Answer(200, "The response.", ResponseAnswer),),
+    errors=(*ASKS, "request_not_found"),
+)
 async def cancel(request: web.Request) -> web.StreamResponse:
     """Cancel a response; one that has ended stays as it is."""
     handle = await _find(request, request.match_info["id"])

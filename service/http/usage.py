@@ -6,6 +6,7 @@ from aiohttp import web
 from protocol.ledger import Standing
 from service.context import call_of, container_of
 from service.http.json_response import JsonResponse, json_response
+from service.http.operations import ACCOUNT, Answer, Operation, add_operations
 
 
 class AccountUsage(msgspec.Struct, frozen=True):
@@ -22,9 +23,17 @@ class AccountUsage(msgspec.Struct, frozen=True):
 
 def add_routes(app: web.Application) -> None:
     """Add the route."""
-    app.router.add_get("/api/usage", usage)
+    add_operations(app, usage)
 
 
+@Operation(
+    "GET",
+    "/api/usage",
+    name="getUsage",
+    tag=ACCOUNT,
+    summary="Get what the caller's account has spent, and may spend.",
+    answers=(Answer(200, "The spending of today and of this month.", AccountUsage),),
+)
 async def usage(request: web.Request) -> JsonResponse:
     """Return the spending of the caller's account."""
     account = call_of(request).principal.account

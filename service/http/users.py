@@ -5,7 +5,7 @@ from typing import Annotated, Final
 import msgspec
 from aiohttp import web
 
-from protocol.checks import check_name
+from protocol.checks import MAX_NAME, check_name
 from protocol.hub import Mode
 from protocol.users import (
     DEFAULT_PRESENCE,
@@ -18,16 +18,21 @@ from protocol.users import (
     SubscribeUser,
     UnsubscribeUser,
     UserChannel,
+    UserStatus,
+    UserSubscribed,
 )
 from protocol.websocket.commands import ResumePosition
 from service.auth.permissions import check_scope
 from service.context import call_of, container_of
 from service.http.bodies import decode, read_json
 from service.http.json_response import JsonResponse, json_response
-from service.http.paging import cursor, limit_of, names_after
+from service.http.operations import ASKS, USERS, Answer, Body, Operation, add_operations, path_name
+from service.http.paging import CURSOR, LIMIT, cursor, limit_of, names_after
 
 TIMEOUT: Final = 5.0  # seconds
 BODY_BYTES: Final = 4096
+NAMED: Final = (*ASKS, "invalid_request")
+USER: Final = path_name("user", "The user's name within the tenant.", most=MAX_NAME, example="ada")
 
 
 class SubscribeBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,7 +54,7 @@ class SubscribeBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 class UnsubscribeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The channel from which a user is unsubscribed."""
 
-    channel: str
+    channel: Annotated[str, msgspec.Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_NAME})]
 
 
 class PresenceBody(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
@@ -91,21 +96,37 @@ _presence: Final = msgspec.json.Decoder(PresenceBody)
 
 def add_routes(app: web.Application) -> None:
     """Add the six routes; all of them need the scope ``admin``."""
-    router = app.router
-    router.add_get("/api/users/{user:[^/]+}/status", status)
-    router.add_put("/api/users/{user:[^/]+}/presence", set_presence)
-    router.add_get("/api/users/{user:[^/]+}/channels", channels)
-    router.add_post("/api/users/{user:[^/]+}/disconnect", disconnect)
-    router.add_post("/api/users/{user:[^/]+}/subscribe", subscribe)
-    router.add_post("/api/users/{user:[^/]+}/unsubscribe", unsubscribe)
+    add_operations(app, status, set_presence, channels, disconnect, subscribe, unsubscribe)
 
 
+@Operation(
+    "GET",
+    "/api/users/{user:[^/]+}/status",
+    name="getUserStatus",
+    tag=USERS,
+    summary="Get whether a user is online.",
+    parameters=(USER,),
+    answers=(Answer(200, "The user's status.", UserStatus),),
+    errors=NAMED,
+)
 async def status(request: web.Request) -> JsonResponse:
     """Return whether a user is online."""
     tenant, user = _named(request)
     return json_response(await container_of(request).hub.ask(GetStatus(tenant=tenant, user=user), timeout=TIMEOUT))
 
 
+@Operation(
+    "PUT",
+    "/api/users/{user:[^/]+}/presence",
+    name="setUserPresence",
+    tag=USERS,
+    summary="Set whether a user is online, for a time.",
+    text="It counts instead of the user's sockets until it ends.",
+    parameters=(USER,),
+    body=Body(PresenceBody, {"status": "offline", "metadata": {"why": "on holiday"}, "ttlMs": 60000}),
+    answers=(Answer(200, "The user's status.", UserStatus),),
+    errors=(*NAMED, "overloaded"),
+)
 async def set_presence(request: web.Request) -> JsonResponse:
     """Set whether a user is online, and return the status."""
     tenant, user = _named(request)
@@ -114,6 +135,16 @@ async def set_presence(request: web.Request) -> JsonResponse:
     return json_response(await container_of(request).hub.ask(message, timeout=TIMEOUT))
 
 
+@Operation(
+    "GET",
+    "/api/users/{user:[^/]+}/channels",
+    name="listUserChannels",
+    tag=USERS,
+    summary="List the channels that a user follows, page by page.",
+    parameters=(USER, CURSOR, LIMIT),
+    answers=(Answer(200, "A page.", UserChannelPage),),
+    errors=NAMED,
+)
 async def channels(request: web.Request) -> JsonResponse:
     """Return a page of the channels that a user follows."""
     tenant, user = _named(request)
@@ -123,6 +154,17 @@ async def channels(request: web.Request) -> JsonResponse:
     return json_response(UserChannelPage(found.items, cursor(found.items[-1].name) if found.more else None))
 
 
+@Operation(
+    "POST",
+    "/api/users/{user:[^/]+}/disconnect",
+    name="disconnectUser",
+    tag=USERS,
+    summary="Close a user's sockets.",
+    text="They are closed with 4503: the user's clients do not reconnect by themselves.",
+    parameters=(USER,),
+    answers=(Answer(200, "The number of sockets.", SocketCount),),
+    errors=NAMED,
+)
 async def disconnect(request: web.Request) -> JsonResponse:
     """Close a user's sockets with 4503."""
     tenant, user = _named(request)
@@ -130,6 +172,18 @@ async def disconnect(request: web.Request) -> JsonResponse:
     return json_response(SocketCount(sockets))
 
 
+@Operation(
+    "POST",
+    "/api/users/{user:[^/]+}/subscribe",
+    name="subscribeUser",
+    tag=USERS,
+    summary="Subscribe a user's sockets to a channel.",
+    text="Each client is told by an `ack` without an `id`. Sockets that are opened later are not subscribed.",
+    parameters=(USER,),
+    body=Body(SubscribeBody, {"channel": "room:7"}),
+    answers=(Answer(200, "How many of the sockets follow the channel now, and how many had no room.", UserSubscribed),),
+    errors=(*NAMED, "overloaded", "unrecoverable_position"),
+)
 async def subscribe(request: web.Request) -> JsonResponse:
     """Subscribe a user's sockets to a channel."""
     tenant, user = _named(request)
@@ -140,6 +194,17 @@ async def subscribe(request: web.Request) -> JsonResponse:
     return json_response(await container_of(request).hub.ask(message, timeout=TIMEOUT))
 
 
+@Operation(
+    "POST",
+    "/api/users/{user:[^/]+}/unsubscribe",
+    name="unsubscribeUser",
+    tag=USERS,
+    summary="Remove a user from a channel.",
+    parameters=(USER,),
+    body=Body(UnsubscribeBody, {"channel": "room:7"}),
+    answers=(Answer(200, "The number of sockets that were subscribed.", SocketCount),),
+    errors=NAMED,
+)
 async def unsubscribe(request: web.Request) -> JsonResponse:
     """Unsubscribe a user from a channel."""
     tenant, user = _named(request)

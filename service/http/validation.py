@@ -10,6 +10,15 @@ import msgspec
 from actors.llm_gateway.schema import check_schema
 from protocol.errors import FieldError, InvalidRequest
 from protocol.llm import (
+    MAX_INT,
+    MAX_MODEL,
+    MAX_SPEAKER,
+    MAX_STOPS,
+    MAX_TEMPERATURE,
+    MAX_TOKENS,
+    MAX_TOOL_NAME,
+    MAX_TOOLS,
+    TOOL_NAME,
     ChatMessage,
     ChatRequest,
     ContentPart,
@@ -22,25 +31,23 @@ from protocol.llm import (
     ToolCallPart,
     VendorPart,
 )
-from protocol.requests import MAX_CACHE_TTL_MS, MAX_TIMEOUT_MS, MIN_TTL_MS, SubmitBody
+from protocol.requests import (
+    MAX_CACHE_TTL_MS,
+    MAX_METADATA,
+    MAX_METADATA_KEY,
+    MAX_METADATA_VALUE,
+    MAX_NAME,
+    MAX_TIMEOUT_MS,
+    MIN_TTL_MS,
+    SubmitBody,
+)
 from protocol.vendor_extras import vendor_of
 
 MAX_FAULTS: Final = 20  # reported at once
-MAX_NAME: Final = 256  # characters of a model's or a session's name
-MAX_SPEAKER: Final = 64  # characters of the name of a message's author, OpenAI's limit
-MAX_STOPS: Final = 4  # OpenAI's limit
 MAX_STOP_SEQUENCES: Final = 64  # Anthropic's limit is above OpenAI's
-MAX_TOOLS: Final = 10_000  # Anthropic's limit; an upstream with a lower one refuses itself
-MAX_TOOL_NAME: Final = 256  # characters; names that a vendor does not take are shortened for it
-MAX_METADATA: Final = 16  # pairs, OpenAI's limit
-MAX_METADATA_KEY: Final = 64  # characters, OpenAI's limit
-MAX_METADATA_VALUE: Final = 512  # characters, OpenAI's limit
 MAX_DEPTH: Final = 64  # levels of free JSON, far from the interpreter's recursion limit
-MAX_TEMPERATURE: Final = 2
-MAX_TOKENS: Final = 2**31 - 1
-MAX_INT: Final = 2**63 - 1
 
-_TOOL_NAME = re.compile(rf"[^\x00-\x20\x7f]{{1,{MAX_TOOL_NAME}}}")
+_TOOL_NAME = re.compile(TOOL_NAME)
 _WithExtra = TextPart | ImagePart | FilePart | ToolCallPart | ToolCall
 _OfAssistant = ReasoningPart | ToolCallPart | RefusalPart
 _NAME_RULE = f"must be 1 to {MAX_TOOL_NAME} characters without blanks"
@@ -149,8 +156,8 @@ def request_faults(request: ChatRequest, paths: FieldPaths) -> Iterator[FieldErr
     """Yield the faults of ``request``, in the order of its fields."""
     if not request.messages:
         yield FieldError("$.messages", "must not be empty")
-    if not 0 < len(request.model) <= MAX_NAME:
-        yield FieldError("$.model", f"must be 1 to {MAX_NAME} characters")
+    if not 0 < len(request.model) <= MAX_MODEL:
+        yield FieldError("$.model", f"must be 1 to {MAX_MODEL} characters")
     yield from _option_faults(request, paths)
     if request.tools or request.tool_choice:
         yield from _tool_faults(request, paths)

@@ -12,8 +12,9 @@ from service.lifecycle import Lifecycle
 
 SOCKET: Final = "/ws"
 PROBES: Final = frozenset({"/api/health", "/api/health/live", "/api/health/ready"})
-PAGES: Final = frozenset({"/", "/client.js", "/playground.js", "/playground.css"})
-PUBLIC: Final = PROBES | PAGES | {"/docs", "/openapi.json", "/errors/{code}"}
+PLAYGROUND: Final = frozenset({"/", "/client.js", "/playground.js", "/playground.css"})
+PAGES: Final = PLAYGROUND | {"/docs", "/docs.js", "/docs-examples.js", "/docs.css"}
+PUBLIC: Final = PROBES | PAGES | {"/openapi.json", "/errors/{code}"}
 
 
 def check_access(auth: Authenticator, request: web.Request, call: CallContext, route: str) -> Awaitable[None] | None:
@@ -51,5 +52,10 @@ def check_open(lifecycle: Lifecycle, request: web.Request, route: str) -> None:
     Raises:
         ShuttingDown: the service is stopping.
     """
-    if route == SOCKET or (request.method == "POST" and not route.endswith("/cancel")):
+    if is_new_work(request.method, route):
         lifecycle.admit()
+
+
+def is_new_work(method: str, route: str) -> bool:
+    """Whether a call begins work that outlasts it, or creates something."""
+    return route == SOCKET or (method == "POST" and not route.endswith("/cancel"))

@@ -31,21 +31,26 @@ def build_app(container: Container) -> web.Application:
     )
     app[CONTAINER] = container
     app.on_response_prepare.append(stamp_responses(container.lifecycle))
+    add_surfaces(app)
+    return app
+
+
+def add_surfaces(app: web.Application) -> None:
+    """Add the routes of every surface, in the order in which the documentation has them."""
     for surface in (
-        health,
-        docs,
-        pages,
         requests,
         openai,
         responses,
         anthropic,
         embeddings,
         models,
-        tickets,
-        usage,
         channels,
         users,
         upgrade,
+        tickets,
+        usage,
+        health,
+        docs,
+        pages,
     ):
         surface.add_routes(app)
-    return app

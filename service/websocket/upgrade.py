@@ -11,9 +11,11 @@ from aiohttp import web
 from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest, TidegateError
 from protocol.hub import DisconnectAll, DisconnectIdle, Socket, SocketClosed
 from protocol.identity import Principal
+from protocol.websocket.commands import CLIENT_FRAMES
 from protocol.websocket.out import SUBPROTOCOL, disconnect_json
 from service.context import CONTAINER, CallContext, call_of, container_of
 from service.frames import Joiner, text_frame
+from service.http.operations import SOCKET, Answer, Operation, add_operations
 from service.websocket.admission import Admission
 from service.websocket.session import ROUTE, SocketSession
 from service.websocket.transport import CLOSE_TIMEOUT, SocketTransport
@@ -80,7 +82,7 @@ SOCKETS: Final = web.AppKey("sockets", Sockets)
 def add_routes(app: web.Application, *, max_connections: int = MAX_CONNECTIONS) -> None:
     """Add the route of the socket, for at most ``max_connections`` clients at once."""
     app[SOCKETS] = Sockets(max_connections)
-    app.router.add_get(ROUTE, websocket)
+    add_operations(app, websocket)
 
 
 async def disconnect_idle(app: web.Application) -> None:
@@ -115,6 +117,18 @@ async def disconnect_all(app: web.Application) -> None:
         app[SOCKETS].disconnect_all()
 
 
+@Operation(
+    "GET",
+    ROUTE,
+    name="openSocket",
+    tag=SOCKET,
+    summary="Open a socket for requests and channels.",
+    text="Each message is one JSON object, a frame. `x-frames` names those that a client may send. Without a key, a "
+    "token or a ticket, the first frame has to be `authenticate`, within 10 s.",
+    answers=(Answer(101, "The connection is a WebSocket now; the subprotocol `tidegate.v1` is optional."),),
+    errors=("upgrade_required", "origin_not_allowed", "invalid_ticket"),
+    extra={"x-frames": [{"$ref": f"#/components/schemas/{frame.__name__}"} for frame in CLIENT_FRAMES]},
+)
 async def websocket(request: web.Request) -> web.StreamResponse:
     """Upgrade the connection and run its session. A client without a credential authenticates by its first frame.
 

@@ -11,8 +11,10 @@ from typing import Final
 
 import jsonschema_rs
 import pytest
+from aiohttp import web
 
-from service.http.docs import OPERATIONS
+from service.http.operations import PAGES, operations_of
+from service.server.app import add_surfaces
 from tests.local_service import environment, local_service, needs_local_model
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -123,11 +125,14 @@ def test_the_embedding_block_is_the_example(root: Path) -> None:
 
 
 def test_every_operation_is_listed() -> None:
-    """The table of endpoints has each address of the service's OpenAPI description."""
+    """The table of endpoints has each address of the service's OpenAPI description, but for the pages' files."""
     said = ENDPOINTS.replace("…/live`", "/api/health/live`").replace("…/ready`", "/api/health/ready`")
     said = said.replace("`GET …/{id}`, `POST …/{id}/cancel`", "`/v1/responses/{id}` `/v1/responses/{id}/cancel`")
-    for method, path, *_ in OPERATIONS:
-        assert f"{path}`" in said, (method, path)
+    app = web.Application()
+    add_surfaces(app)
+    for operation in operations_of(app):
+        if operation.tag != PAGES:
+            assert f"{operation.template}`" in said, (operation.method, operation.template)
 
 
 def test_links_lead_somewhere(root: Path) -> None:
