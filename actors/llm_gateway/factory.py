@@ -10,6 +10,7 @@ from actors.llm_gateway.named import NamedProviders, patient
 from actors.llm_gateway.provider import Provider
 from protocol.errors import ConfigurationError
 from protocol.ledger import Ledger
+from protocol.routes import Routes
 from protocol.upstream import BASE_URLS
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _providers(config: GatewayConfig, default: str, wire: "WireClient") -> tuple
     own_model = local.LocalProvider(
         wire,
         path=config.local_model_path,
-        eager=default == "local",
+        eager=default == "local" and _names_local(config.routes),
         deadlines=patient(deadlines),
     )
     providers["local"] = own_model
@@ -115,3 +116,12 @@ def _providers(config: GatewayConfig, default: str, wire: "WireClient") -> tuple
     model = config.default_model or own[default]
     prefix, slash, _ = model.partition("/")
     return providers, model if slash and prefix in providers else f"{default}/{model}"
+
+
+def _names_local(routes: Routes) -> bool:
+    """Return whether anything leads to the local model that the settings make: a route, or the lack of a default."""
+    if not routes.default:
+        return True
+    targets = (target for route in routes.routes.values() for target in route.targets)
+    models = [target if isinstance(target, str) else target.model for target in targets]
+    return any(model.startswith("local/") for model in (routes.default, *models)) and "local" not in routes.providers

@@ -22,6 +22,7 @@ SLOW_LOOP_MS: Final = 250.0  # an iteration of the loop that takes longer delays
 UNHEALTHY: Final = 503
 SHOWN: Final = 10  # targets listed for one provider
 MAX_NAME: Final = 80  # characters of a target's name
+WAITING: Final = {"idle": "not loaded", "loading": "loading"}  # states of a model on this machine, in words
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 CheckStatus = Literal["ok", "loading", "degraded", "failed"]
@@ -113,17 +114,18 @@ async def _timed(ask: Callable[[], Awaitable[object]], *, worst: CheckStatus) ->
 async def _provider(container: Container) -> tuple[CheckStatus, str]:
     """Return the state of the default model's first provider, with the problems of all providers as the detail.
 
-    Another provider that failed only degrades the service; so does a target whose breaker is not closed. Another
-    provider that has not been loaded yet does not count: nobody has used it.
+    Another provider that failed only degrades the service; so does a target whose breaker is not closed. A model that is
+    not loaded before its first request does not count.
     """
     providers = await container.gateway.ask(GetProviders(), timeout=ASK_TIMEOUT)
     default = (await container.gateway.ask(ResolveModel("default"), timeout=ASK_TIMEOUT)).provider
     state = next((provider.state for provider in providers if provider.name == default), "ready")
     failed = [provider for provider in providers if provider.state == "failed"]
     details = [f"{provider.name}: {provider.detail or provider.state}" for provider in failed]
+    details += [f"{provider.name}: {WAITING[provider.state]}" for provider in providers if provider.state in WAITING]
     details += [_described(provider, target) for provider in providers for target in provider.targets[:SHOWN]]
     detail = ", ".join(details)
-    if state != "ready":
+    if state not in ("ready", "idle"):
         return ("loading" if state == "loading" else "failed"), detail or default
     broken = any(target.state != "closed" for provider in providers for target in provider.targets)
     return ("degraded" if failed or broken else "ok"), detail

@@ -53,7 +53,9 @@ async def test_all_is_well(start: Callable[..., Awaitable[Any]]) -> None:
     ("default", "states", "health", "status", "ready"),
     [
         ("openai", [("openai", "ready"), ("local", "loading")], "healthy", 200, 200),
+        ("openai", [("openai", "ready"), ("local", "idle")], "healthy", 200, 200),
         ("openai", [("openai", "loading")], "degraded", 200, 503),
+        ("tiny", [("tiny", "idle")], "healthy", 200, 200),
         ("openai", [("openai", "ready"), ("local", "failed")], "degraded", 200, 200),
         ("openai", [("openai", "failed"), ("local", "ready")], "unhealthy", 503, 503),
         ("a-route's", [("openai", "failed"), ("a-route's", "ready")], "degraded", 200, 200),
