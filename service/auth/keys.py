@@ -10,7 +10,7 @@ from typing import Annotated, Final, Protocol
 import msgspec
 
 from protocol.budgets import Account, Budget
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, FieldError
 from protocol.identity import ChannelGrant, Principal, Scope
 
 DIGEST_BYTES: Final = 32
@@ -124,13 +124,20 @@ class KeyRing:
         """
         principals = dict(self._unlimited)
         names: dict[bytes, str] = dict.fromkeys(principals, "one of API_KEYS")
+        faults: list[FieldError] = []
         for name, spec in specs.items():
-            digest = self._digest_of(name, spec)
+            try:
+                digest = self._digest_of(name, spec)
+            except ConfigurationError as error:
+                faults += error.faults
+                continue
             if digest in names:
-                raise ConfigurationError(f"keys.{name}: it is the same key as {names[digest]}")
+                faults.append(FieldError(f"keys.{name}", f"it is the same key as {names[digest]}"))
             names[digest] = f"keys.{name}"
             if not spec.disabled:
                 principals[digest] = principal_of(name, spec)
+        if faults:
+            raise ConfigurationError.of(faults)
         removed = tuple(principal for digest, (_, principal) in self._held.items() if digest not in principals)
         self._held = {digest: (digest, principal) for digest, principal in principals.items()}
         self._required = self._required or bool(names)
@@ -151,14 +158,17 @@ def check_keys(specs: Mapping[str, KeySpec]) -> None:
     """Validate the names and budgets of keys, beyond their types.
 
     Raises:
-        ConfigurationError: the message names the key.
+        ConfigurationError: the message names the keys.
     """
+    faults: list[FieldError] = []
     for name, spec in specs.items():
         if not KEY_NAME.fullmatch(name):
-            raise ConfigurationError(f"keys.{name[:80]}: a name is 1 to 64 letters, digits, `_` and `-`")
+            faults.append(FieldError(f"keys.{name[:80]}", "a name is 1 to 64 letters, digits, `_` and `-`"))
         for index, budget in enumerate(spec.budgets):
             if budget.usd is None and budget.tokens is None:
-                raise ConfigurationError(f"keys.{name}.budgets[{index}]: it needs `usd` or `tokens`")
+                faults.append(FieldError(f"keys.{name}.budgets[{index}]", "it needs `usd` or `tokens`"))
+    if faults:
+        raise ConfigurationError.of(faults)
 
 
 def principal_of(name: str, spec: KeySpec) -> Principal:

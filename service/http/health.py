@@ -114,8 +114,8 @@ async def _timed(ask: Callable[[], Awaitable[object]], *, worst: CheckStatus) ->
 async def _provider(container: Container) -> tuple[CheckStatus, str]:
     """Return the state of the default model's first provider, with the problems of all providers as the detail.
 
-    Another provider that failed only degrades the service; so does a target whose breaker is not closed. A model that is
-    not loaded before its first request does not count.
+    Another provider that failed only degrades the service; so does a target whose breaker is not closed. A model that
+    is not loaded before its first request does not count.
     """
     providers = await container.gateway.ask(GetProviders(), timeout=ASK_TIMEOUT)
     default = (await container.gateway.ask(ResolveModel("default"), timeout=ASK_TIMEOUT)).provider

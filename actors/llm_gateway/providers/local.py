@@ -73,7 +73,7 @@ class LocalProvider:
         return model in self.models
 
     def status(self) -> tuple[ProviderState, str]:
-        """``idle`` until the first request, where the model is not loaded before; then ``loading`` until it can answer."""
+        """``idle`` until the model is wanted, then ``loading`` until it can answer."""
         return ("failed", NO_MODEL) if self._process is None else self._process.status()
 
     @asynccontextmanager
