@@ -201,10 +201,10 @@ def _hasher(pepper: bytes) -> "hashlib.blake2b":
 
 
 def _bytes_of(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+    return text.encode("utf-8", "surrogatepass")
 
 
 def tenant_of(*parts: str) -> str:
     """Return the name of a derived tenant: the same in every process, never equal to a configured name, one-way."""
-    text = "\0".join(parts).encode("utf-8", "surrogateescape")
+    text = _bytes_of("\0".join(parts))
     return PRIVATE + hashlib.blake2b(text, digest_size=TENANT_BYTES, person=b"tidegate-tenant").hexdigest()

@@ -10,13 +10,16 @@ import msgspec
 from aiohttp import web
 
 from protocol.cache import GetCacheStats
-from protocol.errors import TidegateError
+from protocol.errors import ConfigurationError, TidegateError
 from protocol.gateway import GetProviders, ProviderStatus, ResolveModel, TargetStatus
 from protocol.hub import GetHubStats
+from service.auth.authenticator import credential
+from service.config.routes_file import GetRejected
 from service.container import Container
 from service.context import container_of
 from service.http.json_response import JsonResponse
 
+REJECTED: Final = "the routes' file has faults; the routes before it stay in force"
 ASK_TIMEOUT: Final = 1.0  # seconds; a probe has to be answered before the prober gives up
 SLOW_LOOP_MS: Final = 250.0  # an iteration of the loop that takes longer delays every stream
 UNHEALTHY: Final = 503
@@ -53,7 +56,8 @@ def add_routes(app: web.Application) -> None:
 
 async def health(request: web.Request) -> JsonResponse:
     """Return the health of each part: 200, or 503 where the service can't work at all."""
-    checks = await _checks(container_of(request))
+    container = container_of(request)
+    checks = await _checks(container, detailed=_is_operator(container, request))
     status = overall(checks)
     return _answer(status, checks, ok=status != "unhealthy")
 
@@ -83,14 +87,23 @@ def overall(checks: dict[str, Check]) -> Status:
     return "healthy" if states <= {"ok"} else "degraded"
 
 
-async def _checks(container: Container) -> dict[str, Check]:
-    loop, providers, cache, hub = await asyncio.gather(
+def _is_operator(container: Container, request: web.Request) -> bool:
+    """Whether the caller may see what is in the operator's files: with a valid key, or in development without keys."""
+    if not container.auth.required:
+        return container.settings.environment != "production"
+    return container.auth.known(credential(request)) is not None
+
+
+async def _checks(container: Container, *, detailed: bool = False) -> dict[str, Check]:
+    loop, providers, routes, cache, hub = await asyncio.gather(
         _event_loop(),
         _timed(lambda: _provider(container), worst="failed"),
+        _timed(lambda: _routes(container, detailed=detailed), worst="degraded"),
         _timed(lambda: container.cache.ask(GetCacheStats(), timeout=ASK_TIMEOUT), worst="degraded"),
         _timed(lambda: container.hub.ask(GetHubStats(), timeout=ASK_TIMEOUT), worst="failed"),
     )
-    return {"event_loop": loop, "provider": providers, "cache": cache, "hub": hub, "actors": _actors(container)}
+    checks = {"event_loop": loop, "provider": providers, "routes": routes, "cache": cache, "hub": hub}
+    return checks | {"actors": _actors(container)}
 
 
 async def _event_loop() -> Check:
@@ -129,6 +142,14 @@ async def _provider(container: Container) -> tuple[CheckStatus, str]:
         return ("loading" if state == "loading" else "failed"), detail or default
     broken = any(target.state != "closed" for provider in providers for target in provider.targets)
     return ("degraded" if failed or broken else "ok"), detail
+
+
+async def _routes(container: Container, *, detailed: bool) -> tuple[CheckStatus, str]:
+    """Return whether the routes' file is in force. The faults of one that is rejected are for the operator."""
+    rejected = await container.routes.ask(GetRejected(), timeout=ASK_TIMEOUT)
+    if not rejected:
+        return "ok", ""
+    return "degraded", ConfigurationError.of(rejected).detail if detailed else REJECTED
 
 
 def _described(provider: ProviderStatus, target: TargetStatus) -> str:
