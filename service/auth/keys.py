@@ -15,6 +15,8 @@ from protocol.identity import ChannelGrant, Principal, Scope
 
 DIGEST_BYTES: Final = 32
 TENANT_BYTES: Final = 8  # 16 hex digits: short in a cache key, and no two of a few thousand keys share one
+MIN_KEY: Final = 16  # characters
+GUESSED: Final = "a shorter one can be guessed; `tidegate key create NAME` makes one"
 KEY_PREFIX: Final = "tg_"
 KEY_BYTES: Final = 32
 PRIVATE: Final = "~"  # the first character of a derived tenant's name
@@ -151,6 +153,10 @@ class KeyRing:
         key = self._variable(spec.env)
         if not key:
             raise ConfigurationError(f"keys.{name}.env: the variable {spec.env} is not set")
+        if len(key) < MIN_KEY:
+            raise ConfigurationError(
+                f"keys.{name}.env: {spec.env} has a key of less than {MIN_KEY} characters: {GUESSED}"
+            )
         return self.digest(key)
 
 

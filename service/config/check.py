@@ -74,7 +74,9 @@ def check_configuration(env_file: str | None = ".env", **overrides: Any) -> Chec
         open_token_verifier(settings.tokens())
     except ConfigurationError as error:
         faults += error.faults
-    return Checked(settings, env, file, tuple(dict.fromkeys(faults)), _notices(settings, env, file))
+    return Checked(
+        settings, env, file, tuple(sorted(dict.fromkeys(faults), key=file.line)), _notices(settings, env, file)
+    )
 
 
 def start_faults(settings: Settings, file: RoutesFile) -> tuple[FieldError, ...]:
@@ -87,7 +89,7 @@ def start_faults(settings: Settings, file: RoutesFile) -> tuple[FieldError, ...]
         KeyRing((key.get_secret_value() for key in settings.api_keys), variable=variable).replace(file.keys)
     except ConfigurationError as error:
         faults += error.faults
-    return file.located(dict.fromkeys(faults))
+    return tuple(sorted(file.located(dict.fromkeys(faults)), key=file.line))
 
 
 def _tried(make: Callable[[ConfigT], object], config: ConfigT) -> list[FieldError]:

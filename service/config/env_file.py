@@ -32,6 +32,7 @@ class EnvFile(msgspec.Struct, frozen=True, kw_only=True):
         lines: the line of each name in ``values``.
         repeated: the earlier lines of names that are set again.
         broken: the lines that can't be read, each with the name that it seems to set, which may be empty.
+        used: the names that values refer to, as ``${NAME}``.
         fault: why the file can't be read; empty where it can.
     """
 
@@ -41,6 +42,7 @@ class EnvFile(msgspec.Struct, frozen=True, kw_only=True):
     lines: dict[str, int] = {}
     repeated: tuple[tuple[str, int], ...] = ()
     broken: tuple[tuple[str, int], ...] = ()
+    used: frozenset[str] = frozenset()
     fault: str = ""
 
     def place(self, name: str) -> str:
@@ -67,7 +69,6 @@ class EnvFile(msgspec.Struct, frozen=True, kw_only=True):
             settings: the names of all settings, in capitals.
             known: further names that something reads, as they are written.
         """
-        used = {match for value in self.values.values() for match in REFERENCE.findall(value)}
         found = [
             (line, f"the line can't be read: {UNREADABLE}")
             for name, line in self.broken
@@ -75,7 +76,7 @@ class EnvFile(msgspec.Struct, frozen=True, kw_only=True):
         ]
         found += [(line, f"{shown(name)} is set again in line {self._last(name)}") for name, line in self.repeated]
         for name, line in self.lines.items():
-            if name.upper() not in settings and name not in known and name not in used:
+            if name.upper() not in settings and name not in {*known, *self.used}:
                 found.append((line, f"{shown(name)}: {_unknown(name.upper(), settings)}"))
         return [FieldError(f"{self.path}:{line}", message) for line, message in sorted(found)]
 
@@ -110,7 +111,7 @@ def shown(name: str) -> str:
 def _unknown(name: str, settings: Collection[str]) -> str:
     """Return why a name has no effect: there is no such setting, or no provider of the routes has this key."""
     if name.endswith(KEY):
-        hint = nearest(name, [setting for setting in settings if setting.endswith(KEY)])
+        hint = nearest(name, [setting for setting in settings if setting.endswith(KEY)], likeness=0.9)
         return f"nothing reads it{hint or ': no provider of the routes names it as its api_key_env'}"
     return f"there is no such setting{nearest(name, settings)}"
 
@@ -146,6 +147,7 @@ def _parsed(path: Path, text: str) -> EnvFile:
         values={name: value for name, value in values.items() if value is not None and name in lines},
         lines=lines,
         repeated=tuple(repeated),
+        used=frozenset(REFERENCE.findall(text)),
         broken=tuple(lost for binding in broken for lost in _lost(binding)),
     )
 

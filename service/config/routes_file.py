@@ -59,6 +59,11 @@ class RoutesFile(msgspec.Struct, frozen=True):
     faults: tuple[FieldError, ...] = ()
     lines: TomlLines | None = None
 
+    def line(self, fault: FieldError) -> int:
+        """Return the line of a located fault; 0 for one at another place."""
+        found = fault.path.removeprefix(f"{self.path}:").partition(":")[0]
+        return int(found) if found.isdigit() else 0
+
     def located(self, faults: Iterable[FieldError]) -> tuple[FieldError, ...]:
         """Return faults with the file and the line in front of a path in it; other places stay."""
         return tuple(map(self._located, faults))
@@ -141,7 +146,7 @@ def parse(table: dict[str, Any]) -> tuple[Routes, dict[str, KeySpec], list[Field
     unread = [alias for alias, route in parts["routes"].items() if list(table_faults(route, Route, ""))]
     routes = Routes(
         default=default if isinstance(default, str) and default not in unread else "",
-        providers={name: _read(spec, ProviderSpec, PLACEHOLDER) for name, spec in parts["providers"].items()},
+        providers={name: _read(spec, ProviderSpec, _placeholder(spec)) for name, spec in parts["providers"].items()},
         routes={alias: read for alias, route in parts["routes"].items() if (read := _read_route(route)) is not None},
         embeddings=_read_all(parts["embeddings"], EmbeddingRoute),
     )
@@ -181,6 +186,12 @@ def _read(entry: object, kind: type[T], otherwise: T) -> T:
         return msgspec.convert(entry, kind)
     except msgspec.ValidationError:
         return otherwise
+
+
+def _placeholder(entry: object) -> ProviderSpec:
+    """Return what stands for a provider with faults: its key is wanted all the same."""
+    variable = entry.get("api_key_env") if isinstance(entry, dict) else None
+    return msgspec.structs.replace(PLACEHOLDER, api_key_env=variable if isinstance(variable, str) else "")
 
 
 def _read_all(entries: dict[str, Any], kind: type[T]) -> dict[str, T]:

@@ -18,6 +18,7 @@ from actors.requests.limits import RequestLimits
 from protocol.errors import ConfigurationError, FieldError
 from protocol.routes import Routes
 from protocol.upstream import BASE_URLS
+from service.auth.keys import GUESSED, MIN_KEY
 from service.auth.token_config import TokenConfig
 from service.config.env_file import EnvFile, read_env_file
 from service.config.wording import one_of, setting_faults
@@ -32,7 +33,6 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1024)]
 
 MAX_PEPPER: Final = 64  # bytes, those of a key of BLAKE2b
-MIN_KEY: Final = 16  # characters
 NODE_ENV: Final = "NODE_ENV"
 ENVIRONMENTS: Final[tuple[str, ...]] = get_args(Environment)
 NO_ROUTES: Final = Routes()
@@ -177,8 +177,8 @@ class Settings(BaseSettings):
         short = [str(place) for place, key in enumerate(value, start=1) if len(key.get_secret_value()) < MIN_KEY]
         if short:
             raise ValueError(
-                f"each key needs at least {MIN_KEY} characters, as a shorter one can be guessed; too short: number "
-                f"{', '.join(short)} of {len(value)}. `tidegate key create NAME` makes one"
+                f"each key needs at least {MIN_KEY} characters; too short: number {', '.join(short)} of {len(value)}; "
+                f"{GUESSED}"
             )
         return value
 

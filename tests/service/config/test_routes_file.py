@@ -28,7 +28,8 @@ from service.config.routes_file import CHECK_INTERVAL, CheckFile, GetRejected, R
 from service.config.settings import load_settings, variable
 from service.container import open_container
 
-HASH = digest_of("k").hex()
+SECRET = "the-key-of-the-tests"
+HASH = digest_of(SECRET).hex()
 WHOLE = f"""
 default = "fast"
 
@@ -253,7 +254,7 @@ class Watched:
         self.gateway: Probe[SetRoutes] = system.probe(SetRoutes, name="gateway")
         self.router: Probe[ForgetModels] = system.probe(ForgetModels, name="router")
         self.hub: Probe[DisconnectUser] = system.probe(DisconnectUser, name="hub")
-        self.keys = KeyRing(variable={"K": "k"}.get)
+        self.keys = KeyRing(variable={"K": SECRET}.get)
         opened = open_routes(file)
         self.keys.replace(opened.keys)
         targets = self.embeddings.ref, self.gateway.ref
@@ -270,7 +271,7 @@ class Watched:
 
     def opens(self) -> bool:
         """Whether the key that the tests use is in force."""
-        return self.keys.known(self.keys.digest("k")) is not None
+        return self.keys.known(self.keys.digest(SECRET)) is not None
 
     async def look(self, reply: Exception | None = None) -> list[str]:
         """Let the watcher check once; returns the aliases that the gateway got."""

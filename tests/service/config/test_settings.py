@@ -76,7 +76,7 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             "API_KEYS",
             f"{KEY},short, tiny",
-            "at least 16 characters, as a shorter one can be guessed; too short: number 2, 3 of 3",
+            "at least 16 characters; too short: number 2, 3 of 3; a shorter one can be guessed",
         ),
         ("WS_ALLOWED_ORIGINS", '["https://a.example"]', "separated by commas, without brackets"),
         ("JWT_SECRET", "short", "at least 32 characters"),

@@ -140,11 +140,11 @@ async def test_a_key_s_budget_pays(
     start: Start, upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Embeddings use the chat's account; beyond the budget they are refused in OpenAI's envelope, without a call."""
-    monkeypatch.setenv("POOR", "poor")
+    monkeypatch.setenv("POOR", "the-key-of-the-poor")
     file = tmp_path / "tidegate.toml"
     file.write_text('[keys.poor]\nenv = "POOR"\nbudgets = [{ per = "day", tokens = 2 }]\n', encoding="utf-8")
     running = await start(routes_file=file)
-    headers = {"authorization": "Bearer poor"}
+    headers = {"authorization": "Bearer the-key-of-the-poor"}
     for texts, status in ((["a", "b"], 200), (["a", "b"], 200), (["c"], 429)):
         body = {"model": "m", "input": texts}
         response = await running.client.post("/v1/embeddings", json=body, headers=headers)
@@ -158,7 +158,7 @@ async def test_a_key_s_budget_pays(
 async def test_a_client_that_leaves_ends_its_call(running: Any, upstream: ScriptedUpstream) -> None:  # noqa: ANN401 - as above
     """When the only client disconnects, the upstream's socket is closed."""
     upstream.script(Reply(before=(Stall(),)))
-    headers = {"authorization": "Bearer one"}
+    headers = {"authorization": f"Bearer {FIRST}"}
     leaving = asyncio.ensure_future(running.client.post("/v1/embeddings", json=BODY, headers=headers))
     await upstream.called()
     leaving.cancel()
