@@ -85,6 +85,15 @@ def test_a_client_that_answers_stays(timers: Timers) -> None:
     assert not socket.closing
 
 
+@pytest.mark.parametrize(("heartbeat", "waits"), [(40.0, [40.0, 10.0, 30.0]), (4.0, [4.0, 4.0, 0.0])])
+def test_the_heartbeat_can_be_set(timers: Timers, heartbeat: float, waits: list[float]) -> None:
+    """Pings are ``heartbeat`` seconds apart; where that is less than the time for a pong, so is that time."""
+    socket = SocketTransport(Wire(), timers.later, heartbeat)
+    for wait in waits:
+        socket.received = True
+        assert timers.run() == wait
+
+
 def test_a_client_that_does_not_answer_is_closed(timers: Timers) -> None:
     """Without a pong the socket is closed with 4012; a client that does not read that is aborted."""
     wire = Wire()
