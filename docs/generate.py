@@ -48,9 +48,9 @@ bytes.
 
 The start logs which files were read (`settings_read`), and each line of `.env` that has no effect (`setting_ignored`):
 a name that no setting has, with the nearest one, a name that is set again, a line that can't be read. A line that can't
-be read and that begins with a setting's name, and a value that a setting can't have, keep the service from starting. All
-faults are said at once, those of [`tidegate.toml`](routes.md) too, each with its file, line and key, and never with a
-value.
+be read and that begins with a setting's name, and a value that a setting can't have, keep the service from starting.
+All faults are said at once, those of [`tidegate.toml`](routes.md) too, each with its file, line and key, and never with
+a value.
 
 `tidegate check` reads the same files without starting anything and without a network call. It prints every fault and
 ends with 1, or prints what would be served and ends with 0.

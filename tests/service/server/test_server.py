@@ -151,7 +151,7 @@ async def test_a_local_model_that_can_not_be_loaded_is_a_warning(root: Path, tmp
     await asyncio.to_thread(engine.write_text, "raise ImportError('libgomp.so.1: cannot open shared object file')")
     model = str(tmp_path / "any.gguf")
     process = await _run(root, LOCAL_MODEL_PATH=model, PYTHONPATH=os.pathsep.join((str(tmp_path), str(root))))
-    lines = []
+    lines: list[dict[str, Any]] = []
     try:
         async with asyncio.timeout(SOON):
             assert process.stderr is not None

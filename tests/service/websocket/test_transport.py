@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from service.frames import close_frame
-from service.websocket.transport import CLOSE_TIMEOUT, PING_INTERVAL, PONG_TIMEOUT, SocketTransport
+from service.frames import PING_INTERVAL, close_frame
+from service.websocket.transport import CLOSE_TIMEOUT, PONG_TIMEOUT, SocketTransport
 
 PING = b"\x89\x00"
 
