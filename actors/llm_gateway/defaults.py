@@ -12,7 +12,8 @@ from protocol.errors import ConfigurationError, FieldError
 from protocol.nearest import nearest
 from protocol.upstream import BASE_URLS, without_key
 
-KNOWN: Final = ("anthropic", "local", "openai")
+LOCAL: Final = "local"
+KNOWN: Final = ("anthropic", LOCAL, "openai")
 MAX_SHOWN: Final = 80  # characters of a name in a message
 
 
@@ -59,6 +60,11 @@ def default_model(config: GatewayConfig, provider: str, own: str) -> str:
     return model if named else f"{provider}/{model}"
 
 
+def local_model(config: GatewayConfig) -> str:
+    """Return the name of the local model: that of its file."""
+    return MODEL_NAME if config.local_model_path is None else config.local_model_path.stem.lower()
+
+
 def at_vendor(dialect: str, base_url: str) -> bool:
     """Return whether an address is the vendor's own, whose models' names have no slash."""
     return base_url.rstrip("/") in ("", BASE_URLS[dialect])
@@ -82,7 +88,7 @@ def _model_fault(config: GatewayConfig, default: str) -> str:
 
 def _vendors(config: GatewayConfig, provider: str) -> bool:
     """Return whether a model's name of a provider that the settings make can't have a slash."""
-    if provider == "local":
+    if provider == LOCAL:
         return True
     return at_vendor(provider, config.openai_base_url if provider == "openai" else config.anthropic_base_url)
 
@@ -91,9 +97,8 @@ def _missing(config: GatewayConfig, provider: str, model: str) -> str:
     """Return that a provider lacks ``model``, where that is known."""
     spec = config.routes.providers.get(provider)
     listed: tuple[str, ...] = () if spec is None else spec.models
-    if provider == "local" and spec is None:
-        path = config.local_model_path
-        listed = (MODEL_NAME if path is None else path.stem.lower(),)
+    if provider == LOCAL and spec is None:
+        listed = (local_model(config),)
     if not model:
         return f"it names no model of {provider}: write provider/model"
     if not listed or model in listed:

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 from actors.ledger import MemoryLedger
 from actors.llm_gateway.config import GatewayConfig
-from actors.llm_gateway.defaults import default_model, default_provider, usable
+from actors.llm_gateway.defaults import LOCAL, default_model, default_provider, local_model, usable
 from actors.llm_gateway.gateway import LLMGateway
 from actors.llm_gateway.named import NamedProviders, patient
 from actors.llm_gateway.provider import Provider
 from protocol.ledger import Ledger
-from protocol.routes import Routes
+from protocol.routes import Routes, Target
 from protocol.upstream import BASE_URLS
 
 if TYPE_CHECKING:
@@ -74,25 +74,37 @@ def _providers(config: GatewayConfig, default: str, wire: "WireClient") -> tuple
             api_key=config.anthropic_api_key,
             deadlines=deadlines,
         )
-    own_model = local.LocalProvider(
-        wire,
-        path=config.local_model_path,
-        eager=default == "local" and _names_local(config.routes),
-        deadlines=patient(deadlines),
-    )
-    providers["local"] = own_model
     own = {
         "openai": openai.DEFAULT_MODEL,
         "anthropic": anthropic.DEFAULT_MODEL,
-        "local": own_model.models[0],
+        "local": local_model(config),
     }
-    return providers, default_model(config, default, own[default])
+    model = default_model(config, default, own[default])
+    providers["local"] = local.LocalProvider(
+        wire,
+        path=config.local_model_path,
+        eager=_loads_local(config.routes, model),
+        deadlines=patient(deadlines),
+    )
+    return providers, model
 
 
-def _names_local(routes: Routes) -> bool:
-    """Return whether anything leads to the local model that the settings make: a route, or the lack of a default."""
+def _loads_local(routes: Routes, default_model: str) -> bool:
+    """Return whether the local model is loaded at the start: it is the default, or the settings' with a route to it."""
+    if LOCAL in routes.providers:
+        return False
+    settings_default = _is_local(default_model)
     if not routes.default:
-        return True
-    targets = (target for route in routes.routes.values() for target in route.targets)
-    models = [target if isinstance(target, str) else target.model for target in targets]
-    return any(model.startswith("local/") for model in (routes.default, *models)) and "local" not in routes.providers
+        return settings_default
+    named = [_is_local(target) for route in routes.routes.values() for target in route.targets]
+    route = routes.routes.get(routes.default)
+    if route is None:
+        return _is_local(routes.default) or (settings_default and any(named))
+    mine = list(map(_is_local, route.targets))
+    return any(mine if route.order == "weighted" else mine[:1]) or (settings_default and any(named))
+
+
+def _is_local(target: str | Target) -> bool:
+    """Return whether a target is the local model that the settings make."""
+    model = target if isinstance(target, str) else target.model
+    return model.partition("/")[0] == LOCAL

@@ -21,7 +21,7 @@ from protocol.errors import ProviderError
 from protocol.events import Delta
 from protocol.gateway import Complete, GetProviders, Progress
 from protocol.llm import ChatMessage, ChatRequest, ImagePart
-from protocol.routes import ProviderSpec, Route, Routes
+from protocol.routes import ProviderSpec, Route, Routes, Target
 
 GATE: dict[str, Any] = {
     "type": "object",
@@ -250,28 +250,38 @@ async def test_no_model_is_a_failure_from_the_start(
         assert [record.getMessage() for record in caplog.records] == lines
 
 
+CLOUD = {"openai_api_key": "k"}
+FAST = {"fast": Route(targets=("groq/m", "local/any"))}
+MIX = {"mix": Route(order="weighted", targets=("groq/m", Target(model="local/any")))}
 GROQ = {"groq": ProviderSpec(kind="openai", base_url="http://127.0.0.1:9/v1")}
 
 
 @pytest.mark.parametrize(
-    ("routes", "state"),
+    ("fields", "routes", "state"),
     [
-        (Routes(), "loading"),
-        (Routes(providers=GROQ, routes={"fast": Route(targets=("groq/m",))}), "loading"),
-        (Routes(default="groq/m", providers=GROQ), "idle"),
-        (Routes(default="fast", providers=GROQ, routes={"fast": Route(targets=("groq/m", "local/any"))}), "loading"),
-        (Routes(default="local/any", providers=GROQ), "loading"),
+        ({}, Routes(), "loading"),
+        ({}, Routes(providers=GROQ, routes={"fast": Route(targets=("groq/m",))}), "loading"),
+        ({}, Routes(default="groq/m", providers=GROQ), "idle"),
+        ({}, Routes(default="groq/m", providers=GROQ, routes=FAST), "loading"),
+        ({}, Routes(default="fast", providers=GROQ, routes=FAST), "loading"),
+        ({}, Routes(default="local/any"), "loading"),
+        ({}, Routes(default="groq/m", providers={**GROQ, "local": GROQ["groq"]}, routes=FAST), None),
+        (CLOUD, Routes(), "idle"),
+        (CLOUD, Routes(default="fast", providers=GROQ, routes=FAST), "idle"),
+        (CLOUD, Routes(default="mix", providers=GROQ, routes=MIX), "loading"),
+        (CLOUD, Routes(default="local/any"), "loading"),
+        ({**CLOUD, "default_model": "local/any"}, Routes(), "loading"),
     ],
 )
 async def test_a_model_that_nothing_names_is_not_loaded(
-    routes: Routes, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fields: dict[str, Any], routes: Routes, state: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There is no process where the routes have another default, and no route leads to the model."""
     install(tmp_path, "import sys; sys.stdin.read()", monkeypatch)
-    config = GatewayConfig(local_model_path=tmp_path / "any.gguf", routes=routes)
+    config = GatewayConfig(local_model_path=tmp_path / "any.gguf", routes=routes, **fields)
     async with System() as system:
         gateway = system.spawn(build_gateway(config), name="llm-gateway")
         statuses = await gateway.ask(GetProviders(), timeout=5)
         loading = [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "local-model"]
-    assert {status.name: status.state for status in statuses}["local"] == state
+    assert {status.name: status.state for status in statuses}["local"] == (state or "ready")
     assert bool(loading) == (state == "loading")
