@@ -14,6 +14,7 @@ from service.auth.tokens import open_token_verifier
 from service.config.env_file import EnvFile, read_env_file
 from service.config.routes_file import PLACEHOLDER, RoutesFile, read_routes
 from service.config.settings import SETTINGS, Settings, read_settings, variable
+from service.config.wording import masked
 
 ConfigT = TypeVar("ConfigT", GatewayConfig, EmbeddingsConfig)
 
@@ -89,7 +90,8 @@ def start_faults(settings: Settings, file: RoutesFile) -> tuple[FieldError, ...]
         KeyRing((key.get_secret_value() for key in settings.api_keys), variable=variable).replace(file.keys)
     except ConfigurationError as error:
         faults += error.faults
-    return tuple(sorted(file.located(dict.fromkeys(faults)), key=file.line))
+    hidden = [FieldError(masked(fault.path), masked(fault.message)) for fault in dict.fromkeys(faults)]
+    return tuple(sorted(file.located(hidden), key=file.line))
 
 
 def _tried(make: Callable[[ConfigT], object], config: ConfigT) -> list[FieldError]:

@@ -117,6 +117,8 @@ def read_routes(path: Path | None) -> RoutesFile:
         table = tomllib.loads(text)
     except OSError as error:
         return _unreadable(file, stamp, FieldError(str(file), error.strerror or type(error).__name__))
+    except RecursionError:
+        return _unreadable(file, stamp, FieldError(str(file), "it is nested too deeply"))
     except ValueError as error:
         return _unreadable(file, stamp, *_syntax_faults(file, text, error))
     lines = TomlLines(text)

@@ -231,7 +231,7 @@ class Settings(BaseSettings):
             "`Authorization: Bearer <key>`), put keys into the routes' file (`tidegate key create`), or set "
             "HOST=127.0.0.1."
         )
-        raise ConfigurationError(message)
+        raise ConfigurationError.of((FieldError("", message),))
 
     # ------------------------------------------------------------------------------------------- what the settings make
 

@@ -7,7 +7,9 @@ from typing import Any, Final
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-SECRET: Final = re.compile(r"(?:sk-|tg_)[A-Za-z0-9_-]{8,}|[A-Za-z0-9+/_-]{40,}={0,2}")
+SECRET: Final = re.compile(
+    r"\b(?:sk|gsk|pk|rk|xai|tg|hf|ghp|r8)[-_][A-Za-z0-9_-]{8,}|\bAIza[A-Za-z0-9_-]{16,}|\beyJ[\w.-]{16,}|\b[0-9a-fA-F]{32,}\b"
+)
 HIDDEN: Final = "…"
 
 _UNITS: Final = {"seconds": " of seconds", "bytes": " of bytes"}  # by the end of a setting's name

@@ -30,7 +30,7 @@ def checked(folder: Path, env: str = "", toml: str = "", **settings: Any) -> Che
 
 def said(found: Checked) -> list[str]:
     """Return the faults as text."""
-    return [f"{fault.path}: {fault.message}" for fault in found.faults]
+    return [f"{fault.path}: {fault.message}".removeprefix(": ") for fault in found.faults]
 
 
 def test_everything_at_once(folder: Path) -> None:
@@ -52,7 +52,7 @@ kind = "openai"
 base_url = "https://user:{HIDDEN}@host/v1"
 [routes.fast]
 order = "listd"
-targets = ["grok/a", "local/gpt", {{ model = "openai/m", temperature = 3 }}]
+targets = ["grok/a", "local/gpt", "{HIDDEN}", {{ model = "openai/m", temperature = 3 }}]
 [embeddings.docs]
 targets = ["nobody/m"]
 [keys.web]
@@ -72,9 +72,10 @@ env = "NO_KEY"
         "tidegate.toml:10: providers.far.base_url: azure needs one",
         "tidegate.toml:12: providers.odd: a provider's URL",
         "tidegate.toml:16: routes.fast.order: should be 'listed' or 'weighted'; did you mean 'listed'?",
-        "tidegate.toml:17: routes.fast.targets[2].temperature: should be a number <= 2",
+        "tidegate.toml:17: routes.fast.targets[3].temperature: should be a number <= 2",
         "tidegate.toml:17: routes.fast.targets[0]: 'grok/a' is no `provider/model`",
         "tidegate.toml:17: routes.fast.targets[1]: local has no model 'gpt'",
+        "tidegate.toml:17: routes.fast.targets[2]: '…' is no `provider/model`",
         "tidegate.toml:18: embeddings.docs: 'nobody/m' is no `provider/model`",
         "tidegate.toml:21: keys.web.env: the variable NO_KEY is not set",
         "tidegate.toml:22: keys.app: it needs either `hash` or `env`",

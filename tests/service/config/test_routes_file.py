@@ -223,6 +223,9 @@ def test_what_is_no_text_or_too_long_is_a_mistake(file: Path) -> None:
     file.write_bytes(b"#" * 2_000_000)
     with pytest.raises(ConfigurationError, match="larger than"):
         open_routes(file)
+    file.write_text("a = " + "[" * 100_000, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="nested too deeply"):
+        open_routes(file)
     file.unlink()
     file.mkdir()
     with pytest.raises(ConfigurationError, match="Is a directory"):
