@@ -112,11 +112,11 @@ def create_key(
     from protocol.errors import ConfigurationError  # noqa: PLC0415 - only where it is needed
     from service.auth.keys import digest_of, new_key  # noqa: PLC0415
     from service.config.routes_file import parse_keys  # noqa: PLC0415
-    from service.config.settings import load_settings  # noqa: PLC0415
+    from service.config.settings import load_pepper  # noqa: PLC0415
 
     key = new_key()
     try:
-        pepper = load_settings().key_pepper
+        pepper = load_pepper()
         table: dict[str, Any] = {"hash": digest_of(key, pepper.get_secret_value().encode() if pepper else b"").hex()}
         table |= {"tenant": tenant} if tenant else {}
         table |= {"models": model} if model else {}

@@ -321,6 +321,19 @@ def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Set
     return settings
 
 
+def load_pepper(env_file: str | Path | None = ".env") -> SecretStr | None:
+    """Read ``key_pepper`` alone: a key can be made where other settings are invalid, such as for want of a key.
+
+    Raises:
+        ConfigurationError: it is invalid, or the file or its line can't be read.
+    """
+    settings, faults = read_settings(read_env_file(env_file))
+    mine = [fault for fault in faults if "KEY_PEPPER" in fault.path + fault.message or fault.path == str(env_file)]
+    if mine:
+        raise ConfigurationError.of(mine)
+    return settings.key_pepper
+
+
 def read_settings(
     file: EnvFile,
     **overrides: Any,  # noqa: ANN401 - field by field

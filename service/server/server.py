@@ -177,7 +177,7 @@ async def _announce(container: Container, address: str) -> None:
     """
     try:
         models = await container.gateway.ask(ListModels(), timeout=ASK_TIMEOUT)
-        name = models[0].provider
+        name = models[0].provider if models else container.settings.provider
         providers = await _providers(container)
         _log.info(
             "serving",

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import ConfigurationError
-from service.config.settings import Settings, is_loopback, load_settings
+from service.config.settings import Settings, is_loopback, load_pepper, load_settings
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,6 +199,23 @@ def test_node_env_counts_where_environment_is_not_set(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert load_settings(file).environment == result
+
+
+def test_the_pepper_is_read_also_where_other_settings_are_invalid(tmp_path: Path) -> None:
+    """The remedy for short keys is a command that needs it; its own faults and those of the file count."""
+    file = tmp_path / ".env"
+    file.write_text("API_KEYS=short\nKEY_PEPPER=pepper\n", encoding="utf-8")
+    pepper = load_pepper(file)
+    assert pepper is not None
+    assert pepper.get_secret_value() == "pepper"
+    for text in ("KEY_PEPPER='open\n", f"KEY_PEPPER={'p' * 65}\n"):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigurationError, match="KEY_PEPPER"):
+            load_pepper(file)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ConfigurationError, match="Is a directory"):
+        load_pepper(file)
 
 
 def test_all_origins(monkeypatch: pytest.MonkeyPatch) -> None:
