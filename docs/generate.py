@@ -31,6 +31,9 @@ log names the provider, the model, the upstream's status and the reason, once a 
 so for a model that the provider lacks. A 404 that names no model is `provider_bad_response`: an address is wrong, not
 the request.
 
+`local_model_failed` says what mends it, and no request is tried again. The reason, such as an import error, is in the
+log only (`model_failed`).
+
 *Temporary* means that the same request may succeed later; if the service knows when, it says so in `Retry-After` and
 `retryAfterMs`. *Close* is the code with which the failure closes a WebSocket, if it closes one.
 

@@ -71,7 +71,7 @@ def check_configuration(env_file: str | None = ".env", **overrides: Any) -> Chec
     faults += file.faults
     faults += start_faults(settings, file)
     try:
-        settings.check_exposure(keys=bool(file.keys or file.faults))
+        settings.check_exposure(keys=_may_have_keys(file))
         open_token_verifier(settings.tokens())
     except ConfigurationError as error:
         faults += error.faults
@@ -86,12 +86,20 @@ def start_faults(settings: Settings, file: RoutesFile) -> tuple[FieldError, ...]
         *_tried(lambda config: build_gateway(config)(), settings.gateway(file.routes)),
         *_tried(lambda config: build_embeddings(config)(), settings.embeddings(file.routes)),
     ]
+    pepper = settings.key_pepper.get_secret_value().encode() if settings.key_pepper else b""
+    keys = KeyRing((key.get_secret_value() for key in settings.api_keys), pepper=pepper, variable=variable)
     try:
-        KeyRing((key.get_secret_value() for key in settings.api_keys), variable=variable).replace(file.keys)
+        keys.replace(file.keys)
     except ConfigurationError as error:
         faults += error.faults
     hidden = [FieldError(masked(fault.path), masked(fault.message)) for fault in dict.fromkeys(faults)]
     return tuple(sorted(file.located(hidden), key=file.line))
+
+
+def _may_have_keys(file: RoutesFile) -> bool:
+    """Whether a file has keys, or may have some that can't be read."""
+    unread = file.lines is None and file.faults
+    return bool(file.keys or unread or any(": keys" in fault.path for fault in file.faults))
 
 
 def _tried(make: Callable[[ConfigT], object], config: ConfigT) -> list[FieldError]:

@@ -92,6 +92,9 @@ env = "NO_KEY"
 def test_an_open_address_and_a_useless_secret(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What else keeps the service from starting; without a routes' file."""
     assert said(checked(folder, host="0.0.0.0"))[0].startswith("HOST=0.0.0.0 can be reached")  # noqa: S104 - refused
+    for toml, count in (("[keys.a]\nenv = 1", 1), ("[keys", 1), ("[routes.a]\ntargets = []", 2)):
+        assert len(checked(folder, toml=toml, host="0.0.0.0").faults) == count  # noqa: S104 - the same
+    (folder / "tidegate.toml").unlink()
     monkeypatch.setenv("DEFAULT_LLM_MODEL", "foo/bar")
     assert [fault.path for fault in checked(folder).faults] == ["DEFAULT_LLM_MODEL"]
     monkeypatch.setenv("DEFAULT_LLM_MODEL", "")
