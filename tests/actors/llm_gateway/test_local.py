@@ -13,8 +13,9 @@ import pytest
 from actors.llm_gateway import GatewayConfig, build_gateway
 from actors.llm_gateway.providers import local as provider_module
 from actors.llm_gateway.providers.local import LocalProvider, local_request
+from actors.local import process as process_module
 from actors.local.model import NO_MODEL, installed_model
-from actors.local.process import LocalProcess
+from actors.local.process import SLOW, LocalProcess
 from actors.runtime import Ref, System
 from actors.wire.client import WireClient
 from protocol.errors import ProviderError
@@ -285,3 +286,16 @@ async def test_a_model_that_nothing_names_is_not_loaded(
         loading = [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "local-model"]
     assert {status.name: status.state for status in statuses}["local"] == (state or "ready")
     assert bool(loading) == (state == "loading")
+
+
+async def test_an_engine_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a permanent failure, and its process does not stay."""
+    install(tmp_path, "import sys; sys.stdin.read()", monkeypatch)
+    monkeypatch.setattr(process_module, "LOAD_TIMEOUT", 0.05)
+    local = LocalProcess(tmp_path / "any.gguf", "any")
+    with pytest.raises(ProviderError) as caught:
+        await local.address()
+    assert caught.value.code == "local_model_failed"
+    assert local.status() == ("failed", SLOW)
+    assert local._process is None
+    await local.close()
