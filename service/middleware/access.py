@@ -12,7 +12,7 @@ from service.lifecycle import Lifecycle
 
 SOCKET: Final = "/ws"
 PROBES: Final = frozenset({"/api/health", "/api/health/live", "/api/health/ready"})
-PAGES: Final = frozenset({"/", "/client.js", "/playground.js", "/playground.css"})
+PAGES: Final = frozenset({"/", "/client.js", "/web/{name}"})
 PUBLIC: Final = PROBES | PAGES | {"/docs", "/openapi.json", "/errors/{code}"}
 
 
