@@ -12,6 +12,7 @@
 import { el } from "/web/dom.js";
 
 const DEEPEST = 6; // levels of lists, quotes and emphasis; deeper ones stay text
+const NESTED = 2; // blanks by which an item of an inner list stands further in
 const LONGEST_LABEL = 500; // characters of a link's text, and of its address
 const LONGEST_ADDRESS = 2000;
 const SAFE = new Set(["http:", "https:", "mailto:"]);
@@ -112,11 +113,12 @@ function fenced(lines, at, fence, found) {
 
 /** @param {string[]} lines @param {number} at @param {Block[]} found */
 function listed(lines, at, found) {
-  const ordered = /\d/.test(ITEM.exec(lines[at])?.[2] ?? "");
+  const [, indent = "", mark = ""] = ITEM.exec(lines[at]) ?? [];
+  const ordered = /\d/.test(mark);
   const belongs = (/** @type {number} */ index) => {
     const line = lines[index] ?? "";
     const item = ITEM.exec(line);
-    if (item) return /\d/.test(item[2]) === ordered && !RULE.test(line);
+    if (item && item[1].length < indent.length + NESTED) return /\d/.test(item[2]) === ordered && !RULE.test(line);
     return /^\s+\S/.test(line) || (line.trim() !== "" && !begins(line) && lines[index - 1].trim() !== "");
   };
   let end = at + 1;
@@ -156,9 +158,10 @@ function children(lines, depth) {
 function list(block, depth) {
   /** @type {string[][]} */ const items = [];
   let width = 2;
+  const indent = ITEM.exec(block.lines[0])?.[1].length ?? 0;
   for (const line of block.lines) {
     const item = ITEM.exec(line);
-    if (item) {
+    if (item && item[1].length < indent + NESTED) {
       width = item[1].length + item[2].length + Math.min(item[3].length || 1, 4);
       items.push([item[4]]);
     } else {

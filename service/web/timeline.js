@@ -74,7 +74,7 @@ export class Timeline {
     const picture = $("svg", this.#rows.get(lane));
     const percent = (/** @type {number} */ offset) => `${((100 * offset) / most).toFixed(3)}%`;
     const bars = spans.map(({ from, to, kind }) =>
-      svg("rect", { class: `span ${kind}`, x: percent(from - 1), width: percent(to - from + 1), y: "6", height: "12" },
+      svg("rect", { class: "span", "data-kind": kind, x: percent(from - 1), width: percent(to - from + 1), y: "6", height: "12" },
         svg("title", {}, `${WORDS[kind] ?? kind}: offsets ${from} to ${to}`)));
     const signs = marks.map(({ offset, kind, text }) =>
       svg("svg", { x: percent(offset), overflow: "visible" },

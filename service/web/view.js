@@ -132,8 +132,9 @@ export class View {
 
   #again() {
     const { order, page, facts, title } = this.#section;
+    const unconnected = this.client.status === "closed"; // the request itself may be well
     this.#section.remove();
-    if (facts.id && (!order || this.client.status === "closed")) page.follow(facts.id, title);
+    if (facts.id && (!order || unconnected)) page.follow(facts.id, title);
     else if (order) page.ask(order);
   }
 

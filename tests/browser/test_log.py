@@ -1,0 +1,159 @@
+"""The page's picture of a log, over a network that is cut: who follows, who left, who is back, and the hint beside it."""
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from protocol.events import AttemptFailed, Delta
+from tests.browser.visitor import BACK, PLUG, ask, button, row, ticked, until, view, visiting
+from tests.cutting_proxy import CuttingProxy
+from tests.service.bench import open_service
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
+
+pytestmark = pytest.mark.timeout(60)
+
+
+async def test_the_hint_ticks_off_what_was_done(chromium: "Browser") -> None:
+    """Each step is ticked when it has happened, and the hint stays."""
+    async with open_service() as service, visiting(chromium, service.base) as page:
+        assert await ticked(page) == []
+        call = await ask(page, service)
+        await call.say("one ", "two ")
+        await until(view(page, 1).locator(".text"), "one two")
+        assert await ticked(page) == ["ask"]
+        await button(page, PLUG)
+        await page.locator('#hint [data-step="unplug"][data-done]').wait_for()
+        await button(page, BACK)
+        await page.locator('#hint [data-step="replug"][data-done]').wait_for()
+        await button(page, "Second view")
+        await page.locator('#hint [data-step="second"][data-done]').wait_for()
+        assert await ticked(page) == ["ask", "unplug", "replug", "second"]
+        assert await page.locator("#hint").is_visible()
+        await call.end()
+
+
+async def test_a_log_goes_on_while_its_view_is_unplugged(chromium: "Browser") -> None:
+    """The page shows how far the log is; back again, the view has caught up on exactly what it missed."""
+    async with open_service() as service, visiting(chromium, service.base) as page:
+        call = await ask(page, service)
+        await call.say("a", "b", "c")
+        await until(view(page, 1).locator(".text"), "abc")
+        await button(page, PLUG)
+        await call.say("d", "e", "f", "g", "h")
+        await until(row(page, "View 1"), "away at 4: 5 wait for it")
+        await until(view(page, 1).locator(".note"), "5 entries wait for it")
+        assert await view(page, 1).locator(".text").text_content() == "abc"
+        assert await row(page, "View 1").locator("rect[data-kind=waits]").count() == 1
+        assert await row(page, "The log").locator("rect[data-kind=unread]").count() == 1
+        await button(page, BACK)
+        await until(view(page, 1).locator(".note"), "5 entries caught up on, none missing, none twice")
+        assert await view(page, 1).locator(".text").text_content() == "abcdefgh"
+        await call.say("i")
+        await call.end()
+        await until(row(page, "The log"), "11 entries, completed")
+        await until(row(page, "View 1"), "has 11")
+        spans = [await bar.get_attribute("data-kind") for bar in await row(page, "View 1").locator("rect").all()]
+        assert spans[-3:] == ["live", "caught", "live"]
+        marks = [await mark.get_attribute("class") for mark in await row(page, "View 1").locator("path").all()]
+        assert marks == ["mark joined", "mark left", "mark joined"]
+        await page.locator(".events summary").click()
+        events = await page.locator(".events li").all_inner_texts()
+        for told in ("submitted", "View 1 follows", "View 1: unplugged at offset 4", "View 1 is back, after offset 4"):
+            assert any(told in event for event in events), told
+        assert any("ends at offset 11: completed" in event for event in events)
+        assert any("call to p, m-1: ok" in event for event in events)
+
+
+async def test_a_lost_connection_is_in_the_picture(chromium: "Browser") -> None:
+    """A network that breaks off counts as an unplugged one, and the view comes back by itself."""
+    async with open_service() as service, CuttingProxy(service.base) as proxy, visiting(chromium, proxy.url) as page:
+        call = await ask(page, service)
+        await call.say("a", "b")
+        await until(view(page, 1).locator(".text"), "ab")
+        proxy.cut(refusing=True)
+        await until(view(page, 1).locator(".note"), "Lost at offset 3")
+        await call.say("c", "d")
+        proxy.refusing = False
+        await until(view(page, 1).locator(".text"), "abcd")
+        await until(view(page, 1).locator(".note"), "2 entries caught up on")
+        assert await ticked(page) == ["ask", "unplug", "replug"]
+        await page.locator(".events summary").click()
+        await until(page.locator(".events li"), "View 1: connection lost at offset 3")
+        await call.end()
+
+
+async def test_a_second_view_has_its_facts_at_once(chromium: "Browser") -> None:
+    """While the answer is written, the second view shows the request, trace and source, beside the first one."""
+    async with open_service() as service, visiting(chromium, service.base, viewport={"width": 1280, "height": 900}) as page:
+        call = await ask(page, service)
+        await call.say("so far")
+        await until(view(page, 1).locator(".text"), "so far")
+        await button(page, "Second view")
+        await until(view(page, 2).locator(".text"), "so far")
+        for fact in (".id", ".trace", ".source", ".first", ".model"):
+            shown = await view(page, 2).locator(fact).text_content()
+            assert shown == await view(page, 1).locator(fact).text_content() != "", fact
+        assert await view(page, 2).get_attribute("data-state") == "running"
+        assert await page.evaluate("() => document.activeElement.getAttribute('aria-label')") == "View 2 of hi"
+        one, two = await view(page, 1).bounding_box(), await view(page, 2).bounding_box()
+        assert one is not None and two is not None
+        assert (one["y"], one["x"] + one["width"] < two["x"]) == (two["y"], True)
+        await page.set_viewport_size({"width": 390, "height": 844})
+        one, two = await view(page, 1).bounding_box(), await view(page, 2).bounding_box()
+        assert one is not None and two is not None
+        assert (one["x"], one["y"] + one["height"] <= two["y"]) == (two["x"], True)
+        await until(row(page, "View 2"), "2 of them caught up")
+        await call.end()
+        await view(page, 2).locator(".tokens").filter(has_text="3 in, 1 out").wait_for()
+        assert await service.followers(await view(page, 1).locator(".id").inner_text()) == 0
+
+
+async def test_a_link_has_its_facts_while_the_answer_is_written(chromium: "Browser") -> None:
+    """A page that only follows asks for the facts before the end."""
+    async with open_service() as service:
+        request_id = await service.submit()
+        call = await service.call()
+        await call.say("so far")
+        async with visiting(chromium, f"{service.base}/?request={request_id}") as page:
+            await until(view(page, 1).locator(".text"), "so far")
+            await until(view(page, 1).locator(".source"), "upstream")
+            assert len(await view(page, 1).locator(".trace").inner_text()) == 32
+            assert await ticked(page) == ["second"]
+            await call.end()
+            await until(view(page, 1).locator(".status"), "complete")
+
+
+async def test_an_attempt_that_broke_off_is_marked(chromium: "Browser") -> None:
+    """A restart is a mark in the log, and an event with its reason; the text before it is gone."""
+    async with open_service() as service, visiting(chromium, service.base) as page:
+        call = await ask(page, service)
+        await call.tell(Delta(text="wrong"))
+        await until(view(page, 1).locator(".text"), "wrong")
+        await call.tell(AttemptFailed(provider="q", model="m", code="provider_stream_broken", restart=True))
+        await call.say("right")
+        await call.end()
+        await until(view(page, 1).locator(".status"), "complete")
+        assert await view(page, 1).locator(".text").text_content() == "right"
+        assert await row(page, "The log").locator("path.mark.attempt").count() == 1
+        await page.locator(".events summary").click()
+        await until(page.locator(".events li"), "an attempt broke off at q: provider_stream_broken; the answer begins again")
+
+
+async def test_a_closed_view_leaves_the_request_alone(chromium: "Browser") -> None:
+    """The other view goes on and gets the focus; after the last one the focus is on the prompt."""
+    async with open_service() as service, visiting(chromium, service.base) as page:
+        call = await ask(page, service)
+        await call.say("a")
+        await until(view(page, 1).locator(".text"), "a")
+        await button(page, "Second view")
+        await until(view(page, 2).locator(".text"), "a")
+        await view(page, 1).get_by_role("button", name="Close View 1").click()
+        assert await page.evaluate("() => document.activeElement.getAttribute('aria-label')") == "View 2 of hi"
+        await until(row(page, "View 1"), "closed at 2")
+        await call.say("b")
+        await until(view(page, 2).locator(".text"), "ab")
+        await view(page, 2).get_by_role("button", name="Close View 2").click()
+        assert await page.evaluate("() => document.activeElement.id") == "prompt"
+        await call.end()
