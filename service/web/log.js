@@ -151,7 +151,7 @@ export class Lane {
   #head = 0;
   /** @type {"waiting" | "following" | "away" | "closed"} */ state = "waiting";
   position = 0;
-  /** How many entries there were before it followed, or while it was away. */
+  /** How many entries it has caught up on, if it was `late`. */
   caught = 0;
   /** Whether it has been away, or has come to a log that somebody else began. */
   late = false;
@@ -198,7 +198,7 @@ export class Lane {
     } else {
       if (from <= late) extend(this.spans, { from, to: late, kind: "caught" });
       if (late < frame.offset) extend(this.spans, { from: Math.max(from, late + 1), to: frame.offset, kind: "live" });
-      this.caught += Math.max(0, late - from + 1);
+      if (this.late) this.caught += Math.max(0, late - from + 1);
     }
     this.position = frame.offset;
     this.#log.write(frame);

@@ -8,6 +8,8 @@ import { Timeline } from "/web/timeline.js";
 import { View } from "/web/view.js";
 
 const MOST_VIEWS = 6; // of one request
+const OVER = new Set(["completed", "failed", "cancelled"]);
+const LONGEST_TITLE = 200; // characters of a prompt
 const LOOK_MS = 600; // between two looks at a log that nobody on the page follows just now
 
 /** @typedef {import("/client.js").Tidegate} Tidegate */
@@ -56,10 +58,10 @@ export class Section {
    */
   constructor(page, title, order) {
     this.page = page;
-    this.title = title;
+    this.title = title.slice(0, LONGEST_TITLE);
     this.order = order;
     this.element = $("#request").content.cloneNode(true).firstElementChild;
-    $("h2", this.element).textContent = title;
+    $("h2", this.element).textContent = this.title;
     new Timeline($(".timeline", this.element), this.log);
     this.log.note("state", order ? "submitted" : "opened by its id");
     this.log.addEventListener("change", () => this.#changed());
@@ -114,7 +116,7 @@ export class Section {
       facts.source ||= state.source;
       facts.model = [...new Set([state.provider, state.model])].filter(Boolean).join(" · ");
       facts.cost = state.cost?.usd ?? null;
-      if (state.assistantStatus === "completed") facts.usage = state.usage;
+      if (OVER.has(state.assistantStatus) && state.usage.inputTokens + state.usage.outputTokens > 0) facts.usage = state.usage;
       this.log.known(state.position.offset, state.assistantStatus, state.position.epoch);
       this.log.tried(state.attempts);
       this.draw();

@@ -111,7 +111,7 @@ function count(entries) {
 
 /** What a lane's row says. @param {Lane} lane */
 function told(lane) {
-  const caught = lane.late && lane.caught ? `, ${lane.caught} of them caught up` : "";
+  const caught = lane.caught ? `, ${lane.caught} of them caught up` : "";
   switch (lane.state) {
     case "waiting":
       return "joins";

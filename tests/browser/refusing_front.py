@@ -36,9 +36,11 @@ class RefusingFront:
         await self._client.close()
 
     async def _pass(self, request: web.Request) -> web.Response:
-        headers = {name: value for name, value in request.headers.items() if name in ("Content-Type", "Idempotency-Key")}
-        body = await request.read()
-        async with self._client.request(request.method, self.target + request.path_qs, data=body, headers=headers) as answer:
+        headers = {
+            name: request.headers[name] for name in ("Content-Type", "Idempotency-Key") if name in request.headers
+        }
+        body, url = await request.read(), self.target + request.path_qs
+        async with self._client.request(request.method, url, data=body, headers=headers) as answer:
             kept = {name: answer.headers[name] for name in ("Content-Type", "x-trace-id") if name in answer.headers}
             return web.Response(status=answer.status, body=await answer.read(), headers=kept)
 

@@ -27,7 +27,7 @@ HARM: Final = (
     "<https://evil.example/> <a href=\"https://evil.example\" onclick='window.harmed = 1'>click</a>",
     "**<b onmouseover='window.harmed = 1'>bold</b>** `<script>window.harmed = 1</script>`",
     "```html\n<script>window.harmed = 1</script>\n```",
-    "```\" onclick=\"window.harmed=1\n<b>x</b>\n```",
+    '```" onclick="window.harmed=1\n<b>x</b>\n```',
     "| <img src=x onerror=window.harmed=1> | b |\n|---|---|\n| <script>window.harmed=1</script> | c |",
     "> <style>* { display: none }</style>\n> <meta http-equiv=refresh content='0;url=https://evil.example'>",
     "- <form action='https://evil.example'><input name=x></form>",
@@ -48,6 +48,7 @@ LONG: Final = {
 }
 """Texts that are slow to read for a parser that goes back."""
 
+ATTRIBUTES: Final = "(root) => [...root.querySelectorAll('*')].flatMap((node) => node.getAttributeNames())"
 RENDER: Final = """
 async ([text]) => {
     const { render } = await import("/web/markdown.js");
@@ -129,12 +130,12 @@ async def test_markdown_does_no_harm(chromium: "Browser") -> None:
         await call.end()
         await until(view(page, 1).locator(".status"), "complete")
         text = view(page, 1).locator(".text")
-        assert await text.locator("script, img, svg, iframe, style, meta, form, base, object, embed, input").count() == 0
+        assert await text.locator("script, img, svg, iframe, style, meta, form, base, object, input").count() == 0
         for link in await text.locator("a").all():
             address = await link.get_attribute("href") or ""
             assert address.startswith("https://evil.example"), address
             assert await link.get_attribute("rel") == "noopener noreferrer nofollow"
-        attributes = await text.evaluate("(root) => [...root.querySelectorAll('*')].flatMap((node) => node.getAttributeNames())")
+        attributes = await text.evaluate(ATTRIBUTES)
         assert not [name for name in attributes if name.startswith("on") or name in ("style", "src", "srcdoc")]
         assert "<script>window.harmed = 1</script>" in await text.inner_text()
         assert await page.evaluate("() => window.harmed") is None
@@ -166,7 +167,7 @@ async def test_json_is_shown_while_it_is_written(chromium: "Browser") -> None:
 
 
 async def test_a_schema_that_is_none_is_said_beside_it(chromium: "Browser") -> None:
-    """JSON that can't be read is not sent; a schema that the service refuses is an error in the view, with its place."""
+    """JSON that can't be read is not sent; a schema that the service refuses is an error in its view."""
     async with open_service() as service, visiting(chromium, service.base) as page:
         await page.get_by_label("JSON by a schema").check()
         await page.fill("#code", "{")
@@ -194,9 +195,9 @@ async def test_tools_are_called_and_answered(chromium: "Browser") -> None:
         await page.get_by_label("Result of weather").fill("sunny")
         await page.get_by_role("button", name="Send the result").press("Enter")
         answer = await service.call()
-        roles = [message.role for message in answer.complete.request.messages]
-        assert roles == ["user", "assistant", "tool"]
-        assert (answer.complete.request.messages[2].content, answer.complete.request.messages[2].tool_call_id) == ("sunny", "c1")
+        messages = answer.complete.request.messages
+        assert [message.role for message in messages] == ["user", "assistant", "tool"]
+        assert (messages[2].content, messages[2].tool_call_id) == ("sunny", "c1")
         await answer.say("It is sunny.")
         await answer.end()
         await until(page.locator(".request").first.locator(".text"), "It is sunny.")

@@ -1,4 +1,4 @@
-"""The page's picture of a log, over a network that is cut: who follows, who left, who is back, and the hint beside it."""
+"""The page's picture of a log, over a network that is cut: who follows, left and is back; and the hint beside it."""
 
 from typing import TYPE_CHECKING
 
@@ -86,7 +86,8 @@ async def test_a_lost_connection_is_in_the_picture(chromium: "Browser") -> None:
 
 async def test_a_second_view_has_its_facts_at_once(chromium: "Browser") -> None:
     """While the answer is written, the second view shows the request, trace and source, beside the first one."""
-    async with open_service() as service, visiting(chromium, service.base, viewport={"width": 1280, "height": 900}) as page:
+    wide = {"width": 1280, "height": 900}
+    async with open_service() as service, visiting(chromium, service.base, viewport=wide) as page:
         call = await ask(page, service)
         await call.say("so far")
         await until(view(page, 1).locator(".text"), "so far")
@@ -98,11 +99,13 @@ async def test_a_second_view_has_its_facts_at_once(chromium: "Browser") -> None:
         assert await view(page, 2).get_attribute("data-state") == "running"
         assert await page.evaluate("() => document.activeElement.getAttribute('aria-label')") == "View 2 of hi"
         one, two = await view(page, 1).bounding_box(), await view(page, 2).bounding_box()
-        assert one is not None and two is not None
+        assert one is not None
+        assert two is not None
         assert (one["y"], one["x"] + one["width"] < two["x"]) == (two["y"], True)
         await page.set_viewport_size({"width": 390, "height": 844})
         one, two = await view(page, 1).bounding_box(), await view(page, 2).bounding_box()
-        assert one is not None and two is not None
+        assert one is not None
+        assert two is not None
         assert (one["x"], one["y"] + one["height"] <= two["y"]) == (two["x"], True)
         await until(row(page, "View 2"), "2 of them caught up")
         await call.end()
@@ -138,7 +141,8 @@ async def test_an_attempt_that_broke_off_is_marked(chromium: "Browser") -> None:
         assert await view(page, 1).locator(".text").text_content() == "right"
         assert await row(page, "The log").locator("path.mark.attempt").count() == 1
         await page.locator(".events summary").click()
-        await until(page.locator(".events li"), "an attempt broke off at q: provider_stream_broken; the answer begins again")
+        told = "an attempt broke off at q: provider_stream_broken; the answer begins again"
+        await until(page.locator(".events li"), told)
 
 
 async def test_a_closed_view_leaves_the_request_alone(chromium: "Browser") -> None:

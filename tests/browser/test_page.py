@@ -40,7 +40,8 @@ CONTRASTS: Final = """
     const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     while (texts.nextNode()) {
         const node = texts.currentNode.parentElement;
-        if (!texts.currentNode.data.trim() || !node.checkVisibility() || node.closest("svg, .unseen, template, script")) continue;
+        if (!texts.currentNode.data.trim() || !node.checkVisibility()) continue;
+        if (node.closest("svg, .unseen, template, script")) continue;
         const [one, two] = [light(rgba(getComputedStyle(node).color)), light(ground(node))].sort((a, b) => b - a);
         const ratio = (one + 0.05) / (two + 0.05);
         if (ratio < 4.5) poor.push(`${texts.currentNode.data.trim().slice(0, 30)}: ${ratio.toFixed(2)}`);
@@ -48,6 +49,22 @@ CONTRASTS: Final = """
     return poor;
 }
 """
+
+FOCUSED: Final = "() => document.activeElement.ariaLabel || document.activeElement.textContent"
+ADD_UNKNOWN: Final = "() => document.querySelector('#model').append(new Option('unknown', 'unknown', true, true))"
+KEEP: Final = "([text]) => localStorage.setItem('tidegate-recent', text)"
+CARET: Final = "(text) => getComputedStyle(text, '::after').animationName"
+WIDE: Final = "\n\n".join(
+    (
+        "# T",
+        "`code` and **bold** " + "x" * 200,
+        "|a|b|\n|-|-|\n|" + "y" * 300 + "|2|",
+        "> quote",
+        "```\n" + "z" * 300 + "\n```",
+        "end",
+    )
+)
+"""Markdown that is wider than a phone."""
 
 NAMELESS: Final = """
 () => [...document.querySelectorAll("button, input, select, textarea, a[href], summary, [tabindex='0']")]
@@ -59,7 +76,7 @@ NAMELESS: Final = """
 
 async def focused(page: "Page") -> str:
     """Return the name of what has the focus."""
-    return str(await page.evaluate("() => document.activeElement.getAttribute('aria-label') || document.activeElement.textContent"))
+    return str(await page.evaluate(FOCUSED))
 
 
 async def test_a_repeated_prompt_is_a_call_of_its_own(chromium: "Browser") -> None:
@@ -105,7 +122,7 @@ async def test_an_error_stands_in_its_view(chromium: "Browser") -> None:
         await until(page.locator(".request").first.locator(".text"), "now it works")
         assert await page.locator(".request").count() == 2
         await asyncio.gather(again.end(), good.end())
-        await page.evaluate("() => document.querySelector('#model').append(new Option('unknown', 'unknown', true, true))")
+        await page.evaluate(ADD_UNKNOWN)
         await page.get_by_role("button", name="Send").click()
         await until(page.locator(".request").first.locator(".problem"), "model_not_found")
         assert await page.locator(".request").first.locator(".status").inner_text() == "not sent"
@@ -127,36 +144,42 @@ async def test_a_refused_socket_is_said_in_its_view(chromium: "Browser") -> None
         "code": "origin_not_allowed",
         "remedy": "Add the origin to WS_ALLOWED_ORIGINS.",
     }
-    async with open_service() as service, RefusingFront(service.base, 403, problem) as front:
-        async with visiting(chromium, front.url) as page:
-            await page.get_by_role("button", name="Send").click()
-            call = await service.call()
-            shown = view(page, 1).locator(".problem")
-            await until(shown, "This origin may not connect: http://here is not among the allowed origins")
-            await until(shown, "Add the origin to WS_ALLOWED_ORIGINS.")
-            assert await view(page, 1).locator(".status").inner_text() == "not connected"
-            assert front.upgrades == 1
-            front.refusing = False
-            await call.say("still here")
-            await button(page, "Try again")
-            await until(view(page, 1).locator(".text"), "still here")
-            await call.end()
+    async with (
+        open_service() as service,
+        RefusingFront(service.base, 403, problem) as front,
+        visiting(chromium, front.url) as page,
+    ):
+        await page.get_by_role("button", name="Send").click()
+        call = await service.call()
+        shown = view(page, 1).locator(".problem")
+        await until(shown, "This origin may not connect: http://here is not among the allowed origins")
+        await until(shown, "Add the origin to WS_ALLOWED_ORIGINS.")
+        assert await view(page, 1).locator(".status").inner_text() == "not connected"
+        assert front.upgrades == 1
+        front.refusing = False
+        await call.say("still here")
+        await button(page, "Try again")
+        await until(view(page, 1).locator(".text"), "still here")
+        await call.end()
 
 
 async def test_a_socket_that_is_refused_for_a_while_comes_back(chromium: "Browser") -> None:
     """A temporary reason is shown while the page goes on trying."""
     problem = {"title": "Stopping", "detail": "The service is stopping", "code": "shutting_down", "remedy": "Wait."}
-    async with open_service() as service, RefusingFront(service.base, 503, problem) as front:
-        async with visiting(chromium, front.url) as page:
-            await page.get_by_role("button", name="Send").click()
-            call = await service.call()
-            await until(view(page, 1).locator(".note"), "Stopping. The service is stopping. Wait.")
-            assert await view(page, 1).locator(".problem").is_hidden()
-            front.refusing = False
-            await call.say("here again")
-            await until(view(page, 1).locator(".text"), "here again")
-            assert await view(page, 1).locator(".note").is_hidden()
-            await call.end()
+    async with (
+        open_service() as service,
+        RefusingFront(service.base, 503, problem) as front,
+        visiting(chromium, front.url) as page,
+    ):
+        await page.get_by_role("button", name="Send").click()
+        call = await service.call()
+        await until(view(page, 1).locator(".note"), "Stopping. The service is stopping. Wait.")
+        assert await view(page, 1).locator(".problem").is_hidden()
+        front.refusing = False
+        await call.say("here again")
+        await until(view(page, 1).locator(".text"), "here again")
+        assert await view(page, 1).locator(".note").is_hidden()
+        await call.end()
 
 
 async def test_a_missing_key_is_asked_for(chromium: "Browser") -> None:
@@ -194,17 +217,18 @@ async def test_recent_requests_are_few_and_forgotten(chromium: "Browser") -> Non
         assert await focused(page) == "View 1 of prompt 5"
         await page.get_by_role("button", name="Forget them all").press("Enter")
         assert await page.locator("#recent").is_hidden()
-        await page.evaluate("""() => localStorage.setItem("tidegate-recent", '[{"id": 7}, null, {"id": "a", "title": "<b>", "at": 1}]')""")
+        await page.evaluate(KEEP, ['[{"id": 7}, null, {"id": "a", "title": "<b>", "at": 1}]'])
         await page.reload()
         assert await page.locator("#recent li").count() == 1
-        await page.evaluate("() => localStorage.setItem('tidegate-recent', '{')")
+        await page.evaluate(KEEP, ["{"])
         await page.reload()
         assert await page.locator("#recent").is_hidden()
 
 
 async def test_what_is_copied_is_said(chromium: "Browser") -> None:
     """A copy button says what came of it, for a moment, to the eye and to the ear."""
-    async with open_service() as service, visiting(chromium, service.base, permissions=["clipboard-read", "clipboard-write"]) as page:
+    rights = ["clipboard-read", "clipboard-write"]
+    async with open_service() as service, visiting(chromium, service.base, permissions=rights) as page:
         call = await ask(page, service)
         await call.say("the answer")
         await until(view(page, 1).locator(".text"), "the answer")
@@ -261,7 +285,7 @@ async def test_it_can_be_read_by_everybody(chromium: "Browser", scheme: Any) -> 
         await page.get_by_label("JSON by a schema").check()
         await page.get_by_label("Text").check()
         call = await ask(page, service)
-        await call.say("# T\n\n`code` and **bold** " + "x" * 200 + "\n\n|a|b|\n|-|-|\n|" + "y" * 300 + "|2|\n\n> quote\n\n```\n" + "z" * 300 + "\n```\n\nend")
+        await call.say(WIDE)
         await until(view(page, 1).locator(".text"), "end")
         await button(page, PLUG)
         await button(page, "Second view")
@@ -275,7 +299,7 @@ async def test_it_can_be_read_by_everybody(chromium: "Browser", scheme: Any) -> 
         assert await page.evaluate(CONTRASTS) == []
         assert await page.evaluate(NAMELESS) == []
         assert await page.evaluate("() => document.documentElement.scrollWidth") <= 390
-        assert await page.evaluate("() => getComputedStyle(document.querySelector('.view[data-state=running] .text'), '::after').animationName") == "none"
+        assert await page.locator(".view[data-state=running] .text").first.evaluate(CARET) == "none"
         await call.end()
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(120)
 
 COMPLETE: Final = '.view[data-state="completed"]'
+ENTRIES: Final = "(count) => parseInt(document.querySelector('.row .told').textContent) >= count"
 PATIENCE: Final = 60_000  # ms: an answer takes long on a small machine
 MISSED: Final = 25  # updates that the page misses while it is disconnected
 
@@ -29,6 +30,11 @@ async def ask(page: "Page", address: str, prompt: str, tokens: int = 200) -> str
     await page.press("#prompt", "Control+Enter")
     await page.locator('.view[data-state="running"] .text:not(:empty)').first.wait_for()
     return await page.locator(".id").first.inner_text()
+
+
+async def entries(page: "Page", count: int) -> None:
+    """Wait until the log is known to have so many entries."""
+    await page.wait_for_function(ENTRIES, arg=count)
 
 
 async def texts(page: "Page") -> list[str]:
@@ -78,16 +84,18 @@ async def test_a_cut_network_loses_nothing(chromium: "Browser", playground: str)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_plug_is_a_button(chromium: "Browser", playground: str, pictures: Path, scheme: Any) -> None:  # noqa: ANN401 - a literal of the browser's
     """Unplugged, a view stops while a second one goes on; plugged in again, both have the same text."""
-    page = await chromium.new_page(viewport={"width": 1200, "height": 1180}, color_scheme=scheme)
+    page = await chromium.new_page(viewport={"width": 1100, "height": 980}, color_scheme=scheme)
     await ask(page, playground, "Tell me a story about the moon and a fox.")
+    await entries(page, 40)
     await page.get_by_role("button", name="Pull the plug").click()
     cut = page.locator('.view[data-state="cut"]')
     await cut.wait_for()
     before = await cut.locator(".text").text_content()
     await page.get_by_role("button", name="Second view").click()
-    await page.locator(COMPLETE).wait_for()
+    await entries(page, 110)
     await page.evaluate("() => scrollTo(0, 0)")
     await page.screenshot(path=pictures / f"playground-{scheme}.png")
+    await page.locator(COMPLETE).wait_for()
     assert await cut.locator(".text").text_content() == before
     await page.get_by_role("button", name="Plug it back in").click()
     first, second = await texts(page)
@@ -97,10 +105,16 @@ async def test_the_plug_is_a_button(chromium: "Browser", playground: str, pictur
 
 
 async def test_it_is_read_on_a_phone_in_the_dark(chromium: "Browser", playground: str, pictures: Path) -> None:
-    """Nothing is wider than the screen; the keyboard suffices to submit, cancel and close."""
+    """Nothing is wider than the screen; the keyboard suffices to submit, cut, come back, cancel and close."""
     context = await chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark")
     page = await context.new_page()
-    await ask(page, playground, "Count to one thousand.", tokens=400)
+    await ask(page, playground, "Tell me a long story about a lighthouse.", tokens=400)
+    await entries(page, 30)
+    await page.get_by_role("button", name="Pull the plug").press("Enter")
+    await entries(page, 60)
+    await page.get_by_role("button", name="Plug it back in").press("Enter")
+    await page.locator(".note").filter(has_text="caught up on, none missing").wait_for()
+    await entries(page, 90)
     await page.get_by_role("button", name="Cancel").press("Enter")
     await page.locator('.view[data-state="cancelled"]').wait_for()
     await page.locator(".request").evaluate("(request) => request.scrollIntoView()")

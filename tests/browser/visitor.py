@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 PATIENCE: Final = 15_000  # ms
 PLUG: Final = "Pull the plug"
+POLICY: Final = "Content Security Policy"
 BACK: Final = "Plug it back in"
 
 
@@ -23,7 +24,7 @@ async def visiting(browser: "Browser", address: str, **context: Any) -> "AsyncIt
     page.set_default_timeout(PATIENCE)
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if "Content Security Policy" in message.text else None)
+    page.on("console", lambda message: wrong.append(message.text) if POLICY in message.text else None)
     await page.goto(address)
     yield page
     assert wrong == []
