@@ -129,15 +129,15 @@ async def test_markdown_does_no_harm(chromium: "Browser") -> None:
         await call.tell(RefusalDelta(text=HARM[0]), ToolCallDelta(index=0, id="1", name=HARM[1], arguments=HARM[1]))
         await call.end()
         await until(view(page, 1).locator(".status"), "complete")
-        text = view(page, 1).locator(".text")
-        assert await text.locator("script, img, svg, iframe, style, meta, form, base, object, input").count() == 0
-        for link in await text.locator("a").all():
+        shown = view(page, 1).locator(".text")
+        assert await shown.locator("script, img, svg, iframe, style, meta, form, base, object, input").count() == 0
+        for link in await shown.locator("a").all():
             address = await link.get_attribute("href") or ""
             assert address.startswith("https://evil.example"), address
             assert await link.get_attribute("rel") == "noopener noreferrer nofollow"
-        attributes = await text.evaluate(ATTRIBUTES)
+        attributes = await shown.evaluate(ATTRIBUTES)
         assert not [name for name in attributes if name.startswith("on") or name in ("style", "src", "srcdoc")]
-        assert "<script>window.harmed = 1</script>" in await text.inner_text()
+        assert "<script>window.harmed = 1</script>" in await shown.inner_text()
         assert await page.evaluate("() => window.harmed") is None
         assert all(url.startswith((service.base, service.base.replace("http", "ws"))) for url in asked), asked
 
