@@ -58,6 +58,11 @@ export function oncePerFrame(draw) {
   };
 }
 
+/** Make a name that nobody else has, also where a page has no TLS. */
+export function randomId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** Say something to readers of the screen, politely. @param {string} text */
 export function announce(text) {
   $("#said").textContent = text;

@@ -8,11 +8,22 @@
 const MOST_SPANS = 400; // of the log, and of each lane: later ones are merged into the last
 const MOST_NOTES = 60; // the oldest are dropped, and counted
 const MOST_MARKS = 40; // of each lane
+const MOST_GUESTS = 8; // followers in other tabs
 
 /** @typedef {{ from: number, to: number, kind: string }} Span a stretch of offsets, both included. */
 /** @typedef {{ offset: number, kind: "left" | "joined" | "snapshot" | "attempt" | "end", text: string }} Mark */
 /** @typedef {{ at: number, text: string, kind: string }} Note */
 /** @typedef {{ after: number, offset: number, recovered: boolean, epoch: string, state: string }} Joined */
+
+/**
+ * @typedef {object} Guest a follower in another tab of this browser, as that tab tells.
+ * @property {string} name
+ * @property {"waiting" | "following" | "away" | "closed"} state
+ * @property {number} position
+ * @property {number} caught
+ * @property {Span[]} spans
+ * @property {Mark[]} marks
+ */
 
 /** Add a stretch to spans, which are in order. @param {Span[]} spans @param {Span} span */
 function extend(spans, span) {
@@ -44,6 +55,7 @@ export class Log extends EventTarget {
   /** @type {Span[]} what the entries hold, as far as a view has read them. */ spans = [];
   /** @type {Mark[]} */ marks = [];
   /** @type {Lane[]} */ lanes = [];
+  /** @type {Map<string, Guest & { behind: number }>} followers in other tabs. */ guests = new Map();
   /** @type {Note[]} */ notes = [];
   dropped = 0;
   #attempts = 0;
@@ -74,6 +86,18 @@ export class Log extends EventTarget {
     this.head = Math.max(this.head, offset);
     if (state === "completed" || state === "failed" || state === "cancelled") this.#ends(state);
     this.changed();
+  }
+
+  /** Show the followers of another tab in place of those that it had; the event is `guests`. @param {string} tab @param {string} epoch @param {Guest[]} lanes */
+  host(tab, epoch, lanes) {
+    for (const key of this.guests.keys()) if (key.startsWith(tab)) this.guests.delete(key);
+    if (epoch === this.epoch) {
+      this.head = Math.max(this.head, ...lanes.map(({ position }) => position));
+      for (const lane of lanes.slice(0, MOST_GUESTS - this.guests.size)) {
+        this.guests.set(`${tab} ${lane.name}`, { ...lane, name: `${lane.name}, other tab`, behind: Math.max(0, this.head - lane.position) });
+      }
+    }
+    this.dispatchEvent(new Event("guests"));
   }
 
   /** The calls to models behind the log. @param {{ provider: string, model: string, error?: string, durationMs: number }[]} attempts */

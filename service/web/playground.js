@@ -5,6 +5,7 @@ import { Tidegate } from "/client.js";
 import { goTo } from "/web/dom.js";
 import { AskForm } from "/web/form.js";
 import { done } from "/web/hint.js";
+import { Neighbours } from "/web/neighbours.js";
 import { send } from "/web/orders.js";
 import { RecentList } from "/web/recent.js";
 import { Section } from "/web/section.js";
@@ -18,6 +19,8 @@ let sections = [];
 const form = new AskForm(ask);
 const recent = new RecentList(follow);
 
+const neighbours = new Neighbours(() => sections);
+
 /** @type {import("/web/section.js").Page} */
 const page = {
   connect: () => new Tidegate(location.origin, { token: () => form.key }),
@@ -28,7 +31,10 @@ const page = {
   done,
   removed: (section) => {
     sections = sections.filter((one) => one !== section);
+    neighbours.tell(section);
   },
+  tell: (section) => neighbours.tell(section),
+  meet: (id) => neighbours.ask(id),
 };
 
 const linked = new URLSearchParams(location.search).get("request");

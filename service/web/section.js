@@ -37,6 +37,8 @@ const LOOK_MS = 600; // between two looks at a log that nobody on the page follo
  * @property {(why: string) => void} wantKey
  * @property {(step: import("/web/hint.js").Step) => void} done
  * @property {(section: Section) => void} removed
+ * @property {(section: Section) => void} tell tells other tabs of the section's views.
+ * @property {(id: string) => void} meet asks other tabs for their views of a request.
  */
 
 /** One request of the page, in a section of its own. */
@@ -65,6 +67,7 @@ export class Section {
     new Timeline($(".timeline", this.element), this.log);
     this.log.note("state", order ? "submitted" : "opened by its id");
     this.log.addEventListener("change", () => this.#changed());
+    this.log.addEventListener("guests", () => this.draw());
     $("#requests").prepend(this.element);
   }
 
@@ -100,6 +103,7 @@ export class Section {
     if (this.#remembered) return;
     this.#remembered = true;
     this.page.remember(this.facts.id, this.title);
+    this.page.meet(this.facts.id);
   }
 
   /** Content has come. */
@@ -158,6 +162,7 @@ export class Section {
       if (this.views.length) this.refresh(this.views[0].client);
     }
     if (this.views.some((view) => view.away)) this.#look();
+    this.page.tell(this);
     this.draw();
   }
 

@@ -109,7 +109,7 @@ export class Tidegate extends EventTarget {
    * @param {{ idempotencyKey?: string, signal?: AbortSignal }} [options]
    * @returns {Promise<Following>}
    */
-  async submit(body, { idempotencyKey = crypto.randomUUID(), signal } = {}) {
+  async submit(body, { idempotencyKey = randomId(), signal } = {}) {
     const headers = { "Content-Type": "application/json", "Idempotency-Key": idempotencyKey };
     const response = await this.#fetch("/api/requests", { method: "POST", headers, body: JSON.stringify(body), signal });
     const { requestId, position } = await response.json();
@@ -823,7 +823,7 @@ export class Channel extends Followed {
   constructor(link, name, position, options) {
     super(link, `channel ${name}`, { channel: name }, position);
     this.channel = name;
-    this.#options = { client: crypto.randomUUID(), ...options };
+    this.#options = { client: randomId(), ...options };
   }
 
   from() {
@@ -838,7 +838,7 @@ export class Channel extends Followed {
    * @param {{ key?: string }} [options]
    * @returns {Promise<Position>} the message's position in the channel.
    */
-  async publish(event, data, { key = crypto.randomUUID() } = {}) {
+  async publish(event, data, { key = randomId() } = {}) {
     const ack = await this.link.call({ type: "publish", channel: this.channel, event, data, key }, true);
     return { epoch: ack.data.epoch, offset: ack.data.offset };
   }
@@ -891,6 +891,11 @@ export class Channel extends Followed {
     this.ended = true;
     this.dispatchEvent(new CustomEvent("failure", { detail: error }));
   }
+}
+
+/** A name that nobody else has; `crypto.randomUUID` is missing on pages without TLS. */
+function randomId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** Add a piece to a call. @param {any} call @param {any} piece */

@@ -10,9 +10,12 @@ import { $, el, oncePerFrame, svg, write } from "/web/dom.js";
 
 /** @typedef {import("/web/log.js").Log} Log */
 /** @typedef {import("/web/log.js").Lane} Lane */
+/** @typedef {import("/web/log.js").Guest} Guest */
+/** @typedef {Lane | (Guest & { behind: number })} Follower */
 /** @typedef {import("/web/log.js").Span} Span */
 /** @typedef {import("/web/log.js").Mark} Mark */
 
+const LOG = "the log"; // the key of its row
 const SHORTEST = 24; // offsets of the axis, so that a young log does not fill it
 const ROOM = 1.08; // of the axis, for a log that goes on
 
@@ -29,7 +32,7 @@ const SHAPES = {
 export class Timeline {
   #log;
   #root;
-  /** @type {Map<Lane | null, any>} the row of each lane; that of the log itself is under `null`. */ #rows = new Map();
+  /** @type {Map<Follower | string, any>} the row of each lane, of each guest by its key, and that of the log. */ #rows = new Map();
   #drawn = 0;
 
   /** @param {Element} root @param {Log} log */
@@ -38,6 +41,7 @@ export class Timeline {
     this.#log = log;
     const draw = oncePerFrame(() => this.#draw());
     log.addEventListener("change", draw);
+    log.addEventListener("guests", draw);
     draw();
   }
 
@@ -45,33 +49,38 @@ export class Timeline {
     const log = this.#log;
     const most = log.end ? Math.max(1, log.head) : Math.max(SHORTEST, log.head * ROOM);
     const ahead = log.head > log.read ? [{ from: log.read + 1, to: log.head, kind: "unread" }] : [];
-    this.#row(null, "The log", log.end ? `${count(log.head)}, ${log.end}` : `${count(log.head)} so far`);
-    this.#paint(null, [...log.spans, ...ahead], log.marks, most, `The log: ${count(log.head)}${log.end && `, ${log.end}`}`);
-    for (const lane of log.lanes) {
+    this.#row(LOG, log.end || "log", "The log", log.end ? `${count(log.head)}, ${log.end}` : `${count(log.head)} so far`);
+    this.#paint(LOG, [...log.spans, ...ahead], log.marks, most, `The log: ${count(log.head)}${log.end && `, ${log.end}`}`);
+    for (const [key, lane] of [...log.lanes.map(itself), ...log.guests]) {
       const waits = lane.state === "away" && lane.behind ? [{ from: lane.position + 1, to: log.head, kind: "waits" }] : [];
       const said = told(lane);
-      this.#row(lane, lane.name, said);
-      this.#paint(lane, [...lane.spans, ...waits], lane.marks, most, `${lane.name}: ${said}`);
+      this.#row(key, lane.state, lane.name, said);
+      this.#paint(key, [...lane.spans, ...waits], lane.marks, most, `${lane.name}: ${said}`);
+    }
+    for (const [key, row] of this.#rows) {
+      if (typeof key !== "string" || key === LOG || log.guests.has(key)) continue;
+      row.remove();
+      this.#rows.delete(key);
     }
     this.#list();
   }
 
-  /** @param {Lane | null} lane @param {string} name @param {string} said */
-  #row(lane, name, said) {
-    let row = this.#rows.get(lane);
+  /** @param {Follower | string} key @param {string} state @param {string} name @param {string} said */
+  #row(key, state, name, said) {
+    let row = this.#rows.get(key);
     if (!row) {
       row = el("div", { class: "row" }, el("span", { class: "name" }), svg("svg", { class: "track", role: "img" }), el("span", { class: "told" }));
-      this.#rows.set(lane, row);
+      this.#rows.set(key, row);
       $(".rows", this.#root).append(row);
     }
-    row.dataset.state = lane?.state ?? (this.#log.end || "log");
+    row.dataset.state = state;
     write($(".name", row), name);
     write($(".told", row), said);
   }
 
-  /** @param {Lane | null} lane @param {Span[]} spans @param {Mark[]} marks @param {number} most @param {string} label */
-  #paint(lane, spans, marks, most, label) {
-    const picture = $("svg", this.#rows.get(lane));
+  /** @param {Follower | string} key @param {Span[]} spans @param {Mark[]} marks @param {number} most @param {string} label */
+  #paint(key, spans, marks, most, label) {
+    const picture = $("svg", this.#rows.get(key));
     const percent = (/** @type {number} */ offset) => `${((100 * offset) / most).toFixed(3)}%`;
     const bars = spans.map(({ from, to, kind }) =>
       svg("rect", { class: "span", "data-kind": kind, x: percent(from - 1), width: percent(to - from + 1), y: "6", height: "12" },
@@ -109,14 +118,19 @@ function count(entries) {
   return `${entries} ${entries === 1 ? "entry" : "entries"}`;
 }
 
-/** What a lane's row says. @param {Lane} lane */
+/** @param {Lane} lane @returns {[Lane, Lane]} */
+function itself(lane) {
+  return [lane, lane];
+}
+
+/** What a lane's row says. @param {Follower} lane */
 function told(lane) {
   const caught = lane.caught ? `, ${lane.caught} of them caught up` : "";
   switch (lane.state) {
     case "waiting":
       return "joins";
     case "away":
-      return lane.behind ? `away at ${lane.position}: ${lane.behind} wait for it` : `away at ${lane.position}`;
+      return lane.behind ? `away at ${lane.position}: ${lane.behind} ${lane.behind === 1 ? "waits" : "wait"} for it` : `away at ${lane.position}`;
     case "closed":
       return `closed at ${lane.position}`;
     default:

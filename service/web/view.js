@@ -189,8 +189,8 @@ export class View {
     }
     if (state === "waiting" || state === "connecting") {
       const { reason } = this.client;
-      if (reason) return [reason.title, reason.message, reason.remedy].filter(distinct).join(". ");
-      return this.#lane.state === "away" ? `Lost at offset ${position}. It comes back by itself, and goes on from there.` : "";
+      const lost = this.#lane.state === "away" ? `Lost at offset ${position}: it comes back by itself, and goes on from there` : "";
+      return [lost, reason?.title ?? "", reason?.message ?? "", reason?.remedy ?? ""].filter(distinct).map(sentence).join(" ");
     }
     if (this.#section.facts.source === "cache") return "A replay of the log of the same prompt, from the cache: share is on.";
     if (this.#section.facts.source === "joined") return "Shares the call of the same prompt that was running: share is on.";
@@ -237,6 +237,11 @@ export class View {
 /** Whether a text is not empty and the first of its kind. @param {string} text @param {number} index @param {string[]} all */
 function distinct(text, index, all) {
   return text && all.indexOf(text) === index;
+}
+
+/** @param {string} text */
+function sentence(text) {
+  return `${text[0].toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}`;
 }
 
 /** @param {unknown} error */

@@ -127,6 +127,64 @@ async def test_a_link_has_its_facts_while_the_answer_is_written(chromium: "Brows
             await until(view(page, 1).locator(".status"), "complete")
 
 
+async def test_another_tab_has_a_row_of_its_own(chromium: "Browser") -> None:
+    """Tabs of one browser show each other's views of a request, while they last."""
+    async with open_service() as service, visiting(chromium, service.base) as page:
+        call = await ask(page, service)
+        await call.say("a", "b")
+        await until(view(page, 1).locator(".text"), "ab")
+        address = await view(page, 1).locator(".id").get_attribute("href") or ""
+        other = await page.context.new_page()
+        await other.goto(service.base + address)
+        await until(row(page, "View 1, other tab"), "has 3, 3 of them caught up")
+        await until(row(other, "View 1, other tab"), "has 3")
+        await button(page, PLUG)
+        await until(row(other, "View 1, other tab"), "away at 3")
+        await call.say("c")
+        await until(row(page, "View 1, other tab"), "has 4")
+        await until(row(other, "View 1, other tab"), "away at 3: 1 waits for it")
+        await other.close(run_before_unload=False)
+        await call.end()
+
+
+LOG: Final = """
+async () => {
+    const { Log } = await import("/web/log.js");
+    const { Timeline } = await import("/web/timeline.js");
+    let now = 0;
+    const log = new Log(() => now++);
+    const lane = log.lane("View 1");
+    lane.joined({ after: 0, offset: 2, epoch: "a", state: "running", recovered: true }, true);
+    lane.took({ type: "update", from: 1, offset: 2, data: { delta: "x" } });
+    lane.left("unplugged");
+    lane.joined({ after: 2, offset: 9, epoch: "b", state: "running", recovered: false }, true);
+    lane.took({ type: "update", offset: 9, epoch: "b", snapshot: true, data: { text: "y" } });
+    for (let offset = 10; offset < 2010; offset++) {
+        lane.took({ type: "update", offset, data: offset % 2 ? { delta: "x" } : { reasoning: "y" } });
+        if (offset % 20 === 0) {
+            lane.left("unplugged");
+            lane.joined({ after: offset, offset, epoch: "b", state: "running", recovered: true }, true);
+        }
+    }
+    log.host("tab", "b", Array.from({ length: 50 }, () => lane).map((one, index) => ({ ...one, name: `${index}` })));
+    const { spans, marks, notes, dropped, head, guests } = log;
+    return { spans: spans.length, first: spans[0], last: spans.at(-1).to, laneFirst: lane.spans[0],
+        kinds: lane.marks.length, notes: notes.length, dropped, head, guests: guests.size };
+}
+"""
+
+
+async def test_a_log_is_bounded_and_knows_snapshots(chromium: "Browser") -> None:
+    """A snapshot of another epoch begins the picture anew; nothing in it grows for ever."""
+    async with open_service() as service, visiting(chromium, service.base) as page:
+        log = await page.evaluate(LOG)
+        assert log["first"] == {"from": 1, "to": 9, "kind": "unread"}
+        assert log["laneFirst"] == {"from": 1, "to": 9, "kind": "snapshot"}
+        assert (log["last"], log["head"]) == (2009, 2009)
+        assert (log["spans"], log["kinds"], log["notes"], log["guests"]) == (400, 40, 60, 8)
+        assert log["dropped"] > 100
+
+
 async def test_an_attempt_that_broke_off_is_marked(chromium: "Browser") -> None:
     """A restart is a mark in the log, and an event with its reason; the text before it is gone."""
     async with open_service() as service, visiting(chromium, service.base) as page:

@@ -1,11 +1,13 @@
 """The page at ``/``: errors where they happen, sharing only where it is wanted, the keyboard, the phone and the eye."""
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from protocol.errors import TidegateError
+from service.http import pages
 from service.http.pages import ASSET
 from tests.browser.refusing_front import RefusingFront
 from tests.browser.visitor import PLUG, ask, button, ticked, until, view, visiting
@@ -14,6 +16,7 @@ from tests.service.bench import open_service
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
+WEB: Final = Path(pages.__file__).parent.parent / "web"
 KEY: Final = "a-key-of-the-tests"
 pytestmark = pytest.mark.timeout(60)
 
@@ -313,6 +316,9 @@ async def test_everything_is_from_here(chromium: "Browser") -> None:
         await page.locator("#prompt").wait_for()
         assert await page.locator("#model option").count() >= 1
         assert all(url.startswith((service.base, "data:")) for url in asked)
+        modules = {url.rpartition("/")[2] for url in asked if url.endswith(".js")}
+        assert modules == {file.name for file in WEB.glob("*.js")} - {"tidegate.js"} | {"client.js"}
+        assert len(asked) == len(set(asked))
         for url in asked:
             if not url.startswith(service.base) or "/v1/" in url:
                 continue
