@@ -1,6 +1,7 @@
 """The page at ``/``: errors where they happen, sharing only where it is wanted, the keyboard, the phone and the eye."""
 
 import asyncio
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +17,7 @@ from tests.service.bench import open_service
 if TYPE_CHECKING:
     from playwright.async_api import Browser, Page
 
+IMPORT: Final = re.compile(r'^import .* from "([^"]+)";$', re.MULTILINE)
 WEB: Final = Path(pages.__file__).parent.parent / "web"
 KEY: Final = "a-key-of-the-tests"
 pytestmark = pytest.mark.timeout(60)
@@ -75,6 +77,17 @@ NAMELESS: Final = """
     .filter((node) => !(node.textContent.trim() || node.ariaLabel || node.labels?.length || node.title))
     .map((node) => node.outerHTML.slice(0, 80))
 """
+
+
+def imported(path: str) -> set[str]:
+    """Return the addresses of a module and of all that it imports."""
+    found, waiting = {path}, [path]
+    while waiting:
+        name = waiting.pop().rpartition("/")[2].replace("client.js", "tidegate.js")
+        fresh = set(IMPORT.findall((WEB / name).read_text())) - found
+        found |= fresh
+        waiting += fresh
+    return found
 
 
 async def focused(page: "Page") -> str:
@@ -316,8 +329,8 @@ async def test_everything_is_from_here(chromium: "Browser") -> None:
         await page.locator("#prompt").wait_for()
         assert await page.locator("#model option").count() >= 1
         assert all(url.startswith((service.base, "data:")) for url in asked)
-        modules = {url.rpartition("/")[2] for url in asked if url.endswith(".js")}
-        assert modules == {file.name for file in WEB.glob("*.js")} - {"tidegate.js"} | {"client.js"}
+        scripts = {url.removeprefix(service.base) for url in asked if url.endswith(".js")}
+        assert scripts == imported("/web/playground.js"), "index.html preloads what is imported, and nothing else"
         assert len(asked) == len(set(asked))
         for url in asked:
             if not url.startswith(service.base) or "/v1/" in url:
