@@ -226,8 +226,8 @@ def _content(answer: Answer) -> dict[str, Any]:
         kinds = get_args(answer.kind) or (answer.kind,)
         references = [{"$ref": SCHEMA + name_of(kind)} for kind in kinds]
         content[JSON] = {"schema": references[0] if len(references) == 1 else {"anyOf": references}}
-    if answer.media:
-        content[answer.media] = {"schema": {"type": "object" if answer.media == JSON else "string"}}
+    for media in (answer.media,) if isinstance(answer.media, str) else answer.media:
+        content[media] = {"schema": {"type": "object" if media == JSON else "string"}}
     if answer.media == EVENTS:
         content[EVENTS]["x-itemSchema"] = dict(answer.event or EVENT)
     return content

@@ -12,8 +12,7 @@ from service.lifecycle import Lifecycle
 
 SOCKET: Final = "/ws"
 PROBES: Final = frozenset({"/api/health", "/api/health/live", "/api/health/ready"})
-PLAYGROUND: Final = frozenset({"/", "/client.js", "/playground.js", "/playground.css"})
-PAGES: Final = PLAYGROUND | {"/docs", "/docs.js", "/docs-examples.js", "/docs.css"}
+PAGES: Final = frozenset({"/", "/client.js", "/docs", "/web/{name}"})
 PUBLIC: Final = PROBES | PAGES | {"/openapi.json", "/errors/{code}"}
 
 
