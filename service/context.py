@@ -18,12 +18,12 @@ class CallContext:
 
     Args:
         request_id: the caller's ``x-request-id``; empty for none.
-        trace_id: 32 hex digits.
+        trace_id: 32 hex digits, or another name that the caller has given its trace.
         accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
         parent: the caller's span, from ``traceparent``; None for none.
 
     Attributes:
-        trace_id: 32 hex digits.
+        trace_id: as given.
         principal: the caller; ``ANONYMOUS`` where neither keys nor tokens are configured.
         authenticated: False only on ``/ws``, where a key is required and the headers have none: the handler checks the
             origin and the ticket.

@@ -70,6 +70,7 @@ class Attempt:
         report: what the sink has received about the attempt; None before its end.
         result: the validated JSON of a whole answer; None without a validator, and for calls of tools.
         content_sent: whether the sink has received content.
+        duration: seconds from sending to the end; 0 before that.
     """
 
     __slots__ = (
@@ -79,7 +80,6 @@ class Attempt:
         "_deferred",
         "_deps",
         "_drained",
-        "_duration",
         "_hold",
         "_message",
         "_number",
@@ -90,6 +90,7 @@ class Attempt:
         "_warning",
         "assembly",
         "content_sent",
+        "duration",
         "report",
         "result",
     )
@@ -117,7 +118,7 @@ class Attempt:
         self._deferred: DeferredClose | None = None
         self._drained = 0
         self._started = 0.0
-        self._duration = 0.0
+        self.duration = 0.0
         self._warning = ""
         self.report: AttemptReport | None = None
         self.assembly = Assembly(deps.max_chars)
@@ -196,7 +197,7 @@ class Attempt:
             code = "internal_error"
             raise
         finally:
-            self._duration = self._duration or self._clock.time() - self._started
+            self.duration = self.duration or self._clock.time() - self._started
             if self.report is None or self._draining:
                 await deps.drain.later(partial(self._afterwards, span, code, time.time_ns()))
             else:
@@ -245,7 +246,16 @@ class Attempt:
             raise ProviderError(code="provider_bad_response")
         self._warning = f"unknown finish reason {reader.raw_finish_reason!r}"
         target = self._target
-        _log.warning("%s/%s ended an answer with an %s", target.endpoint.name, target.model, self._warning)
+        provider, model = target.endpoint.name, target.model
+        fields = {"provider": provider, "model": model, "request_id": self._message.request_id}
+        fields |= {"finish": reader.raw_finish_reason, "attempt": self._number}
+        _log.warning(
+            "%s/%s ended an answer with an %s",
+            provider,
+            model,
+            self._warning,
+            extra={"event": "finish_reason_unknown", "fields": fields},
+        )
 
     @property
     def _cut(self) -> bool:
@@ -297,7 +307,7 @@ class Attempt:
 
     async def _end(self, code: str, events: tuple[Content, ...], waited: float = 0.0) -> None:
         """Send the sink the end of the attempt, with its usage where that is known by now."""
-        self._duration = self._clock.time() - self._started
+        self.duration = self._clock.time() - self._started
         report = self._report(code) if self._draining else await self._settled(code)
         if self._message.sink is not None:
             progress = Progress(events=events, waited=waited, attempt=report, number=self._number)
@@ -335,7 +345,7 @@ class Attempt:
             provider=self._target.endpoint.name,
             model=self._target.model,
             error=code,
-            duration_ms=round(self._duration * 1000, 3),
+            duration_ms=round(self.duration * 1000, 3),
             usage=usage,
             cost=cost,
             estimated=estimated,

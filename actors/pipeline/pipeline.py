@@ -177,6 +177,7 @@ class _Step(Generic[InputT]):
             account=caller.account,
             delivery=delivery,
             trace_id=caller.trace_id,
+            surface="pipeline",
         )
 
     async def _result(self, handle: RequestHandle) -> Any:  # noqa: ANN401 - of the stage's type

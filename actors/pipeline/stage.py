@@ -73,7 +73,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         tenant: the tenant of the stages' requests; nothing is ever shared across tenants.
         account: pays for them; None for nobody.
         session_id: the caller's own name for a series of requests.
-        trace_id: 32 hex digits, as the state of each stage's request shows it.
+        trace_id: 32 hex digits or another name, as the state of each stage's request shows it.
         context: the parent of the run's span; None for the current context.
     """
 

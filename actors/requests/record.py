@@ -26,7 +26,9 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
 
     Attributes:
         tenant: the tenant whose request it is.
-        trace_id: 32 hex digits, as the caller sees it.
+        trace_id: 32 hex digits or another name, as the caller sees it.
+        surface: what its caller has used.
+        account: the name of the account that pays; empty for none.
         delivery: how it is run and shared.
         source: where its answer comes from.
         run: the run that answers it.
@@ -38,6 +40,8 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
 
     tenant: str
     trace_id: str
+    surface: str = ""
+    account: str = ""
     delivery: Delivery
     source: Source
     run: Run

@@ -5,6 +5,7 @@ finished log with this fingerprint, replayed from the cache; otherwise a new run
 and runs; each run owns its log, and has its own actor.
 """
 
+import logging
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -14,6 +15,7 @@ from opentelemetry import trace
 from actors.requests.failure import failure
 from actors.requests.fingerprint import body_digest, fingerprint
 from actors.requests.limits import RequestLimits
+from actors.requests.outcome import LOGGER, log_end
 from actors.requests.record import RequestRecord
 from actors.requests.run import Run
 from actors.requests.runs import RunTable
@@ -40,6 +42,8 @@ SWEEP_INTERVAL: Final = 15.0  # seconds between two sweeps of the store
 CACHE_TIMEOUT: Final = 1.0  # seconds; a slower cache counts as a miss
 RESOLVE_TIMEOUT: Final = 5.0  # seconds
 MAX_MODELS: Final = 1024  # model names that are known to be served; at the bound all are forgotten
+
+_log = logging.getLogger(LOGGER)
 
 
 class ModelResolved(Message[None], frozen=True):
@@ -237,6 +241,9 @@ class RequestRouter(Actor[RouterMessage]):
     async def sweep(self, _message: SweepRequests) -> None:
         """Drop the ended requests whose time is over, and schedule the next sweep."""
         self._store.expire()
+        expired, self._store.expired = self._store.expired, 0
+        if expired and _log.isEnabledFor(logging.DEBUG):
+            _log.debug("requests_expired", extra={"fields": {"count": expired}})
         self.schedule(SWEEP_INTERVAL, SweepRequests())
 
     def _repeat(self, message: Submit, digest: bytes, record: RequestRecord) -> Submitted:
@@ -286,7 +293,7 @@ class RequestRouter(Actor[RouterMessage]):
     def _replay(self, message: Submit, digest: bytes, cached: CachedLog) -> Submitted:
         run = Run.replay(message, cached, fingerprint=digest, max_bytes=self._limits.ring_bytes)
         record = self._record(message, run, "cache")
-        self._store.ended(record.request_id)
+        self._ended(record.request_id)
         return Submitted(record)
 
     def _begin(self, message: Submit, digest: bytes) -> Submitted:
@@ -303,6 +310,8 @@ class RequestRouter(Actor[RouterMessage]):
         record = RequestRecord(
             tenant=message.tenant,
             trace_id=message.trace_id,
+            surface=message.surface,
+            account="" if message.account is None else message.account.name,
             delivery=message.delivery,
             source=source,
             run=run,
@@ -325,11 +334,16 @@ class RequestRouter(Actor[RouterMessage]):
         if record.run.leave(record.stream, event):
             self._runs.cancel(record.run, event)
         else:
-            self._store.ended(record.request_id)
+            self._ended(record.request_id)
 
     def _run_ended(self, run: Run) -> None:
         for request_id in run.requests:
-            self._store.ended(request_id)
+            self._ended(request_id)
+
+    def _ended(self, request_id: str) -> None:
+        record = self._store.ended(request_id)
+        if record is not None:
+            log_end(record)
 
     def _find(self, request_id: str, tenant: str) -> RequestRecord:
         record = self._store.get(request_id, tenant)

@@ -28,6 +28,9 @@ class RequestStore:
         max_bytes: the bound on what ended requests hold, in bytes: their logs and their input. A run that several
             requests share counts once for each of them.
         clock: Unix time in seconds.
+
+    Attributes:
+        expired: how many requests were dropped because their ``ttl`` was over.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class RequestStore:
         self._keys: dict[tuple[str, str], tuple[bytes, str]] = {}
         self._ended: deque[tuple[str, int]] = deque()
         self._bytes = 0
+        self.expired = 0
 
     def __len__(self) -> int:
         return len(self._records)
@@ -76,26 +80,31 @@ class RequestStore:
             record.idempotency = (record.tenant, key)
             self._keys[record.idempotency] = (digest, record.request_id)
 
-    def ended(self, request_id: str) -> None:
-        """Start the ``ttl`` of a request that has ended. Does nothing for an unknown one, or when called again."""
+    def ended(self, request_id: str) -> RequestRecord | None:
+        """Start the ``ttl`` of a request that has ended, and return it.
+
+        Does nothing, and returns None, for an unknown one, or when called again.
+        """
         record = self._records.get(request_id)
         if record is None or record.expires:
-            return
+            return None
         record.expires = self._clock() + self._ttl
         size = record.run.size + delivery_bytes(record.delivery) + RECORD_BYTES
         self._ended.append((request_id, size))
         self._bytes += size
         while self._bytes > self._max_bytes and len(self._ended) > 1:
             self._evict()
+        return record
 
     def expire(self) -> None:
-        """Drop the requests whose ``ttl`` is over."""
+        """Drop the requests whose ``ttl`` is over, and count them in ``expired``."""
         now = self._clock()
         while self._ended:
             record = self._records.get(self._ended[0][0])
             if record is not None and record.expires > now:
                 return
             self._evict()
+            self.expired += 1
 
     def _evict(self) -> bool:
         if not self._ended:

@@ -206,7 +206,7 @@ class SocketSession:
 
     async def _submit(self, frame: SubmitFrame, trace_id: str) -> None:
         self._container.lifecycle.admit()
-        submit = submit_of(frame, principal=self._admission.principal, trace_id=trace_id)
+        submit = submit_of(frame, principal=self._admission.principal, trace_id=trace_id, surface="socket")
         submitted = await self._container.router.ask(submit, timeout=SUBMIT_TIMEOUT)
         await self._follow_new(submitted.handle, frame)
 
