@@ -1,5 +1,6 @@
 """Channels: subscriptions, publications, presence and connected users of every tenant."""
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
@@ -38,6 +39,8 @@ from protocol.websocket.out import disconnect_json, error_json
 MAX_RECEIPTS: Final = 256  # publishers that wait for acknowledgements at once
 DISCONNECTED: Final = "disconnected"
 UNSUBSCRIBED: Final = "unsubscribed"
+
+_log = logging.getLogger("tidegate.hub")
 
 
 class Channels:
@@ -85,6 +88,10 @@ class Channels:
         channel = self._table.open(message.tenant, message.channel)
         published = channel.publish(message, self._clock())
         if not published.replayed:
+            if _log.isEnabledFor(logging.DEBUG):
+                subscribers = len(channel.publications.readers)
+                fields = {"channel": message.channel, "type": "publication", "subscribers": subscribers}
+                _log.debug("fanned_out", extra={"fields": fields})
             self._fanout.changed(channel.publications)
             self._table.published(channel)
         return published
@@ -144,6 +151,9 @@ class Channels:
         self._subscribed.setdefault(socket, set()).add(channel)
         publications.reader_added(cursor)
         fanout.follow(socket, publications, cursor)
+        if _log.isEnabledFor(logging.DEBUG):
+            fields = {"channel": message.channel, "after": cursor, "subscribers": len(publications.readers)}
+            _log.debug("subscribed", extra={"fields": fields})
         if message.presence:
             fanout.follow(socket, presence_events, presence_events.end)
 

@@ -247,8 +247,13 @@ class Attempt:
         self._warning = f"unknown finish reason {reader.raw_finish_reason!r}"
         target = self._target
         provider, model = target.endpoint.name, target.model
-        fields = {"provider": provider, "model": model, "request_id": self._message.request_id}
-        fields |= {"finish": reader.raw_finish_reason, "attempt": self._number}
+        fields: dict[str, object] = {
+            "provider": provider,
+            "model": model,
+            "request_id": self._message.request_id,
+            "attempt": self._number,
+            "finish": reader.raw_finish_reason,
+        }
         _log.warning(
             "%s/%s ended an answer with an %s",
             provider,

@@ -23,12 +23,12 @@ _log = logging.getLogger(LOGGER)
 def log_end(record: RequestRecord) -> None:
     """Write ``request_ended`` for a request that has ended.
 
-    It is a warning where its code's status is 5xx, and an error for an internal one. ``tokens`` are those of the answer,
-    also where it was joined or replayed; ``cost`` is what this request has cost, in US dollars, null where a price is
-    unknown. Times are in milliseconds, from the submission.
+    It is a warning where its code's status is 5xx, and an error for an internal one. ``tokens`` are those of the
+    answer, also where it was joined or replayed; ``cost`` is what this request has cost, in US dollars, null where a
+    price is unknown. Times are in milliseconds, from the submission.
     """
     event = _event_of(record)
-    level = _level_of(event)
+    level = level_of(event.code) if isinstance(event, Failed) else logging.INFO
     if not _log.isEnabledFor(level):
         return
     run, attempts = record.run, record.attempts
@@ -99,17 +99,16 @@ def cost_of(cost: Cost | None) -> str | None:
     return None if cost is None else f"{cost.usd:f}"
 
 
-def _event_of(record: RequestRecord) -> Completed | Failed | Cancelled:
-    terminal = record.stream.terminal
-    event = None if terminal is None else terminal.event
-    return event if isinstance(event, Completed | Failed | Cancelled) else Cancelled(reason="unknown")
-
-
-def _level_of(event: Completed | Failed | Cancelled) -> int:
-    if not isinstance(event, Failed):
-        return logging.INFO
-    problem = PROBLEMS.get(event.code)
+def level_of(code: str) -> int:
+    """Return the level of a failure: a warning for a status of 5xx, an error for a fault of ours."""
+    problem = PROBLEMS.get(code)
     status = SERVER_ERROR if problem is None else problem.status
     if status < SERVER_ERROR:
         return logging.INFO
     return logging.ERROR if status == SERVER_ERROR else logging.WARNING
+
+
+def _event_of(record: RequestRecord) -> Completed | Failed | Cancelled:
+    terminal = record.stream.terminal
+    event = None if terminal is None else terminal.event
+    return event if isinstance(event, Completed | Failed | Cancelled) else Cancelled(reason="unknown")

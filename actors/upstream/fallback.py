@@ -66,7 +66,7 @@ class Fallback(Generic[TargetT, ResultT]):
                 if candidate is None:
                     raise self._error or self.candidates.unavailable()
                 if self._failures is not None:
-                    self._failures.follows("repair" if repeated else None, target=candidate.name, due=candidate.due)
+                    self._log_next(candidate, repeated=repeated is not None)
                 if candidate.due and (delay := candidate.due - clock.time()) > 0:
                     await pause(clock, delay)
                 try:
@@ -77,9 +77,7 @@ class Fallback(Generic[TargetT, ResultT]):
                         raise
                 else:
                     if result is not None:
-                        if self._failures is not None:
-                            self._failures.follows("hedge")
-                        return result
+                        return self._won(result)
         finally:
             if self._failures is not None:
                 self._failures.follows("end")
@@ -118,6 +116,17 @@ class Fallback(Generic[TargetT, ResultT]):
         """Record a refusal before the call was made; the failure of a call has been recorded."""
         if self._failures is None or not self._failures.knows(error):
             self.failed(candidate, 0, error, 0.0)
+
+    def _log_next(self, candidate: Candidate[TargetT], *, repeated: bool) -> None:
+        """Log the failures so far: a call to ``candidate`` follows."""
+        if self._failures is not None:
+            self._failures.follows("repair" if repeated else None, target=candidate.name, due=candidate.due)
+
+    def _won(self, result: ResultT) -> ResultT:
+        """Return the result; a failure that is not logged yet was one of a parallel call."""
+        if self._failures is not None:
+            self._failures.follows("hedge")
+        return result
 
     def _continues(self, candidate: Candidate[TargetT], error: TidegateError) -> bool:
         self._error = error

@@ -8,7 +8,6 @@ import contextvars
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 import structlog
 from aiohttp import web
@@ -68,10 +67,8 @@ class _CallRecorder:
             otel.detach(token)
         if call.span is not None:
             end_server_span(call.span, status, call.failure)
-        if route in PROBES:
-            write = self._debug
-        else:
-            write = self._info if status < SERVER_ERROR else self._warning
+        usual = self._info if status < SERVER_ERROR else self._warning
+        write = self._debug if route in PROBES else usual
         if write is not None:
             _write_line(write, request, call, status)
 

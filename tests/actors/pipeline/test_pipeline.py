@@ -295,7 +295,7 @@ async def test_each_stage_is_logged(bench: Bench, caplog: pytest.LogCaptureFixtu
     call = lines[1][1]
     assert (call["provider"], call["model"], call["durationMs"]) == ("p", "m-1", 2.5)
     assert call["promptLength"] == len("Is it about food?") + len("a secret wish for pizza")
-    assert (call["tokens"], call["cost"]) == ({"input": 7, "output": 3}, "0.00002")
+    assert (call["tokens"], call["cost"]) == ({"input": 7, "output": 3, "total": 10}, "0.00002")
     assert [fields["source"] for event, fields in lines if event == "stage_completed"] == ["upstream", "cache"]
     assert lines[2][1]["requestId"] == call["requestId"]
 
