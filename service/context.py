@@ -72,6 +72,11 @@ class CallContext:
             self._request_id = new_request_id()
         return self._request_id
 
+    @property
+    def known_id(self) -> str:
+        """The request id, where the call has one by now; empty otherwise, and it may still get that of its request."""
+        return self._request_id
+
     def name(self, request_id: str) -> None:
         """Set the request id, unless the call has one."""
         self._request_id = self._request_id or request_id

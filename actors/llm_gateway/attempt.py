@@ -40,6 +40,7 @@ CUT: Final[dict[FinishReason, str]] = {
 }
 """Why an answer that ended so does not match its schema."""
 REFUSED: Final = "The model refused to answer"
+LEAST_WAIT: Final = 1e-6  # seconds until the first content: a coarse clock may show none
 LAST_SILENCE: Final = 5.0  # seconds after the finish reason: longer than a stream waits for its end by itself
 
 _log = logging.getLogger("tidegate.gateway")
@@ -290,7 +291,7 @@ class Attempt:
         """Return the seconds until the first content, and set them in the span; 0 for any later content."""
         if self.content_sent or not pieces:
             return 0.0
-        waited = self._clock.time() - self._started
+        waited = max(self._clock.time() - self._started, LEAST_WAIT)
         span.set_attribute(spans.GEN_AI_FIRST_CHUNK, waited)
         return waited
 

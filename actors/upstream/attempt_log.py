@@ -1,5 +1,6 @@
 """Log lines for failed calls: what has failed, and what follows."""
 
+import asyncio
 import logging
 from typing import Any, Final, Literal
 
@@ -53,7 +54,7 @@ class AttemptLog:
         if self._terms.trace_id:
             fields["trace_id"] = self._terms.trace_id
         if error.retry_after is not None:
-            fields["retryAfterMs"] = round(error.retry_after * 1000)
+            fields["retry_after_ms"] = round(error.retry_after * 1000)
         self._failed.append((target, fields))
         self._known.add(id(error))
 
@@ -89,7 +90,7 @@ def _reason(error: TidegateError) -> str:
         places = ", ".join([fault.path for fault in error.errors])
         return f"{error.problem.title}: {places}"[:MAX_CAUSE] if places else error.problem.title
     cause = error.__cause__
-    if cause is None:
+    if cause is None or isinstance(cause, asyncio.CancelledError):
         return error.detail
     said = str(cause)
     name = type(cause).__name__

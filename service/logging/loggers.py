@@ -113,7 +113,8 @@ def add_call(event: Event) -> None:
     """Add the ids of the current call, and its tenant, if there is one."""
     call = CURRENT_CALL.get()
     if call is not None:
-        event.setdefault("request_id", call.request_id)
+        if call.known_id:
+            event.setdefault("request_id", call.known_id)
         event.setdefault("trace_id", call.trace_id)
         if call.principal.tenant:
             event.setdefault("tenant", call.principal.tenant)

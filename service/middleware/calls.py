@@ -165,4 +165,5 @@ def _answer(request: web.Request, call: CallContext, error: Exception) -> web.St
 def _write_line(write: Write, request: web.Request, call: CallContext, status: int) -> None:
     duration_ms = round((time.perf_counter() - call.accepted) * 1000, 2)
     extra = {"code": call.failure} if call.failure else {}
+    extra["request_id"] = call.request_id
     write("http", status=status, ms=duration_ms, method=request.method, path=request.path, **extra)

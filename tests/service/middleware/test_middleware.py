@@ -308,13 +308,14 @@ async def test_each_call_is_one_line(connect: MakeClient) -> None:
         await client.get("/api/health")
     lines = [line for line in logs if line["event"] == "http"]
     assert [line["log_level"] for line in lines] == ["info", "warning", "debug"]
-    assert dict(lines[0]) | {"ms": 0} == {
+    assert dict(lines[0]) | {"ms": 0, "request_id": ""} == {
         "event": "http",
         "log_level": "info",
         "method": "GET",
         "path": "/echo/x",
         "status": 200,
         "ms": 0,
+        "request_id": "",
     }
     assert lines[1]["code"] == "overloaded"
 
