@@ -54,7 +54,7 @@ class LogLine:
     def __init__(self, event: Event, redactor: Redactor) -> None:
         created = event.get("timestamp") or time.time()
         event["timestamp"] = f"{_second(int(created))}.{int(created % 1 * 1000):03d}Z"
-        self._failure = _failure_of(event.pop("exc_info", None))
+        self._failure = _failure_of(event.pop("exc_info")) if "exc_info" in event else None
         self._event = event
         self._redactor = redactor
         self._clean: dict[str, Any] | None = None
@@ -93,7 +93,7 @@ class LogLine:
             line = orjson.dumps(self._event, option=orjson.OPT_APPEND_NEWLINE)
         except orjson.JSONEncodeError:
             return None
-        return None if len(line) > MAX_LINE or self._redactor.is_suspicious(line.decode()) else line
+        return None if len(line) > MAX_LINE else line
 
 
 class TerminalRenderer:

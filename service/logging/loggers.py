@@ -3,6 +3,7 @@
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -14,7 +15,9 @@ from service.logging.line import Event
 from service.logging.writer import LogWriter
 
 _NAMES: Final = {"critical": "fatal", "exception": "error", "warn": "warning", "notset": "trace"}
-_OF_RECORDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "fields"}
+_UNKNOWN: Final = {**vars(logging.makeLogRecord({})), "thread": None, "threadName": None, "process": None}
+_COUNT: Final = len(_UNKNOWN)
+_OF_RECORDS: Final = frozenset(_UNKNOWN) | {"message", "asctime", "taskName", "fields", "event"}
 
 
 class WriterHandler(logging.Handler):
@@ -31,25 +34,53 @@ class WriterHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the record; the writer renders it."""
         values = vars(record)
-        event: Event = {"timestamp": None, "level": None, "event": None, "logger": None}
+        text = record.getMessage() if record.args or type(record.msg) is not str else record.msg
+        head: Event = {"timestamp": record.created, "level": level_name(record.levelno), "event": text}
+        head["logger"] = record.name
         fields = values.get("fields")
-        if isinstance(fields, dict):
-            event.update(fields)
-        for name in values.keys() - _OF_RECORDS:
-            event[name] = values[name]
-        text = record.getMessage()
-        named = values.get("event")
-        if isinstance(named, str):
-            event["message"] = text
-            text = named
-        event["timestamp"] = record.created
-        event["level"] = level_name(record.levelno)
-        event["event"] = text
-        event["logger"] = record.name
+        if not isinstance(fields, dict):
+            fields = {}
+        if len(values) > _COUNT + ("fields" in values):
+            fields = {**fields, **{name: values[name] for name in values.keys() - _OF_RECORDS}}
+            named = values.get("event")
+            if isinstance(named, str):
+                fields["message"] = text
+                head["event"] = named
+        event = _merged(head, fields)
         if record.exc_info:
             event["exc_info"] = record.exc_info
         add_call(event)
         self._writer.put(event)
+
+
+class LeanRecord(logging.LogRecord):
+    """A record of the standard library without what no line has: process, thread, file and function."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - the standard library's
+        self,
+        name: str,
+        level: int,
+        pathname: str,  # noqa: ARG002 - as above
+        lineno: int,  # noqa: ARG002 - as above
+        msg: object,
+        args: Any,  # noqa: ANN401 - as above
+        exc_info: Any,  # noqa: ANN401 - as above
+        func: str | None = None,  # noqa: ARG002 - as above
+        sinfo: str | None = None,
+        **_: object,
+    ) -> None:
+        if args and len(args) == 1 and isinstance(args[0], Mapping) and args[0]:
+            args = args[0]  # as the standard library does it
+        values = self.__dict__
+        values.update(_UNKNOWN)
+        values["name"] = name
+        values["msg"] = msg
+        values["args"] = args
+        values["levelname"] = logging.getLevelName(level)
+        values["levelno"] = level
+        values["exc_info"] = exc_info
+        values["stack_info"] = sinfo
+        values["created"] = time.time()
 
 
 class NamedWriter:
@@ -64,19 +95,20 @@ class NamedWriter:
 
     def put(self, level: str, event: object, fields: Event) -> None:
         """Queue a line with the common fields; ``fields`` can't replace them."""
-        line: Event = {"timestamp": None, "level": None, "event": None}
+        head: Event = {"timestamp": time.time(), "level": level, "event": event}
         if self._name:
-            line["logger"] = None
-        line.update(fields)
-        line["timestamp"] = time.time()
-        line["level"] = level
-        line["event"] = event
-        if self._name:
-            line["logger"] = self._name
+            head["logger"] = self._name
+        line = _merged(head, fields)
         if line.get("exc_info") is True:
             line["exc_info"] = sys.exc_info()
         add_call(line)
         self._writer.put(line)
+
+
+def _merged(head: Event, fields: Event) -> Event:
+    """Return both, those of ``head`` first and unchanged."""
+    event = {**head, **fields}
+    return event if len(event) == len(head) + len(fields) else {**event, **head}
 
 
 class _ToWriter:
@@ -87,7 +119,8 @@ class _ToWriter:
     _processors: list[Any]
 
     def _proxy_to_logger(self, method_name: str, event: str | None = None, **fields: Any) -> None:  # noqa: ANN401
-        fields = {**self._context, **fields}
+        if self._context:
+            fields = {**self._context, **fields}
         if self._processors:
             fields["event"] = event
             try:

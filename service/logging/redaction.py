@@ -4,7 +4,7 @@ import dataclasses
 import enum
 import math
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +19,7 @@ MAX_VALUES: Final = 1000  # of one line
 MAX_TEXT: Final = 2000  # characters of one text
 MAX_KEY: Final = 200  # characters
 MAX_READ: Final = 8192  # characters of a text that are searched for secrets; the rest is dropped
-MAX_NAMES: Final = 4096  # names of fields whose verdict is kept; at the bound all are forgotten
+MAX_HARMLESS: Final = 4096  # texts that are known to be harmless; at the bound all are forgotten
 
 SECRET_NAMES: Final = frozenset({"auth", "jwt", "passwd", "pepper", "pwd", "ticket"})
 SECRET_ENDINGS: Final = (
@@ -36,12 +36,12 @@ _PATTERNS: Final = (
         r"\b(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS|CONNECT|TRACE) (\S{1,2000}) (HTTP/\d(?:\.\d)?)(?=\\r|\\n|\r|\n).*",
         re.DOTALL,
     ),
-    re.compile(r"((?:proxy-)?authorization|(?:set-)?cookie)(\\?[\"']?\s*[:=]\s*)[^\r\n]*", re.IGNORECASE),
+    re.compile(r"((?:proxy-)?authorization|(?:set-)?cookie)(\\?[\"']?[ \t]*[:=][ \t]*)[^\r\n]*", re.IGNORECASE),
     re.compile(r"\b(bearer)(\s+)[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE),
     re.compile(r"\b(basic)(\s+)(?=[A-Za-z0-9+/=_-]{0,200}[\d=])[A-Za-z0-9+/=_-]{8,}", re.IGNORECASE),
     re.compile(
         r"(api[-_ ]?keys?|access[-_]?key|private[-_]?key|passw(?:or)?d|passphrase|secret|token|ticket)"
-        r"(\\?[\"']?\s*[:=]\s*)" + _VALUE,
+        r"(\\?[\"']?[ \t]*[:=][ \t]*)" + _VALUE,
         re.IGNORECASE,
     ),
     re.compile(r"([?&](?:key|sig|signature|code|auth))(=)[^\s&\"'#]+", re.IGNORECASE),
@@ -52,21 +52,45 @@ _MARKS: Final = (
     "sk-", "tg_", "tk_", "eyj", "earer", "asic ", " http/", "authorization", "cookie", "pass", "secret", "ticket",
     "key", "=", "token:", "token\\", "token'", "token ",
 )  # fmt: skip
-"""In lower case: every match contains one of them, and searching for these is many times cheaper."""
-_ATOMS: Final = frozenset({type(None), bool, int, float})
+"""In lower case: every match contains one of them, and a text without them needs no further search."""
+_OWN_ID: Final = re.compile(r"req_[0-9A-Z]{26}|[0-9a-f]{32}")
+_STR: Final = frozenset({str})
+_PLAIN: Final = frozenset({type(None), bool, int, float, str})
 
 
-class _Names(dict[str, bool]):
-    """Whether a field of this name is secret, computed once for each name."""
+class _Harmless(set[str]):
+    """Texts that have been found harmless: most texts of a log are in many lines, and are looked at once.
 
-    def __missing__(self, name: str) -> bool:
-        squeezed = name.lower().translate(_SQUEEZED)
-        secret = squeezed in SECRET_NAMES or squeezed.endswith(SECRET_ENDINGS)
-        if len(self) >= MAX_NAMES:
-            self.clear()
-        if len(name) <= MAX_KEY:
-            self[name] = secret
-        return secret
+    Args:
+        judge: returns whether a text is harmless.
+    """
+
+    __slots__ = ("_judge",)
+
+    def __init__(self, judge: Callable[[str], bool]) -> None:
+        super().__init__()
+        self._judge = judge
+
+    def covers(self, texts: Collection[str]) -> bool:
+        """Return whether all of ``texts`` are harmless."""
+        if self.issuperset(texts):
+            return True
+        for text in texts:
+            if text not in self:
+                if _OWN_ID.fullmatch(text):
+                    continue
+                if not self._judge(text):
+                    return False
+                if len(self) >= MAX_HARMLESS:
+                    self.clear()
+                if len(text) <= MAX_KEY:
+                    self.add(text)
+        return True
+
+
+def _is_secret_name(name: str) -> bool:
+    squeezed = name.lower().translate(_SQUEEZED)
+    return squeezed in SECRET_NAMES or squeezed.endswith(SECRET_ENDINGS)
 
 
 class Redactor:
@@ -78,34 +102,29 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = sorted({secret for secret in secrets if len(secret) >= MIN_SECRET}, key=len, reverse=True)
-        self._names = _Names()
+        self._names = _Harmless(lambda name: not _is_secret_name(name) and self._is_harmless(name))
+        self._texts = _Harmless(self._is_harmless)
         self._exact = re.compile("|".join(map(re.escape, known))) if known else None
-        escaped = [
-            msgspec.json.encode(secret).decode("utf-8", "replace")[1:-1] for secret in known if _encodable(secret)
-        ]
-        self._marks = (*_MARKS, *(text.lower() for text in (*known, *escaped)))
+        self._marks = (*_MARKS, *(secret.lower() for secret in known))
 
-    def is_plain(self, fields: Mapping[str, Any]) -> bool:
-        """Return whether ``fields`` can be rendered as they are, unless the rendered text is ``suspicious``."""
-        names = self._names
-        for name, value in fields.items():
-            kind = type(value)
-            if kind is str:
-                if len(value) > MAX_TEXT:
-                    return False
-            elif kind is dict:
-                if len(value) > MAX_ITEMS or not self._is_flat(value):
-                    return False
-            elif kind not in _ATOMS:
+    def is_plain(self, fields: MutableMapping[str, Any]) -> bool:
+        """Return whether ``fields`` can be rendered as they are: all are short, and none is secret or may hold one."""
+        values = fields.values()
+        kinds = {*map(type, values)}
+        if dict in kinds:
+            nested = [value for value in values if type(value) is dict]
+            if not all([self._is_flat(inner) for inner in nested]):  # noqa: C419 - there are one or two
                 return False
-            if type(name) is not str or names[name]:
-                return False
-        return True
+            kinds.discard(dict)
+        return kinds <= _PLAIN and self._is_covered(fields)
 
     def is_suspicious(self, text: str) -> bool:
-        """Return whether a text, or a rendered line, may hold a secret."""
+        """Return whether a text may hold a secret."""
         lower = text.lower()
-        return any([mark in lower for mark in self._marks])  # noqa: C419 - a list is twice as fast as a generator
+        for mark in self._marks:  # noqa: SIM110 - a generator costs twice as much
+            if mark in lower:
+                return True
+        return False
 
     def clean(self, value: object) -> Any:  # noqa: ANN401 - JSON
         """Return a copy of ``value`` that JSON can express: without secrets, and cut to the bounds of this module."""
@@ -113,7 +132,7 @@ class Redactor:
 
     def is_secret(self, name: object) -> bool:
         """Return whether the value of a field of this name is hidden."""
-        return isinstance(name, str) and self._names[name]
+        return isinstance(name, str) and _is_secret_name(name)
 
     def text(self, text: str) -> str:
         """Return ``text`` without secrets, of at most ``MAX_TEXT`` characters and a note on what was cut."""
@@ -135,13 +154,20 @@ class Redactor:
             return text
         return f"{text}… [{length} characters]"
 
+    def _is_harmless(self, text: str) -> bool:
+        return len(text) <= MAX_TEXT and not self.is_suspicious(text)
+
     def _is_flat(self, fields: dict[Any, Any]) -> bool:
-        names = self._names
-        for name, value in fields.items():
-            kind = type(value)
-            if type(name) is not str or names[name] or (kind not in _ATOMS and kind is not str):
-                return False
-        return True
+        return _PLAIN.issuperset(map(type, fields.values())) and self._is_covered(fields)
+
+    def _is_covered(self, fields: MutableMapping[Any, Any]) -> bool:
+        """Return whether all names and texts are harmless; the other values are atoms."""
+        names = fields.keys()
+        if not (self._names.issuperset(names) or ({*map(type, names)} <= _STR and self._names.covers(names))):
+            return False
+        return (
+            self._texts.covers([value for value in fields.values() if type(value) is str]) and len(fields) <= MAX_ITEMS
+        )
 
 
 class _Walk:
@@ -256,10 +282,3 @@ def _number(value: float) -> object:
             return int(value)
         return str(int(value)) if value.bit_length() < MAX_TEXT else f"[an integer of {value.bit_length()} bits]"
     return float(value) if math.isfinite(value) else str(value)
-
-
-def _encodable(text: str) -> bool:
-    try:
-        return bool(text.encode())
-    except UnicodeEncodeError:
-        return False

@@ -3,8 +3,8 @@
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import Any, Final, TextIO, cast
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
 
 import structlog
 from pydantic import SecretStr
@@ -14,13 +14,10 @@ from service.config.settings import Settings
 from service.logging.file import FileOutput
 from service.logging.levels import Levels
 from service.logging.line import TerminalRenderer
-from service.logging.loggers import WriterHandler, bound, factory
+from service.logging.loggers import LeanRecord, WriterHandler, bound, factory
 from service.logging.output import LogOutput, StreamOutput
 from service.logging.redaction import Redactor
 from service.logging.writer import LogWriter
-
-UNUSED: Final = {"logThreads": False, "logProcesses": False, "logMultiprocessing": False, "_srcfile": None}
-"""What the standard library would find out for each record, and no line has: a third of a record's cost."""
 
 
 @contextmanager
@@ -46,7 +43,7 @@ def open_logging(
     handlers = root.handlers[:]
     writer.start()
     try:
-        with levels.applied(), _without_unused():
+        with levels.applied(), _lean_records():
             root.handlers = [WriterHandler(writer)]
             structlog.configure(
                 processors=[],
@@ -79,12 +76,16 @@ def _file_outputs(settings: Settings) -> Iterator[LogOutput]:
 
 
 @contextmanager
-def _without_unused() -> Iterator[None]:
-    with ExitStack() as stack:
-        for name, value in UNUSED.items():
-            stack.callback(setattr, logging, name, getattr(logging, name))
-            setattr(logging, name, value)
+def _lean_records() -> Iterator[None]:
+    """Let the standard library not look for what no line has: it is half of a record's cost."""
+    caller, factory = logging._srcfile, logging.getLogRecordFactory()  # noqa: SLF001 - as its documentation says
+    logging._srcfile = None  # noqa: SLF001 - as above
+    logging.setLogRecordFactory(LeanRecord)
+    try:
         yield
+    finally:
+        logging._srcfile = caller  # noqa: SLF001 - as above
+        logging.setLogRecordFactory(factory)
 
 
 def _secrets(settings: Settings) -> Iterator[str]:

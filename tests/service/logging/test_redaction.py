@@ -178,6 +178,7 @@ def test_a_secret_in_a_text_is_hidden(secret: str) -> None:
         "the bearer of news",
         "GET /v1/models",
         "stg_0123456789abcdef",
+        "Invalid header token:\n\n  b'bad header: x'",
     ],
 )
 def test_other_texts_stay(text: str) -> None:
