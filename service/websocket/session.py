@@ -138,6 +138,7 @@ class SocketSession:
         try:
             frame = decode(text)
         except FrameError as error:
+            _log.info("frame_refused", code=error.code, type=None)
             self._send(error_json(error, frame_id=error.frame_id))
             self._admission.count_bad_frame(asyncio.get_running_loop().time())
             return
