@@ -13,9 +13,12 @@ from actors.requests.run import Run
 from protocol.errors import PROBLEMS
 from protocol.events import Cancelled, Completed, Failed
 from protocol.llm import Attempt, Cost, Usage
+from protocol.log_fields import OutsideTexts
 
 LOGGER: Final = "tidegate.requests"
 SERVER_ERROR: Final = 500  # itself a fault of ours; those above are an upstream's, or pass
+
+OUTSIDE: Final = OutsideTexts(("trace_id", "account", "model", "provider", "provider_model", "code", "session_id"))
 
 _log = logging.getLogger(LOGGER)
 
@@ -27,41 +30,50 @@ def log_end(record: RequestRecord) -> None:
     answer, also where it was joined or replayed; ``cost`` is what this request has cost, in US dollars, null where a
     price is unknown. Times are in milliseconds, from the submission.
     """
-    event = _event_of(record)
-    level = level_of(event.code) if isinstance(event, Failed) else logging.INFO
+    terminal = record.stream.terminal
+    event = None if terminal is None else terminal.event
+    level = level_of(event.code) if type(event) is Failed else logging.INFO
     if not _log.isEnabledFor(level):
         return
-    run, attempts = record.run, record.attempts
-    first: float | None = 0.0 if record.source == "cache" else None
+    now, run, source = time.time(), record.run, record.source
+    attempts = record.attempts
+    last = attempts[-1] if attempts else None
+    first = 0.0 if source == "cache" else None
     if run.first_content:
         first = round(max(0.0, run.first_content - record.created) * 1000, 2)
+    cost = run.cost
+    if source != "upstream":
+        price: str | None = "0"
+    else:
+        price = None if cost is None else f"{cost.usd:f}"
     fields: dict[str, Any] = {
         "status": "completed",
-        "ms": round(max(0.0, time.time() - record.created) * 1000, 2),
-        "request_id": record.request_id,
+        "ms": round(max(0.0, now - record.created) * 1000, 2),
+        "request_id": record.stream.request_id,
         "trace_id": record.trace_id,
         "account": record.account or record.tenant,
         "surface": record.surface,
         "model": run.request.model,
         "provider": run.provider,
-        "provider_model": attempts[-1].model if attempts else None,
+        "provider_model": None if last is None else last.model,
         "attempts": len(attempts),
-        "source": record.source,
+        "source": source,
         "first_token_ms": first,
         "tokens": tokens_of(record.usage),
-        "cost": cost_of(record.cost),
+        "cost": price,
     }
-    if isinstance(event, Completed):
+    if type(event) is Completed:
         fields["finish"] = event.finish_reason
-    elif isinstance(event, Failed):
+    elif type(event) is Failed:
         fields["status"], fields["code"] = "failed", event.code
-    else:
+    elif type(event) is Cancelled:
         fields["status"], fields["code"] = "cancelled", event.reason
     if record.delivery.session_id:
         fields["session_id"] = record.delivery.session_id
-    if any([attempt.estimated for attempt in attempts]):  # noqa: C419 - a list is faster for one or two
-        fields["estimated"] = True
-    _log.log(level, "request_ended", extra={"fields": fields})
+    for attempt in attempts:
+        if attempt.estimated:
+            fields["estimated"] = True
+    _log.log(level, "request_ended", extra={"fields": fields, "outside": OUTSIDE})
 
 
 def log_late_call(run: Run, attempt: Attempt) -> None:
@@ -106,9 +118,3 @@ def level_of(code: str) -> int:
     if status < SERVER_ERROR:
         return logging.INFO
     return logging.ERROR if status == SERVER_ERROR else logging.WARNING
-
-
-def _event_of(record: RequestRecord) -> Completed | Failed | Cancelled:
-    terminal = record.stream.terminal
-    event = None if terminal is None else terminal.event
-    return event if isinstance(event, Completed | Failed | Cancelled) else Cancelled(reason="unknown")

@@ -27,6 +27,7 @@ from structlog.dev import (
 )
 from structlog.tracebacks import ExceptionDictTransformer
 
+from protocol.log_fields import OutsideTexts
 from service.logging.redaction import Redactor
 
 MAX_LINE: Final = 32 * 1024  # bytes of JSON
@@ -47,15 +48,17 @@ class LogLine:
     Args:
         event: the fields, ``timestamp``, ``level`` and ``event`` first. The line owns them from now on.
         redactor: hides secrets.
+        outside: the fields that may hold one; None for any.
     """
 
-    __slots__ = ("_clean", "_event", "_failure", "_json", "_redactor")
+    __slots__ = ("_clean", "_event", "_failure", "_json", "_outside", "_redactor")
 
-    def __init__(self, event: Event, redactor: Redactor) -> None:
+    def __init__(self, event: Event, redactor: Redactor, outside: OutsideTexts | None = None) -> None:
         created = event.get("timestamp") or time.time()
         event["timestamp"] = f"{_second(int(created))}.{int(created % 1 * 1000):03d}Z"
         self._failure = _failure_of(event.pop("exc_info")) if "exc_info" in event else None
         self._event = event
+        self._outside = outside
         self._redactor = redactor
         self._clean: dict[str, Any] | None = None
         self._json: bytes | None = None
@@ -87,10 +90,13 @@ class LogLine:
 
     def _plain(self) -> bytes | None:
         """Return the line of fields with nothing to redact, which most lines have; None for any other."""
-        if self._failure is not None or not self._redactor.is_plain(self._event):
+        event, redactor, outside = self._event, self._redactor, self._outside
+        if self._failure is not None:
+            return None
+        if not (redactor.is_plain(event) if outside is None else redactor.are_plain(event, outside)):
             return None
         try:
-            line = orjson.dumps(self._event, option=orjson.OPT_APPEND_NEWLINE)
+            line = orjson.dumps(event, option=orjson.OPT_APPEND_NEWLINE)
         except orjson.JSONEncodeError:
             return None
         return None if len(line) > MAX_LINE else line

@@ -9,12 +9,14 @@ from typing import Any, Final
 
 import structlog
 
+from protocol.log_fields import OutsideTexts
 from service.context import CURRENT_CALL
 from service.logging.levels import NUMBERS, TRACE, Levels, level_name
 from service.logging.line import Event
 from service.logging.writer import LogWriter
 
 _NAMES: Final = {"critical": "fatal", "exception": "error", "warn": "warning", "notset": "trace"}
+_LEVELS: Final = {number: name for name, number in NUMBERS.items()}
 _UNKNOWN: Final = {**vars(logging.makeLogRecord({})), "thread": None, "threadName": None, "process": None}
 _COUNT: Final = len(_UNKNOWN)
 _OF_RECORDS: Final = frozenset(_UNKNOWN) | {"message", "asctime", "taskName", "fields", "event"}
@@ -33,24 +35,47 @@ class WriterHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the record; the writer renders it."""
-        values = vars(record)
-        text = record.getMessage() if record.args or type(record.msg) is not str else record.msg
-        head: Event = {"timestamp": record.created, "level": level_name(record.levelno), "event": text}
-        head["logger"] = record.name
-        fields = values.get("fields")
-        if not isinstance(fields, dict):
-            fields = {}
-        if len(values) > _COUNT + ("fields" in values):
-            fields = {**fields, **{name: values[name] for name in values.keys() - _OF_RECORDS}}
-            named = values.get("event")
-            if isinstance(named, str):
-                fields["message"] = text
-                head["event"] = named
-        event = _merged(head, fields)
+        values = record.__dict__
+        outside = values.get("outside")
+        event: Event
+        if type(outside) is not OutsideTexts:
+            outside = None
+        if (
+            len(values) == _COUNT + 1 + (outside is not None)
+            and type(fields := values.get("fields")) is dict
+            and not record.args
+        ):
+            event = {"timestamp": None, "level": None, "event": None, "logger": None, **fields}
+            event["event"] = record.msg
+        else:
+            event = _event_of(record, values)
+        event["timestamp"] = record.created
+        event["level"] = _LEVELS.get(record.levelno) or level_name(record.levelno)
+        event["logger"] = record.name
         if record.exc_info:
             event["exc_info"] = record.exc_info
-        add_call(event)
-        self._writer.put(event)
+        if CURRENT_CALL.get() is not None:
+            add_call(event)
+            outside = None
+        self._writer.put(event, outside)
+
+
+def _event_of(record: logging.LogRecord, values: dict[str, Any]) -> Event:
+    """Return the fields of any record."""
+    text = record.getMessage()
+    event: Event = {"timestamp": None, "level": None, "event": None, "logger": None}
+    fields = values.get("fields")
+    if isinstance(fields, dict):
+        event.update(fields)
+    event.update({name: values[name] for name in values.keys() - _OF_RECORDS})
+    if type(values.get("outside")) is OutsideTexts:
+        del event["outside"]
+    named = values.get("event")
+    if isinstance(named, str):
+        event["message"] = text
+        text = named
+    event["event"] = text
+    return event
 
 
 class LeanRecord(logging.LogRecord):
@@ -95,20 +120,18 @@ class NamedWriter:
 
     def put(self, level: str, event: object, fields: Event) -> None:
         """Queue a line with the common fields; ``fields`` can't replace them."""
-        head: Event = {"timestamp": time.time(), "level": level, "event": event}
-        if self._name:
-            head["logger"] = self._name
-        line = _merged(head, fields)
+        line: Event = {"timestamp": None, "level": None, "event": None, "logger": None, **fields}
+        line["timestamp"] = time.time()
+        line["level"] = level
+        line["event"] = event
+        line["logger"] = self._name
+        if not self._name:
+            del line["logger"]
         if line.get("exc_info") is True:
             line["exc_info"] = sys.exc_info()
-        add_call(line)
+        if CURRENT_CALL.get() is not None:
+            add_call(line)
         self._writer.put(line)
-
-
-def _merged(head: Event, fields: Event) -> Event:
-    """Return both, those of ``head`` first and unchanged."""
-    event = {**head, **fields}
-    return event if len(event) == len(head) + len(fields) else {**event, **head}
 
 
 class _ToWriter:

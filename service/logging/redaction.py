@@ -4,7 +4,7 @@ import dataclasses
 import enum
 import math
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Final
 
 import msgspec
@@ -18,8 +18,9 @@ MAX_ITEMS: Final = 100  # of one container
 MAX_VALUES: Final = 1000  # of one line
 MAX_TEXT: Final = 2000  # characters of one text
 MAX_KEY: Final = 200  # characters
+MAX_WORD: Final = 25  # characters; a longer text of letters and digits is an id, which is not in many lines
 MAX_READ: Final = 8192  # characters of a text that are searched for secrets; the rest is dropped
-MAX_HARMLESS: Final = 4096  # texts that are known to be harmless; at the bound all are forgotten
+MAX_KNOWN: Final = 4096  # names, and texts, that are known to be harmless; at the bound all are forgotten
 
 SECRET_NAMES: Final = frozenset({"auth", "jwt", "passwd", "pepper", "pwd", "ticket"})
 SECRET_ENDINGS: Final = (
@@ -53,39 +54,7 @@ _MARKS: Final = (
     "key", "=", "token:", "token\\", "token'", "token ",
 )  # fmt: skip
 """In lower case: every match contains one of them, and a text without them needs no further search."""
-_OWN_ID: Final = re.compile(r"req_[0-9A-Z]{26}|[0-9a-f]{32}")
-_STR: Final = frozenset({str})
-_PLAIN: Final = frozenset({type(None), bool, int, float, str})
-
-
-class _Harmless(set[str]):
-    """Texts that have been found harmless: most texts of a log are in many lines, and are looked at once.
-
-    Args:
-        judge: returns whether a text is harmless.
-    """
-
-    __slots__ = ("_judge",)
-
-    def __init__(self, judge: Callable[[str], bool]) -> None:
-        super().__init__()
-        self._judge = judge
-
-    def covers(self, texts: Collection[str]) -> bool:
-        """Return whether all of ``texts`` are harmless."""
-        if self.issuperset(texts):
-            return True
-        for text in texts:
-            if text not in self:
-                if _OWN_ID.fullmatch(text):
-                    continue
-                if not self._judge(text):
-                    return False
-                if len(self) >= MAX_HARMLESS:
-                    self.clear()
-                if len(text) <= MAX_KEY:
-                    self.add(text)
-        return True
+_ATOMS: Final = frozenset({type(None), bool, int, float})
 
 
 def _is_secret_name(name: str) -> bool:
@@ -102,21 +71,38 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         known = sorted({secret for secret in secrets if len(secret) >= MIN_SECRET}, key=len, reverse=True)
-        self._names = _Harmless(lambda name: not _is_secret_name(name) and self._is_harmless(name))
-        self._texts = _Harmless(self._is_harmless)
+        self._names: set[str] = set()  # that are harmless
+        self._texts: set[str] = set()  # the same
         self._exact = re.compile("|".join(map(re.escape, known))) if known else None
         self._marks = (*_MARKS, *(secret.lower() for secret in known))
 
     def is_plain(self, fields: MutableMapping[str, Any]) -> bool:
-        """Return whether ``fields`` can be rendered as they are: all are short, and none is secret or may hold one."""
-        values = fields.values()
-        kinds = {*map(type, values)}
-        if dict in kinds:
-            nested = [value for value in values if type(value) is dict]
-            if not all([self._is_flat(inner) for inner in nested]):  # noqa: C419 - there are one or two
+        """Return whether ``fields`` can be rendered as they are: all are short, and none is secret or may hold one.
+
+        Most names and texts of a log are in many lines; each of them is looked at once.
+        """
+        texts = self._texts
+        if len(fields) > MAX_ITEMS or not (self._names.issuperset(fields) or self._are_harmless_names(fields)):
+            return False
+        for value in fields.values():
+            kind = type(value)
+            if kind is str:
+                if value not in texts and not self._is_harmless(value):
+                    return False
+            elif kind not in _ATOMS and not (kind is dict and self._is_flat(value)):
                 return False
-            kinds.discard(dict)
-        return kinds <= _PLAIN and self._is_covered(fields)
+        return True
+
+    def are_plain(self, fields: MutableMapping[str, Any], names: Iterable[str]) -> bool:
+        """Return whether the fields of these names are short texts that hold no secret, or no texts."""
+        texts = self._texts
+        for name in names:
+            value = fields.get(name)
+            if value is None:
+                continue
+            if type(value) is not str or (value not in texts and not self._is_harmless(value)):
+                return False
+        return True
 
     def is_suspicious(self, text: str) -> bool:
         """Return whether a text may hold a secret."""
@@ -154,20 +140,32 @@ class Redactor:
             return text
         return f"{text}… [{length} characters]"
 
-    def _is_harmless(self, text: str) -> bool:
-        return len(text) <= MAX_TEXT and not self.is_suspicious(text)
-
     def _is_flat(self, fields: dict[Any, Any]) -> bool:
-        return _PLAIN.issuperset(map(type, fields.values())) and self._is_covered(fields)
+        """Return whether the fields of an inner dict are plain, and none of them has fields of its own."""
+        return dict not in map(type, fields.values()) and self.is_plain(fields)
 
-    def _is_covered(self, fields: MutableMapping[Any, Any]) -> bool:
-        """Return whether all names and texts are harmless; the other values are atoms."""
-        names = fields.keys()
-        if not (self._names.issuperset(names) or ({*map(type, names)} <= _STR and self._names.covers(names))):
+    def _are_harmless_names(self, names: Iterable[object]) -> bool:
+        for name in names:
+            if type(name) is not str or _is_secret_name(name) or not self._is_harmless(name):
+                return False
+        if len(self._names) >= MAX_KNOWN:
+            self._names.clear()
+        self._names.update(map(str, names))
+        return True
+
+    def _is_harmless(self, text: str) -> bool:
+        """Return whether a text is short, and without marks; one of letters and digits has none, as ids are."""
+        if len(text) > MAX_TEXT:
             return False
-        return (
-            self._texts.covers([value for value in fields.values() if type(value) is str]) and len(fields) <= MAX_ITEMS
-        )
+        if len(text) > MAX_WORD and (text.isalnum() or (text.startswith("req_") and text[4:].isalnum())):
+            return self._exact is None or self._exact.search(text) is None
+        if self.is_suspicious(text):
+            return False
+        if len(text) <= MAX_KEY:
+            if len(self._texts) >= MAX_KNOWN:
+                self._texts.clear()
+            self._texts.add(text)
+        return True
 
 
 class _Walk:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+from protocol.log_fields import OutsideTexts
 from service.logging.line import Event, LogLine
 from service.logging.output import LogOutput
 from service.logging.redaction import Redactor
@@ -33,7 +34,7 @@ class LogWriter:
         self._outputs = [_Guarded(output) for output in outputs]
         self._redactor = redactor
         self._capacity = capacity
-        self._events: deque[Event] = deque()
+        self._events: deque[tuple[Event, OutsideTexts | None]] = deque()
         self._dropped = 0
         self._dropping = threading.Lock()
         self._wake = threading.Event()
@@ -44,13 +45,18 @@ class LogWriter:
         """Start the thread."""
         self._thread.start()
 
-    def put(self, event: Event) -> None:
-        """Queue ``event``, which the writer owns from now on; drops it where the queue is full."""
+    def put(self, event: Event, outside: OutsideTexts | None = None) -> None:
+        """Queue ``event``, which the writer owns from now on; drops it where the queue is full.
+
+        Args:
+            event: the fields.
+            outside: those that may hold a secret; None for any.
+        """
         if len(self._events) >= self._capacity:
             with self._dropping:
                 self._dropped += 1
             return
-        self._events.append(event)
+        self._events.append((event, outside))
         if not self._wake.is_set():
             self._wake.set()
 
@@ -74,21 +80,21 @@ class LogWriter:
 
     def _write(self) -> None:
         """Write what is queued by now. What the outputs report of themselves follows at once."""
-        events: list[Event] = [self._events.popleft() for _ in range(len(self._events))]
+        lines = [self._line(*self._events.popleft()) for _ in range(len(self._events))]
         with self._dropping:
             dropped, self._dropped = self._dropped, 0
         if dropped:
-            events.append({"level": "warning", "event": "log_lines_dropped", "count": dropped})
-        while events:
-            lines = [line for event in events if (line := self._line(event)) is not None]
-            events = [report for output in self._outputs if (report := output.write(lines)) is not None]
+            lines.append(self._line({"level": "warning", "event": "log_lines_dropped", "count": dropped}))
+        while lines:
+            reports = [output.write(lines) for output in self._outputs]
+            lines = [self._line(report) for report in reports if report is not None]
 
-    def _line(self, event: Event) -> LogLine | None:
+    def _line(self, event: Event, outside: OutsideTexts | None = None) -> LogLine:
         ordered: Event = {"timestamp": None, "level": None, "event": None}
         if next(iter(event), "") != "timestamp":
             event = {**ordered, **event}
         try:
-            line = LogLine(event, self._redactor)
+            line = LogLine(event, self._redactor, outside)
             _ = line.json
         except Exception as error:  # noqa: BLE001 - a value that can't be rendered must not end the log
             failure = {"level": "error", "event": "log_line_unrenderable", "error": type(error).__name__}

@@ -11,6 +11,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from protocol.errors import ConfigurationError
+from protocol.log_fields import OutsideTexts
 from service.config.settings import load_settings
 from service.context import CURRENT_CALL, CallContext
 from service.logging import LogLine, open_logging
@@ -258,3 +259,17 @@ def test_a_short_key_breaks_no_line(stream: io.StringIO) -> None:
         structlog.get_logger("ours").info("hello there", name="eve")
     (line,) = _lines(stream)
     assert (line["event"], line["name"]) == ("hello there", "eve")
+
+
+def test_a_line_may_say_where_secrets_may_stand(stream: io.StringIO) -> None:
+    """Only the fields that a record names are searched; any other value of that name is a field."""
+    fields = {"model": "sk-proj-0123456789abc", "size": 3}
+    with open_logging(load_settings(None, log_format="json"), stream):
+        log = logging.getLogger("theirs")
+        for outside in (OutsideTexts(("model", "absent")), ("size",)):
+            log.info("said", extra={"fields": fields, "outside": outside})
+        log.info("said %d", 1, extra={"fields": {"size": 3}, "outside": OutsideTexts(("size",))})
+    for line in _lines(stream)[:2]:
+        assert (line["model"], line["size"]) == ("[redacted]", 3)
+    assert [line.get("outside") for line in _lines(stream)] == [None, ["size"], None]
+    assert [line["event"] for line in _lines(stream)] == ["said", "said", "said 1"]
