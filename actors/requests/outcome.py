@@ -30,7 +30,8 @@ def log_end(record: RequestRecord) -> None:
     answer, also where it was joined or replayed; ``cost`` is what this request has cost, in US dollars, null where a
     price is unknown. Times are in milliseconds, from the submission.
     """
-    terminal = record.stream.terminal
+    stream = record.stream
+    terminal = stream.terminal
     event = None if terminal is None else terminal.event
     level = level_of(event.code) if type(event) is Failed else logging.INFO
     if not _log.isEnabledFor(level):
@@ -41,15 +42,10 @@ def log_end(record: RequestRecord) -> None:
     first = 0.0 if source == "cache" else None
     if run.first_content:
         first = round(max(0.0, run.first_content - record.created) * 1000, 2)
-    cost = run.cost
-    if source != "upstream":
-        price: str | None = "0"
-    else:
-        price = None if cost is None else f"{cost.usd:f}"
     fields: dict[str, Any] = {
         "status": "completed",
         "ms": round(max(0.0, now - record.created) * 1000, 2),
-        "request_id": record.stream.request_id,
+        "request_id": stream.request_id,
         "trace_id": record.trace_id,
         "account": record.account or record.tenant,
         "surface": record.surface,
@@ -60,7 +56,7 @@ def log_end(record: RequestRecord) -> None:
         "source": source,
         "first_token_ms": first,
         "tokens": tokens_of(record.usage),
-        "cost": price,
+        "cost": cost_of(run.cost) if source == "upstream" else "0",
     }
     if type(event) is Completed:
         fields["finish"] = event.finish_reason

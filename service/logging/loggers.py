@@ -16,6 +16,7 @@ from service.logging.line import Event
 from service.logging.writer import LogWriter
 
 _NAMES: Final = {"critical": "fatal", "exception": "error", "warn": "warning", "notset": "trace"}
+_LEVEL_NAMES: Final = {number: logging.getLevelName(number) for number in (10, 20, 30, 40, 50)}
 _LEVELS: Final = {number: name for name, number in NUMBERS.items()}
 _UNKNOWN: Final = {**vars(logging.makeLogRecord({})), "thread": None, "threadName": None, "process": None}
 _COUNT: Final = len(_UNKNOWN)
@@ -96,26 +97,35 @@ class LeanRecord(logging.LogRecord):
     ) -> None:
         if args and len(args) == 1 and isinstance(args[0], Mapping) and args[0]:
             args = args[0]  # as the standard library does it
-        values = self.__dict__
-        values.update(_UNKNOWN)
-        values["name"] = name
-        values["msg"] = msg
-        values["args"] = args
-        values["levelname"] = logging.getLevelName(level)
-        values["levelno"] = level
-        values["exc_info"] = exc_info
-        values["stack_info"] = sinfo
-        values["created"] = time.time()
+        self.__dict__ = {
+            **_UNKNOWN,
+            "name": name,
+            "msg": msg,
+            "args": args,
+            "levelname": _LEVEL_NAMES.get(level) or logging.getLevelName(level),
+            "levelno": level,
+            "exc_info": exc_info,
+            "stack_info": sinfo,
+            "created": time.time(),
+        }
 
 
 class NamedWriter:
-    """The target of a structlog logger: the writer, with the logger's name and lowest level."""
+    """The target of a structlog logger: the writer, with the logger's name and lowest level.
 
-    __slots__ = ("_name", "_writer", "level")
+    Args:
+        writer: takes the lines.
+        name: in each line; empty for none.
+        level: the lowest one that is written.
+        outside: the fields of this logger's lines that may hold a secret; None for any.
+    """
 
-    def __init__(self, writer: LogWriter, name: str, level: int) -> None:
+    __slots__ = ("_name", "_outside", "_writer", "level")
+
+    def __init__(self, writer: LogWriter, name: str, level: int, outside: OutsideTexts | None = None) -> None:
         self._writer = writer
         self._name = name
+        self._outside = outside
         self.level = level
 
     def put(self, level: str, event: object, fields: Event) -> None:
@@ -131,7 +141,7 @@ class NamedWriter:
             line["exc_info"] = sys.exc_info()
         if CURRENT_CALL.get() is not None:
             add_call(line)
-        self._writer.put(line)
+        self._writer.put(line, self._outside)
 
 
 class _ToWriter:
@@ -161,8 +171,12 @@ def bound(logger: NamedWriter, *, processors: list[Any], context: Event) -> obje
 
 
 def factory(writer: LogWriter, levels: Levels) -> Any:  # noqa: ANN401 - structlog's type of it
-    """Return structlog's ``logger_factory``."""
-    return lambda *names: NamedWriter(writer, names[0] if names else "", levels.of(names[0] if names else ""))
+    """Return structlog's ``logger_factory``: ``get_logger(name, OutsideTexts(...))``, both may be left out."""
+
+    def make(name: str = "", outside: OutsideTexts | None = None) -> NamedWriter:
+        return NamedWriter(writer, name, levels.of(name), outside)
+
+    return make
 
 
 def add_call(event: Event) -> None:

@@ -16,6 +16,7 @@ from opentelemetry import context as otel
 from opentelemetry.trace import Span, Tracer, set_span_in_context
 
 from protocol import spans
+from protocol.log_fields import OutsideTexts
 from service.auth.authenticator import Authenticator
 from service.context import CALL, SERVER_NAME, CallContext
 from service.lifecycle import Lifecycle
@@ -23,6 +24,8 @@ from service.middleware.access import PROBES, SOCKET, check_access, check_open
 from service.middleware.context import open_call, route_of
 from service.middleware.errors import BAD_REQUEST, CLIENT_CLOSED, SERVER_ERROR, error_response, failure_of
 from service.telemetry.spans import TRACE_ID, WANTED_TRACE_ID, context_of, end_server_span, start_server_span
+
+OUTSIDE: Final = OutsideTexts(("method", "path", "code", "request_id", "trace_id", "tenant"))
 
 Token = contextvars.Token[otel.Context]
 Write = Callable[..., object]
@@ -40,7 +43,7 @@ class _CallRecorder:
     __slots__ = ("_debug", "_info", "_lifecycle", "_tracer", "_warning")
 
     def __init__(self, lifecycle: Lifecycle, tracer: Tracer | None) -> None:
-        log = structlog.get_logger("service.http").bind()
+        log = structlog.get_logger("service.http", OUTSIDE).bind()
         self._warning: Write | None = log.warning if log.is_enabled_for(logging.WARNING) else None
         self._info: Write | None = log.info if log.is_enabled_for(logging.INFO) else None
         self._debug: Write | None = log.debug if log.is_enabled_for(logging.DEBUG) else None
