@@ -21,6 +21,7 @@ SERVER_ERROR: Final = 500  # itself a fault of ours; those above are an upstream
 OUTSIDE: Final = OutsideTexts(("trace_id", "account", "model", "provider", "provider_model", "code", "session_id"))
 
 _log = logging.getLogger(LOGGER)
+_log.addHandler(logging.NullHandler())  # a program that has set up no logging gets no lines on its stderr
 
 
 def log_end(record: RequestRecord) -> None:

@@ -14,6 +14,7 @@ Follows = Literal["retry", "fallback", "repair", "hedge", "end"]
 """Another call to the same target, or to the next one; the same answer once more; a parallel call; nothing."""
 
 _log = logging.getLogger("tidegate.gateway")
+_log.addHandler(logging.NullHandler())  # a program that has set up no logging gets no lines on its stderr
 
 
 class AttemptLog:

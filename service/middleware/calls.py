@@ -8,6 +8,7 @@ import contextvars
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import structlog
 from aiohttp import web
