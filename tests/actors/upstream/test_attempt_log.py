@@ -32,13 +32,14 @@ def log() -> AttemptLog:
 def test_a_line_says_what_follows(log: AttemptLog, lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
     """The same target again, another one, or nothing; with the time until then."""
     error = refusal_of(500, {"error": {"message": "It has failed"}})
-    for follow in (
+    calls: tuple[Callable[[], None], ...] = (
         lambda: log.follows(target="p/m", due=10.5),
         lambda: log.follows(target="q/n", due=0.0),
         lambda: log.follows("repair", target="p/m"),
         lambda: log.follows("hedge"),
         lambda: log.follows("end"),
-    ):
+    )
+    for follow in calls:
         log.failed("p/m", 2, error, 0.25)
         assert log.knows(error)
         follow()
