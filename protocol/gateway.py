@@ -73,7 +73,8 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
 
     Attributes:
         request: the chat request.
-        request_id: the request's id, for the spans.
+        request_id: the request's id, for the spans and the log.
+        trace_id: of the request, for the log.
         tenant: the caller's tenant; the slots of a provider are shared fairly between tenants.
         account: pays for every call; None for no account.
         sink: receives the progress; None for none.
@@ -97,6 +98,7 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
 
     request: ChatRequest
     request_id: str = ""
+    trace_id: str = ""
     tenant: str = ""
     account: Account | None = None
     sink: ProgressSink | None = None

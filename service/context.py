@@ -18,12 +18,12 @@ class CallContext:
 
     Args:
         request_id: the caller's ``x-request-id``; empty for none.
-        trace_id: 32 hex digits.
+        trace_id: 32 hex digits, or another name that the caller has given its trace.
         accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
         parent: the caller's span, from ``traceparent``; None for none.
 
     Attributes:
-        trace_id: 32 hex digits.
+        trace_id: as given.
         principal: the caller; ``ANONYMOUS`` where neither keys nor tokens are configured.
         authenticated: False only on ``/ws``, where a key is required and the headers have none: the handler checks the
             origin and the ticket.
@@ -70,6 +70,11 @@ class CallContext:
         """The caller's ``x-request-id``, else the id of the LLM request that it submits, else a new one."""
         if not self._request_id:
             self._request_id = new_request_id()
+        return self._request_id
+
+    @property
+    def known_id(self) -> str:
+        """The request id, where the call has one by now; empty otherwise, and it may still get that of its request."""
         return self._request_id
 
     def name(self, request_id: str) -> None:

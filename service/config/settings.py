@@ -25,13 +25,15 @@ from service.config.wording import one_of, setting_faults
 from service.frames import PING_INTERVAL
 
 Environment = Literal["development", "production", "test"]
-LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 ProviderName = Literal["local", "openai", "anthropic"]
 CommaList = Annotated[tuple[str, ...], NoDecode]
 SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
+LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "FATAL"]
+LogLevels = Annotated[tuple[tuple[Annotated[str, Field(min_length=1)], LogLevel], ...], NoDecode]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1024)]
 
+LEVEL_ALIASES: Final = {"WARN": "WARNING", "CRITICAL": "FATAL"}
 MAX_PEPPER: Final = 64  # bytes, those of a key of BLAKE2b
 NODE_ENV: Final = "NODE_ENV"
 ENVIRONMENTS: Final[tuple[str, ...]] = get_args(Environment)
@@ -103,8 +105,11 @@ class Settings(BaseSettings):
             first.
         max_channels: channels that exist at once; one more replaces the least recently published unused one, and is
             refused where all are in use.
-        log_level: the lowest level that is logged: DEBUG, INFO, WARNING (or ``warn``) or ERROR.
+        log_level: the lowest level that is logged: TRACE, DEBUG, INFO, WARNING (or ``warn``), ERROR or FATAL.
+        log_levels: the lowest level of single loggers and of those below them, as ``service.http=debug,wire=trace``.
         log_format: ``auto`` is pretty on a terminal in development and JSON elsewhere.
+        log_to_file: whether the log is also written, as JSON, to ``server.log`` in ``log_dir``.
+        log_dir: the folder of the log file; rotated daily (UTC) and at 100 MB, compressed, 14 files are kept.
         otel_exporter_otlp_endpoint: the collector of spans, over OTLP/HTTP; unset: no tracing.
         otel_service_name: ``service.name`` of every span.
     """
@@ -158,7 +163,10 @@ class Settings(BaseSettings):
     max_channels: int = Field(_CHANNELS.channels, ge=1)
 
     log_level: LogLevel = "INFO"
+    log_levels: LogLevels = ()
     log_format: Literal["auto", "json", "pretty"] = "auto"
+    log_to_file: bool = False
+    log_dir: Path = Path("logs")
     otel_exporter_otlp_endpoint: str = ""
     otel_service_name: str = "tidegate"
 
@@ -190,8 +198,17 @@ class Settings(BaseSettings):
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
-        level = value.strip().upper() if isinstance(value, str) else value
-        return "WARNING" if level == "WARN" else level
+        return _level(value) if isinstance(value, str) else value
+
+    @field_validator("log_levels", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if not all(middle for _, middle, _ in pairs):
+            raise ValueError("should be like service.http=debug,wire=trace")
+        return tuple((name.strip(), _level(level)) for name, _, level in pairs)
 
     @field_validator("openai_base_url", "anthropic_base_url", "otel_exporter_otlp_endpoint", "jwt_jwks_url")
     @classmethod
@@ -375,6 +392,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _level(text: str) -> str:
+    """Return the name of a level as the settings have it: in capitals, ``warn`` and ``critical`` by their own names."""
+    name = text.strip().upper()
+    return LEVEL_ALIASES.get(name, name)
 
 
 def _reveal(secret: SecretStr | None) -> str:

@@ -1,11 +1,14 @@
 """``GET /ws``: the checks of an upgrade, and the limit on connections. ``session`` reads the frames."""
 
 import asyncio
+import logging
 import random
+import time
 from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import structlog
 from aiohttp import web
 
 from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest, TidegateError
@@ -29,6 +32,8 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024
 RECONNECT_SPREAD: Final = 8.0  # seconds over which the clients' reconnects are spread
 DISCONNECT_TIMEOUT: Final = 2.0  # seconds in which the hub has to disconnect its sockets
 REASON: Final = "shutdown"
+
+_log = structlog.get_logger("service.websocket")
 
 
 class Sockets:
@@ -153,22 +158,26 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     response.headers.clear()  # they are sent, and would take memory for as long as the socket is open
     if request.transport is None:
         return response
+    began = time.perf_counter()
     later = asyncio.get_running_loop().call_later
     socket = SocketTransport(request.transport, later, container.settings.ws_heartbeat_seconds)
     admission = Admission(container.auth, socket, principal, later)
     sockets = request.config_dict[SOCKETS]
+    on_authenticated = partial(sockets.authenticated, socket)
+    session = SocketSession(container, call, socket, admission, on_authenticated=on_authenticated, join=sockets.join)
     try:
         if not sockets.add(socket, unauthenticated=principal is None):
             socket.close(PROBLEMS["connection_limit"].close, "connection_limit")
-        on_authenticated = partial(sockets.authenticated, socket)
-        session = SocketSession(
-            container, call, socket, admission, on_authenticated=on_authenticated, join=sockets.join
-        )
+        if _log.is_enabled_for(logging.DEBUG):
+            _log.debug("socket_opened", authenticated=admission.authenticated, open=len(sockets))
         await session.run(request, response, writer.drain)
     finally:
         admission.stop()
         sockets.discard(socket)
         socket.finish()
+        if _log.is_enabled_for(logging.DEBUG):
+            seconds = round(time.perf_counter() - began, 3)
+            _log.debug("socket_closed", seconds=seconds, frames=session.frames, code=response.close_code)
         await container.hub.tell(SocketClosed(socket))
     return response
 
