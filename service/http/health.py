@@ -14,7 +14,7 @@ from protocol.errors import TidegateError
 from protocol.gateway import GetProviders, ProviderStatus, ResolveModel, TargetStatus
 from protocol.hub import GetHubStats
 from service.container import Container
-from service.context import container_of
+from service.context import call_of, container_of
 from service.http.json_response import JsonResponse
 
 ASK_TIMEOUT: Final = 1.0  # seconds; a probe has to be answered before the prober gives up
@@ -35,12 +35,12 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str = ""
 
 
-class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """The body of every health endpoint."""
+class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The body of every health endpoint; without a key, where keys are required, it has no ``checks``."""
 
     status: Status
     timestamp: str
-    checks: dict[str, Check]
+    checks: dict[str, Check] | msgspec.UnsetType = msgspec.UNSET
 
 
 def add_routes(app: web.Application) -> None:
@@ -54,12 +54,12 @@ async def health(request: web.Request) -> JsonResponse:
     """Return the health of each part: 200, or 503 where the service can't work at all."""
     checks = await _checks(container_of(request))
     status = overall(checks)
-    return _answer(status, checks, ok=status != "unhealthy")
+    return _answer(request, status, checks, ok=status != "unhealthy")
 
 
-async def live(_request: web.Request) -> JsonResponse:
+async def live(request: web.Request) -> JsonResponse:
     """Report that the event loop runs; asks no actor."""
-    return _answer("healthy", {"event_loop": await _event_loop()}, ok=True)
+    return _answer(request, "healthy", {"event_loop": await _event_loop()}, ok=True)
 
 
 async def ready(request: web.Request) -> JsonResponse:
@@ -71,7 +71,7 @@ async def ready(request: web.Request) -> JsonResponse:
         checks["lifecycle"] = Check(status="failed", latency=0.0, detail=phase)
     status = overall(checks)
     loading = any(check.status == "loading" for check in checks.values())
-    return _answer(status, checks, ok=status != "unhealthy" and not loading)
+    return _answer(request, status, checks, ok=status != "unhealthy" and not loading)
 
 
 def overall(checks: dict[str, Check]) -> Status:
@@ -151,7 +151,8 @@ def _since(started: float) -> float:
     return round((time.perf_counter() - started) * 1000, 3)
 
 
-def _answer(status: Status, checks: dict[str, Check], *, ok: bool) -> JsonResponse:
+def _answer(request: web.Request, status: Status, checks: dict[str, Check], *, ok: bool) -> JsonResponse:
     now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    body = msgspec.json.encode(Health(status=status, timestamp=now, checks=checks))
+    shown = checks if call_of(request).authenticated else msgspec.UNSET
+    body = msgspec.json.encode(Health(status=status, timestamp=now, checks=shown))
     return JsonResponse(body, status=200 if ok else UNHEALTHY, headers={"Cache-Control": "no-store"})
