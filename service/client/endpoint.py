@@ -151,7 +151,9 @@ class Endpoint:
             return failure
         try:
             async with self._session.get(self.url + "/ws", headers=headers, timeout=REASON_TIMEOUT) as response:
-                body = await response.content.read(LONGEST_REASON)
+                body = b""
+                while len(body) < LONGEST_REASON and (piece := await response.content.readany()):
+                    body += piece
         except (aiohttp.ClientError, TimeoutError, OSError):
             return failure
         return failure if response.status < REFUSED else failure_of_body(status, body)
