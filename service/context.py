@@ -1,5 +1,6 @@
 """The context of a handler: the container of its application, and its HTTP call."""
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +12,9 @@ from protocol.ids import request_id as new_request_id
 
 if TYPE_CHECKING:
     from service.container import Container
+
+
+NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 class CallContext:
@@ -25,13 +29,14 @@ class CallContext:
     Attributes:
         trace_id: as given.
         principal: the caller; ``ANONYMOUS`` where neither keys nor tokens are configured.
-        authenticated: False only on ``/ws``, where a key is required and the headers have none: the handler checks the
-            origin and the ticket.
+        authenticated: False only on ``/ws`` and health, where a key is required and the headers have none, or on health
+            an invalid one: the socket's handler checks the ticket, and health shows less.
         accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
         span: the SERVER span, for attributes; None where the call has none.
         response: the stream that is being written; None before its headers are sent, and for a response in one piece.
         ended: whether the handler has ended; a response in one piece is sent after that.
         failure: the error code of the response; empty for none.
+        cors: headers of the response for the page that has sent the call; none where the call has no ``Origin``.
         parent: the caller's span, from ``traceparent``; None for none.
     """
 
@@ -39,6 +44,7 @@ class CallContext:
         "_request_id",
         "accepted",
         "authenticated",
+        "cors",
         "ended",
         "failure",
         "parent",
@@ -58,6 +64,7 @@ class CallContext:
         self.ended = False
         self.response: web.StreamResponse | None = None
         self.failure = ""
+        self.cors = NO_HEADERS
         self.parent = parent
 
     @property

@@ -13,10 +13,9 @@ from protocol.cache import GetCacheStats
 from protocol.errors import ConfigurationError, TidegateError
 from protocol.gateway import GetProviders, ProviderStatus, ResolveModel, TargetStatus
 from protocol.hub import GetHubStats
-from service.auth.authenticator import credential
 from service.config.routes_file import GetRejected
 from service.container import Container
-from service.context import container_of
+from service.context import call_of, container_of
 from service.http.json_response import JsonResponse
 from service.http.operations import HEALTH, Answer, Operation, add_operations
 
@@ -46,18 +45,18 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str = ""
 
 
-class Health(msgspec.Struct, frozen=True, kw_only=True):
+class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The body of every health endpoint.
 
     Attributes:
         status: of the whole service.
         timestamp: when the checks were made.
-        checks: each part, by name.
+        checks: each part, by name; absent for a caller without a key, where keys are required.
     """
 
     status: Status
     timestamp: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
-    checks: dict[str, Check]
+    checks: dict[str, Check] | msgspec.UnsetType = msgspec.UNSET
 
 
 def add_routes(app: web.Application) -> None:
@@ -79,9 +78,9 @@ def add_routes(app: web.Application) -> None:
 async def health(request: web.Request) -> JsonResponse:
     """Return the health of each part: 200, or 503 where the service can't work at all."""
     container = container_of(request)
-    checks = await _checks(container, detailed=_is_operator(container, request))
+    checks = await _checks(container, detailed=call_of(request).authenticated)
     status = overall(checks)
-    return _answer(status, checks, ok=status != "unhealthy")
+    return _answer(request, status, checks, ok=status != "unhealthy")
 
 
 @Operation(
@@ -92,9 +91,9 @@ async def health(request: web.Request) -> JsonResponse:
     summary="Get whether the process runs.",
     answers=(Answer(200, "It runs.", Health),),
 )
-async def live(_request: web.Request) -> JsonResponse:
+async def live(request: web.Request) -> JsonResponse:
     """Report that the event loop runs; asks no actor."""
-    return _answer("healthy", {"event_loop": await _event_loop()}, ok=True)
+    return _answer(request, "healthy", {"event_loop": await _event_loop()}, ok=True)
 
 
 @Operation(
@@ -117,7 +116,7 @@ async def ready(request: web.Request) -> JsonResponse:
         checks["lifecycle"] = Check(status="failed", latency=0.0, detail=phase)
     status = overall(checks)
     loading = any(check.status == "loading" for check in checks.values())
-    return _answer(status, checks, ok=status != "unhealthy" and not loading)
+    return _answer(request, status, checks, ok=status != "unhealthy" and not loading)
 
 
 def overall(checks: dict[str, Check]) -> Status:
@@ -126,13 +125,6 @@ def overall(checks: dict[str, Check]) -> Status:
     if "failed" in states:
         return "unhealthy"
     return "healthy" if states <= {"ok"} else "degraded"
-
-
-def _is_operator(container: Container, request: web.Request) -> bool:
-    """Whether the caller may see what is in the operator's files: with a valid key, or in development without keys."""
-    if not container.auth.required:
-        return container.settings.environment != "production"
-    return container.auth.known(credential(request)) is not None
 
 
 async def _checks(container: Container, *, detailed: bool = False) -> dict[str, Check]:
@@ -215,7 +207,8 @@ def _since(started: float) -> float:
     return round((time.perf_counter() - started) * 1000, 3)
 
 
-def _answer(status: Status, checks: dict[str, Check], *, ok: bool) -> JsonResponse:
+def _answer(request: web.Request, status: Status, checks: dict[str, Check], *, ok: bool) -> JsonResponse:
     now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    body = msgspec.json.encode(Health(status=status, timestamp=now, checks=checks))
+    shown = checks if call_of(request).authenticated else msgspec.UNSET
+    body = msgspec.json.encode(Health(status=status, timestamp=now, checks=shown))
     return JsonResponse(body, status=200 if ok else UNHEALTHY, headers={"Cache-Control": "no-store"})

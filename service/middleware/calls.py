@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 from opentelemetry import context as otel
 from opentelemetry.trace import Span, Tracer, set_span_in_context
@@ -20,10 +20,12 @@ from protocol import spans
 from protocol.errors import RETRY_ELSEWHERE, ShuttingDown
 from protocol.log_fields import OutsideTexts
 from service.auth.authenticator import Authenticator
+from service.auth.origins import SOCKET, OriginPolicy
 from service.context import CALL, SERVER_NAME, CallContext
 from service.lifecycle import Lifecycle
-from service.middleware.access import PROBES, SOCKET, check_access, check_open
+from service.middleware.access import PROBES, check_access, check_open
 from service.middleware.context import open_call, route_of
+from service.middleware.cors import open_cors
 from service.middleware.errors import BAD_REQUEST, CLIENT_CLOSED, SERVER_ERROR, error_response, failure_of
 from service.telemetry.spans import TRACE_ID, WANTED_TRACE_ID, context_of, end_server_span, start_server_span
 
@@ -79,8 +81,18 @@ class _CallRecorder:
             _write_line(write, request, call, status)
 
 
-def call_layer(auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None) -> Middleware:
-    """Return the middleware of an application; ``stamp_responses`` has to be installed with it."""
+def call_layer(
+    auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None, origins: OriginPolicy | None = None
+) -> Middleware:
+    """Return the middleware of an application; ``stamp_responses`` has to be installed with it.
+
+    Args:
+        auth: authenticates callers.
+        lifecycle: counts running calls.
+        tracer: makes the spans; None for none.
+        origins: decides which pages may call; None for the service's own alone.
+    """
+    origins = origins or OriginPolicy()
     recorder = _CallRecorder(lifecycle, tracer)
 
     @web.middleware
@@ -90,12 +102,14 @@ def call_layer(auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None)
         token = recorder.begin(request, call, route)
         status = CLIENT_CLOSED
         try:
-            pending = check_access(auth, request, call, route)
-            if pending is not None:
-                await pending
-            if lifecycle.closing.is_set():
-                check_open(lifecycle, request, route)
-            response = await handler(request)
+            preflight = open_cors(origins, request, call, route) if hdrs.ORIGIN in request.headers else None
+            if preflight is None:
+                pending = check_access(auth, origins, request, call, route)
+                if pending is not None:
+                    await pending
+                if lifecycle.closing.is_set():
+                    check_open(lifecycle, request, route)
+            response = preflight or await handler(request)
             status = response.status
         except asyncio.CancelledError:
             if not lifecycle.take_interrupt(call):
@@ -124,6 +138,8 @@ def stamp_responses(lifecycle: Lifecycle) -> Callable[[web.Request, web.StreamRe
         headers["x-request-id"] = call.request_id
         headers["x-trace-id"] = call.trace_id
         headers["Server"] = SERVER_NAME
+        if call.cors:
+            headers.update(call.cors)
         if lifecycle.closing.is_set() and response.status >= 200:  # noqa: PLR2004 - not a protocol switch
             headers["Connection"] = "close"
             response.force_close()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from aiohttp import web
 
-from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest, TidegateError
+from protocol.errors import PROBLEMS, InvalidRequest, TidegateError
 from protocol.hub import DisconnectAll, DisconnectIdle, Socket, SocketClosed
 from protocol.identity import Principal
 from protocol.websocket.commands import CLIENT_FRAMES
@@ -32,6 +32,7 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024
 RECONNECT_SPREAD: Final = 8.0  # seconds over which the clients' reconnects are spread
 DISCONNECT_TIMEOUT: Final = 2.0  # seconds in which the hub has to disconnect its sockets
 REASON: Final = "shutdown"
+_NO_UPGRADE: Final = "The caller may open a socket here, but no `Upgrade: websocket` has arrived"
 
 _log = structlog.get_logger("service.websocket")
 
@@ -139,7 +140,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
 
     Raises:
         InvalidRequest: ``upgrade_required``.
-        AccessDenied: the origin may not connect, or ``invalid_ticket``.
+        AccessDenied: ``invalid_ticket``.
     """
     container, call = container_of(request), call_of(request)
     response = web.WebSocketResponse(
@@ -151,8 +152,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         timeout=CLOSE_TIMEOUT,
     )
     if not response.can_prepare(request).ok:
-        raise InvalidRequest(code="upgrade_required")
-    _check_origin(container, request)
+        raise InvalidRequest(_NO_UPGRADE, code="upgrade_required")
     principal = _principal(container, request, call)
     writer = await response.prepare(request)
     response.headers.clear()  # they are sent, and would take memory for as long as the socket is open
@@ -192,18 +192,6 @@ def _principal(container: "Container", request: web.Request, call: CallContext) 
         return call.principal
     ticket = request.query.get("ticket")
     return None if ticket is None else container.auth.authenticate_ticket(ticket)
-
-
-def _check_origin(container: "Container", request: web.Request) -> None:
-    """Check the ``Origin``: programs send none; in production a page's has to be one of the allowed ones.
-
-    Raises:
-        AccessDenied: ``origin_not_allowed``.
-    """
-    origin, settings = request.headers.get("Origin"), container.settings
-    if origin is None or settings.environment != "production" or origin in settings.ws_allowed_origins:
-        return
-    raise AccessDenied(code="origin_not_allowed")
 
 
 def _disconnect(socket: SocketTransport, delay: float) -> None:
