@@ -19,7 +19,6 @@ from service.context import call_of, container_of
 from service.http.json_response import JsonResponse
 from service.http.operations import HEALTH, Answer, Operation, add_operations
 
-REJECTED: Final = "the routes' file has faults; the routes before it stay in force"
 ASK_TIMEOUT: Final = 1.0  # seconds; a probe has to be answered before the prober gives up
 SLOW_LOOP_MS: Final = 250.0  # an iteration of the loop that takes longer delays every stream
 UNHEALTHY: Final = 503
@@ -78,7 +77,7 @@ def add_routes(app: web.Application) -> None:
 async def health(request: web.Request) -> JsonResponse:
     """Return the health of each part: 200, or 503 where the service can't work at all."""
     container = container_of(request)
-    checks = await _checks(container, detailed=call_of(request).authenticated)
+    checks = await _checks(container)
     status = overall(checks)
     return _answer(request, status, checks, ok=status != "unhealthy")
 
@@ -127,11 +126,11 @@ def overall(checks: dict[str, Check]) -> Status:
     return "healthy" if states <= {"ok"} else "degraded"
 
 
-async def _checks(container: Container, *, detailed: bool = False) -> dict[str, Check]:
+async def _checks(container: Container) -> dict[str, Check]:
     loop, providers, routes, cache, hub = await asyncio.gather(
         _event_loop(),
         _timed(lambda: _provider(container), worst="failed"),
-        _timed(lambda: _routes(container, detailed=detailed), worst="degraded"),
+        _timed(lambda: _routes(container), worst="degraded"),
         _timed(lambda: container.cache.ask(GetCacheStats(), timeout=ASK_TIMEOUT), worst="degraded"),
         _timed(lambda: container.hub.ask(GetHubStats(), timeout=ASK_TIMEOUT), worst="failed"),
     )
@@ -177,12 +176,12 @@ async def _provider(container: Container) -> tuple[CheckStatus, str]:
     return ("degraded" if failed or broken else "ok"), detail
 
 
-async def _routes(container: Container, *, detailed: bool) -> tuple[CheckStatus, str]:
+async def _routes(container: Container) -> tuple[CheckStatus, str]:
     """Return whether the routes' file is in force. The faults of one that is rejected are for the operator."""
     rejected = await container.routes.ask(GetRejected(), timeout=ASK_TIMEOUT)
     if not rejected:
         return "ok", ""
-    return "degraded", ConfigurationError.of(rejected).detail if detailed else REJECTED
+    return "degraded", ConfigurationError.of(rejected).detail
 
 
 def _described(provider: ProviderStatus, target: TargetStatus) -> str:

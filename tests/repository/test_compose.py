@@ -77,7 +77,7 @@ async def test_the_health_check_asks_at_the_services_own_address(root: Path, hos
         )
         return await process.wait()
 
-    async with open_service(api_keys=("key",)) as service:
+    async with open_service(api_keys=("a-key-of-the-tests",)) as service:
         assert await check(str(service.port)) == 0
     assert await check("1") == 1
 

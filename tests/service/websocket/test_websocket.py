@@ -396,7 +396,7 @@ async def test_the_origin_is_checked_in_production(make: MakeService) -> None:
     assert raised.value.status == 403
     assert not (await service.connect(origin="https://ours.example")).closed
     assert not (await service.connect()).closed
-    development = await make(api_keys=("key",))
+    development = await make(api_keys=("a-key-of-the-tests",))
     assert not (await development.connect(origin="https://theirs.example")).closed
     without_keys = await make()
     with pytest.raises(aiohttp.WSServerHandshakeError):
