@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
+from protocol.secret_text import SECRETS
+
 MAX_REASON: Final = 300  # characters of a reason
 MAX_TEXT: Final = 2000  # characters of an error's messages that are read
 MAX_DEPTH: Final = 6  # objects inside each other
@@ -39,32 +41,14 @@ _HTML: Final = re.compile(
     r"<\s*/?(?:!doctype|html|head|body|title|center|h[1-6]|div|span|p|br|pre|script)\b", re.IGNORECASE
 )
 _TRACE: Final = re.compile(
-    r"Traceback \(most|File \"|\bat [\w.$<>/]+\s?\(|\bat \S+:\d+:\d+|goroutine \d+|\bpanic:|\bstack trace",
+    r"Traceback \(most|File \"|\bat [\w.$<>/]+\s?\(|\bat (?!\d)\S+:\d+:\d+|goroutine \d+|\bpanic:|\bstack trace",
     re.IGNORECASE,
 )
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 _LONG: Final = re.compile(r"[!-~]{200,}")
 _SPACES: Final = re.compile(r"\s+")
 _PARTIAL: Final = re.compile(r"[!-~]*\Z")
-_SECRETS: Final = re.compile(
-    r"""
-      [a-z][a-z0-9+.-]*://[^\s/"'<>]*@[^\s"'<>]*                              # a URL with credentials
-    | (?<=[?&])[\w.-]+=[^\s&"'<>)]+                                            # a URL's query
-    | [a-z][a-z0-9+.-]*://(?:[\w-]+|[\d.]+|\[[0-9a-f:]+\]|[\w.-]+\.(?:local|internal|svc|lan|corp))
-      (?=[:/\s"'<>)]|$)[^\s"'<>]*                                             # the URL of an internal host
-    | [^\s"'`(,;]*\b\d{1,3}(?:\.\d{1,3}){3}\b[^\s"'`),;]*                      # an IP address
-    | \bbearer\s+(?!token\b|auth)[^\s"'<>]{4,}
-    | \bbasic\s+(?=\S*[\d=])[\w+/=-]{8,}
-    | \b(?:authorization|(?:x-)?api[ _-]?key|access[ _-]?key|secret|password|passwd|token)["']?\s*[:=]\s*["']?
-      (?!not\b|is\b)[^\s"'<>,]{4,}
-    | \b(?:sk|rk|pk|gsk|xai|hf|ghp|gho|ghs|glpat|pplx|nvapi|csk|r8|tgp|fw|ya29)[-_.][\w.*+/=-]{6,}
-    | \b(?:org-|proj_|acct_|user-)[A-Za-z0-9]{8,}
-    | \b(?:AIza|eyJ|AKIA|ASIA)[\w.*+/=-]{10,}
-    | (?<![\w./-])/(?:home|usr|opt|app|var|root|srv|tmp|etc|mnt|data|workspace|Users)/[^\s"'<>),]*
-    | (?<![\w+/=-])(?=[\w+/=-]*\d[\w+/=-]*\d[\w+/=-]*\d)(?=[\w+/=-]*[A-Za-z])[\w+/=-]{32,}   # an opaque token
-    """,
-    re.IGNORECASE | re.VERBOSE,
-)
+_SECRETS: Final = re.compile(SECRETS, re.IGNORECASE | re.VERBOSE)
 
 
 class ErrorFacts(msgspec.Struct):

@@ -19,6 +19,9 @@ class RequestStore:
 
         running --ended--> ended --ttl, or a bound is reached--> dropped
 
+    A request that ended temporarily before any content frees its idempotency key at once: the next submission with that
+    key is a new request.
+
     A running request is never dropped. At a bound the request that ended first is dropped early; where none has ended,
     ``add`` raises.
 
@@ -82,6 +85,8 @@ class RequestStore:
         if record is None or record.expires:
             return
         record.expires = self._clock() + self._ttl
+        if record.idempotency is not None and record.frees_key:
+            self._forget_key(record)
         size = record.run.size + delivery_bytes(record.delivery) + RECORD_BYTES
         self._ended.append((request_id, size))
         self._bytes += size
@@ -103,6 +108,11 @@ class RequestStore:
         request_id, size = self._ended.popleft()
         self._bytes -= size
         record = self._records.pop(request_id, None)
-        if record is not None and record.idempotency is not None:
-            self._keys.pop(record.idempotency, None)
+        if record is not None:
+            self._forget_key(record)
         return True
+
+    def _forget_key(self, record: RequestRecord) -> None:
+        if record.idempotency is not None:
+            self._keys.pop(record.idempotency, None)
+            record.idempotency = None

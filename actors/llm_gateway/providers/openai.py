@@ -10,6 +10,7 @@ from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.wired import WiredProvider
 from actors.wire.client import WireClient, WireStream
 from protocol.llm import ChatRequest
+from protocol.openai.limits import OF_OTHERS, VENDORS_OWN
 from protocol.openai.reader import ChatReader
 from protocol.openai.upstream import DIALECT, chat_body, takes_schema
 from protocol.tool_names import OPENAI_LENGTH
@@ -52,7 +53,9 @@ class OpenAIProvider(WiredProvider):
             price_id=price_id,
         )
         self._omit = omit
-        self._tokens_field = "max_completion_tokens" if base_url.startswith(BASE_URLS["openai"]) else "max_tokens"
+        own = base_url.startswith(BASE_URLS["openai"])
+        self._tokens_field = "max_completion_tokens" if own else "max_tokens"
+        self._limits = VENDORS_OWN if own else OF_OTHERS
 
     def stream(
         self, request: ChatRequest, model: str, headers: Mapping[str, str]
@@ -65,5 +68,5 @@ class OpenAIProvider(WiredProvider):
         )
 
     def _post(self, model: str, headers: Mapping[str, str], request: ChatRequest) -> WireStream:
-        body = chat_body(request, model, tokens_field=self._tokens_field, omit=self._omit)
+        body = chat_body(request, model, tokens_field=self._tokens_field, omit=self._omit, limits=self._limits)
         return self._send(body, headers, ChatReader())
