@@ -191,9 +191,7 @@ def _wire_messages(messages: tuple[ChatMessage, ...], id_length: int, *, own: bo
     return wire
 
 
-def _wire_result(
-    message: ChatMessage, moved: list[dict[str, Any]], id_length: int, *, own: bool
-) -> dict[str, Any]:
+def _wire_result(message: ChatMessage, moved: list[dict[str, Any]], id_length: int, *, own: bool) -> dict[str, Any]:
     """Return a tool message, and add its parts that are not text to ``moved``.
 
     Texts of a client of this dialect stay the parts that they are; those of another one are joined by line ends.

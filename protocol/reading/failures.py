@@ -10,7 +10,12 @@ from protocol.refusals import refusal_of
 _NO_FAILURE: Final = ("", "0", "200", "ok", "success", "true", "none")  # codes beside a message, lower-case
 _CODES: Final = ("error_code", "errorcode", "err_code", "errCode", "errorCode")  # name an error, also beside an answer
 _TEXTS: Final = ("error_msg", "error_message", "errorMessage", "err_msg")
-_PLAIN_CODES: Final = ("code", "status_code", "statusCode", "status")  # beside an answer only those of HTTP are failures
+_PLAIN_CODES: Final = (
+    "code",
+    "status_code",
+    "statusCode",
+    "status",
+)  # beside an answer only those of HTTP are failures
 _STATUS: Final = re.compile(r"[45][0-9]{2}")
 _GROUPS: Final = ("x_groq", "delta", "message")  # objects in an answer that may hold its error
 
