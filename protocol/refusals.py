@@ -90,11 +90,11 @@ _BILLING: Final = _Kind(
         r"credit balance is too low",
         r"insufficient (?:account )?(?:credit|balance|fund|quota)",
         r"\b(?:out of|no|used all available|not enough|purchase|buy|add) (?:more )?credits\b",
-        r"(?:credits?|balance|funds) (?:is|are|has been|have been) (?:depleted|exhausted|used up|insufficient|not enough"
-        r"|negative|too low)",
-        r"(?:does ?n[o'’]?t|do ?n[o'’]?t) have (?:any |enough |sufficient )(?:credits?|licenses?|balance|funds)\b",
+        r"(?:credits?|balance|funds) (?:is|are|has been|have been) (?:depleted|exhausted|used up|insufficient|negative"
+        r"|not enough|too low)",
+        r"(?:does ?n.?t|do ?n.?t) have (?:any |enough |sufficient )(?:credits?|licenses?|balance|funds)\b",
         r"requires more credits|monthly included credits|prepay",
-        r"billing to be enabled|enable billing|billing (?:account )?(?:has been|is|was) (?:not enabled|disabled|closed)",
+        r"billing to be enabled|enable billing|billing (?:account )?(?:has been|is) (?:not enabled|disabled|closed)",
         r"billing (?:hard limit|is not active|not active)|monthly spending limit|payment (?:is )?required",
         r"specified (?:api |workspace )*usage limit",
         r"account is (?:suspended|overdue|in arrears|not active)|in good standing",
@@ -145,7 +145,7 @@ _CREDENTIALS: Final = _Kind(
         r"(?:invalid|incorrect) (?:authentication|credentials|subscription key|bearer token|access token)",
         r"security token included in the request is (?:invalid|expired)",
         r"authentication (?:fails|failed|error)",
-        r"\b(?:organi[sz]ation|account|workspace|project|team|api key)\b (?:has been|is|was) (?:currently |temporarily )?"
+        r"\b(?:organi[sz]ation|account|workspace|project|team|api key)\b (?:has been|is|was) (?:currently )?"
         r"(?:disabled|restricted|deactivated|suspended|blocked|banned|archived|terminated|deleted)",
         r"use case details have not been submitted",
         r"(?:user location|country|region)\b.{0,40}\bnot supported",
@@ -222,7 +222,7 @@ _MODEL: Final = _Kind(
         r"deployment .{0,60}(?:does not exist|not found)",
         r"could not (?:resolve|find|locate) .{0,40}\bmodel",
         r"\bmodel\b.{0,60}\bend of (?:its )?life",
-        r"on-demand throughput is ?n[o'’]?t supported",
+        r"on-demand throughput is ?n.?t supported",
         r"function (?:id )?'[0-9a-f-]{36}'.{0,40}not found for account",
         r"no endpoints found (?:for|matching)",
         r"publisher model \S+ .{0,20}not found",

@@ -266,8 +266,11 @@ def _document(part: FilePart) -> dict[str, Any]:
 
 
 def tool_input(arguments: str) -> msgspec.Raw | dict[str, str]:
-    """Return a call's arguments as an object: unchanged where the model wrote a JSON object."""
-    if not arguments.strip():
+    """Return a call's arguments as an object: unchanged where the model wrote a JSON object.
+
+    Nothing, null, and the empty list that some languages make of an empty object are an empty object.
+    """
+    if arguments.strip() in ("", "null", "[]"):
         return {}
     try:
         msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
