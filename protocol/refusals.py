@@ -350,6 +350,8 @@ def _code(status: int, facts: ErrorFacts) -> str:
     for kind in _KINDS:
         if _is(kind, status, facts, words):
             return kind.code
+    if status in _NOT_FOUND and _NAMES_A_MODEL.search(facts.text):
+        return MODEL
     return "provider_error" if status == _IN_BAND else code_of(status)
 
 
@@ -361,19 +363,15 @@ def _is(kind: _Kind, status: int, facts: ErrorFacts, words: set[str]) -> bool:
         return True
     if kind is _CONTEXT:
         return (callers or status >= _SERVER) and is_context_length(facts.text)
-    if not callers and status not in kind.statuses:
-        return False
-    return _in_text(kind, status, facts)
+    return (callers or status in kind.statuses) and _in_text(kind, facts)
 
 
-def _in_text(kind: _Kind, status: int, facts: ErrorFacts) -> bool:
+def _in_text(kind: _Kind, facts: ErrorFacts) -> bool:
     """Whether the messages, or the field that they name, are of this kind."""
     text = facts.text
     if kind is _TOOL and kind.text.search(facts.param):
         return True
     if kind is _BILLING and _GOOGLES_LIMIT not in facts.words and _QUOTA.search(text):
-        return True
-    if kind is _MODEL and status in _NOT_FOUND and _NAMES_A_MODEL.search(text):
         return True
     return kind.text.search(text) is not None
 
