@@ -24,7 +24,7 @@ from protocol.llm import (
     parts_of,
 )
 from protocol.openai.chat import parse_chat
-from protocol.openai.limits import OF_OTHERS, VENDORS_OWN, ChatLimits
+from protocol.openai.limits import OF_OTHERS, VENDORS_OWN, ChatLimits, limits_at
 from protocol.openai.responses import parse_response
 from protocol.openai.upstream import chat_body
 
@@ -382,6 +382,28 @@ def test_ids_that_are_too_long_for_openais_dialect(limits: ChatLimits, length: i
     assert (len(set(sent)), max(map(len, sent))) == (len(ids) + 1, length)
     assert sent[3:5] == ids[3:]
     assert json.loads(chat_body(request, "gpt", limits=limits))["messages"] == turns
+
+
+@pytest.mark.parametrize(
+    ("url", "limits"),
+    [
+        ("https://api.openai.com/v1", VENDORS_OWN),
+        ("https://eu.api.openai.com/v1", VENDORS_OWN),
+        ("https://x.openai.azure.com/openai/v1", VENDORS_OWN),
+        ("https://notapi.openai.com.example.com/v1", OF_OTHERS),
+        ("http://127.0.0.1:8000/v1", OF_OTHERS),
+    ],
+)
+def test_the_vendors_own_limits(url: str, limits: ChatLimits) -> None:
+    """OpenAI's and Azure's addresses have them; ids elsewhere keep more of their length."""
+    assert limits_at(url) is limits
+
+
+def test_texts_to_stop_at_are_as_many_as_the_vendor_takes() -> None:
+    """OpenAI and Azure take four; others get all."""
+    request = ChatRequest(model="m", messages=(ChatMessage(role="user", content="q"),), stop=tuple("abcdef"))
+    assert json.loads(chat_body(request, "gpt", limits=VENDORS_OWN))["stop"] == ["a", "b", "c", "d"]
+    assert to_chat(request)["stop"] == [*"abcdef"]
 
 
 def test_texts_of_a_tool_message_stay_apart() -> None:

@@ -9,8 +9,9 @@ from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
 from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.wired import WiredProvider
 from actors.wire.client import WireClient, WireStream
+from protocol.errors import ConfigurationError
 from protocol.llm import ChatRequest
-from protocol.openai.limits import OF_OTHERS, VENDORS_OWN
+from protocol.openai.limits import limits_at
 from protocol.openai.reader import ChatReader
 from protocol.openai.upstream import DIALECT, chat_body, takes_schema
 from protocol.tool_names import OPENAI_LENGTH
@@ -53,9 +54,11 @@ class OpenAIProvider(WiredProvider):
             price_id=price_id,
         )
         self._omit = omit
-        own = base_url.startswith(BASE_URLS["openai"])
-        self._tokens_field = "max_completion_tokens" if own else "max_tokens"
-        self._limits = VENDORS_OWN if own else OF_OTHERS
+        self._tokens_field = "max_completion_tokens" if base_url.startswith(BASE_URLS["openai"]) else "max_tokens"
+        try:
+            self._limits = limits_at(base_url)
+        except ValueError as error:
+            raise ConfigurationError(f"{name}: {error}") from error
 
     def stream(
         self, request: ChatRequest, model: str, headers: Mapping[str, str]
