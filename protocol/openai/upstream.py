@@ -38,6 +38,7 @@ ERROR: Final = "Error: "  # prefix of the result of a failed tool call: the dial
 REFUSAL: Final = "refusal"  # the extra field of a message that has its refusal beside the content, not within it
 BLANK_LINE: Final = "\n\n"
 NOTHING: Final = {"content": ""}
+NO_EXTRAS: Final = ("type", "text")  # the fields of a plain text
 
 LOW_BUDGET: Final = 4096  # tokens of thinking up to which the effort is low
 MEDIUM_BUDGET: Final = 16384
@@ -194,7 +195,8 @@ def _wire_messages(messages: tuple[ChatMessage, ...], id_length: int, *, own: bo
 def _wire_result(message: ChatMessage, moved: list[dict[str, Any]], id_length: int, *, own: bool) -> dict[str, Any]:
     """Return a tool message, and add its parts that are not text to ``moved``.
 
-    Texts of a client of this dialect stay the parts that they are; those of another one are joined by line ends.
+    Several texts of a client of this dialect stay the parts that they are; those of another one are joined by line
+    ends.
     """
     call_id = fitting_id(message.tool_call_id, id_length)
     content: str | list[dict[str, Any]]
@@ -203,7 +205,8 @@ def _wire_result(message: ChatMessage, moved: list[dict[str, Any]], id_length: i
     else:
         parts = [_wire_part(part) for part in message.content]
         texts = [part for part in parts if part.get("type") == "text"]
-        content = texts if own and texts and not message.is_error else "\n".join(part["text"] for part in texts)
+        apart = own and not message.is_error and (len(texts) > 1 or any(len(part) > len(NO_EXTRAS) for part in texts))
+        content = texts if apart else "\n".join(part["text"] for part in texts)
         if len(texts) < len(parts):
             others = [part for part in parts if part.get("type") != "text"]
             moved += [{"type": "text", "text": f"What the call {call_id} has shown:"}, *others]
