@@ -41,6 +41,7 @@ CUT: Final[dict[FinishReason, str]] = {
 """Why an answer that ended so does not match its schema."""
 REFUSED: Final = "The model refused to answer"
 LEAST_WAIT: Final = 1e-6  # seconds until the first content: a coarse clock may show none
+PAUSED: Final = "The answer was paused: stop reason `pause_turn`"
 LAST_SILENCE: Final = 5.0  # seconds after the finish reason: longer than a stream waits for its end by itself
 
 _log = logging.getLogger("tidegate.gateway")
@@ -266,7 +267,12 @@ class Attempt:
     @property
     def _cut(self) -> bool:
         """Whether the model can't be asked to repair the answer: it did not stop by itself, or refused."""
-        return self.finish_reason != "stop" or (self._reader is not None and self._reader.refused)
+        reader = self._reader
+        return self.finish_reason != "stop" or (reader is not None and (reader.refused or self._paused))
+
+    @property
+    def _paused(self) -> bool:
+        return self._reader is not None and self._reader.raw_finish_reason == "pause_turn"
 
     def _validated(self, validator: "Validator") -> msgspec.Raw | None:
         """Return the answer's JSON; None where it is cut short or refused, for a caller of a vendor's dialect.
@@ -280,7 +286,7 @@ class Attempt:
             return validated(self.assembly.text, validator)
         except SchemaMismatch as error:
             refused = self._reader is not None and self._reader.refused
-            reason = REFUSED if refused else CUT.get(self.finish_reason)
+            reason = REFUSED if refused else PAUSED if self._paused else CUT.get(self.finish_reason)
             if reason is None:
                 raise
             if self._message.request.dialect != "native":

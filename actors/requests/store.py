@@ -22,6 +22,9 @@ class RequestStore:
         running --ended--> ended --ttl, remove, or a bound is reached--> dropped
            +-----remove------------------------------------------------> dropped
 
+    A request that ended temporarily before any content frees its idempotency key at once: the next submission with that
+    key is a new request.
+
     Only ``remove`` drops a running request. At a bound the request that ended first is dropped early; where none has
     ended, ``add`` raises.
 
@@ -98,6 +101,8 @@ class RequestStore:
         record.expires = self._clock() + (self._ttl if own is None else own)
         if own is not None:
             self._push_early(record)
+        if record.idempotency is not None and record.frees_key:
+            self._forget_key(record)
         size = record.run.size + delivery_bytes(record.delivery) + RECORD_BYTES
         self._ended[request_id] = size
         self._bytes += size
@@ -130,5 +135,10 @@ class RequestStore:
     def _drop(self, request_id: str) -> None:
         self._bytes -= self._ended.pop(request_id, 0)
         record = self._records.pop(request_id, None)
-        if record is not None and record.idempotency is not None:
+        if record is not None:
+            self._forget_key(record)
+
+    def _forget_key(self, record: RequestRecord) -> None:
+        if record.idempotency is not None:
             self._keys.pop(record.idempotency, None)
+            record.idempotency = None

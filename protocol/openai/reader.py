@@ -15,7 +15,7 @@ from protocol.events import Delta, ReasoningDelta, RefusalDelta, VendorBlock
 from protocol.llm import FinishReason, Usage
 from protocol.openai.calls import CallReader, may_begin
 from protocol.reading.claims import MAX_TOKENS, Claims
-from protocol.reading.failures import failure_in
+from protocol.reading.failures import failure_in, failure_in_choice
 from protocol.reading.finish import finish_of, word_of
 from protocol.reading.loose import clean, decode, encode, place_of, split_half, split_name, text_of
 from protocol.upstream import Deltas
@@ -25,6 +25,7 @@ MAX_KEPT_BYTES: Final = 4 * 1024 * 1024  # of fields that are given on when the 
 _DIALECT: Final = "openai"
 _KEPT: Final = ("annotations", "citations", "search_results")  # of a message or a chunk, whose last value counts
 _AROUND: Final = ("x_groq", "base_resp", "citations", "search_results")  # beside the choices
+_ERROR: Final = b'"error"'
 _HALF: Final = "\ufffd"
 _json = msgspec.json.Encoder().encode
 
@@ -41,6 +42,7 @@ class _Delta(msgspec.Struct, gc=False):
     tool_calls: list[Any] | None = None
     annotations: None = None
     extra_content: None = None
+    error: None = None
 
 
 class _Logprobs(msgspec.Struct, gc=False):
@@ -80,6 +82,7 @@ class _Chunk(msgspec.Struct, frozen=True, gc=False):
     choices: Sequence[_Choice] | None = None
     usage: _Usage | None = None
     error: None = None
+    error_code: None = None
 
 
 class _FirstDelta(_Delta, gc=False):
@@ -227,7 +230,7 @@ class ChatReader:
                     into.append(Delta(text=delta.content, part=self._part))
                 elif choice.index == 0 and not self._read(choice, into) and self.response_id:
                     self._read_rest(data, into)
-        elif chunk.usage is None:
+        elif chunk.usage is None or _ERROR in data:
             self._feed_loosely(data, into)
         if chunk.usage is not None:
             self._count_plain(chunk.usage)
@@ -450,7 +453,7 @@ class ChatReader:
             self._read_delta(delta, choice.get("logprobs"), into)
         if choice.get("usage") is not None:
             self._count(choice["usage"])
-        failure = failure_in({"error": choice.get("error")})
+        failure = failure_in_choice(choice)
         if failure is not None:
             raise failure
         self._finish(choice.get("finish_reason"))

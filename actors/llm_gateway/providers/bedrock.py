@@ -20,7 +20,7 @@ _ERRORS: Final = {
 
 
 class _Chunk(msgspec.Struct):
-    bytes: bytes
+    bytes: bytes | None
 
 
 class _Exception(msgspec.Struct):
@@ -64,7 +64,7 @@ def _data(message: EventMessage) -> bytes:
     failed = ":exception-type" in headers or ":error-code" in headers
     if not failed and headers.get(":message-type", "event") == "event":
         try:
-            return _chunk(message.payload).bytes
+            return _chunk(message.payload).bytes or b""
         except msgspec.DecodeError:
             return message.payload  # no event: the reader of the answer raises
     name = headers.get(":exception-type") or headers.get(":error-code", "")

@@ -7,9 +7,10 @@ from typing import Final
 import msgspec
 
 from actors.llm_gateway.provider import AnswerStream, Provider
+from actors.llm_gateway.providers.delegated import DelegatedAnswer
 from protocol.events import Delta, ToolCallDelta
 from protocol.gateway import ProviderState
-from protocol.llm import ChatRequest, FinishReason, Tool, Usage
+from protocol.llm import ChatRequest, FinishReason, Tool
 from protocol.upstream import AnswerReader, Deltas
 
 ANSWER: Final = "answer"  # the tool's name, unless the caller has a tool of that name
@@ -39,7 +40,7 @@ def forced(request: ChatRequest) -> tuple[ChatRequest, str] | None:
     return msgspec.structs.replace(request, schema=None, tools=(*own, tool), tool_choice=choice, extra=extra), name
 
 
-class ForcedAnswer:
+class ForcedAnswer(DelegatedAnswer):
     """Turns the arguments of one tool into the text of the answer: an ``AnswerReader`` over another.
 
     ::
@@ -54,10 +55,10 @@ class ForcedAnswer:
         name: the tool's.
     """
 
-    __slots__ = ("_aside", "_called", "_held", "_name", "_others", "_parts", "_reader")
+    __slots__ = ("_aside", "_called", "_held", "_name", "_others", "_parts")
 
     def __init__(self, reader: AnswerReader, name: str) -> None:
-        self._reader = reader
+        super().__init__(reader)
         self._name = name
         self._called: int | None = None
         self._others = False
@@ -70,51 +71,6 @@ class ForcedAnswer:
         """Why the model stopped: a call of the tool alone is ``stop``."""
         reason = self._reader.finish_reason
         return "stop" if reason == "tool_calls" and self._called is not None and not self._others else reason
-
-    @property
-    def raw_finish_reason(self) -> str:
-        """The upstream's own word for it."""
-        return self._reader.raw_finish_reason
-
-    @property
-    def refused(self) -> bool:
-        """Whether the model has said that it refuses to answer."""
-        return self._reader.refused
-
-    @property
-    def counted(self) -> bool:
-        """Whether the output tokens are the final count."""
-        return self._reader.counted
-
-    @property
-    def stop_sequence(self) -> str:
-        """The text at which it stopped."""
-        return self._reader.stop_sequence
-
-    @property
-    def usage(self) -> Usage | None:
-        """Tokens, once they are reported."""
-        return self._reader.usage
-
-    @property
-    def model(self) -> str:
-        """The upstream's own name of the model."""
-        return self._reader.model
-
-    @property
-    def response_id(self) -> str:
-        """The upstream's id of the answer."""
-        return self._reader.response_id
-
-    @property
-    def ended(self) -> bool:
-        """Whether the stream's end marker has come."""
-        return self._reader.ended
-
-    @property
-    def whole(self) -> bool:
-        """Whether nothing of the answer is missing, should the stream stop here."""
-        return self._reader.whole
 
     def feed(self, data: bytes, into: Deltas) -> None:
         """Read the data of one event, and append its content to ``into``."""

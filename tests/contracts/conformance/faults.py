@@ -118,6 +118,22 @@ CASES = (
     Case("429_without_credit", once(said(429, "a secret", "insufficient_quota")), "provider_billing"),
     Case("401", once(said(401, "a secret key")), "provider_credentials"),
     Case("400_for_the_key", once(said(400, "API key not valid: a secret")), "provider_credentials"),
+    Case("400_for_the_rate", twice(said(400, "a secret", "rate_limit_exceeded")), "provider_rate_limited"),
+    Case(
+        "400_for_the_account", once(said(400, "This organization has been disabled: a secret")), "provider_credentials"
+    ),
+    Case("403_without_credit", once(said(403, "Your account has an overdue balance: a secret")), "provider_billing"),
+    Case(
+        "404_in_the_clouds_words", once(said(404, "Could not resolve the foundation model from: x")), "model_not_found"
+    ),
+    Case("404_for_a_model", once(said(404, "Not found: model x")), "model_not_found"),
+    Case("425", twice(refuse(425)), "provider_error"),
+    Case("498", twice(refuse(498)), "provider_unavailable"),
+    Case(
+        "throttled_by_header",
+        twice(refuse(400, x_amzn_errortype="ThrottlingException:http://x/")),
+        "provider_rate_limited",
+    ),
     Case("in_band_context_length", once(Reply(steps=(TOO_LONG,))), "context_length_exceeded"),
     Case("in_band_billing", once(Reply(steps=(UNPAID,))), "provider_billing"),
     Case("in_band_billing_in_mid_stream", begun(UNPAID), "provider_billing", BEGUN),

@@ -91,6 +91,15 @@ def test_ids_places_and_arguments_of_other_types() -> None:
         ("Max_Tokens", "length"),
         ("FinishReason.MAX_TOKENS", "length"),
         ("model_length", "length"),
+        ("maxPredictedTokensReached", "length"),
+        ("contextLengthReached", "length"),
+        ("context_length_exceeded", "length"),
+        ("ERROR_LIMIT", "length"),
+        ("maxTokens", "length"),
+        ("eosFound", "stop"),
+        ("endTurn", "stop"),
+        ("toolCalls", "tool_calls"),
+        ("ERROR_TOXIC", "content_filter"),
         ("tool_use", "tool_calls"),
         ("content-filter", "content_filter"),
         ("SAFETY", "content_filter"),
@@ -112,7 +121,19 @@ def test_finish_reasons(word: object, reason: FinishReason | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["error", "ABORT", "network_error", "insufficient_system_resource", "engine_error", "cancelled", "timeout"]
+    "word",
+    [
+        "error",
+        "ABORT",
+        "network_error",
+        "insufficient_system_resource",
+        "engine_error",
+        "cancelled",
+        "timeout",
+        "networkError",
+        "userStopped",
+        "malformed_tool_use",
+    ],
 )
 def test_a_reason_that_says_that_the_answer_broke_off_is_a_failure(word: str) -> None:
     """It is ``provider_error``."""
@@ -214,6 +235,15 @@ def test_usage_is_read_wherever_it_stands(reports: list[Any], expected: tuple[in
         {"code": "InternalError", "message": "x"},
         {"message": "The system encountered an unexpected error"},
         {"message": "x", "type": "internal_server_error"},
+        {"choices": [{}], "x_groq": {"error": "over capacity"}},
+        {"choices": [{}], "error_code": 336501, "error_msg": "rate limit"},
+        {"choices": [{}], "error_code": "17"},
+        {"choices": [{}], "error_msg": "no"},
+        {"choices": [{}], "code": 503, "message": "no"},
+        {"choices": [{}], "success": False},
+        {"choices": [{}], "errors": [{"message": "x"}]},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn", "error": {"message": "x"}}},
+        {"type": "message_start", "message": {"error": "x"}},
     ],
 )
 def test_failures_stand_anywhere(value: object) -> None:
@@ -234,6 +264,10 @@ def test_failures_stand_anywhere(value: object) -> None:
         {"code": 200, "message": "success"},
         {"id": "x", "timings": {}},
         {"content": [{}], "message": "x"},
+        {"choices": [{}], "error_code": 0, "error_msg": ""},
+        {"choices": [{}], "error_code": "0", "error_msg": "Success"},
+        {"choices": [{}], "code": 10000, "message": "ok"},
+        {"choices": [{}], "x_groq": {"id": "x", "error": None}},
     ],
 )
 def test_what_is_no_failure(value: object) -> None:
