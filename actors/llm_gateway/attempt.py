@@ -131,14 +131,15 @@ class Attempt:
 
     def completion(self, usage: Usage, cost: Decimal | None) -> Completion:
         """Return the answer, which is whole, with the usage and the cost of all the request's attempts."""
-        assembly = self.assembly
+        assembly, reader = self.assembly, self._reader
         return Completion(
             parts=assembly.parts,
             logprobs=assembly.logprobs,
-            stop_sequence=self._reader.stop_sequence if self._reader is not None else "",
+            stop_sequence=reader.stop_sequence if reader is not None else "",
+            extra=reader.extra if reader is not None else {},
             result=self.result,
             finish_reason=self.finish_reason,
-            raw_finish_reason=self._reader.raw_finish_reason if self._reader is not None else "",
+            raw_finish_reason=reader.raw_finish_reason if reader is not None else "",
             usage=usage,
             cost=cost,
             provider=self._target.endpoint.name,

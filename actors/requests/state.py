@@ -120,9 +120,9 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
             model=completion.model,
             logprobs=completion.logprobs,
             stop_sequence=completion.stop_sequence,
+            extra=completion.extra,
         )
-        known = completion.finish_reason != "other"
-        if self._cache is not None and known and run.delivery.dedupe and run.delivery.cache_ttl > 0:
+        if self._cache is not None and completion.repeatable and run.delivery.dedupe and run.delivery.cache_ttl > 0:
             await self._store(self._cache, event)
         run.finish(event)
 

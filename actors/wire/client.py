@@ -249,9 +249,8 @@ class WireStream:
             try:
                 answer.feed(event, deltas)
             except ProviderError as error:
-                if error.code == UNREADABLE and answer.whole:
+                if self._passes_over(error):
                     continue
-                self._request.conceal(error)
                 if not deltas:
                     raise
                 self._failure = error
@@ -263,17 +262,26 @@ class WireStream:
             if before < 0:
                 before = len(deltas)
         if not deltas:
-            self._idle_events += len(events)
-            if self._idle_events > MAX_IDLE_EVENTS:
-                if answer.whole:
-                    return self._end(broken=True)
-                raise ProviderError(code="response_too_large")
+            self._count_idle(len(events))
             return deltas
         self._begun = True
         self._idle_events = 0
         if 0 <= before < len(deltas):
             self._late_content = True
         return deltas
+
+    def _passes_over(self, error: ProviderError) -> bool:
+        """Return whether a failure is only of what can't be read behind a whole answer; otherwise conceal it."""
+        if error.code == UNREADABLE and self.answer.whole:
+            return True
+        self._request.conceal(error)
+        return False
+
+    def _count_idle(self, events: int) -> None:
+        """Count events without content, and check their bound. After a whole answer the grace ends them."""
+        self._idle_events += events
+        if self._idle_events > MAX_IDLE_EVENTS and (self._late_content or not self.answer.whole):
+            raise ProviderError(code="response_too_large")
 
     def _end(self, *, broken: bool) -> Deltas:
         """Return the deltas that the end of the body completes.

@@ -14,7 +14,9 @@ HEADER: Final = 2  # bytes of a header that tell one from none
 GZIP_HEADER: Final = b"\x1f\x8b"
 MAX_CODINGS: Final = 4  # of one body
 CODINGS: Final = ("gzip", "x-gzip", "deflate")
-UNREADABLE: Final = frozenset({"br", "compress", "dcb", "dcz", "exi", "lz4", "pack200-gzip", "snappy", "x-compress", "zstd"})
+UNREADABLE: Final = frozenset(
+    {"br", "compress", "dcb", "dcz", "exi", "lz4", "pack200-gzip", "snappy", "x-compress", "zstd"}
+)
 
 
 class Body(Protocol):
@@ -101,14 +103,13 @@ class DecompressedBody:
             output = self._decompressor.decompress(self._input, MAX_STEP_BYTES)
         except zlib.error as error:
             raise ProviderError(code="provider_stream_broken") from error
-        ended = self._decompressor.eof
-        self._input = self._decompressor.unused_data if ended else self._decompressor.unconsumed_tail
-        self._more = len(output) >= MAX_STEP_BYTES and not ended
+        self._input = self._decompressor.unconsumed_tail or self._decompressor.unused_data
+        self._more = len(output) >= MAX_STEP_BYTES
         return output
 
     def _begin_member(self) -> None:
         """Begin the next member, where one follows behind the end of one. Anything else that follows is dropped."""
-        given, self._input = self._input, b""
+        given, self._input, self._more = self._input, b"", False
         if self._after is None:
             return
         rest = (self._after + given).lstrip(b"\0")

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from protocol.anthropic.extras import BESIDE, of_message, of_usage
 from protocol.anthropic.upstream import DIALECT, thinking, tool_input
 from protocol.context_length import CONTEXT_LENGTH, in_anthropic_words
 from protocol.errors import PROBLEMS, Family, TidegateError
@@ -171,8 +172,11 @@ class MessagesEventEncoder:
         self._start(into)
         self._add(self._sequence.rest(), into)
         self._end(into)
-        delta = _stop_reason(event)
-        into.append(_event("message_delta", {"delta": delta, "usage": _usage(event.usage)}))
+        delta: dict[str, Any] = {**_stop_reason(event)}
+        fields: dict[str, Any] = {"delta": delta, "usage": {**_usage(event.usage), **of_usage(event.extra)}}
+        for name, value in of_message(event.extra).items():
+            (fields if name in BESIDE else delta)[name] = value
+        into.append(_event("message_delta", fields))
         into.append(_event("message_stop", {}))
 
     def _fail(self, code: str, message: str, into: list[bytes]) -> None:
@@ -216,7 +220,9 @@ def message_body(request_id: str, model: str, completed: Completed) -> bytes:
         completed: the last event of the log.
     """
     blocks = [block for part in completed.parts if (block := _block(part)) is not None]
-    return _json({**_message(request_id, model, blocks, completed.usage), **_stop_reason(completed)})
+    message = _message(request_id, model, blocks, completed.usage)
+    message["usage"].update(of_usage(completed.extra))
+    return _json({**message, **_stop_reason(completed), **of_message(completed.extra)})
 
 
 def _block(part: AnswerPart) -> dict[str, Any] | None:

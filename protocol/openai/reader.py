@@ -12,7 +12,7 @@ import msgspec
 
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, RefusalDelta, VendorBlock
-from protocol.llm import FinishReason, Usage
+from protocol.llm import Extra, FinishReason, Usage
 from protocol.openai.calls import CallReader, may_begin
 from protocol.reading.claims import MAX_TOKENS, Claims
 from protocol.reading.failures import failure_in
@@ -197,6 +197,11 @@ class ChatReader:
     def whole(self) -> bool:
         """Whether the answer is complete: a known finish reason has been read, or any with the stream's end."""
         return self.finish_reason is not None and (self.ended or self.finish_reason != "other")
+
+    @property
+    def extra(self) -> Extra:
+        """Empty: what only this dialect has is a part."""
+        return {}
 
     def feed(self, data: bytes, into: Deltas) -> None:
         """Read the data of one event and append its content to ``into``.

@@ -9,7 +9,7 @@ import msgspec
 from actors.llm_gateway.provider import AnswerStream, Provider
 from protocol.events import Delta, ToolCallDelta
 from protocol.gateway import ProviderState
-from protocol.llm import ChatRequest, FinishReason, Tool, Usage
+from protocol.llm import ChatRequest, Extra, FinishReason, Tool, Usage
 from protocol.upstream import AnswerReader, Deltas
 
 ANSWER: Final = "answer"  # the tool's name, unless the caller has a tool of that name
@@ -90,6 +90,11 @@ class ForcedAnswer:
     def stop_sequence(self) -> str:
         """The text at which it stopped."""
         return self._reader.stop_sequence
+
+    @property
+    def extra(self) -> Extra:
+        """Fields of the answer that only its dialect has."""
+        return self._reader.extra
 
     @property
     def usage(self) -> Usage | None:
