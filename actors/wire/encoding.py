@@ -14,9 +14,7 @@ HEADER: Final = 2  # bytes of a header that tell one from none
 GZIP_HEADER: Final = b"\x1f\x8b"
 MAX_CODINGS: Final = 4  # of one body
 CODINGS: Final = ("gzip", "x-gzip", "deflate")
-UNREADABLE: Final = frozenset(
-    {"br", "compress", "dcb", "dcz", "exi", "lz4", "pack200-gzip", "snappy", "x-compress", "zstd"}
-)
+UNSUPPORTED: Final = frozenset({"br", "compress", "dcb", "dcz", "exi", "lz4", "snappy", "x-compress", "zstd"})
 
 
 class Body(Protocol):
@@ -43,7 +41,7 @@ def body_of(connection: Connection) -> Body:
     if listed in ("", "identity"):
         return connection
     codings = [coding.strip() for coding in listed.lower().split(",")]
-    if not UNREADABLE.isdisjoint(codings):
+    if not UNSUPPORTED.isdisjoint(codings):
         raise ProviderError(code="provider_bad_response")
     codings = [coding for coding in codings if coding in CODINGS]
     if len(codings) > MAX_CODINGS:
