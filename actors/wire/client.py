@@ -12,13 +12,13 @@ from yarl import URL
 from actors.wire.connection import DECLARED, Connection
 from actors.wire.connector import Connector, system_tls_context
 from actors.wire.encoding import Body
-from actors.wire.json_body import is_cut
 from actors.wire.limits import allowances
 from actors.wire.pool import ConnectionPool
 from actors.wire.post import PostRequest, as_upstream_url, media_type
 from actors.wire.sse import MAX_EVENT_BYTES, EventSplitter, Splitter
 from actors.wire.url import JSON, UpstreamUrl
 from protocol.errors import ProviderError
+from protocol.reading.loose import is_cut
 from protocol.upstream import Allowance, AnswerReader, Deltas
 
 MAX_CONNECTIONS: Final = 256

@@ -50,17 +50,6 @@ def without_rest(body: bytes) -> list[bytes]:
     return values
 
 
-def is_cut(data: bytes) -> bool:
-    """Return whether ``data`` is the beginning of a JSON value, and not all of it."""
-    try:
-        _check(data)
-    except msgspec.DecodeError as error:
-        return "truncated" in str(error)
-    except RecursionError:
-        return False
-    return False
-
-
 def _is_json(data: bytes) -> bool:
     try:
         _check(data)

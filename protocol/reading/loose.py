@@ -11,9 +11,12 @@ from protocol.llm import Vendor
 
 _MAX_DIGITS: Final = 400  # of an integer; a longer one is as good as infinite
 _EVENT: Final = b"event: "  # no JSON begins so
+_TRUNCATED: Final = "truncated"  # in msgspec's message
 _AROUND_MARK: Final = b"\"'[] "
 _LONGEST_MARK: Final = 12  # bytes of an end mark in any spelling
 _HIGH: Final = ("\ud800", "\udbff")
+
+_check: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def named(data: bytes, name: str) -> bytes:
@@ -48,6 +51,17 @@ def decode(data: bytes) -> Any:  # noqa: ANN401 - any JSON
         return json.loads(bytes(data).decode("utf-8-sig", "replace"), strict=False, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise ProviderError(code="provider_bad_response") from error
+
+
+def is_cut(data: bytes) -> bool:
+    """Return whether ``data`` is the beginning of JSON that breaks off."""
+    try:
+        _check(data)
+    except msgspec.DecodeError as error:
+        return _TRUNCATED in str(error)
+    except RecursionError:
+        return False
+    return False
 
 
 def clean(value: Any) -> Any:  # noqa: ANN401 - any JSON
