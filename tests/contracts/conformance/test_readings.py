@@ -15,11 +15,11 @@ from tests.contracts.conformance.test_parts import OPENAI, events_of, post
 
 DEADLINES: Final = ProviderDeadlines()
 CLAUDES: Final = tuple(adapter for adapter in ADAPTERS if adapter.name not in OPENAI)
-OWN: Final = {
+OWN: Final[dict[str, Any]] = {
     "container": {"id": "container_1", "expires_at": "2026-12-01T00:00:00Z"},
     "stop_details": {"type": "refusal", "category": "cyber"},
 }
-BESIDE: Final = {"context_management": {"applied_edits": []}}
+BESIDE: Final[dict[str, Any]] = {"context_management": {"applied_edits": []}}
 USED: Final = {"server_tool_use": {"web_search_requests": 3}}
 
 
@@ -133,7 +133,8 @@ async def test_an_answer_with_a_container_is_not_given_twice() -> None:
     (adapter,) = (adapter for adapter in CLAUDES if adapter.name == "anthropic")
     events = [*begin({"type": "text", "text": ""}), piece(0, type="text_delta", text="Hi")]
     async with asyncio.timeout(SOON), open_rig([adapter], deadlines=DEADLINES, total=10.0) as rig:
-        for more, calls in (({}, 1), (OWN, 3)):
+        given: tuple[tuple[dict[str, Any], int], ...] = (({}, 1), (OWN, 3))
+        for more, calls in given:
             rig.upstream.script(*[Reply(steps=data(*events, *end(**more)))] * 2)
             body = chat(adapter.target, f"hi {len(more)}", max_tokens=100, temperature=0)
             for _ in range(2):

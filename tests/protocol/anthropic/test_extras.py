@@ -11,7 +11,7 @@ from protocol.anthropic.answer import MessagesEventEncoder, message_body
 from protocol.anthropic.extras import MAX_BYTES
 from protocol.anthropic.reader import MessagesReader
 from protocol.events import Completed, Entry, Started
-from protocol.llm import Usage
+from protocol.llm import Extra, Usage
 from protocol.upstream import Deltas
 
 CONTAINER = {"id": "container_1", "expires_at": "2026-12-01T00:00:00Z"}
@@ -25,7 +25,7 @@ COUNTS = {
 OWN = {"container": CONTAINER, "stop_details": DETAILS, "context_management": EDITS}
 USAGE = {"input_tokens": 7, "output_tokens": 3, "cache_read_input_tokens": 0, **COUNTS}
 HEAD = {"id": "x", "type": "message", "role": "assistant", "model": "m", "content": []}
-EXTRA = {"anthropic": {**OWN, "usage": COUNTS}}
+EXTRA: Extra = {"anthropic": {**OWN, "usage": COUNTS}}
 
 
 def read(*events: Any) -> MessagesReader:  # noqa: ANN401
@@ -38,7 +38,7 @@ def read(*events: Any) -> MessagesReader:  # noqa: ANN401
 
 def streamed(*, early: bool) -> list[Any]:
     """A stream that says it at its begin, or at its end."""
-    delta = {"stop_reason": "refusal", "stop_sequence": None}
+    delta: dict[str, Any] = {"stop_reason": "refusal", "stop_sequence": None}
     beside = {"context_management": EDITS}
     if early:
         start = {"type": "message_start", "message": {**HEAD, **OWN, "usage": USAGE}}
