@@ -131,8 +131,7 @@ class MessagesReader:
         if not isinstance(value, dict):
             raise ProviderError(code="provider_bad_response")
         try:
-            kind = value.get("type")
-            self._read_event(value, kind if isinstance(kind, str) else name, into)
+            self._read_event(value, _kind_of(value, name), into)
         except RecursionError as error:
             raise ProviderError(code="provider_bad_response") from error
 
@@ -210,3 +209,18 @@ class MessagesReader:
             if not self._claims.input:
                 usage["input_tokens"] = metrics.get("inputTokenCount")
             self.counted = self._count(usage) or self.counted
+
+
+def _kind_of(value: dict[str, Any], name: str) -> str:
+    """Return the type of an event; where it has none, its name, or the type that its fields belong to."""
+    kind = value.get("type")
+    if name or (kind and isinstance(kind, str)):
+        return kind if kind and isinstance(kind, str) else name
+    delta = value.get("delta")
+    if isinstance(delta, dict):
+        return "message_delta" if "stop_reason" in delta else "content_block_delta"
+    if isinstance(value.get("content_block"), dict):
+        return "content_block_start"
+    if isinstance(value.get("message"), dict):
+        return "message_start"
+    return "message" if "content" in value and "stop_reason" in value else ""
