@@ -139,6 +139,7 @@ class WireStream:
         "_idle_events",
         "_late_content",
         "_left",
+        "_passed_over",
         "_plain",
         "_pool",
         "_request",
@@ -164,6 +165,7 @@ class WireStream:
         self._idle_events = 0
         self._grace_ends = 0.0  # by the loop's clock; 0 before the grace
         self._left = False  # the grace is over
+        self._passed_over = False  # something that can't be read has come after the finish reason
         self._connection: Connection | None = None
         self._body: Body | None = None
         self._failure: ProviderError | None = None
@@ -267,15 +269,23 @@ class WireStream:
         self._begun = True
         self._idle_events = 0
         if 0 <= before < len(deltas):
-            self._late_content = True
+            self._add_late()
         return deltas
 
     def _passes_over(self, error: ProviderError) -> bool:
         """Return whether a failure is only of what can't be read behind a whole answer; otherwise conceal it."""
-        if error.code == UNREADABLE and self.answer.whole:
+        answer = self.answer
+        if error.code == UNREADABLE and answer.whole and not (answer.ended or self._late_content):
+            self._passed_over = True
             return True
         self._request.conceal(error)
         return False
+
+    def _add_late(self) -> None:
+        """Take content after the finish reason, which did not end the answer; what was passed over may be missing."""
+        self._late_content = True
+        if self._passed_over and self._failure is None:
+            self._failure = ProviderError(code=UNREADABLE)
 
     def _count_idle(self, events: int) -> None:
         """Count events without content, and check their bound. After a whole answer the grace ends them."""
@@ -319,7 +329,7 @@ class WireStream:
                 answer.feed(event, into)
         except ProviderError as error:
             cut = answer.whole or not splitter.whole or is_cut(event)
-            if error.code not in (UNREADABLE, BROKEN) or not cut:
+            if error.code not in (UNREADABLE, BROKEN) or answer.ended or not cut:
                 raise
             return True
         return False

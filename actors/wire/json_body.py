@@ -20,8 +20,11 @@ def whole_values(body: bytes) -> list[bytes]:
     Raises:
         ProviderError: ``response_too_large``: too many values.
     """
+    body = body.strip()
     if _is_json(body):
         return [body]
+    if not _is_json(body.partition(b"\n")[0]):
+        return []
     if body.count(b"\n") > MAX_VALUES:
         raise ProviderError(code="response_too_large")
     lines = [line for line in body.splitlines() if line.strip()]

@@ -140,13 +140,14 @@ class EventSplitter:
             self._begun = self._between = True
             return chunk
         if not self._begun:
-            self._count(len(chunk), chunk.count(b"\n"), [])
-            chunk = self._start + chunk
+            given = self._start + chunk
             self._start = b""
-            if len(chunk) < len(BOM) and BOM.startswith(chunk):
-                self._start = chunk
+            if len(given) < len(BOM) and BOM.startswith(given):
+                self._start = given
                 return b""
-            chunk = chunk.removeprefix(BOM).lstrip()
+            chunk = given.removeprefix(BOM).lstrip()
+            blank = given[: len(given) - len(chunk)]
+            self._count(len(blank), blank.count(b"\n"), [])
             if not chunk:
                 return b""
             self._begun = True

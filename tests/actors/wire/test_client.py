@@ -432,6 +432,8 @@ async def test_what_cannot_be_read_after_the_finish_reason_is_passed_over(junk: 
         (MORE + event + CONTENT, "provider_bad_response"),
         (CONTENT + event + error, "provider_error"),
         (UNKNOWN + event + DONE, "provider_bad_response"),
+        (CONTENT + event + MORE, "provider_bad_response"),
+        (CONTENT + MORE + event + DONE, "provider_bad_response"),
     ):
 
         async def play(link: Link, body: bytes = body) -> None:
@@ -510,3 +512,16 @@ async def test_an_answer_in_one_event_has_the_bound_of_a_whole_one(size: int) ->
                 await link.send(EVENTS + b"Content-Length: %d\r\n\r\n" % len(body) + body)
 
         assert await end_of(play) == (long.decode() if size < 2_000_000 else "response_too_large")
+
+
+@pytest.mark.parametrize("end", [DONE, DONE.strip(), b""])
+async def test_a_call_without_a_name_is_no_answer(end: bytes) -> None:
+    """Although it shows only when the answer has ended."""
+    call = b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}}]}\n\n'
+    body = MORE + call + CONTENT + end
+
+    async def play(link: Link) -> None:
+        await link.request()
+        await link.send(EVENTS + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+    assert await end_of(play) in ("provider_bad_response", "!Hi")

@@ -134,6 +134,8 @@ def test_a_name_comes_where_the_data_does_not_say_it() -> None:
         (b'{"a":1}\n\ndata: [DONE]\n\n', [b'{"a":1}', b"data: [DONE]"]),
         (b'{"a":1}\n{"b":', [b'{"a":1}', b'{"b":']),
         (b"{nonsense}", [b"{nonsense}"]),
+        (b"[\n1" + b"\n" * 70_000 + b"]", [b"[\n1" + b"\n" * 70_000 + b"]"]),
+        (b"[\n1" + b"\n" * 70_000, [b"[\n1"]),
     ],
 )
 def test_json_in_the_place_of_a_stream_is_one_event(start: bytes, body: bytes, events: list[bytes]) -> None:
