@@ -187,13 +187,13 @@ class MessageParts:
         Raises:
             ProviderError: ``provider_bad_response``: the message says something else than they did.
         """
-        text, known = clean(delta.text()), "".join(self._texts)
-        if known.strip() and text.strip():
-            if not text.strip().startswith(known.strip()):
+        text, known = clean(delta.text()).strip(), "".join(self._texts).strip()
+        if known and text:
+            more = text.startswith(known)
+            if not more and not "".join(known.split()).startswith("".join(text.split())):
                 raise ProviderError(code="provider_bad_response")
-            rest = text.strip().removeprefix(known.strip())
             delta.leave_out("text")
-            delta.content += [("text", rest)] if rest else []
+            delta.content += [("text", text.removeprefix(known))] if more else []
         for kind in self._kinds:
             if kind != "text":
                 delta.leave_out(kind)
