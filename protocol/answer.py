@@ -5,10 +5,23 @@ from typing import Any, Final
 
 import msgspec
 
+from protocol.errors import ProviderError
 from protocol.events import Completed
-from protocol.llm import AnswerPart, ChatMessage, Extra, ReasoningPart, TextPart, ToolCallPart, calls_of, text_of
+from protocol.llm import (
+    AnswerPart,
+    ChatMessage,
+    Extra,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    VendorPart,
+    calls_of,
+    text_of,
+)
 
 NO_ARGUMENTS: Final = "{}"  # of a call whose arguments the model left out
+_CONTENT: Final = ("images", "audio")  # fields of a message that are content
+_UNSHOWN: Final = "The answer has only parts that this dialect can't show; /v1/chat/completions has them"
 
 
 def message_of(parts: Sequence[AnswerPart]) -> ChatMessage:
@@ -24,6 +37,19 @@ def message_of(parts: Sequence[AnswerPart]) -> ChatMessage:
     return ChatMessage(
         role="assistant", content=text_of(content) if plain else content, tool_calls=calls_of(parts[end:])
     )
+
+
+def unshown(parts: Sequence[AnswerPart]) -> ProviderError | None:
+    """Return the failure of an answer whose only content is of OpenAI's chat dialect alone; None for any other one.
+
+    Other dialects can't show such content: an image, sound, or a part of an unknown type.
+    """
+    found = [part for part in parts if isinstance(part, VendorPart) and part.dialect == "openai"]
+    if not any("type" in part.value or not part.value.keys().isdisjoint(_CONTENT) for part in found):
+        return None
+    if any(not isinstance(part, VendorPart | ReasoningPart) for part in parts):
+        return None
+    return ProviderError(_UNSHOWN, code="provider_bad_response")
 
 
 def with_result(parts: Sequence[AnswerPart], result: msgspec.Raw) -> tuple[AnswerPart, ...]:

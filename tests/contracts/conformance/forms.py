@@ -18,6 +18,7 @@ class Form:
         calls: the same.
         fields: what clients of the upstream's own dialect get beside that, in a whole answer.
         code: of the failure; empty for an answer.
+        elsewhere: of the failure at the surfaces of dialects that can't show the answer; empty for an answer.
         whole: whether the answer is whole JSON.
     """
 
@@ -27,6 +28,7 @@ class Form:
     calls: tuple[Called, ...] = ()
     fields: Any = None
     code: str = ""
+    elsewhere: str = ""
     whole: bool = False
 
 
@@ -178,6 +180,14 @@ OPENAI_FORMS = (
         flow({"content": "Hi"}, {"content": "", "images": [IMAGE]}, {"images": [IMAGE | {"index": 1}]}),
         text="Hi",
         fields={"images": [IMAGE, IMAGE | {"index": 1}]},
+    ),
+    Form("an image alone", flow({"images": [IMAGE]}), fields={"images": [IMAGE]}, elsewhere=BAD),
+    Form("an image alone in the content", flow({"content": [IMAGE]}), fields={"images": [IMAGE]}, elsewhere=BAD),
+    Form(
+        "a part of an unknown type alone",
+        flow({"content": [{"type": "holo", "data": "Hello"}]}),
+        fields={"content_parts": [{"type": "holo", "data": "Hello"}]},
+        elsewhere=BAD,
     ),
     Form("an image in the content", flow({"content": ["Hi", IMAGE]}), text="Hi", fields={"images": [IMAGE]}),
     Form(

@@ -170,14 +170,15 @@ async def misread(adapter: Adapter, forms: Sequence[Form]) -> list[tuple[str, st
             rig.upstream.script(*[reply_of(form)] * len(SURFACES))
             said = await asyncio.gather(*(surface(rig, adapter.target) for surface in SURFACES))
             for surface, found in zip(SURFACES, said, strict=True):
-                if not fits(form, found, own=surface.__name__.startswith(own)):
+                if not fits(form, found, surface.__name__, own):
                     odd.append((form.name, surface.__name__, found))
     return odd
 
 
-def fits(form: Form, found: SAID | str, *, own: bool) -> bool:
-    """Whether a client got what it should; ``own`` says whether its dialect is the upstream's."""
-    if form.code or isinstance(found, str):
-        return found == form.code
-    fields = form.fields if own and form.fields is not None else {}
+def fits(form: Form, found: SAID | str, surface: str, own: str) -> bool:
+    """Whether a client of a surface got what it should; ``own`` is how surfaces of the upstream's dialect begin."""
+    code = form.elsewhere or form.code if not surface.startswith(("native", own)) else form.code
+    if code or isinstance(found, str):
+        return found == code
+    fields = form.fields if surface.startswith(own) and form.fields is not None else {}
     return found[:2] == (form.text, form.calls) and (not fields or found[2].items() >= fields.items())
