@@ -34,11 +34,16 @@ def forced(request: ChatRequest) -> tuple[ChatRequest, str] | None:
     if own and request.tool_choice not in ("", "auto", "required"):
         return msgspec.structs.replace(request, schema=None, extra=extra), ""
     name = ANSWER
-    while any(tool.name == name for tool in own):
+    while any(_plain(tool.name) == name for tool in own):
         name += "_"
     tool = Tool(name=name, description=DESCRIPTION, parameters=schema)
     choice = "required" if own else name
     return msgspec.structs.replace(request, schema=None, tools=(*own, tool), tool_choice=choice, extra=extra), name
+
+
+def _plain(name: str) -> str:
+    """Return a tool's name without a namespace before it, such as that of ``functions.answer``, in lower case."""
+    return _NAMESPACE.sub("", name).lower()
 
 
 class ForcedAnswer:
@@ -175,12 +180,8 @@ class ForcedAnswer:
         if self._held > ASIDE:
             content += self._taken()
 
-    def _names_answer(self, name: str) -> bool:
-        """Whether a name is the tool's, perhaps behind a namespace, such as ``functions.answer``."""
-        return name == self._name or _NAMESPACE.sub("", name) == self._name
-
     def _add_call(self, piece: ToolCallDelta, content: Deltas) -> None:
-        if piece.name and self._names_answer(piece.name):
+        if piece.name and _plain(piece.name) == self._name:
             if self._called is None:
                 self._called, self._aside = piece.index, None
             elif piece.index != self._called:
