@@ -174,7 +174,7 @@ class MessagesEventEncoder:
         self._open = False
 
     def _complete(self, event: Completed, into: list[bytes]) -> None:
-        failure = unshown(event.parts)
+        failure = unshown(event.parts, DIALECT)
         if failure is not None:
             self._fail(failure.code, failure.detail, into)
             return
@@ -225,7 +225,7 @@ def message_body(request_id: str, model: str, completed: Completed) -> bytes:
         model: the model name that the client used.
         completed: the last event of the log.
     """
-    failure = unshown(completed.parts)
+    failure = unshown(completed.parts, DIALECT)
     if failure is not None:
         raise failure
     blocks = [block for part in completed.parts if (block := _block(part)) is not None]

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from protocol.answer import unshown
 from protocol.context_length import CONTEXT_LENGTH, in_openai_words
 from protocol.errors import PROBLEMS, FieldError, TidegateError
 from protocol.events import (
@@ -74,7 +75,7 @@ class ChunkEncoder:
         end = b""
         if entries and entries[-1].terminal:
             event = entries[-1].event
-            if isinstance(event, Completed):
+            if isinstance(event, Completed) and unshown(event.parts, DIALECT) is None:
                 end = self._plain + _usage_tail(event.usage) + DONE_FRAME if self._usage else DONE_FRAME
             else:
                 end = tails.pop()
@@ -135,6 +136,9 @@ def _fields_delta(value: msgspec.Raw) -> bytes:
 
 def _last_tail(event: Event) -> bytes:
     if isinstance(event, Completed):
+        failure = unshown(event.parts, DIALECT)
+        if failure is not None:
+            return b"data: %b\n\n" % _envelope(failure.code, failure.detail, ())
         return _CHOICE % (b"", _json(_finish_reason(event)))
     if isinstance(event, Failed):
         return b"data: %b\n\n" % _envelope(event.code, event.message, event.errors)
@@ -193,7 +197,7 @@ _COMPLETION = (
 
 
 def completion_body(request_id: str, created: int, model: str, completed: Completed) -> bytes:
-    """Return the body of a whole ``chat.completion``.
+    """Return the body of a whole ``chat.completion``; raises ``ProviderError`` for one that this dialect can't show.
 
     Args:
         request_id: the answer's id is ``chatcmpl-`` and the request's id.
@@ -206,6 +210,9 @@ def completion_body(request_id: str, created: int, model: str, completed: Comple
     if isinstance(first, TextPart):
         text, refusal, fields = first.text, "", {}
     else:
+        failure = unshown(parts, DIALECT)
+        if failure is not None:
+            raise failure
         text, refusal, fields = completed.text, completed.refusal, _further_fields(parts)
     return _COMPLETION % (
         _json(ID_PREFIX + request_id),

@@ -134,12 +134,14 @@ class CallReader:
 
         Raises:
             ProviderError: ``response_too_large``: there are too many calls; ``provider_bad_response``: the piece
-                belongs to a call that has been given on.
+                belongs to a call that has been given on, or has no form of a call's.
         """
         call = self._find(piece)
         begins = call is None
         if call is None:
             if not piece.names_call and piece.arguments.strip() in ("", "{}"):
+                if piece.extra:
+                    raise ProviderError(code="provider_bad_response")
                 return False
             call = self._begin(piece.index, part, into, piece.kind)
         if piece.name:
@@ -167,12 +169,13 @@ class CallReader:
         elif call is not None:
             self._held = call  # its name may still come
 
-    def close(self, part: int, into: Deltas) -> int:
+    def close(self, part: int, into: Deltas, *, cut: bool) -> int:
         """Give on what is left: calls without arguments have an empty object.
 
         Args:
             part: the index of the next part.
             into: the content.
+            cut: whether the answer was cut short, so that the name of its last call may be missing.
 
         Returns:
             How many calls it began.
@@ -187,6 +190,8 @@ class CallReader:
                 self._give_other(call, into)
                 continue
             if not call.name:
+                if cut and call is calls[-1]:
+                    continue
                 raise ProviderError(code="provider_bad_response")
             rest = _HALF if call.half else ""
             call.half = ""

@@ -61,6 +61,11 @@ class WideChoice(PlainChoice, frozen=True, gc=False):
     """A choice with a wide delta."""
 
     delta: WideDelta | None = None
+    content: None = None
+    function_call: None = None
+    reasoning_content: None = None
+    refusal: None = None
+    tool_calls: None = None
 
 
 class InputDetails(msgspec.Struct, gc=False):
@@ -116,9 +121,20 @@ class FirstChunk(WideChunk, frozen=True, gc=False):
     search_results: None = None
 
 
-class Around(msgspec.Struct, gc=False):
-    """What vendors put beside the choices, in chunks without text or in the last one."""
+class AroundChoice(msgspec.Struct, gc=False):
+    """What some upstreams put beside the delta."""
 
+    content: Any = None
+    function_call: Any = None
+    reasoning_content: Any = None
+    refusal: Any = None
+    tool_calls: Any = None
+
+
+class Around(msgspec.Struct, gc=False):
+    """What vendors put beside the choices or beside the delta, in chunks without text or in the last one."""
+
+    choices: list[AroundChoice] = []
     x_groq: Any = None
     base_resp: Any = None
     citations: Any = None

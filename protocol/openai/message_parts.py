@@ -17,6 +17,7 @@ from protocol.upstream import Deltas
 
 _DIALECT: Final = "openai"
 _IMAGES: Final = ("image", "image_url", "output_image")  # types of parts that are images
+_CUT: Final = ("length", "content_filter")
 _HALF: Final = "\ufffd"
 _json = msgspec.json.Encoder().encode
 
@@ -122,7 +123,7 @@ class MessageParts:
         if self._calls is None and self._fields is None and not self._half:
             return
         if self._calls is not None:
-            self._next += self._calls.close(self._next, into)
+            self._next += self._calls.close(self._next, into, cut=self.finish_reason in _CUT)
         self._end_part(into)
         if self._fields is not None:
             for name, value in self._fields.take():

@@ -15,6 +15,7 @@ from protocol.events import Delta, ReasoningDelta
 from protocol.llm import Usage
 from protocol.openai.chunks import (
     NO_CHOICES,
+    AroundChoice,
     Chunk,
     ChunkUsage,
     FirstChunk,
@@ -35,6 +36,8 @@ from protocol.reading.loose import clean, decode, split_name, text_of
 from protocol.upstream import Deltas
 
 DONE: Final = b"[DONE]"
+_AROUND: Final = ("x_groq", "base_resp", "citations", "search_results")
+_NOTHING: Final = AroundChoice()
 
 
 class ChatReader(MessageParts):
@@ -107,7 +110,7 @@ class ChatReader(MessageParts):
                     into.append(Delta(text=delta.content, part=self._part))
                     self._texts.append(delta.content)
                 elif choice.index == 0 and not self._read(choice, into) and self.response_id:
-                    self._read_around_choices(data)
+                    self._read_around_choices(data, into)
         elif chunk.usage is None:
             self._feed_loosely(data, into)
         if chunk.usage is not None:
@@ -176,12 +179,14 @@ class ChatReader(MessageParts):
             return False
         return plain
 
-    def _read_around_choices(self, data: bytes) -> None:
-        """Read what stands beside the choices of a chunk whose other content has been read."""
+    def _read_around_choices(self, data: bytes, into: Deltas) -> None:
+        """Read what stands beside the choices, and beside the delta, of a chunk whose other content has been read."""
         rest = around_choices(data)
+        if rest.choices and rest.choices[0] != _NOTHING:
+            self._add_delta(delta_of(msgspec.to_builtins(rest.choices[0])), None, None, into)
         if rest.x_groq is None and rest.base_resp is None and rest.citations is None and rest.search_results is None:
             return
-        around = msgspec.to_builtins(rest)
+        around = {name: getattr(rest, name) for name in _AROUND}
         self._read_around(around)
         failure = failure_in(around)
         if failure is not None:

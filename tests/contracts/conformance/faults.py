@@ -156,7 +156,11 @@ CASES = (
         BEGUN,
     ),
     Case("an_unknown_reason_alone", once(Reply(steps=(End(word="news"),))), "provider_bad_response"),
-    Case("calls_without_a_call", once(Reply(steps=(End(finish_reason="tool_calls"),))), "provider_bad_response"),
+    Case(
+        "calls_without_a_call",
+        once(Reply(steps=(End(finish_reason="tool_calls", usage=None),))),
+        "provider_bad_response",
+    ),
     Case(
         "calls_without_a_call_in_mid_stream",
         begun(End(finish_reason="tool_calls", usage=None)),

@@ -293,6 +293,8 @@ ANTHROPIC_FORMS = (
         (start(), begin(), {"type": "content_block_delta", "index": 0, "text": "Hello"}, *ends()),
         text="Hello",
     ),
+    Form("an unknown block alone", (start(), begin(kind="holo", data="Hello"), *ends()), elsewhere=BAD),
+    Form("an unknown delta of a text alone", (start(), begin(), WEIRD, *ends()), elsewhere=BAD),
     Form(
         "an unknown delta of a text", (start(), begin(), SAID, WEIRD, *ends()), text="Hello", fields={"weird": "news"}
     ),
