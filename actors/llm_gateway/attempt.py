@@ -17,7 +17,7 @@ from actors.llm_gateway.attempt_deps import AttemptDeps
 from actors.llm_gateway.call_span import close_span, open_span, trace_headers
 from actors.llm_gateway.drain import DeferredClose
 from actors.llm_gateway.routing import ResolvedTarget
-from actors.llm_gateway.schema import validated
+from actors.llm_gateway.schema import unoffered, validated
 from actors.llm_gateway.usage import is_large, used
 from actors.upstream.admission import Admission
 from actors.upstream.candidates import Candidate
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from actors.llm_gateway.schema import Validator
 
 CANCELLED: Final = "cancelled"
+UNSURE: Final = ("other", "tool_calls")  # finish reasons whose answer is looked at before it counts
 CUT: Final[dict[FinishReason, str]] = {
     "length": "The answer was cut short: finish reason `length`",
     "content_filter": "The answer was withheld or cut short: finish reason `content_filter`",
@@ -68,7 +69,7 @@ class Attempt:
     Attributes:
         assembly: the answer so far.
         report: what the sink has received about the attempt; None before its end.
-        result: the validated JSON of a whole answer; None without a validator, and for calls of tools.
+        result: the validated JSON of a whole answer; None without a validator, and for calls of the caller's tools.
         content_sent: whether the sink has received content.
     """
 
@@ -174,9 +175,9 @@ class Attempt:
         try:
             last = await self._read(deadline, span)
             last += self.assembly.finish()
-            if self.finish_reason == "other":
+            if self.finish_reason in UNSURE:
                 self._check_end()
-            if self._validator is not None and not self.assembly.tool_calls:
+            if self._validator is not None and not self._calls_tools:
                 self.result = self._validated(self._validator)
             code = ""
             waited = self._first_content(last, span)
@@ -234,13 +235,18 @@ class Attempt:
         return last
 
     def _check_end(self) -> None:
-        """Check that an answer that ended for an unknown reason has content, and log the reason.
+        """Check that the answer has what its end needs: calls, or any content for an unknown reason, which is logged.
 
         Raises:
-            ProviderError: ``provider_bad_response``: it has no text, no call and no refusal.
+            ProviderError: ``provider_bad_response``: it ended for its calls and has none; or for an unknown reason,
+                without a text, a call and a refusal.
         """
         reader = self._reader
         if reader is None:
+            return
+        if self.finish_reason == "tool_calls":
+            if not self.assembly.tool_calls:
+                raise ProviderError(code="provider_bad_response")
             return
         if not (self.assembly.text or self.assembly.tool_calls or reader.refused):
             raise ProviderError(code="provider_bad_response")
@@ -249,9 +255,16 @@ class Attempt:
         _log.warning("%s/%s ended an answer with an %s", target.endpoint.name, target.model, self._warning)
 
     @property
+    def _calls_tools(self) -> bool:
+        """Whether the answer calls tools that the caller has offered. Other calls are no answer to a schema."""
+        request = self._message.request
+        offered = bool(request.tools) and request.tool_choice != "none"
+        return bool(self.assembly.tool_calls) and (offered or "functions" in request.extra)
+
+    @property
     def _cut(self) -> bool:
         """Whether the model can't be asked to repair the answer: it did not stop by itself, or refused."""
-        return self.finish_reason != "stop" or (self._reader is not None and self._reader.refused)
+        return self.finish_reason not in ("stop", "tool_calls") or (self._reader is not None and self._reader.refused)
 
     def _validated(self, validator: "Validator") -> msgspec.Raw | None:
         """Return the answer's JSON; None where it is cut short or refused, for a caller of a vendor's dialect.
@@ -262,6 +275,8 @@ class Attempt:
             SchemaMismatch: it does not match; for a native caller also why.
         """
         try:
+            if self.assembly.tool_calls:
+                raise unoffered(self.assembly.text, self.assembly.tool_calls)
             return validated(self.assembly.text, validator)
         except SchemaMismatch as error:
             refused = self._reader is not None and self._reader.refused

@@ -8,12 +8,12 @@ from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta, VendorBlock
 from protocol.ids import call_id
 from protocol.parts import is_object
+from protocol.reading.content import is_empty, text_in
 from protocol.reading.loose import (
     clean,
     decode,
     encode,
     extra_of,
-    joined_text_of,
     json_text,
     name_of,
     place_of,
@@ -29,6 +29,8 @@ MAX_HELD_BYTES: Final = 1024 * 1024
 _DIALECT: Final = "anthropic"
 _HALF: Final = "\ufffd"
 _CALL_FIELDS: Final = frozenset({"type", "id", "name", "input"})
+_ABOUT: Final = ("type", "index")  # of a delta
+_DELTAS: Final = ("text_delta", "thinking_delta", "signature_delta", "input_json_delta", "citations_delta")
 _TYPES: Final = {"text": "text", "thinking": "thinking", "name": "tool_use", "data": "redacted_thinking"}
 """What a block without a type is, by a field that it has."""
 
@@ -54,17 +56,18 @@ class _Block:
         text: the text so far, for a block that is given on whole too.
         pieces: the JSON of a vendor's block's input.
         signature: the pieces of a thought's signature.
+        further: whether deltas of unknown types have added to it.
         half: the first half of a surrogate pair at the end of the last piece.
     """
 
-    __slots__ = ("call", "given", "half", "kind", "part", "pieces", "signature", "text", "value")
+    __slots__ = ("call", "further", "given", "half", "kind", "part", "pieces", "signature", "text", "value")
 
     def __init__(self, kind: str, value: dict[str, Any]) -> None:
         self.kind = kind
         self.part = -1
         self.value = value
         self.call = 0
-        self.given = False
+        self.given = self.further = False
         self.half = ""
         self.text: list[str] = []
         self.pieces: list[str] = []
@@ -89,23 +92,30 @@ class BlockReader:
 
     Attributes:
         calls: the number of calls.
+        unread: whether there was content that can't be read.
     """
 
     __slots__ = (
         "_awaited",
         "_blocks",
         "_called",
+        "_expected",
         "_held",
         "_held_bytes",
         "_ids",
         "_kept_bytes",
         "_last",
         "_next",
+        "_texts",
         "calls",
+        "unread",
     )
 
     def __init__(self) -> None:
         self.calls = 0
+        self.unread = False
+        self._texts: list[str] = []  # of the blocks that have ended
+        self._expected: dict[int, Any] = {}  # those with which the message started, and that have not begun
         self._blocks: dict[int, _Block] = {}  # the open ones, by index
         self._last = 0  # the index of the last one
         self._next = 0  # the index of the next part
@@ -153,13 +163,38 @@ class BlockReader:
         if self._awaited is not None and self._awaited not in self._blocks:
             self._release(into)
 
-    def read_whole(self, block: dict[str, Any], into: Deltas) -> None:
-        """Read a whole block."""
-        self._begin(None, block, into)
-        self._end(self._last, into)
+    def expect(self, content: Any) -> None:  # noqa: ANN401 - any JSON
+        """Keep the content with which a message starts: its blocks may come again, one by one."""
+        if not is_empty(content):
+            self._bound(content)
+            self._expected = dict(enumerate(content if isinstance(content, list) else [content]))
+
+    def read_whole(self, content: Any, into: Deltas) -> None:  # noqa: ANN401 - any JSON
+        """Read the content of a whole message, which may be what has been read already.
+
+        Raises:
+            ProviderError: ``provider_bad_response``: it is other content than that.
+        """
+        blocks = content if isinstance(content, list) else [content]
+        self.end_all(into)
+        for block in () if self._says_again(blocks) else blocks:
+            if not is_empty(block):
+                self._begin_at(None, block, into)
+                self._end(self._last, into)
+
+    def check_read(self) -> None:
+        """Check that an answer without a part has not had content that could not be read.
+
+        Raises:
+            ProviderError: ``provider_bad_response``: it had.
+        """
+        if self.unread and not self._next:
+            raise ProviderError(code="provider_bad_response")
 
     def end_all(self, into: Deltas) -> None:
         """End all blocks: no event of one can come any more."""
+        if self._expected:
+            self._begin_expected(None, into)
         while self._blocks or self._held:
             for index in [*self._blocks]:
                 self._end(index, into)
@@ -182,10 +217,11 @@ class BlockReader:
 
     def _read(self, index: int | None, value: dict[str, Any], kind: str, into: Deltas) -> None:
         delta, block = value.get("delta"), value.get("content_block")
-        if kind == "content_block_delta" and isinstance(delta, dict):
-            self._add_delta(index, delta, into)
-        elif kind == "content_block_start" and isinstance(block, dict):
-            self._begin(index, block, into)
+        if kind == "content_block_delta":
+            self._add_delta(index, value if is_empty(delta) else delta, into)
+        elif kind == "content_block_start":
+            if not is_empty(block):
+                self._begin_at(index, block, into)
         elif kind == "content_block_stop":
             self._end(self._last if index is None else index, into)
 
@@ -205,9 +241,9 @@ class BlockReader:
         if block.kind == "text":
             if value.get("citations"):
                 self._cite(block, "")
-            self._add_text(block, joined_text_of(value.get("text")), into)
+            self._add_text(block, text_in(value.get("text")), into)
         elif block.kind == "thinking":
-            self._add_thought(block, joined_text_of(value.get("thinking")), value.get("signature"), into)
+            self._add_thought(block, text_in(value.get("thinking")), value.get("signature"), into)
         elif kind == "redacted_thinking":
             data = clean(text_of(value.get("data")))
             into.append(ReasoningDelta(signature=data, redacted=True, part=self._part_of(block)))
@@ -217,6 +253,43 @@ class BlockReader:
         else:
             self._bound(value)
         return block
+
+    def _begin_at(self, index: int | None, value: Any, into: Deltas) -> None:  # noqa: ANN401 - any JSON
+        """Begin a block in any form. Those before it with which the message started come first.
+
+        Raises:
+            ProviderError: ``provider_bad_response``: it is no block, and no text.
+        """
+        if self._expected:
+            self._begin_expected(index, into)
+            if index is not None:
+                self._expected.pop(index, None)
+        if not isinstance(value, dict):
+            value = {"type": "text", "text": text_in(value)}
+        self._begin(index, value, into)
+
+    def _begin_expected(self, before: int | None, into: Deltas) -> None:
+        """Read the blocks with which the message started: those before an index, or all of them."""
+        expected = self._expected
+        self._expected = {index: block for index, block in expected.items() if before is not None and index >= before}
+        for index, block in expected.items():
+            if index not in self._expected and not is_empty(block):
+                self._begin(index, block if isinstance(block, dict) else {"type": "text", "text": block}, into)
+
+    def _says_again(self, blocks: list[Any]) -> bool:
+        """Whether the blocks of a whole message are those that have been read.
+
+        Raises:
+            ProviderError: ``provider_bad_response``: they are others.
+        """
+        if not self._next:
+            return False
+        calls = [block for block in blocks if isinstance(block, dict) and _type_of(block) == "tool_use"]
+        texts = [block for block in blocks if not isinstance(block, dict) or _type_of(block) == "text"]
+        said = "".join([text_in(block.get("text") if isinstance(block, dict) else block) for block in texts])
+        if blocks and not is_empty(blocks) and (said != "".join(self._texts) or len(calls) != self.calls):
+            raise ProviderError(code="provider_bad_response")
+        return True
 
     def _part_of(self, block: _Block) -> int:
         """Return the index of a block's part, which begins with its first content."""
@@ -243,24 +316,48 @@ class BlockReader:
 
     # ------------------------------------------------------------------------------------------------ a block's content
 
-    def _add_delta(self, index: int | None, delta: dict[str, Any], into: Deltas) -> None:
-        """Add a delta. One whose block has not begun begins it."""
+    def _add_delta(self, index: int | None, delta: Any, into: Deltas) -> None:  # noqa: ANN401 - any JSON
+        """Add a delta in any form. One whose block has not begun begins it."""
+        if self._expected:
+            self._begin_expected((self._last if index is None else index) + 1, into)
         block = self._blocks.get(self._last if index is None else index)
+        if not isinstance(delta, dict):
+            delta = {"text": delta}
         if block is not None and block.kind == "vendor":
             self._add_to_vendor(block, delta)
             return
-        text, thought = joined_text_of(delta.get("text")), joined_text_of(delta.get("thinking"))
-        signature, arguments = delta.get("signature"), json_text(delta.get("partial_json"))
+        text, thought = text_in(delta.get("text")), text_in(delta.get("thinking"))
+        signature, arguments = delta.get("signature"), delta.get("partial_json")
         if text:
             self._add_text(self._block_of("text", block, index, into), text, into)
         elif thought or text_of(signature):
             self._add_thought(self._block_of("thinking", block, index, into), thought, signature, into)
-        elif block is not None and block.kind == "tool_use":
-            self._add_arguments(block, arguments, into)
+        elif not is_empty(arguments):
+            self._add_call_piece(index, block, json_text(arguments), into)
         elif block is not None and delta.get("citation") is not None:
             self._cite(block, delta["citation"])
-        elif arguments.strip() not in ("", "{}"):
-            self._add_stray(index, arguments, into)
+        else:
+            self._add_unknown(block, delta)
+
+    def _add_unknown(self, block: _Block | None, delta: dict[str, Any]) -> None:
+        """Add a delta of an unknown type: its fields are further ones of a text.
+
+        Raises:
+            ProviderError: ``provider_bad_response``: it is of a call, which has to be whole.
+        """
+        further = {name: value for name, value in delta.items() if name not in _ABOUT and not is_empty(value)}
+        if not further or text_of(delta.get("type")) in _DELTAS:
+            return
+        if block is not None and block.kind == "tool_use":
+            raise ProviderError(code="provider_bad_response")
+        if block is None or block.kind != "text":
+            self.unread = True
+            return
+        self._bound(further)
+        for name, value in further.items():
+            before = block.value.get(name)
+            block.value[name] = before + value if isinstance(before, str) and isinstance(value, str) else value
+        block.further = True
 
     def _block_of(self, kind: str, block: _Block | None, index: int | None, into: Deltas) -> _Block:
         return block if block is not None and block.kind == kind else self._begin(index, {"type": kind}, into)
@@ -289,16 +386,20 @@ class BlockReader:
             block.given = True
             into.append(ToolCallDelta(index=block.call, arguments=text, part=block.part))
 
-    def _add_stray(self, index: int | None, text: str, into: Deltas) -> None:
-        """Add arguments at the index of no open call: of the last call, where it has none yet.
+    def _add_call_piece(self, index: int | None, block: _Block | None, text: str, into: Deltas) -> None:
+        """Add arguments. At the index of no open call they are the last call's, where it has none yet.
 
-        Those of a call that has ended are dropped.
+        Those of a call that has ended are dropped, and so are empty ones.
 
         Raises:
             ProviderError: ``provider_bad_response``: they belong to no call.
         """
         last = self._blocks.get(self._last)
-        if index is not None and last is not None and last.kind == "tool_use" and not last.given:
+        if block is not None and block.kind == "tool_use":
+            self._add_arguments(block, text, into)
+        elif not text.strip():
+            return
+        elif index is not None and last is not None and last.kind == "tool_use" and not last.given:
             self._blocks[index] = self._blocks.pop(self._last)
             self._last = index
             self._add_arguments(last, text, into)
@@ -348,7 +449,8 @@ class BlockReader:
         else:
             if half:
                 self._add_text(block, half, into)
-            if block.value.get("citations"):
+            self._texts += block.text
+            if block.value.get("citations") or block.further:
                 block.value["text"] = "".join(block.text)
                 self._give(block, into)
 

@@ -1,7 +1,8 @@
 """Anthropic's messages dialect, the provider's side: reads the events of a streamed answer, and whole answers.
 
 The deltas of content, which are nearly all events, are decoded into structs; all other events are read loosely. What
-can't be read, and what nobody needs, is dropped. An upstream's error text is never passed on.
+can't be read and nobody needs is dropped; content that can't be read fails the answer. An upstream's error text is
+never passed on.
 """
 
 from typing import Any, Final
@@ -13,6 +14,7 @@ from protocol.anthropic.extras import AnswerFields
 from protocol.errors import ProviderError
 from protocol.llm import Extra, FinishReason, Usage
 from protocol.reading.claims import Claims
+from protocol.reading.content import is_empty
 from protocol.reading.failures import failure_in
 from protocol.reading.finish import finish_of, word_of
 from protocol.reading.loose import clean, decode, split_name, text_of
@@ -21,6 +23,7 @@ from protocol.upstream import Deltas
 DONE: Final = b"[DONE]"
 _OWN_WORDS: Final = ("pause_turn", "model_context_window_exceeded")  # that have no canonical reason of their own
 _METRICS: Final = "amazon-bedrock-invocationMetrics"
+_CONTENT: Final = ("text", "thinking", "partial_json", "delta", "content", "content_block")  # where content may stand
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -103,10 +106,15 @@ class MessagesReader:
         self._feed_loosely(data, into)
 
     def close(self, into: Deltas, *, proper: bool) -> None:
-        """Read the end of the stream, and append the content that waited for it to ``into``. Idempotent."""
+        """Read the end of the stream, and append the content that waited for it to ``into``. Idempotent.
+
+        Raises:
+            ProviderError: ``provider_bad_response``: all that came is content that can't be read.
+        """
         self.ended = self.ended or proper
         if self.ended or self.whole:
             self._blocks.end_all(into)
+            self._blocks.check_read()
 
     # ---------------------------------------------------------------------------------------------------- loose reading
 
@@ -142,6 +150,8 @@ class MessagesReader:
                 self.finish_reason, self.raw_finish_reason = "tool_calls", ""
         elif kind == "message_start":
             self._start(value.get("message"))
+            message = value.get("message")
+            self._blocks.expect(message.get("content") if isinstance(message, dict) else None)
         elif kind == "message_delta":
             self._read_end(value, value.get("delta"), into)
         elif kind == "message_stop":
@@ -151,6 +161,8 @@ class MessagesReader:
             self._read_whole(value, into)
         elif not kind and value:
             raise ProviderError(code="provider_bad_response")
+        elif any(not is_empty(value.get(name)) for name in _CONTENT):
+            self._blocks.unread = True
 
     def _start(self, message: Any) -> None:  # noqa: ANN401 - any JSON
         if isinstance(message, dict):
@@ -165,6 +177,8 @@ class MessagesReader:
         self._fields.add(value)
         if not isinstance(delta, dict):
             return
+        if value is not delta and any(not is_empty(delta.get(name)) for name in _CONTENT):
+            self._blocks.unread = True
         self._fields.add(delta)
         self._finish(delta.get("stop_reason"))
         self.stop_sequence = clean(text_of(delta.get("stop_sequence"))) or self.stop_sequence
@@ -172,13 +186,7 @@ class MessagesReader:
     def _read_whole(self, message: dict[str, Any], into: Deltas) -> None:
         """Read a whole answer, which is what a stream of it would say."""
         self._start(message)
-        content = message.get("content")
-        blocks = content if isinstance(content, list) else [content]
-        for block in blocks:
-            if isinstance(block, dict):
-                self._blocks.read_whole(block, into)
-            elif isinstance(block, str) and block:
-                self._blocks.read_whole({"type": "text", "text": block}, into)
+        self._blocks.read_whole(message.get("content"), into)
         self._read_end(message, message, into)
         self.close(into, proper=True)
 

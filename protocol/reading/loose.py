@@ -116,13 +116,6 @@ def text_of(value: Any) -> str:  # noqa: ANN401 - any JSON
     return str(value)
 
 
-def joined_text_of(value: Any) -> str:  # noqa: ANN401 - any JSON
-    """Return a text: a string, a number, a part with a text, or a list of them; anything else is empty."""
-    if isinstance(value, dict):
-        return joined_text_of(value.get("text"))
-    return "".join(map(joined_text_of, value)) if isinstance(value, list) else text_of(value)
-
-
 def name_of(value: Any) -> str:  # noqa: ANN401 - any JSON
     """Return an id or a name, whole; empty for none, also where a proxy has written null as a text."""
     name = whole_characters(text_of(value))

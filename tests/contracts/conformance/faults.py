@@ -169,6 +169,17 @@ CASES = (
         BEGUN,
     ),
     Case("an_unknown_reason_alone", once(Reply(steps=(End(word="news"),))), "provider_bad_response"),
+    Case(
+        "calls_without_a_call",
+        once(Reply(steps=(End(finish_reason="tool_calls", usage=None),))),
+        "provider_bad_response",
+    ),
+    Case(
+        "calls_without_a_call_in_mid_stream",
+        begun(End(finish_reason="tool_calls", usage=None)),
+        "provider_bad_response",
+        BEGUN,
+    ),
     Case("no_reason", begun(End(word="null", usage=None)), "provider_stream_broken", BEGUN),
     # what is no fault
     Case("an_unknown_reason", once(Reply(steps=(Say(HELLO), End(word="news")))), text=HELLO),

@@ -18,7 +18,6 @@ from protocol.reading.loose import (
     decode,
     encode,
     is_cut,
-    joined_text_of,
     json_text,
     name_of,
     named,
@@ -276,9 +275,3 @@ def test_end_marks(mark: bytes) -> None:
     assert split_name(mark) == ("", b"[DONE]")
     assert split_name(named(mark, "message_stop")) == ("message_stop", b"[DONE]")
     assert split_name(b'"undone" ') == ("", b'"undone"')
-
-
-def test_texts_in_any_form() -> None:
-    """A string, a number, a part, or a list of them."""
-    given = ["a", 1, {"type": "text", "text": "b"}, [{"text": ["c"]}], None, {"x": 1}, True]
-    assert joined_text_of(given) == "a1bc"
