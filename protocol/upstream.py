@@ -6,7 +6,7 @@ import msgspec
 
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, RefusalDelta, ToolCallDelta, VendorBlock
-from protocol.llm import ContentPart, FinishReason, Usage, VendorPart
+from protocol.llm import ContentPart, Extra, FinishReason, Usage, VendorPart
 from protocol.upstream_error import UpstreamError
 
 Deltas = list[Delta | ReasoningDelta | ToolCallDelta | RefusalDelta | VendorBlock]
@@ -94,6 +94,10 @@ class AnswerReader(Protocol):
     @property
     def stop_sequence(self) -> str:
         """The text at which it stopped; empty for none, and in dialects that don't report it."""
+
+    @property
+    def extra(self) -> Extra:
+        """Fields of the answer that only its dialect has, as in ``events.Completed``."""
 
     @property
     def usage(self) -> Usage | None:

@@ -17,7 +17,7 @@ from actors.llm_gateway.attempt_deps import AttemptDeps
 from actors.llm_gateway.call_span import close_span, open_span, trace_headers
 from actors.llm_gateway.drain import DeferredClose
 from actors.llm_gateway.routing import ResolvedTarget
-from actors.llm_gateway.schema import validated
+from actors.llm_gateway.schema import unoffered, validated
 from actors.llm_gateway.usage import is_large, used
 from actors.upstream.admission import Admission
 from actors.upstream.candidates import Candidate
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from actors.llm_gateway.schema import Validator
 
 CANCELLED: Final = "cancelled"
+UNSURE: Final = ("other", "tool_calls")  # finish reasons whose answer is looked at before it counts
 CUT: Final[dict[FinishReason, str]] = {
     "length": "The answer was cut short: finish reason `length`",
     "content_filter": "The answer was withheld or cut short: finish reason `content_filter`",
@@ -70,7 +71,7 @@ class Attempt:
     Attributes:
         assembly: the answer so far.
         report: what the sink has received about the attempt; None before its end.
-        result: the validated JSON of a whole answer; None without a validator, and for calls of tools.
+        result: the validated JSON of a whole answer; None without a validator, and for calls of the caller's tools.
         content_sent: whether the sink has received content.
         duration: seconds from sending to the end; 0 before that.
     """
@@ -134,14 +135,15 @@ class Attempt:
 
     def completion(self, usage: Usage, cost: Decimal | None) -> Completion:
         """Return the answer, which is whole, with the usage and the cost of all the request's attempts."""
-        assembly = self.assembly
+        assembly, reader = self.assembly, self._reader
         return Completion(
             parts=assembly.parts,
             logprobs=assembly.logprobs,
-            stop_sequence=self._reader.stop_sequence if self._reader is not None else "",
+            stop_sequence=reader.stop_sequence if reader is not None else "",
+            extra=reader.extra if reader is not None else {},
             result=self.result,
             finish_reason=self.finish_reason,
-            raw_finish_reason=self._reader.raw_finish_reason if self._reader is not None else "",
+            raw_finish_reason=reader.raw_finish_reason if reader is not None else "",
             usage=usage,
             cost=cost,
             provider=self._target.endpoint.name,
@@ -176,9 +178,9 @@ class Attempt:
         try:
             last = await self._read(deadline, span)
             last += self.assembly.finish()
-            if self.finish_reason == "other":
+            if self.finish_reason in UNSURE:
                 self._check_end()
-            if self._validator is not None and not self.assembly.tool_calls:
+            if self._validator is not None and not self._calls_tools:
                 self.result = self._validated(self._validator)
             code = ""
             waited = self._first_content(last, span)
@@ -236,13 +238,18 @@ class Attempt:
         return last
 
     def _check_end(self) -> None:
-        """Check that an answer that ended for an unknown reason has content, and log the reason.
+        """Check that the answer has what its end needs: calls, or any content for an unknown reason, which is logged.
 
         Raises:
-            ProviderError: ``provider_bad_response``: it has no text, no call and no refusal.
+            ProviderError: ``provider_bad_response``: it ended for its calls and has none; or for an unknown reason,
+                without a text, a call and a refusal.
         """
         reader = self._reader
         if reader is None:
+            return
+        if self.finish_reason == "tool_calls":
+            if not self.assembly.tool_calls:
+                raise ProviderError(code="provider_bad_response")
             return
         if not (self.assembly.text or self.assembly.tool_calls or reader.refused):
             raise ProviderError(code="provider_bad_response")
@@ -265,10 +272,18 @@ class Attempt:
         )
 
     @property
+    def _calls_tools(self) -> bool:
+        """Whether the answer calls tools that the caller has offered. Other calls are no answer to a schema."""
+        request = self._message.request
+        offered = bool(request.tools) and request.tool_choice != "none"
+        return bool(self.assembly.tool_calls) and (offered or "functions" in request.extra)
+
+    @property
     def _cut(self) -> bool:
         """Whether the model can't be asked to repair the answer: it did not stop by itself, or refused."""
         reader = self._reader
-        return self.finish_reason != "stop" or (reader is not None and (reader.refused or self._paused))
+        stopped = self.finish_reason in ("stop", "tool_calls")
+        return not stopped or (reader is not None and (reader.refused or self._paused))
 
     @property
     def _paused(self) -> bool:
@@ -283,6 +298,8 @@ class Attempt:
             SchemaMismatch: it does not match; for a native caller also why.
         """
         try:
+            if self.assembly.tool_calls:
+                raise unoffered(self.assembly.text, self.assembly.tool_calls)
             return validated(self.assembly.text, validator)
         except SchemaMismatch as error:
             refused = self._reader is not None and self._reader.refused

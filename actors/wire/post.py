@@ -116,5 +116,13 @@ def _body(connection: Connection, accepted: str) -> Body:
 
 
 def media_type(headers: Mapping[str, str]) -> str:
-    """Return the content type without its parameters, in lower case; empty for none."""
-    return headers.get("content-type", "").partition(";")[0].strip().lower()
+    """Return the content type without its parameters, in lower case; empty for none.
+
+    Of several ones the last counts, and what is no type is none, as browsers have it.
+    """
+    value = headers.get("content-type", "")
+    kind = value.partition(";")[0].strip().lower()
+    if kind in READABLE:
+        return kind
+    kinds = [one.partition(";")[0].strip().lower() for one in value.split(",")]
+    return next((one for one in reversed(kinds) if "/" in one and "*" not in one), "")

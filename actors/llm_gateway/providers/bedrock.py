@@ -54,8 +54,17 @@ class BedrockSplitter:
         messages = self._messages.feed(chunk)
         return [_data(message) for message in messages if message.headers.get(":event-type", CHUNK) == CHUNK]
 
+    def complete(self) -> list[bytes]:
+        """Return nothing: these streams are never one whole answer."""
+        return []
+
     def end(self) -> list[bytes]:
-        """Return nothing: a message that is not complete is dropped."""
+        """Return nothing.
+
+        Raises:
+            ProviderError: ``provider_stream_broken``: a message is not complete.
+        """
+        self._messages.end()
         return []
 
 

@@ -1,6 +1,6 @@
 """Base class of readers that stand over another one."""
 
-from protocol.llm import FinishReason, Usage
+from protocol.llm import Extra, FinishReason, Usage
 from protocol.upstream import AnswerReader, Deltas
 
 
@@ -40,6 +40,11 @@ class DelegatedAnswer:
     def stop_sequence(self) -> str:
         """The text at which it stopped."""
         return self._reader.stop_sequence
+
+    @property
+    def extra(self) -> Extra:
+        """Fields of the answer that only its dialect has."""
+        return self._reader.extra
 
     @property
     def usage(self) -> Usage | None:

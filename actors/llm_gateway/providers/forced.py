@@ -1,5 +1,6 @@
 """Structured output for upstreams without it: the model answers with the arguments of a forced tool."""
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
@@ -15,6 +16,7 @@ from protocol.upstream import AnswerReader, Deltas
 
 ANSWER: Final = "answer"  # the tool's name, unless the caller has a tool of that name
 DESCRIPTION: Final = "Gives the answer. Call it with the whole answer as its arguments, and say nothing else."
+_NAMESPACE: Final = re.compile(r"^(?:functions|tools|default_api|namespace|multi_tool_use)[.:/]+", re.IGNORECASE)
 ASIDE: Final = 2048  # characters of text before the call of the tool that are dropped; longer text is the answer
 
 
@@ -33,11 +35,16 @@ def forced(request: ChatRequest) -> tuple[ChatRequest, str] | None:
     if own and request.tool_choice not in ("", "auto", "required"):
         return msgspec.structs.replace(request, schema=None, extra=extra), ""
     name = ANSWER
-    while any(tool.name == name for tool in own):
+    while any(_plain(tool.name) == name for tool in own):
         name += "_"
     tool = Tool(name=name, description=DESCRIPTION, parameters=schema)
     choice = "required" if own else name
     return msgspec.structs.replace(request, schema=None, tools=(*own, tool), tool_choice=choice, extra=extra), name
+
+
+def _plain(name: str) -> str:
+    """Return a tool's name without a namespace before it, such as that of ``functions.answer``, in lower case."""
+    return _NAMESPACE.sub("", name).lower()
 
 
 class ForcedAnswer(DelegatedAnswer):
@@ -48,14 +55,15 @@ class ForcedAnswer(DelegatedAnswer):
         aside ──the tool is called──► called: its arguments are the text
           └──longer than ASIDE, another tool, or the end──► plain: the text is the answer
 
-    Text before the tool is called is an aside, and dropped; where the model calls no tool, it is the answer.
+    Text before the tool is called is an aside, and dropped; where the model calls no tool, it is the answer. Of several
+    calls of the tool the first is the answer, and the others are dropped.
 
     Args:
         reader: reads the upstream's answer.
         name: the tool's.
     """
 
-    __slots__ = ("_aside", "_called", "_held", "_name", "_others", "_parts")
+    __slots__ = ("_aside", "_called", "_held", "_name", "_others", "_parts", "_repeated")
 
     def __init__(self, reader: AnswerReader, name: str) -> None:
         super().__init__(reader)
@@ -64,6 +72,7 @@ class ForcedAnswer(DelegatedAnswer):
         self._others = False
         self._aside: list[Delta] | None = []
         self._held = 0
+        self._repeated: set[int] = set()  # the indexes of further calls of the tool
         self._parts: dict[int, int] = {}  # the parts that are given on: theirs to ours
 
     @property
@@ -128,8 +137,13 @@ class ForcedAnswer(DelegatedAnswer):
             content += self._taken()
 
     def _add_call(self, piece: ToolCallDelta, content: Deltas) -> None:
-        if piece.name == self._name and self._called is None:
-            self._called, self._aside = piece.index, None
+        if piece.name and _plain(piece.name) == self._name:
+            if self._called is None:
+                self._called, self._aside = piece.index, None
+            elif piece.index != self._called:
+                self._repeated.add(piece.index)
+        if piece.index in self._repeated:
+            return
         if piece.index == self._called:
             if piece.arguments:
                 content.append(Delta(text=piece.arguments, part=piece.part))

@@ -83,10 +83,15 @@ NONSENSE = Data(b"{nonsense")
 EMPTY = Data(b"")
 BLANK = Data(b" \t ")
 NULL = Data(b"null")
+DONE = Data(b'"[done]"')
 NO_TEXT = Data(b"\xff\xfe")
-HUGE = Data(b"x" * (2 * 1024 * 1024))
+MAX_EVENT = 2 * 1024 * 1024  # bytes
+HUGE = Data(b"x" * (MAX_EVENT + 512 * 1024))
 PING = Ping()
 LONG = "x" * 100_000
+LARGE = "x" * 1_200_000
+CUT = Send(b'data: {"c')  # an event, or a message, that is not complete
+UNCODED = {"content-encoding": "utf-8, identity"}
 GREETING = "Grüße 🌊 ŉ\u2028."
 
 CASES = (
@@ -152,6 +157,8 @@ CASES = (
     Case("cut_in_mid_stream", begun(Cut()), "provider_stream_broken", BEGUN),
     Case("reset_in_mid_stream", begun(Reset()), "provider_stream_broken", BEGUN),
     Case("no_end", begun(), "provider_stream_broken", BEGUN),
+    Case("cut_in_an_event", twice(Reply(steps=(CUT,))), "provider_stream_broken"),
+    Case("cut_in_an_event_in_mid_stream", begun(CUT), "provider_stream_broken", BEGUN),
     # what is said
     Case("in_band_error", twice(Reply(steps=(Fault(kind="api_error"),))), "provider_error"),
     Case("in_band_limit", twice(Reply(steps=(Fault(kind="rate_limit_error"),))), "provider_rate_limited"),
@@ -171,15 +178,43 @@ CASES = (
         "provider_stream_broken",
         BEGUN,
     ),
+    Case(
+        "an_unknown_reason_and_a_cut_event",
+        begun(End(word="news", usage=None, marker=False), CUT),
+        "provider_stream_broken",
+        BEGUN,
+    ),
     Case("an_unknown_reason_alone", once(Reply(steps=(End(word="news"),))), "provider_bad_response"),
+    Case(
+        "calls_without_a_call",
+        once(Reply(steps=(End(finish_reason="tool_calls", usage=None),))),
+        "provider_bad_response",
+    ),
+    Case(
+        "calls_without_a_call_in_mid_stream",
+        begun(End(finish_reason="tool_calls", usage=None)),
+        "provider_bad_response",
+        BEGUN,
+    ),
     Case("no_reason", begun(End(word="null", usage=None)), "provider_stream_broken", BEGUN),
     # what is no fault
     Case("an_unknown_reason", once(Reply(steps=(Say(HELLO), End(word="news")))), text=HELLO),
     Case("a_reason_in_other_words", once(Reply(steps=(Say(HELLO), End(word="STOP")))), text=HELLO),
     Case("parked_at_its_end", once(Reply(steps=(Say(HELLO), End(marker=False), Stall()))), text=HELLO, deadlines=HASTY),
+    Case(
+        "parked_with_an_unknown_reason",
+        once(Reply(steps=(Say(HELLO), End(word="news", marker=False), Stall()))),
+        text=HELLO,
+        deadlines=HASTY,
+    ),
+    Case("cut_after_its_end", once(Reply(steps=(Say(HELLO), End(marker=False), CUT))), text=HELLO),
+    Case("nonsense_after_its_end", once(Reply(steps=(Say(HELLO), End(marker=False), NONSENSE))), text=HELLO),
+    Case("an_end_mark_in_other_words", once(Reply(steps=(Say(HELLO), End(marker=False), DONE))), text=HELLO),
+    Case("an_encoding_that_is_none", once(Reply(headers=UNCODED)), text=HELLO),
     Case("whole_for_a_stream", once(Reply(whole=True)), text=HELLO),
     Case("events_without_data", once(Reply(steps=(EMPTY, Say(HELLO), EMPTY, NULL, BLANK, End()))), text=HELLO),
     Case("large_chunk", once(Reply(steps=(Say(LONG), End()))), text=LONG),
+    Case("an_answer_in_one_event", once(Reply(steps=(Say(LARGE), End()))), text=LARGE),
     Case("split_bytes", once(Reply(steps=(Say(GREETING), End()), split=1)), text=GREETING),
     Case("split_characters", once(Reply(steps=(Say(GREETING), End()), split=7)), text=GREETING),
     Case("repeated_end", once(Reply(steps=(Say(HELLO), End(marker=False), End(), End(), Say("more")))), text=HELLO),

@@ -13,7 +13,19 @@ from protocol.llm import FinishReason
 from protocol.reading.claims import MAX_TOKENS, Claims, count_of
 from protocol.reading.failures import failure_in
 from protocol.reading.finish import MAX_REASON, finish_of, word_of
-from protocol.reading.loose import clean, decode, encode, json_text, name_of, place_of, split_half, whole_characters
+from protocol.reading.loose import (
+    clean,
+    decode,
+    encode,
+    is_cut,
+    json_text,
+    name_of,
+    named,
+    place_of,
+    split_half,
+    split_name,
+    whole_characters,
+)
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 ANY_JSON = st.recursive(
@@ -30,6 +42,7 @@ ANY_JSON = st.recursive(
         (b'["a\nb"]', ["a\nb"]),
         (b'{"a":"\\ud83d"}', {"a": "\ud83d"}),
         (b'{"a":"\\ud83d\\ude00"}', {"a": "\U0001f600"}),
+        (b'{"a":"b\xffc\xe4\xbd"}', {"a": "b\ufffdc\ufffd"}),
         (b"[Infinity,-Infinity]", [math.inf, -math.inf]),
         (b"[" + b"9" * 5000 + b"]", [math.inf]),
         (b"[" + b"9" * 30 + b"]", [int("9" * 30)]),
@@ -281,3 +294,18 @@ def test_looking_for_a_failure_never_fails(value: Any) -> None:  # noqa: ANN401
     """Any JSON is looked at."""
     failure = failure_in(value)
     assert failure is None or failure.code in PROBLEMS
+
+
+def test_json_that_breaks_off() -> None:
+    """Each beginning of a value is cut, and neither the value nor nonsense is."""
+    body = '{"a": [1, true, "é\\n"], "b": {}}'.encode()
+    assert all(is_cut(body[:end]) for end in range(1, len(body)))
+    assert not any(map(is_cut, (body, body + b" x", b"{nonsense", b"oops", b"[" * 100_000)))
+
+
+@pytest.mark.parametrize("mark", [b"[DONE]", b"[done]", b'"[DONE]"', b" DONE ", b"'[done]'"])
+def test_end_marks(mark: bytes) -> None:
+    """Any spelling is the usual one; other texts stay as they are."""
+    assert split_name(mark) == ("", b"[DONE]")
+    assert split_name(named(mark, "message_stop")) == ("message_stop", b"[DONE]")
+    assert split_name(b'"undone" ') == ("", b'"undone"')
