@@ -5,9 +5,11 @@ loosely. A delta is closed: a field that it does not know may be content.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
+
+NO_INDEX: Final = -1  # of a choice whose place in the list is its index
 
 
 class PlainDelta(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -47,7 +49,7 @@ class Logprobs(msgspec.Struct, gc=False):
 class PlainChoice(msgspec.Struct, frozen=True, gc=False):
     """One of the answers."""
 
-    index: int = 0
+    index: int = NO_INDEX
     delta: PlainDelta | None = None
     logprobs: Logprobs | None = None
     finish_reason: str | None = None
@@ -93,13 +95,10 @@ class ChunkUsage(msgspec.Struct, gc=False):
     prompt_cache_hit_tokens: None = None
 
 
-_ONE = msgspec.Meta(max_length=1)  # of several choices the place may be the index, which is read loosely
-
-
 class Chunk(msgspec.Struct, frozen=True, gc=False):
     """A chunk after the first one."""
 
-    choices: Annotated[Sequence[PlainChoice], _ONE] | None = None
+    choices: Sequence[PlainChoice] | None = None
     usage: ChunkUsage | None = None
     error: None = None
     error_code: None = None
@@ -108,7 +107,7 @@ class Chunk(msgspec.Struct, frozen=True, gc=False):
 class WideChunk(Chunk, frozen=True, gc=False):
     """A chunk with wide deltas."""
 
-    choices: Annotated[Sequence[WideChoice], _ONE] | None = None
+    choices: Sequence[WideChoice] | None = None
 
 
 class FirstChunk(WideChunk, frozen=True, gc=False):

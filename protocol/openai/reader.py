@@ -15,6 +15,7 @@ from protocol.events import Delta, ReasoningDelta
 from protocol.llm import Extra, Usage
 from protocol.openai.chunks import (
     NO_CHOICES,
+    NO_INDEX,
     AroundChoice,
     Chunk,
     ChunkUsage,
@@ -115,7 +116,11 @@ class ChatReader(MessageParts):
                 ):  # more of a text and nothing else, as nearly every chunk is
                     into.append(Delta(text=delta.content, part=self._part))
                     self._texts.append(delta.content)
-                elif choice.index == 0 and not self._read(choice, into) and self.response_id:
+                elif (
+                    (choice.index == 0 or (choice.index == NO_INDEX and choice is choices[0]))
+                    and not self._read(choice, into)
+                    and self.response_id
+                ):
                     self._read_around_choices(data, into)
         elif chunk.usage is None or _ERROR in data:
             self._feed_loosely(data, into)
