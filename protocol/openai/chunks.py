@@ -56,7 +56,6 @@ class PlainChoice(msgspec.Struct, frozen=True, gc=False):
     message: None = None
     error: None = None
     usage: None = None
-    text: None = None
 
 
 class WideChoice(PlainChoice, frozen=True, gc=False):
@@ -67,6 +66,7 @@ class WideChoice(PlainChoice, frozen=True, gc=False):
     function_call: None = None
     reasoning_content: None = None
     refusal: None = None
+    text: None = None
     tool_calls: None = None
 
 
@@ -128,6 +128,7 @@ class AroundChoice(msgspec.Struct, gc=False):
     function_call: Any = None
     reasoning_content: Any = None
     refusal: Any = None
+    text: Any = None
     tool_calls: Any = None
 
 

@@ -109,13 +109,13 @@ class ChatReader(MessageParts):
                 delta = choice.delta
                 if (
                     delta is not None
-                    and delta.content
+                    and (text := delta.content)
                     and self._kind == "text"
                     and not (choice.index or choice.finish_reason or choice.logprobs)
                     and not (delta.reasoning_content or delta.reasoning or delta.tool_calls)
                 ):  # more of a text and nothing else, as nearly every chunk is
-                    into.append(Delta(text=delta.content, part=self._part))
-                    self._texts.append(delta.content)
+                    into.append(Delta(text=text, part=self._part))
+                    self._texts.append(text)
                 elif (
                     (choice.index == 0 or (choice.index == NO_INDEX and choice is choices[0]))
                     and not self._read(choice, into)
