@@ -9,7 +9,7 @@ import msgspec
 
 from protocol.errors import AccessDenied, ConfigurationError, TidegateError, Unreachable
 from protocol.ledger import Standing
-from service.cli.options import INTERRUPTED, TEMPORARY
+from service.cli.options import FAILED, INTERRUPTED, TEMPORARY
 from service.cli.output import NotesConsole, plain, report, table, write, write_json, write_json_error
 from service.client.backoff import Backoff
 from service.client.endpoint import Endpoint
@@ -124,7 +124,7 @@ def show_status(url: str, key: str, *, as_json: bool) -> int:
             usage, found = await calls.get("/api/usage", _Usage)
             account = _account(found, key)
         except AccessDenied as error:
-            refused, account = error, f"refused: {error.detail} ({error.code})"
+            refused, account = error, "refused"
         except TidegateError as error:
             account = f"unknown: {error.detail}"
         if as_json:
@@ -136,7 +136,7 @@ def show_status(url: str, key: str, *, as_json: bool) -> int:
             write(table(("PART", "STATE", "DETAIL"), parts))
         if refused is not None:
             report(refused, NotesConsole())
-            return 1
+            return FAILED
         return 0 if ready else TEMPORARY
 
     return _run(url, key, show, as_json=as_json)

@@ -15,8 +15,8 @@ def add_commands(app: typer.Typer) -> None:
     app.command(
         "completion",
         epilog=examples(
-            'eval "$(tidegate completion bash)"                    # for this shell; in ~/.bashrc for all',
-            "tidegate completion zsh > ~/.zfunc/_tidegate          # with ~/.zfunc in fpath",
+            'eval "$(tidegate completion bash)"     # for this shell; in ~/.bashrc for all',
+            'eval "$(tidegate completion zsh)"      # the same in ~/.zshrc, after compinit',
             "tidegate completion fish > ~/.config/fish/completions/tidegate.fish",
         ),
     )(completion)

@@ -22,9 +22,10 @@ def examples(*lines: str) -> str:
 
 def _checked_url(value: str) -> str:
     """Return the address of a service without a slash at its end; a mistake in it is a usage error."""
-    address = value.strip().rstrip("/")
+    address = value.strip()
     if "://" not in address:
         raise typer.BadParameter(f"{value!r} has no http:// or https://; http://{address or '127.0.0.1:3000'} has it")
+    address = address.rstrip("/")
     try:
         parts = urlsplit(address)
         named = bool(parts.hostname) and parts.port != 0

@@ -3,6 +3,7 @@
 import asyncio
 import shlex
 import time
+from typing import Final
 
 from protocol.errors import DeadlineExceeded, TidegateError, Unreachable
 from protocol.events import Position
@@ -11,8 +12,8 @@ from service.cli.terminal import Durations, TerminalView
 from service.client import Client, Receipt
 from service.client.following import Finished
 
-CANCEL_PATIENCE = 5.0  # seconds for cancelling after Ctrl-C, a submission that is under way included
-TIMEOUT_SLACK = 1.0  # seconds for which the service may report by itself that the time is over
+CANCEL_PATIENCE: Final = 5.0  # seconds for cancelling after Ctrl-C, a submission that is under way included
+TIMEOUT_SLACK: Final = 1.0  # seconds for which the service may report by itself that the time is over
 
 
 class CliSession:
@@ -96,6 +97,7 @@ class CliSession:
 
     async def _cancel(self, client: Client, submission: "asyncio.Task[Receipt]") -> None:
         """Cancel the request, also one whose submission is under way; a second Ctrl-C ends this at once."""
+        self._view.note("cancelling; Ctrl-C again leaves at once")
         try:
             async with asyncio.timeout(CANCEL_PATIENCE):
                 self._request_id = (await submission).request_id

@@ -61,9 +61,11 @@ class TerminalView:
         self._quiet = quiet
         self._live = self._out.isatty() and not as_json
         self._parts: list[str] = []
+        self._named = False
 
     def submitted(self, request_id: str) -> None:
         """Show the id of a request."""
+        self._named = not self._quiet
         self._print(Text(f"request: {plain(request_id)}", "dim"))
 
     def update(self, update: Update) -> None:
@@ -98,7 +100,7 @@ class TerminalView:
         self._break()
         if self.as_json:
             write_json_error(error, request_id, self._out)
-        return report(error, self._notes, request_id)
+        return report(error, self._notes, "" if self._named else request_id)
 
     def left(self, text: str) -> int:
         """Show what became of the request after Ctrl-C; returns the exit code."""
