@@ -77,7 +77,8 @@ def cause_of(error: Exception) -> str:
     """Return why a connection failed, in a few words."""
     cause = getattr(error, "os_error", error)
     if isinstance(cause, ssl.SSLError):
-        return f"TLS: {(cause.reason or type(cause).__name__).lower().replace('_', ' ')}"
+        reason = getattr(cause, "reason", None) or "it failed"
+        return f"TLS: {reason.lower().replace('_', ' ')}"
     if isinstance(cause, OSError) and cause.errno is not None:
         return os.strerror(cause.errno).lower() if cause.errno > 0 else str(cause.strerror)
     if isinstance(error, TimeoutError):

@@ -133,7 +133,7 @@ class Endpoint:
             reason = getattr(error.certificate_error, "verify_message", "") or type(error.certificate_error).__name__
             raise ConfigurationError(f"the certificate of {self.url} can't be trusted: {reason}") from None
         cause = getattr(error, "os_error", error)
-        if isinstance(cause, ssl.SSLError) and cause.reason in NO_TLS:
+        if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", None) in NO_TLS:
             plain = self.url.replace("https://", "http://", 1)
             raise ConfigurationError(f"{self.url} does not speak TLS; {plain} may be its address") from None
 
