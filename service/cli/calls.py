@@ -119,17 +119,18 @@ def show_status(url: str, key: str, *, as_json: bool) -> int:
         status, body, health = await calls.probe("/api/health/ready", _Health)
         ready = status < 300  # noqa: PLR2004 - where HTTP's successes end
         refused: AccessDenied | None = None
+        accepted: bool | None = None
         usage, account = b"null", ""
         try:
             usage, found = await calls.get("/api/usage", _Usage)
-            account = _account(found, key)
+            account, accepted = _account(found, key), True
         except AccessDenied as error:
-            refused, account = error, "refused"
+            refused, account, accepted = error, "refused", False
         except TidegateError as error:
             account = f"unknown: {error.detail}"
         if as_json:
             answer = {"url": url, "ready": ready, "health": msgspec.Raw(body), "usage": msgspec.Raw(usage)}
-            write_json(answer | {"keyAccepted": refused is None})
+            write_json(answer | {"keyAccepted": accepted})
         else:
             write(f"{url} is {'ready' if ready else 'not ready'} ({plain(health.status)}); key: {plain(account)}\n")
             parts = [(name, part.status, part.detail) for name, part in health.checks.items()]

@@ -13,9 +13,9 @@ from typing import Any, Final
 
 from protocol.errors import ConfigurationError
 from service.auth.keys import KeySpec
-from service.config.routes_file import parse_keys, read_file
+from service.config.routes_file import read_file
 
-MAX_TRIES: Final = 1000  # places of a text that are tried
+MAX_TRIES: Final = 200  # places of a text that are tried
 
 _FALSE: Final = re.compile(r"\bdisabled[\"']?\s*=\s*false\b")
 
@@ -51,8 +51,12 @@ class KeysFile:
         with self._locked():
             self.check_new(name)
             after = f"{self._text()}{self.gap()}{text}"
-            if parse_keys(tomllib.loads(after)).keys() != self.keys().keys() | {name}:
-                raise ConfigurationError(f"{self.path}: a table can't be added at its end")
+            held = tomllib.loads(self._text())
+            wanted = {**held, "keys": {**held.get("keys", {}), **tomllib.loads(text)["keys"]}}
+            if not _says(after, wanted):
+                raise ConfigurationError(
+                    f"{self.path}: no table can be added at its end; add it by hand, without --save"
+                )
             self._replace(after)
 
     def gap(self) -> str:
@@ -168,15 +172,21 @@ def _attempts(text: str, name: str) -> Iterator[str]:
     word = rf"(?:{re.escape(name)}|\"{re.escape(name)}\"|'{re.escape(name)}')"
     keys = r"(?:keys|\"keys\"|'keys')"
     end = "\r\n" if "\r\n" in text else "\n"
-    for found in _FALSE.finditer(text):
-        yield text[: found.start()] + found[0][:-5] + "true" + text[found.end() :]
     for found in re.finditer(rf"^[ \t]*\[[ \t]*{keys}[ \t]*\.[ \t]*{word}[ \t]*\][^\n]*(?:\n|\Z)", text, re.MULTILINE):
         head = found[0] if found[0].endswith("\n") else found[0] + end
         yield text[: found.start()] + head + f"disabled = true{end}" + text[found.end() :]
+        if (held := _FALSE.search(text, found.end())) is not None:
+            yield _switched(text, held)
     for found in re.finditer(rf"^[ \t]*(?:{keys}[ \t]*\.[ \t]*)?{word}[ \t]*\.", text, re.MULTILINE):
         yield text[: found.start()] + f"{found[0]}disabled = true{end}" + text[found.start() :]
     for found in re.finditer(rf"(?<![\w-]){word}[ \t]*=[ \t]*\{{", text):
         yield f"{text[: found.end()]} disabled = true,{text[found.end() :]}"
+    for found in _FALSE.finditer(text):
+        yield _switched(text, found)
+
+
+def _switched(text: str, found: re.Match[str]) -> str:
+    return text[: found.end() - len("false")] + "true" + text[found.end() :]
 
 
 def _says(text: str, wanted: dict[str, Any]) -> bool:

@@ -54,7 +54,7 @@ def plain(text: str) -> str:
 
 
 def write(text: str, out: TextIO | None = None) -> None:
-    """Write to standard output at once; a closed pipe ends the command."""
+    """Write to standard output at once; a closed pipe or a full disk ends the command."""
     stream = out or sys.stdout
     try:
         stream.write(text)
@@ -62,6 +62,10 @@ def write(text: str, out: TextIO | None = None) -> None:
     except BrokenPipeError:
         _abandon(stream)
         raise typer.Exit(READER_LEFT) from None
+    except OSError as error:
+        _abandon(stream)
+        typer.echo(f"tidegate: the output can't be written: {error.strerror or error}", err=True)
+        raise typer.Exit(FAILED) from None
 
 
 def write_json(value: object, out: TextIO | None = None) -> None:

@@ -30,7 +30,7 @@ def read_prompt(argument: str | None, files: Iterable[Path]) -> str:
 
 
 def _stdin() -> str:
-    return _decoded(sys.stdin.buffer, "standard input")
+    return "" if sys.stdin is None else _decoded(sys.stdin.buffer, "standard input")
 
 
 def _file(path: Path) -> str:

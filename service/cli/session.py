@@ -71,15 +71,15 @@ class CliSession:
     async def _run(self, body: SubmitBody | None, *, keep: bool, timeout: float | None) -> None:  # noqa: ASYNC109 - the user's own
         bound = None if timeout is None else timeout + TIMEOUT_SLACK
         try:
-            async with Client(self._url, key=self._key, notice=self._note) as client, asyncio.timeout(bound):
+            async with Client(self._url, key=self._key, notice=self._note) as client, asyncio.timeout(bound) as scope:
                 if body is None:
                     await self._follow(client, None, None)
                 else:
-                    await self._ask(client, body, keep=keep)
+                    await self._ask(client, body, scope, keep=keep)
         except TimeoutError:
             raise DeadlineExceeded(f"{self._url} did not end the request within {timeout:g} s") from None
 
-    async def _ask(self, client: Client, body: SubmitBody, *, keep: bool) -> None:
+    async def _ask(self, client: Client, body: SubmitBody, scope: asyncio.Timeout, *, keep: bool) -> None:
         started = time.perf_counter()
         submission = asyncio.create_task(client.submit(body), name="submission")
         try:
@@ -88,7 +88,7 @@ class CliSession:
             self._view.submitted(receipt.request_id)
             await self._follow(client, receipt.position, started)
         except asyncio.CancelledError:
-            if not keep:
+            if not (keep or scope.expired()):
                 await self._cancel(client, submission)
             raise
         finally:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import pytest
 
 from actors.testing import ScriptedUpstream
+from protocol.errors import ConfigurationError
 from service.cli.key_table import table_text
 from service.cli.keys_file import KeysFile
 from tests.service.cli.command import serving, tidegate
@@ -160,6 +161,10 @@ async def test_a_running_service_refuses_a_revoked_key(root: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("before", "after"),
     [
+        (
+            '[keys]\nweb = { hash = "H", disabled = false }\na = { hash = "O", disabled = false }\n',
+            '[keys]\nweb = { hash = "H", disabled = true }\na = { hash = "O", disabled = false }\n',
+        ),
         ('[keys.web]\nhash = "H"\ndisabled = false # yet\n', '[keys.web]\nhash = "H"\ndisabled = true # yet\n'),
         ('[ keys . "web" ]\r\nhash = "H"\r\n', '[ keys . "web" ]\r\ndisabled = true\r\nhash = "H"\r\n'),
         ('[keys]\nweb = { hash = "H" } # x\n', '[keys]\nweb = { disabled = true, hash = "H" } # x\n'),
@@ -183,6 +188,21 @@ def test_wherever_a_key_is_written(tmp_path: Path, before: str, after: str) -> N
     assert KeysFile(file).disable("web")
     assert file.read_bytes().decode() == after.replace('"H"', f'"{HASH}"').replace('"O"', f'"{OTHER}"')
     assert not KeysFile(file).disable("web")
+
+
+def test_what_can_not_be_edited_is_left_alone(tmp_path: Path) -> None:
+    """A table that no line may follow, and a file with a mistake, stay as they are; the message says so."""
+    file = tmp_path / "tidegate.toml"
+    for text, said in ((f'keys = {{ web = {{ hash = "{HASH}" }} }}\n', "by hand"), ("[keys.web]\nhsh = 1\n", "hsh")):
+        file.write_text(text)
+        with pytest.raises(ConfigurationError, match=said):
+            KeysFile(file).add("other", table_text("other", {"hash": OTHER}))
+        assert file.read_text() == text
+    with pytest.raises(ConfigurationError, match="hsh"):
+        KeysFile(file).disable("web")
+    with pytest.raises(ConfigurationError, match="No such file"):
+        KeysFile(tmp_path / "nowhere" / "tidegate.toml").add("web", table_text("web", {"hash": HASH}))
+    assert [path.name for path in tmp_path.iterdir()] == ["tidegate.toml"]
 
 
 def test_a_table_says_what_was_given() -> None:
