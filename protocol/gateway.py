@@ -73,7 +73,8 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
 
     Attributes:
         request: the chat request.
-        request_id: the request's id, for the spans.
+        request_id: the request's id, for the spans and the log.
+        trace_id: of the request, for the log.
         tenant: the caller's tenant; the slots of a provider are shared fairly between tenants.
         account: pays for every call; None for no account.
         sink: receives the progress; None for none.
@@ -97,6 +98,7 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
 
     request: ChatRequest
     request_id: str = ""
+    trace_id: str = ""
     tenant: str = ""
     account: Account | None = None
     sink: ProgressSink | None = None
@@ -123,7 +125,7 @@ class ListModels(Message[tuple[ModelInfo, ...]], frozen=True):
 
 
 BreakerState = Literal["closed", "open", "half-open"]
-ProviderState = Literal["ready", "loading", "failed"]
+ProviderState = Literal["ready", "idle", "loading", "failed"]
 
 
 class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +147,9 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The status of a provider: ``ready``, ``loading``, or ``failed`` with a ``detail`` that is safe to show.
+    """The status of a provider, with a ``detail`` that is safe to show where it ``failed``.
+
+    ``idle`` is a model on this machine that is loaded with its first request.
 
     ``targets`` has the models that are not called normally now.
     """

@@ -40,6 +40,7 @@ CUT: Final[dict[FinishReason, str]] = {
 }
 """Why an answer that ended so does not match its schema."""
 REFUSED: Final = "The model refused to answer"
+LEAST_WAIT: Final = 1e-6  # seconds until the first content: a coarse clock may show none
 LAST_SILENCE: Final = 5.0  # seconds after the finish reason: longer than a stream waits for its end by itself
 
 _log = logging.getLogger("tidegate.gateway")
@@ -70,6 +71,7 @@ class Attempt:
         report: what the sink has received about the attempt; None before its end.
         result: the validated JSON of a whole answer; None without a validator, and for calls of tools.
         content_sent: whether the sink has received content.
+        duration: seconds from sending to the end; 0 before that.
     """
 
     __slots__ = (
@@ -79,7 +81,6 @@ class Attempt:
         "_deferred",
         "_deps",
         "_drained",
-        "_duration",
         "_hold",
         "_message",
         "_number",
@@ -90,6 +91,7 @@ class Attempt:
         "_warning",
         "assembly",
         "content_sent",
+        "duration",
         "report",
         "result",
     )
@@ -117,7 +119,7 @@ class Attempt:
         self._deferred: DeferredClose | None = None
         self._drained = 0
         self._started = 0.0
-        self._duration = 0.0
+        self.duration = 0.0
         self._warning = ""
         self.report: AttemptReport | None = None
         self.assembly = Assembly(deps.max_chars)
@@ -196,7 +198,7 @@ class Attempt:
             code = "internal_error"
             raise
         finally:
-            self._duration = self._duration or self._clock.time() - self._started
+            self.duration = self.duration or self._clock.time() - self._started
             if self.report is None or self._draining:
                 await deps.drain.later(partial(self._afterwards, span, code, time.time_ns()))
             else:
@@ -245,7 +247,21 @@ class Attempt:
             raise ProviderError(code="provider_bad_response")
         self._warning = f"unknown finish reason {reader.raw_finish_reason!r}"
         target = self._target
-        _log.warning("%s/%s ended an answer with an %s", target.endpoint.name, target.model, self._warning)
+        provider, model = target.endpoint.name, target.model
+        fields: dict[str, object] = {
+            "provider": provider,
+            "model": model,
+            "request_id": self._message.request_id,
+            "attempt": self._number,
+            "finish": reader.raw_finish_reason,
+        }
+        _log.warning(
+            "%s/%s ended an answer with an %s",
+            provider,
+            model,
+            self._warning,
+            extra={"event": "finish_reason_unknown", "fields": fields},
+        )
 
     @property
     def _cut(self) -> bool:
@@ -275,7 +291,7 @@ class Attempt:
         """Return the seconds until the first content, and set them in the span; 0 for any later content."""
         if self.content_sent or not pieces:
             return 0.0
-        waited = self._clock.time() - self._started
+        waited = max(self._clock.time() - self._started, LEAST_WAIT)
         span.set_attribute(spans.GEN_AI_FIRST_CHUNK, waited)
         return waited
 
@@ -297,7 +313,7 @@ class Attempt:
 
     async def _end(self, code: str, events: tuple[Content, ...], waited: float = 0.0) -> None:
         """Send the sink the end of the attempt, with its usage where that is known by now."""
-        self._duration = self._clock.time() - self._started
+        self.duration = self._clock.time() - self._started
         report = self._report(code) if self._draining else await self._settled(code)
         if self._message.sink is not None:
             progress = Progress(events=events, waited=waited, attempt=report, number=self._number)
@@ -335,7 +351,7 @@ class Attempt:
             provider=self._target.endpoint.name,
             model=self._target.model,
             error=code,
-            duration_ms=round(self._duration * 1000, 3),
+            duration_ms=round(self.duration * 1000, 3),
             usage=usage,
             cost=cost,
             estimated=estimated,

@@ -27,7 +27,9 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
     Attributes:
         request_id: its id.
         tenant: the tenant whose request it is.
-        trace_id: 32 hex digits, as the caller sees it.
+        trace_id: 32 hex digits or another name, as the caller sees it.
+        surface: what its caller has used.
+        account: the name of the account that pays; empty for none.
         delivery: how it is run and shared.
         source: where its answer comes from.
         run: the run that answers it.
@@ -40,6 +42,8 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
     request_id: str
     tenant: str
     trace_id: str
+    surface: str = ""
+    account: str = ""
     delivery: Delivery
     source: Source
     run: Run

@@ -93,6 +93,7 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
         complete = Complete(
             request=run.request,
             request_id=run.key,
+            trace_id=run.trace_id,
             tenant=run.tenant,
             account=run.account,
             sink=RunSink(run),

@@ -17,6 +17,7 @@ from protocol.upstream import Refusal
 from protocol.upstream_error import UpstreamError
 
 OK: Final = 200
+MAX_KIND: Final = 100  # characters of a content type that are reported
 READABLE: Final = frozenset(
     {
         "",
@@ -109,7 +110,8 @@ def _body(connection: Connection, accepted: str) -> Body:
     """Return the answer's body, or raise for another content type."""
     kind = media_type(connection.headers)
     if kind != accepted and kind not in READABLE and not kind.endswith("+json"):
-        raise ProviderError(code="provider_bad_response")
+        reason = f"the answer's content type is {kind[:MAX_KIND]!r}"
+        raise UpstreamError(code="provider_bad_response", status=connection.status, reason=reason)
     return body_of(connection)
 
 

@@ -42,7 +42,7 @@ class _Part(msgspec.Struct):
 
 class _Health(msgspec.Struct):
     status: str
-    checks: dict[str, _Part]
+    checks: dict[str, _Part] = {}
 
 
 class _State(msgspec.Struct, rename="camel"):
@@ -134,7 +134,7 @@ def show_status(url: str, key: str, *, as_json: bool) -> int:
         else:
             write(f"{url} is {'ready' if ready else 'not ready'} ({plain(health.status)}); key: {plain(account)}\n")
             parts = [(name, part.status, part.detail) for name, part in health.checks.items()]
-            write(table(("PART", "STATE", "DETAIL"), parts))
+            write(table(("PART", "STATE", "DETAIL"), parts) if parts else "")
         if refused is not None:
             report(refused, NotesConsole())
             return FAILED

@@ -4,11 +4,11 @@ import re
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from service.cli.options import MISUSED, examples
+from service.cli.options import examples, refuse
 
 if TYPE_CHECKING:
     from service.auth.keys import KeySpec
@@ -86,7 +86,7 @@ def create_key(  # noqa: PLR0913 - the options of the command
     from protocol.errors import ConfigurationError  # noqa: PLC0415 - only where it is needed
     from service.auth.keys import digest_of, new_key  # noqa: PLC0415
     from service.cli.key_table import table_text  # noqa: PLC0415
-    from service.config.settings import load_settings  # noqa: PLC0415
+    from service.config.settings import load_pepper  # noqa: PLC0415
 
     described = {
         "tenant": tenant,
@@ -98,16 +98,16 @@ def create_key(  # noqa: PLR0913 - the options of the command
     }
     key = new_key()
     try:
-        settings = load_settings()
-        pepper = settings.key_pepper.get_secret_value().encode() if settings.key_pepper else b""
-        held = _keys_file(file, settings.routes_file)
-        text = table_text(name, {"hash": digest_of(key, pepper).hex(), **described})
+        pepper = load_pepper()
+        digest = digest_of(key, pepper.get_secret_value().encode() if pepper else b"")
+        text = table_text(name, {"hash": digest.hex(), **described})
+        held = _opened(file)
         if save:
             held.add(name, text)
         else:
             held.check_new(name)
     except ConfigurationError as error:
-        _refuse(error.detail)
+        refuse(error)
     typer.echo(f"The key, which is shown only now: {key}", err=True)
     if save:
         typer.echo(f"keys.{name} is in {held.path}; a running service accepts it within 2 s", err=True)
@@ -149,7 +149,7 @@ def revoke_key(name: Name, *, file: RoutesPath = None) -> None:
     try:
         changed = held.disable(name)
     except ConfigurationError as error:
-        _refuse(error.detail)
+        refuse(error)
     if changed:
         typer.echo(f"keys.{name} is disabled in {held.path}; a running service refuses it within 2 s")
     else:
@@ -158,19 +158,14 @@ def revoke_key(name: Name, *, file: RoutesPath = None) -> None:
 
 def _opened(file: Path | None) -> "KeysFile":
     from protocol.errors import ConfigurationError  # noqa: PLC0415 - only where it is needed
-    from service.config.settings import load_settings  # noqa: PLC0415
+    from service.cli.keys_file import KeysFile  # noqa: PLC0415
+    from service.config.routes_file import DEFAULT_NAME  # noqa: PLC0415
+    from service.config.settings import load_routes_path  # noqa: PLC0415
 
     try:
-        return _keys_file(file, None if file else load_settings().routes_file)
+        return KeysFile(file or load_routes_path() or Path(DEFAULT_NAME))
     except ConfigurationError as error:
-        _refuse(error.detail)
-
-
-def _keys_file(file: Path | None, configured: Path | None) -> "KeysFile":
-    from service.cli.keys_file import KeysFile  # noqa: PLC0415 - only where it is needed
-    from service.config.routes_file import DEFAULT_NAME  # noqa: PLC0415
-
-    return KeysFile(file or configured or Path(DEFAULT_NAME))
+        refuse(error)
 
 
 def _read(held: "KeysFile") -> "dict[str, KeySpec]":
@@ -179,7 +174,7 @@ def _read(held: "KeysFile") -> "dict[str, KeySpec]":
     try:
         return held.keys()
     except ConfigurationError as error:
-        _refuse(error.detail)
+        refuse(error)
 
 
 def _row(name: str, spec: "KeySpec") -> tuple[str, ...]:
@@ -217,8 +212,3 @@ def _grant(text: str) -> dict[str, Any]:
     if wrong or not pattern:
         raise typer.BadParameter(f"{text!r}: rights are {', '.join(RIGHTS)}", param_hint="--channel")
     return {"pattern": pattern, "rights": rights}
-
-
-def _refuse(reason: str) -> NoReturn:
-    typer.echo(f"tidegate: {reason}", err=True)
-    raise typer.Exit(MISUSED)

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from protocol.errors import ConfigurationError
 from service.auth.keys import KeySpec
-from service.config.routes_file import read_file
+from service.config.routes_file import open_routes
 
 MAX_TRIES: Final = 200  # places of a text that are tried
 
@@ -40,7 +40,7 @@ class KeysFile:
         Raises:
             ConfigurationError: the file is invalid, or can't be read.
         """
-        return read_file(self.path)[1] if self.path.exists() else {}
+        return open_routes(self.path).keys if self.path.exists() else {}
 
     def add(self, name: str, text: str) -> None:
         """Add the table of a new key at the end.
@@ -51,8 +51,8 @@ class KeysFile:
         with self._locked():
             self.check_new(name)
             after = f"{self._text()}{self.gap()}{text}"
-            held = tomllib.loads(self._text())
-            wanted = {**held, "keys": {**held.get("keys", {}), **tomllib.loads(text)["keys"]}}
+            held = _parsed(self._text())
+            wanted = {**held, "keys": {**held.get("keys", {}), **_parsed(text)["keys"]}}
             if not _says(after, wanted):
                 raise ConfigurationError(
                     f"{self.path}: no table can be added at its end; add it by hand, without --save"
@@ -158,7 +158,7 @@ def _disabled(text: str, name: str, path: Path) -> str:
 
     Each place where that may go is tried: the first after which the text says this, and nothing else has changed.
     """
-    wanted = tomllib.loads(text)
+    wanted = _parsed(text)
     wanted["keys"][name]["disabled"] = True
     for count, tried in enumerate(_attempts(text, name)):
         if _says(tried, wanted):
@@ -189,8 +189,12 @@ def _switched(text: str, found: re.Match[str]) -> str:
     return text[: found.end() - len("false")] + "true" + text[found.end() :]
 
 
+def _parsed(text: str) -> dict[str, Any]:
+    return tomllib.loads(text.removeprefix("\ufeff"))
+
+
 def _says(text: str, wanted: dict[str, Any]) -> bool:
     try:
-        return tomllib.loads(text) == wanted
+        return _parsed(text) == wanted
     except tomllib.TOMLDecodeError:
         return False

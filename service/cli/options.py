@@ -1,9 +1,12 @@
 """Options, exit codes and examples that the commands share."""
 
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 from urllib.parse import urlsplit
 
 import typer
+
+if TYPE_CHECKING:
+    from protocol.errors import ConfigurationError
 
 DEFAULT_URL: Final = "http://127.0.0.1:3000"
 MAX_KEY: Final = 16_384  # characters; a signed token is long
@@ -18,6 +21,13 @@ READER_LEFT: Final = 141  # the reader of a pipe has closed it, as SIGPIPE would
 def examples(*lines: str) -> str:
     """Return the end of a command's help: its examples, one a line."""
     return "\n".join(("Examples:\n\n\b", *(f"  {line}" for line in lines)))
+
+
+def refuse(error: "ConfigurationError") -> NoReturn:
+    """End the command with each fault of the configuration on a line."""
+    for fault in error.faults:
+        typer.echo(f"tidegate: {fault.path}: {fault.message}" if fault.path else f"tidegate: {fault.message}", err=True)
+    raise typer.Exit(MISUSED)
 
 
 def _checked_url(value: str) -> str:

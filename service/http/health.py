@@ -10,11 +10,12 @@ import msgspec
 from aiohttp import web
 
 from protocol.cache import GetCacheStats
-from protocol.errors import TidegateError
+from protocol.errors import ConfigurationError, TidegateError
 from protocol.gateway import GetProviders, ProviderStatus, ResolveModel, TargetStatus
 from protocol.hub import GetHubStats
+from service.config.routes_file import GetRejected
 from service.container import Container
-from service.context import container_of
+from service.context import call_of, container_of
 from service.http.json_response import JsonResponse
 from service.http.operations import HEALTH, Answer, Operation, add_operations
 
@@ -23,6 +24,7 @@ SLOW_LOOP_MS: Final = 250.0  # an iteration of the loop that takes longer delays
 UNHEALTHY: Final = 503
 SHOWN: Final = 10  # targets listed for one provider
 MAX_NAME: Final = 80  # characters of a target's name
+WAITING: Final = {"idle": "not loaded", "loading": "loading"}  # states of a model on this machine, in words
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 CheckStatus = Literal["ok", "loading", "degraded", "failed"]
@@ -42,18 +44,18 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str = ""
 
 
-class Health(msgspec.Struct, frozen=True, kw_only=True):
+class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The body of every health endpoint.
 
     Attributes:
         status: of the whole service.
         timestamp: when the checks were made.
-        checks: each part, by name.
+        checks: each part, by name; absent for a caller without a key, where keys are required.
     """
 
     status: Status
     timestamp: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
-    checks: dict[str, Check]
+    checks: dict[str, Check] | msgspec.UnsetType = msgspec.UNSET
 
 
 def add_routes(app: web.Application) -> None:
@@ -74,9 +76,10 @@ def add_routes(app: web.Application) -> None:
 )
 async def health(request: web.Request) -> JsonResponse:
     """Return the health of each part: 200, or 503 where the service can't work at all."""
-    checks = await _checks(container_of(request))
+    container = container_of(request)
+    checks = await _checks(container)
     status = overall(checks)
-    return _answer(status, checks, ok=status != "unhealthy")
+    return _answer(request, status, checks, ok=status != "unhealthy")
 
 
 @Operation(
@@ -87,9 +90,9 @@ async def health(request: web.Request) -> JsonResponse:
     summary="Get whether the process runs.",
     answers=(Answer(200, "It runs.", Health),),
 )
-async def live(_request: web.Request) -> JsonResponse:
+async def live(request: web.Request) -> JsonResponse:
     """Report that the event loop runs; asks no actor."""
-    return _answer("healthy", {"event_loop": await _event_loop()}, ok=True)
+    return _answer(request, "healthy", {"event_loop": await _event_loop()}, ok=True)
 
 
 @Operation(
@@ -112,7 +115,7 @@ async def ready(request: web.Request) -> JsonResponse:
         checks["lifecycle"] = Check(status="failed", latency=0.0, detail=phase)
     status = overall(checks)
     loading = any(check.status == "loading" for check in checks.values())
-    return _answer(status, checks, ok=status != "unhealthy" and not loading)
+    return _answer(request, status, checks, ok=status != "unhealthy" and not loading)
 
 
 def overall(checks: dict[str, Check]) -> Status:
@@ -124,13 +127,15 @@ def overall(checks: dict[str, Check]) -> Status:
 
 
 async def _checks(container: Container) -> dict[str, Check]:
-    loop, providers, cache, hub = await asyncio.gather(
+    loop, providers, routes, cache, hub = await asyncio.gather(
         _event_loop(),
         _timed(lambda: _provider(container), worst="failed"),
+        _timed(lambda: _routes(container), worst="degraded"),
         _timed(lambda: container.cache.ask(GetCacheStats(), timeout=ASK_TIMEOUT), worst="degraded"),
         _timed(lambda: container.hub.ask(GetHubStats(), timeout=ASK_TIMEOUT), worst="failed"),
     )
-    return {"event_loop": loop, "provider": providers, "cache": cache, "hub": hub, "actors": _actors(container)}
+    checks = {"event_loop": loop, "provider": providers, "routes": routes, "cache": cache, "hub": hub}
+    return checks | {"actors": _actors(container)}
 
 
 async def _event_loop() -> Check:
@@ -154,20 +159,29 @@ async def _timed(ask: Callable[[], Awaitable[object]], *, worst: CheckStatus) ->
 async def _provider(container: Container) -> tuple[CheckStatus, str]:
     """Return the state of the default model's first provider, with the problems of all providers as the detail.
 
-    Another provider that failed only degrades the service; so does a target whose breaker is not closed. Another
-    provider that has not been loaded yet does not count: nobody has used it.
+    Another provider that failed only degrades the service; so does a target whose breaker is not closed. A model that
+    is not loaded before its first request does not count.
     """
     providers = await container.gateway.ask(GetProviders(), timeout=ASK_TIMEOUT)
     default = (await container.gateway.ask(ResolveModel("default"), timeout=ASK_TIMEOUT)).provider
     state = next((provider.state for provider in providers if provider.name == default), "ready")
     failed = [provider for provider in providers if provider.state == "failed"]
     details = [f"{provider.name}: {provider.detail or provider.state}" for provider in failed]
+    details += [f"{provider.name}: {WAITING[provider.state]}" for provider in providers if provider.state in WAITING]
     details += [_described(provider, target) for provider in providers for target in provider.targets[:SHOWN]]
     detail = ", ".join(details)
-    if state != "ready":
+    if state not in ("ready", "idle"):
         return ("loading" if state == "loading" else "failed"), detail or default
     broken = any(target.state != "closed" for provider in providers for target in provider.targets)
     return ("degraded" if failed or broken else "ok"), detail
+
+
+async def _routes(container: Container) -> tuple[CheckStatus, str]:
+    """Return whether the routes' file is in force. The faults of one that is rejected are for the operator."""
+    rejected = await container.routes.ask(GetRejected(), timeout=ASK_TIMEOUT)
+    if not rejected:
+        return "ok", ""
+    return "degraded", ConfigurationError.of(rejected).detail
 
 
 def _described(provider: ProviderStatus, target: TargetStatus) -> str:
@@ -192,7 +206,8 @@ def _since(started: float) -> float:
     return round((time.perf_counter() - started) * 1000, 3)
 
 
-def _answer(status: Status, checks: dict[str, Check], *, ok: bool) -> JsonResponse:
+def _answer(request: web.Request, status: Status, checks: dict[str, Check], *, ok: bool) -> JsonResponse:
     now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    body = msgspec.json.encode(Health(status=status, timestamp=now, checks=checks))
+    shown = checks if call_of(request).authenticated else msgspec.UNSET
+    body = msgspec.json.encode(Health(status=status, timestamp=now, checks=shown))
     return JsonResponse(body, status=200 if ok else UNHEALTHY, headers={"Cache-Control": "no-store"})

@@ -73,7 +73,7 @@ async def create(request: web.Request) -> web.StreamResponse:
     check_request(call.request, RESPONSES)
     raise_faults(metadata_faults(call.metadata))
     chat = await _continued(request, call, limit) if call.previous else call.request
-    submission = await submit_completion(request, chat, metadata=call.metadata, echo=call.echo)
+    submission = await submit_completion(request, chat, surface="responses", metadata=call.metadata, echo=call.echo)
     handle = submission.handle
     if call.stream:
         return await respond_sse(submission, ResponseEventEncoder(handle, held=not call.background))

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from actors.pipeline.stage import Caller
 from actors.testing import Reply, ScriptedUpstream, Stall, say
@@ -25,6 +26,7 @@ GATE = {"isFoodRelated": True, "language": "en", "confidence": 0.9}
 INTENT = {"dish": "pizza", "regionCode": ""}
 ANSWER = {"text": "Margherita, in a pizzeria."}
 PATIENT = FoodSettings(gate_timeout_ms=50_000)
+ADA, BOB = "the-first-of-two-keys", "the-second-of-two-keys"
 
 
 class Client:
@@ -90,6 +92,21 @@ async def test_a_text_about_food_is_answered() -> None:
     asked = [call.body["messages"][1]["content"] for call in upstream.received]
     assert asked[:2] == ["where is good pizza?"] * 2
     assert "Dish: pizza" in asked[2]
+
+
+async def test_a_search_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Its begin, and the gate's facts, under the search's id; never the text."""
+    with caplog.at_level("INFO", "tidegate.pipeline"), capture_logs() as logs:
+        async with ScriptedUpstream(*answers(GATE, INTENT, ANSWER)) as upstream, scripted(upstream) as client:
+            name = await client.search("a secret wish")
+            await client.state(name, "end")
+    (started,) = [line for line in logs if line["event"] == "search_started"]
+    assert (started["request_id"], started["pipeline"], started["stages"]) == (name, "food-search", 3)
+    fields = [record.__dict__["fields"] for record in caplog.records if record.message == "stage_completed"]
+    assert {line["sessionId"] for line in fields} == {name}
+    assert (fields[0]["confidence"], fields[0]["language"], fields[0]["is_food_related"]) == (0.9, "en", True)
+    assert fields[0]["route"] == "CONTINUE"
+    assert "a secret wish" not in str((logs, fields))
 
 
 async def test_a_text_about_something_else_stops_at_the_gate() -> None:
@@ -164,17 +181,17 @@ async def test_the_same_text_is_asked_once() -> None:
 
 async def test_what_is_wrong_is_refused() -> None:
     """Bodies and ids are checked as everywhere in the service, and no tenant sees another tenant's search."""
-    async with ScriptedUpstream(*answers(GATE)) as upstream, scripted(upstream, api_keys="a,b") as client:
+    async with ScriptedUpstream(*answers(GATE)) as upstream, scripted(upstream, api_keys=f"{ADA},{BOB}") as client:
         session, url = client.session, f"{client.base}/search"
         async with session.post(url, json={"text": "pizza"}) as response:
             assert response.status == 401
-        key = {"Authorization": "Bearer a"}
+        key = {"Authorization": f"Bearer {ADA}"}
         for body in ({}, {"text": ""}, {"text": "pizza", "more": 1}):
             async with session.post(url, json=body, headers=key) as response:
                 assert (response.status, (await response.json())["code"]) == (400, "invalid_request")
         async with session.post(url, json={"text": "pizza"}, headers=key) as response:
             address = client.base + response.headers["Location"]
-        for wait, who, status in (("", "a", 200), ("", "b", 404), ("long", "a", 400)):
+        for wait, who, status in (("", ADA, 200), ("", BOB, 404), ("long", ADA, 400)):
             params, headers = {"wait": wait}, {"Authorization": f"Bearer {who}"}
             async with session.get(address, params=params, headers=headers) as response:
                 assert response.status == status

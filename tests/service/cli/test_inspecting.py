@@ -29,7 +29,7 @@ async def test_models_and_status(root: Path, upstream: ScriptedUpstream, service
     code, out, notes = await tidegate(root, "status", "--url", service.address + "/")
     assert (code, notes) == (0, "")
     assert out.startswith(f"{service.address} is ready (healthy); key: not needed\n")
-    assert re.search(r"^provider +ok$", out, re.MULTILINE)
+    assert re.search(r"^provider +ok\b", out, re.MULTILINE)
     _, out, _ = await tidegate(root, "status", "--json", "--url", service.address)
     status = json.loads(out)
     assert (status["ready"], status["keyAccepted"], status["health"]["status"]) == (True, True, "healthy")

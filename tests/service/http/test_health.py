@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from actors.runtime import Actor, handles
 from protocol.gateway import GetProviders, ModelInfo, ProviderState, ProviderStatus, ResolveModel, TargetStatus
@@ -43,7 +44,7 @@ async def test_all_is_well(start: Callable[..., Awaitable[Any]]) -> None:
     assert status == 200
     assert body["status"] == "healthy"
     assert body["timestamp"].endswith("Z")
-    assert set(body["checks"]) == {"event_loop", "provider", "cache", "hub", "actors"}
+    assert set(body["checks"]) == {"event_loop", "provider", "routes", "cache", "hub", "actors"}
     for check in body["checks"].values():
         assert check["status"] == "ok"
         assert check["latency"] >= 0
@@ -53,7 +54,9 @@ async def test_all_is_well(start: Callable[..., Awaitable[Any]]) -> None:
     ("default", "states", "health", "status", "ready"),
     [
         ("openai", [("openai", "ready"), ("local", "loading")], "healthy", 200, 200),
+        ("openai", [("openai", "ready"), ("local", "idle")], "healthy", 200, 200),
         ("openai", [("openai", "loading")], "degraded", 200, 503),
+        ("tiny", [("tiny", "idle")], "healthy", 200, 200),
         ("openai", [("openai", "ready"), ("local", "failed")], "degraded", 200, 200),
         ("openai", [("openai", "failed"), ("local", "ready")], "unhealthy", 503, 503),
         ("a-route's", [("openai", "failed"), ("a-route's", "ready")], "degraded", 200, 200),
@@ -132,3 +135,30 @@ def test_the_sum_is_the_worst() -> None:
     assert overall({"a": ok}) == "healthy"
     assert overall({"a": ok, "b": loading}) == "degraded"
     assert overall({"a": ok, "b": loading, "c": failed}) == "unhealthy"
+
+
+@pytest.mark.parametrize("path", ["/api/health", "/api/health/live", "/api/health/ready"])
+async def test_strangers_see_the_status_and_the_time_alone(start: Callable[..., Awaitable[Any]], path: str) -> None:
+    """A key shows the checks, whatever its rights; an invalid one is no mistake."""
+    running = await start(
+        api_keys=(SecretStr("key"),), jwt_jwks_url="http://127.0.0.1:1/jwks", environment="production"
+    )
+    for headers, shown in (
+        ({}, False),
+        ({"Authorization": "Bearer key"}, True),
+        ({"x-api-key": "key"}, True),
+        ({"Authorization": "Bearer wrong"}, False),
+        ({"Authorization": "Bearer a.b.c"}, False),
+    ):
+        response = await running.client.get(path, headers=headers)
+        body = await response.json()
+        assert response.status == 200
+        assert set(body) == {"status", "timestamp"} | ({"checks"} if shown else set())
+
+
+async def test_without_keys_this_machine_sees_the_checks(start: Callable[..., Awaitable[Any]]) -> None:
+    """A probe by another name is answered, and told no more than a stranger."""
+    running = await start()
+    for host, shown in (("localhost", True), ("10.0.0.7:3000", False)):
+        response = await running.client.get("/api/health", headers={"Host": host})
+        assert (response.status, "checks" in await response.json()) == (200, shown)

@@ -139,7 +139,7 @@ async def test_a_request_outlives_the_connection_that_submitted_it(service: Serv
     """A client that disconnects before the answer finds it later."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(service.base.rpartition(":")[2]))
     body = json.dumps(BODY).encode()
-    writer.write(b"POST /api/requests HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+    writer.write(b"POST /api/requests HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
     writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
     headers = (await reader.readuntil(b"\r\n\r\n")).decode()
     address = next(line for line in headers.splitlines() if line.startswith("Location")).split()[1]
@@ -153,15 +153,15 @@ async def test_a_request_outlives_the_connection_that_submitted_it(service: Serv
 
 async def test_nobody_sees_the_request_of_another_key() -> None:
     """Another tenant's request is not found: neither its state, nor its events, nor to cancel."""
-    async with open_service(api_keys="one,two") as service:
-        response = await service.post("/api/requests", BODY, x_api_key="one")
+    async with open_service(api_keys="the-first-of-two-keys,the-second-of-two-keys") as service:
+        response = await service.post("/api/requests", BODY, x_api_key="the-first-of-two-keys")
         address = response.headers["Location"]
-        assert (await service.get(address, x_api_key="one")).status == 200
+        assert (await service.get(address, x_api_key="the-first-of-two-keys")).status == 200
         assert (await service.get(address)).status == 401
         for answer in (
-            await service.get(address, x_api_key="two"),
-            await service.get(f"{address}/events", x_api_key="two"),
-            await service.post(f"{address}/cancel", None, x_api_key="two"),
+            await service.get(address, x_api_key="the-second-of-two-keys"),
+            await service.get(f"{address}/events", x_api_key="the-second-of-two-keys"),
+            await service.post(f"{address}/cancel", None, x_api_key="the-second-of-two-keys"),
         ):
             assert answer.status == 404
 

@@ -306,7 +306,7 @@ async def test_no_secret_is_written_down(service: Service) -> None:
 async def test_the_service_does_not_start_with_a_key_that_is_none(file: Path) -> None:
     """The message names the file and the key."""
     write(file, '[keys.web]\nenv = "NOT_SET_ANYWHERE"\n')
-    with pytest.raises(ConfigurationError, match=r"tidegate\.toml: keys\.web\.env: the variable NOT_SET_ANYWHERE"):
+    with pytest.raises(ConfigurationError, match=r"tidegate\.toml:2: keys\.web\.env: the variable NOT_SET_ANYWHERE"):
         async with open_container(load_settings(None, routes_file=file)):
             pytest.fail("it must not open")
 
@@ -372,7 +372,7 @@ async def test_any_header_that_is_no_credential_is_a_401_with_a_body(service: Se
     collect()
     for name, value in sent:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-        head = b"GET /api/requests/req_1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        head = b"GET /api/requests/req_1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         writer.write(head + name + b": " + value + b"\r\n\r\n")
         answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 401 "), (name, value, answer)
