@@ -3,10 +3,18 @@
 import asyncio
 import os
 import random
+import ssl
 import time
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from protocol.errors import Unreachable
+
+_CAUSES: Final = {
+    "ClientResponseError": "what it sends is not HTTP",
+    "ServerDisconnectedError": "it closed the connection without an answer",
+}
+"""Causes by the class of the HTTP library's exception."""
 
 
 class Backoff:
@@ -59,7 +67,7 @@ class Backoff:
             delay = random.uniform(0.0, ceiling)  # noqa: S311 - jitter is no secret
         self._attempt += 1
         if now + delay > self._deadline:
-            raise Unreachable(f"{reason}; gave up after {self.patience:g} s")
+            raise Unreachable(f"{reason}; gave up after {self.patience:g} s of trying again")
         if self._notice is not None:
             self._notice(reason)
         await self._sleep(delay)
@@ -68,6 +76,11 @@ class Backoff:
 def cause_of(error: Exception) -> str:
     """Return why a connection failed, in a few words."""
     cause = getattr(error, "os_error", error)
+    if isinstance(cause, ssl.SSLError):
+        reason = getattr(cause, "reason", None) or "it failed"
+        return f"TLS: {reason.lower().replace('_', ' ')}"
     if isinstance(cause, OSError) and cause.errno is not None:
         return os.strerror(cause.errno).lower() if cause.errno > 0 else str(cause.strerror)
-    return "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    return _CAUSES.get(type(error).__name__, type(error).__name__)

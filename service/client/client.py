@@ -166,6 +166,10 @@ class Client:
         """Return the state of a request; raises as ``submit`` does."""
         return self._state(await self._call("GET", f"/api/requests/{quote(request_id, safe='')}"))
 
+    async def state_fields(self, request_id: str) -> dict[str, Any]:
+        """Return the state of a request with every field that the service sends; raises as ``submit`` does."""
+        return self._decode(await self._call("GET", f"/api/requests/{quote(request_id, safe='')}"), dict[str, Any])
+
     async def cancel(self, request_id: str) -> State:
         """Cancel a request, and return its state; raises as ``submit`` does."""
         path = f"/api/requests/{quote(request_id, safe='')}/cancel"

@@ -1,5 +1,6 @@
 """The endpoint of a service: HTTP calls and sockets, with a key that may be replaced."""
 
+import ssl
 from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from io import BytesIO
@@ -7,7 +8,7 @@ from typing import Any, Final, cast
 
 import aiohttp
 
-from protocol.errors import ConfigurationError, TidegateError
+from protocol.errors import ConfigurationError, TidegateError, Unreachable
 from service.client.backoff import Backoff, cause_of
 from service.client.frames import failure_of_body, failure_of_status
 
@@ -23,6 +24,7 @@ MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 LARGE_BYTES: Final = 1024 * 1024  # of a body; larger ones are sent in chunks
 REFUSED: Final = 400
 UNAUTHENTICATED: Final = 401
+NO_TLS: Final = frozenset({"HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "WRONG_VERSION_NUMBER"})
 PROXY_STATUSES: Final = frozenset({502, 503, 504})  # statuses of a proxy whose service is down
 
 
@@ -100,6 +102,7 @@ class Endpoint:
             except aiohttp.InvalidURL:
                 raise self._invalid_url() from None
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self.check_tls(error)
                 await backoff.wait(f"{self.url} does not answer ({cause_of(error)})")
                 continue
             if status < REFUSED:
@@ -111,6 +114,30 @@ class Endpoint:
             if status not in PROXY_STATUSES or not failure.problem.temporary:
                 raise failure
             await backoff.wait(f"{self.url}: {failure.detail}", failure.retry_after)
+
+    async def probe(self, path: str) -> tuple[int, bytes]:
+        """Return the status and the body of one GET, whatever they are. It is not retried.
+
+        Raises:
+            TidegateError: ``Unreachable`` where the service does not answer.
+        """
+        try:
+            return await self._send("GET", path, None, {})
+        except aiohttp.InvalidURL:
+            raise self._invalid_url() from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self.check_tls(error)
+            raise Unreachable(f"{self.url} does not answer ({cause_of(error)})") from None
+
+    def check_tls(self, error: Exception) -> None:
+        """Raise ``ConfigurationError`` for a failure of TLS that another attempt does not mend."""
+        if isinstance(error, aiohttp.ClientConnectorCertificateError):
+            reason = getattr(error.certificate_error, "verify_message", "") or type(error.certificate_error).__name__
+            raise ConfigurationError(f"the certificate of {self.url} can't be trusted: {reason}") from None
+        cause = getattr(error, "os_error", error)
+        if isinstance(cause, ssl.SSLError) and getattr(cause, "reason", None) in NO_TLS:
+            plain = self.url.replace("https://", "http://", 1)
+            raise ConfigurationError(f"{self.url} does not speak TLS; {plain} may be its address") from None
 
     async def connect(self) -> ClientSocket:
         """Open a socket.

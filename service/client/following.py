@@ -22,7 +22,7 @@ from service.client.frames import (
 )
 from service.client.subscription import SUBSCRIBE, Subscription
 
-_ENDED_STATES: Final = frozenset({"completed", "failed", "cancelled"})
+ENDED_STATES: Final = frozenset({"completed", "failed", "cancelled"})
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,7 +113,7 @@ class Following(Subscription[Update | Finished]):
         return (subscribe,)
 
     def _on_ack(self, ack: AckData) -> None:
-        ended = ack.state in _ENDED_STATES
+        ended = ack.state in ENDED_STATES
         if self._mode == "live":
             self.position = Position(ack.epoch, ack.offset - ended)
         elif self.position is None:

@@ -161,6 +161,8 @@ class Subscription(ABC, Generic[EventT]):
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 return await self._connect()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if not self._connected_at:
+                self._endpoint.check_tls(error)
             raise ConnectionLost(f"{self._endpoint.url} does not answer ({cause_of(error)})") from error
 
     async def _connect(self) -> Frame:

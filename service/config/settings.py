@@ -381,11 +381,21 @@ def load_pepper(env_file: str | Path | None = ".env") -> SecretStr | None:
     Raises:
         ConfigurationError: it is invalid, or the file or its line can't be read.
     """
+    return _load_with("KEY_PEPPER", env_file).key_pepper
+
+
+def load_routes_path(env_file: str | Path | None = ".env") -> Path | None:
+    """Read ``routes_file`` alone; raises as ``load_pepper`` does."""
+    return _load_with("ROUTES_FILE", env_file).routes_file
+
+
+def _load_with(name: str, env_file: str | Path | None) -> Settings:
+    """Read the settings, of which only ``name`` has to be valid."""
     settings, faults = read_settings(read_env_file(env_file))
-    mine = [fault for fault in faults if "KEY_PEPPER" in fault.path + fault.message or fault.path == str(env_file)]
+    mine = [fault for fault in faults if name in fault.path + fault.message or fault.path == str(env_file)]
     if mine:
         raise ConfigurationError.of(mine)
-    return settings.key_pepper
+    return settings
 
 
 def read_settings(

@@ -9,7 +9,8 @@ from rich.console import Console
 from protocol.errors import FieldError, InvalidRequest, ProviderError
 from protocol.events import Position
 from protocol.llm import Usage
-from service.cli.terminal import PERMANENT, TEMPORARY, TerminalView
+from service.cli.options import FAILED, TEMPORARY
+from service.cli.terminal import Durations, TerminalView
 from service.client.following import Finished, Update
 
 HERE = Position("e", 1)
@@ -101,16 +102,40 @@ def test_a_failure_says_what_to_do() -> None:
     """The message, each wrong field, the remedy and the request are shown; the exit code says whether to retry."""
     shows, notes = view(io.StringIO())
     error = InvalidRequest("it is not valid", errors=[FieldError("$.model", "must not be empty")])
-    assert shows.failed(error, "req_1") == PERMANENT
+    assert shows.failed(error, "req_1") == FAILED
     for part in ("it is not valid (invalid_request)", "$.model: must not be empty", error.problem.remedy, "req_1"):
         assert part in notes.getvalue()
     assert shows.failed(ProviderError(code="provider_timeout")) == TEMPORARY
 
 
-def test_leaving_says_how_to_come_back() -> None:
-    """With a request id a command is shown; without one a note that the request may have been submitted."""
+def test_leaving_says_what_became_of_the_request() -> None:
+    """After Ctrl-C the text is shown, and the exit code is that of an interrupt."""
     shows, notes = view(io.StringIO())
     assert shows.left("tidegate watch req_1") == 130
-    assert "tidegate watch req_1" in notes.getvalue()
-    shows.left("")
-    assert "may have been submitted" in notes.getvalue()
+    assert notes.getvalue() == "tidegate watch req_1\n"
+
+
+def test_quiet_shows_errors_only() -> None:
+    """Neither the id nor the times nor a note is shown; an error names the request."""
+    notes = io.StringIO()
+    shows = TerminalView(io.StringIO(), Console(file=notes, soft_wrap=True), quiet=True)
+    shows.submitted("req_1")
+    shows.note("trying again")
+    shows.finish(finished(b'{"text":"Hello"}'), Durations.since(1.0, 1.5, 2.0))
+    assert notes.getvalue() == ""
+    shows.failed(ProviderError(), "req_1")
+    assert "request: req_1" in notes.getvalue()
+
+
+def test_times_are_counted_from_the_request() -> None:
+    """The first piece and the end, in milliseconds; no first piece is none."""
+    assert Durations.since(1.0, 1.25, 3.0) == Durations(250.0, 2000.0)
+    assert Durations.since(1.0, None, 3.0).first_token_ms is None
+
+
+def test_an_error_can_not_steer_the_terminal() -> None:
+    """Control characters of others are dropped from messages, too."""
+    shows, notes = view(io.StringIO())
+    shows.failed(InvalidRequest("a\x1b[2Jb", errors=[FieldError("$.x", "c\x07d")]))
+    assert "a[2Jb" in notes.getvalue()
+    assert "cd" in notes.getvalue()

@@ -1,17 +1,20 @@
 """Credentials: keys, tokens that are replaced when they expire, and refused ones."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
 
 from protocol.channels import MAX_DATA_BYTES
-from protocol.errors import AccessDenied, InvalidRequest, Unreachable
+from protocol.errors import AccessDenied, ConfigurationError, InvalidRequest, Unreachable
 from service.client import Client, endpoint
+from service.client.backoff import cause_of
 from service.client.endpoint import Key
 from service.client.listening import Message
 from tests.service.bench import Service, open_service
@@ -193,6 +196,51 @@ async def test_a_large_body_is_sent_in_pieces(service: Service) -> None:
             with pytest.raises(InvalidRequest) as raised:
                 await client.publish(ROOM, "said", "x" * size)
             assert raised.value.problem.status == 413
+
+
+async def test_tls_at_a_plain_port_is_not_retried(service: Service) -> None:
+    """A call, a socket and a probe fail at once, and name the address without TLS."""
+    url = service.base.replace("http://", "https://")
+    notices: list[str] = []
+    calls = endpoint.Endpoint(url, "")
+    async with Client(url, key=API_KEY, notice=notices.append) as client:
+        for attempt in (client.state("r"), anext(client.follow("r")), calls.probe("/")):
+            with pytest.raises(ConfigurationError, match=f"{service.base} may be its address"):
+                await attempt
+    await calls.close()
+    assert notices == []
+
+
+async def test_a_probe_is_any_answer(service: Service) -> None:
+    """It returns the status and the body, also of a refusal, and does not retry."""
+    calls = endpoint.Endpoint(service.base, "")
+    assert (await calls.probe("/api/health/live"))[0] == 200
+    assert (await calls.probe("/api/usage"))[0] == 401
+    await calls.close()
+    silent = endpoint.Endpoint("http://127.0.0.1:1", "")
+    with pytest.raises(Unreachable, match="connection refused"):
+        await silent.probe("/")
+    await silent.close()
+
+
+async def test_a_certificate_that_nobody_vouches_for() -> None:
+    """The reason is named, and no other attempt is made."""
+    calls = endpoint.Endpoint("https://llm.example", "")
+    refused = ssl.SSLCertVerificationError()
+    refused.verify_message = "self-signed certificate"
+    key = aiohttp.client_reqrep.ConnectionKey("llm.example", 443, True, True, None, None, None, None)
+    with pytest.raises(ConfigurationError, match="can't be trusted: self-signed certificate"):
+        calls.check_tls(aiohttp.ClientConnectorCertificateError(key, refused))
+    calls.check_tls(ssl.SSLError(1, "[SSL] an alert"))
+    await calls.close()
+
+
+def test_why_a_connection_failed() -> None:
+    """The cause is a few words, also for TLS, whose errors have numbers of their own."""
+    assert cause_of(ssl.SSLError(1, "[SSL] an alert")) == "TLS: it failed"
+    assert cause_of(aiohttp.ServerDisconnectedError()) == "it closed the connection without an answer"
+    assert cause_of(TimeoutError()) == "no answer in time"
+    assert cause_of(ConnectionRefusedError(111, "x")) == "connection refused"
 
 
 @pytest.mark.parametrize(
