@@ -6,7 +6,7 @@ from aiohttp import web
 
 from actors.embeddings.config import EmbeddingBounds
 from protocol.embeddings import Embed, Embedded
-from protocol.errors import FieldError, InvalidRequest
+from protocol.errors import DeadlineExceeded, FieldError, InvalidRequest
 from protocol.openai.embeddings import EmbeddingsBody, embeddings_body, parse_embeddings
 from service.auth.permissions import check_model
 from service.context import call_of, container_of
@@ -16,7 +16,8 @@ from service.http.openai_answers import EmbeddingList
 from service.http.operations import ANSWERS, ASKS, OPENAI, Answer, Body, Operation, add_operations
 from service.http.operations import DEDUPE as DEDUPE_HEADER
 
-ASK_TIMEOUT: Final = EmbeddingBounds().total + 1.0  # seconds: the actor's own failure comes first
+TOTAL: Final = EmbeddingBounds().total  # seconds
+ASK_TIMEOUT: Final = TOTAL + 1.0  # seconds: the actor's own failure comes first
 DEDUPE: Final = "x-tidegate-dedupe"
 CHOICES: Final = {"on": True, "off": False}
 
@@ -55,7 +56,10 @@ async def embeddings(request: web.Request) -> JsonResponse:
         dedupe=_dedupe(request),
         extra=parsed.extra,
     )
-    embedded = await container.embeddings.ask(message, timeout=ASK_TIMEOUT)
+    try:
+        embedded = await container.embeddings.ask(message, timeout=ASK_TIMEOUT)
+    except DeadlineExceeded as error:
+        raise error.within(TOTAL) from error
     return JsonResponse(embeddings_body(embedded, parsed.model, parsed.encoding), headers=_headers(embedded))
 
 
