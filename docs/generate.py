@@ -31,6 +31,9 @@ log names the provider, the model, the upstream's status and the reason, once a 
 so for a model that the provider lacks. A 404 that names no model is `provider_bad_response`: an address is wrong, not
 the request.
 
+`local_model_failed` says what mends it, and no request is tried again. The reason, such as an import error, is in the
+log only (`model_failed`).
+
 *Temporary* means that the same request may succeed later; if the service knows when, it says so in `Retry-After` and
 `retryAfterMs`. *Close* is the code with which the failure closes a WebSocket, if it closes one.
 
@@ -41,6 +44,19 @@ SETTINGS_HEAD: Final = """\
 Each setting is an environment variable, or a line of a file `.env` in the working directory; the environment overrides
 the file. An empty value is the same as no value. `.env.example` is a template. The table is generated from
 `service/config/settings.py` by `python docs/generate.py`.
+
+In `.env` a line is `NAME=value`, in any case, with or without `export`, quotes and a comment at its end; of a repeated
+name the last line counts. Lists are separated by commas. Numbers have no unit: a name says whether they are seconds or
+bytes.
+
+The start logs which files were read (`settings_read`), and each line of `.env` that has no effect (`setting_ignored`):
+a name that no setting has, with the nearest one, a name that is set again, a line that can't be read. A line that can't
+be read and that begins with a setting's name, and a value that a setting can't have, keep the service from starting.
+All faults are said at once, those of [`tidegate.toml`](routes.md) too, each with its file, line and key, and never with
+a value.
+
+`tidegate check` reads the same files without starting anything and without a network call. It prints every fault and
+ends with 1, or prints what would be served and ends with 0.
 
 """
 

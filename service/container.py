@@ -1,8 +1,9 @@
 """The composition of the service: the one place that makes its actors and passes them to each other."""
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -34,9 +35,9 @@ from protocol.routes import SetRoutes
 from protocol.users import UserMessage
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
-from service.auth.token_config import TokenConfig
-from service.auth.tokens import TokenVerifier
-from service.config.routes_file import RoutesFile, RoutesWatcher, open_routes
+from service.auth.tokens import open_token_verifier
+from service.config.check import start_faults
+from service.config.routes_file import GetRejected, RoutesFile, RoutesWatcher, open_routes
 from service.config.settings import Settings, variable
 from service.frames import text_frame
 from service.lifecycle import Lifecycle
@@ -69,6 +70,7 @@ class Container:
         cache: finished logs.
         embeddings: turns texts into vectors.
         ledger: what accounts have spent.
+        routes: watches the routes' file.
     """
 
     settings: Settings
@@ -82,6 +84,7 @@ class Container:
     cache: Ref[CacheMessage]
     embeddings: Ref[EmbeddingsMessage]
     ledger: Ledger
+    routes: Ref[GetRejected]
 
 
 @asynccontextmanager
@@ -107,11 +110,14 @@ async def open_container(
     keys = open_keys(settings, routes)
     auth = Authenticator(keys, open_token_verifier(settings.tokens()))
     ledger = ledger or MemoryLedger()
-    make_gateway = gateway or build_gateway(settings.gateway(routes.routes), ledger=ledger)
+    with _faults_of(settings, routes):
+        make_gateway = gateway or build_gateway(settings.gateway(routes.routes), ledger=ledger)
     spans = open_telemetry(settings) if telemetry is None else telemetry
     try:
         async with System(tracer_provider=spans.provider, on_escalate=_escalated) as system:
-            yield _assemble(settings, spans, system, make_gateway, routes, keys, auth, ledger)
+            with _faults_of(settings, routes):
+                container = _assemble(settings, spans, system, make_gateway, routes, keys, auth, ledger)
+            yield container
     finally:
         await auth.close()
         if telemetry is None:
@@ -126,25 +132,19 @@ def open_keys(settings: Settings, file: RoutesFile) -> KeyRing:
     """
     pepper = settings.key_pepper.get_secret_value().encode() if settings.key_pepper else b""
     keys = KeyRing((key.get_secret_value() for key in settings.api_keys), pepper=pepper, variable=variable)
-    try:
+    with _faults_of(settings, file):
         keys.replace(file.keys)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{file.path}: {error.detail}") from error
     return keys
 
 
-def open_token_verifier(config: TokenConfig) -> TokenVerifier | None:
-    """Return the token verifier; None where no tokens are accepted.
-
-    Raises:
-        ConfigurationError: the secret can't be used as a key.
-    """
-    if not config.enabled:
-        return None
+@contextmanager
+def _faults_of(settings: Settings, file: RoutesFile) -> Iterator[None]:
+    """Raise, instead of the fault that was met first, every fault, each with its place."""
     try:
-        return TokenVerifier(config)
-    except ValueError as error:
-        raise ConfigurationError(f"JWT_SECRET: {error}") from None
+        yield
+    except ConfigurationError as error:
+        faults = start_faults(settings, file)
+        raise ConfigurationError.of(faults or file.located(error.faults)) from error
 
 
 def _assemble(
@@ -164,8 +164,16 @@ def _assemble(
     )
     embeddings = system.spawn(build_embeddings(settings.embeddings(routes.routes), ledger=ledger), name="embeddings")
     hub = system.spawn(lambda: SubscriptionHub(text_frame, channels=settings.channels()), name="subscription-hub")
-    system.spawn(
-        lambda: RoutesWatcher(routes, targets=(embeddings, gateway), router=router, keys=keys, tickets=auth, hub=hub),
+    watcher = system.spawn(
+        lambda: RoutesWatcher(
+            routes,
+            targets=(embeddings, gateway),
+            router=router,
+            keys=keys,
+            tickets=auth,
+            hub=hub,
+            check=partial(start_faults, settings),
+        ),
         name="routes-watcher",
     )
     return Container(
@@ -180,6 +188,7 @@ def _assemble(
         cache=cache,
         embeddings=embeddings,
         ledger=ledger,
+        routes=watcher,
     )
 
 

@@ -8,6 +8,7 @@ _SMALL, _MEDIUM = 126, 1 << 16
 _MAX_REASON: Final = 123  # bytes: a control frame's 125 without the code
 
 PING: Final = bytes((_PING, 0))
+PING_INTERVAL: Final = 25.0  # seconds, below every proxy's 60
 
 
 def text_frame(payload: bytes) -> bytes:

@@ -28,7 +28,7 @@ def _bare_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove every setting that the developer has exported: a test sets what it needs."""
     ours = set(SETTING.findall((root / ".env.example").read_text(encoding="utf-8")))
     for name in list(os.environ):
-        if name in ours or name.startswith("OTEL_"):
+        if name in ours or name == "NODE_ENV" or name.startswith("OTEL_"):
             monkeypatch.delenv(name)
 
 

@@ -6,9 +6,11 @@ from typing import Final, NamedTuple
 from actors.embeddings.embedder import Embedder
 from actors.upstream.concurrency import ConcurrencyLimiter
 from actors.upstream.endpoint import Endpoint
-from protocol.errors import ConfigurationError, NotFound
+from protocol.errors import ConfigurationError, FieldError, NotFound
 from protocol.gateway import ModelInfo
+from protocol.nearest import nearest
 from protocol.routes import ProviderSpec, Routes
+from protocol.upstream import without_key
 
 DEFAULT: Final = "default"
 
@@ -123,12 +125,21 @@ class EmbedderEndpoints:
     def _named_endpoints(self, routes: Routes) -> dict[str, EmbedderEndpoint]:
         """Return the embedders that ``routes`` name; one whose spec has not changed is kept."""
         named: dict[str, EmbedderEndpoint] = {}
+        faults: list[FieldError] = []
         for name, spec in routes.providers.items():
             known = self._named.get(name)
             if known is not None and known.spec == spec:
                 named[name] = known
-            elif (embedder := self._make(name, spec)) is not None:
-                named[name] = EmbedderEndpoint(embedder, self._limiter(embedder), spec)
+                continue
+            try:
+                embedder = self._make(name, spec)
+            except ConfigurationError as error:
+                faults += error.faults
+            else:
+                if embedder is not None:
+                    named[name] = EmbedderEndpoint(embedder, self._limiter(embedder), spec)
+        if faults:
+            raise ConfigurationError.of(faults)
         return named
 
 
@@ -137,15 +148,21 @@ class _RoutingTable:
 
     def __init__(self, endpoints: Mapping[str, EmbedderEndpoint], routes: Routes, default_model: str) -> None:
         self._endpoints = endpoints
-        self._aliases = {
-            alias: tuple(self._target(f"embeddings.{alias}", target) for target in route.targets)
-            for alias, route in routes.embeddings.items()
-        }
-        if DEFAULT in self._aliases:
-            raise ConfigurationError(
-                "embeddings.default: name the route otherwise, and set DEFAULT_EMBEDDING_MODEL to that name"
-            )
-        self._default = self._aliases.get(default_model) or (self._target("the embedding model", default_model),)
+        faults: list[FieldError] = []
+        self._aliases: dict[str, tuple[EmbeddingTarget, ...]] = {}
+        for alias, route in routes.embeddings.items():
+            try:
+                self._aliases[alias] = tuple(self._target(f"embeddings.{alias}", target) for target in route.targets)
+            except ConfigurationError as error:
+                faults += error.faults
+        if DEFAULT in routes.embeddings:
+            message = "name the route otherwise, and set DEFAULT_EMBEDDING_MODEL to that name"
+            faults.append(FieldError("embeddings.default", message))
+        if faults:
+            raise ConfigurationError.of(faults)
+        self._default = self._aliases.get(default_model) or (
+            self._target("DEFAULT_EMBEDDING_MODEL, the embedding model", default_model),
+        )
         self._default_endpoint = self._default[0].endpoint
         self._default_name = default_model
 
@@ -176,7 +193,9 @@ class _RoutingTable:
             known = ", ".join(sorted(self._endpoints))
             raise ConfigurationError(
                 f"{where}: {target!r} is no `provider/model`: the providers that embed are: {known}"
+                f"{without_key(name) or nearest(name, self._endpoints)}"
             )
         if not endpoint.embedder.accepts(model):
-            raise ConfigurationError(f"{where}: {name} has no model {model!r}")
+            listed = endpoint.embedder.models
+            raise ConfigurationError(f"{where}: {name} has no model {model!r}{nearest(model, listed)}")
         return EmbeddingTarget(endpoint, model)

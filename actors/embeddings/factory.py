@@ -10,10 +10,11 @@ from actors.embeddings.actor import EmbeddingsActor
 from actors.embeddings.config import EmbeddingsConfig
 from actors.embeddings.embedder import Embedder
 from actors.ledger import MemoryLedger
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, FieldError
 from protocol.ledger import Ledger
+from protocol.nearest import nearest
 from protocol.routes import ProviderSpec
-from protocol.upstream import BASE_URLS
+from protocol.upstream import BASE_URLS, without_key
 
 if TYPE_CHECKING:
     from actors.wire.unary import JsonWire
@@ -48,7 +49,11 @@ def build_embeddings(config: EmbeddingsConfig, *, ledger: Ledger | None = None) 
 
 
 def _embedders(config: EmbeddingsConfig) -> tuple[dict[str, Embedder], str]:
-    """Return the embedders, and the default model as ``provider/model``."""
+    """Return the embedders, and the default model as ``provider/model``.
+
+    Raises:
+        ConfigurationError: no provider can have the default model.
+    """
     from actors.embeddings import local, openai  # noqa: PLC0415 - imported only where an actor is made
 
     own_model = local.LocalEmbedder(_wire(config), path=config.local_model_path)
@@ -66,7 +71,12 @@ def _embedders(config: EmbeddingsConfig) -> tuple[dict[str, Embedder], str]:
         default, model = "openai", openai.DEFAULT_MODEL
     model = config.default_model or model
     prefix, slash, _ = model.partition("/")
-    known = model in config.routes.embeddings or (slash and prefix in embedders.keys() | named)
+    providers = embedders.keys() | named
+    known = model in config.routes.embeddings or (slash and prefix in providers)
+    if not known and slash and default not in named and config.openai_base_url.rstrip("/") in ("", OPENAI_URL):
+        hint = without_key(prefix) or nearest(prefix, providers)
+        message = f"there is no provider {prefix!r} that embeds; there are: {', '.join(sorted(providers))}{hint}"
+        raise ConfigurationError.of((FieldError("DEFAULT_EMBEDDING_MODEL", f"{model[:80]!r}: {message}"),))
     return embedders, model if known else f"{default}/{model}"
 
 

@@ -78,7 +78,7 @@ class LocalEmbedder:
             message = "The local model numbers its tokens in its own way: send the texts"
             raise ProviderError(message, code="provider_rejected")
         if self._process is None:
-            raise ProviderError(NO_MODEL, code="provider_unavailable")
+            raise ProviderError(NO_MODEL, code="local_model_failed")
         server = await self._process.address()
         await self._check_lengths(server, texts)
         answer = await self._post(server, "/v1/embeddings", upstream_body(texts, model, None, {}), headers)

@@ -1,21 +1,20 @@
 """Builds a gateway and its providers from a ``GatewayConfig``."""
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from actors.ledger import MemoryLedger
 from actors.llm_gateway.config import GatewayConfig
+from actors.llm_gateway.defaults import LOCAL, default_model, default_provider, local_model, usable
 from actors.llm_gateway.gateway import LLMGateway
 from actors.llm_gateway.named import NamedProviders, patient
 from actors.llm_gateway.provider import Provider
-from protocol.errors import ConfigurationError
 from protocol.ledger import Ledger
+from protocol.routes import Routes, Target
 from protocol.upstream import BASE_URLS
 
 if TYPE_CHECKING:
     from actors.wire.client import WireClient
-
-KNOWN: Final = ("anthropic", "local", "openai")
 
 
 def build_gateway(config: GatewayConfig, *, ledger: Ledger | None = None) -> Callable[[], LLMGateway]:
@@ -26,8 +25,8 @@ def build_gateway(config: GatewayConfig, *, ledger: Ledger | None = None) -> Cal
         ledger: counts what accounts spend; None for one in memory, which outlives a restart of the actor.
 
     Raises:
-        ConfigurationError: the provider is not one of the known ones, or has no key. The function itself raises it for
-            routes that name a provider or a model that does not exist.
+        ConfigurationError: the provider is not one of the known ones, or has no key, or no provider has the default
+            model. The function itself raises it for routes that name a provider or a model that does not exist.
     """
     name = default_provider(config)
     shared_ledger = ledger or MemoryLedger()
@@ -54,64 +53,58 @@ def build_gateway(config: GatewayConfig, *, ledger: Ledger | None = None) -> Cal
     return make
 
 
-def default_provider(config: GatewayConfig) -> str:
-    """Return the name of the provider of the default model.
-
-    Raises:
-        ConfigurationError: it is not one of the known ones, or has no key.
-    """
-    name = config.provider
-    if name not in KNOWN:
-        raise ConfigurationError(f"LLM_PROVIDER is {name[:80]!r}, but the known providers are: {', '.join(KNOWN)}")
-    if not _usable(config)[name]:
-        variable = f"{name.upper()}_API_KEY"
-        raise ConfigurationError(f"LLM_PROVIDER is {name!r}, so set {variable} (or another {name.upper()}_BASE_URL)")
-    return name
-
-
-def _usable(config: GatewayConfig) -> Mapping[str, bool]:
-    """Return which providers are usable: with a key, or at another address than the vendor's, which may need none."""
-    openai, anthropic = config.openai_base_url.rstrip("/"), config.anthropic_base_url.rstrip("/")
-    return {
-        "openai": bool(config.openai_api_key) or openai not in ("", BASE_URLS["openai"]),
-        "anthropic": bool(config.anthropic_api_key) or anthropic not in ("", BASE_URLS["anthropic"]),
-        "local": True,
-    }
-
-
 def _providers(config: GatewayConfig, default: str, wire: "WireClient") -> tuple[dict[str, Provider], str]:
     """Return the providers, and the default model as ``provider/model``."""
     from actors.llm_gateway.providers import anthropic, local, openai  # noqa: PLC0415 - as in build_gateway
 
-    usable = _usable(config)
+    available = usable(config)
     deadlines = config.deadlines
     providers: dict[str, Provider] = {}
-    if usable["openai"]:
+    if available["openai"]:
         providers["openai"] = openai.OpenAIProvider(
             wire,
             base_url=config.openai_base_url or BASE_URLS["openai"],
             api_key=config.openai_api_key,
             deadlines=deadlines,
         )
-    if usable["anthropic"]:
+    if available["anthropic"]:
         providers["anthropic"] = anthropic.AnthropicProvider(
             wire,
             base_url=config.anthropic_base_url or BASE_URLS["anthropic"],
             api_key=config.anthropic_api_key,
             deadlines=deadlines,
         )
-    own_model = local.LocalProvider(
-        wire,
-        path=config.local_model_path,
-        eager=default == "local",
-        deadlines=patient(deadlines),
-    )
-    providers["local"] = own_model
     own = {
         "openai": openai.DEFAULT_MODEL,
         "anthropic": anthropic.DEFAULT_MODEL,
-        "local": own_model.models[0],
+        "local": local_model(config),
     }
-    model = config.default_model or own[default]
-    prefix, slash, _ = model.partition("/")
-    return providers, model if slash and prefix in providers else f"{default}/{model}"
+    model = default_model(config, default, own[default])
+    providers["local"] = local.LocalProvider(
+        wire,
+        path=config.local_model_path,
+        eager=_loads_local(config.routes, model),
+        deadlines=patient(deadlines),
+    )
+    return providers, model
+
+
+def _loads_local(routes: Routes, default_model: str) -> bool:
+    """Return whether the local model is loaded at the start: it is the default, or the settings' with a route to it."""
+    if LOCAL in routes.providers:
+        return False
+    settings_default = _is_local(default_model)
+    if not routes.default:
+        return settings_default
+    named = [_is_local(target) for route in routes.routes.values() for target in route.targets]
+    route = routes.routes.get(routes.default)
+    if route is None:
+        return _is_local(routes.default) or (settings_default and any(named))
+    mine = list(map(_is_local, route.targets))
+    return any(mine if route.order == "weighted" else mine[:1]) or (settings_default and any(named))
+
+
+def _is_local(target: str | Target) -> bool:
+    """Return whether a target is the local model that the settings make."""
+    model = target if isinstance(target, str) else target.model
+    return model.partition("/")[0] == LOCAL

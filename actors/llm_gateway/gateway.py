@@ -18,7 +18,7 @@ from actors.runtime import Actor, Deferred, handles
 from actors.upstream.budget import BudgetGuard
 from actors.upstream.concurrency import ConcurrencyLimiter
 from actors.upstream.pricing import Prices
-from protocol.errors import ConfigurationError, DeadlineExceeded
+from protocol.errors import ConfigurationError, DeadlineExceeded, FieldError
 from protocol.gateway import (
     Complete,
     Completion,
@@ -153,14 +153,20 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
     def _named_endpoints(self, routes: Routes) -> dict[str, ProviderEndpoint]:
         """Return the providers that ``routes`` name; one whose spec has not changed is kept."""
         named: dict[str, ProviderEndpoint] = {}
+        faults: list[FieldError] = []
         for name, spec in routes.providers.items():
             known = self._named.get(name)
             if known is not None and known.spec == spec:
                 named[name] = known
             elif self._make_provider is None:
-                raise ConfigurationError(f"providers.{name}: this gateway makes no providers")
+                faults.append(FieldError(f"providers.{name}", "this gateway makes no providers"))
             else:
-                named[name] = self._endpoint(self._make_provider(name, spec), spec)
+                try:
+                    named[name] = self._endpoint(self._make_provider(name, spec), spec)
+                except ConfigurationError as error:
+                    faults += error.faults
+        if faults:
+            raise ConfigurationError.of(faults)
         return named
 
     def _routing(self, routes: Routes, named: Mapping[str, ProviderEndpoint]) -> RoutingTable:

@@ -6,9 +6,11 @@ from typing import Any, Final
 import msgspec
 
 from actors.llm_gateway.provider_endpoint import ProviderEndpoint
-from protocol.errors import ConfigurationError, NotFound
+from protocol.errors import ConfigurationError, FieldError, NotFound
 from protocol.llm import ChatRequest
+from protocol.nearest import nearest
 from protocol.routes import Route, Routes, Target
+from protocol.upstream import without_key
 
 DEFAULT: Final = "default"
 MAX_FOUND: Final = 256  # names outside the routes whose targets are kept
@@ -85,6 +87,8 @@ class RoutingTable:
         if name not in endpoints or not model:
             raise ConfigurationError(f"the default model is {default_model!r}, but {self._known()}")
         self._default_endpoint = endpoints[name]
+        self._aliases = tuple(routes.routes)
+        self._faults: list[FieldError] = []
         self._routes = {alias: self._compiled(alias, route) for alias, route in routes.routes.items()}
         self._weighted = {alias for alias, route in routes.routes.items() if route.order == "weighted"}
         self._default = [ResolvedTarget(self._default_endpoint, model)]
@@ -92,7 +96,9 @@ class RoutingTable:
         self._default_name = default_model
         if routes.default:
             self._default_name = routes.default
-            self._default = self._routes.get(routes.default) or [self._target("default", Target(model=routes.default))]
+            self._default = self._routes.get(routes.default) or self._checked("default", Target(model=routes.default))
+        if self._faults:
+            raise ConfigurationError.of(self._faults)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -135,21 +141,35 @@ class RoutingTable:
 
     def _compiled(self, alias: str, route: Route) -> list[ResolvedTarget]:
         if alias == DEFAULT:
-            raise ConfigurationError("routes.default: name the route otherwise, and set `default` to that name")
-        targets = (Target(model=target) if isinstance(target, str) else target for target in route.targets)
-        return [
-            self._target(f"routes.{alias}.targets[{index}]", target, hedge_after=route.hedge_after)
-            for index, target in enumerate(targets)
-        ]
+            message = "name the route otherwise, and set `default` to that name"
+            self._faults.append(FieldError("routes.default", message))
+        compiled: list[ResolvedTarget] = []
+        for index, target in enumerate(route.targets):
+            full = Target(model=target) if isinstance(target, str) else target
+            compiled += self._checked(f"routes.{alias}.targets[{index}]", full, hedge_after=route.hedge_after)
+        return compiled
 
-    def _target(self, where: str, target: Target, *, hedge_after: float | None = None) -> ResolvedTarget:
+    def _checked(self, where: str, target: Target, *, hedge_after: float | None = None) -> list[ResolvedTarget]:
+        """Return the target, or nothing and keep its fault."""
         name, _, model = target.model.partition("/")
         endpoint = self._endpoints.get(name)
+        fault = ""
         if endpoint is None or not model:
-            raise ConfigurationError(f"{where}: {target.model!r} is no `provider/model`: {self._known()}")
-        if not endpoint.provider.accepts(model):
-            raise ConfigurationError(f"{where}: {name} has no model {model!r}")
-        return ResolvedTarget(endpoint, model, target, hedge_after=hedge_after)
+            fault = f"{target.model!r} is no `provider/model`: {self._known()}{self._meant(target.model)}"
+        elif not endpoint.provider.accepts(model):
+            fault = f"{name} has no model {model!r}{nearest(model, endpoint.provider.models)}"
+        else:
+            return [ResolvedTarget(endpoint, model, target, hedge_after=hedge_after)]
+        self._faults.append(FieldError(where, fault))
+        return []
+
+    def _meant(self, target: str) -> str:
+        """Return what an unknown target may mean."""
+        name, slash, _ = target.partition("/")
+        if slash and name not in self._endpoints:
+            return without_key(name) or nearest(name, self._endpoints)
+        listed = (f"{name}/{model}" for name, endpoint in self._endpoints.items() for model in endpoint.provider.models)
+        return nearest(target, (*self._aliases, *listed))
 
     def _known(self) -> str:
         return f"the providers are: {', '.join(sorted(self._endpoints))}"

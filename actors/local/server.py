@@ -1,8 +1,8 @@
 """The local model's server, run as a child process: loading a model blocks the interpreter for seconds.
 
 It reads one JSON object from standard input, ``{"path", "name", "key", "slots", "context", "embeddings"}``, writes one
-to standard output (``{"address", "guided"}`` or ``{"error"}``), and serves until standard input ends, so it can't
-outlive its parent. With ``embeddings`` it serves vectors: the mean over a text's tokens, computed in one batch.
+to standard output (``{"address", "guided"}`` or ``{"error", "reason"}``), and serves until standard input ends, so it
+can't outlive its parent. With ``embeddings`` it serves vectors: the mean over a text's tokens, computed in one batch.
 ``guided`` says whether the engine enforces the bounds of numbers in a JSON Schema.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 QUIET = -1
+MAX_REASON = 500  # characters
 PROMPT_CACHE_MIB = 64
 
 
@@ -26,22 +27,28 @@ def main() -> None:
     server = None
     answer: dict[str, object]
     try:
-        server, guided = serve(settings)
-        answer = {"address": server.listening_address, "guided": guided}
-    except ImportError:
-        answer = {"error": "missing"}
-    except Exception:  # noqa: BLE001 - whatever a bad model file raises, the parent learns that it can't be used
-        answer = {"error": "unusable"}
+        import xllamacpp  # noqa: PLC0415 - the parent learns why it can't be imported
+    except Exception as error:  # noqa: BLE001 - whatever a broken installation raises
+        answer = {"error": "engine", "reason": reason_of(error)}
+    else:
+        try:
+            server, guided = serve(xllamacpp, settings)
+            answer = {"address": server.listening_address, "guided": guided}
+        except Exception as error:  # noqa: BLE001 - whatever a bad model file raises
+            answer = {"error": "model", "reason": reason_of(error)}
     os.write(output, json.dumps(answer).encode() + b"\n")
     if server is not None:
         sys.stdin.read()
     os._exit(0)
 
 
-def serve(settings: dict[str, Any]) -> tuple[Any, bool]:
-    """Load the model, and return its running server and whether it is guided."""
-    import xllamacpp  # noqa: PLC0415 - main() reports where it is missing
+def reason_of(error: Exception) -> str:
+    """Return an error in one line, for the operator."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:MAX_REASON]
 
+
+def serve(xllamacpp: Any, settings: dict[str, Any]) -> tuple[Any, bool]:  # noqa: ANN401 - an untyped module
+    """Load the model, and return its running server and whether it is guided."""
     if not Path(settings["path"]).is_file():
         raise FileNotFoundError(settings["path"])
     parameters = xllamacpp.CommonParams()

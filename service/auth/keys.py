@@ -10,11 +10,13 @@ from typing import Annotated, Final, Protocol
 import msgspec
 
 from protocol.budgets import Account, Budget
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, FieldError
 from protocol.identity import ChannelGrant, Principal, Scope
 
 DIGEST_BYTES: Final = 32
 TENANT_BYTES: Final = 8  # 16 hex digits: short in a cache key, and no two of a few thousand keys share one
+MIN_KEY: Final = 16  # characters
+GUESSED: Final = "a shorter one can be guessed; `tidegate key create NAME` makes one"
 KEY_PREFIX: Final = "tg_"
 KEY_BYTES: Final = 32
 PRIVATE: Final = "~"  # the first character of a derived tenant's name
@@ -122,13 +124,20 @@ class KeyRing:
         """
         principals = dict(self._unlimited)
         names: dict[bytes, str] = dict.fromkeys(principals, "one of API_KEYS")
+        faults: list[FieldError] = []
         for name, spec in specs.items():
-            digest = self._digest_of(name, spec)
+            try:
+                digest = self._digest_of(name, spec)
+            except ConfigurationError as error:
+                faults += error.faults
+                continue
             if digest in names:
-                raise ConfigurationError(f"keys.{name}: it is the same key as {names[digest]}")
+                faults.append(FieldError(f"keys.{name}", f"it is the same key as {names[digest]}"))
             names[digest] = f"keys.{name}"
             if not spec.disabled:
                 principals[digest] = principal_of(name, spec)
+        if faults:
+            raise ConfigurationError.of(faults)
         removed = tuple(principal for digest, (_, principal) in self._held.items() if digest not in principals)
         self._held = {digest: (digest, principal) for digest, principal in principals.items()}
         self.required = self.required or bool(names)
@@ -142,6 +151,10 @@ class KeyRing:
         key = self._variable(spec.env)
         if not key:
             raise ConfigurationError(f"keys.{name}.env: the variable {spec.env} is not set")
+        if len(key) < MIN_KEY:
+            raise ConfigurationError(
+                f"keys.{name}.env: {spec.env} has a key of less than {MIN_KEY} characters: {GUESSED}"
+            )
         return self.digest(key)
 
 
@@ -149,14 +162,17 @@ def check_keys(specs: Mapping[str, KeySpec]) -> None:
     """Validate the names and budgets of keys, beyond their types.
 
     Raises:
-        ConfigurationError: the message names the key.
+        ConfigurationError: the message names the keys.
     """
+    faults: list[FieldError] = []
     for name, spec in specs.items():
         if not KEY_NAME.fullmatch(name):
-            raise ConfigurationError(f"keys.{name[:80]}: a name is 1 to 64 letters, digits, `_` and `-`")
+            faults.append(FieldError(f"keys.{name[:80]}", "a name is 1 to 64 letters, digits, `_` and `-`"))
         for index, budget in enumerate(spec.budgets):
             if budget.usd is None and budget.tokens is None:
-                raise ConfigurationError(f"keys.{name}.budgets[{index}]: it needs `usd` or `tokens`")
+                faults.append(FieldError(f"keys.{name}.budgets[{index}]", "it needs `usd` or `tokens`"))
+    if faults:
+        raise ConfigurationError.of(faults)
 
 
 def principal_of(name: str, spec: KeySpec) -> Principal:
@@ -194,5 +210,5 @@ def _bytes_of(text: str) -> bytes:
 
 def tenant_of(*parts: str) -> str:
     """Return the name of a derived tenant: the same in every process, never equal to a configured name, one-way."""
-    text = "\0".join(parts).encode("utf-8", "surrogatepass")
+    text = _bytes_of("\0".join(parts))
     return PRIVATE + hashlib.blake2b(text, digest_size=TENANT_BYTES, person=b"tidegate-tenant").hexdigest()

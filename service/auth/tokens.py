@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import msgspec
 from cachebox import LRUCache
 
-from protocol.errors import AccessDenied
+from protocol.errors import AccessDenied, ConfigurationError
 from protocol.identity import ALL_SCOPES, ChannelGrant, Principal, Scope
 from service.auth.jwks import KINDS, PublishedKeys
 from service.auth.keys import DEFAULT_SCOPES, Pattern, Tenant, tenant_of
@@ -184,3 +184,17 @@ def _read_header(token: str) -> _Header:
 
 def _invalid(reason: str) -> AccessDenied:
     return AccessDenied(f"The token is not valid: {reason}", code="invalid_token")
+
+
+def open_token_verifier(config: TokenConfig) -> TokenVerifier | None:
+    """Return the token verifier; None where no tokens are accepted.
+
+    Raises:
+        ConfigurationError: the secret can't be used as a key.
+    """
+    if not config.enabled:
+        return None
+    try:
+        return TokenVerifier(config)
+    except ValueError as error:
+        raise ConfigurationError(f"JWT_SECRET: {error}") from None

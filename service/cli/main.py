@@ -37,24 +37,33 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; a second one stops at once. Settings come from the environment and from .env."""
     from protocol.errors import ConfigurationError  # noqa: PLC0415
-    from service.config.settings import load_settings  # noqa: PLC0415
+    from service.config.check import check_configuration  # noqa: PLC0415
     from service.logging import open_logging  # noqa: PLC0415
 
     given: dict[str, Any] = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
     try:
-        settings = load_settings(**given)
-        if settings.exposed:
-            from service.config.routes_file import open_routes  # noqa: PLC0415 - not needed where the settings have keys
-
-            settings.check_exposure(keys=bool(open_routes(settings.routes_file).keys))
+        checked = check_configuration(**given)
+        settings = checked.require()
         from service.server.server import run  # noqa: PLC0415 - mistakes in the settings are reported before
 
         with open_logging(settings):
+            checked.log()
             code = run(settings)
     except ConfigurationError as error:
-        typer.echo(f"tidegate: {error.detail}", err=True)
+        for fault in error.faults:
+            typer.echo(
+                f"tidegate: {fault.path}: {fault.message}" if fault.path else f"tidegate: {fault.message}", err=True
+            )
         code = MISCONFIGURED
     raise typer.Exit(code)
+
+
+@app.command()
+def check() -> None:
+    """Check the settings and the routes' file without a network call: prints every fault, or what would be served."""
+    from service.cli.check import print_check  # noqa: PLC0415 - only where it is needed
+
+    raise typer.Exit(print_check())
 
 
 @app.command()
@@ -103,11 +112,11 @@ def create_key(
     from protocol.errors import ConfigurationError  # noqa: PLC0415 - only where it is needed
     from service.auth.keys import digest_of, new_key  # noqa: PLC0415
     from service.config.routes_file import parse_keys  # noqa: PLC0415
-    from service.config.settings import load_settings  # noqa: PLC0415
+    from service.config.settings import load_pepper  # noqa: PLC0415
 
     key = new_key()
     try:
-        pepper = load_settings().key_pepper
+        pepper = load_pepper()
         table: dict[str, Any] = {"hash": digest_of(key, pepper.get_secret_value().encode() if pepper else b"").hex()}
         table |= {"tenant": tenant} if tenant else {}
         table |= {"models": model} if model else {}

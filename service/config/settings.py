@@ -3,10 +3,10 @@
 import ipaddress
 import os
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from actors.cache import CacheLimits
 from actors.channels.limits import ChannelLimits, HistoryLimits
@@ -15,11 +15,17 @@ from actors.embeddings.embedder import EmbedderLimits
 from actors.llm_gateway.config import GatewayConfig, GatewayLimits
 from actors.llm_gateway.provider import BETWEEN_CHUNKS_TIMEOUT, FIRST_TOKEN_TIMEOUT, ProviderDeadlines
 from actors.requests.limits import RequestLimits
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, FieldError
 from protocol.routes import Routes
 from protocol.upstream import BASE_URLS
+from service.auth.keys import GUESSED, MIN_KEY
 from service.auth.token_config import TokenConfig
+from service.config.env_file import EnvFile, read_env_file
+from service.config.wording import one_of, setting_faults
+from service.frames import PING_INTERVAL
 
+Environment = Literal["development", "production", "test"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 ProviderName = Literal["local", "openai", "anthropic"]
 CommaList = Annotated[tuple[str, ...], NoDecode]
 SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
@@ -27,6 +33,8 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1024)]
 
 MAX_PEPPER: Final = 64  # bytes, those of a key of BLAKE2b
+NODE_ENV: Final = "NODE_ENV"
+ENVIRONMENTS: Final[tuple[str, ...]] = get_args(Environment)
 NO_ROUTES: Final = Routes()
 
 _CACHE: Final = CacheLimits()
@@ -40,11 +48,15 @@ _TOKENS: Final = TokenConfig()
 class Settings(BaseSettings):
     """The operator's settings. Each field is the environment variable of the same name in capitals.
 
+    ``load_settings`` makes them; the class itself reads no file.
+
     Attributes:
         host: the address to listen on; anything but loopback needs keys or tokens.
         port: the TCP port; 0 takes a free one.
-        environment: ``production`` checks the origins of WebSockets.
-        api_keys: the keys of callers without limits; empty, and with no other keys and no tokens: no authentication.
+        environment: ``production`` checks the origins of WebSockets; ``test`` is as ``development``. Unset: that of
+            NODE_ENV.
+        api_keys: the keys of callers without limits, each of at least 16 characters; empty, and with no other keys and
+            no tokens: no authentication.
         key_pepper: a secret input of the keys' digests, at most 64 bytes; changing it invalidates the digests in the
             routes' file.
         jwt_secret: verifies tokens signed with HS256, at least 32 bytes.
@@ -52,7 +64,8 @@ class Settings(BaseSettings):
         jwt_issuer: the ``iss`` that a token must have; empty: any.
         jwt_audience: the ``aud`` that a token must have; empty: only tokens without one.
         jwt_leeway_seconds: seconds by which the clocks of the issuer and of the service may differ.
-        ws_allowed_origins: origins that may open a socket in production.
+        ws_allowed_origins: origins that may open a socket in production; ``*`` for all.
+        ws_heartbeat_seconds: seconds between two pings of a socket; below the idle timeout of every proxy.
         max_body_bytes: the largest request body, in bytes.
         shutdown_grace_seconds: seconds for which running calls may go on after the signal to stop.
         llm_provider: the provider of the default model; unset: the one that has a key, else ``local``.
@@ -90,23 +103,17 @@ class Settings(BaseSettings):
             first.
         max_channels: channels that exist at once; one more replaces the least recently published unused one, and is
             refused where all are in use.
-        log_level: the lowest level that is logged.
+        log_level: the lowest level that is logged: DEBUG, INFO, WARNING (or ``warn``) or ERROR.
         log_format: ``auto`` is pretty on a terminal in development and JSON elsewhere.
         otel_exporter_otlp_endpoint: the collector of spans, over OTLP/HTTP; unset: no tracing.
         otel_service_name: ``service.name`` of every span.
     """
 
-    model_config = SettingsConfigDict(
-        env_file=".env",
-        env_ignore_empty=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-    )
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True)
 
     host: str = "127.0.0.1"
     port: int = Field(3000, ge=0, le=65_535)
-    environment: Literal["development", "production"] = "development"
+    environment: Environment = "development"
     api_keys: SecretList = ()
     key_pepper: SecretStr | None = None
     jwt_secret: SecretStr | None = Field(None, min_length=32)
@@ -115,6 +122,7 @@ class Settings(BaseSettings):
     jwt_audience: str = ""
     jwt_leeway_seconds: float = Field(_TOKENS.leeway, ge=0, le=300)
     ws_allowed_origins: CommaList = ()
+    ws_heartbeat_seconds: float = Field(PING_INTERVAL, ge=1, le=3600)
     max_body_bytes: Bytes = 1_048_576
     shutdown_grace_seconds: float = Field(10.0, ge=0, le=3600)
 
@@ -149,7 +157,7 @@ class Settings(BaseSettings):
     channels_max_bytes: Bytes = _CHANNELS.size
     max_channels: int = Field(_CHANNELS.channels, ge=1)
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: LogLevel = "INFO"
     log_format: Literal["auto", "json", "pretty"] = "auto"
     otel_exporter_otlp_endpoint: str = ""
     otel_service_name: str = "tidegate"
@@ -157,17 +165,33 @@ class Settings(BaseSettings):
     @field_validator("api_keys", "ws_allowed_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        if value.lstrip().startswith("["):
+            raise ValueError("should be a list that is separated by commas, without brackets and quotes")
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
+    @field_validator("api_keys")
+    @classmethod
+    def _long_enough(cls, value: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        short = [str(place) for place, key in enumerate(value, start=1) if len(key.get_secret_value()) < MIN_KEY]
+        if short:
+            raise ValueError(
+                f"each key needs at least {MIN_KEY} characters; too short: number {', '.join(short)} of {len(value)}; "
+                f"{GUESSED}"
+            )
+        return value
 
     @field_validator("llm_provider", "log_format", "environment", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
-        return value.lower() if isinstance(value, str) else value
+        return value.strip().lower() if isinstance(value, str) else value
 
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
-        return value.upper() if isinstance(value, str) else value
+        level = value.strip().upper() if isinstance(value, str) else value
+        return "WARNING" if level == "WARN" else level
 
     @field_validator("openai_base_url", "anthropic_base_url", "otel_exporter_otlp_endpoint", "jwt_jwks_url")
     @classmethod
@@ -207,7 +231,7 @@ class Settings(BaseSettings):
             "`Authorization: Bearer <key>`), put keys into the routes' file (`tidegate key create`), or set "
             "HOST=127.0.0.1."
         )
-        raise ConfigurationError(message)
+        raise ConfigurationError.of((FieldError("", message),))
 
     # ------------------------------------------------------------------------------------------- what the settings make
 
@@ -282,25 +306,65 @@ class Settings(BaseSettings):
         )
 
 
+SETTINGS: Final = frozenset({*(name.upper() for name in Settings.model_fields), NODE_ENV})
+
+
 def load_settings(env_file: str | Path | None = ".env", **overrides: Any) -> Settings:  # noqa: ANN401 - field by field
     """Read the settings; ``overrides`` win over the environment, and that over ``env_file``.
 
     Raises:
         ConfigurationError: settings are invalid; the message names each and what it may be, never its value.
     """
+    settings, faults = read_settings(read_env_file(env_file), **overrides)
+    if faults:
+        raise ConfigurationError.of(faults)
+    return settings
+
+
+def load_pepper(env_file: str | Path | None = ".env") -> SecretStr | None:
+    """Read ``key_pepper`` alone: a key can be made where other settings are invalid, such as for want of a key.
+
+    Raises:
+        ConfigurationError: it is invalid, or the file or its line can't be read.
+    """
+    settings, faults = read_settings(read_env_file(env_file))
+    mine = [fault for fault in faults if "KEY_PEPPER" in fault.path + fault.message or fault.path == str(env_file)]
+    if mine:
+        raise ConfigurationError.of(mine)
+    return settings.key_pepper
+
+
+def read_settings(
+    file: EnvFile,
+    **overrides: Any,  # noqa: ANN401 - field by field
+) -> tuple[Settings, list[FieldError]]:
+    """Return the settings, with the defaults of those that are invalid, and every fault with its place."""
+    environment = {name.lower() for name, value in os.environ.items() if value}
+    written = {name.lower(): name for name, value in file.values.items() if value}
+    read = {name: file.values[written[name]] for name in written.keys() & Settings.model_fields.keys() - environment}
+    given = {**read, **overrides}
+    faults = file.faults(SETTINGS)
+    if "environment" not in given.keys() | environment:
+        node = os.environ.get(NODE_ENV) or file.values.get(NODE_ENV, "")
+        if node.strip().lower() in ENVIRONMENTS:
+            given["environment"] = node
+        elif node:
+            place = NODE_ENV if os.environ.get(NODE_ENV) else f"{file.place(NODE_ENV)}: {NODE_ENV}"
+            faults.append(FieldError(place, f"should be {one_of(ENVIRONMENTS)}, where ENVIRONMENT is not set"))
     try:
-        return Settings(**{"_env_file": env_file, **overrides})
+        return Settings(**given), faults
     except ValidationError as error:
-        faults = (f"{_name(fault['loc'])}: {_reason(fault['msg'])}" for fault in error.errors(include_input=False))
-        raise ConfigurationError("; ".join(faults)) from None
+        invalid = dict.fromkeys(setting_faults(error, Settings.model_fields))
+    for name, words in invalid:
+        inside = name.lower() in read and name.lower() not in overrides
+        faults.append(FieldError(f"{file.place(written[name.lower()])}: {name}" if inside else name, words))
+    defaults = {name.lower(): Settings.model_fields[name.lower()].default for name, _ in invalid}
+    return Settings(**{**given, **defaults}), faults
 
 
 def variable(name: str, env_file: Path = Path(".env")) -> str | None:
     """Return a variable that is no setting, such as a named provider's key, from the environment or the file."""
-    value = os.environ.get(name)
-    if not value:
-        value = DotEnvSettingsSource(BaseSettings, env_file=env_file, case_sensitive=True).env_vars.get(name)
-    return value or None
+    return os.environ.get(name) or read_env_file(env_file).values.get(name) or None
 
 
 def is_loopback(host: str) -> bool:
@@ -311,19 +375,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-_PREFIXES: Final = ("Value error, ", "Input ")
-
-
-def _name(location: tuple[int | str, ...]) -> str:
-    return str(location[0]).upper() if location else "settings"
-
-
-def _reason(message: str) -> str:
-    for prefix in _PREFIXES:
-        message = message.removeprefix(prefix)
-    return message
 
 
 def _reveal(secret: SecretStr | None) -> str:

@@ -10,19 +10,23 @@ import msgspec
 from aiohttp import web
 
 from protocol.cache import GetCacheStats
-from protocol.errors import TidegateError
+from protocol.errors import ConfigurationError, TidegateError
 from protocol.gateway import GetProviders, ProviderStatus, ResolveModel, TargetStatus
 from protocol.hub import GetHubStats
+from service.auth.authenticator import credential
+from service.config.routes_file import GetRejected
 from service.container import Container
 from service.context import container_of
 from service.http.json_response import JsonResponse
 from service.http.operations import HEALTH, Answer, Operation, add_operations
 
+REJECTED: Final = "the routes' file has faults; the routes before it stay in force"
 ASK_TIMEOUT: Final = 1.0  # seconds; a probe has to be answered before the prober gives up
 SLOW_LOOP_MS: Final = 250.0  # an iteration of the loop that takes longer delays every stream
 UNHEALTHY: Final = 503
 SHOWN: Final = 10  # targets listed for one provider
 MAX_NAME: Final = 80  # characters of a target's name
+WAITING: Final = {"idle": "not loaded", "loading": "loading"}  # states of a model on this machine, in words
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 CheckStatus = Literal["ok", "loading", "degraded", "failed"]
@@ -74,7 +78,8 @@ def add_routes(app: web.Application) -> None:
 )
 async def health(request: web.Request) -> JsonResponse:
     """Return the health of each part: 200, or 503 where the service can't work at all."""
-    checks = await _checks(container_of(request))
+    container = container_of(request)
+    checks = await _checks(container, detailed=_is_operator(container, request))
     status = overall(checks)
     return _answer(status, checks, ok=status != "unhealthy")
 
@@ -123,14 +128,23 @@ def overall(checks: dict[str, Check]) -> Status:
     return "healthy" if states <= {"ok"} else "degraded"
 
 
-async def _checks(container: Container) -> dict[str, Check]:
-    loop, providers, cache, hub = await asyncio.gather(
+def _is_operator(container: Container, request: web.Request) -> bool:
+    """Whether the caller may see what is in the operator's files: with a valid key, or in development without keys."""
+    if not container.auth.required:
+        return container.settings.environment != "production"
+    return container.auth.known(credential(request)) is not None
+
+
+async def _checks(container: Container, *, detailed: bool = False) -> dict[str, Check]:
+    loop, providers, routes, cache, hub = await asyncio.gather(
         _event_loop(),
         _timed(lambda: _provider(container), worst="failed"),
+        _timed(lambda: _routes(container, detailed=detailed), worst="degraded"),
         _timed(lambda: container.cache.ask(GetCacheStats(), timeout=ASK_TIMEOUT), worst="degraded"),
         _timed(lambda: container.hub.ask(GetHubStats(), timeout=ASK_TIMEOUT), worst="failed"),
     )
-    return {"event_loop": loop, "provider": providers, "cache": cache, "hub": hub, "actors": _actors(container)}
+    checks = {"event_loop": loop, "provider": providers, "routes": routes, "cache": cache, "hub": hub}
+    return checks | {"actors": _actors(container)}
 
 
 async def _event_loop() -> Check:
@@ -154,20 +168,29 @@ async def _timed(ask: Callable[[], Awaitable[object]], *, worst: CheckStatus) ->
 async def _provider(container: Container) -> tuple[CheckStatus, str]:
     """Return the state of the default model's first provider, with the problems of all providers as the detail.
 
-    Another provider that failed only degrades the service; so does a target whose breaker is not closed. Another
-    provider that has not been loaded yet does not count: nobody has used it.
+    Another provider that failed only degrades the service; so does a target whose breaker is not closed. A model that
+    is not loaded before its first request does not count.
     """
     providers = await container.gateway.ask(GetProviders(), timeout=ASK_TIMEOUT)
     default = (await container.gateway.ask(ResolveModel("default"), timeout=ASK_TIMEOUT)).provider
     state = next((provider.state for provider in providers if provider.name == default), "ready")
     failed = [provider for provider in providers if provider.state == "failed"]
     details = [f"{provider.name}: {provider.detail or provider.state}" for provider in failed]
+    details += [f"{provider.name}: {WAITING[provider.state]}" for provider in providers if provider.state in WAITING]
     details += [_described(provider, target) for provider in providers for target in provider.targets[:SHOWN]]
     detail = ", ".join(details)
-    if state != "ready":
+    if state not in ("ready", "idle"):
         return ("loading" if state == "loading" else "failed"), detail or default
     broken = any(target.state != "closed" for provider in providers for target in provider.targets)
     return ("degraded" if failed or broken else "ok"), detail
+
+
+async def _routes(container: Container, *, detailed: bool) -> tuple[CheckStatus, str]:
+    """Return whether the routes' file is in force. The faults of one that is rejected are for the operator."""
+    rejected = await container.routes.ask(GetRejected(), timeout=ASK_TIMEOUT)
+    if not rejected:
+        return "ok", ""
+    return "degraded", ConfigurationError.of(rejected).detail if detailed else REJECTED
 
 
 def _described(provider: ProviderStatus, target: TargetStatus) -> str:

@@ -31,6 +31,7 @@ NO_RETRY: Final = frozenset(
         "provider_timeout",
         "provider_credentials",
         "provider_billing",
+        "local_model_failed",
         "response_too_large",
         "schema_mismatch",
         "deadline_exceeded",

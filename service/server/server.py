@@ -165,23 +165,27 @@ def _signals(lifecycle: Lifecycle) -> Iterator[None]:
 
 
 async def _announce(container: Container, address: str) -> None:
-    """Log the address, the provider and its models; and log once more when a model that was loading is ready."""
+    """Log the address, the default's provider and the models; and log once more when a model that was loading is ready.
+
+    A model that can't be loaded is logged by its provider: ``model_failed``.
+    """
     try:
         models = await container.gateway.ask(ListModels(), timeout=ASK_TIMEOUT)
+        name = models[0].provider if models else container.settings.provider
         providers = await _providers(container)
         _log.info(
             "serving",
             address=address,
-            provider=container.settings.provider,
+            provider=name,
             models=[model.name for model in models],
-            state=providers.get(container.settings.provider),
+            state=providers.get(name),
         )
-        name = container.settings.provider
+        loading = providers.get(name) == "loading"
         while providers.get(name) == "loading":
             await asyncio.sleep(READY_POLL)
             providers = await _providers(container)
-            if providers.get(name) != "loading":
-                _log.info("model_loaded", provider=name, state=providers.get(name))
+        if loading and providers.get(name) == "ready":
+            _log.info("model_loaded", provider=name, state="ready")
     except TidegateError as error:
         _log.warning("serving", address=address, provider=container.settings.provider, code=error.code)
 

@@ -8,11 +8,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from service.frames import PING, Joiner, close_frame, pong_frame
+from service.frames import PING, PING_INTERVAL, Joiner, close_frame, pong_frame
 
 HIGH_WATER: Final = 64 * 1024  # bytes buffered above which we stop reading from the client
-PING_INTERVAL: Final = 25.0  # seconds, below every proxy's 60
-PONG_TIMEOUT: Final = 10.0  # seconds
+PONG_TIMEOUT: Final = 10.0  # seconds; less where the heartbeat is shorter
 CLOSE_TIMEOUT: Final = 5.0  # seconds in which a client has to read what is buffered and answer the close frame
 NO_PONG: Final = 4012
 
@@ -33,6 +32,7 @@ class SocketTransport:
     Args:
         transport: the connection's transport.
         later: calls a function after so many seconds; the loop's ``call_later``.
+        heartbeat: seconds between two pings.
 
     Attributes:
         write: sends ready-made frames; drops them once the socket is closing. Right after the connection was lost it
@@ -42,9 +42,9 @@ class SocketTransport:
         paused: whether reading is paused: silence of the client then means nothing.
     """
 
-    __slots__ = ("_later", "_timer", "_transport", "closing", "paused", "received", "write")
+    __slots__ = ("_heartbeat", "_later", "_timer", "_transport", "closing", "paused", "received", "write")
 
-    def __init__(self, transport: asyncio.Transport, later: Later) -> None:
+    def __init__(self, transport: asyncio.Transport, later: Later, heartbeat: float = PING_INTERVAL) -> None:
         transport.set_write_buffer_limits(high=HIGH_WATER, low=HIGH_WATER // 2)
         self.closing = False
         self.received = True
@@ -52,7 +52,8 @@ class SocketTransport:
         self.write: Callable[[bytes], None] = transport.write  # no call frame between the hub and the transport
         self._transport = transport
         self._later = later
-        self._timer = later(PING_INTERVAL, self._ping)
+        self._heartbeat = heartbeat
+        self._timer = later(heartbeat, self._ping)
 
     @property
     def buffered(self) -> int:
@@ -101,11 +102,11 @@ class SocketTransport:
         self.received = False
         self.send(PING)
         if not self.closing:
-            self._timer = self._later(PONG_TIMEOUT, self._check)
+            self._timer = self._later(min(PONG_TIMEOUT, self._heartbeat), self._check)
 
     def _check(self) -> None:
         if self.received or self.paused:
-            self._timer = self._later(PING_INTERVAL - PONG_TIMEOUT, self._ping)
+            self._timer = self._later(max(0.0, self._heartbeat - PONG_TIMEOUT), self._ping)
         else:
             self.close(NO_PONG, "no pong")
 

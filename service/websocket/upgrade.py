@@ -154,7 +154,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     if request.transport is None:
         return response
     later = asyncio.get_running_loop().call_later
-    socket = SocketTransport(request.transport, later)
+    socket = SocketTransport(request.transport, later, container.settings.ws_heartbeat_seconds)
     admission = Admission(container.auth, socket, principal, later)
     sockets = request.config_dict[SOCKETS]
     try:

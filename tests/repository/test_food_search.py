@@ -25,6 +25,7 @@ GATE = {"isFoodRelated": True, "language": "en", "confidence": 0.9}
 INTENT = {"dish": "pizza", "regionCode": ""}
 ANSWER = {"text": "Margherita, in a pizzeria."}
 PATIENT = FoodSettings(gate_timeout_ms=50_000)
+ADA, BOB = "the-first-of-two-keys", "the-second-of-two-keys"
 
 
 class Client:
@@ -164,17 +165,17 @@ async def test_the_same_text_is_asked_once() -> None:
 
 async def test_what_is_wrong_is_refused() -> None:
     """Bodies and ids are checked as everywhere in the service, and no tenant sees another tenant's search."""
-    async with ScriptedUpstream(*answers(GATE)) as upstream, scripted(upstream, api_keys="a,b") as client:
+    async with ScriptedUpstream(*answers(GATE)) as upstream, scripted(upstream, api_keys=f"{ADA},{BOB}") as client:
         session, url = client.session, f"{client.base}/search"
         async with session.post(url, json={"text": "pizza"}) as response:
             assert response.status == 401
-        key = {"Authorization": "Bearer a"}
+        key = {"Authorization": f"Bearer {ADA}"}
         for body in ({}, {"text": ""}, {"text": "pizza", "more": 1}):
             async with session.post(url, json=body, headers=key) as response:
                 assert (response.status, (await response.json())["code"]) == (400, "invalid_request")
         async with session.post(url, json={"text": "pizza"}, headers=key) as response:
             address = client.base + response.headers["Location"]
-        for wait, who, status in (("", "a", 200), ("", "b", 404), ("long", "a", 400)):
+        for wait, who, status in (("", ADA, 200), ("", BOB, 404), ("long", ADA, 400)):
             params, headers = {"wait": wait}, {"Authorization": f"Bearer {who}"}
             async with session.get(address, params=params, headers=headers) as response:
                 assert response.status == status

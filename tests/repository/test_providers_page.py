@@ -9,7 +9,7 @@ import pytest
 from actors.llm_gateway import ProviderDeadlines
 from actors.llm_gateway.named import NamedProviders
 from actors.wire.client import WireClient
-from service.config.routes_file import parse_routes
+from service.config.routes_file import parse
 
 TABLES = re.compile(r"^```toml\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -21,5 +21,7 @@ def test_what_a_page_shows_can_be_copied(root: Path, page: str) -> None:
     tables = TABLES.findall((root / "docs" / page).read_text(encoding="utf-8"))
     assert tables
     for table in tables:
-        for name, spec in parse_routes(tomllib.loads(table)).providers.items():
+        routes, _, faults = parse(tomllib.loads(table))
+        assert faults == []
+        for name, spec in routes.providers.items():
             assert make(name, spec).name == name

@@ -9,7 +9,7 @@ from service.config.settings import load_settings
 from service.container import open_container
 from service.server.server import listening
 
-KEY: Final = "client-key"
+KEY: Final = "a-key-of-the-clients"
 MODELS: Final = {"openai": "gpt-4o-mini", "anthropic": "claude-haiku-4-5"}
 DIALECTS: Final = tuple(MODELS)
 LOOKING: Final = Reply(

@@ -36,8 +36,8 @@ class Gauge(SocketTransport):
     narrow: bool
     __slots__ = ("peak",)
 
-    def __init__(self, transport: asyncio.Transport, later: Later) -> None:
-        super().__init__(transport, later)
+    def __init__(self, transport: asyncio.Transport, later: Later, heartbeat: float) -> None:
+        super().__init__(transport, later, heartbeat)
         self.peak = 0
         if self.narrow:
             transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL)

@@ -10,7 +10,7 @@ import msgspec
 from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
 from actors.llm_gateway.providers.grammar import grammar
 from actors.local.model import MODEL_NAME, NO_MODEL, installed_model
-from actors.local.process import LocalProcess
+from actors.local.process import LocalProcess, report_failure
 from actors.wire.client import WireClient
 from protocol.errors import ProviderError
 from protocol.gateway import ProviderState
@@ -58,7 +58,9 @@ class LocalProvider:
     async def open(self) -> None:
         """Open the wire, and begin to load the model."""
         await self._wire.open(self)
-        if self._eager and self._process is not None:
+        if self._eager and self._process is None:
+            report_failure(self.models[0], "", NO_MODEL)
+        elif self._eager and self._process is not None:
             self._process.start()
 
     async def close(self) -> None:
@@ -72,14 +74,14 @@ class LocalProvider:
         return model in self.models
 
     def status(self) -> tuple[ProviderState, str]:
-        """``loading`` until the model can answer."""
+        """``idle`` until the model is wanted, then ``loading`` until it can answer."""
         return ("failed", NO_MODEL) if self._process is None else self._process.status()
 
     @asynccontextmanager
     async def stream(self, request: ChatRequest, model: str, headers: Mapping[str, str]) -> AsyncIterator[AnswerStream]:
         """Wait for the model to be loaded, then send ``request`` as a streamed chat completion."""
         if self._process is None:
-            raise ProviderError(NO_MODEL, code="provider_unavailable")
+            raise ProviderError(NO_MODEL, code="local_model_failed")
         if any(map(_has_more_than_text, request.messages)):
             raise ProviderError("The local model reads text only", code="provider_rejected")
         server = await self._process.address()

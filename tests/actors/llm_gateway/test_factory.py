@@ -5,7 +5,7 @@ import msgspec
 import pytest
 
 from actors.llm_gateway import GatewayConfig, LLMGateway, ProviderDeadlines, build_gateway
-from actors.llm_gateway.factory import default_provider
+from actors.llm_gateway.defaults import default_provider
 from actors.llm_gateway.named import NamedProviders
 from actors.runtime.testing import TestSystem
 from actors.testing import Received, ScriptedUpstream
@@ -13,7 +13,7 @@ from actors.wire.client import WireClient
 from protocol.errors import ConfigurationError
 from protocol.gateway import Complete, GetProviders, ListModels
 from protocol.llm import ChatMessage, ChatRequest
-from protocol.routes import ProviderSpec, Routes
+from protocol.routes import ProviderSpec, Route, Routes
 
 ELSEWHERE = "http://127.0.0.1:1/v1"
 
@@ -47,12 +47,22 @@ def test_a_provider_without_a_key_names_the_setting(name: str) -> None:
         build_gateway(GatewayConfig(llm_provider=name))
 
 
+OPENAI = {"llm_provider": "openai"}
+MINE = Routes(
+    providers={"mine": ProviderSpec(kind="openai", base_url=ELSEWHERE, models=("m",))},
+    routes={"fast": Route(targets=("mine/m",))},
+)
+REPLACED = Routes(providers={"openai": ProviderSpec(kind="openai", base_url=ELSEWHERE)})
+
+
 @pytest.mark.parametrize(
     ("fields", "models"),
     [
         ({"openai_api_key": "k"}, ["default", "openai/gpt-5-mini", "local/smollm2"]),
         ({"openai_api_key": "k", "default_model": "gpt-9"}, ["default", "openai/gpt-9", "openai/gpt-5-mini"]),
-        ({"openai_api_key": "k", "default_model": "vendor/gpt"}, ["default", "openai/vendor/gpt"]),
+        ({"openai_base_url": ELSEWHERE, **OPENAI, "default_model": "vendor/gpt"}, ["default", "openai/vendor/gpt"]),
+        ({"openai_api_key": "k", "default_model": "mine/m", "routes": MINE}, ["default", "mine/m"]),
+        ({"llm_provider": "openai", "routes": REPLACED}, ["default", "openai/gpt-5-mini"]),
         (
             {"openai_api_key": "k", "anthropic_api_key": "k", "default_model": "anthropic/claude"},
             ["default", "anthropic/claude", "openai/gpt-5-mini", "anthropic/claude-haiku-4-5", "local/smollm2"],
@@ -73,6 +83,33 @@ async def test_another_file_is_another_model() -> None:
     async with TestSystem() as system:
         gateway = system.spawn(build_gateway(config), name="llm-gateway")
         assert "local/tiny-1b" in [model.name for model in await gateway.ask(ListModels(), timeout=5)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"openai_api_key": "k", "default_model": "opnai/m"}, r"no provider 'opnai'.*: local, openai; .*'openai'"),
+        ({"openai_api_key": "k", "default_model": "anthropic/m"}, r"set ANTHROPIC_API_KEY for anthropic"),
+        ({"anthropic_api_key": "k", "default_model": "foo/bar"}, r"no provider 'foo'; .*: anthropic, local$"),
+        ({"default_model": "foo/bar"}, r"no provider 'foo'; the providers are: local$"),
+        ({"default_model": "gpt-5"}, r"local has no model 'gpt-5'; it has: smollm2"),
+        ({"default_model": "local/smolm2"}, r"it has: smollm2; did you mean 'smollm2'"),
+        ({"openai_api_key": "k", "default_model": "openai/"}, r"names no model of openai: write provider/model"),
+        ({"openai_api_key": "k", "default_model": "mine/n", "routes": MINE}, r"mine has no model 'n'; it has: m"),
+        ({"openai_api_key": "k", "default_model": "fast", "routes": MINE}, r"an alias .*write it there, as `default`"),
+    ],
+)
+def test_a_default_model_that_no_provider_has(fields: dict[str, Any], says: str) -> None:
+    """The error names the setting and what is known."""
+    with pytest.raises(ConfigurationError, match=f"^DEFAULT_LLM_MODEL: .*{says}"):
+        build_gateway(GatewayConfig(**fields))
+
+
+def test_a_provider_without_a_key_and_a_wrong_model_are_said_at_once() -> None:
+    """Each fault is named."""
+    with pytest.raises(ConfigurationError) as caught:
+        build_gateway(GatewayConfig(llm_provider="openai", default_model="foo/bar"))
+    assert [fault.path for fault in caught.value.faults] == ["LLM_PROVIDER", "DEFAULT_LLM_MODEL"]
 
 
 async def asked(

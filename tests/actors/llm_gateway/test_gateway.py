@@ -74,7 +74,7 @@ async def test_models_and_providers_are_listed(spawn: Spawn) -> None:
     assert {status.name: status.state for status in statuses} == {
         "openai": "ready",
         "anthropic": "ready",
-        "local": "loading",
+        "local": "idle",
     }
 
 

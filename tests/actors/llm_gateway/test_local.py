@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -10,15 +11,18 @@ from typing import Any
 import pytest
 
 from actors.llm_gateway import GatewayConfig, build_gateway
+from actors.llm_gateway.providers import local as provider_module
 from actors.llm_gateway.providers.local import LocalProvider, local_request
-from actors.local.model import installed_model
-from actors.local.process import LocalProcess
+from actors.local import process as process_module
+from actors.local.model import NO_MODEL, installed_model
+from actors.local.process import SLOW, LocalProcess
 from actors.runtime import Ref, System
 from actors.wire.client import WireClient
 from protocol.errors import ProviderError
 from protocol.events import Delta
 from protocol.gateway import Complete, GetProviders, Progress
 from protocol.llm import ChatMessage, ChatRequest, ImagePart
+from protocol.routes import ProviderSpec, Route, Routes, Target
 
 GATE: dict[str, Any] = {
     "type": "object",
@@ -105,7 +109,7 @@ async def test_a_file_that_is_no_model_fails_with_a_remedy(tmp_path: Path) -> No
         with pytest.raises(ProviderError) as caught:
             await gateway.ask(Complete(request=request), timeout=PATIENCE)
         (status,) = await gateway.ask(GetProviders(), timeout=5)
-    assert caught.value.code == "provider_unavailable"
+    assert caught.value.code == "local_model_failed"
     assert status.state == "failed"
     assert "LOCAL_MODEL_PATH" in status.detail
     assert str(tmp_path) not in status.detail
@@ -171,3 +175,127 @@ async def test_a_process_that_died_is_started_again() -> None:
     finally:
         await local.close()
     assert process.returncode is not None
+
+
+def install(folder: Path, program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put an engine that runs ``program`` when it is imported before the real one, in the child process."""
+    module = folder / "xllamacpp" / "__init__.py"
+    module.parent.mkdir()
+    module.write_text(program, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+
+
+CRASH = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+
+
+@pytest.mark.parametrize(
+    ("program", "reason", "remedies"),
+    [
+        (
+            "raise ImportError('no\\nwheel')",
+            "ImportError: no wheel",
+            ("`make install`", "pip install 'tidegate[local]'"),
+        ),
+        (
+            "raise ImportError('libgomp.so.1: cannot open')",
+            "libgomp.so.1",
+            ("apt-get install libgomp1", "make install"),
+        ),
+        ("import nothing_of_that_name", "No module named 'nothing_of_that_name'", ("`make install`",)),
+        ("raise OSError('wrong ELF class')", "OSError: wrong ELF class", ("`make install`",)),
+        (CRASH, "the process ended by signal 9", ("has crashed", "`make install`")),
+        ("raise SystemExit(3)", "the process ended with code 3", ("has crashed",)),
+    ],
+)
+async def test_an_engine_that_can_not_be_imported(
+    tmp_path: Path,
+    program: str,
+    reason: str,
+    remedies: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One call with a permanent error and the commands that mend it; the reason is in one line of the log only."""
+    install(tmp_path, program, monkeypatch)
+    caplog.set_level(logging.WARNING, "tidegate.local")
+    config = GatewayConfig(llm_provider="local", local_model_path=tmp_path / "any.gguf")
+    request = Complete(request=ChatRequest(model="default", messages=(ChatMessage(role="user", content="hi"),)))
+    async with System() as system:
+        gateway = system.spawn(build_gateway(config), name="llm-gateway")
+        for _ in range(2):
+            with pytest.raises(ProviderError) as caught:
+                await gateway.ask(request, timeout=PATIENCE)
+        (status,) = await gateway.ask(GetProviders(), timeout=5)
+    assert (caught.value.code, caught.value.problem.temporary) == ("local_model_failed", False)
+    assert (status.state, status.detail) == ("failed", caught.value.detail)
+    (record,) = [record for record in caplog.records if record.name == "tidegate.local"]
+    assert (record.getMessage(), record.levelname) == ("model_failed", "WARNING")
+    assert reason in record.__dict__["fields"]["reason"]
+    assert reason not in status.detail
+    assert record.__dict__["fields"]["remedy"] == status.detail
+    for remedy in remedies:
+        assert remedy in status.detail
+
+
+async def test_no_model_is_a_failure_from_the_start(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the model's package and without a file, the default provider says so in the log, unless it is unused."""
+    monkeypatch.setattr(provider_module, "installed_model", lambda: None)
+    for eager, lines in ((False, []), (True, ["model_failed"])):
+        caplog.clear()
+        provider = LocalProvider(WireClient(), eager=eager)
+        await provider.open()
+        await provider.close()
+        assert provider.status() == ("failed", NO_MODEL)
+        assert [record.getMessage() for record in caplog.records] == lines
+
+
+CLOUD = {"openai_api_key": "k"}
+FAST = {"fast": Route(targets=("groq/m", "local/any"))}
+MIX = {"mix": Route(order="weighted", targets=("groq/m", Target(model="local/any")))}
+GROQ = {"groq": ProviderSpec(kind="openai", base_url="http://127.0.0.1:9/v1")}
+
+
+@pytest.mark.parametrize(
+    ("fields", "routes", "state"),
+    [
+        ({}, Routes(), "loading"),
+        ({}, Routes(providers=GROQ, routes={"fast": Route(targets=("groq/m",))}), "loading"),
+        ({}, Routes(default="groq/m", providers=GROQ), "idle"),
+        ({}, Routes(default="groq/m", providers=GROQ, routes=FAST), "loading"),
+        ({}, Routes(default="fast", providers=GROQ, routes=FAST), "loading"),
+        ({}, Routes(default="local/any"), "loading"),
+        ({}, Routes(default="groq/m", providers={**GROQ, "local": GROQ["groq"]}, routes=FAST), None),
+        (CLOUD, Routes(), "idle"),
+        (CLOUD, Routes(default="fast", providers=GROQ, routes=FAST), "idle"),
+        (CLOUD, Routes(default="mix", providers=GROQ, routes=MIX), "loading"),
+        (CLOUD, Routes(default="local/any"), "loading"),
+        ({**CLOUD, "default_model": "local/any"}, Routes(), "loading"),
+    ],
+)
+async def test_a_model_that_nothing_names_is_not_loaded(
+    fields: dict[str, Any], routes: Routes, state: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no process where the routes have another default, and no route leads to the model."""
+    install(tmp_path, "import sys; sys.stdin.read()", monkeypatch)
+    config = GatewayConfig(local_model_path=tmp_path / "any.gguf", routes=routes, **fields)
+    async with System() as system:
+        gateway = system.spawn(build_gateway(config), name="llm-gateway")
+        statuses = await gateway.ask(GetProviders(), timeout=5)
+        loading = [task.get_name() for task in asyncio.all_tasks() if task.get_name() == "local-model"]
+    assert {status.name: status.state for status in statuses}["local"] == (state or "ready")
+    assert bool(loading) == (state == "loading")
+
+
+async def test_an_engine_that_takes_too_long_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a permanent failure, and its process does not stay."""
+    install(tmp_path, "import sys; sys.stdin.read()", monkeypatch)
+    monkeypatch.setattr(process_module, "LOAD_TIMEOUT", 0.05)
+    local = LocalProcess(tmp_path / "any.gguf", "any")
+    with pytest.raises(ProviderError) as caught:
+        await local.address()
+    assert caught.value.code == "local_model_failed"
+    assert local.status() == ("failed", SLOW)
+    assert local._process is None
+    await local.close()

@@ -256,11 +256,11 @@ async def test_a_killed_service_has_forgotten(root: Path, upstream: ScriptedUpst
 
 async def test_a_stranger_is_refused(root: Path, upstream: ScriptedUpstream) -> None:
     """A wrong key prints what to send; the right key from the environment is accepted."""
-    async with serving(root, upstream, API_KEYS="the-key") as service:
+    async with serving(root, upstream, API_KEYS="the-key-of-the-tests") as service:
         code, out, notes = await tidegate(root, "watch", "req_1", "--url", service.address, "--key", "wrong")
         assert (code, out) == (1, "")
         assert "(unauthenticated)" in notes
-        asked = await tidegate(root, "ask", "hi", TIDEGATE_URL=service.address, TIDEGATE_API_KEY="the-key")
+        asked = await tidegate(root, "ask", "hi", TIDEGATE_URL=service.address, TIDEGATE_API_KEY="the-key-of-the-tests")
         assert asked == (0, "Hello world\n", "")
 
 

@@ -205,13 +205,13 @@ async def test_the_same_key_is_the_same_request(upstream: ScriptedUpstream) -> N
 
 async def test_keys(upstream: ScriptedUpstream) -> None:
     """Without the key neither calls nor sockets are accepted; with it both are."""
-    async with serving(upstream, api_keys="the-key") as address:
+    async with serving(upstream, api_keys="the-key-of-the-tests") as address:
         async with Client(address) as client:
             with pytest.raises(AccessDenied):
                 await client.submit(BODY)
             with pytest.raises(AccessDenied):
                 await anext(client.follow("req_1"))
-        async with Client(address, key="the-key") as client:
+        async with Client(address, key="the-key-of-the-tests") as client:
             text, _ = await gather(client.follow((await client.submit(BODY)).request_id))
             assert text == "Hello world"
 

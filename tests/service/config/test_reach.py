@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from aiohttp import web
 
@@ -18,10 +19,12 @@ from actors.requests.limits import RequestLimits
 from protocol.routes import Routes
 from protocol.upstream import BASE_URLS
 from service import container as composition
+from service.auth import tokens
 from service.auth.token_config import TokenConfig
 from service.config.settings import Settings, load_settings, variable
 from service.container import open_container
 from service.server import server
+from service.websocket import upgrade
 
 ROW = re.compile(r"^\| `(?P<name>[A-Z_]+)` \| (?:`(?P<default>[^`]*)`)? \|", re.MULTILINE)
 ROUTES = Routes(default="openai/m")
@@ -86,6 +89,7 @@ class Doors:
 REACHED: dict[str, Callable[[Doors], object]] = {
     "port": lambda doors: doors["TCPSite"]["port"],
     "jwt_leeway_seconds": lambda doors: doors["TokenVerifier"][0].leeway,
+    "ws_heartbeat_seconds": lambda doors: doors["SocketTransport"][2],
     "max_body_bytes": lambda doors: doors["Application"]["client_max_size"],
     "shutdown_grace_seconds": lambda doors: doors["shut_down"]["grace"],
     "embedding_batch_inputs": lambda doors: doors["EmbeddingsActor"][0]["openai"].limits.inputs,
@@ -118,8 +122,10 @@ async def test_a_changed_number_reaches_its_user(monkeypatch: pytest.MonkeyPatch
     assert changed.keys() == REACHED.keys()
     assert len(set(changed.values())) == len(changed)
     doors = Doors(monkeypatch)
-    for name in ("CacheActor", "RequestRouter", "SubscriptionHub", "TokenVerifier"):
+    for name in ("CacheActor", "RequestRouter", "SubscriptionHub"):
         doors.watch(composition, name)
+    doors.watch(tokens, "TokenVerifier")
+    doors.watch(upgrade, "SocketTransport")
     doors.watch(gateway_factory, "LLMGateway")
     doors.watch(embeddings_factory, "EmbeddingsActor")
     doors.watch(web, "Application")
@@ -127,7 +133,9 @@ async def test_a_changed_number_reaches_its_user(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(server, "exit_after", lambda: None)
     monkeypatch.setattr(web, "TCPSite", listen(doors, web.TCPSite))
     settings = load_settings(None, openai_api_key="k", jwt_secret="s" * 32, **changed)
-    async with open_container(settings) as container, server.listening(container) as (runner, _):
+    async with open_container(settings) as container, server.listening(container) as (runner, address):
+        async with aiohttp.ClientSession(address) as client, client.ws_connect("/ws"):
+            pass
         await server._stop(container, runner)
     assert {name: reached(doors) for name, reached in REACHED.items()} == changed
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from actors.llm_gateway import GatewayConfig, build_gateway
@@ -15,7 +16,7 @@ from actors.requests.router_messages import ForgetModels
 from actors.runtime.testing import Probe, TestSystem
 from actors.testing import End, Reply, Say, ScriptedUpstream, Wait
 from protocol.budgets import Budget
-from protocol.errors import ConfigurationError, NotFound, Overloaded
+from protocol.errors import ConfigurationError, FieldError, NotFound, Overloaded
 from protocol.gateway import Complete, ListModels, ResolveModel
 from protocol.identity import ChannelGrant
 from protocol.llm import ChatMessage, ChatRequest
@@ -23,11 +24,12 @@ from protocol.routes import EmbeddingRoute, ProviderSpec, Route, Routes, SetRout
 from protocol.users import DisconnectUser
 from service.auth.keys import KeyRing, KeySpec, digest_of
 from service.auth.tickets import Tickets
-from service.config.routes_file import CHECK_INTERVAL, RoutesWatcher, open_routes, read_file
+from service.config.routes_file import CHECK_INTERVAL, CheckFile, GetRejected, RoutesWatcher, open_routes
 from service.config.settings import load_settings, variable
 from service.container import open_container
 
-HASH = digest_of("k").hex()
+SECRET = "the-key-of-the-tests"
+HASH = digest_of(SECRET).hex()
 WHOLE = f"""
 default = "fast"
 
@@ -64,6 +66,7 @@ disabled = true
 """
 ONE = '[routes.one]\ntargets = ["openai/a"]\n'
 KEY = '[keys.web]\nenv = "K"\n'
+KEYS: dict[str, Any] = {"api_keys": (SecretStr("a-key-of-the-tests"),)}
 TWO = '[routes.two]\ntargets = ["openai/b"]\n'
 
 
@@ -86,8 +89,8 @@ def write(file: Path, text: str | None) -> None:
 def test_all_that_it_may_say(file: Path) -> None:
     """Providers, aliases with targets in short and in full, the default, and keys."""
     write(file, WHOLE)
-    routes, keys = read_file(file)
-    assert keys == {
+    read = open_routes(file)
+    assert read.keys == {
         "web": KeySpec(
             hash=HASH,
             tenant="acme",
@@ -99,7 +102,7 @@ def test_all_that_it_may_say(file: Path) -> None:
             disabled=True,
         )
     }
-    assert routes == Routes(
+    assert read.routes == Routes(
         default="fast",
         providers={
             "groq": ProviderSpec(
@@ -128,7 +131,9 @@ async def test_the_pages_example_is_one(root: Path, file: Path) -> None:
     """The documentation's example is valid, except for the key."""
     page = (root / "docs" / "routes.md").read_text(encoding="utf-8")
     write(file, page.partition("```toml\n")[2].partition("```")[0])
-    config = GatewayConfig(openai_api_key="k", anthropic_api_key="k", routes=read_file(file)[0], secrets=str.lower)
+    config = GatewayConfig(
+        openai_api_key="k", anthropic_api_key="k", routes=open_routes(file).routes, secrets=str.lower
+    )
     async with TestSystem() as system:
         gateway = system.spawn(build_gateway(config), name="llm-gateway")
         assert (await gateway.ask(ResolveModel("default"), timeout=5)).provider == "groq"
@@ -137,30 +142,65 @@ async def test_the_pages_example_is_one(root: Path, file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("fallback = 1", "fallback: there is no such key"),
-        ("default = 1", "default: Expected `str`"),
-        ("routes = 1", "routes: Expected `object`"),
-        ("keys = 1", "keys: Expected `object`"),
-        ("[keys.a]\nenv = 'K'\nmodel = 'x'", "keys.a: Object contains unknown field `model`"),
-        ("[routes.a]\ntargets = []", "routes.a.targets: Expected `array` of length >= 1"),
-        ("[routes.a]\norder = 'listed'", "routes.a: Object missing required field `targets`"),
-        ("[routes.a]\ntargets = ['a/b', 1]", "routes.a.targets[1]: Expected `str | object`"),
-        ("[routes.a]\ntargets = [{model = 'a/b', wieght = 1}]", "routes.a.targets[0]: Object contains unknown field"),
-        ("[routes.a]\ntargets = [{model = 'a/b', weight = 0}]", "routes.a.targets[0].weight: Expected `float` > 0"),
-        ("[routes.a]\ntargets = ['a/b']\norder = 'random'", "routes.a.order: Invalid enum value 'random'"),
-        ("[providers.p]\nkind = 'gemini'", "providers.p.kind: Invalid enum value 'gemini'"),
-        ("[providers.p]\nkind = 'openai'\nbase_url = 'x.example'", "providers.p.base_url: Expected `str` matching"),
-        ("[providers.p]\nkind = 'openai'\napi_key = 'sk'", "providers.p: Object contains unknown field `api_key`"),
-        ("[routes", "Expected ']' at the end of a table declaration"),
+        ("fallback = 1", ["1: fallback: there is no such key; there are: default, embeddings, keys"]),
+        ("default = 1", ["1: default: should be a text, got a whole number"]),
+        ("routes = 1", ["1: routes: should be tables, as [routes.NAME]"]),
+        ("route.a.targets = []", ["1: route: there is no such key; did you mean 'routes'?"]),
+        ("[keys.a]\nenv = 'K'\nmodel = 'x'", ["3: keys.a.model: there is no such key; did you mean 'models'?"]),
+        ("[routes.a]\ntargets = []", ["2: routes.a.targets: should be a list of length >= 1"]),
+        ("[routes.a]\norder = 'listed'", ["1: routes.a.targets: it is missing"]),
+        ("[routes.a]\ntargets = [\n'a/b',\n 1]", ["4: routes.a.targets[1]: should be a text or a table, got a whole"]),
+        (
+            "[routes.a]\ntargets = [{model = 'a/b', wieght = 1}]",
+            ["2: routes.a.targets[0].wieght: there is no such key; did you mean 'weight'?"],
+        ),
+        (
+            "[routes.a]\ntargets = [{model = 'a/b', weight = 0}]",
+            ["2: routes.a.targets[0].weight: should be a number > 0"],
+        ),
+        (
+            "[routes.a]\ntargets = ['a/b']\norder = 'weighed'",
+            ["3: routes.a.order: should be 'listed' or 'weighted'; did you mean 'weighted'?"],
+        ),
+        ("[routes]\na = 1", ["2: routes.a: should be a table, got a whole number"]),
+        (
+            "[providers.p]\nkind = 'gemini'",
+            ["2: providers.p.kind: should be 'openai', 'anthropic', 'local', 'azure', 'bedrock' or 'vertex'"],
+        ),
+        (
+            "[providers.p]\nkind = 'openai'\nbase_url = 'x.example'",
+            ["3: providers.p.base_url: should be an address that"],
+        ),
+        ("[providers.p]\nkind = 'openai'\nqueue = '7'", ["3: providers.p.queue: should be a whole number, got a text"]),
+        (
+            "[providers.p]\nkind = 'openai'\napi_key = 'sk-secret-secret'",
+            ["3: providers.p.api_key: there is no such key; did you mean 'api_key_env'?"],
+        ),
+        ("[routes", ["1: Expected ']' at the end of a table declaration"]),
+        ("[routes.a]\ntargets = ['a/b']\n[routes.a]\ntargets = []", ["3: routes.a: it is there already, in line 1"]),
+        ("[routes.a]\ntargets = []\ntargets = []", ["3: routes.a.targets: it is there already, in line 2"]),
+        (
+            "fallback = 1\n[keys.a]\nscopes = ['root']\n[[keys.a.budgets]]\nper = 'week'\n[keys.'b c']\nenv = 'K'",
+            [
+                "1: fallback: there",
+                "3: keys.a.scopes[0]: should be 'inference', 'channels' or 'admin'",
+                "5: keys.a.budgets[0].per: should be 'day' or 'month'",
+                "6: keys.b c: a name is 1 to 64",
+            ],
+        ),
     ],
 )
-def test_a_mistake_names_its_key(file: Path, text: str, says: str) -> None:
-    """The message names the file, the key, and what is allowed."""
+def test_every_mistake_has_its_line_and_its_key(file: Path, text: str, says: list[str]) -> None:
+    """The message names the file, the line, the key, and what is allowed; it has no value that may be a secret."""
     write(file, text)
     with pytest.raises(ConfigurationError) as caught:
-        read_file(file)
-    assert caught.value.detail.startswith(f"{file}: ")
-    assert says in caught.value.detail
+        open_routes(file)
+    faults = [f"{fault.path}: {fault.message}" for fault in caught.value.faults]
+    found = sorted(faults, key=lambda fault: int(fault.removeprefix(f"{file}:").partition(":")[0]))
+    assert len(found) == len(says), found
+    for fault, start in zip(found, says, strict=True):
+        assert fault.startswith(f"{file}:{start}"), fault
+    assert "secret-secret" not in caught.value.detail
 
 
 def test_only_a_file_that_was_named_has_to_be_there(
@@ -178,11 +218,24 @@ def test_only_a_file_that_was_named_has_to_be_there(
 def test_what_is_no_text_or_too_long_is_a_mistake(file: Path) -> None:
     """An unreadable file is a configuration error."""
     file.write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigurationError, match="utf-8"):
-        read_file(file)
+    with pytest.raises(ConfigurationError, match="no UTF-8 text"):
+        open_routes(file)
     file.write_bytes(b"#" * 2_000_000)
     with pytest.raises(ConfigurationError, match="larger than"):
-        read_file(file)
+        open_routes(file)
+    file.write_text("a = " + "[" * 100_000, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match="nested too deeply"):
+        open_routes(file)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ConfigurationError, match="Is a directory"):
+        open_routes(file)
+
+
+def test_a_byte_order_mark_is_no_mistake(file: Path) -> None:
+    """Editors on Windows write one; line ends may be theirs, too."""
+    file.write_bytes(b"\xef\xbb\xbf" + ONE.replace("\n", "\r\n").encode())
+    assert open_routes(file).routes == Routes(routes={"one": Route(targets=("openai/a",))})
 
 
 def test_a_key_is_in_the_environment_or_in_the_settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,20 +257,24 @@ class Watched:
         self.gateway: Probe[SetRoutes] = system.probe(SetRoutes, name="gateway")
         self.router: Probe[ForgetModels] = system.probe(ForgetModels, name="router")
         self.hub: Probe[DisconnectUser] = system.probe(DisconnectUser, name="hub")
-        self.keys = KeyRing(variable={"K": "k"}.get)
+        self.keys = KeyRing(variable={"K": SECRET}.get)
         opened = open_routes(file)
         self.keys.replace(opened.keys)
         targets = self.embeddings.ref, self.gateway.ref
-        system.spawn(
+        self.watcher = system.spawn(
             lambda: RoutesWatcher(
                 opened, targets=targets, router=self.router.ref, keys=self.keys, tickets=Tickets(), hub=self.hub.ref
             ),
             name="routes-watcher",
         )
 
+    async def rejected(self) -> tuple[FieldError, ...]:
+        """Return what the watcher says is wrong in the file."""
+        return await self.watcher.ask(GetRejected(), timeout=5)
+
     def opens(self) -> bool:
         """Whether the key that the tests use is in force."""
-        return self.keys.known(self.keys.digest("k")) is not None
+        return self.keys.known(self.keys.digest(SECRET)) is not None
 
     async def look(self, reply: Exception | None = None) -> list[str]:
         """Let the watcher check once; returns the aliases that the gateway got."""
@@ -257,8 +314,10 @@ async def test_a_bad_file_is_reported_once_and_the_old_one_stays(file: Path, bad
             assert [(line["event"], line["log_level"], line["kept"]) for line in logs] == [
                 ("routes_rejected", "warning", ["one"])
             ]
+            assert [fault.path.partition(":")[0] for fault in await watched.rejected()] == [str(file)]
             write(file, TWO)
             assert await watched.look() == ["two"]
+            assert await watched.rejected() == ()
 
 
 async def test_what_the_gateway_refuses_is_reported_once_and_the_old_one_stays(file: Path) -> None:
@@ -272,6 +331,7 @@ async def test_what_the_gateway_refuses_is_reported_once_and_the_old_one_stays(f
             assert await watched.look() == ["one"]
             await watched.router.expect_nothing()
         assert [(line["event"], line["reason"]) for line in logs] == [("routes_rejected", "routes.two.targets[0]: no")]
+        assert await watched.rejected() == (FieldError("routes.two.targets[0]", "no"),)
 
 
 async def test_routes_that_one_actor_refuses_are_not_sent_to_later_ones(file: Path) -> None:
@@ -393,6 +453,38 @@ async def test_the_service_reads_its_file(
 async def test_the_service_does_not_start_with_routes_that_lead_nowhere(file: Path) -> None:
     """The message names the wrong key."""
     write(file, '[routes.one]\ntargets = ["nobody/a"]\n')
-    with pytest.raises(ConfigurationError, match=r"routes\.one\.targets\[0\]"):
+    with pytest.raises(ConfigurationError, match=r"tidegate\.toml:2: routes\.one\.targets\[0\]"):
         async with open_container(load_settings(None, routes_file=file)):
             pytest.fail("it must not open")
+
+
+async def test_a_running_service_shows_what_is_wrong_in_a_changed_file(
+    start: Callable[..., Awaitable[Any]], file: Path
+) -> None:
+    """All faults with their lines are in the health of who may see them; others see that there are some."""
+    write(file, ONE)
+    wrong = '[providers.p]\nkind = "openai"\napi_key_env = "NOT_SET"\n[routes.two]\ntargets = ["p/a", "opnai/b"]\n'
+    for settings, headers, detailed in (
+        ({}, {}, True),
+        ({"environment": "production"}, {}, False),
+        (KEYS, {}, False),
+        (KEYS, {"x-api-key": "wrong"}, False),
+        (KEYS, {"x-api-key": KEYS["api_keys"][0].get_secret_value()}, True),
+    ):
+        write(file, ONE)
+        running = await start(routes_file=file, **settings)
+        write(file, wrong)
+        await running.container.routes.tell(CheckFile())
+        await running.container.routes.ask(GetRejected(), timeout=5)
+        response = await running.client.get("/api/health", headers=headers)
+        body = await response.json()
+        check = body["checks"]["routes"]
+        assert (response.status, body["status"], check["status"]) == (200, "degraded", "degraded")
+        said = [f"{file}:3: providers.p.api_key_env: NOT_SET is not set", f"{file}:5: routes.two.targets[1]: 'opnai/b'"]
+        for part in said:
+            assert (part in check["detail"]) == detailed
+        assert (await running.client.get("/api/health/ready")).status == 200
+        write(file, ONE)
+        await running.container.routes.tell(CheckFile())
+        await running.container.routes.ask(GetRejected(), timeout=5)
+        assert (await (await running.client.get("/api/health")).json())["checks"]["routes"]["status"] == "ok"

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from protocol.errors import ConfigurationError
-from service.config.settings import Settings, is_loopback, load_settings
+from service.config.settings import Settings, is_loopback, load_pepper, load_settings
 
 
 def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,6 +21,7 @@ def test_the_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.
     assert settings.cache_max_entries == 5
 
 
+KEY = "a-key-of-the-tests"
 EXAMPLE = re.compile(r"^# (?P<name>[A-Z_]+)=(?P<value>\S*) +# (?P<comment>.+)$")
 
 
@@ -51,22 +52,39 @@ def test_an_empty_value_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys and origins are lists; blanks around a comma do not count."""
-    monkeypatch.setenv("API_KEYS", "one, two ,")
+    monkeypatch.setenv("API_KEYS", f"{KEY}, {KEY}-2 ,")
     monkeypatch.setenv("WS_ALLOWED_ORIGINS", "https://a.example,https://b.example")
     settings = load_settings(None)
-    assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
+    assert [key.get_secret_value() for key in settings.api_keys] == [KEY, f"{KEY}-2"]
     assert settings.ws_allowed_origins == ("https://a.example", "https://b.example")
 
 
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("PORT", "70000", "less than or equal to 65535"),
-        ("PORT", "http", "valid integer"),
+        ("PORT", "70000", "a whole number, at least 0, at most 65535"),
+        ("PORT", "http", "a whole number, at least 0, at most 65535"),
+        ("PORT", "1.5", "a whole number, at least 0, at most 65535"),
+        ("DRAIN_SECONDS", "2s", "a number of seconds, at least 0, at most 60, written without a unit"),
+        ("DRAIN_SECONDS", "nan", "a number of seconds, at least 0, at most 60"),
+        ("IDLE_TIMEOUT_SECONDS", "0", "a number of seconds, above 0, at most 86400"),
+        ("CACHE_MAX_BYTES", "64MB", "a whole number of bytes, at least 1024, written without a unit"),
+        ("WS_HEARTBEAT_SECONDS", "0", "a number of seconds, at least 1, at most 3600"),
+        ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("ENVIRONMENT", "prod", "'development', 'production' or 'test'"),
+        ("NODE_ENV", "staging", "'development', 'production' or 'test', where ENVIRONMENT is not set"),
+        (
+            "API_KEYS",
+            f"{KEY},short, tiny",
+            "at least 16 characters; too short: number 2, 3 of 3; a shorter one can be guessed",
+        ),
+        ("WS_ALLOWED_ORIGINS", '["https://a.example"]', "separated by commas, without brackets"),
+        ("JWT_SECRET", "short", "at least 32 characters"),
+        ("KEY_PEPPER", "p" * 65, "at most 64 bytes"),
         ("LLM_PROVIDER", "gemini", "'local', 'openai' or 'anthropic'"),
         ("LOG_FORMAT", "xml", "'auto', 'json' or 'pretty'"),
         ("OPENAI_BASE_URL", "api.example", "begins with http:// or https://"),
-        ("PROVIDER_CONCURRENCY", "0", "greater than or equal to 1"),
+        ("PROVIDER_CONCURRENCY", "0", "a whole number, at least 1, at most 10000"),
     ],
 )
 def test_a_bad_value_names_the_setting_and_what_it_may_be(
@@ -78,6 +96,7 @@ def test_a_bad_value_names_the_setting_and_what_it_may_be(
         load_settings(None)
     assert caught.value.detail.startswith(f"{name}: ")
     assert says in caught.value.detail
+    assert len(value) < 5 or value not in caught.value.detail
 
 
 def test_a_bad_value_is_never_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +109,7 @@ def test_a_bad_value_is_never_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_secrets_do_not_show() -> None:
     """Printing the settings shows no key."""
-    settings = load_settings(None, openai_api_key="sk-hidden", api_keys="tide-hidden", jwt_secret="hidden" * 6)
+    settings = load_settings(None, openai_api_key="sk-hidden", api_keys="tide-hidden-hidden", jwt_secret="hidden" * 6)
     assert "hidden" not in repr(settings)
 
 
@@ -121,7 +140,7 @@ def test_any_other_address_needs_keys(host: str) -> None:
     """Without keys a reachable address is refused, with the settings to set."""
     with pytest.raises(ConfigurationError, match="API_KEYS"):
         load_settings(None, host=host).check_exposure()
-    load_settings(None, host=host, api_keys="key").check_exposure()
+    load_settings(None, host=host, api_keys="a-key-of-the-tests").check_exposure()
 
 
 def test_settings_load_no_provider_and_no_wire(root: Path) -> None:
@@ -137,3 +156,69 @@ def test_settings_load_no_provider_and_no_wire(root: Path) -> None:
         "aiohttp",
     }
     assert loaded & heavy == set()
+
+
+def test_all_faults_are_said_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each with its place: a variable of the environment by its name, one of the file with its line."""
+    file = tmp_path / ".env"
+    file.write_text("PORT=4000\nMAX_REQUESTS=0\n\nlog_level=loud\nDRAIN_SECONDS=1\n", encoding="utf-8")
+    monkeypatch.setenv("DRAIN_SECONDS", "90s")
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings(file, port=70_000)
+    places = {fault.path for fault in caught.value.faults}
+    assert places == {"PORT", "DRAIN_SECONDS", f"{file}:2: MAX_REQUESTS", f"{file}:4: LOG_LEVEL"}
+
+
+@pytest.mark.parametrize("level", ["warn", "WARN", "Warning", " warning "])
+def test_a_level_is_read_in_any_case(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``warn`` is the name that other loggers have for it."""
+    monkeypatch.setenv("LOG_LEVEL", level)
+    assert load_settings(None).log_level == "WARNING"
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "result"),
+    [
+        ("", {}, "development"),
+        ("", {"NODE_ENV": "Production"}, "production"),
+        ("", {"NODE_ENV": "test"}, "test"),
+        ("", {"NODE_ENV": ""}, "development"),
+        ("NODE_ENV=production", {}, "production"),
+        ("NODE_ENV=production", {"NODE_ENV": "development"}, "development"),
+        ("ENVIRONMENT=production", {"NODE_ENV": "development"}, "production"),
+        ("ENVIRONMENT=production", {"NODE_ENV": "staging"}, "production"),
+        ("", {"NODE_ENV": "production", "ENVIRONMENT": "test"}, "test"),
+    ],
+)
+def test_node_env_counts_where_environment_is_not_set(
+    text: str, environment: dict[str, str], result: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment wins over the file for either of them."""
+    file = tmp_path / ".env"
+    file.write_text(text, encoding="utf-8")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings(file).environment == result
+
+
+def test_the_pepper_is_read_also_where_other_settings_are_invalid(tmp_path: Path) -> None:
+    """The remedy for short keys is a command that needs it; its own faults and those of the file count."""
+    file = tmp_path / ".env"
+    file.write_text("API_KEYS=short\nKEY_PEPPER=pepper\n", encoding="utf-8")
+    pepper = load_pepper(file)
+    assert pepper is not None
+    assert pepper.get_secret_value() == "pepper"
+    for text in ("KEY_PEPPER='open\n", f"KEY_PEPPER={'p' * 65}\n"):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigurationError, match="KEY_PEPPER"):
+            load_pepper(file)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(ConfigurationError, match="Is a directory"):
+        load_pepper(file)
+
+
+def test_all_origins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``*`` is one of the origins, as it is written."""
+    monkeypatch.setenv("WS_ALLOWED_ORIGINS", "*")
+    assert load_settings(None).ws_allowed_origins == ("*",)

@@ -270,18 +270,18 @@ async def test_what_is_wrong_is_said_by_the_dialect_s_path(service: Service, cha
 
 async def test_what_the_layer_refuses_is_anthropic_s_envelope_too() -> None:
     """A wrong method, a missing key and a shutdown have this dialect's envelope; either header takes the key."""
-    async with open_service(api_keys="secret") as service:
+    async with open_service(api_keys="a-secret-of-the-tests") as service:
         for path in (PATH, COUNT):
             refused = await service.post(path, MESSAGE)
             assert (refused.status, (await refused.json())["error"]["type"]) == (401, "authentication_error")
             assert refused.headers["request-id"]
-        for headers in ({"x_api_key": "secret"}, {"authorization": "Bearer secret"}):
+        for headers in ({"x_api_key": "a-secret-of-the-tests"}, {"authorization": "Bearer a-secret-of-the-tests"}):
             counted = await service.post(COUNT, CHAT, anthropic_version="2023-06-01", **headers)
             assert counted.status == 200
-        missing = await service.get(PATH, x_api_key="secret")
+        missing = await service.get(PATH, x_api_key="a-secret-of-the-tests")
         assert (missing.status, (await missing.json())["type"]) == (405, "error")
         service.container.lifecycle.stop()
-        stopping = await service.post(PATH, MESSAGE, x_api_key="secret")
+        stopping = await service.post(PATH, MESSAGE, x_api_key="a-secret-of-the-tests")
         assert (stopping.status, (await stopping.json())["error"]["type"]) == (529, "overloaded_error")
 
 

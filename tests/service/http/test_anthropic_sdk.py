@@ -70,14 +70,14 @@ async def sdk(address: str) -> AsyncIterator[AsyncAnthropic]:
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
     """A service with a gateway that the test scripts, and with a key."""
-    async with open_service(api_keys="secret") as running:
+    async with open_service(api_keys="a-secret-of-the-tests") as running:
         yield running
 
 
 @pytest.fixture
 async def hand(service: Service) -> AsyncIterator[AsyncAnthropic]:
     """The SDK, pointed at that service."""
-    async with AsyncAnthropic(base_url=service.base, api_key="secret", max_retries=0) as client:
+    async with AsyncAnthropic(base_url=service.base, api_key="a-secret-of-the-tests", max_retries=0) as client:
         yield client
 
 
@@ -340,7 +340,7 @@ async def test_tokens_are_counted_with_either_credential(
     """`x-api-key` and a bearer token are the same key."""
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     monkeypatch.delenv("ANTHROPIC_AUTH_TOKEN", raising=False)
-    key: Any = {credential: "secret"}
+    key: Any = {credential: "a-secret-of-the-tests"}
     async with AsyncAnthropic(base_url=service.base, max_retries=0, **key) as sdk:
         counted = await sdk.messages.count_tokens(model="m", messages=MESSAGES, system="x" * 38, tools=TOOLS)
     assert 10 < counted.input_tokens < 50

@@ -18,8 +18,8 @@ COUNTED = Usage(input_tokens=1000, output_tokens=100)
 PRICE = Decimal("0.00021")  # of that, for gpt-4o-mini
 MODEL = "gpt-4o-mini"
 QUESTION = "a question of 28 characters."  # 7 tokens, by our estimate
-RICH = {"Authorization": "Bearer rich"}
-POOR = {"Authorization": "Bearer poor"}
+RICH = {"Authorization": "Bearer the-key-of-the-rich"}
+POOR = {"Authorization": "Bearer the-key-of-the-poor"}
 
 KEYS = """
 [keys.rich]
@@ -36,8 +36,8 @@ budgets = [{{ per = "day", tokens = {tokens} }}, {{ per = "month", usd = 1 }}]
 def served(start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], Any]:
     """Start a service with two keys, one of them with a daily token budget."""
     for name in ("rich", "poor"):
-        monkeypatch.setenv(name.upper(), name)
-    assert variable("POOR") == "poor"
+        monkeypatch.setenv(name.upper(), f"the-key-of-the-{name}")
+    assert variable("POOR") == "the-key-of-the-poor"
 
     async def serve(tokens: int = 1_000_000) -> Running:
         file = tmp_path / "tidegate.toml"

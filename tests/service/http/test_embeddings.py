@@ -15,19 +15,20 @@ from service.config.settings import load_settings
 
 Start = Callable[..., Awaitable[Any]]
 BAD_REQUEST = 400
+FIRST, SECOND = "the-first-of-two-keys", "the-second-of-two-keys"
 BODY = {"model": "default", "input": ["a", "b"]}
 
 
 @pytest.fixture
 async def running(start: Start) -> Any:  # noqa: ANN401 - the service of this folder's fixture
     """A service with two keys."""
-    return await start(api_keys=load_settings(None, api_keys="one,two").api_keys)
+    return await start(api_keys=load_settings(None, api_keys=f"{FIRST},{SECOND}").api_keys)
 
 
 @pytest.fixture
 async def sdk(running: Any) -> AsyncIterator[AsyncOpenAI]:  # noqa: ANN401 - as above
     """The SDK, pointed at the service."""
-    async with AsyncOpenAI(base_url=f"{running.address}/v1", api_key="one", max_retries=0) as client:
+    async with AsyncOpenAI(base_url=f"{running.address}/v1", api_key=FIRST, max_retries=0) as client:
         yield client
 
 
@@ -52,7 +53,7 @@ async def test_the_sdk_reads_both_encodings(sdk: AsyncOpenAI, upstream: Scripted
 async def test_it_is_said_where_vectors_are_from(running: Any, upstream: ScriptedUpstream) -> None:  # noqa: ANN401 - as above
     """Vectors come from the upstream, then from the cache; with dedupe off from the upstream. Tenants share nothing."""
     said = []
-    for key, dedupe in (("one", "on"), ("one", "on"), ("one", "off"), ("two", "on")):
+    for key, dedupe in ((FIRST, "on"), (FIRST, "on"), (FIRST, "off"), (SECOND, "on")):
         headers = {"authorization": f"Bearer {key}", "x-tidegate-dedupe": dedupe}
         response = await running.client.post("/v1/embeddings", json=BODY, headers=headers)
         assert response.status == 200
@@ -139,11 +140,11 @@ async def test_a_key_s_budget_pays(
     start: Start, upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Embeddings use the chat's account; beyond the budget they are refused in OpenAI's envelope, without a call."""
-    monkeypatch.setenv("POOR", "poor")
+    monkeypatch.setenv("POOR", "the-key-of-the-poor")
     file = tmp_path / "tidegate.toml"
     file.write_text('[keys.poor]\nenv = "POOR"\nbudgets = [{ per = "day", tokens = 2 }]\n', encoding="utf-8")
     running = await start(routes_file=file)
-    headers = {"authorization": "Bearer poor"}
+    headers = {"authorization": "Bearer the-key-of-the-poor"}
     for texts, status in ((["a", "b"], 200), (["a", "b"], 200), (["c"], 429)):
         body = {"model": "m", "input": texts}
         response = await running.client.post("/v1/embeddings", json=body, headers=headers)
@@ -157,7 +158,7 @@ async def test_a_key_s_budget_pays(
 async def test_a_client_that_leaves_ends_its_call(running: Any, upstream: ScriptedUpstream) -> None:  # noqa: ANN401 - as above
     """When the only client disconnects, the upstream's socket is closed."""
     upstream.script(Reply(before=(Stall(),)))
-    headers = {"authorization": "Bearer one"}
+    headers = {"authorization": f"Bearer {FIRST}"}
     leaving = asyncio.ensure_future(running.client.post("/v1/embeddings", json=BODY, headers=headers))
     await upstream.called()
     leaving.cancel()

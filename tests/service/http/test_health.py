@@ -43,7 +43,7 @@ async def test_all_is_well(start: Callable[..., Awaitable[Any]]) -> None:
     assert status == 200
     assert body["status"] == "healthy"
     assert body["timestamp"].endswith("Z")
-    assert set(body["checks"]) == {"event_loop", "provider", "cache", "hub", "actors"}
+    assert set(body["checks"]) == {"event_loop", "provider", "routes", "cache", "hub", "actors"}
     for check in body["checks"].values():
         assert check["status"] == "ok"
         assert check["latency"] >= 0
@@ -53,7 +53,9 @@ async def test_all_is_well(start: Callable[..., Awaitable[Any]]) -> None:
     ("default", "states", "health", "status", "ready"),
     [
         ("openai", [("openai", "ready"), ("local", "loading")], "healthy", 200, 200),
+        ("openai", [("openai", "ready"), ("local", "idle")], "healthy", 200, 200),
         ("openai", [("openai", "loading")], "degraded", 200, 503),
+        ("tiny", [("tiny", "idle")], "healthy", 200, 200),
         ("openai", [("openai", "ready"), ("local", "failed")], "degraded", 200, 200),
         ("openai", [("openai", "failed"), ("local", "ready")], "unhealthy", 503, 503),
         ("a-route's", [("openai", "failed"), ("a-route's", "ready")], "degraded", 200, 200),

@@ -20,11 +20,11 @@ async def test_the_models_are_listed_as_openai_lists_them() -> None:
 
 async def test_the_list_is_for_those_who_have_a_key() -> None:
     """Without a key the response is a 401 in OpenAI's envelope."""
-    async with open_service(api_keys="secret") as service:
+    async with open_service(api_keys="a-secret-of-the-tests") as service:
         response = await service.get("/v1/models")
         assert response.status == 401
         assert (await response.json())["error"]["type"] == "authentication_error"
-        assert (await service.get("/v1/models", authorization="Bearer secret")).status == 200
+        assert (await service.get("/v1/models", authorization="Bearer a-secret-of-the-tests")).status == 200
 
 
 async def test_a_model_is_found_by_its_name() -> None:

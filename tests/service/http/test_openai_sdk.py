@@ -29,14 +29,14 @@ class Gate(BaseModel):
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
     """A service with a gateway that the test scripts."""
-    async with open_service(api_keys="secret") as running:
+    async with open_service(api_keys="a-secret-of-the-tests") as running:
         yield running
 
 
 @pytest.fixture
 async def sdk(service: Service) -> AsyncIterator[AsyncOpenAI]:
     """The SDK, pointed at the service."""
-    async with AsyncOpenAI(base_url=f"{service.base}/v1", api_key="secret", max_retries=0) as client:
+    async with AsyncOpenAI(base_url=f"{service.base}/v1", api_key="a-secret-of-the-tests", max_retries=0) as client:
         yield client
 
 
@@ -175,7 +175,7 @@ async def test_refusals_are_the_sdk_s_own_exceptions(service: Service, sdk: Asyn
 
 async def test_our_retries_are_not_multiplied(service: Service) -> None:
     """An SDK that would retry is told not to, once the provider has failed for good."""
-    async with AsyncOpenAI(base_url=f"{service.base}/v1", api_key="secret", max_retries=2) as sdk:
+    async with AsyncOpenAI(base_url=f"{service.base}/v1", api_key="a-secret-of-the-tests", max_retries=2) as sdk:
         waiting = asyncio.ensure_future(sdk.chat.completions.create(model="m", messages=MESSAGES))
         await (await service.call()).fail(ProviderError())
         with pytest.raises(openai.InternalServerError):

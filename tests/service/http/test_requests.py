@@ -153,15 +153,15 @@ async def test_a_request_outlives_the_connection_that_submitted_it(service: Serv
 
 async def test_nobody_sees_the_request_of_another_key() -> None:
     """Another tenant's request is not found: neither its state, nor its events, nor to cancel."""
-    async with open_service(api_keys="one,two") as service:
-        response = await service.post("/api/requests", BODY, x_api_key="one")
+    async with open_service(api_keys="the-first-of-two-keys,the-second-of-two-keys") as service:
+        response = await service.post("/api/requests", BODY, x_api_key="the-first-of-two-keys")
         address = response.headers["Location"]
-        assert (await service.get(address, x_api_key="one")).status == 200
+        assert (await service.get(address, x_api_key="the-first-of-two-keys")).status == 200
         assert (await service.get(address)).status == 401
         for answer in (
-            await service.get(address, x_api_key="two"),
-            await service.get(f"{address}/events", x_api_key="two"),
-            await service.post(f"{address}/cancel", None, x_api_key="two"),
+            await service.get(address, x_api_key="the-second-of-two-keys"),
+            await service.get(f"{address}/events", x_api_key="the-second-of-two-keys"),
+            await service.post(f"{address}/cancel", None, x_api_key="the-second-of-two-keys"),
         ):
             assert answer.status == 404
 

@@ -43,14 +43,14 @@ class Gate(BaseModel):
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
     """A service with a gateway that the test scripts."""
-    async with open_service(api_keys="secret") as running:
+    async with open_service(api_keys="a-secret-of-the-tests") as running:
         yield running
 
 
 @pytest.fixture
 async def sdk(service: Service) -> AsyncIterator[AsyncOpenAI]:
     """The SDK, pointed at the service."""
-    async with AsyncOpenAI(base_url=f"{service.base}/v1", api_key="secret", max_retries=0) as client:
+    async with AsyncOpenAI(base_url=f"{service.base}/v1", api_key="a-secret-of-the-tests", max_retries=0) as client:
         yield client
 
 
@@ -240,8 +240,11 @@ async def test_what_is_not_there_or_not_supported(sdk: AsyncOpenAI) -> None:
 
 async def test_other_tenants_do_not_see_a_response() -> None:
     """Another key's response is not found."""
-    async with open_service(api_keys="one,two") as service:
-        keys = [AsyncOpenAI(base_url=f"{service.base}/v1", api_key=key, max_retries=0) for key in ("one", "two")]
+    async with open_service(api_keys="the-first-of-two-keys,the-second-of-two-keys") as service:
+        keys = [
+            AsyncOpenAI(base_url=f"{service.base}/v1", api_key=key, max_retries=0)
+            for key in ("the-first-of-two-keys", "the-second-of-two-keys")
+        ]
         async with keys[0] as one, keys[1] as two:
             answer, _ = await answered(service, one.responses.create(model="m", input="hi"), "Hello")
             with pytest.raises(openai.NotFoundError):

@@ -306,7 +306,7 @@ async def test_no_secret_is_written_down(service: Service) -> None:
 async def test_the_service_does_not_start_with_a_key_that_is_none(file: Path) -> None:
     """The message names the file and the key."""
     write(file, '[keys.web]\nenv = "NOT_SET_ANYWHERE"\n')
-    with pytest.raises(ConfigurationError, match=r"tidegate\.toml: keys\.web\.env: the variable NOT_SET_ANYWHERE"):
+    with pytest.raises(ConfigurationError, match=r"tidegate\.toml:2: keys\.web\.env: the variable NOT_SET_ANYWHERE"):
         async with open_container(load_settings(None, routes_file=file)):
             pytest.fail("it must not open")
 

@@ -1,11 +1,14 @@
 """The server as a process: it binds, logs and exits."""
 
+import asyncio
+import os
 import socket
 import threading
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import orjson
 import pytest
 from aiohttp import web
 
@@ -32,6 +35,42 @@ async def test_a_collector_that_never_answers_does_not_hold_up_the_exit(root: Pa
             served.stop()
             await served.logged("stopped")
             assert await served.process.wait() == 0
+
+
+async def test_a_local_model_that_can_not_be_loaded_is_a_warning(root: Path, tmp_path: Path) -> None:
+    """The log has the reason and the remedy, no line says that the model was loaded, and no request is retried."""
+    engine = tmp_path / "xllamacpp" / "__init__.py"
+    await asyncio.to_thread(engine.parent.mkdir)
+    await asyncio.to_thread(engine.write_text, "raise ImportError('libgomp.so.1: cannot open shared object file')")
+    model = str(tmp_path / "any.gguf")
+    process = await run_server(root, LOCAL_MODEL_PATH=model, PYTHONPATH=os.pathsep.join((str(tmp_path), str(root))))
+    lines: list[dict[str, Any]] = []
+    try:
+        async with asyncio.timeout(SOON):
+            assert process.stderr is not None
+            while {"serving", "model_failed"} - {line["event"] for line in lines}:
+                lines.append(orjson.loads(await process.stderr.readline()))
+            address = next(line["address"] for line in lines if line["event"] == "serving")
+            async with aiohttp.ClientSession(address) as client:
+                async with client.post("/v1/chat/completions", json={**BODY, "stream": False}) as response:
+                    error = (await response.json())["error"]
+                    assert (response.status, response.headers["x-should-retry"]) == (502, "false")
+                async with client.get("/api/health") as response:
+                    health = await response.json()
+            process.terminate()
+            lines += [orjson.loads(line) async for line in process.stderr]
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+    failed = next(line for line in lines if line["event"] == "model_failed")
+    assert failed["level"] == "warning"
+    assert "libgomp.so.1: cannot open" in failed["reason"]
+    assert error["code"] == "local_model_failed"
+    for text in (failed["remedy"], error["message"], health["checks"]["provider"]["detail"]):
+        assert "apt-get install libgomp1" in text
+        assert "pip install 'tidegate[local]'" in text
+    assert "model_loaded" not in {line["event"] for line in lines}
 
 
 async def test_an_open_address_without_keys_is_refused(root: Path) -> None:

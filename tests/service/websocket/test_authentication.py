@@ -22,7 +22,7 @@ UPGRADE = {
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
     """A service that has a key."""
-    async with open_service(api_keys=(KEY, "another")) as running:
+    async with open_service(api_keys=(KEY, "another-key-of-the-tests")) as running:
         yield running
 
 
@@ -94,7 +94,9 @@ async def test_authenticating_again_is_for_the_same_one(service: Service) -> Non
     """Another caller's key does not take a socket over, and does not close it."""
     socket = await connect(service, Authorization=f"Bearer {KEY}")
     assert (await say(socket, type="authenticate", id=1, token=KEY))["type"] == "ack"
-    assert (await say(socket, type="authenticate", id=2, token="another"))["error"]["code"] == "forbidden"
+    assert (await say(socket, type="authenticate", id=2, token="another-key-of-the-tests"))["error"][
+        "code"
+    ] == "forbidden"
     assert (await say(socket, type="ping"))["type"] == "pong"
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from service.frames import close_frame
-from service.websocket.transport import CLOSE_TIMEOUT, PING_INTERVAL, PONG_TIMEOUT, SocketTransport
+from service.frames import PING_INTERVAL, close_frame
+from service.websocket.transport import CLOSE_TIMEOUT, PONG_TIMEOUT, SocketTransport
 
 PING = b"\x89\x00"
 
@@ -83,6 +83,15 @@ def test_a_client_that_answers_stays(timers: Timers) -> None:
     socket.paused = True
     timers.run()
     assert not socket.closing
+
+
+@pytest.mark.parametrize(("heartbeat", "waits"), [(40.0, [40.0, 10.0, 30.0]), (4.0, [4.0, 4.0, 0.0])])
+def test_the_heartbeat_can_be_set(timers: Timers, heartbeat: float, waits: list[float]) -> None:
+    """Pings are ``heartbeat`` seconds apart; where that is less than the time for a pong, so is that time."""
+    socket = SocketTransport(Wire(), timers.later, heartbeat)
+    for wait in waits:
+        socket.received = True
+        assert timers.run() == wait
 
 
 def test_a_client_that_does_not_answer_is_closed(timers: Timers) -> None:

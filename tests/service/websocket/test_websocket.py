@@ -398,12 +398,12 @@ async def test_the_origin_is_checked_in_production(make: MakeService) -> None:
 
 async def test_a_key_is_needed_where_keys_are_set(make: MakeService) -> None:
     """An unknown key is refused before the upgrade; with a known key other tenants' requests are not found."""
-    service = await make(api_keys=("one", "two"))
+    service = await make(api_keys=("the-first-of-two-keys", "the-second-of-two-keys"))
     with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
         await service.connect(headers={"Authorization": "Bearer three"})
     assert raised.value.status == 401
-    mine = await service.connect(headers={"Authorization": "Bearer one"})
-    theirs = await service.connect(headers={"x-api-key": "two"})
+    mine = await service.connect(headers={"Authorization": "Bearer the-first-of-two-keys"})
+    theirs = await service.connect(headers={"x-api-key": "the-second-of-two-keys"})
     request_id = await submit(mine)
     await theirs.send_json({"type": "subscribe", "id": 2, "requestId": request_id})
     assert (await receive(theirs))["error"]["code"] == "request_not_found"

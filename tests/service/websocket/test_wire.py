@@ -106,7 +106,7 @@ async def _insufficient_state(service: Service, _: pytest.MonkeyPatch) -> Line:
 
 
 async def _no_pong(service: Service, monkeypatch: pytest.MonkeyPatch) -> Line:
-    monkeypatch.setattr(transport, "PING_INTERVAL", 0.02)
+    monkeypatch.setitem(service.container.settings.__dict__, "ws_heartbeat_seconds", 0.02)
     monkeypatch.setattr(transport, "PONG_TIMEOUT", 0.01)
     return await dial(service, autoping=False, headers=BEARER)
 
