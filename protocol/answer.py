@@ -5,10 +5,35 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
+from protocol.errors import ProviderError
 from protocol.events import Completed
-from protocol.llm import AnswerPart, ChatMessage, Extra, ReasoningPart, TextPart, ToolCallPart, calls_of, text_of
+from protocol.llm import (
+    AnswerPart,
+    ChatMessage,
+    Extra,
+    ReasoningPart,
+    TextPart,
+    ToolCallPart,
+    VendorPart,
+    calls_of,
+    text_of,
+)
 
 NO_ARGUMENTS: Final = "{}"  # of a call whose arguments the model left out
+_WORK: Final = ("tool_use", "tool_result")  # types of a vendor's own tools
+_ABOUT: Final = frozenset(
+    {
+        "annotations",
+        "citations",
+        "extra_content",
+        "provider_specific_fields",
+        "reasoning_details",
+        "search_results",
+        "thinking",
+        "thinking_blocks",
+    }
+)  # fields of a message that are no answer by themselves
+_UNSHOWN: Final = "The answer has only parts that this dialect can't show; the upstream's own dialect has them"
 
 
 def message_of(parts: Sequence[AnswerPart]) -> ChatMessage:
@@ -24,6 +49,34 @@ def message_of(parts: Sequence[AnswerPart]) -> ChatMessage:
     return ChatMessage(
         role="assistant", content=text_of(content) if plain else content, tool_calls=calls_of(parts[end:])
     )
+
+
+def unshown(parts: Sequence[AnswerPart], dialect: str = "") -> ProviderError | None:
+    """Return the failure of an answer that says something, but nothing that a dialect can show; None for any other one.
+
+    Such an answer is an image alone, sound, or a part of an unknown type.
+
+    Args:
+        parts: of the answer.
+        dialect: whose own parts are shown; empty for none's.
+    """
+    hidden = False
+    for part in parts:
+        if isinstance(part, VendorPart):
+            if part.dialect == dialect:
+                return None
+            hidden = hidden or _is_content(part)
+        elif not isinstance(part, ReasoningPart):
+            return None
+    return ProviderError(_UNSHOWN, code="provider_bad_response") if hidden else None
+
+
+def _is_content(part: VendorPart) -> bool:
+    """Whether a vendor's own part is what the model answers, and not about that, or the vendor's own work for it."""
+    kind = part.value.get("type")
+    if isinstance(kind, str):
+        return not kind.endswith(_WORK)
+    return not part.value.keys() <= _ABOUT
 
 
 def with_result(parts: Sequence[AnswerPart], result: msgspec.Raw) -> tuple[AnswerPart, ...]:

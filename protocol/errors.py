@@ -97,7 +97,9 @@ PROBLEMS: Final[dict[str, Problem]] = {
         status=405, title="This address does not take that method", remedy="See the `Allow` header."
     ),
     "upgrade_required": Problem(
-        status=426, title="This address speaks WebSocket", remedy="Connect with a WebSocket client."
+        status=426,
+        title="This address speaks WebSocket",
+        remedy="Connect with a WebSocket client. A proxy before the service has to pass on `Upgrade` and `Connection`.",
     ),
     "not_found": Problem(status=404, title="There is nothing here", remedy="Check the address.", family="not_found"),
     "request_not_found": Problem(
@@ -161,7 +163,14 @@ PROBLEMS: Final[dict[str, Problem]] = {
         status=403,
         close=4507,
         title="This origin may not connect",
-        remedy="Add the origin to WS_ALLOWED_ORIGINS.",
+        remedy="Add the origin to CORS_ALLOWED_ORIGINS (for sockets alone to WS_ALLOWED_ORIGINS). Behind a proxy of "
+        "this origin: let the proxy pass on `Host`, or add it to TRUSTED_PROXIES.",
+        family="permission",
+    ),
+    "host_not_allowed": Problem(
+        status=403,
+        title="The service does not answer to this name",
+        remedy="Call it by `localhost`, or add the name to ALLOWED_HOSTS. With keys (API_KEYS) any name is accepted.",
         family="permission",
     ),
     "forbidden": Problem(

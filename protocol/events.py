@@ -161,6 +161,8 @@ class Completed(_Event, HasParts, frozen=True, tag="completed"):
         model: the provider's name of the model.
         logprobs: of the whole text, as in ``Delta``.
         stop_sequence: the text at which the model stopped; empty for none, and where the provider does not report it.
+        extra: fields of the answer that only one vendor's dialect has, such as Anthropic's container, by dialect; those
+            of its usage are under ``usage``.
     """
 
     terminal = True
@@ -174,10 +176,12 @@ class Completed(_Event, HasParts, frozen=True, tag="completed"):
     model: str = ""
     logprobs: str = ""
     stop_sequence: str = ""
+    extra: Extra = {}
 
     def size(self) -> int:  # noqa: D102 - the contract is the base's
         result = 0 if self.result is msgspec.UNSET else len(memoryview(self.result))
-        return size_of(self.parts) + result + len(self.logprobs)
+        extra = len(msgspec.json.encode(self.extra)) if self.extra else 0
+        return size_of(self.parts) + result + len(self.logprobs) + extra
 
 
 class Failed(_Event, frozen=True, tag="failed"):

@@ -7,7 +7,7 @@ import msgspec
 
 from protocol.budgets import Account
 from protocol.events import Content
-from protocol.llm import AnswerPart, Attempt, ChatRequest, FinishReason, HasParts, Usage
+from protocol.llm import AnswerPart, Attempt, ChatRequest, Extra, FinishReason, HasParts, Usage
 from protocol.message import Message
 
 
@@ -51,6 +51,7 @@ class Completion(msgspec.Struct, HasParts, frozen=True, kw_only=True):
         model: the provider's name of the model.
         logprobs: as in ``events.Completed``.
         stop_sequence: as in ``events.Completed``.
+        extra: as in ``events.Completed``.
     """
 
     parts: tuple[AnswerPart, ...] = ()
@@ -63,6 +64,12 @@ class Completion(msgspec.Struct, HasParts, frozen=True, kw_only=True):
     model: str = ""
     logprobs: str = ""
     stop_sequence: str = ""
+    extra: Extra = {}
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether a later request may get it: its end is known, and no container belongs to its conversation."""
+        return self.finish_reason != "other" and "container" not in self.extra.get("anthropic", {})
 
 
 class Complete(Message[Completion], frozen=True, kw_only=True):
@@ -73,7 +80,8 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
 
     Attributes:
         request: the chat request.
-        request_id: the request's id, for the spans.
+        request_id: the request's id, for the spans and the log.
+        trace_id: of the request, for the log.
         tenant: the caller's tenant; the slots of a provider are shared fairly between tenants.
         account: pays for every call; None for no account.
         sink: receives the progress; None for none.
@@ -97,6 +105,7 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
 
     request: ChatRequest
     request_id: str = ""
+    trace_id: str = ""
     tenant: str = ""
     account: Account | None = None
     sink: ProgressSink | None = None

@@ -50,6 +50,7 @@ class StageReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
         fallback: whether its result is the fallback.
         error: why it failed, also where the fallback was used; None where it did not fail.
         duration_ms: from its start to its end, in milliseconds; 0 while it runs.
+        route: what its route function has returned; None where it has no result.
     """
 
     stage: str
@@ -61,6 +62,7 @@ class StageReport(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     fallback: bool = False
     error: ErrorInfo | None = None
     duration_ms: float = 0.0
+    route: StageRoute | None = None
 
 
 class _Outcome(msgspec.Struct, frozen=True, tag_field="type"):

@@ -308,7 +308,9 @@ class Submit(Message[Submitted], frozen=True, kw_only=True):
             for no account.
         delivery: how the request is run and shared.
         idempotency_key: the caller's key for this submission; empty for none.
-        trace_id: 32 hex digits; shown to the caller.
+        trace_id: the caller's trace, 32 hex digits or another name; shown to the caller.
+        surface: what the caller has used, for the log: ``native``, ``openai``, ``responses``, ``anthropic``, ``socket``
+            or ``pipeline``; empty for a program of its own.
 
     Raises (as replies):
         InvalidRequest: the ``ttl`` is longer than the router's own.
@@ -325,6 +327,7 @@ class Submit(Message[Submitted], frozen=True, kw_only=True):
     delivery: Delivery = Delivery()
     idempotency_key: str = ""
     trace_id: str = ""
+    surface: str = ""
 
 
 class GetRequest(Message[RequestHandle], frozen=True):

@@ -45,10 +45,12 @@ GEN_AI_FIRST_CHUNK: Final = "gen_ai.response.time_to_first_chunk"
 # names of Tidegate
 REQUEST_ID: Final = "tidegate.request.id"
 SOURCE: Final = "tidegate.source"
+TRACE_NAME: Final = "tidegate.trace.name"  # the caller's ``x-trace-id``, where that is no trace id
 ATTEMPT: Final = "tidegate.attempt"
 CACHE_HIT: Final = "tidegate.cache.hit"
 INPUTS: Final = "tidegate.embeddings.inputs"
 PIPELINE: Final = "tidegate.pipeline.name"
+PIPELINE_VERSION: Final = "tidegate.pipeline.version"
 STAGE: Final = "tidegate.pipeline.stage"
 STAGE_STATUS: Final = "tidegate.pipeline.status"
 FALLBACK: Final = "tidegate.pipeline.fallback"

@@ -6,12 +6,13 @@ import msgspec
 
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, RefusalDelta, ToolCallDelta, VendorBlock
-from protocol.llm import ContentPart, FinishReason, Usage, VendorPart
+from protocol.llm import ContentPart, Extra, FinishReason, Usage, VendorPart
 from protocol.upstream_error import UpstreamError
 
 Deltas = list[Delta | ReasoningDelta | ToolCallDelta | RefusalDelta | VendorBlock]
 Unit = Literal["calls", "tokens", "output"]
 
+MAX_KIND: Final = 100  # characters of a part's kind in an error
 CONNECT_TIMEOUT: Final = 10.0  # seconds
 BASE_URLS: Final = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}  # by dialect
 
@@ -21,10 +22,11 @@ def without_key(provider: str) -> str:
     return f"; set {provider.upper()}_API_KEY for {provider}" if provider in BASE_URLS else ""
 
 
-def unsupported_part(part: ContentPart, dialect: str) -> ProviderError:
-    """Return the failure of a request with a part that ``dialect`` does not have."""
+def unsupported_part(part: ContentPart, dialect: str, media_type: str = "") -> ProviderError:
+    """Return the failure of a request with a part, or a file of a media type, that ``dialect`` does not have."""
     kind = part.value.get("type") if isinstance(part, VendorPart) else part.__struct_config__.tag
-    message = f"A model behind {dialect}'s dialect can't be given this part: {str(kind)[:40]!r}"
+    kind = f"{kind} of {media_type}" if media_type else kind
+    message = f"A model behind {dialect}'s dialect can't be given this part: {str(kind)[:MAX_KIND]!r}"
     return ProviderError(message, code="provider_rejected")
 
 
@@ -92,6 +94,10 @@ class AnswerReader(Protocol):
     @property
     def stop_sequence(self) -> str:
         """The text at which it stopped; empty for none, and in dialects that don't report it."""
+
+    @property
+    def extra(self) -> Extra:
+        """Fields of the answer that only its dialect has, as in ``events.Completed``."""
 
     @property
     def usage(self) -> Usage | None:

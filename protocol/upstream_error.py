@@ -12,12 +12,24 @@ _CODES: Final = {
     403: "provider_credentials",
     404: "provider_bad_response",
     405: "provider_bad_response",
-    410: "provider_bad_response",
+    407: "provider_bad_response",
     408: "provider_timeout",
     409: "provider_error",
+    410: "provider_bad_response",
     413: "provider_rejected",
+    421: "provider_bad_response",
+    423: "provider_error",
     424: "provider_error",
+    425: "provider_error",
+    426: "provider_bad_response",
     429: "provider_rate_limited",
+    444: "provider_error",  # nginx: closed without an answer
+    460: "provider_error",  # AWS's load balancer: closed by the client
+    495: "provider_credentials",  # nginx: the client's certificate
+    496: "provider_credentials",
+    497: "provider_bad_response",  # nginx: HTTP at a port of HTTPS
+    498: "provider_unavailable",  # Groq: no capacity
+    499: "provider_error",  # nginx: closed by the client
     500: "provider_error",
     502: "provider_error",
     504: "provider_timeout",

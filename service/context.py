@@ -1,5 +1,6 @@
 """The context of a handler: the container of its application, and its HTTP call."""
 
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
@@ -13,25 +14,29 @@ if TYPE_CHECKING:
     from service.container import Container
 
 
+NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
 class CallContext:
     """The context of one HTTP call: its ids, its caller, its span, its failure. Made before anything else happens.
 
     Args:
         request_id: the caller's ``x-request-id``; empty for none.
-        trace_id: 32 hex digits.
+        trace_id: 32 hex digits, or another name that the caller has given its trace.
         accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
         parent: the caller's span, from ``traceparent``; None for none.
 
     Attributes:
-        trace_id: 32 hex digits.
+        trace_id: as given.
         principal: the caller; ``ANONYMOUS`` where neither keys nor tokens are configured.
-        authenticated: False only on ``/ws``, where a key is required and the headers have none: the handler checks the
-            origin and the ticket.
+        authenticated: False only on ``/ws`` and health, where a key is required and the headers have none, or on health
+            an invalid one: the socket's handler checks the ticket, and health shows less.
         accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
         span: the SERVER span, for attributes; None where the call has none.
         response: the stream that is being written; None before its headers are sent, and for a response in one piece.
         ended: whether the handler has ended; a response in one piece is sent after that.
         failure: the error code of the response; empty for none.
+        cors: headers of the response for the page that has sent the call; none where the call has no ``Origin``.
         parent: the caller's span, from ``traceparent``; None for none.
     """
 
@@ -39,6 +44,7 @@ class CallContext:
         "_request_id",
         "accepted",
         "authenticated",
+        "cors",
         "ended",
         "failure",
         "parent",
@@ -58,6 +64,7 @@ class CallContext:
         self.ended = False
         self.response: web.StreamResponse | None = None
         self.failure = ""
+        self.cors = NO_HEADERS
         self.parent = parent
 
     @property
@@ -70,6 +77,11 @@ class CallContext:
         """The caller's ``x-request-id``, else the id of the LLM request that it submits, else a new one."""
         if not self._request_id:
             self._request_id = new_request_id()
+        return self._request_id
+
+    @property
+    def known_id(self) -> str:
+        """The request id, where the call has one by now; empty otherwise, and it may still get that of its request."""
         return self._request_id
 
     def name(self, request_id: str) -> None:

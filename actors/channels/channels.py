@@ -1,5 +1,6 @@
 """Channels: subscriptions, publications, presence and connected users of every tenant."""
 
+import logging
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -53,6 +54,8 @@ FULL: Final = "connection_limit"
 DISCONNECTED: Final = "disconnected"
 UNSUBSCRIBED: Final = "unsubscribed"
 
+_log = logging.getLogger("tidegate.hub")
+
 
 class Channels:
     """The channels of every tenant. All methods are synchronous.
@@ -99,6 +102,10 @@ class Channels:
         channel = self._table.open(message.tenant, message.channel)
         published = channel.publish(message, self._clock())
         if not published.replayed:
+            if _log.isEnabledFor(logging.DEBUG):
+                subscribers = len(channel.publications.readers)
+                fields = {"channel": message.channel, "type": "publication", "subscribers": subscribers}
+                _log.debug("fanned_out", extra={"fields": fields})
             self._fanout.changed(channel.publications)
             self._table.published(channel)
         return published
@@ -198,6 +205,9 @@ class Channels:
         self._subscribed.setdefault(socket, set()).add(channel)
         publications.reader_added(cursor)
         fanout.follow(socket, publications, cursor)
+        if _log.isEnabledFor(logging.DEBUG):
+            fields = {"channel": message.channel, "after": cursor, "subscribers": len(publications.readers)}
+            _log.debug("subscribed", extra={"fields": fields})
         if message.presence:
             fanout.follow(socket, presence_events, presence_events.end)
 

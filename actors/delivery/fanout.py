@@ -1,5 +1,6 @@
 """Fan-out from topics to sockets: one write per socket and loop tick, and one integer per slow reader."""
 
+import logging
 import random
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import suppress
@@ -15,6 +16,8 @@ from protocol.websocket.out import ack_json, disconnect_json
 
 STALL_LIMIT: Final = 30.0  # seconds without progress after which a slow socket is closed
 SLOW: Final = "slow_consumer"
+
+_log = logging.getLogger("tidegate.hub")
 
 
 class _Lag:
@@ -93,6 +96,11 @@ class Fanout:
             )
         if not stream.ended or cursor != stream.offset:
             self.follow(socket, self._topic(stream), cursor)
+        if _log.isEnabledFor(logging.DEBUG):
+            subscribers = self._requests.get((request_id, stream.epoch))
+            count = 0 if subscribers is None else len(subscribers.readers)
+            fields = {"request_id": request_id, "after": None if opening.snapshot else cursor, "subscribers": count}
+            _log.debug("subscribed", extra={"fields": fields})
 
     def admit(self, socket: Socket, names: Iterable[Hashable]) -> None:
         """Check that ``socket`` may subscribe to these names, too.
@@ -283,8 +291,15 @@ class Fanout:
                 self._dirty[topic] = None
             elif behind:
                 behind.discard(socket)
+        if ended:
+            self._end(topic, ended, outgoing)
+
+    def _end(self, topic: Topic, ended: list[Socket], outgoing: dict[Socket, bytes]) -> None:
+        """End the subscriptions whose last frames are on their way; close the sockets of readers that are lost."""
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("fanned_out", extra={"fields": {"subscribers": len(ended), **topic.ending()}})
         for socket in ended:
-            if readers[socket] == LOST:
+            if topic.readers[socket] == LOST:
                 del outgoing[socket]
                 self.close_socket(socket, PROBLEMS[SLOW].close, SLOW)
             else:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from actors.log.frames import snapshot_frame, update_frames
+from actors.requests.stream import status_of
 from protocol.events import Entry, EventStream
 from protocol.hub import Socket
 from protocol.websocket.out import DIALECT, tail
@@ -63,6 +64,10 @@ class Topic(ABC):
     def close(self) -> None:
         """Release everything; called when the last reader has gone."""
 
+    def ending(self) -> dict[str, object]:
+        """Return what the log says of the end of subscriptions."""
+        return {"type": "lost"}
+
 
 class RequestTopic(Topic):
     """A request's stream as a topic.
@@ -100,6 +105,10 @@ class RequestTopic(Topic):
         """Stop listening."""
         self.stream.unlisten(self._wake)
         self._on_close(self)
+
+    def ending(self) -> dict[str, object]:
+        """Return the request, and how it has ended."""
+        return {"request_id": self.stream.request_id, "type": status_of(self.stream)}
 
     def page(self, cursor: int, *, merged: bool, shared: dict[tuple[int, bool], Page]) -> Page:
         """Return the entries after ``cursor``, as many as a page holds."""

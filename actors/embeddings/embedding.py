@@ -96,7 +96,12 @@ class EmbeddingRun:
             if admitted is None:
                 return None
             self._calls += 1
-            return Embedding(await self._attempt(target, self._calls), target)
+            number, started = self._calls, self._plan.clock.time()
+            try:
+                return Embedding(await self._attempt(target, number), target)
+            except TidegateError as error:
+                self._fallback.failed(candidate, number, error, self._plan.clock.time() - started)
+                raise
 
     async def _attempt(self, target: EmbeddingTarget, number: int) -> Vectors:
         plan, embedder = self._plan, target.endpoint.embedder

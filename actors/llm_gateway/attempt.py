@@ -17,7 +17,7 @@ from actors.llm_gateway.attempt_deps import AttemptDeps
 from actors.llm_gateway.call_span import close_span, open_span, trace_headers
 from actors.llm_gateway.drain import DeferredClose
 from actors.llm_gateway.routing import ResolvedTarget
-from actors.llm_gateway.schema import validated
+from actors.llm_gateway.schema import unoffered, validated
 from actors.llm_gateway.usage import is_large, used
 from actors.upstream.admission import Admission
 from actors.upstream.candidates import Candidate
@@ -34,12 +34,15 @@ if TYPE_CHECKING:
     from actors.llm_gateway.schema import Validator
 
 CANCELLED: Final = "cancelled"
+UNSURE: Final = ("other", "tool_calls")  # finish reasons whose answer is looked at before it counts
 CUT: Final[dict[FinishReason, str]] = {
     "length": "The answer was cut short: finish reason `length`",
     "content_filter": "The answer was withheld or cut short: finish reason `content_filter`",
 }
 """Why an answer that ended so does not match its schema."""
 REFUSED: Final = "The model refused to answer"
+LEAST_WAIT: Final = 1e-6  # seconds until the first content: a coarse clock may show none
+PAUSED: Final = "The answer was paused: stop reason `pause_turn`"
 LAST_SILENCE: Final = 5.0  # seconds after the finish reason: longer than a stream waits for its end by itself
 
 _log = logging.getLogger("tidegate.gateway")
@@ -68,8 +71,9 @@ class Attempt:
     Attributes:
         assembly: the answer so far.
         report: what the sink has received about the attempt; None before its end.
-        result: the validated JSON of a whole answer; None without a validator, and for calls of tools.
+        result: the validated JSON of a whole answer; None without a validator, and for calls of the caller's tools.
         content_sent: whether the sink has received content.
+        duration: seconds from sending to the end; 0 before that.
     """
 
     __slots__ = (
@@ -79,7 +83,6 @@ class Attempt:
         "_deferred",
         "_deps",
         "_drained",
-        "_duration",
         "_hold",
         "_message",
         "_number",
@@ -90,6 +93,7 @@ class Attempt:
         "_warning",
         "assembly",
         "content_sent",
+        "duration",
         "report",
         "result",
     )
@@ -117,7 +121,7 @@ class Attempt:
         self._deferred: DeferredClose | None = None
         self._drained = 0
         self._started = 0.0
-        self._duration = 0.0
+        self.duration = 0.0
         self._warning = ""
         self.report: AttemptReport | None = None
         self.assembly = Assembly(deps.max_chars)
@@ -131,14 +135,15 @@ class Attempt:
 
     def completion(self, usage: Usage, cost: Decimal | None) -> Completion:
         """Return the answer, which is whole, with the usage and the cost of all the request's attempts."""
-        assembly = self.assembly
+        assembly, reader = self.assembly, self._reader
         return Completion(
             parts=assembly.parts,
             logprobs=assembly.logprobs,
-            stop_sequence=self._reader.stop_sequence if self._reader is not None else "",
+            stop_sequence=reader.stop_sequence if reader is not None else "",
+            extra=reader.extra if reader is not None else {},
             result=self.result,
             finish_reason=self.finish_reason,
-            raw_finish_reason=self._reader.raw_finish_reason if self._reader is not None else "",
+            raw_finish_reason=reader.raw_finish_reason if reader is not None else "",
             usage=usage,
             cost=cost,
             provider=self._target.endpoint.name,
@@ -173,9 +178,9 @@ class Attempt:
         try:
             last = await self._read(deadline, span)
             last += self.assembly.finish()
-            if self.finish_reason == "other":
+            if self.finish_reason in UNSURE:
                 self._check_end()
-            if self._validator is not None and not self.assembly.tool_calls:
+            if self._validator is not None and not self._calls_tools:
                 self.result = self._validated(self._validator)
             code = ""
             waited = self._first_content(last, span)
@@ -196,7 +201,7 @@ class Attempt:
             code = "internal_error"
             raise
         finally:
-            self._duration = self._duration or self._clock.time() - self._started
+            self.duration = self.duration or self._clock.time() - self._started
             if self.report is None or self._draining:
                 await deps.drain.later(partial(self._afterwards, span, code, time.time_ns()))
             else:
@@ -233,24 +238,56 @@ class Attempt:
         return last
 
     def _check_end(self) -> None:
-        """Check that an answer that ended for an unknown reason has content, and log the reason.
+        """Check that the answer has what its end needs: calls, or any content for an unknown reason, which is logged.
 
         Raises:
-            ProviderError: ``provider_bad_response``: it has no text, no call and no refusal.
+            ProviderError: ``provider_bad_response``: it ended for its calls and has none; or for an unknown reason,
+                without a text, a call and a refusal.
         """
         reader = self._reader
         if reader is None:
+            return
+        if self.finish_reason == "tool_calls":
+            if not self.assembly.tool_calls:
+                raise ProviderError(code="provider_bad_response")
             return
         if not (self.assembly.text or self.assembly.tool_calls or reader.refused):
             raise ProviderError(code="provider_bad_response")
         self._warning = f"unknown finish reason {reader.raw_finish_reason!r}"
         target = self._target
-        _log.warning("%s/%s ended an answer with an %s", target.endpoint.name, target.model, self._warning)
+        provider, model = target.endpoint.name, target.model
+        fields: dict[str, object] = {
+            "provider": provider,
+            "model": model,
+            "request_id": self._message.request_id,
+            "attempt": self._number,
+            "finish": reader.raw_finish_reason,
+        }
+        _log.warning(
+            "%s/%s ended an answer with an %s",
+            provider,
+            model,
+            self._warning,
+            extra={"event": "finish_reason_unknown", "fields": fields},
+        )
+
+    @property
+    def _calls_tools(self) -> bool:
+        """Whether the answer calls tools that the caller has offered. Other calls are no answer to a schema."""
+        request = self._message.request
+        offered = bool(request.tools) and request.tool_choice != "none"
+        return bool(self.assembly.tool_calls) and (offered or "functions" in request.extra)
 
     @property
     def _cut(self) -> bool:
         """Whether the model can't be asked to repair the answer: it did not stop by itself, or refused."""
-        return self.finish_reason != "stop" or (self._reader is not None and self._reader.refused)
+        reader = self._reader
+        stopped = self.finish_reason in ("stop", "tool_calls")
+        return not stopped or (reader is not None and (reader.refused or self._paused))
+
+    @property
+    def _paused(self) -> bool:
+        return self._reader is not None and self._reader.raw_finish_reason == "pause_turn"
 
     def _validated(self, validator: "Validator") -> msgspec.Raw | None:
         """Return the answer's JSON; None where it is cut short or refused, for a caller of a vendor's dialect.
@@ -261,10 +298,12 @@ class Attempt:
             SchemaMismatch: it does not match; for a native caller also why.
         """
         try:
+            if self.assembly.tool_calls:
+                raise unoffered(self.assembly.text, self.assembly.tool_calls)
             return validated(self.assembly.text, validator)
         except SchemaMismatch as error:
             refused = self._reader is not None and self._reader.refused
-            reason = REFUSED if refused else CUT.get(self.finish_reason)
+            reason = REFUSED if refused else PAUSED if self._paused else CUT.get(self.finish_reason)
             if reason is None:
                 raise
             if self._message.request.dialect != "native":
@@ -275,7 +314,7 @@ class Attempt:
         """Return the seconds until the first content, and set them in the span; 0 for any later content."""
         if self.content_sent or not pieces:
             return 0.0
-        waited = self._clock.time() - self._started
+        waited = max(self._clock.time() - self._started, LEAST_WAIT)
         span.set_attribute(spans.GEN_AI_FIRST_CHUNK, waited)
         return waited
 
@@ -297,7 +336,7 @@ class Attempt:
 
     async def _end(self, code: str, events: tuple[Content, ...], waited: float = 0.0) -> None:
         """Send the sink the end of the attempt, with its usage where that is known by now."""
-        self._duration = self._clock.time() - self._started
+        self.duration = self._clock.time() - self._started
         report = self._report(code) if self._draining else await self._settled(code)
         if self._message.sink is not None:
             progress = Progress(events=events, waited=waited, attempt=report, number=self._number)
@@ -335,7 +374,7 @@ class Attempt:
             provider=self._target.endpoint.name,
             model=self._target.model,
             error=code,
-            duration_ms=round(self._duration * 1000, 3),
+            duration_ms=round(self.duration * 1000, 3),
             usage=usage,
             cost=cost,
             estimated=estimated,

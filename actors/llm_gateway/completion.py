@@ -72,7 +72,9 @@ class CompletionRun:
     ) -> None:
         clock = deps.clock
         self._message = message
-        self._terms = terms = AdmissionTerms(clock, deadline, message.tenant)
+        self._terms = terms = AdmissionTerms(
+            clock, deadline, message.tenant, request_id=message.request_id, trace_id=message.trace_id
+        )
         self._deps = deps
         self._validator = validator
         self._size = size = RequestSize(message.request)
@@ -131,7 +133,12 @@ class CompletionRun:
                 admission=admitted,
             )
             self._attempts.append(attempt)
-            await attempt.run(self._terms.deadline, self._restarts)
+            number = len(self._attempts)
+            try:
+                await attempt.run(self._terms.deadline, self._restarts)
+            except TidegateError as error:
+                self._fallback.failed(candidate, number, error, attempt.duration)
+                raise
             return attempt
 
     def _hold(self, target: ResolvedTarget, account: Account) -> BudgetHold:

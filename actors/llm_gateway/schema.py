@@ -1,6 +1,7 @@
 """Validation of JSON Schemas, and of answers against them."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
@@ -8,12 +9,14 @@ import msgspec
 
 from protocol.errors import FieldError, InvalidRequest, SchemaMismatch
 from protocol.json.strict_schema import without_nulls
+from protocol.llm import ToolCall
 
 if TYPE_CHECKING:
     import jsonschema_rs
 
 MAX_ERRORS: Final = 20
 MAX_COMPILED: Final = 128
+MAX_NAMES: Final = 100  # characters of the tools' names in an error
 
 
 def check_schema(schema: dict[str, Any]) -> None:
@@ -107,6 +110,14 @@ def validated(text: str, validator: Validator) -> msgspec.Raw:
     if pruned == answer or validator.faults(pruned):
         raise SchemaMismatch(raw=text, errors=errors)
     return msgspec.Raw(msgspec.json.encode(pruned))
+
+
+def unoffered(text: str, calls: Sequence[ToolCall]) -> SchemaMismatch:
+    """Return the failure of an answer that calls tools which nobody has offered; ``raw`` has its text and its calls."""
+    raw = "\n".join([text, *(msgspec.json.encode({call.name: call.arguments}).decode() for call in calls)]).strip()
+    names = ", ".join(call.name for call in calls)
+    fault = FieldError("$", f"a call of {names[:MAX_NAMES]}, which is not offered, in place of JSON")
+    return SchemaMismatch("The answer is a call of a tool that is not offered", raw=raw, errors=(fault,))
 
 
 def _path(parts: list[str | int]) -> str:

@@ -83,7 +83,12 @@ def _believed(reported: Usage, request: ChatRequest, window: int | None) -> tupl
     if window:
         most_output = min(most_output, window)
     if inputs > most_input and _has_hosted_tools(request):
-        _log.warning("%d tokens of input were reported for a call with hosted tools: more than %d", inputs, most_input)
+        _log.warning(
+            "%d tokens of input were reported for a call with hosted tools: more than %d",
+            inputs,
+            most_input,
+            extra={"event": "usage_doubtful", "fields": {"tokens": inputs, "expected": most_input}},
+        )
         most_input = inputs
     return (inputs if inputs <= most_input else 0), (outputs if outputs <= most_output else 0)
 

@@ -9,6 +9,7 @@ import logging
 from typing import Any, Final
 
 from actors.pipeline.stage import Caller, Stage
+from protocol.llm import Usage
 from protocol.pipeline import StageReport
 from protocol.requests import RequestHandle
 
@@ -20,16 +21,18 @@ class PipelineLog:
 
     Args:
         pipeline: the pipeline's name.
+        version: the pipeline's version; empty for none.
         stage: the stage.
         caller: the run's caller; its session and its trace identify the lines of one run.
     """
 
     __slots__ = ("_common", "_log", "_prompt", "_stage")
 
-    def __init__(self, pipeline: str, stage: Stage[Any, Any], caller: Caller) -> None:
+    def __init__(self, pipeline: str, version: str, stage: Stage[Any, Any], caller: Caller) -> None:
         self._log = logging.getLogger(LOGGER)
         self._stage = stage
         self._common = {"pipeline": pipeline, "stage": stage.name}
+        self._common |= {"pipelineVersion": version} if version else {}
         self._common |= {"sessionId": caller.session_id} if caller.session_id else {}
         self._common |= {"traceId": caller.trace_id} if caller.trace_id else {}
         self._prompt = {"promptVersion": stage.prompt.version, "promptHash": stage.prompt.hash}
@@ -56,7 +59,7 @@ class PipelineLog:
                 **self._prompt,
                 "promptLength": prompt_length,
                 "durationMs": attempt.duration_ms,
-                "tokens": None if usage is None else {"input": usage.input_tokens, "output": usage.output_tokens},
+                "tokens": None if usage is None else _tokens(usage),
                 "cost": None if cost is None else f"{cost.usd:f}",
             }
             if attempt.estimated:
@@ -65,9 +68,10 @@ class PipelineLog:
                 fields["error"] = attempt.error
             self._write("provider_call", fields)
 
-    def completed(self, report: StageReport) -> None:
-        """Write ``stage_completed``, whatever the stage's status is."""
+    def completed(self, report: StageReport, result: object) -> None:
+        """Write ``stage_completed``, whatever the stage's status is; with the facts of its result, if it has one."""
         fields: dict[str, Any] = {
+            **self._stage.facts(result),
             "requestId": report.request_id,
             "source": report.source,
             **self._prompt,
@@ -78,7 +82,14 @@ class PipelineLog:
             fields["fallback"] = True
         if report.error is not None:
             fields["error"] = report.error.code
+        if report.route is not None:
+            fields["route"] = report.route.value
         self._write("stage_completed", fields)
 
     def _write(self, event: str, fields: dict[str, Any]) -> None:
         self._log.info(event, extra={"fields": {**self._common, **fields}})
+
+
+def _tokens(usage: Usage) -> dict[str, int]:
+    total = usage.input_tokens + usage.output_tokens
+    return {"input": usage.input_tokens, "output": usage.output_tokens, "total": total}

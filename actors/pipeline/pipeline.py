@@ -44,6 +44,7 @@ class Pipeline(Generic[InputT]):
         router: runs the stages' requests.
         stages: at least one, with different names.
         name: in spans and log lines.
+        version: the author's name for these stages as a whole, in spans and log lines; empty for none.
         tracer: opens the spans, ``system.tracer`` for those of a system; None for the global provider's.
 
     Raises:
@@ -57,15 +58,20 @@ class Pipeline(Generic[InputT]):
         stages: Sequence[Stage[InputT, Any]],
         *,
         name: str = "pipeline",
+        version: str = "",
         tracer: Tracer | None = None,
     ) -> None:
         names = [stage.name for stage in stages]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"a pipeline needs stages whose names differ, got {names}")
         self.name = name
+        self.version = version
         self._router = router
-        self._steps = tuple(_Step(stage, name) for stage in stages)
+        self._steps = tuple(_Step(stage, name, version) for stage in stages)
         self._tracer = tracer or trace.get_tracer(spans.TRACER)
+
+    def __len__(self) -> int:
+        return len(self._steps)
 
     async def run(
         self,
@@ -86,6 +92,7 @@ class Pipeline(Generic[InputT]):
         """
         run = PipelineRun(given, on_change)
         attributes = {spans.PIPELINE: self.name}
+        attributes |= {spans.PIPELINE_VERSION: self.version} if self.version else {}
         with self._tracer.start_as_current_span(spans.pipeline(self.name), caller.context, attributes=attributes):
             for step in self._steps:
                 with self._tracer.start_as_current_span(
@@ -102,11 +109,12 @@ class Pipeline(Generic[InputT]):
 class _Step(Generic[InputT]):
     """A stage with its schema, its decoder and its span attributes."""
 
-    __slots__ = ("_decode", "_pipeline", "_schema", "attributes", "stage")
+    __slots__ = ("_decode", "_pipeline", "_schema", "_version", "attributes", "stage")
 
-    def __init__(self, stage: Stage[InputT, Any], pipeline: str) -> None:
+    def __init__(self, stage: Stage[InputT, Any], pipeline: str, version: str) -> None:
         self.stage = stage
         self._pipeline = pipeline
+        self._version = version
         self.attributes = {
             spans.PIPELINE: pipeline,
             spans.STAGE: stage.name,
@@ -122,7 +130,7 @@ class _Step(Generic[InputT]):
         stage, started = self.stage, time.perf_counter()
         report = StageReport(stage=stage.name, prompt_version=stage.prompt.version, prompt_hash=stage.prompt.hash)
         run.begin(report)
-        log = PipelineLog(self._pipeline, stage, caller)
+        log = PipelineLog(self._pipeline, self._version, stage, caller)
         log.started()
         text = stage.say(run)
         result, error = stage.fallback, None
@@ -140,17 +148,20 @@ class _Step(Generic[InputT]):
             if isinstance(failed, RequestCancelled):
                 result = None
         status: StageStatus = "failed"
+        route = None
         if error is None or result is not None:
             run.set_result(stage, result)
-            status = _STATUS[stage.route(result)]
+            route = stage.route(result)
+            status = _STATUS[route]
         report = msgspec.structs.replace(
             report,
             status=status,
+            route=route,
             fallback=error is not None and status != "failed",
             error=error,
             duration_ms=round((time.perf_counter() - started) * 1000, 3),
         )
-        log.completed(report)
+        log.completed(report, result)
         run.update(report)
         return report
 
@@ -177,6 +188,7 @@ class _Step(Generic[InputT]):
             account=caller.account,
             delivery=delivery,
             trace_id=caller.trace_id,
+            surface="pipeline",
         )
 
     async def _result(self, handle: RequestHandle) -> Any:  # noqa: ANN401 - of the stage's type

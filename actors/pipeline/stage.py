@@ -1,6 +1,7 @@
 """The parts of a pipeline: a stage, the caller, and one run of the stages."""
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -15,11 +16,26 @@ ResultT = TypeVar("ResultT")
 
 TIMEOUT: Final = 30.0  # seconds
 CACHE_TTL: Final = DEFAULT_CACHE_TTL_MS / 1000
+LINE_FIELDS: Final = frozenset(
+    {
+        *("timestamp", "level", "event", "logger", "pipeline", "pipelineVersion", "stage", "sessionId", "traceId"),
+        *("promptVersion", "promptHash", "requestId", "source", "status", "route", "durationMs", "fallback", "error"),
+    }
+)
+"""Fields of the line ``stage_completed``."""
 
 
 def proceed(_result: object) -> StageRoute:
     """Continue, whatever the result is."""
     return StageRoute.CONTINUE
+
+
+def _fields_of(result: type[Any]) -> frozenset[str]:
+    """Return the names of the fields of a result's type; none for a type without any."""
+    names = getattr(result, "__struct_fields__", None)
+    if names is None and dataclasses.is_dataclass(result):
+        names = [field.name for field in dataclasses.fields(result)]
+    return frozenset(getattr(result, "__annotations__", ()) if names is None else names)
 
 
 class Stage(msgspec.Struct, Generic[InputT, ResultT], frozen=True, kw_only=True, eq=False):
@@ -39,9 +55,12 @@ class Stage(msgspec.Struct, Generic[InputT, ResultT], frozen=True, kw_only=True,
         on_abandon: what happens to the request without a follower, for example after the run was cancelled.
         fallback: the result of a stage whose request failed; None for no fallback. It is not used for a cancelled
             request.
+        log: names of fields of the result; the log line of the stage's end has their values. No other field of a line
+            has anything of an answer.
 
     Raises:
-        ValueError: the name is empty, the timeout not positive, or the time in the cache negative.
+        ValueError: the name is empty, the timeout not positive, the time in the cache negative, or ``log`` has a name
+            that the result does not have, or that the line uses itself.
     """
 
     name: str
@@ -56,6 +75,7 @@ class Stage(msgspec.Struct, Generic[InputT, ResultT], frozen=True, kw_only=True,
     max_tokens: int | None = None
     on_abandon: OnAbandon = "finish"
     fallback: ResultT | None = None
+    log: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -64,6 +84,20 @@ class Stage(msgspec.Struct, Generic[InputT, ResultT], frozen=True, kw_only=True,
             raise ValueError(f"the timeout of stage {self.name!r} must be positive, got {self.timeout}")
         if self.cache_ttl < 0:
             raise ValueError(f"the cache_ttl of stage {self.name!r} must not be negative, got {self.cache_ttl}")
+        known = _fields_of(self.result)
+        for name in self.log:
+            if name not in known or name in LINE_FIELDS:
+                raise ValueError(
+                    f"stage {self.name!r} can't log {name!r}: it can be one of {sorted(known - LINE_FIELDS)}"
+                )
+
+    def facts(self, result: object) -> dict[str, Any]:
+        """Return the fields of ``result`` that are logged; none where there is no result."""
+        if result is None:
+            return {}
+        if isinstance(result, Mapping):
+            return {name: result.get(name) for name in self.log}
+        return {name: getattr(result, name) for name in self.log}
 
 
 class Caller(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,7 +107,7 @@ class Caller(msgspec.Struct, frozen=True, kw_only=True):
         tenant: the tenant of the stages' requests; nothing is ever shared across tenants.
         account: pays for them; None for nobody.
         session_id: the caller's own name for a series of requests.
-        trace_id: 32 hex digits, as the state of each stage's request shows it.
+        trace_id: 32 hex digits or another name, as the state of each stage's request shows it.
         context: the parent of the run's span; None for the current context.
     """
 

@@ -17,6 +17,7 @@ from protocol.llm import Attempt, ChatRequest, Cost, Usage
 from protocol.requests import Delivery, ErrorInfo, RequestState, Source
 
 NO_COST: Final = Cost(usd=Decimal(0))
+WITHOUT_CONTENT: Final = 2  # entries of a request that ended before any content: its start and its end
 
 
 class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
@@ -27,19 +28,23 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
     Attributes:
         request_id: its id.
         tenant: the tenant whose request it is.
-        trace_id: 32 hex digits, as the caller sees it.
+        trace_id: 32 hex digits or another name, as the caller sees it.
+        surface: what its caller has used.
+        account: the name of the account that pays; empty for none.
         delivery: how it is run and shared.
         source: where its answer comes from.
         run: the run that answers it.
         stream: its view of the run's log.
         created: when it was submitted, in Unix seconds.
         expires: when the store drops it, in Unix seconds; 0 while it has not ended.
-        idempotency: the tenant and the idempotency key; None where it has no key.
+        idempotency: the tenant and the idempotency key; None where it has no key, or has it no more.
     """
 
     request_id: str
     tenant: str
     trace_id: str
+    surface: str = ""
+    account: str = ""
     delivery: Delivery
     source: Source
     run: Run
@@ -77,6 +82,13 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
     def cost(self) -> Cost | None:
         """What its calls cost: 0 for a joined or replayed request, None where unknown or nothing was used."""
         return self.run.cost if self.source == "upstream" else NO_COST
+
+    @property
+    def frees_key(self) -> bool:
+        """Whether it ended temporarily before any content: submitted again, it may succeed."""
+        end = self.stream.terminal
+        failed = end is not None and isinstance(end.event, Failed) and end.event.temporary
+        return failed and self.stream.offset <= WITHOUT_CONTENT
 
     def follow(self, after: Position | None = None, mode: Mode | None = None) -> Follower:
         """Follow it, as ``RequestHandle`` says."""

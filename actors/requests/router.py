@@ -5,6 +5,7 @@ finished log with this fingerprint, replayed from the cache; otherwise a new run
 and runs; each run owns its log, and has its own actor.
 """
 
+import logging
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -14,6 +15,7 @@ from opentelemetry import trace
 from actors.requests.failure import failure
 from actors.requests.fingerprint import body_digest, fingerprint
 from actors.requests.limits import RequestLimits
+from actors.requests.outcome import LOGGER, log_end
 from actors.requests.record import RequestRecord
 from actors.requests.router_messages import (
     CacheAnswered,
@@ -65,6 +67,8 @@ SWEEP_INTERVAL: Final = 15.0  # seconds between two sweeps of the store
 CACHE_TIMEOUT: Final = 1.0  # seconds; a slower cache counts as a miss
 RESOLVE_TIMEOUT: Final = 5.0  # seconds
 MAX_MODELS: Final = 1024  # model names that are known to be served; at the bound all are forgotten
+
+_log = logging.getLogger(LOGGER)
 
 
 class RequestRouter(Actor[RouterMessage]):
@@ -251,6 +255,9 @@ class RequestRouter(Actor[RouterMessage]):
     async def sweep(self, _message: SweepRequests) -> None:
         """Drop the ended requests whose time is over, and schedule the next sweep."""
         self._store.expire()
+        expired, self._store.expired = self._store.expired, 0
+        if expired and _log.isEnabledFor(logging.DEBUG):
+            _log.debug("requests_expired", extra={"fields": {"count": expired}})
         self.schedule(SWEEP_INTERVAL, SweepRequests())
 
     def _repeat(self, message: Submit, digest: bytes, record: RequestRecord) -> Submitted:
@@ -298,7 +305,7 @@ class RequestRouter(Actor[RouterMessage]):
     def _replay(self, message: Submit, digest: bytes, cached: CachedLog) -> Submitted:
         run = Run.replay(message, cached, fingerprint=digest, max_bytes=self._limits.ring_bytes)
         record = self._record(message, run, "cache")
-        self._store.ended(record.request_id)
+        self._ended(record.request_id)
         return Submitted(record)
 
     def _begin(self, message: Submit, digest: bytes) -> Submitted:
@@ -317,6 +324,8 @@ class RequestRouter(Actor[RouterMessage]):
             request_id=request_id,
             tenant=message.tenant,
             trace_id=message.trace_id,
+            surface=message.surface,
+            account="" if message.account is None else message.account.name,
             delivery=message.delivery,
             source=source,
             run=run,
@@ -337,7 +346,7 @@ class RequestRouter(Actor[RouterMessage]):
         if record.run.leave(record.stream, event):
             self._runs.cancel(record.run, event)
         else:
-            self._store.ended(record.request_id)
+            self._ended(record.request_id)
 
     def _forget(self, record: RequestRecord) -> None:
         self._store.remove(record)
@@ -347,11 +356,16 @@ class RequestRouter(Actor[RouterMessage]):
 
     def _run_ended(self, run: Run) -> None:
         for request_id in run.requests:
-            self._store.ended(request_id)
+            self._ended(request_id)
         if self._waiting and not len(self._runs):
             waiting, self._waiting = self._waiting, []
             for promise in waiting:
                 promise.resolve(None)
+
+    def _ended(self, request_id: str) -> None:
+        record = self._store.ended(request_id)
+        if record is not None:
+            log_end(record)
 
     def _find(self, request_id: str, tenant: str) -> RequestRecord:
         record = self._store.get(request_id, tenant)

@@ -5,6 +5,7 @@ and run on the event loop, so nobody sees a change half made. A run knows nothin
 ``on_end``, and the owner edits its tables itself.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Final
@@ -44,6 +45,7 @@ class Run:
         max_bytes: the log's budget of unpacked entries, in bytes.
         pages: the log's first entries, packed.
         on_end: called once with the run, in ``finish`` and after the terminal entry.
+        on_late: called with the run and a call that was counted after ``finish``.
 
     Attributes:
         key: as given.
@@ -53,6 +55,7 @@ class Run:
         delivery: how the request that started it is run and shared.
         tenant: whose run it is; a run is never shared across tenants.
         account: pays for all calls; None for nobody.
+        trace_id: of the submission that started it.
         log: for readers; only this class writes to it.
         asked: whether the gateway has been asked.
         attempts: the calls to the upstream, in order.
@@ -61,6 +64,7 @@ class Run:
         counted: tokens of the present call that the provider has counted by its first content.
         cost: US dollars for all calls; None where a price is unknown, and while nothing has been used.
         upstream_wait: seconds from a call's start to its first content, of the last call that had content.
+        first_content: when the first content of all came, in Unix seconds; 0 while there was none.
         forgotten: whether a request that shared it was deleted: the answer is not for the cache.
     """
 
@@ -68,6 +72,7 @@ class Run:
         "_input_bytes",
         "_numbered",
         "_on_end",
+        "_on_late",
         "_streams",
         "account",
         "asked",
@@ -76,6 +81,7 @@ class Run:
         "counted",
         "delivery",
         "fingerprint",
+        "first_content",
         "forgotten",
         "key",
         "log",
@@ -83,6 +89,7 @@ class Run:
         "request",
         "span",
         "tenant",
+        "trace_id",
         "upstream_wait",
         "usage",
     )
@@ -97,6 +104,7 @@ class Run:
         max_bytes: int = RING_BYTES,
         pages: Sequence[PackedEvents] = (),
         on_end: "Callable[[Run], object] | None" = None,
+        on_late: "Callable[[Run, Attempt], object] | None" = None,
     ) -> None:
         self.key = key
         self.fingerprint = fingerprint
@@ -105,6 +113,7 @@ class Run:
         self.delivery = submit.delivery
         self.tenant = submit.tenant
         self.account = submit.account
+        self.trace_id = submit.trace_id
         self.log = EventLog(max_bytes=max_bytes, pages=pages)
         self.asked = False
         self.attempts: tuple[Attempt, ...] = ()
@@ -113,10 +122,12 @@ class Run:
         self.counted = NO_USAGE
         self.cost: Cost | None = None
         self.upstream_wait = 0.0
+        self.first_content = 0.0
         self.forgotten = False
         self._input_bytes = 0  # of the request; 0 while it has not been estimated
         self._numbered: dict[int, Attempt] = {}
         self._on_end = on_end
+        self._on_late = on_late
         self._streams: dict[str, RequestStream] = {}
 
     @classmethod
@@ -202,6 +213,7 @@ class Run:
             return
         if waited:
             self.upstream_wait = waited
+            self.first_content = self.first_content or time.time()
         log.append(*events)
 
     def finish(self, event: Completed | Failed | Cancelled) -> bool:
@@ -231,6 +243,8 @@ class Run:
             attempt: the call.
             number: which call of the run it is, from 1; a known number replaces that call, and 0 is the next one.
         """
+        if self.log.ended and self._on_late is not None:
+            self._on_late(self, attempt)
         numbered = self._numbered
         numbered[number or len(numbered) + 1] = attempt
         if len(numbered) == 1:

@@ -8,6 +8,7 @@ from opentelemetry import trace
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Tracer
 
 from actors.requests.failure import failure
+from actors.requests.outcome import log_late_call
 from actors.requests.run import Run
 from actors.requests.state import Cancel, RequestStateActor, Start
 from actors.runtime import Keyed, Ref, System
@@ -87,6 +88,7 @@ class RunTable:
             span=self._open_span(key),
             max_bytes=self._ring_bytes,
             on_end=self._ended,
+            on_late=log_late_call,
         )
 
     def start(self, run: Run, *, shared: bool) -> None:

@@ -93,6 +93,7 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
         complete = Complete(
             request=run.request,
             request_id=run.key,
+            trace_id=run.trace_id,
             tenant=run.tenant,
             account=run.account,
             sink=RunSink(run),
@@ -122,9 +123,9 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
             model=completion.model,
             logprobs=completion.logprobs,
             stop_sequence=completion.stop_sequence,
+            extra=completion.extra,
         )
-        known = completion.finish_reason != "other"
-        if self._cache is not None and known and run.cached and not run.forgotten:
+        if self._cache is not None and completion.repeatable and run.cached and not run.forgotten:
             await self._store(self._cache, event)
         run.finish(event)
 

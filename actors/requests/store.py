@@ -22,6 +22,9 @@ class RequestStore:
         running --ended--> ended --ttl, remove, or a bound is reached--> dropped
            +-----remove------------------------------------------------> dropped
 
+    A request that ended temporarily before any content frees its idempotency key at once: the next submission with that
+    key is a new request.
+
     Only ``remove`` drops a running request. At a bound the request that ended first is dropped early; where none has
     ended, ``add`` raises.
 
@@ -31,6 +34,9 @@ class RequestStore:
         max_bytes: the bound on what ended requests hold, in bytes: their logs and their input. A run that several
             requests share counts once for each of them.
         clock: Unix time in seconds.
+
+    Attributes:
+        expired: how many requests were dropped because their ``ttl`` was over.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class RequestStore:
         self._ended: OrderedDict[str, int] = OrderedDict()  # bytes by id, in the order of the ends
         self._early: list[tuple[float, str]] = []  # a heap: the expiry and the id of those with a ``ttl`` of their own
         self._bytes = 0
+        self.expired = 0
 
     def __len__(self) -> int:
         return len(self._records)
@@ -82,34 +89,39 @@ class RequestStore:
             record.idempotency = (record.tenant, key)
             self._keys[record.idempotency] = (digest, record.request_id)
 
-    def ended(self, request_id: str) -> None:
-        """Start the ``ttl`` of a request that has ended. Does nothing for an unknown one, or when called again."""
+    def ended(self, request_id: str) -> RequestRecord | None:
+        """Start the ``ttl`` of a request that has ended, and return it.
+
+        Does nothing, and returns None, for an unknown one, or when called again.
+        """
         record = self._records.get(request_id)
         if record is None or record.expires:
-            return
+            return None
         own = record.delivery.ttl
         record.expires = self._clock() + (self._ttl if own is None else own)
         if own is not None:
             self._push_early(record)
+        if record.idempotency is not None and record.frees_key:
+            self._forget_key(record)
         size = record.run.size + delivery_bytes(record.delivery) + RECORD_BYTES
         self._ended[request_id] = size
         self._bytes += size
         while self._bytes > self._max_bytes and len(self._ended) > 1:
             self._drop_first()
+        return record
 
     def remove(self, record: RequestRecord) -> None:
         """Drop a request, running or ended, and its idempotency key. Does nothing for an unknown one."""
         self._drop(record.request_id)
 
     def expire(self) -> None:
-        """Drop the requests whose ``ttl`` is over."""
-        now, early = self._clock(), self._early
+        """Drop the requests whose ``ttl`` is over, and count them in ``expired``."""
+        now, early, before = self._clock(), self._early, len(self._records)
         while early and early[0][0] <= now:
             self._drop(heappop(early)[1])
-        while self._ended:
-            if self._records[next(iter(self._ended))].expires > now:
-                return
+        while self._ended and self._records[next(iter(self._ended))].expires <= now:
             self._drop_first()
+        self.expired += before - len(self._records)
 
     def _push_early(self, record: RequestRecord) -> None:
         heappush(self._early, (record.expires, record.request_id))
@@ -123,5 +135,10 @@ class RequestStore:
     def _drop(self, request_id: str) -> None:
         self._bytes -= self._ended.pop(request_id, 0)
         record = self._records.pop(request_id, None)
-        if record is not None and record.idempotency is not None:
+        if record is not None:
+            self._forget_key(record)
+
+    def _forget_key(self, record: RequestRecord) -> None:
+        if record.idempotency is not None:
             self._keys.pop(record.idempotency, None)
+            record.idempotency = None

@@ -39,12 +39,16 @@ class AdmissionTerms(msgspec.Struct, frozen=True):
         deadline: when the request is out of time.
         tenant: whose request it is, for fair queues.
         learns_limits: whether refusals close a target's rate limit.
+        request_id: for the log.
+        trace_id: for the log.
     """
 
     clock: Clock
     deadline: float
     tenant: str = ""
     learns_limits: bool = True
+    request_id: str = ""
+    trace_id: str = ""
 
 
 class Admission:

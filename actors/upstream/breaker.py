@@ -2,7 +2,8 @@
 
 import logging
 from collections import deque
-from typing import Final
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
 
 from actors.runtime import Clock
 from protocol.gateway import BreakerState
@@ -28,14 +29,17 @@ class Breaker:
     ``enter`` returned: a call that began before the last transition changes nothing. Opening and closing are logged.
 
     Args:
-        name: the target's, for the log.
+        name: the target's, as ``provider/model``.
         clock: the time.
+
+    Attributes:
+        name: as given.
     """
 
-    __slots__ = ("_clock", "_generation", "_in_a_row", "_name", "_open_until", "_probing", "_recent")
+    __slots__ = ("_clock", "_generation", "_in_a_row", "_open_until", "_probing", "_recent", "name")
 
     def __init__(self, name: str, clock: Clock) -> None:
-        self._name = name
+        self.name = name
         self._clock = clock
         self._generation = 0
         self._open_until: float | None = None
@@ -65,6 +69,7 @@ class Breaker:
             return None
         self._probing = True
         self._generation += 1
+        self._tell(logging.DEBUG, "%s gets a probe: its breaker is half-open", "open", "half-open")
         return self._generation
 
     def leave(self, generation: int, *, good: bool | None) -> None:
@@ -83,6 +88,7 @@ class Breaker:
                 self._close()
             elif good is False:
                 self._open_until = self._clock.time() + OPEN_SECONDS
+                self._tell(logging.DEBUG, "%s still fails: its breaker stays open", "half-open", "open")
         elif good is not None:
             self._count(good=good)
 
@@ -93,7 +99,8 @@ class Breaker:
             return
         self._generation += 1
         self._open_until = self._clock.time() + OPEN_SECONDS
-        _log.warning("%s keeps failing: its breaker is open, with one probe every %g s", self._name, OPEN_SECONDS)
+        said = f"%s keeps failing: its breaker is open, with one probe every {OPEN_SECONDS:g} s"
+        self._tell(logging.WARNING, said, "closed", "open")
 
     def _failure_share(self) -> float:
         """Return the share of failures in a full window, otherwise 0."""
@@ -101,6 +108,19 @@ class Breaker:
 
     def _close(self) -> None:
         self._open_until = None
+        self._tell(logging.INFO, "%s answers again: its breaker is closed", "half-open", "closed")
         self._in_a_row = 0
         self._recent.clear()
-        _log.info("%s answers again: its breaker is closed", self._name)
+
+    def _tell(self, level: int, message: str, before: BreakerState, after: BreakerState) -> None:
+        """Log a transition."""
+        if not _log.isEnabledFor(level):
+            return
+        provider, _, model = self.name.partition("/")
+        fields: dict[str, Any] = {"provider": provider, "model": model, "from": before, "to": after}
+        fields["failures"] = max(self._in_a_row, self._recent.count(False))
+        fields["until"] = None
+        if self._open_until is not None and after == "open":
+            seconds = self._open_until - self._clock.time()
+            fields["until"] = (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat(timespec="milliseconds")
+        _log.log(level, message, self.name, extra={"event": "breaker_changed", "fields": fields})

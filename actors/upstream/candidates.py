@@ -65,6 +65,11 @@ class Candidate(Generic[TargetT]):
         self.calls = 0
         self.due = 0.0
 
+    @property
+    def name(self) -> str:
+        """The target as ``provider/model``."""
+        return self.health.breaker.name
+
     def count_call(self) -> None:
         """Count a call: one that is sent, or one that was refused with a probe in its place."""
         if not self.calls:

@@ -39,5 +39,14 @@ class OperatorLog:
             error.status or "unknown",
             model,
             error.reason or error.problem.title,
-            extra={"provider": self._provider, "model": model, "upstream_status": error.status, "code": code},
+            extra={
+                "event": "provider_refuses_calls",
+                "fields": {
+                    "code": code,
+                    "provider": self._provider,
+                    "model": model,
+                    "upstream_status": error.status or None,
+                    "reason": error.reason or error.problem.title,
+                },
+            },
         )

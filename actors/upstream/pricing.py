@@ -109,7 +109,12 @@ class Prices:
             if len(self._logged) >= MAX_CACHED:
                 self._logged.clear()
             self._logged.add((price_id, model))
-            _log.warning("the price of %s/%s is unknown: it has no cost, and counts no dollars", price_id, model)
+            _log.warning(
+                "the price of %s/%s is unknown: it has no cost, and counts no dollars",
+                price_id,
+                model,
+                extra={"event": "price_unknown", "fields": {"provider": price_id, "model": model}},
+            )
         return None
 
 

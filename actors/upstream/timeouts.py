@@ -93,7 +93,7 @@ class TimeoutScope:
         if kind is asyncio.CancelledError:
             if self._clock.time() >= self._deadline:
                 raise DeadlineExceeded from error
-            raise ProviderError(code="provider_timeout") from error
+            raise ProviderError(code="provider_timeout") from TimeoutError(f"nothing came for {self._silence:g} s")
 
     def _expires(self) -> float:
         return self._deadline if self._paused else min(self._deadline, self._last_sign + self._silence)

@@ -18,12 +18,15 @@ from actors.wire.post import PostRequest, as_upstream_url, media_type
 from actors.wire.sse import MAX_EVENT_BYTES, EventSplitter, Splitter
 from actors.wire.url import JSON, UpstreamUrl
 from protocol.errors import ProviderError
+from protocol.reading.loose import is_cut
 from protocol.upstream import Allowance, AnswerReader, Deltas
 
 MAX_CONNECTIONS: Final = 256
 MAX_IDLE_EVENTS: Final = 65_536  # events without content, one after the other
 GRACE: Final = 1.0  # seconds that a whole answer is read on for its end marker
 GRACE_FOR_USAGE: Final = 3.0  # seconds, while its usage has not come
+BROKEN: Final = "provider_stream_broken"
+UNREADABLE: Final = "provider_bad_response"
 PLAIN: Final = frozenset({EventSplitter.content_type, JSON, "text/json", "text/plain"})  # content types of no framing
 
 
@@ -33,7 +36,7 @@ class WireClient:
     Args:
         max_connections: the most connections, over all upstreams; further requests wait. 0 for no limit: each provider
             then has its own concurrency limit, so that none takes another's connections.
-        max_event_bytes: the most bytes of one event of a stream.
+        max_event_bytes: the most bytes of one event of a stream, and of a whole answer.
         tls_context: makes the TLS context.
     """
 
@@ -112,6 +115,9 @@ class WireStream:
     nobody up. Only content after the finish reason, which some upstreams send with every chunk, ends it: then the
     attempt's own timeouts hold.
 
+    What can't be read after the finish reason is passed over, and so is an event that the end of the body cuts. Before
+    the finish reason the first is ``provider_bad_response``, the second ``provider_stream_broken``.
+
     Args:
         pool: gives the connection.
         request: is sent when the context is entered.
@@ -132,6 +138,8 @@ class WireStream:
         "_grace_ends",
         "_idle_events",
         "_late_content",
+        "_left",
+        "_passed_over",
         "_plain",
         "_pool",
         "_request",
@@ -156,6 +164,8 @@ class WireStream:
         self._late_content = False  # content has come after the finish reason
         self._idle_events = 0
         self._grace_ends = 0.0  # by the loop's clock; 0 before the grace
+        self._left = False  # the grace is over
+        self._passed_over = False  # something that can't be read has come after the finish reason
         self._connection: Connection | None = None
         self._body: Body | None = None
         self._failure: ProviderError | None = None
@@ -193,17 +203,19 @@ class WireStream:
         while self._body is not None and not answer.ended:
             try:
                 chunk = await (self._body.read() if answer.finish_reason is None else self._read_last(self._body))
+                events = self._splitter.feed(chunk) if chunk else []
             except ProviderError:
-                if not answer.whole:
+                if not (answer.whole or self._left):
                     raise
-                return self._end(broken=True)
-            if not chunk:
-                return self._end(broken=False)
-            events = self._splitter.feed(chunk)
+                return self._end(broken=not self._left)
             if events:
                 return self._read(events)
+            if not chunk:
+                return self._end(broken=False)
+            if self._splitter.whole and (events := self._complete()):
+                return self._read(events)
         if not answer.whole:
-            raise ProviderError(code="provider_stream_broken")
+            raise ProviderError(code=BROKEN)
         raise StopAsyncIteration
 
     async def _read_last(self, body: Body) -> bytes:
@@ -214,41 +226,72 @@ class WireStream:
         loop = asyncio.get_running_loop()
         ends = loop.time() + (GRACE if self.answer.usage is not None else GRACE_FOR_USAGE)
         self._grace_ends = min(self._grace_ends or ends, ends)
-        timer = loop.call_at(self._grace_ends, connection.close)
+        timer = loop.call_at(self._grace_ends, self._leave)
         try:
             return await body.read()
         finally:
             timer.cancel()
+
+    def _leave(self) -> None:
+        """End the grace. An answer with finish reason and usage has ended properly."""
+        self._left = self.answer.usage is not None
+        if self._connection is not None:
+            self._connection.close()
+
+    def _complete(self) -> list[bytes]:
+        """Return the data of a whole answer that has come, while its body goes on."""
+        return [] if self._connection is None or self._connection.ended else self._splitter.complete()
 
     def _read(self, events: list[bytes]) -> Deltas:
         """Return the deltas of ``events``. A failure after some of them is raised at the next step."""
         answer = self.answer
         before = -1 if answer.finish_reason is None else 0  # deltas before the finish reason; -1 while there is none
         deltas: Deltas = []
-        try:
-            for event in events:
+        for event in events:
+            try:
                 answer.feed(event, deltas)
-                if answer.finish_reason is None:
+            except ProviderError as error:
+                if self._passes_over(error):
                     continue
-                if answer.ended:
-                    break
-                if before < 0:
-                    before = len(deltas)
-        except ProviderError as error:
-            self._request.conceal(error)
-            if not deltas:
-                raise
-            self._failure = error
+                if not deltas:
+                    raise
+                self._failure = error
+                break
+            if answer.finish_reason is None:
+                continue
+            if answer.ended:
+                break
+            if before < 0:
+                before = len(deltas)
         if not deltas:
-            self._idle_events += len(events)
-            if self._idle_events > MAX_IDLE_EVENTS:
-                raise ProviderError(code="response_too_large")
+            self._count_idle(len(events))
             return deltas
         self._begun = True
         self._idle_events = 0
         if 0 <= before < len(deltas):
-            self._late_content = True
+            self._add_late()
         return deltas
+
+    def _passes_over(self, error: ProviderError) -> bool:
+        """Return whether a failure is only of what can't be read behind a whole answer; otherwise conceal it."""
+        answer = self.answer
+        if error.code == UNREADABLE and answer.whole and not (answer.ended or self._late_content):
+            self._passed_over = True
+            return True
+        self._request.conceal(error)
+        return False
+
+    def _add_late(self) -> None:
+        """Take content after the finish reason, which did not end the answer; what was passed over may be missing."""
+        self._late_content = True
+        if self._passed_over and self._failure is None:
+            self._failure = ProviderError(code=UNREADABLE)
+
+    def _count_idle(self, events: int) -> None:
+        """Count events without content, and check their bound. After a whole answer the grace ends them."""
+        self._idle_events += events
+        if self._idle_events > MAX_IDLE_EVENTS and (self._late_content or not self.answer.whole):
+            raise ProviderError(code="response_too_large")
 
     def _end(self, *, broken: bool) -> Deltas:
         """Return the deltas that the end of the body completes.
@@ -261,18 +304,32 @@ class WireStream:
         declared = connection is not None and not connection.headers.keys().isdisjoint(DECLARED)
         deltas: Deltas = []
         try:
-            for event in () if broken else self._splitter.end():
-                answer.feed(event, deltas)
-            answer.close(deltas, proper=not broken and (declared or self._splitter.whole))
+            cut = broken or self._read_unfinished(deltas)
+            answer.close(deltas, proper=not cut and (declared or self._left or self._splitter.whole))
         except ProviderError as error:
             self._request.conceal(error)
-            cut = error.code == "provider_bad_response" and not declared
-            failure = ProviderError(code="provider_stream_broken") if cut else error
+            cut = error.code == UNREADABLE and not declared
+            failure = ProviderError(code=BROKEN) if cut else error
             if not deltas:
                 raise failure from error
             self._failure = failure
         if not deltas and answer.whole:
             raise StopAsyncIteration
         if not deltas:
-            raise ProviderError(code="provider_stream_broken")
+            raise ProviderError(code=BROKEN)
         return deltas
+
+    def _read_unfinished(self, into: Deltas) -> bool:
+        """Read the events that the end of the body completes. Returns whether it cuts one, which is then dropped."""
+        answer, splitter, event = self.answer, self._splitter, b""
+        try:
+            for event in splitter.end():
+                if answer.ended:
+                    break
+                answer.feed(event, into)
+        except ProviderError as error:
+            cut = answer.whole or not splitter.whole or is_cut(event)
+            if error.code not in (UNREADABLE, BROKEN) or answer.ended or not cut:
+                raise
+            return True
+        return False

@@ -11,7 +11,10 @@ MAX_STEP_BYTES: Final = 64 * 1024  # the most that one step of decompression ret
 GZIP_OR_ZLIB: Final = 32 + zlib.MAX_WBITS
 RAW: Final = -zlib.MAX_WBITS  # deflate without a header, which browsers read too
 HEADER: Final = 2  # bytes of a header that tell one from none
+GZIP_HEADER: Final = b"\x1f\x8b"
+MAX_CODINGS: Final = 4  # of one body
 CODINGS: Final = ("gzip", "x-gzip", "deflate")
+UNSUPPORTED: Final = frozenset({"br", "compress", "dcb", "dcz", "exi", "lz4", "snappy", "x-compress", "zstd"})
 
 
 class Body(Protocol):
@@ -28,26 +31,36 @@ class Body(Protocol):
 def body_of(connection: Connection) -> Body:
     """Return the body of the answer whose head ``connection`` has read.
 
+    Codings that are listed are undone from the last to the first. What is no coding, such as ``utf-8`` or ``none``,
+    says nothing of the body.
+
     Raises:
-        ProviderError: ``provider_bad_response``: the content encoding is not supported.
+        ProviderError: ``provider_bad_response``: a coding is not supported, or there are too many.
     """
-    coding = connection.headers.get("content-encoding", "").strip().lower()
-    if coding in ("", "identity"):
+    listed = connection.headers.get("content-encoding", "")
+    if listed in ("", "identity"):
         return connection
-    if coding not in CODINGS:
+    codings = [coding.strip() for coding in listed.lower().split(",")]
+    if not UNSUPPORTED.isdisjoint(codings):
         raise ProviderError(code="provider_bad_response")
-    return DecompressedBody(connection, maybe_raw=coding == "deflate")
+    codings = [coding for coding in codings if coding in CODINGS]
+    if len(codings) > MAX_CODINGS:
+        raise ProviderError(code="provider_bad_response")
+    body: Body = connection
+    for coding in reversed(codings):
+        body = DecompressedBody(body, maybe_raw=coding == "deflate")
+    return body
 
 
 class DecompressedBody:
-    """Decompresses a body of gzip or deflate.
+    """Decompresses a body of gzip, of one member or several, or of deflate.
 
     Args:
         body: the compressed body.
         maybe_raw: whether it may be deflate without a header.
     """
 
-    __slots__ = ("_body", "_decompressor", "_input", "_maybe_raw", "_more")
+    __slots__ = ("_after", "_body", "_decompressor", "_input", "_maybe_raw", "_more")
 
     def __init__(self, body: Body, *, maybe_raw: bool = False) -> None:
         self._body = body
@@ -55,6 +68,7 @@ class DecompressedBody:
         self._decompressor = zlib.decompressobj(GZIP_OR_ZLIB)
         self._input = b""
         self._more = False  # the last step returned as much as it may, so more output may be waiting
+        self._after: bytes | None = b""  # the beginning of a header behind a member; None behind the last member
 
     async def read(self) -> bytes:
         """Return the next decompressed bytes, at most ``MAX_STEP_BYTES``. Other tasks run between two steps."""
@@ -81,14 +95,26 @@ class DecompressedBody:
 
     def _step(self) -> bytes:
         if self._decompressor.eof:
-            self._input = b""
+            self._begin_member()
+            return b""
         try:
             output = self._decompressor.decompress(self._input, MAX_STEP_BYTES)
         except zlib.error as error:
             raise ProviderError(code="provider_stream_broken") from error
-        self._input = self._decompressor.unconsumed_tail
+        self._input = self._decompressor.unconsumed_tail or self._decompressor.unused_data
         self._more = len(output) >= MAX_STEP_BYTES
         return output
+
+    def _begin_member(self) -> None:
+        """Begin the next member, where one follows behind the end of one. Anything else that follows is dropped."""
+        given, self._input, self._more = self._input, b"", False
+        if self._after is None:
+            return
+        rest = (self._after + given).lstrip(b"\0")
+        self._after = rest if GZIP_HEADER.startswith(rest) else None
+        if rest.startswith(GZIP_HEADER):
+            self._after, self._input = b"", rest
+            self._decompressor = zlib.decompressobj(GZIP_OR_ZLIB)
 
     def _end(self) -> bytes:
         if not self._decompressor.eof:

@@ -10,7 +10,7 @@ import msgspec
 from protocol.errors import ProviderError
 
 CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
-MAX_MESSAGE_BYTES: Final = 1024 * 1024
+MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 
 _PRELUDE: Final = struct.Struct(">III")  # the message's length, its headers' length, the checksum of these two
 _CHECKED: Final = 8  # bytes of the prelude that its checksum covers
@@ -64,6 +64,15 @@ class MessageSplitter:
         if self._failure is not None and not messages:
             raise self._failure
         return messages
+
+    def end(self) -> None:
+        """Read the end of the stream.
+
+        Raises:
+            ProviderError: ``provider_stream_broken``: a message is not complete.
+        """
+        if self._buffer:
+            raise ProviderError(code="provider_stream_broken")
 
     def _next(self) -> EventMessage | None:
         buffer = self._buffer

@@ -20,6 +20,7 @@ BODY_SECONDS: Final = 1.0  # for the body of a refusal, whose status has been re
 
 _SENSITIVE: Final = re.compile(r"auth|key|token|secret|cookie|credential|password|signature", re.IGNORECASE)
 _PARTS: Final = re.compile(r"[\s,;]+")
+_KINDS: Final = ("x-amzn-errortype", "x-ms-error-code")  # headers with an error's code
 
 
 async def read_refusal_body(connection: Connection) -> bytes:
@@ -47,7 +48,7 @@ def refusal(
         body: of the answer.
         secrets: are never in the error.
     """
-    error = refusal_of(status, read_error(body), secrets=secrets)
+    error = refusal_of(status, read_error(body), kind=_kind_of(headers), secrets=secrets)
     return Refusal(
         code=error.code,
         status=status,
@@ -86,6 +87,12 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         if seconds is None and value:
             seconds = _date(value, now)
     return None if seconds is None else min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _kind_of(headers: Mapping[str, str]) -> str:
+    """Return the error's code that a cloud says in a header; empty for none."""
+    said = next((headers[name] for name in _KINDS if name in headers), "")
+    return said.partition(":")[0].rpartition("#")[2].strip()
 
 
 def _number(text: str | None) -> float | None:

@@ -1,6 +1,7 @@
 """Connection pool: bounds the connections of a client, and keeps idle ones for the next request."""
 
 import asyncio
+import logging
 from collections import deque
 from typing import Final
 
@@ -13,6 +14,9 @@ from protocol.errors import ProviderError
 IDLE_SECONDS: Final = 15.0  # an idle connection is closed after this
 MAX_IDLE: Final = 1024  # idle connections; beyond them the one that was idle longest is closed
 LINGER_SECONDS: Final = 1.0  # a released connection is closed after this unless the last bytes of its answer came
+TRACE: Final = 5  # a level below DEBUG
+
+_log = logging.getLogger("tidegate.wire")
 
 
 class ConnectionPool:
@@ -153,6 +157,9 @@ class ConnectionPool:
                 if not connection.usable:
                     raise ConnectionResetError
                 self._open.add(connection)
+            if _log.isEnabledFor(TRACE):
+                fields = {"host": origin.host, "port": origin.port, "tls": origin.tls, "open": len(self._open)}
+                _log.log(TRACE, "connection_opened", extra={"fields": fields})
         except (OSError, ValueError) as error:
             late = isinstance(error, TimeoutError) and not self._closed
             raise ProviderError(code="provider_timeout" if late else "provider_unavailable") from error
@@ -203,6 +210,10 @@ class ConnectionPool:
 
     def _on_lost(self, connection: Connection) -> None:
         self._open.discard(connection)
+        if _log.isEnabledFor(TRACE):
+            origin = connection.origin
+            fields = {"host": origin.host, "port": origin.port, "open": len(self._open)}
+            _log.log(TRACE, "connection_closed", extra={"fields": fields})
         if connection in self._lingering:
             self._lingering.remove(connection)
             self._release_slot()

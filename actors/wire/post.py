@@ -17,6 +17,7 @@ from protocol.upstream import Refusal
 from protocol.upstream_error import UpstreamError
 
 OK: Final = 200
+MAX_KIND: Final = 100  # characters of a content type that are reported
 READABLE: Final = frozenset(
     {
         "",
@@ -109,10 +110,19 @@ def _body(connection: Connection, accepted: str) -> Body:
     """Return the answer's body, or raise for another content type."""
     kind = media_type(connection.headers)
     if kind != accepted and kind not in READABLE and not kind.endswith("+json"):
-        raise ProviderError(code="provider_bad_response")
+        reason = f"the answer's content type is {kind[:MAX_KIND]!r}"
+        raise UpstreamError(code="provider_bad_response", status=connection.status, reason=reason)
     return body_of(connection)
 
 
 def media_type(headers: Mapping[str, str]) -> str:
-    """Return the content type without its parameters, in lower case; empty for none."""
-    return headers.get("content-type", "").partition(";")[0].strip().lower()
+    """Return the content type without its parameters, in lower case; empty for none.
+
+    Of several ones the last counts, and what is no type is none, as browsers have it.
+    """
+    value = headers.get("content-type", "")
+    kind = value.partition(";")[0].strip().lower()
+    if kind in READABLE:
+        return kind
+    kinds = [one.partition(";")[0].strip().lower() for one in value.split(",")]
+    return next((one for one in reversed(kinds) if "/" in one and "*" not in one), "")

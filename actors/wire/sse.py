@@ -2,11 +2,12 @@
 
 from typing import ClassVar, Final, Protocol
 
+from actors.wire.json_body import whole_values, without_rest
 from protocol.errors import ProviderError
 from protocol.reading.loose import named
 
-MAX_EVENT_BYTES: Final = 1024 * 1024
-MAX_WHOLE_EVENTS: Final = 16  # times the bytes of an event that a whole answer, or what comes between events, may have
+MAX_EVENT_BYTES: Final = 16 * 1024 * 1024  # of an event, of a whole answer, and of what comes between two events
+MAX_TRIES: Final = 4  # times the bytes of an event that are looked at for the end of a whole answer
 MAX_IDLE_LINES: Final = 65_536  # lines without an event: blank ones, comments, and fields other than data
 NAMED: Final = ("content_block_", "error", "message_", "ping")  # names that say what the data is, or how they begin
 BOM: Final = b"\xef\xbb\xbf"
@@ -31,8 +32,15 @@ class Splitter(Protocol):
                 bytes are not a stream of that type.
         """
 
+    def complete(self) -> list[bytes]:
+        """Return the data of a whole answer that needs no more bytes, although the stream has not ended."""
+
     def end(self) -> list[bytes]:
-        """Return the data of the events that the stream's end completes."""
+        """Return the data of the events that the stream's end completes.
+
+        Raises:
+            ProviderError: ``provider_stream_broken``: the stream ends within an event of which nothing can be read.
+        """
 
 
 class EventSplitter:
@@ -44,13 +52,14 @@ class EventSplitter:
     repeat. The last event needs no blank line. JSON objects on a line each are an event each.
 
     Args:
-        limit: the most bytes of one event.
+        limit: the most bytes of one event, of a whole body, and of what comes between two events.
     """
 
     __slots__ = (
         "_begun",
         "_between",
         "_data",
+        "_data_size",
         "_idle_bytes",
         "_idle_lines",
         "_limit",
@@ -58,6 +67,7 @@ class EventSplitter:
         "_name",
         "_size",
         "_start",
+        "_tries",
         "whole",
     )
     content_type: ClassVar[str] = "text/event-stream"
@@ -70,8 +80,10 @@ class EventSplitter:
         self._line: list[bytes] = []  # the pieces of a line that has not ended, or of a whole body
         self._data: list[bytes] = []  # the data lines of an event that has not ended
         self._name = ""
-        self._size = 0
+        self._data_size = 0
+        self._size = 0  # of what has come of an event, or of a whole body
         self._idle_lines = self._idle_bytes = 0  # since the last event
+        self._tries = limit * MAX_TRIES  # bytes that are still looked at for the end of a whole body
         self.whole = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
@@ -100,6 +112,16 @@ class EventSplitter:
         self._between = not (self._data or self._line or self._name or self._idle_bytes)
         return events
 
+    def complete(self) -> list[bytes]:
+        """Return the values of a whole body, where they are complete JSON. What comes after them is read as well."""
+        if not self._line or not self.whole or not self._line[-1].rstrip().endswith((b"}", b"]")):
+            return []
+        self._tries -= self._size
+        values = whole_values(b"".join(self._line)) if self._tries >= 0 else []
+        if values:
+            self._line.clear()
+        return values
+
     def end(self) -> list[bytes]:
         """Return the data of the events that the stream's end completes.
 
@@ -108,11 +130,9 @@ class EventSplitter:
         """
         if not self.whole:
             return self.feed(b"\n\n") if self._begun else []
-        body, self._line = b"".join(self._line), []
-        lines = [line for line in map(bytes.strip, body.splitlines()) if line]
-        if len(lines) > 1 and all(line.startswith(b"{") and line.endswith(b"}") for line in lines):
-            return lines
-        return [body]
+        body = b"".join(self._line).strip()
+        self._line.clear()
+        return (whole_values(body) or without_rest(body)) if body else []
 
     def _begin(self, chunk: bytes) -> bytes:
         """Find out what the body is; return what there is to split, without what may come before the first line."""
@@ -120,13 +140,14 @@ class EventSplitter:
             self._begun = self._between = True
             return chunk
         if not self._begun:
-            self._count(len(chunk), chunk.count(b"\n"), [])
-            chunk = self._start + chunk
+            given = self._start + chunk
             self._start = b""
-            if len(chunk) < len(BOM) and BOM.startswith(chunk):
-                self._start = chunk
+            if len(given) < len(BOM) and BOM.startswith(given):
+                self._start = given
                 return b""
-            chunk = chunk.removeprefix(BOM).lstrip()
+            chunk = given.removeprefix(BOM).lstrip()
+            blank = given[: len(given) - len(chunk)]
+            self._count(len(blank), blank.count(b"\n"), [])
             if not chunk:
                 return b""
             self._begun = True
@@ -135,23 +156,25 @@ class EventSplitter:
             return chunk
         self._line.append(chunk)
         self._size += len(chunk)
-        if self._size > self._limit * MAX_WHOLE_EVENTS:
+        if self._size > self._limit:
             raise ProviderError(code="response_too_large")
         return b""
 
     def _read(self, lines: list[bytes], events: list[bytes]) -> None:
         """Read whole lines, and append the data of the events that they complete."""
-        data = self._data
+        data, size = self._data, self._data_size
         for line in lines:
             if not line:
                 if data:
                     self._add(events)
+                    size = 0
                 self._name = ""
             elif line.startswith(b"data:"):
                 data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+                size += len(line)
             elif line.startswith(b"event:"):
                 self._name = line[6:].strip().decode("utf-8", "replace")
-        self._size = sum(map(len, data))
+        self._size = self._data_size = size
 
     def _add(self, events: list[bytes]) -> None:
         data = self._data
@@ -170,7 +193,7 @@ class EventSplitter:
         else:
             self._idle_lines += lines
             self._idle_bytes += size
-        idle = self._idle_lines > MAX_IDLE_LINES or self._idle_bytes > self._limit * MAX_WHOLE_EVENTS
+        idle = self._idle_lines > MAX_IDLE_LINES or self._idle_bytes > self._limit
         if self._size > self._limit or idle:
             raise ProviderError(code="response_too_large")
 

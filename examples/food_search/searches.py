@@ -4,6 +4,7 @@ import asyncio
 from typing import Final, Literal
 
 import msgspec
+import structlog
 
 from actors.pipeline.pipeline import Pipeline
 from actors.pipeline.stage import Caller, PipelineRun
@@ -15,6 +16,8 @@ from protocol.pipeline import RunFinished, RunStopped, StageFailed, StageReport
 from protocol.requests import ErrorInfo
 
 MAX_SEARCHES: Final = 1000
+
+_log = structlog.get_logger("food_search")
 
 Status = Literal["running", "finished", "stopped", "failed"]
 
@@ -155,6 +158,16 @@ class Searches:
         search = Search(query, caller.tenant)
         self._kept[search.request_id] = search
         caller = msgspec.structs.replace(caller, session_id=search.request_id)
+        _log.info(
+            "search_started",
+            request_id=search.request_id,
+            trace_id=caller.trace_id,
+            pipeline=self._pipeline.name,
+            pipelineVersion=self._pipeline.version,
+            stages=len(self._pipeline),
+            regionCode=query.region_code,
+            textLength=len(text),
+        )
         _ = self._system.background(self._take(search, query, caller), name=search.request_id)
         return search
 

@@ -13,6 +13,8 @@ from protocol.errors import ConfigurationError
 from protocol.pipeline import Prompt, StageRoute
 from protocol.requests import Submit
 
+NAME: Final = "food-search"
+VERSION: Final = "1"
 SURE: Final = 0.5  # the least confidence with which the gate may stop a search
 REGION: Final = re.compile(r"[A-Z]{2}")
 SWITCH: Final = {"1": True, "true": True, "on": True, "0": False, "false": False, "off": False}
@@ -97,6 +99,7 @@ GATE: Final = Stage(
     route=_only_food,
     timeout=0.9,
     max_tokens=64,
+    log=("confidence", "language", "is_food_related"),
 )
 INTENT: Final = Stage(
     name="intent",
@@ -108,6 +111,7 @@ INTENT: Final = Stage(
     say=_text,
     timeout=10.0,
     max_tokens=128,
+    log=("region_code",),
     fallback=Intent(dish="", region_code=""),
 )
 
@@ -140,4 +144,4 @@ def food_pipeline(settings: FoodSettings, router: Ref[Submit], system: System) -
     """Return the pipeline for these settings."""
     gate = msgspec.structs.replace(GATE, timeout=settings.gate_timeout_ms / 1000)
     stages: tuple[Stage[Query, Any], ...] = (gate, INTENT, ANSWER) if settings.route2_enabled else (ANSWER,)
-    return Pipeline(router, stages, name="food-search", tracer=system.tracer)
+    return Pipeline(router, stages, name=NAME, version=VERSION, tracer=system.tracer)

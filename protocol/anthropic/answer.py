@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import msgspec
 
+from protocol.answer import unshown
+from protocol.anthropic.extras import BESIDE, of_message, of_usage
 from protocol.anthropic.upstream import DIALECT, thinking, tool_input
 from protocol.context_length import CONTEXT_LENGTH, in_anthropic_words
 from protocol.errors import PROBLEMS, Family, TidegateError
@@ -61,6 +63,7 @@ _THOUGHT: Final = b'{"type":"thinking_delta","thinking":%b}}\n\n'
 _SIGNATURE: Final = b'{"type":"signature_delta","signature":%b}}\n\n'
 _ARGUMENTS: Final = b'{"type":"input_json_delta","partial_json":%b}}\n\n'
 _CITATION: Final = b'{"type":"citations_delta","citation":%b}}\n\n'
+_FIELD: Final = b"%b}\n\n"
 _START: Final = b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
 
 
@@ -139,11 +142,15 @@ class MessagesEventEncoder:
                 into += self._fields(entry.event)
 
     def _fields(self, event: VendorBlock) -> Iterable[bytes]:
-        """Return the deltas of the citations of the text that is open; other fields have no deltas."""
-        citations = (fields_of_text(event) or {}).get("citations")
-        for citation in citations if isinstance(citations, list) else ():
-            yield self._prefix
-            yield _CITATION % _json(citation)
+        """Return the deltas of the further fields of the text that is open: one for each citation and other field."""
+        for name, value in (fields_of_text(event) or {}).items():
+            if name != "citations":
+                yield self._prefix
+                yield _FIELD % _json({"type": f"{name}_delta", name: value})
+                continue
+            for citation in value if isinstance(value, list) else ():
+                yield self._prefix
+                yield _CITATION % _json(citation)
 
     def _begin(self, event: Event, into: list[bytes]) -> None:
         self._start(into)
@@ -168,11 +175,18 @@ class MessagesEventEncoder:
         self._open = False
 
     def _complete(self, event: Completed, into: list[bytes]) -> None:
+        failure = unshown(event.parts, DIALECT)
+        if failure is not None:
+            self._fail(failure.code, failure.detail, into)
+            return
         self._start(into)
         self._add(self._sequence.rest(), into)
         self._end(into)
-        delta = _stop_reason(event)
-        into.append(_event("message_delta", {"delta": delta, "usage": _usage(event.usage)}))
+        delta: dict[str, Any] = {**_stop_reason(event)}
+        fields: dict[str, Any] = {"delta": delta, "usage": {**_usage(event.usage), **of_usage(event.extra)}}
+        for name, value in of_message(event.extra).items():
+            (fields if name in BESIDE else delta)[name] = value
+        into.append(_event("message_delta", fields))
         into.append(_event("message_stop", {}))
 
     def _fail(self, code: str, message: str, into: list[bytes]) -> None:
@@ -208,15 +222,20 @@ def _tail(entry: Entry) -> bytes:
 
 
 def message_body(request_id: str, model: str, completed: Completed) -> bytes:
-    """Return the body of a whole ``message``.
+    """Return the body of a whole ``message``; raises ``ProviderError`` for an answer that this dialect can't show.
 
     Args:
         request_id: the answer's id is ``msg_`` and the request's id.
         model: the model name that the client used.
         completed: the last event of the log.
     """
+    failure = unshown(completed.parts, DIALECT)
+    if failure is not None:
+        raise failure
     blocks = [block for part in completed.parts if (block := _block(part)) is not None]
-    return _json({**_message(request_id, model, blocks, completed.usage), **_stop_reason(completed)})
+    message = _message(request_id, model, blocks, completed.usage)
+    message["usage"].update(of_usage(completed.extra))
+    return _json({**message, **_stop_reason(completed), **of_message(completed.extra)})
 
 
 def _block(part: AnswerPart) -> dict[str, Any] | None:

@@ -3,13 +3,12 @@
 The blocks of a turn keep their order, and those that only this vendor has are sent as they came.
 """
 
-import base64
-import hashlib
-import re
 from typing import Any, Final
 
 import msgspec
 
+from protocol.anthropic.media import PDF, source_of, text_of
+from protocol.call_ids import plain_id
 from protocol.json.strict_schema import anthropic_schema, strict_anthropic_tool
 from protocol.llm import (
     ChatMessage,
@@ -38,12 +37,9 @@ BETAS: Final = "anthropic_beta"  # the key in ``ChatRequest.extra`` of the featu
 UNREADABLE: Final = "INVALID_JSON"  # the key for arguments that are not a JSON object, as Anthropic recommends
 SILENCE: Final = "(empty)"  # a last turn of the user's that is blank: the vendor takes no blank texts
 CHOICES: Final = {"auto": "auto", "none": "none", "required": "any"}
-MAX_ID: Final = 48  # characters of an id that are kept, where it has a form that the vendor does not take
-DIGEST: Final = 8  # hexadecimal digits at the end of such an id
+MAX_ID: Final = 64  # characters of an id, where it has a form that the vendor does not take
 
 _EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high"}
-_ID: Final = re.compile(r"[A-Za-z0-9_-]+")
-_ODD: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 _json = msgspec.json.Encoder().encode
 
@@ -124,17 +120,14 @@ def _tool(tool: Tool, *, own: bool) -> dict[str, Any]:
     fields = tool.extra.get(DIALECT, {})
     if vendor_of(tool) is not None:
         return fields
-    wire = {
-        "name": tool.name,
-        "description": tool.description,
-        "input_schema": tool.parameters or {"type": "object"},
-        **fields,
-    }
+    described = {"description": tool.description} if tool.description else {}
+    parameters = tool.parameters if tool.parameters.get("type") else {**tool.parameters, "type": "object"}
+    wire = {"name": tool.name, **described, "input_schema": parameters, **fields}
     strict = fields.get("strict", tool.extra.get(OTHER, {}).get("strict"))
     if strict is not True:
         return wire
     wire.pop("strict", None)
-    strict_form = strict_anthropic_tool(tool.parameters, as_it_is=own)
+    strict_form = strict_anthropic_tool(parameters, as_it_is=own)
     return wire if strict_form is None else {**wire, "input_schema": strict_form, "strict": True}
 
 
@@ -193,7 +186,7 @@ def _end(turns: list[dict[str, Any]], last: ChatMessage) -> None:
 
 
 def _result(message: ChatMessage) -> dict[str, Any]:
-    result: dict[str, Any] = {"type": "tool_result", "tool_use_id": _call_id(message.tool_call_id)}
+    result: dict[str, Any] = {"type": "tool_result", "tool_use_id": plain_id(message.tool_call_id, MAX_ID)}
     content = _content(message)
     if content:
         result["content"] = content
@@ -238,7 +231,7 @@ def _block(part: ContentPart) -> dict[str, Any]:
     if isinstance(part, TextPart):
         block: dict[str, Any] = {"type": "text", "text": part.text}
     elif isinstance(part, ToolCallPart):
-        tool_use = {"type": "tool_use", "id": _call_id(part.id), "name": part.name}
+        tool_use = {"type": "tool_use", "id": plain_id(part.id, MAX_ID), "name": part.name}
         block = {**tool_use, "input": tool_input(part.arguments)}
     elif isinstance(part, ReasoningPart):
         return thinking(part)
@@ -249,46 +242,35 @@ def _block(part: ContentPart) -> dict[str, Any]:
             raise unsupported_part(part, DIALECT)
         return part.value
     elif isinstance(part, ImagePart):
-        block = {"type": "image", "source": _source(part.url)}
+        block = {"type": "image", "source": source_of(part.url)}
     else:
         block = _document(part)
     return {**block, **part.extra.get(DIALECT, {})}
 
 
-def _call_id(call_id: str) -> str:
-    """Return a call's id in the only form that the vendor takes; the same for the call and for its result."""
-    if _ID.fullmatch(call_id):
-        return call_id
-    digest = hashlib.blake2b(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:DIGEST]
-    return f"{_ODD.sub('_', call_id)[:MAX_ID]}_{digest}"
-
-
-def _source(url: str) -> dict[str, str]:
-    head, comma, encoded = url.partition(",")
-    if comma and head.startswith("data:") and head.endswith(";base64"):
-        media_type = head.removeprefix("data:").removesuffix(";base64")
-        return {"type": "base64", "media_type": media_type, "data": encoded}
-    return {"type": "url", "url": url}
-
-
 def _document(part: FilePart) -> dict[str, Any]:
-    """Return a document. A text type becomes a text source: the dialect accepts only PDFs as data."""
-    source = _source(part.url)
-    text = part.text
-    if not text and source.get("media_type", "").startswith("text/"):
-        try:
-            text = base64.b64decode(source["data"], validate=True).decode()
-        except ValueError as error:
-            raise unsupported_part(part, DIALECT) from error
+    """Return a document, or the image that a file is. As data the dialect takes only PDFs and texts."""
+    title = {"title": part.filename} if part.filename else {}
+    source = {} if part.text else source_of(part.url)
+    if source.get("type") == "base64" and source["media_type"] != PDF:
+        if source["media_type"].startswith("image/") and text_of(source) is None:
+            return {"type": "image", "source": source}
+        text = text_of(source)
+    else:
+        text = part.text
+    if text is None:
+        raise unsupported_part(part, DIALECT, source["media_type"])
     if text:
         source = {"type": "text", "media_type": "text/plain", "data": text}
-    title = {"title": part.filename} if part.filename else {}
     return {"type": "document", "source": source, **title}
 
 
 def tool_input(arguments: str) -> msgspec.Raw | dict[str, str]:
-    """Return a call's arguments as an object: unchanged where the model wrote a JSON object."""
-    if not arguments.strip():
+    """Return a call's arguments as an object: unchanged where the model wrote a JSON object.
+
+    Nothing, null, and the empty list that some languages make of an empty object are an empty object.
+    """
+    if arguments.strip() in ("", "null", "[]"):
         return {}
     try:
         msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])

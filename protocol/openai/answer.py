@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from protocol.answer import unshown
 from protocol.context_length import CONTEXT_LENGTH, in_openai_words
 from protocol.errors import PROBLEMS, FieldError, TidegateError
 from protocol.events import (
@@ -74,7 +75,7 @@ class ChunkEncoder:
         end = b""
         if entries and entries[-1].terminal:
             event = entries[-1].event
-            if isinstance(event, Completed):
+            if isinstance(event, Completed) and unshown(event.parts, DIALECT) is None:
                 end = self._plain + _usage_tail(event.usage) + DONE_FRAME if self._usage else DONE_FRAME
             else:
                 end = tails.pop()
@@ -122,11 +123,22 @@ def _delta(piece: ReasoningDelta | ToolCallDelta | RefusalDelta | VendorBlock) -
         return b'"tool_calls":[%b]' % _json(_call_delta(piece)) if says else b""
     if isinstance(piece, RefusalDelta):
         return b'"refusal":' + _json(piece.text)
-    return bytes(piece.value).strip()[1:-1].strip() if piece.dialect == DIALECT else b""
+    return _fields_delta(piece.value) if piece.dialect == DIALECT else b""
+
+
+def _fields_delta(value: msgspec.Raw) -> bytes:
+    """Return a vendor's own fields; a part of a type that is not known is one of ``content_parts``."""
+    fields = bytes(value).strip()
+    if b'"type"' in fields and "type" in msgspec.json.decode(fields, type=dict[str, msgspec.Raw]):
+        return b'"%b":[%b]' % (_PARTS.encode(), fields)
+    return fields[1:-1].strip()
 
 
 def _last_tail(event: Event) -> bytes:
     if isinstance(event, Completed):
+        failure = unshown(event.parts, DIALECT)
+        if failure is not None:
+            return b"data: %b\n\n" % _envelope(failure.code, failure.detail, ())
         return _CHOICE % (b"", _json(_finish_reason(event)))
     if isinstance(event, Failed):
         return b"data: %b\n\n" % _envelope(event.code, event.message, event.errors)
@@ -146,7 +158,12 @@ def _call_delta(event: ToolCallDelta) -> dict[str, Any]:
     call: dict[str, Any] = {"index": event.index, "function": function}
     if event.id:
         call |= {"id": event.id, "type": "function"}
-    return call | event.extra.get(DIALECT, {}) if event.extra else call
+    extra = event.extra.get(DIALECT) if event.extra else None
+    if not extra:
+        return call
+    if "type" in extra:
+        return {"index": event.index, **extra}  # a call of another kind: its extras are the whole call
+    return {**call, **extra, "function": {**function, **extra.get("function", {})}}
 
 
 def _usage_tail(usage: Usage) -> bytes:
@@ -172,6 +189,7 @@ def _usage(usage: Usage) -> bytes:
 
 
 _OWN_FIELDS: Final = frozenset({"content", "refusal", "role"})
+_PARTS: Final = "content_parts"  # the field of parts of the content whose type is not known
 _COMPLETION = (
     b'{"id":%b,"object":"chat.completion","created":%d,"model":%b,"choices":[{"index":0,"message":{"role":"assistant",'
     b'"content":%b,"refusal":%b%b},"logprobs":%b,"finish_reason":%b}],"usage":%b}'
@@ -179,7 +197,7 @@ _COMPLETION = (
 
 
 def completion_body(request_id: str, created: int, model: str, completed: Completed) -> bytes:
-    """Return the body of a whole ``chat.completion``.
+    """Return the body of a whole ``chat.completion``; raises ``ProviderError`` for one that this dialect can't show.
 
     Args:
         request_id: the answer's id is ``chatcmpl-`` and the request's id.
@@ -192,6 +210,9 @@ def completion_body(request_id: str, created: int, model: str, completed: Comple
     if isinstance(first, TextPart):
         text, refusal, fields = first.text, "", {}
     else:
+        failure = unshown(parts, DIALECT)
+        if failure is not None:
+            raise failure
         text, refusal, fields = completed.text, completed.refusal, _further_fields(parts)
     return _COMPLETION % (
         _json(ID_PREFIX + request_id),
@@ -214,10 +235,11 @@ def _further_fields(parts: Sequence[AnswerPart]) -> dict[str, Any]:
         fields["reasoning_content"] = reasoning
     calls = calls_of(parts)
     if calls:
-        fields["tool_calls"] = [{**wire_call(call), **call.extra.get(DIALECT, {})} for call in calls]
+        fields["tool_calls"] = [wire_call(call) for call in calls]
     for part in parts:
         if isinstance(part, VendorPart) and part.dialect == DIALECT:
-            fields = merged_fields(fields, {name: part.value[name] for name in part.value.keys() - _OWN_FIELDS})
+            own = {_PARTS: [part.value]} if "type" in part.value else part.value
+            fields = merged_fields(fields, {name: own[name] for name in own.keys() - _OWN_FIELDS})
     return fields
 
 

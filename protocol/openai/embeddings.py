@@ -12,7 +12,7 @@ from protocol.embeddings import FLOAT_BYTES, Embedded, Input, Vectors, floats
 from protocol.errors import FieldError, InvalidRequest, ProviderError
 from protocol.reading.claims import Claims
 from protocol.reading.failures import failure_in
-from protocol.reading.loose import clean, decode, place_of, text_of
+from protocol.reading.loose import clean, decode, is_cut, place_of, text_of
 
 MAX_INPUTS: Final = 2048  # in one request, OpenAI's number
 MAX_MODEL: Final = 256  # characters of a model's name
@@ -172,8 +172,8 @@ def read_vectors(body: bytes, count: int) -> Vectors:
     Vectors without an index are in the order of the inputs. A count of tokens that can't be one is ignored.
 
     Raises:
-        ProviderError: ``provider_bad_response``: there is not one finite vector for each input, all of one length; or
-            the failure that the body reports.
+        ProviderError: ``provider_bad_response``: there is not one finite vector for each input, all of one length;
+            ``provider_stream_broken``: the body breaks off; or the failure that the body reports.
     """
     try:
         answer = _decoder.decode(body)
@@ -197,10 +197,13 @@ def _read_loosely(body: bytes) -> _Answer:
     """Read an answer whose fields have other types, in other places, or that is an event of a stream.
 
     Raises:
-        ProviderError: ``provider_bad_response``: it is no answer; or the failure that it reports.
+        ProviderError: ``provider_bad_response``: it is no answer; ``provider_stream_broken``: it breaks off; or the
+            failure that it reports.
     """
     if body.lstrip().startswith(b"data:"):
         body = body.lstrip().removeprefix(b"data:").partition(b"\n")[0]
+    if is_cut(body):
+        raise ProviderError(code="provider_stream_broken")
     value = decode(body)
     failure = failure_in(value)
     if failure is not None:

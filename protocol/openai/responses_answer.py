@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from protocol.answer import message_of
+from protocol.answer import message_of, unshown
 from protocol.context_length import CONTEXT_LENGTH, in_openai_words
 from protocol.errors import PROBLEMS, Family, InternalError
 from protocol.events import Cancelled, Completed, Failed
@@ -43,6 +43,14 @@ ERROR_CODES: Final[dict[Family, str]] = {
 }
 
 _json = msgspec.json.Encoder(decimal_format="string").encode
+
+
+def answered_body(handle: RequestHandle, event: Completed) -> bytes:
+    """Return a response that has ended with ``event``; raises ``ProviderError`` where this dialect can't show it."""
+    failure = unshown(event.parts)
+    if failure is not None:
+        raise failure
+    return response_body(handle)
 
 
 def response_body(handle: RequestHandle) -> bytes:
@@ -96,7 +104,13 @@ def response_base(handle: RequestHandle) -> dict[str, Any]:
 
 
 def completed_response(handle: RequestHandle, event: Completed) -> dict[str, Any]:
-    """Return a finished response: ``completed``, or ``incomplete`` where the answer was cut short."""
+    """Return a finished response: ``completed``, ``incomplete`` where the answer was cut short, or ``failed``.
+
+    It has failed where this dialect can't show the answer.
+    """
+    failure = unshown(event.parts)
+    if failure is not None:
+        return failed_response(handle, Failed(code=failure.code, message=failure.detail))
     reason = incomplete_reason(event)
     status = "incomplete" if reason else "completed"
     return {

@@ -193,7 +193,8 @@ class ResponseEventEncoder:
         if self._item:
             parts = event.parts if len(event.parts) > self._place else self._parts_so_far()
             self._end(parts[self._place], status, into)
-        self._emit(f"response.{status}", {"response": completed_response(self._handle, event)}, into)
+        response = completed_response(self._handle, event)
+        self._emit(f"response.{response['status']}", {"response": response}, into)
 
     def _emit(self, kind: str, fields: dict[str, Any], into: list[bytes]) -> None:
         number = self.sequence

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
+from protocol.call_ids import fitting_id
+from protocol.json.parameters import object_schema
 from protocol.json.strict_schema import openai_schema, strict_tool
 from protocol.llm import (
     ChatMessage,
@@ -26,6 +28,7 @@ from protocol.llm import (
     Vendor,
     VendorPart,
 )
+from protocol.openai.limits import OF_OTHERS, ChatLimits
 from protocol.upstream import no_messages, unsupported_part
 from protocol.vendor_extras import vendor_of
 
@@ -35,6 +38,7 @@ ERROR: Final = "Error: "  # prefix of the result of a failed tool call: the dial
 REFUSAL: Final = "refusal"  # the extra field of a message that has its refusal beside the content, not within it
 BLANK_LINE: Final = "\n\n"
 NOTHING: Final = {"content": ""}
+NO_EXTRAS: Final = ("type", "text")  # the fields of a plain text
 
 LOW_BUDGET: Final = 4096  # tokens of thinking up to which the effort is low
 MEDIUM_BUDGET: Final = 16384
@@ -50,6 +54,7 @@ def chat_body(
     tokens_field: str = "max_tokens",
     max_tokens: int | None = None,
     omit: tuple[str, ...] = (),
+    limits: ChatLimits = OF_OTHERS,
 ) -> bytes:
     """Return the body of a streamed chat completion for an upstream of this dialect.
 
@@ -59,6 +64,7 @@ def chat_body(
         tokens_field: the name of the token limit: ``max_completion_tokens`` at OpenAI, elsewhere ``max_tokens``.
         max_tokens: the token limit where the request has none.
         omit: top-level fields that this upstream refuses.
+        limits: what this upstream takes at most.
 
     Raises:
         ProviderError: ``provider_rejected``: the dialect has no form for a part, or no message is left.
@@ -66,7 +72,7 @@ def chat_body(
     own = request.dialect == DIALECT
     body = dict(request.extra) if own else _translated(request)
     body["model"] = model
-    body["messages"] = _wire_messages(request.messages, own=own)
+    body["messages"] = _wire_messages(request.messages, limits.id_length, own=own)
     body["stream"] = True
     body["stream_options"] = {"include_usage": True}
     if request.temperature is not None:
@@ -79,7 +85,7 @@ def chat_body(
     if bound is not None:
         body[tokens_field] = bound
     if request.stop and (stop := [text for text in request.stop if text]):
-        body["stop"] = stop
+        body["stop"] = stop[: limits.stops]
     if request.tools or request.extra:
         _add_tools(request, body, own=own)
     if request.schema is not None:
@@ -141,12 +147,14 @@ def _wire_tool(tool: Tool, *, own: bool) -> dict[str, Any]:
     fields = tool.extra.get(DIALECT, {})
     if vendor_of(tool) is not None:
         return fields
-    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters, **fields}
+    described = {"description": tool.description} if tool.description else {}
+    parameters = object_schema(tool.parameters)
+    function = {"name": tool.name, **described, "parameters": parameters, **fields}
     strict = fields.get("strict", tool.extra.get(OTHER, {}).get("strict"))
     if strict is not True:
         return {"type": "function", "function": function}
     function.pop("strict", None)
-    strict_form = strict_tool(tool.parameters, as_it_is=own)
+    strict_form = strict_tool(parameters, as_it_is=own)
     if strict_form is not None:
         function |= {"parameters": strict_form, "strict": True}
     return {"type": "function", "function": function}
@@ -164,18 +172,18 @@ def _schema_format(schema: dict[str, Any], given: Any) -> dict[str, Any]:  # noq
 # --------------------------------------------------------------------------------------------------------- messages
 
 
-def _wire_messages(messages: tuple[ChatMessage, ...], *, own: bool) -> list[dict[str, Any]]:
+def _wire_messages(messages: tuple[ChatMessage, ...], id_length: int, *, own: bool) -> list[dict[str, Any]]:
     """Return the messages. A tool message can only be text: its other parts follow in a user message."""
     wire: list[dict[str, Any]] = []
     moved: list[dict[str, Any]] = []
     for message in messages:
         if message.role == "tool":
-            wire.append(_wire_result(message, moved))
+            wire.append(_wire_result(message, moved, id_length, own=own))
             continue
         if moved:
             wire.append({"role": "user", "content": moved})
             moved = []
-        if (encoded := _wire_message(message, own=own)) is not None:
+        if (encoded := _wire_message(message, id_length, own=own)) is not None:
             wire.append(encoded)
     if moved:
         wire.append({"role": "user", "content": moved})
@@ -184,34 +192,42 @@ def _wire_messages(messages: tuple[ChatMessage, ...], *, own: bool) -> list[dict
     return wire
 
 
-def _wire_result(message: ChatMessage, moved: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a tool message, and add its parts that are not text to ``moved``."""
-    content = message.content
-    others: list[dict[str, Any]] = []
-    if not isinstance(content, str):
-        parts = [_wire_part(part) for part in content]
-        others = [part for part in parts if part["type"] != "text"]
-        content = "\n".join(part["text"] for part in parts if part["type"] == "text")
-    if others:
-        moved += [{"type": "text", "text": f"What the call {message.tool_call_id} has shown:"}, *others]
+def _wire_result(message: ChatMessage, moved: list[dict[str, Any]], id_length: int, *, own: bool) -> dict[str, Any]:
+    """Return a tool message, and add its parts that are not text to ``moved``.
+
+    Several texts of a client of this dialect stay the parts that they are; those of another one are joined by line
+    ends.
+    """
+    call_id = fitting_id(message.tool_call_id, id_length)
+    content: str | list[dict[str, Any]]
+    if isinstance(message.content, str):
+        content = message.content
+    else:
+        parts = [_wire_part(part) for part in message.content]
+        texts = [part for part in parts if part.get("type") == "text"]
+        apart = own and not message.is_error and (len(texts) > 1 or any(len(part) > len(NO_EXTRAS) for part in texts))
+        content = texts if apart else "\n".join(part["text"] for part in texts)
+        if len(texts) < len(parts):
+            others = [part for part in parts if part.get("type") != "text"]
+            moved += [{"type": "text", "text": f"What the call {call_id} has shown:"}, *others]
     if message.is_error:
         content = f"{ERROR}{content}"
-    wire: dict[str, Any] = {"role": "tool", "content": content, "tool_call_id": message.tool_call_id}
+    wire: dict[str, Any] = {"role": "tool", "content": content, "tool_call_id": call_id}
     if message.name:
         wire["name"] = message.name
     return {**wire, **message.extra.get(DIALECT, {})}
 
 
-def _wire_message(message: ChatMessage, *, own: bool) -> dict[str, Any] | None:
+def _wire_message(message: ChatMessage, id_length: int, *, own: bool) -> dict[str, Any] | None:
     """Return a message; None where nothing of it is for this dialect."""
     content = message.content
     wire: dict[str, Any] = {"role": message.role, "content": content}
     if isinstance(content, str) and not (message.tool_calls or message.name or message.extra):
         return wire
-    calls = [wire_call(call) for call in message.tool_calls]
+    calls = [_sent_call(call, id_length) for call in message.tool_calls]
     if not isinstance(content, str):
         fields = _wire_content(content, message, own=own)
-        calls = [wire_call(part) for part in content if isinstance(part, ToolCallPart)] + calls
+        calls = [_sent_call(part, id_length) for part in content if isinstance(part, ToolCallPart)] + calls
         if content and message.role == "assistant" and fields == NOTHING and not (calls or DIALECT in message.extra):
             return None
         wire = {"role": message.role, **fields}
@@ -221,6 +237,12 @@ def _wire_message(message: ChatMessage, *, own: bool) -> dict[str, Any] | None:
     if message.name:
         wire["name"] = message.name
     return {**wire, **message.extra[DIALECT]} if DIALECT in message.extra else wire
+
+
+def _sent_call(call: ToolCall | ToolCallPart, id_length: int) -> dict[str, Any]:
+    """Return a tool call with an id that the upstream takes."""
+    wire = wire_call(call)
+    return wire if len(call.id) <= id_length else {**wire, "id": fitting_id(call.id, id_length)}
 
 
 def wire_call(call: ToolCall | ToolCallPart) -> dict[str, Any]:

@@ -14,6 +14,9 @@ _CACHED: Final = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_
 _WRITTEN: Final = ("cache_creation_input_tokens",)
 _INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
 _OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
+COUNTS: Final = frozenset(
+    {*_INPUT, *_OUTPUT, *_CACHED, *_WRITTEN, *_INPUT_DETAILS, *_OUTPUT_DETAILS, "total_tokens"}
+)  # the names of what is read of usage
 
 
 def count_of(value: Any) -> int:  # noqa: ANN401 - any JSON

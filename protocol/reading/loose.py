@@ -11,7 +11,12 @@ from protocol.llm import Vendor
 
 _MAX_DIGITS: Final = 400  # of an integer; a longer one is as good as infinite
 _EVENT: Final = b"event: "  # no JSON begins so
+_TRUNCATED: Final = "truncated"  # in msgspec's message
+_AROUND_MARK: Final = b"\"'[] "
+_LONGEST_MARK: Final = 12  # bytes of an end mark in any spelling
 _HIGH: Final = ("\ud800", "\udbff")
+
+_check: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 def named(data: bytes, name: str) -> bytes:
@@ -20,15 +25,20 @@ def named(data: bytes, name: str) -> bytes:
 
 
 def split_name(data: bytes) -> tuple[str, bytes]:
-    """Return an event's name, empty for none, and its data without blanks around it."""
-    if not data.startswith(_EVENT):
-        return "", data.strip()
-    name, _, data = data.removeprefix(_EVENT).partition(b"\n")
-    return name.decode("utf-8", "replace"), data.strip()
+    """Return an event's name, empty for none, and its data without blanks around it. An end mark is ``[DONE]``."""
+    name = b""
+    if data.startswith(_EVENT):
+        name, _, data = data.removeprefix(_EVENT).partition(b"\n")
+    data = data.strip()
+    if len(data) <= _LONGEST_MARK and data.strip(_AROUND_MARK).upper() == b"DONE":
+        data = b"[DONE]"
+    return name.decode("utf-8", "replace"), data
 
 
 def decode(data: bytes) -> Any:  # noqa: ANN401 - any JSON
     """Decode JSON, also with a byte order mark, NaN, infinities, raw control characters and halves of surrogates.
+
+    Bytes that are no UTF-8 are U+FFFD.
 
     Raises:
         ProviderError: ``provider_bad_response``: it is no JSON.
@@ -38,9 +48,20 @@ def decode(data: bytes) -> Any:  # noqa: ANN401 - any JSON
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass
     try:
-        return json.loads(bytes(data).decode("utf-8-sig"), strict=False, parse_int=_integer)
+        return json.loads(bytes(data).decode("utf-8-sig", "replace"), strict=False, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise ProviderError(code="provider_bad_response") from error
+
+
+def is_cut(data: bytes) -> bool:
+    """Return whether ``data`` is the beginning of JSON that breaks off."""
+    try:
+        _check(data)
+    except msgspec.DecodeError as error:
+        return _TRUNCATED in str(error)
+    except RecursionError:
+        return False
+    return False
 
 
 def clean(value: Any) -> Any:  # noqa: ANN401 - any JSON

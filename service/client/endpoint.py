@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 import aiohttp
 
-from protocol.errors import ConfigurationError
+from protocol.errors import ConfigurationError, TidegateError
 from service.client.backoff import Backoff, cause_of
 from service.client.frames import failure_of_body, failure_of_status
 
@@ -16,6 +16,8 @@ Key = str | Callable[[], str | Awaitable[str]]
 HEARTBEAT: Final = 8.0  # seconds of silence before a ping, below the service's pong timeout of 10
 PONG_TIMEOUT: Final = 10.0  # seconds of silence after a ping; then the connection counts as lost
 CALL_TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0)  # seconds for one attempt
+REASON_TIMEOUT: Final = aiohttp.ClientTimeout(total=5.0)  # seconds for the reason of a refused upgrade
+LONGEST_REASON: Final = 64 * 1024  # bytes
 CLOSE_TIMEOUT: Final = aiohttp.ClientWSTimeout(ws_close=1.0)  # seconds for the other side's close frame
 MAX_FRAME_BYTES: Final = 64 * 1024 * 1024
 LARGE_BYTES: Final = 1024 * 1024  # of a body; larger ones are sent in chunks
@@ -137,10 +139,24 @@ class Endpoint:
             if status == UNAUTHENTICATED and replaceable:
                 replaceable = False
                 continue
-            failure = failure_of_status(status)
+            failure = await self._reason(status, headers)
             if failure.problem.temporary:
-                raise ConnectionLost(failure.detail)
+                raise ConnectionLost(failure.detail, failure.retry_after)
             raise failure
+
+    async def _reason(self, status: int, headers: dict[str, str]) -> TidegateError:
+        """Return why an upgrade was refused with ``status``: a plain call of the same address is answered with that."""
+        failure = failure_of_status(status)
+        if failure.problem.temporary:
+            return failure
+        try:
+            async with self._session.get(self.url + "/ws", headers=headers, timeout=REASON_TIMEOUT) as response:
+                body = b""
+                while len(body) < LONGEST_REASON and (piece := await response.content.readany()):
+                    body += piece
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return failure
+        return failure if response.status < REFUSED else failure_of_body(status, body)
 
     async def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
         headers = headers | await self._authorization()

@@ -19,19 +19,22 @@ from protocol.errors import ConfigurationError, FieldError
 from protocol.routes import Routes
 from protocol.upstream import BASE_URLS
 from service.auth.keys import GUESSED, MIN_KEY
+from service.auth.origin_config import OriginConfig, parse_host, parse_network, parse_origin
 from service.auth.token_config import TokenConfig
 from service.config.env_file import EnvFile, read_env_file
 from service.config.wording import one_of, setting_faults
 from service.frames import PING_INTERVAL
 
 Environment = Literal["development", "production", "test"]
-LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 ProviderName = Literal["local", "openai", "anthropic"]
 CommaList = Annotated[tuple[str, ...], NoDecode]
 SecretList = Annotated[tuple[SecretStr, ...], NoDecode]
+LogLevel = Literal["TRACE", "DEBUG", "INFO", "WARNING", "ERROR", "FATAL"]
+LogLevels = Annotated[tuple[tuple[Annotated[str, Field(min_length=1)], LogLevel], ...], NoDecode]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[int, Field(ge=1024)]
 
+LEVEL_ALIASES: Final = {"WARN": "WARNING", "CRITICAL": "FATAL"}
 MAX_PEPPER: Final = 64  # bytes, those of a key of BLAKE2b
 NODE_ENV: Final = "NODE_ENV"
 ENVIRONMENTS: Final[tuple[str, ...]] = get_args(Environment)
@@ -53,8 +56,8 @@ class Settings(BaseSettings):
     Attributes:
         host: the address to listen on; anything but loopback needs keys or tokens.
         port: the TCP port; 0 takes a free one.
-        environment: ``production`` checks the origins of WebSockets; ``test`` is as ``development``. Unset: that of
-            NODE_ENV.
+        environment: in ``production`` a page of another origin needs ``ws_allowed_origins`` to open a socket also where
+            there are keys; ``test`` is as ``development``. Unset: that of NODE_ENV.
         api_keys: the keys of callers without limits, each of at least 16 characters; empty, and with no other keys and
             no tokens: no authentication.
         key_pepper: a secret input of the keys' digests, at most 64 bytes; changing it invalidates the digests in the
@@ -64,8 +67,14 @@ class Settings(BaseSettings):
         jwt_issuer: the ``iss`` that a token must have; empty: any.
         jwt_audience: the ``aud`` that a token must have; empty: only tokens without one.
         jwt_leeway_seconds: seconds by which the clocks of the issuer and of the service may differ.
-        ws_allowed_origins: origins that may open a socket in production; ``*`` for all.
+        cors_allowed_origins: origins whose pages may call, as ``https://app.example.com``, or ``*`` for all; empty: the
+            service's own pages alone.
+        ws_allowed_origins: origins whose pages may open a socket; empty: those of ``cors_allowed_origins``.
         ws_heartbeat_seconds: seconds between two pings of a socket; below the idle timeout of every proxy.
+        allowed_hosts: names, beside this machine's, under which the service is called, or ``*`` for all; empty: with
+            keys all, without keys only this machine's.
+        trusted_proxies: networks of the proxies whose ``X-Forwarded-Host`` and ``X-Forwarded-Proto`` count, as
+            ``10.0.0.0/8``.
         max_body_bytes: the largest request body, in bytes.
         shutdown_grace_seconds: seconds for which running calls may go on after the signal to stop.
         llm_provider: the provider of the default model; unset: the one that has a key, else ``local``.
@@ -103,8 +112,11 @@ class Settings(BaseSettings):
             first.
         max_channels: channels that exist at once; one more replaces the least recently published unused one, and is
             refused where all are in use.
-        log_level: the lowest level that is logged: DEBUG, INFO, WARNING (or ``warn``) or ERROR.
+        log_level: the lowest level that is logged: TRACE, DEBUG, INFO, WARNING (or ``warn``), ERROR or FATAL.
+        log_levels: the lowest level of single loggers and of those below them, as ``service.http=debug,wire=trace``.
         log_format: ``auto`` is pretty on a terminal in development and JSON elsewhere.
+        log_to_file: whether the log is also written, as JSON, to ``server.log`` in ``log_dir``.
+        log_dir: the folder of the log file; rotated daily (UTC) and at 100 MB, compressed, 14 files are kept.
         otel_exporter_otlp_endpoint: the collector of spans, over OTLP/HTTP; unset: no tracing.
         otel_service_name: ``service.name`` of every span.
     """
@@ -121,8 +133,11 @@ class Settings(BaseSettings):
     jwt_issuer: str = ""
     jwt_audience: str = ""
     jwt_leeway_seconds: float = Field(_TOKENS.leeway, ge=0, le=300)
+    cors_allowed_origins: CommaList = ()
     ws_allowed_origins: CommaList = ()
     ws_heartbeat_seconds: float = Field(PING_INTERVAL, ge=1, le=3600)
+    allowed_hosts: CommaList = ()
+    trusted_proxies: CommaList = ()
     max_body_bytes: Bytes = 1_048_576
     shutdown_grace_seconds: float = Field(10.0, ge=0, le=3600)
 
@@ -158,11 +173,16 @@ class Settings(BaseSettings):
     max_channels: int = Field(_CHANNELS.channels, ge=1)
 
     log_level: LogLevel = "INFO"
+    log_levels: LogLevels = ()
     log_format: Literal["auto", "json", "pretty"] = "auto"
+    log_to_file: bool = False
+    log_dir: Path = Path("logs")
     otel_exporter_otlp_endpoint: str = ""
     otel_service_name: str = "tidegate"
 
-    @field_validator("api_keys", "ws_allowed_origins", mode="before")
+    @field_validator(
+        "api_keys", "cors_allowed_origins", "ws_allowed_origins", "allowed_hosts", "trusted_proxies", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -182,6 +202,21 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("cors_allowed_origins", "ws_allowed_origins")
+    @classmethod
+    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(parse_origin, value))
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(parse_host, value))
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(parse_network(part)) for part in value)
+
     @field_validator("llm_provider", "log_format", "environment", mode="before")
     @classmethod
     def _lower(cls, value: object) -> object:
@@ -190,8 +225,17 @@ class Settings(BaseSettings):
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
-        level = value.strip().upper() if isinstance(value, str) else value
-        return "WARNING" if level == "WARN" else level
+        return _level(value) if isinstance(value, str) else value
+
+    @field_validator("log_levels", mode="before")
+    @classmethod
+    def _pairs(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        pairs = [part.partition("=") for part in value.split(",") if part.strip()]
+        if not all(middle for _, middle, _ in pairs):
+            raise ValueError("should be like service.http=debug,wire=trace")
+        return tuple((name.strip(), _level(level)) for name, _, level in pairs)
 
     @field_validator("openai_base_url", "anthropic_base_url", "otel_exporter_otlp_endpoint", "jwt_jwks_url")
     @classmethod
@@ -295,6 +339,16 @@ class Settings(BaseSettings):
         )
         return ChannelLimits(history=history, channels=self.max_channels, size=self.channels_max_bytes)
 
+    def origins(self) -> OriginConfig:
+        """Return which pages and hosts are allowed."""
+        return OriginConfig(
+            pages=frozenset(self.cors_allowed_origins),
+            sockets=frozenset(self.ws_allowed_origins),
+            open_sockets=self.environment != "production",
+            hosts=frozenset(self.allowed_hosts),
+            proxies=tuple(map(parse_network, self.trusted_proxies)),
+        )
+
     def tokens(self) -> TokenConfig:
         """Return how signed tokens are verified."""
         return TokenConfig(
@@ -375,6 +429,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _level(text: str) -> str:
+    """Return the name of a level as the settings have it: in capitals, ``warn`` and ``critical`` by their own names."""
+    name = text.strip().upper()
+    return LEVEL_ALIASES.get(name, name)
 
 
 def _reveal(secret: SecretStr | None) -> str:

@@ -75,7 +75,7 @@ async def messages(request: web.Request) -> web.StreamResponse:
     betas = ",".join(request.headers.getall("anthropic-beta", ()))
     message = parse_messages(await _read(request), betas)
     check_request(message.request, ANTHROPIC)
-    submission = await submit_completion(request, message.request)
+    submission = await submit_completion(request, message.request, surface="anthropic")
     request_id, model = submission.handle.request_id, message.request.model
     submission.headers["request-id"] = submission.call.request_id
     if message.stream:

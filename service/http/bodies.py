@@ -82,7 +82,9 @@ def decode_submit(body: bytes) -> SubmitBody:
     return decode(_decoder, body)
 
 
-def submit_of(body: SubmitBody, *, principal: Principal, trace_id: str, idempotency_key: str = "") -> Submit:
+def submit_of(
+    body: SubmitBody, *, principal: Principal, trace_id: str, idempotency_key: str = "", surface: str = "native"
+) -> Submit:
     """Validate a decoded body and return it as the router's message, in the caller's name.
 
     Raises:
@@ -124,6 +126,7 @@ def submit_of(body: SubmitBody, *, principal: Principal, trace_id: str, idempote
         delivery=delivery,
         idempotency_key=idempotency_key,
         trace_id=trace_id,
+        surface=surface,
     )
 
 

@@ -61,6 +61,7 @@ async def submit_completion(
     request: web.Request,
     chat: ChatRequest,
     *,
+    surface: str,
     metadata: dict[str, str] | None = None,
     echo: dict[str, Any] | None = None,
 ) -> Submission:
@@ -72,6 +73,7 @@ async def submit_completion(
     Args:
         request: the HTTP request.
         chat: the canonical request.
+        surface: the name of the dialect's addresses, for the log.
         metadata: the caller's own key-value pairs, kept with the request.
         echo: fields of the call that a later response repeats.
 
@@ -89,6 +91,7 @@ async def submit_completion(
         delivery=_delivery(headers, chat, metadata or {}, echo or {}),
         idempotency_key=idempotency_key_of(headers),
         trace_id=call.trace_id,
+        surface=surface,
     )
     submitted = await container_of(request).router.ask(message, timeout=SUBMIT_TIMEOUT)
     handle = submitted.handle

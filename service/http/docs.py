@@ -92,8 +92,8 @@ _PAGE: Final = """<!doctype html>
 <meta name="color-scheme" content="light dark">
 <title>{code} · Tidegate</title>
 <link rel="icon" href="data:,">
-<link rel="stylesheet" href="/playground.css">
-<link rel="stylesheet" href="/docs.css">
+<link rel="stylesheet" href="/web/theme.css">
+<link rel="stylesheet" href="/web/docs.css">
 </head>
 <body>
 <header>

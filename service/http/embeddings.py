@@ -1,15 +1,19 @@
 """``POST /v1/embeddings``: OpenAI's dialect."""
 
-from typing import Final
+import logging
+import time
+from typing import Any, Final
 
 from aiohttp import web
 
 from actors.embeddings.config import EmbeddingBounds
+from actors.requests.outcome import LOGGER, level_of, tokens_of
 from protocol.embeddings import Embed, Embedded
-from protocol.errors import DeadlineExceeded, FieldError, InvalidRequest
+from protocol.errors import DeadlineExceeded, FieldError, InvalidRequest, TidegateError
+from protocol.llm import Usage
 from protocol.openai.embeddings import EmbeddingsBody, embeddings_body, parse_embeddings
 from service.auth.permissions import check_model
-from service.context import call_of, container_of
+from service.context import CallContext, call_of, container_of
 from service.http.bodies import read_json
 from service.http.json_response import JsonResponse
 from service.http.openai_answers import EmbeddingList
@@ -20,6 +24,8 @@ TOTAL: Final = EmbeddingBounds().total  # seconds
 ASK_TIMEOUT: Final = TOTAL + 1.0  # seconds: the actor's own failure comes first
 DEDUPE: Final = "x-tidegate-dedupe"
 CHOICES: Final = {"on": True, "off": False}
+
+_log = logging.getLogger(LOGGER)
 
 
 def add_routes(app: web.Application) -> None:
@@ -56,10 +62,18 @@ async def embeddings(request: web.Request) -> JsonResponse:
         dedupe=_dedupe(request),
         extra=parsed.extra,
     )
+    code = "cancelled"
+    embedded: Embedded | None = None
     try:
         embedded = await container.embeddings.ask(message, timeout=ASK_TIMEOUT)
     except DeadlineExceeded as error:
+        code = error.code
         raise error.within(TOTAL) from error
+    except TidegateError as error:
+        code = error.code
+        raise
+    finally:
+        _log_end(call, message, embedded, code)
     return JsonResponse(embeddings_body(embedded, parsed.model, parsed.encoding), headers=_headers(embedded))
 
 
@@ -69,6 +83,31 @@ def _dedupe(request: web.Request) -> bool:
         reason = "must be `on` or `off`"
         raise InvalidRequest(f"`{DEDUPE}` {reason}, got {value[:40]!r}", errors=(FieldError(DEDUPE, reason),))
     return CHOICES[value]
+
+
+def _log_end(call: CallContext, message: Embed, embedded: Embedded | None, code: str) -> None:
+    """Write ``request_ended``, as for every other request; ``code`` counts where there are no vectors."""
+    level = logging.INFO if embedded is not None or code == "cancelled" else level_of(code)
+    if not _log.isEnabledFor(level):
+        return
+    failed = "cancelled" if code == "cancelled" else "failed"
+    fields: dict[str, Any] = {
+        "status": failed if embedded is None else "completed",
+        "ms": round((time.perf_counter() - call.accepted) * 1000, 2),
+        "request_id": call.request_id,
+        "trace_id": call.trace_id,
+        "account": message.tenant if message.account is None else message.account.name,
+        "surface": "embeddings",
+        "model": message.model,
+        "inputs": len(message.inputs),
+    }
+    if embedded is None:
+        fields["code"] = code
+    else:
+        fields["source"] = _source(embedded)
+        fields["tokens"] = tokens_of(Usage(input_tokens=embedded.tokens))
+        fields["cost"] = None if embedded.usd is None else f"{embedded.usd:f}"
+    _log.log(level, "request_ended", extra={"fields": fields})
 
 
 def _headers(embedded: Embedded) -> dict[str, str]:

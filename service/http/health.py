@@ -13,14 +13,12 @@ from protocol.cache import GetCacheStats
 from protocol.errors import ConfigurationError, TidegateError
 from protocol.gateway import GetProviders, ProviderStatus, ResolveModel, TargetStatus
 from protocol.hub import GetHubStats
-from service.auth.authenticator import credential
 from service.config.routes_file import GetRejected
 from service.container import Container
-from service.context import container_of
+from service.context import call_of, container_of
 from service.http.json_response import JsonResponse
 from service.http.operations import HEALTH, Answer, Operation, add_operations
 
-REJECTED: Final = "the routes' file has faults; the routes before it stay in force"
 ASK_TIMEOUT: Final = 1.0  # seconds; a probe has to be answered before the prober gives up
 SLOW_LOOP_MS: Final = 250.0  # an iteration of the loop that takes longer delays every stream
 UNHEALTHY: Final = 503
@@ -46,18 +44,18 @@ class Check(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     detail: str = ""
 
 
-class Health(msgspec.Struct, frozen=True, kw_only=True):
+class Health(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The body of every health endpoint.
 
     Attributes:
         status: of the whole service.
         timestamp: when the checks were made.
-        checks: each part, by name.
+        checks: each part, by name; absent for a caller without a key, where keys are required.
     """
 
     status: Status
     timestamp: Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
-    checks: dict[str, Check]
+    checks: dict[str, Check] | msgspec.UnsetType = msgspec.UNSET
 
 
 def add_routes(app: web.Application) -> None:
@@ -79,9 +77,9 @@ def add_routes(app: web.Application) -> None:
 async def health(request: web.Request) -> JsonResponse:
     """Return the health of each part: 200, or 503 where the service can't work at all."""
     container = container_of(request)
-    checks = await _checks(container, detailed=_is_operator(container, request))
+    checks = await _checks(container)
     status = overall(checks)
-    return _answer(status, checks, ok=status != "unhealthy")
+    return _answer(request, status, checks, ok=status != "unhealthy")
 
 
 @Operation(
@@ -92,9 +90,9 @@ async def health(request: web.Request) -> JsonResponse:
     summary="Get whether the process runs.",
     answers=(Answer(200, "It runs.", Health),),
 )
-async def live(_request: web.Request) -> JsonResponse:
+async def live(request: web.Request) -> JsonResponse:
     """Report that the event loop runs; asks no actor."""
-    return _answer("healthy", {"event_loop": await _event_loop()}, ok=True)
+    return _answer(request, "healthy", {"event_loop": await _event_loop()}, ok=True)
 
 
 @Operation(
@@ -117,7 +115,7 @@ async def ready(request: web.Request) -> JsonResponse:
         checks["lifecycle"] = Check(status="failed", latency=0.0, detail=phase)
     status = overall(checks)
     loading = any(check.status == "loading" for check in checks.values())
-    return _answer(status, checks, ok=status != "unhealthy" and not loading)
+    return _answer(request, status, checks, ok=status != "unhealthy" and not loading)
 
 
 def overall(checks: dict[str, Check]) -> Status:
@@ -128,18 +126,11 @@ def overall(checks: dict[str, Check]) -> Status:
     return "healthy" if states <= {"ok"} else "degraded"
 
 
-def _is_operator(container: Container, request: web.Request) -> bool:
-    """Whether the caller may see what is in the operator's files: with a valid key, or in development without keys."""
-    if not container.auth.required:
-        return container.settings.environment != "production"
-    return container.auth.known(credential(request)) is not None
-
-
-async def _checks(container: Container, *, detailed: bool = False) -> dict[str, Check]:
+async def _checks(container: Container) -> dict[str, Check]:
     loop, providers, routes, cache, hub = await asyncio.gather(
         _event_loop(),
         _timed(lambda: _provider(container), worst="failed"),
-        _timed(lambda: _routes(container, detailed=detailed), worst="degraded"),
+        _timed(lambda: _routes(container), worst="degraded"),
         _timed(lambda: container.cache.ask(GetCacheStats(), timeout=ASK_TIMEOUT), worst="degraded"),
         _timed(lambda: container.hub.ask(GetHubStats(), timeout=ASK_TIMEOUT), worst="failed"),
     )
@@ -185,12 +176,12 @@ async def _provider(container: Container) -> tuple[CheckStatus, str]:
     return ("degraded" if failed or broken else "ok"), detail
 
 
-async def _routes(container: Container, *, detailed: bool) -> tuple[CheckStatus, str]:
+async def _routes(container: Container) -> tuple[CheckStatus, str]:
     """Return whether the routes' file is in force. The faults of one that is rejected are for the operator."""
     rejected = await container.routes.ask(GetRejected(), timeout=ASK_TIMEOUT)
     if not rejected:
         return "ok", ""
-    return "degraded", ConfigurationError.of(rejected).detail if detailed else REJECTED
+    return "degraded", ConfigurationError.of(rejected).detail
 
 
 def _described(provider: ProviderStatus, target: TargetStatus) -> str:
@@ -215,7 +206,8 @@ def _since(started: float) -> float:
     return round((time.perf_counter() - started) * 1000, 3)
 
 
-def _answer(status: Status, checks: dict[str, Check], *, ok: bool) -> JsonResponse:
+def _answer(request: web.Request, status: Status, checks: dict[str, Check], *, ok: bool) -> JsonResponse:
     now = dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    body = msgspec.json.encode(Health(status=status, timestamp=now, checks=checks))
+    shown = checks if call_of(request).authenticated else msgspec.UNSET
+    body = msgspec.json.encode(Health(status=status, timestamp=now, checks=shown))
     return JsonResponse(body, status=200 if ok else UNHEALTHY, headers={"Cache-Control": "no-store"})

@@ -59,6 +59,8 @@ class JsonResponse(web.StreamResponse):
         connection = "" if self._keep_alive == bool(minor) else _CONNECTION[self._keep_alive]
         lines = "\r\n".join(map(": ".join, self._extra.items()))
         extra = f"{lines}\r\n" if lines else ""
+        if call.cors:
+            extra += "".join([f"{name}: {value}\r\n" for name, value in call.cors.items()])
         return (
             f"HTTP/1.{minor} {self._status} {self._reason}\r\n{extra}{connection}Content-Type: application/json\r\n"
             f"Content-Length: {len(self._content)}\r\nDate: {_date(int(time.time()))}\r\nServer: {SERVER_NAME}\r\n"

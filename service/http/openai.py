@@ -52,7 +52,7 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Respond with a chat completion, as JSON or as a stream."""
     chat = parse_chat(await read_json(request, container_of(request).settings.max_body_bytes))
     check_request(chat.request, OPENAI)
-    submission = await submit_completion(request, chat.request)
+    submission = await submit_completion(request, chat.request, surface="openai")
     request_id, model, created = submission.handle.request_id, chat.request.model, int(time.time())
     if chat.stream:
         return await respond_sse(submission, ChunkEncoder(request_id, created, model, chat.include_usage))

@@ -6,10 +6,11 @@ from typing import Any, Final, get_args
 
 from protocol.anthropic.answer import error_status
 from protocol.errors import PROBLEMS, TidegateError
+from service.auth.origins import SOCKET
 from service.auth.permissions import scope_of
 from service.http.operations import EVENTS, JSON, TAGS, Answer, Body, Operation, Parameter
 from service.http.schemas import SCHEMA, name_of, schemas_of
-from service.middleware.access import PUBLIC, SOCKET, is_new_work
+from service.middleware.access import PROBES, PUBLIC, is_new_work
 from service.middleware.errors import ANTHROPIC, COMPATIBLE, NO_RETRY, SHARED
 
 HEADER: Final = "#/components/headers/"
@@ -25,6 +26,8 @@ vendor's upstreams or ignored, as the vendor does.
 """
 ANYTIME: Final = ("internal_error",)
 WITH_KEY: Final = ("unauthenticated", "invalid_token", "token_expired", "auth_unavailable")
+FROM_PAGES: Final = ("host_not_allowed", "origin_not_allowed")
+OPEN: Final = PUBLIC | PROBES
 WITH_BODY: Final = ("invalid_request", "malformed_json", "body_too_large", "unsupported_media_type")
 COMMON_HEADERS: Final = ("x-request-id", "x-trace-id")
 HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
@@ -128,7 +131,9 @@ def codes_of(operation: Operation) -> tuple[str, ...]:
     """Return the codes of an operation's failures, in the order of the table of errors."""
     route = operation.template
     codes = {*operation.errors, *ANYTIME}
-    if route not in PUBLIC:
+    if route not in PROBES:
+        codes.update(FROM_PAGES)
+    if route not in OPEN:
         codes.update(WITH_KEY)
         if scope_of(route) is not None:
             codes.add("forbidden")
@@ -150,7 +155,7 @@ def _operation(operation: Operation, *, keys: bool) -> dict[str, Any]:
         "tags": [operation.tag],
         "summary": operation.summary,
     }
-    scope = None if operation.template in PUBLIC else scope_of(operation.template)
+    scope = None if operation.template in OPEN else scope_of(operation.template)
     text = [operation.text, f"Needs the scope `{scope}`." if scope else ""]
     if any(text):
         described["description"] = "\n\n".join(part for part in text if part)
@@ -173,7 +178,7 @@ def _security(route: str, *, keys: bool) -> list[dict[str, list[str]]]:
     schemes: list[dict[str, list[str]]] = [{"bearer": []}, {"key": []}]
     if route == SOCKET:
         schemes.append({"ticket": []})
-    return schemes if keys and route != SOCKET else [*schemes, {}]
+    return schemes if keys and route != SOCKET and route not in PROBES else [*schemes, {}]
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -226,8 +231,8 @@ def _content(answer: Answer) -> dict[str, Any]:
         kinds = get_args(answer.kind) or (answer.kind,)
         references = [{"$ref": SCHEMA + name_of(kind)} for kind in kinds]
         content[JSON] = {"schema": references[0] if len(references) == 1 else {"anyOf": references}}
-    if answer.media:
-        content[answer.media] = {"schema": {"type": "object" if answer.media == JSON else "string"}}
+    for media in (answer.media,) if isinstance(answer.media, str) else answer.media:
+        content[media] = {"schema": {"type": "object" if media == JSON else "string"}}
     if answer.media == EVENTS:
         content[EVENTS]["x-itemSchema"] = dict(answer.event or EVENT)
     return content

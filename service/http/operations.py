@@ -136,7 +136,7 @@ class Answer(msgspec.Struct, frozen=True):
         status: the HTTP status.
         text: what it means, in Markdown.
         kind: the struct of its JSON, or several of which it is one; None for an answer without JSON.
-        media: the content type of an answer without JSON; empty for no content.
+        media: the content types of an answer without JSON; none for no content.
         headers: the names of its headers, besides those that every answer has.
         event: the schema of each event of an answer with events; empty for one with just ``event`` and ``data``.
     """
@@ -144,7 +144,7 @@ class Answer(msgspec.Struct, frozen=True):
     status: int
     text: str
     kind: Any = None
-    media: str = ""
+    media: str | tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
     event: Mapping[str, Any] = {}
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -11,7 +12,7 @@ from actors.log.follow import Follower
 from protocol.errors import FieldError, InvalidRequest, NotFound, UnrecoverablePosition
 from protocol.llm import ChatRequest
 from protocol.openai.responses import ID_PREFIX, ResponseBody, ResponseCall, parse_response, request_id_of
-from protocol.openai.responses_answer import history_of, response_body
+from protocol.openai.responses_answer import answered_body, history_of, response_body
 from protocol.openai.responses_events import NO_EVENT, ResponseEventEncoder
 from protocol.requests import CancelRequest, GetRequest, RequestHandle
 from service.context import call_of, container_of
@@ -73,13 +74,13 @@ async def create(request: web.Request) -> web.StreamResponse:
     check_request(call.request, RESPONSES)
     raise_faults(metadata_faults(call.metadata))
     chat = await _continued(request, call, limit) if call.previous else call.request
-    submission = await submit_completion(request, chat, metadata=call.metadata, echo=call.echo)
+    submission = await submit_completion(request, chat, surface="responses", metadata=call.metadata, echo=call.echo)
     handle = submission.handle
     if call.stream:
         return await respond_sse(submission, ResponseEventEncoder(handle, held=not call.background))
     if call.background:
         return _json(handle, inference_headers(submission.call, handle, handle.upstream_time) | submission.headers)
-    return await respond_json(submission, lambda _: response_body(handle))
+    return await respond_json(submission, partial(answered_body, handle))
 
 
 @Operation(

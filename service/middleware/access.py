@@ -1,35 +1,48 @@
-"""Access: public routes, authentication and scopes, and no new work while the service stops."""
+"""Access: who may send, authentication and scopes, and no new work while the service stops."""
 
+import asyncio
 from collections.abc import Awaitable
 from typing import Final
 
 from aiohttp import web
 
+from protocol.errors import TidegateError
 from service.auth.authenticator import Authenticator, credential
+from service.auth.origins import SOCKET, OriginPolicy
 from service.auth.permissions import check_route
 from service.context import CallContext
 from service.lifecycle import Lifecycle
 
-SOCKET: Final = "/ws"
 PROBES: Final = frozenset({"/api/health", "/api/health/live", "/api/health/ready"})
-PLAYGROUND: Final = frozenset({"/", "/client.js", "/playground.js", "/playground.css"})
-PAGES: Final = PLAYGROUND | {"/docs", "/docs.js", "/docs-examples.js", "/docs.css"}
-PUBLIC: Final = PROBES | PAGES | {"/openapi.json", "/errors/{code}"}
+PAGES: Final = frozenset({"/", "/client.js", "/docs", "/web/{name}"})
+PUBLIC: Final = PAGES | {"/openapi.json", "/errors/{code}"}
+PROBE_TIMEOUT: Final = 1.0  # seconds in which a prober's credential is verified; a later one counts as none
 
 
-def check_access(auth: Authenticator, request: web.Request, call: CallContext, route: str) -> Awaitable[None] | None:
-    """Authenticate the caller and check their scope. Returns an awaitable where that can't be done at once, else None.
+def check_access(
+    auth: Authenticator, origins: OriginPolicy, request: web.Request, call: CallContext, route: str
+) -> Awaitable[None] | None:
+    """Check where the call comes from, who sends it, and their scope.
 
-    A socket without a credential passes, but its call is not ``authenticated``: the socket's handler checks the origin
-    and the ticket.
+    A key in a header is no ambient authority: such a call is accepted from any page. A socket and a probe without a
+    valid credential pass, but their call is not ``authenticated``: the socket's handler checks the ticket, and health
+    shows less.
+
+    Returns an awaitable where that can't be done at once, else None.
 
     Raises:
-        AccessDenied: the credential is not valid, or ``forbidden``.
+        AccessDenied: the credential is not valid; or ``forbidden``, ``host_not_allowed`` or ``origin_not_allowed``.
         TryAgainLater: ``auth_unavailable``.
     """
-    if not auth.required or route in PUBLIC:
+    if route in PROBES:
+        return _check_prober(auth, origins, request, call)
+    required = auth.required
+    origins.check_host(request, keys=required)
+    key = credential(request) if required else ""
+    if not key:
+        origins.check(request, route, keys=required)
+    if not required or route in PUBLIC:
         return None
-    key = credential(request)
     if not key and route == SOCKET:
         call.authenticated = False
         return None
@@ -41,9 +54,35 @@ def check_access(auth: Authenticator, request: web.Request, call: CallContext, r
     return None
 
 
+def _check_prober(
+    auth: Authenticator, origins: OriginPolicy, request: web.Request, call: CallContext
+) -> Awaitable[None] | None:
+    """Find out who asks for health. Whatever its name for the service and its key, a prober is answered."""
+    required = auth.required
+    key = credential(request) if required else ""
+    if not key:
+        origins.check(request, "", keys=required)
+        call.authenticated = not required and origins.accepts_host(request, keys=False)
+        return None
+    principal = auth.known(key)
+    if principal is None:
+        return _recognise(auth, key, call)
+    call.principal = principal
+    return None
+
+
 async def _authenticate(auth: Authenticator, key: str, call: CallContext, route: str) -> None:
     call.principal = await auth.authenticate(key)
     check_route(call.principal, route)
+
+
+async def _recognise(auth: Authenticator, key: str, call: CallContext) -> None:
+    """Authenticate the caller of a probe, who is not refused."""
+    try:
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            call.principal = await auth.authenticate(key)
+    except (TidegateError, TimeoutError):
+        call.authenticated = False
 
 
 def check_open(lifecycle: Lifecycle, request: web.Request, route: str) -> None:

@@ -5,28 +5,32 @@ One middleware and not five, because each costs a coroutine a call.
 
 import asyncio
 import contextvars
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Middleware
 from opentelemetry import context as otel
 from opentelemetry.trace import Span, Tracer, set_span_in_context
 
+from protocol import spans
 from protocol.errors import RETRY_ELSEWHERE, ShuttingDown
+from protocol.log_fields import OutsideTexts
 from service.auth.authenticator import Authenticator
+from service.auth.origins import SOCKET, OriginPolicy
 from service.context import CALL, SERVER_NAME, CallContext
 from service.lifecycle import Lifecycle
-from service.middleware.access import PROBES, SOCKET, check_access, check_open
+from service.middleware.access import PROBES, check_access, check_open
 from service.middleware.context import open_call, route_of
-from service.middleware.errors import BAD_REQUEST, CLIENT_CLOSED, error_response, failure_of
-from service.telemetry.spans import WANTED_TRACE_ID, context_of, end_server_span, start_server_span
+from service.middleware.cors import open_cors
+from service.middleware.errors import BAD_REQUEST, CLIENT_CLOSED, SERVER_ERROR, error_response, failure_of
+from service.telemetry.spans import TRACE_ID, WANTED_TRACE_ID, context_of, end_server_span, start_server_span
 
-DEBUG: Final = 10
-INFO: Final = 20
 UNAVAILABLE: Final = 503
+OUTSIDE: Final = OutsideTexts(("method", "path", "code", "request_id", "trace_id", "tenant"))
 
 Token = contextvars.Token[otel.Context]
 Write = Callable[..., object]
@@ -34,19 +38,20 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class _CallRecorder:
-    """Opens and ends the span of each call, counts the call, and writes its log line.
+    """Opens and ends the span of each call, counts the call, and writes its log lines.
 
     Args:
         lifecycle: counts running calls.
         tracer: makes the spans; None for none.
     """
 
-    __slots__ = ("_debug", "_info", "_lifecycle", "_tracer")
+    __slots__ = ("_debug", "_info", "_lifecycle", "_tracer", "_warning")
 
     def __init__(self, lifecycle: Lifecycle, tracer: Tracer | None) -> None:
-        log = structlog.get_logger("http").bind()
-        self._info: Write | None = log.info if log.is_enabled_for(INFO) else None
-        self._debug: Write | None = log.debug if log.is_enabled_for(DEBUG) else None
+        log = structlog.get_logger("service.http", OUTSIDE).bind()
+        self._warning: Write | None = log.warning if log.is_enabled_for(logging.WARNING) else None
+        self._info: Write | None = log.info if log.is_enabled_for(logging.INFO) else None
+        self._debug: Write | None = log.debug if log.is_enabled_for(logging.DEBUG) else None
         self._lifecycle = lifecycle
         self._tracer = tracer
 
@@ -56,6 +61,8 @@ class _CallRecorder:
             if self._tracer is not None and route not in PROBES:
                 call.span = _open_span(self._tracer, request, call, route)
             self._lifecycle.enter(call, request.task)
+        if self._debug is not None:
+            self._debug("http_started", method=request.method, path=request.path, route=route)
         return None if call.span is None and call.parent is None else otel.attach(_context(call))
 
     def end(self, request: web.Request, call: CallContext, route: str, status: int, token: Token | None) -> None:
@@ -68,13 +75,24 @@ class _CallRecorder:
             otel.detach(token)
         if call.span is not None:
             end_server_span(call.span, status, call.failure)
-        write = self._debug if route in PROBES else self._info
+        usual = self._info if status < SERVER_ERROR else self._warning
+        write = self._debug if route in PROBES else usual
         if write is not None:
             _write_line(write, request, call, status)
 
 
-def call_layer(auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None) -> Middleware:
-    """Return the middleware of an application; ``stamp_responses`` has to be installed with it."""
+def call_layer(
+    auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None, origins: OriginPolicy | None = None
+) -> Middleware:
+    """Return the middleware of an application; ``stamp_responses`` has to be installed with it.
+
+    Args:
+        auth: authenticates callers.
+        lifecycle: counts running calls.
+        tracer: makes the spans; None for none.
+        origins: decides which pages may call; None for the service's own alone.
+    """
+    origins = origins or OriginPolicy()
     recorder = _CallRecorder(lifecycle, tracer)
 
     @web.middleware
@@ -84,12 +102,14 @@ def call_layer(auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None)
         token = recorder.begin(request, call, route)
         status = CLIENT_CLOSED
         try:
-            pending = check_access(auth, request, call, route)
-            if pending is not None:
-                await pending
-            if lifecycle.closing.is_set():
-                check_open(lifecycle, request, route)
-            response = await handler(request)
+            preflight = open_cors(origins, request, call, route) if hdrs.ORIGIN in request.headers else None
+            if preflight is None:
+                pending = check_access(auth, origins, request, call, route)
+                if pending is not None:
+                    await pending
+                if lifecycle.closing.is_set():
+                    check_open(lifecycle, request, route)
+            response = preflight or await handler(request)
             status = response.status
         except asyncio.CancelledError:
             if not lifecycle.take_interrupt(call):
@@ -118,6 +138,8 @@ def stamp_responses(lifecycle: Lifecycle) -> Callable[[web.Request, web.StreamRe
         headers["x-request-id"] = call.request_id
         headers["x-trace-id"] = call.trace_id
         headers["Server"] = SERVER_NAME
+        if call.cors:
+            headers.update(call.cors)
         if lifecycle.closing.is_set() and response.status >= 200:  # noqa: PLR2004 - not a protocol switch
             headers["Connection"] = "close"
             response.force_close()
@@ -143,9 +165,14 @@ def _closing(response: web.StreamResponse) -> web.StreamResponse:
 
 
 def _open_span(tracer: Tracer, request: web.Request, call: CallContext, route: str) -> Span:
+    """Start the span of a call: in the trace that ``call.trace_id`` names, or with that name as an attribute."""
+    named = not TRACE_ID.fullmatch(call.trace_id)
     if call.parent is None:
-        WANTED_TRACE_ID.set(int(call.trace_id, 16))
-    return start_server_span(tracer, request, route, call.parent)
+        WANTED_TRACE_ID.set(0 if named else int(call.trace_id, 16))
+    span = start_server_span(tracer, request, route, call.parent)
+    if named:
+        span.set_attribute(spans.TRACE_NAME, call.trace_id)
+    return span
 
 
 def _context(call: CallContext) -> otel.Context:
@@ -171,4 +198,5 @@ def _answer(request: web.Request, call: CallContext, error: Exception) -> web.St
 def _write_line(write: Write, request: web.Request, call: CallContext, status: int) -> None:
     duration_ms = round((time.perf_counter() - call.accepted) * 1000, 2)
     extra = {"code": call.failure} if call.failure else {}
-    write("http", method=request.method, path=request.path, status=status, ms=duration_ms, **extra)
+    extra["request_id"] = call.request_id
+    write("http", status=status, ms=duration_ms, method=request.method, path=request.path, **extra)

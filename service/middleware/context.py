@@ -18,7 +18,7 @@ def open_call(request: web.Request) -> CallContext:
     """Make the context of a call, and bind it to the request and to the current task.
 
     The request id is the caller's where it is 1 to 128 allowed characters. The trace id is that of ``traceparent``, or
-    of ``x-trace-id``, or random.
+    ``x-trace-id``, which may be a name of the caller's own, or random.
     """
     name = request.headers.get("x-request-id", "")
     if name and not VALID_REQUEST_ID.fullmatch(name):

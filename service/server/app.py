@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from service.auth.origins import OriginPolicy
 from service.container import Container
 from service.context import CONTAINER
 from service.http import (
@@ -26,7 +27,14 @@ from service.websocket import upgrade
 def build_app(container: Container) -> web.Application:
     """Return the application that serves ``container``; the caller closes the container."""
     app = web.Application(
-        middlewares=[call_layer(container.auth, container.lifecycle, container.telemetry.tracer)],
+        middlewares=[
+            call_layer(
+                container.auth,
+                container.lifecycle,
+                container.telemetry.tracer,
+                OriginPolicy(container.settings.origins()),
+            )
+        ],
         client_max_size=container.settings.max_body_bytes,
     )
     app[CONTAINER] = container

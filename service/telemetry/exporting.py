@@ -38,7 +38,7 @@ class SteadyExporter(SpanExporter):
         self._endpoint = endpoint
         self._reachable = True
         self._lost = 0
-        self._log = structlog.get_logger("telemetry")
+        self._log = structlog.get_logger("service.telemetry")
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export a batch; spans that can't be exported are lost, and counted."""

@@ -27,6 +27,8 @@ TRACEPARENT: Final = re.compile(
 TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}")
 WANTED_TRACE_ID: Final = ContextVar[int]("tidegate_wanted_trace_id", default=0)
 
+MAX_TRACE_NAME: Final = 128  # characters
+NO_TRACE: Final = "0" * 32
 SERVER_ERROR: Final = 500
 
 
@@ -47,12 +49,19 @@ def remote_parent(request: web.BaseRequest) -> SpanContext | None:
 
 
 def wanted_trace_id(request: web.BaseRequest) -> str:
-    """Return the caller's ``x-trace-id`` if it is 32 hex digits, else an empty string."""
+    """Return the caller's ``x-trace-id``: 32 hex digits in lower case, or another name as it is.
+
+    It is empty where there is none, and for one that is no id (32 zeros), is longer than ``MAX_TRACE_NAME`` characters,
+    or has any that can't be printed.
+    """
     header = request.headers.get("x-trace-id")
     if header is None:
         return ""
-    wanted = header.strip().lower()
-    return wanted if TRACE_ID.fullmatch(wanted) else ""
+    name = header.strip()
+    wanted = name.lower()
+    if TRACE_ID.fullmatch(wanted):
+        return wanted
+    return name if len(name) <= MAX_TRACE_NAME and name.isprintable() and wanted != NO_TRACE else ""
 
 
 def context_of(parent: SpanContext | None) -> Context:

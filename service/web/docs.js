@@ -1,7 +1,7 @@
 // @ts-check
 /** The documentation's page at `/docs`: shows `/openapi.json`. Text goes into the page as text, never as HTML. */
 
-import { EXAMPLES } from "/docs-examples.js";
+import { EXAMPLES } from "/web/docs-examples.js";
 
 /** @typedef {Record<string, any>} Json */
 

@@ -20,6 +20,7 @@
 /** @typedef {{ text: string, replaces: boolean }} Update `text` is the new text; with `replaces` it is the whole text. */
 /** @typedef {{ event: string, data: any, offset: number }} Message */
 /** @typedef {{ id: string, user?: string, data?: any }} Member */
+/** @typedef {{ code?: string, title?: string, message?: string, detail?: string, temporary?: boolean, remedy?: string, retryAfterMs?: number, errors?: any[] }} Problem */
 
 const FIRST_WAIT_MS = 250; // the longest first delay before a retry; it doubles up to
 const LONGEST_WAIT_MS = 8000;
@@ -32,14 +33,16 @@ const MOST_BYTES = 64 * 1024 - 64; // of a frame, without its id
 const NO_RETURN = 4500; // close codes from here on mean: don't reconnect
 const AWAY = new Set([502, 503, 504]); // statuses of a service that is down for a moment
 const OVER = new Set(["completed", "failed", "cancelled"]);
+const PASSING = new Set([408, 425, 426, 429]); // statuses below 500 that do not refuse the client for good
 
 /** An error of the service: decide by `code`, show `message`, and offer `remedy`. */
 export class TidegateError extends Error {
-  /** @param {{ code?: string, message?: string, detail?: string, temporary?: boolean, remedy?: string, retryAfterMs?: number, errors?: any[] }} problem */
+  /** @param {Problem} problem */
   constructor(problem) {
-    super(problem.detail || problem.message || problem.code || "the request failed");
+    super(problem.detail || problem.message || problem.title || problem.code || "the request failed");
     this.name = "TidegateError";
     this.code = problem.code || "internal_error";
+    this.title = problem.title || "";
     this.temporary = problem.temporary ?? false;
     this.remedy = problem.remedy || "";
     this.retryAfterMs = problem.retryAfterMs;
@@ -50,8 +53,8 @@ export class TidegateError extends Error {
 /**
  * A client of one service, over one socket, which is opened when the first request or channel is followed.
  *
- * It is an `EventTarget`: the event `status` means that `client.status` has changed; the event `channel` has as its
- * `detail` a `Channel` to which an administrator has subscribed this client.
+ * It is an `EventTarget`: the event `status` means that `client.status` or `client.reason` has changed; the event
+ * `channel` has as its `detail` a `Channel` to which an administrator has subscribed this client.
  */
 export class Tidegate extends EventTarget {
   /** @type {WebSocket | null} */ #socket = null;
@@ -68,6 +71,8 @@ export class Tidegate extends EventTarget {
   /** @type {ReturnType<typeof setTimeout> | undefined} */ #timer;
   /** @type {Status} */ #status = "idle";
   /** @type {TidegateError | null} the error that ended the client for good. */ #failure = null;
+  /** @type {TidegateError | null} */ #reason = null;
+  #asking = false;
   #wake = () => this.#soon();
 
   /**
@@ -89,13 +94,23 @@ export class Tidegate extends EventTarget {
   }
 
   /**
+   * Why there is no connection, as far as the service says it: set after a refused upgrade, and when the client ends;
+   * null while the connection is open. The client goes on trying while it is `temporary`.
+   *
+   * @returns {TidegateError | null}
+   */
+  get reason() {
+    return this.#reason;
+  }
+
+  /**
    * Submit a request and follow it. Retried where the connection fails; the idempotency key keeps it one request.
    *
    * @param {Record<string, any>} body as for `POST /api/requests`.
    * @param {{ idempotencyKey?: string, signal?: AbortSignal }} [options]
    * @returns {Promise<Following>}
    */
-  async submit(body, { idempotencyKey = crypto.randomUUID(), signal } = {}) {
+  async submit(body, { idempotencyKey = randomId(), signal } = {}) {
     const headers = { "Content-Type": "application/json", "Idempotency-Key": idempotencyKey };
     const response = await this.#fetch("/api/requests", { method: "POST", headers, body: JSON.stringify(body), signal });
     const { requestId, position } = await response.json();
@@ -243,10 +258,34 @@ export class Tidegate extends EventTarget {
     this.#socket = socket;
     this.#say("connecting");
     this.#delayMs = -1;
-    this.#timer = setTimeout(() => this.#lose(0), CONNECT_MS);
+    let upgraded = false;
+    const lost = (/** @type {number} */ code) => {
+      if (this.#socket !== socket) return;
+      this.#lose(code);
+      if (!upgraded) this.#explain();
+    };
+    this.#timer = setTimeout(() => lost(0), CONNECT_MS);
     socket.onmessage = ({ data }) => this.#socket === socket && this.#hear(data);
-    socket.onclose = ({ code }) => this.#socket === socket && this.#lose(code);
-    socket.onopen = () => this.#opened(socket);
+    socket.onclose = ({ code }) => lost(code);
+    socket.onopen = () => {
+      upgraded = true;
+      this.#opened(socket);
+    };
+  }
+
+  /** Get the reason of a failed upgrade over HTTP, as a browser hides it; a refusal for good ends the client. */
+  async #explain() {
+    if (this.#asking) return;
+    this.#asking = true;
+    const error = await refusal(`${this.#url}/ws`);
+    this.#asking = false;
+    if (this.#ready || this.#cut || this.#status === "closed") return;
+    if (!error.temporary) return this.#end(error);
+    this.#reason = error;
+    this.dispatchEvent(new Event("status"));
+    if (error.retryAfterMs === undefined || this.#socket) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#connect(), error.retryAfterMs);
   }
 
   /** @param {WebSocket} socket */
@@ -264,6 +303,7 @@ export class Tidegate extends EventTarget {
     }
     if (this.#socket !== socket) return;
     this.#ready = true;
+    this.#reason = null;
     this.#say("open");
     this.#listen();
     for (const followed of this.#followed.values()) this.#subscribe(followed);
@@ -351,7 +391,7 @@ export class Tidegate extends EventTarget {
       call.reject(lost);
     }
     if (code >= NO_RETURN && code < NO_RETURN + 100) {
-      this.#end(new TidegateError({ code: CLOSED[code] ?? "forbidden", message: `the service closed the socket (${code})` }));
+      this.#end(new TidegateError(CLOSED[code] ?? { code: "forbidden", message: `the service closed the socket (${code})` }));
     } else if (!this.#cut && this.#status !== "closed") {
       this.#retry(waitMs);
     }
@@ -369,6 +409,7 @@ export class Tidegate extends EventTarget {
   /** @param {TidegateError} error */
   #end(error) {
     this.#failure = error;
+    this.#reason = error;
     const socket = this.#socket;
     this.#socket = null;
     this.#ready = false;
@@ -460,8 +501,38 @@ export class Tidegate extends EventTarget {
 /** @typedef {{ frame: Record<string, any>, again: boolean, resolve: (frame: any) => void, reject: (error: any) => void }} Call */
 /** @typedef {{ call: (frame: Record<string, any>, again?: boolean) => Promise<any>, leave: (key: string) => void, restart: (followed: Followed) => void, cancel: (requestId: string) => Promise<any> }} Link */
 
-/** @type {Record<number, string>} */
-const CLOSED = { 4500: "unauthenticated", 4501: "invalid_request", 4502: "unauthenticated", 4503: "forced", 4504: "connection_limit" };
+/** @type {Record<number, Problem>} */
+const CLOSED = {
+  4500: { code: "unauthenticated", message: "The service accepts no such key or token", remedy: "Use a valid key or token." },
+  4501: { code: "invalid_request", message: "The service could not read what the client sent", remedy: "Load the page again." },
+  4502: { code: "unauthenticated", message: "The service wants a key or a token", remedy: "Give the client a key or token." },
+  4503: { code: "forced", message: "The service has closed this user's sockets" },
+  4504: { code: "connection_limit", message: "The service has too many connections", remedy: "Close some of them first." },
+};
+
+/**
+ * Ask the address of the socket over plain HTTP why it refuses an upgrade.
+ *
+ * @param {string} url
+ * @returns {Promise<TidegateError>} not `temporary` where the answer is a problem document that refuses the client.
+ */
+async function refusal(url) {
+  const headers = { Accept: "application/problem+json, application/json" };
+  const signal = AbortSignal.timeout(CONNECT_MS);
+  const response = await fetch(url, { headers, cache: "no-store", signal }).catch(() => null);
+  if (!response) return new TidegateError({ code: "unreachable", message: "the service does not answer", temporary: true });
+  const { status } = response;
+  const problem = await response.json().catch(() => null);
+  if (!problem?.code) {
+    return new TidegateError({ code: "unreachable", message: `the address of the socket answers ${status}`, temporary: true });
+  }
+  if (problem.code === "upgrade_required") {
+    const message = "The service answers over HTTP, but its socket does not open";
+    const remedy = "Let the proxies in between pass the upgrade of /ws and its Host, and allow the origin of this page.";
+    return new TidegateError({ code: problem.code, message, remedy, temporary: true });
+  }
+  return new TidegateError({ temporary: status >= 500 || PASSING.has(status), ...problem });
+}
 
 /** A request or channel that is followed: its position, and which subscription is the current one. */
 class Followed extends EventTarget {
@@ -516,6 +587,9 @@ class Followed extends EventTarget {
 
 /**
  * A request's answer as it arrives. Iterate over it, or listen to `change`; `text` and the other fields are up to date.
+ *
+ * Two more events show the log behind it. `subscribed`, for each subscription, has `{ after, offset, recovered, state }`
+ * as its `detail`: the offset that this client has, and the log's. `frame` has each frame that was taken, in order.
  *
  * A slow loop misses nothing: it gets all new text in one update.
  */
@@ -590,6 +664,7 @@ export class Following extends Followed {
   /** @param {{ epoch: string, offset: number, state: string, recovered: boolean }} data */
   acknowledge(data) {
     this.state = data.state;
+    const detail = { ...data, after: this.position?.offset ?? 0 };
     if (!this.position) {
       this.position = { epoch: data.epoch, offset: 0 };
     } else if (!data.recovered || this.position.epoch !== data.epoch) {
@@ -598,6 +673,7 @@ export class Following extends Followed {
     } else if (OVER.has(data.state) && data.offset <= this.position.offset) {
       this.#finish();
     }
+    this.dispatchEvent(new CustomEvent("subscribed", { detail }));
     this.#changed();
   }
 
@@ -620,6 +696,7 @@ export class Following extends Followed {
       this.partial = frame.data.partial;
       this.toolCalls = (frame.data.toolCalls ?? []).map(plain);
       this.#restore(frame.data.parts ?? []);
+      this.dispatchEvent(new CustomEvent("frame", { detail: frame }));
       this.#changed();
       return true;
     }
@@ -629,6 +706,7 @@ export class Following extends Followed {
     if (frame.type === "error") this.#broken(new TidegateError(frame.error));
     else if (frame.type === "complete") this.#complete(frame.data);
     else this.#update(frame.data);
+    this.dispatchEvent(new CustomEvent("frame", { detail: frame }));
     this.#changed();
     return true;
   }
@@ -772,7 +850,7 @@ export class Channel extends Followed {
   constructor(link, name, position, options) {
     super(link, `channel ${name}`, { channel: name }, position);
     this.channel = name;
-    this.#options = { client: crypto.randomUUID(), ...options };
+    this.#options = { client: randomId(), ...options };
   }
 
   from() {
@@ -788,7 +866,7 @@ export class Channel extends Followed {
    * @returns {Promise<{ position: Position, subscribers: number }>} the message's position in the channel, and how many
    *   sockets followed it.
    */
-  async publish(event, data, { key = crypto.randomUUID() } = {}) {
+  async publish(event, data, { key = randomId() } = {}) {
     const ack = await this.link.call({ type: "publish", channel: this.channel, event, data, key }, true);
     const { epoch, offset, subscribers } = ack.data;
     return { position: { epoch, offset }, subscribers };
@@ -843,6 +921,11 @@ export class Channel extends Followed {
     this.ended = true;
     this.dispatchEvent(new CustomEvent("failure", { detail: error }));
   }
+}
+
+/** A name that nobody else has; `crypto.randomUUID` is missing on pages without TLS. */
+function randomId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /** Add a piece to a call. @param {any} call @param {any} piece */

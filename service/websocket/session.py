@@ -50,6 +50,7 @@ ROUTE: Final = "/ws"
 HUB_TIMEOUT: Final = 5.0  # seconds
 STALL_TIMEOUT: Final = 30.0  # seconds after which a client that reads none of our answers is closed
 GOING_AWAY: Final = 1001
+SERVER_ERROR: Final = 500
 SOCKET_SCOPES: Final[frozenset[Scope]] = frozenset({"inference", "channels"})
 
 Drain = Callable[[], Awaitable[object]]
@@ -57,7 +58,7 @@ Drain = Callable[[], Awaitable[object]]
 _CLOSE_TYPES: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
 _SENDABLE_CODES: Final = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 
-_log = structlog.get_logger("service")
+_log = structlog.get_logger("service.websocket")
 
 
 class SocketSession:
@@ -80,6 +81,9 @@ class SocketSession:
         admission: authenticates the client, and limits its rate.
         on_authenticated: is called when the client has authenticated.
         join: makes one message of several, for clients that ask for that.
+
+    Attributes:
+        frames: how many messages the client has sent.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class SocketSession:
         self._on_authenticated = on_authenticated
         self._join = join
         self._channels: ChannelCommands | None = None
+        self.frames = 0
 
     async def run(self, request: web.Request, response: web.WebSocketResponse, drain: Drain) -> None:
         """Answer frames until either side closes. Reading pauses while the client does not read our answers."""
@@ -108,6 +113,7 @@ class SocketSession:
             await self._begin()
         while (message := await response.receive()).type not in _CLOSE_TYPES:
             socket.received = True
+            self.frames += 1
             if socket.closing or not admission.admits(len(message.data), time()):
                 continue
             if message.type is WSMsgType.PING:
@@ -132,6 +138,7 @@ class SocketSession:
         try:
             frame = decode(text)
         except FrameError as error:
+            _log.info("frame_refused", code=error.code, type=None)
             self._send(error_json(error, frame_id=error.frame_id))
             self._admission.count_bad_frame(asyncio.get_running_loop().time())
             return
@@ -207,7 +214,7 @@ class SocketSession:
     async def _submit(self, frame: SubmitFrame, trace_id: str) -> None:
         lifecycle = self._container.lifecycle
         lifecycle.admit()
-        submit = submit_of(frame, principal=self._admission.principal, trace_id=trace_id)
+        submit = submit_of(frame, principal=self._admission.principal, trace_id=trace_id, surface="socket")
         lifecycle.enter(self)
         try:
             submitted = await self._container.router.ask(submit, timeout=SUBMIT_TIMEOUT)
@@ -237,6 +244,8 @@ class SocketSession:
         self._socket.send(text_frame(payload))
 
     def _refuse(self, frame: ClientFrame, error: TidegateError) -> None:
+        write = _log.info if error.problem.status < SERVER_ERROR else _log.warning
+        write("frame_refused", code=error.code, type=frame.__struct_config__.tag)
         named = "" if frame.id is not None else getattr(frame, "request_id", "")
         self._send(error_json(error, frame_id=frame.id, request_id=named, channel=getattr(frame, "channel", "")))
         if not self._admission.authenticated:

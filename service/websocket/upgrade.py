@@ -1,14 +1,17 @@
 """``GET /ws``: the checks of an upgrade, and the limit on connections. ``session`` reads the frames."""
 
 import asyncio
+import logging
 import random
+import time
 from collections.abc import Collection
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import structlog
 from aiohttp import web
 
-from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest, TidegateError
+from protocol.errors import PROBLEMS, InvalidRequest, TidegateError
 from protocol.hub import DisconnectAll, DisconnectIdle, Socket, SocketClosed
 from protocol.identity import Principal
 from protocol.websocket.commands import CLIENT_FRAMES
@@ -29,6 +32,9 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024
 RECONNECT_SPREAD: Final = 8.0  # seconds over which the clients' reconnects are spread
 DISCONNECT_TIMEOUT: Final = 2.0  # seconds in which the hub has to disconnect its sockets
 REASON: Final = "shutdown"
+_NO_UPGRADE: Final = "The caller may open a socket here, but no `Upgrade: websocket` has arrived"
+
+_log = structlog.get_logger("service.websocket")
 
 
 class Sockets:
@@ -134,7 +140,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
 
     Raises:
         InvalidRequest: ``upgrade_required``.
-        AccessDenied: the origin may not connect, or ``invalid_ticket``.
+        AccessDenied: ``invalid_ticket``.
     """
     container, call = container_of(request), call_of(request)
     response = web.WebSocketResponse(
@@ -146,29 +152,32 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         timeout=CLOSE_TIMEOUT,
     )
     if not response.can_prepare(request).ok:
-        raise InvalidRequest(code="upgrade_required")
-    _check_origin(container, request)
+        raise InvalidRequest(_NO_UPGRADE, code="upgrade_required")
     principal = _principal(container, request, call)
     writer = await response.prepare(request)
     response.headers.clear()  # they are sent, and would take memory for as long as the socket is open
     if request.transport is None:
         return response
+    began = time.perf_counter()
     later = asyncio.get_running_loop().call_later
     socket = SocketTransport(request.transport, later, container.settings.ws_heartbeat_seconds)
     admission = Admission(container.auth, socket, principal, later)
     sockets = request.config_dict[SOCKETS]
+    on_authenticated = partial(sockets.authenticated, socket)
+    session = SocketSession(container, call, socket, admission, on_authenticated=on_authenticated, join=sockets.join)
     try:
         if not sockets.add(socket, unauthenticated=principal is None):
             socket.close(PROBLEMS["connection_limit"].close, "connection_limit")
-        on_authenticated = partial(sockets.authenticated, socket)
-        session = SocketSession(
-            container, call, socket, admission, on_authenticated=on_authenticated, join=sockets.join
-        )
+        if _log.is_enabled_for(logging.DEBUG):
+            _log.debug("socket_opened", authenticated=admission.authenticated, open=len(sockets))
         await session.run(request, response, writer.drain)
     finally:
         admission.stop()
         sockets.discard(socket)
         socket.finish()
+        if _log.is_enabled_for(logging.DEBUG):
+            seconds = round(time.perf_counter() - began, 3)
+            _log.debug("socket_closed", seconds=seconds, frames=session.frames, code=response.close_code)
         await container.hub.tell(SocketClosed(socket))
     return response
 
@@ -183,18 +192,6 @@ def _principal(container: "Container", request: web.Request, call: CallContext) 
         return call.principal
     ticket = request.query.get("ticket")
     return None if ticket is None else container.auth.authenticate_ticket(ticket)
-
-
-def _check_origin(container: "Container", request: web.Request) -> None:
-    """Check the ``Origin``: programs send none; in production a page's has to be one of the allowed ones.
-
-    Raises:
-        AccessDenied: ``origin_not_allowed``.
-    """
-    origin, settings = request.headers.get("Origin"), container.settings
-    if origin is None or settings.environment != "production" or origin in settings.ws_allowed_origins:
-        return
-    raise AccessDenied(code="origin_not_allowed")
 
 
 def _disconnect(socket: SocketTransport, delay: float) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from service.auth.keys import digest_of
 from service.client import Client
+from tests.browser.refusing_front import RefusingFront
 from tests.cutting_proxy import CuttingProxy
 from tests.service.bench import open_service
 
@@ -178,3 +179,66 @@ async def test_a_publication_says_how_many_it_reached_and_a_request_is_deleted(c
             }
         """)
         assert deleted == [True, False, "cancelled"]
+
+
+REASON = """
+async () => {
+    const { Tidegate } = await import("/client.js");
+    const client = new Tidegate();
+    window.client = client;
+    window.followed = client.follow("req_none");
+    window.followed.done.catch(() => {});
+    const reason = () => client.reason && [client.reason.code, client.reason.title, client.reason.message,
+        client.reason.remedy, client.reason.temporary, client.status === "closed"];
+    return await new Promise((resolve) => {
+        const look = () => reason() && resolve(reason());
+        client.addEventListener("status", look);
+        look();
+    });
+}
+"""
+REFUSALS = {
+    "for good": (
+        403,
+        {"code": "origin_not_allowed", "title": "No", "detail": "Not from here", "remedy": "Allow it."},
+        ["origin_not_allowed", "No", "Not from here", "Allow it.", False, True],
+    ),
+    "for a while": (503, {"code": "overloaded", "detail": "Full"}, ["overloaded", "", "Full", "", True, False]),
+    "too often": (429, {"code": "rate_limited", "detail": "Wait"}, ["rate_limited", "", "Wait", "", True, False]),
+    "by a proxy": (404, {}, ["unreachable", "", "the address of the socket answers 404", "", True, False]),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+async def test_a_refused_upgrade_has_a_reason(chromium: "Browser", name: str) -> None:
+    """The client asks over HTTP once for each failed upgrade; only a refusal of the service itself ends it."""
+    status, problem, expected = REFUSALS[name]
+    async with open_service() as service, RefusingFront(service.base, status, problem) as front:
+        page = await (await chromium.new_context()).new_page()
+        await page.goto(f"{front.url}/docs")
+        assert await page.evaluate(REASON) == expected
+        if not expected[-1]:
+            front.refusing = False
+            assert await page.evaluate("() => window.followed.done.catch(({ code }) => code)") == "request_not_found"
+            assert await page.evaluate("() => window.client.reason") is None
+        else:
+            assert await page.evaluate("() => window.followed.error.code") == problem["code"]
+            assert front.upgrades == 1
+
+
+async def test_a_socket_that_does_not_open_is_told_from_a_service_that_is_away(chromium: "Browser") -> None:
+    """Where HTTP works and the socket does not, the reason names the proxy and the origin; else, the silence."""
+    required = {"code": "upgrade_required", "title": "This address speaks WebSocket"}
+    async with open_service() as service, RefusingFront(service.base, 426, required) as front:
+        page = await (await chromium.new_context()).new_page()
+        await page.goto(f"{front.url}/docs")
+        code, _, message, remedy, temporary, closed = await page.evaluate(REASON)
+        assert (code, temporary, closed) == ("upgrade_required", True, False)
+        assert "its socket does not open" in message
+        assert "origin" in remedy
+    async with open_service() as service, CuttingProxy(service.base) as proxy:
+        page = await (await chromium.new_context()).new_page()
+        await page.goto(f"{proxy.url}/docs")
+        await page.evaluate("() => import('/client.js')")
+        proxy.cut(refusing=True)
+        assert (await page.evaluate(REASON))[0] == "unreachable"

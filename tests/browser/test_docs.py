@@ -45,7 +45,7 @@ PARSE = "(text) => { new (Object.getPrototypeOf(async () => {}).constructor)(tex
 INJECT = """
 () => {
     const script = document.createElement("script");
-    script.textContent = "window.injected = true";
+    script.append("window.injected = true");
     document.body.append(script);
     return fetch("https://elsewhere.invalid/").then(() => "loaded", () => String(window.injected));
 }

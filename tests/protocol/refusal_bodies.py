@@ -580,4 +580,89 @@ BODIES = (
     Body("stream-unknown", 200, {"message": "oh no"}, "provider_error"),
     Body("stream-text", 200, "oh no", "provider_error"),
     Body("stream-null", 200, None, "provider_error"),
+    # more of the operator's faults
+    Body("anthropic-disabled", 400, anthropic("This organization has been disabled."), KEY),
+    Body("groq-restricted", 400, openai("Organization has been restricted.", "organization_restricted"), KEY),
+    Body("openai-deactivated", 400, openai("Your account was x", "account_deactivated"), KEY),
+    Body("gemini-place", 400, google("User location is not supported for the API use.", "FAILED_PRECONDITION"), KEY),
+    Body("bedrock-form", 404, {"message": "Model use case details have not been submitted for this account."}, KEY),
+    Body("tencent-key", 200, {"error": {"code": "AuthFailure.SecretIdNotFound", "message": "x"}}, KEY),
+    Body(
+        "xai-credits",
+        403,
+        {"code": "denied", "error": "Your newly created team doesn't have any credits or licenses yet."},
+        BILLING,
+    ),
+    Body(
+        "siliconflow-balance", 403, {"code": 30001, "message": "Sorry, your account balance is insufficient"}, BILLING
+    ),
+    Body(
+        "google-billing",
+        403,
+        {"error": {"code": 403, "message": "This API method requires billing to be enabled.", "status": "x"}},
+        BILLING,
+    ),
+    Body("volc-overdue", 403, openai("x", "AccountOverdueError", "Forbidden"), BILLING),
+    Body("aliyun-free-tier", 403, openai("x", "AllocationQuota.FreeTierOnly"), BILLING),
+    # more of the content
+    Body(
+        "volc-content",
+        400,
+        openai("may contain sensitive information", "SensitiveContentDetected.Severe"),
+        POLICY,
+        "sensitive information",
+    ),
+    # more models
+    Body(
+        "bedrock-foundation",
+        404,
+        {"message": "Could not resolve the foundation model from the model identifier: z"},
+        MODEL,
+        "foundation model",
+    ),
+    Body(
+        "bedrock-old", 404, {"message": "This model version has reached the end of its life."}, MODEL, "end of its life"
+    ),
+    Body(
+        "bedrock-profile",
+        400,
+        {"message": "Invocation of ID x with on-demand throughput isn\u2019t supported."},
+        MODEL,
+        "on-demand",
+    ),
+    Body("fastapi-model", 404, {"detail": "Not found: model zz"}, MODEL, "Not found: model zz"),
+    Body("llama-swap-model", 404, {"error": "could not find real modelID for x"}, MODEL, "real modelID"),
+    Body(
+        "openai-not-chat",
+        404,
+        openai("This is not a chat model and thus not supported here."),
+        MODEL,
+        "not a chat model",
+    ),
+    Body("gone-model", 410, {"detail": "The model was retired"}, MODEL, "was retired"),
+    Body("path-404", 404, {"error": "Invalid URL (POST /v1/models/x/chat)"}, "provider_bad_response"),
+    # rates and capacity at statuses of the caller's
+    Body("400-limit", 400, openai("Too many requests", "rate_limit_exceeded"), LIMITED),
+    Body("403-limit", 403, google("x", "PERMISSION_DENIED", 403, details=[{"reason": "RATE_LIMIT_EXCEEDED"}]), LIMITED),
+    Body("bedrock-400-limit", 400, {"__type": "ThrottlingException", "message": "x"}, LIMITED),
+    Body("bedrock-quota", 400, {"__type": "com.amazon#ServiceQuotaExceededException", "message": "x"}, LIMITED),
+    Body("aliyun-limit", 400, openai("Requests rate limit exceeded", "Throttling.RateQuota"), LIMITED),
+    Body(
+        "groq-413",
+        413,
+        openai("Request too large for model `x` on TPM: Limit 6", "rate_limit_exceeded"),
+        REJECTED,
+        "too large",
+    ),
+    Body("baidu-limit", 200, {"error_code": 17, "error_msg": "Open api daily request limit reached"}, LIMITED),
+    Body("groq-capacity", 498, openai("Flex tier capacity exceeded", "capacity_exceeded"), "provider_unavailable"),
+    Body(
+        "400-overloaded", 400, openai("The engine is currently overloaded", "engine_overloaded"), "provider_unavailable"
+    ),
+    Body("too-early", 425, {"error": "too early"}, "provider_error"),
+    Body("nginx-closed", 499, b"", "provider_error"),
+    # forms
+    Body(
+        "openrouter-form", 404, openai("No endpoints found that can handle the requested parameters."), REJECTED, "No"
+    ),
 )

@@ -24,6 +24,7 @@ from protocol.llm import (
     parts_of,
 )
 from protocol.openai.chat import parse_chat
+from protocol.openai.limits import OF_OTHERS, VENDORS_OWN, ChatLimits, limits_at
 from protocol.openai.responses import parse_response
 from protocol.openai.upstream import chat_body
 
@@ -179,7 +180,7 @@ def test_the_vendors_own_tools() -> None:
     """They are sent to their own vendor as they came, in their place, and to nobody else."""
     search = {"type": "web_search_20250305", "name": "web_search", "max_uses": 8}
     toolset = {"type": "mcp_toolset", "mcp_server_name": "s"}
-    own = {"name": "f", "description": "", "input_schema": {"type": "object"}}
+    own = {"name": "f", "input_schema": {"type": "object"}}
     request = from_anthropic(user("q"), tools=[search, own, toolset], tool_choice={"type": "any"})
     assert to_anthropic(request)["tools"] == [search, own, toolset]
     assert [tool["function"]["name"] for tool in to_chat(request)["tools"]] == ["f"]
@@ -361,7 +362,62 @@ def test_ids_that_anthropic_does_not_take() -> None:
     assert len(set(sent)) == len(ids)
     assert sent[2] == "plain-1"
     assert all(name.replace("_", "").replace("-", "").isalnum() and name.isascii() and len(name) <= 64 for name in sent)
-    assert [named["id"] for named in to_chat(request)["messages"][1]["tool_calls"]] == ids
+    as_they_were = [named["id"] for named in to_chat(request)["messages"][1]["tool_calls"]]
+    assert as_they_were[:3] + as_they_were[4:] == ids[:3] + ids[4:]
+
+
+@pytest.mark.parametrize(("limits", "length"), [(OF_OTHERS, 64), (VENDORS_OWN, 40)])
+def test_ids_that_are_too_long_for_openais_dialect(limits: ChatLimits, length: int) -> None:
+    """A call and its result get the same shorter id, in every turn; different ids stay different."""
+    custom = {"id": "z" * 90, "type": "custom", "custom": {"name": "sh", "input": "ls"}}
+    ids = ["x" * 90, "x" * 90 + "y", "chatcmpl-tool-" + "0" * 32, "call_1", "x" * length]
+    request = from_chat(
+        user("q"),
+        assistant(None, tool_calls=[*(call(name) for name in ids), custom]),
+        *({"role": "tool", "tool_call_id": name, "content": "r"} for name in [*ids, custom["id"]]),
+    )
+    turns = json.loads(chat_body(request, "gpt", limits=limits))["messages"]
+    sent = [named["id"] for named in turns[1]["tool_calls"]]
+    assert sent == [turn["tool_call_id"] for turn in turns[2:]]
+    assert (len(set(sent)), max(map(len, sent))) == (len(ids) + 1, length)
+    assert sent[3:5] == ids[3:]
+    assert json.loads(chat_body(request, "gpt", limits=limits))["messages"] == turns
+
+
+@pytest.mark.parametrize(
+    ("url", "limits"),
+    [
+        ("https://api.openai.com/v1", VENDORS_OWN),
+        ("https://eu.api.openai.com/v1", VENDORS_OWN),
+        ("https://x.openai.azure.com/openai/v1", VENDORS_OWN),
+        ("https://notapi.openai.com.example.com/v1", OF_OTHERS),
+        ("http://127.0.0.1:8000/v1", OF_OTHERS),
+    ],
+)
+def test_the_vendors_own_limits(url: str, limits: ChatLimits) -> None:
+    """OpenAI's and Azure's addresses have them; ids elsewhere keep more of their length."""
+    assert limits_at(url) is limits
+
+
+def test_texts_to_stop_at_are_as_many_as_the_vendor_takes() -> None:
+    """OpenAI and Azure take four; others get all."""
+    request = ChatRequest(model="m", messages=(ChatMessage(role="user", content="q"),), stop=tuple("abcdef"))
+    assert json.loads(chat_body(request, "gpt", limits=VENDORS_OWN))["stop"] == ["a", "b", "c", "d"]
+    assert to_chat(request)["stop"] == [*"abcdef"]
+
+
+def test_texts_of_a_tool_message_stay_apart() -> None:
+    """A client of the dialect gets its parts to the upstream as they came; another's texts are joined."""
+    parts = [{"type": "text", "text": '{"a": "x'}, {"type": "text", "text": 'y"}', "cache_control": MARK}]
+    ours = from_chat(
+        user("q"), assistant(None, tool_calls=[call("c")]), {"role": "tool", "tool_call_id": "c", "content": parts}
+    )
+    assert to_chat(ours)["messages"][2]["content"] == parts
+    used = {"type": "tool_use", "id": "c", "name": "f", "input": {}}
+    theirs = from_anthropic(
+        user("q"), assistant([used]), user([{"type": "tool_result", "tool_use_id": "c", "content": parts}])
+    )
+    assert to_chat(theirs)["messages"][2]["content"] == '{"a": "x\ny"}'
 
 
 # ------------------------------------------------------------------------------------------------ between the dialects

@@ -166,7 +166,7 @@ def test_anthropics_extras_reach_anthropic_only() -> None:
     document = {**AS_DOCUMENT, "citations": {"enabled": True}, "context": "c", "cache_control": MARK}
     call = {"type": "tool_use", "id": "c1", "name": "look", "input": {}, "cache_control": MARK}
     result = {"type": "tool_result", "tool_use_id": "c1", "content": "x", "is_error": True, "cache_control": MARK}
-    tool = {**TOOL, "description": "", "cache_control": MARK, "strict": True}
+    tool = {**TOOL, "cache_control": MARK, "strict": True}
     messages = [user(text, document), {"role": "assistant", "content": [call]}, user(result)]
     asked = from_messages(*messages, system=[text, {"type": "text", "text": "b"}], tools=[tool])
     own = to_anthropic(asked)
@@ -185,7 +185,7 @@ def test_anthropics_extras_reach_anthropic_only() -> None:
 def test_openais_extras_reach_openai_only() -> None:
     """OpenAI's extras are sent only to upstreams of its dialect; what Anthropic has as well is said there, too."""
     parameters = {"type": "object", "properties": {}, "additionalProperties": False}
-    function = {"name": "look", "description": "", "parameters": parameters, "strict": True}
+    function = {"name": "look", "parameters": parameters, "strict": True}
     text = {"type": "text", "text": "a", "prompt_cache_breakpoint": {"mode": "explicit"}}
     asked = from_chat(user(text), tools=[{"type": "function", "function": function}])
     assert to_openai(asked)["messages"] == [user(text)]

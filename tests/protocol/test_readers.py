@@ -282,3 +282,15 @@ def test_blocks_are_parts_in_the_vendors_own_form() -> None:
         (1, {"type": "text", "text": "Hi", "citations": [{"url": "u"}]}),
         (2, {"type": "server_tool_use", "id": "s", "name": "web", "input": {"q": 1}}),
     ]
+
+
+@pytest.mark.parametrize("kind", [None, "", 7])
+def test_events_without_a_type_are_what_their_fields_say(kind: object) -> None:
+    """All but those that have no fields: an end, which an answer with a finish reason does not need."""
+    for events in (MESSAGES[:-1], [WHOLE_MESSAGE]):
+        bare = [{**event, "type": kind} if "index" not in event or "delta" in event else event for event in events]
+        reader, pieces = read(MessagesReader, *bare)
+        assert pieces == read(MessagesReader, *events)[1]
+        assert (reader.finish_reason, reader.whole) == ("tool_calls", True)
+    with pytest.raises(ProviderError):
+        read(MessagesReader, {**MESSAGES[-1], "type": kind, "more": 1})

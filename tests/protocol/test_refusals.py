@@ -152,6 +152,43 @@ def test_the_sizes_are_found_in_every_vendor_s_words(name: str) -> None:
         "/opt/models/x.gguf",
         "0123456789abcdef0123456789abcdef",
         "org-Abcdefghijkl",
+        "vllm-0.vllm.default.svc.cluster.local:8000",
+        "vllm.default.svc",
+        "llm.internal.example.com",
+        "ip-10-0-1-23.eu-west-1.compute.internal",
+        "vllm-7d9f8b6c5d-x2x9z",
+        "localhost:8000",
+        "fe80::1",
+        "[fd00::1]:8000",
+        "::1",
+        "::ffff:10.0.0.1",
+        "2001:db8:0:0:0:0:0:1",
+        "fe80::10%eth0",
+        "00:1a:2b:3c:4d:5e",
+        "postgresql://db.example.com/x",
+        "s3://bucket/weights",
+        r"C:\Users\bob\app.py",
+        r"C:\Program Files\x y\app.py",
+        "D:/models/x",
+        r"\\fileserver\share\x",
+        "~/models/x",
+        "/models/llama/x",
+        "vllm/engine/async_llm.py:123",
+        "xoxb-123456789012-abcdefghij",
+        "xapp-1-A0123-456-abcdef",
+        "github_pat_11ABCDEFG0abcdefg",
+        "glpat-abcdefghij",
+        "npm_abcdefghij",
+        "sk_live_abcdefghij",
+        "hvs.CAESIJabcdef",
+        "9f8e7d6c5b4a39281706",
+        "cookie: sid=9f8e7d6c5b4a",
+        "Set-Cookie: a=b123; c=d456",
+        "JSESSIONID=AB12CD34EF56",
+        "client_secret=abcdef",
+        "bob@example.com",
+        "arn:aws:iam::123456789012:role/x",
+        "-----BEGIN PRIVATE KEY----- abc -----END PRIVATE KEY-----",
         KEY,
     ],
 )
@@ -175,11 +212,35 @@ def test_a_reason_has_no_secret(secret: str) -> None:
         ("敏" * 400, "敏" * 299 + "…"),
         ("See https://openai.com/docs/x?key=1 for max_tokens", "See https://openai.com/docs/x?*** for max_tokens"),
         ("tools[0].function.parameters: additionalProperties", "tools[0].function.parameters: additionalProperties"),
+        ("connect to vllm:8000 failed", "connect to *** failed"),
+        ("Cannot connect to host vllm-0:8000 ssl:default", "Cannot connect to host *** ssl:default"),
     ],
 )  # fmt: skip
 def test_a_reason_is_one_clean_line(message: str, reason: str) -> None:
     """It is bounded, ends with a whole word, and has no control characters, markup or stack traces."""
     assert reason_of(message) == reason
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "messages.1: tool_use ids were found without tool_result blocks: toolu_01A09q90qw90lq917835lq9",
+        "Invalid 'messages[2].tool_calls[0].id': string too long",
+        "max_tokens:4096 is larger than 2048",
+        "The model `meta-llama/Llama-3.1-8B-Instruct` does not exist",
+        "claude-3-5-sonnet-20241022 and anthropic/claude-3.5-sonnet",
+        "models/gemini-1.5-pro is not found for API version v1beta",
+        "Unknown parameter: 'logit_bias'. See https://platform.openai.com/docs/api",
+        "image/jpg and application/x-pdf are no media types",
+        "Try again at 2026-01-01T00:00:00Z, or in 12:30:45",
+        "std::string and/or a ratio of 3:2",
+        "Limit 6000, Requested 7000 on tokens per minute (TPM)",
+        "cookie is not a parameter, and session: expired",
+    ],
+)
+def test_what_a_caller_needs_stays(message: str) -> None:
+    """Names of models, parameters, tools and media, ids of calls, public addresses, times and numbers."""
+    assert reason_of(message) == message
 
 
 def test_secrets_are_concealed_afterwards() -> None:
@@ -203,7 +264,27 @@ def test_an_error_is_read_within_bounds() -> None:
 
 
 @pytest.mark.parametrize(
-    "piece", ["1", "a.", "{", "{}", "<", "model ", "tools[0]", "tools.", "a1-", '{"error":"', "at x("]
+    "piece",
+    [
+        "1",
+        "a.",
+        "{",
+        "{}",
+        "<",
+        "model ",
+        "tools[0]",
+        "tools.",
+        "a1-",
+        '{"error":"',
+        "at x(",
+        "ab/",
+        "to a.b:",
+        "C:\\",
+        "1:",
+        "a-1",
+        "cookie: a=b;",
+        "-----BEGIN ",
+    ],
 )
 def test_an_error_is_read_in_little_time(piece: str) -> None:
     """No pattern takes long on a body that repeats what it begins with."""

@@ -1,13 +1,19 @@
 """The composed services: connected to each other, and not reachable from other machines."""
 
+import asyncio
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from protocol.routes import Routes
+from service.config.routes_file import open_routes
 from service.config.settings import Settings, load_settings
 from service.server.server import EXIT_TIMEOUT
+from tests.service.bench import open_service
 
 Config = dict[str, Any]
 
@@ -53,9 +59,36 @@ def test_stopping_is_not_cut_off(services: dict[str, Config], root: Path) -> Non
     assert patience > load_settings(None).shutdown_grace_seconds + EXIT_TIMEOUT
     image = (root / "deploy" / "Dockerfile").read_text(encoding="utf-8")
     port = load_settings(None).port
-    assert f"http://127.0.0.1:{port}/api/health/live" in image
+    assert f"ENV HOST=0.0.0.0 PORT={port}\n" in image
     assert f"EXPOSE {port}\n" in image
     assert services["service"]["environment"]["PORT"] == str(port)
+    assert services["service"]["ports"] == [f"127.0.0.1:${{PORT:-{port}}}:{port}"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", ""])  # noqa: S104 - it is loopback's that is asked
+async def test_the_health_check_asks_at_the_services_own_address(root: Path, host: str) -> None:
+    """The image's health check follows HOST and PORT; it fails where the service does not answer."""
+
+    async def check(port: str) -> int:
+        environment = {"HOST": host, "PORT": port, "http_proxy": "http://127.0.0.1:1"}
+        script = str(root / "deploy" / "healthcheck.py")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, script, env=environment, stderr=asyncio.subprocess.DEVNULL
+        )
+        return await process.wait()
+
+    async with open_service(api_keys=("a-key-of-the-tests",)) as service:
+        assert await check(str(service.port)) == 0
+    assert await check("1") == 1
+
+
+def test_the_mounted_file_is_one_of_routes_and_keys(root: Path, services: dict[str, Config]) -> None:
+    """The service reads the file at the place where it is mounted; the one of the repository changes nothing."""
+    (mount,) = services["service"]["volumes"]
+    assert mount["target"] == services["service"]["environment"]["ROUTES_FILE"]
+    assert mount["read_only"]
+    file = open_routes(root / "deploy" / "tidegate.toml")
+    assert (file.routes, file.keys) == (Routes(), {})
 
 
 def test_images_are_pinned(services: dict[str, Config]) -> None:
@@ -69,7 +102,8 @@ def test_mounted_files_and_dependencies_exist(root: Path, services: dict[str, Co
     """The files that a service mounts are in the repository, and the services that it waits for are in the file."""
     for service in services.values():
         for volume in service.get("volumes", []):
-            assert (root / volume.partition(":")[0]).is_file(), volume
+            source = volume["source"] if isinstance(volume, dict) else volume.partition(":")[0]
+            assert (root / re.sub(r"^\$\{\w+:-(.*)\}$", r"\1", source)).is_file(), volume
         assert set(service.get("depends_on", [])) <= set(services)
     assert (root / services["service"]["build"]["dockerfile"]).is_file()
 

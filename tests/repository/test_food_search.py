@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from actors.pipeline.stage import Caller
 from actors.testing import Reply, ScriptedUpstream, Stall, say
@@ -93,6 +94,21 @@ async def test_a_text_about_food_is_answered() -> None:
     asked = [call.body["messages"][1]["content"] for call in upstream.received]
     assert asked[:2] == ["where is good pizza?"] * 2
     assert "Dish: pizza" in asked[2]
+
+
+async def test_a_search_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Its begin, and the gate's facts, under the search's id; never the text."""
+    with caplog.at_level("INFO", "tidegate.pipeline"), capture_logs() as logs:
+        async with ScriptedUpstream(*answers(GATE, INTENT, ANSWER)) as upstream, scripted(upstream) as client:
+            name = await client.search("a secret wish")
+            await client.state(name, "end")
+    (started,) = [line for line in logs if line["event"] == "search_started"]
+    assert (started["request_id"], started["pipeline"], started["stages"]) == (name, "food-search", 3)
+    fields = [record.__dict__["fields"] for record in caplog.records if record.message == "stage_completed"]
+    assert {line["sessionId"] for line in fields} == {name}
+    assert (fields[0]["confidence"], fields[0]["language"], fields[0]["is_food_related"]) == (0.9, "en", True)
+    assert fields[0]["route"] == "CONTINUE"
+    assert "a secret wish" not in str((logs, fields))
 
 
 async def test_a_text_about_something_else_stops_at_the_gate() -> None:

@@ -252,7 +252,7 @@ class Service:
         reader, writer = await asyncio.open_connection(sock=end)
         data = b"" if body is None else json.dumps(body).encode()
         kind = b"Content-Type: application/json\r\n" if data else b""
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n".encode()
+        head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n".encode()
         writer.write(head + kind + b"\r\n" + data)
         return Wire(reader, writer)
 

@@ -11,6 +11,7 @@ from actors.llm_gateway.provider import AnswerStream
 from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.sdk import NO_RETRIES, Connected, SdkProvider
 from protocol.llm import ChatRequest
+from protocol.openai.limits import VENDORS_OWN
 from protocol.openai.reader import ChatReader
 from protocol.openai.upstream import DIALECT, chat_body, takes_schema
 from protocol.tool_names import OPENAI_LENGTH
@@ -43,7 +44,7 @@ class AzureProvider(SdkProvider):
     def _post(
         self, model: str, headers: Mapping[str, str], request: ChatRequest
     ) -> AbstractAsyncContextManager[AnswerStream]:
-        body = chat_body(request, model, tokens_field=TOKENS_FIELD, omit=self._spec.omit)
+        body = chat_body(request, model, tokens_field=TOKENS_FIELD, omit=self._spec.omit, limits=VENDORS_OWN)
         return self._send(msgspec.json.decode(body), headers, ChatReader())
 
     def _connect(self) -> Connected:

@@ -20,7 +20,7 @@ _ERRORS: Final = {
 
 
 class _Chunk(msgspec.Struct):
-    bytes: bytes
+    bytes: bytes | None
 
 
 class _Exception(msgspec.Struct):
@@ -54,8 +54,17 @@ class BedrockSplitter:
         messages = self._messages.feed(chunk)
         return [_data(message) for message in messages if message.headers.get(":event-type", CHUNK) == CHUNK]
 
+    def complete(self) -> list[bytes]:
+        """Return nothing: these streams are never one whole answer."""
+        return []
+
     def end(self) -> list[bytes]:
-        """Return nothing: a message that is not complete is dropped."""
+        """Return nothing.
+
+        Raises:
+            ProviderError: ``provider_stream_broken``: a message is not complete.
+        """
+        self._messages.end()
         return []
 
 
@@ -64,7 +73,7 @@ def _data(message: EventMessage) -> bytes:
     failed = ":exception-type" in headers or ":error-code" in headers
     if not failed and headers.get(":message-type", "event") == "event":
         try:
-            return _chunk(message.payload).bytes
+            return _chunk(message.payload).bytes or b""
         except msgspec.DecodeError:
             return message.payload  # no event: the reader of the answer raises
     name = headers.get(":exception-type") or headers.get(":error-code", "")

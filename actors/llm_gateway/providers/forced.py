@@ -1,5 +1,6 @@
 """Structured output for upstreams without it: the model answers with the arguments of a forced tool."""
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
@@ -7,13 +8,15 @@ from typing import Final
 import msgspec
 
 from actors.llm_gateway.provider import AnswerStream, Provider
+from actors.llm_gateway.providers.delegated import DelegatedAnswer
 from protocol.events import Delta, ToolCallDelta
 from protocol.gateway import ProviderState
-from protocol.llm import ChatRequest, FinishReason, Tool, Usage
+from protocol.llm import ChatRequest, FinishReason, Tool
 from protocol.upstream import AnswerReader, Deltas
 
 ANSWER: Final = "answer"  # the tool's name, unless the caller has a tool of that name
 DESCRIPTION: Final = "Gives the answer. Call it with the whole answer as its arguments, and say nothing else."
+_NAMESPACE: Final = re.compile(r"^(?:functions|tools|default_api|namespace|multi_tool_use)[.:/]+", re.IGNORECASE)
 ASIDE: Final = 2048  # characters of text before the call of the tool that are dropped; longer text is the answer
 
 
@@ -32,14 +35,19 @@ def forced(request: ChatRequest) -> tuple[ChatRequest, str] | None:
     if own and request.tool_choice not in ("", "auto", "required"):
         return msgspec.structs.replace(request, schema=None, extra=extra), ""
     name = ANSWER
-    while any(tool.name == name for tool in own):
+    while any(_plain(tool.name) == name for tool in own):
         name += "_"
     tool = Tool(name=name, description=DESCRIPTION, parameters=schema)
     choice = "required" if own else name
     return msgspec.structs.replace(request, schema=None, tools=(*own, tool), tool_choice=choice, extra=extra), name
 
 
-class ForcedAnswer:
+def _plain(name: str) -> str:
+    """Return a tool's name without a namespace before it, such as that of ``functions.answer``, in lower case."""
+    return _NAMESPACE.sub("", name).lower()
+
+
+class ForcedAnswer(DelegatedAnswer):
     """Turns the arguments of one tool into the text of the answer: an ``AnswerReader`` over another.
 
     ::
@@ -47,22 +55,24 @@ class ForcedAnswer:
         aside ──the tool is called──► called: its arguments are the text
           └──longer than ASIDE, another tool, or the end──► plain: the text is the answer
 
-    Text before the tool is called is an aside, and dropped; where the model calls no tool, it is the answer.
+    Text before the tool is called is an aside, and dropped; where the model calls no tool, it is the answer. Of several
+    calls of the tool the first is the answer, and the others are dropped.
 
     Args:
         reader: reads the upstream's answer.
         name: the tool's.
     """
 
-    __slots__ = ("_aside", "_called", "_held", "_name", "_others", "_parts", "_reader")
+    __slots__ = ("_aside", "_called", "_held", "_name", "_others", "_parts", "_repeated")
 
     def __init__(self, reader: AnswerReader, name: str) -> None:
-        self._reader = reader
+        super().__init__(reader)
         self._name = name
         self._called: int | None = None
         self._others = False
         self._aside: list[Delta] | None = []
         self._held = 0
+        self._repeated: set[int] = set()  # the indexes of further calls of the tool
         self._parts: dict[int, int] = {}  # the parts that are given on: theirs to ours
 
     @property
@@ -70,51 +80,6 @@ class ForcedAnswer:
         """Why the model stopped: a call of the tool alone is ``stop``."""
         reason = self._reader.finish_reason
         return "stop" if reason == "tool_calls" and self._called is not None and not self._others else reason
-
-    @property
-    def raw_finish_reason(self) -> str:
-        """The upstream's own word for it."""
-        return self._reader.raw_finish_reason
-
-    @property
-    def refused(self) -> bool:
-        """Whether the model has said that it refuses to answer."""
-        return self._reader.refused
-
-    @property
-    def counted(self) -> bool:
-        """Whether the output tokens are the final count."""
-        return self._reader.counted
-
-    @property
-    def stop_sequence(self) -> str:
-        """The text at which it stopped."""
-        return self._reader.stop_sequence
-
-    @property
-    def usage(self) -> Usage | None:
-        """Tokens, once they are reported."""
-        return self._reader.usage
-
-    @property
-    def model(self) -> str:
-        """The upstream's own name of the model."""
-        return self._reader.model
-
-    @property
-    def response_id(self) -> str:
-        """The upstream's id of the answer."""
-        return self._reader.response_id
-
-    @property
-    def ended(self) -> bool:
-        """Whether the stream's end marker has come."""
-        return self._reader.ended
-
-    @property
-    def whole(self) -> bool:
-        """Whether nothing of the answer is missing, should the stream stop here."""
-        return self._reader.whole
 
     def feed(self, data: bytes, into: Deltas) -> None:
         """Read the data of one event, and append its content to ``into``."""
@@ -172,8 +137,13 @@ class ForcedAnswer:
             content += self._taken()
 
     def _add_call(self, piece: ToolCallDelta, content: Deltas) -> None:
-        if piece.name == self._name and self._called is None:
-            self._called, self._aside = piece.index, None
+        if piece.name and _plain(piece.name) == self._name:
+            if self._called is None:
+                self._called, self._aside = piece.index, None
+            elif piece.index != self._called:
+                self._repeated.add(piece.index)
+        if piece.index in self._repeated:
+            return
         if piece.index == self._called:
             if piece.arguments:
                 content.append(Delta(text=piece.arguments, part=piece.part))

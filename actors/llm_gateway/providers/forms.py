@@ -4,19 +4,22 @@ A schema is asked for by the dialect's own feature, by a tool that the model mus
 The answer is validated in every case.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
 import msgspec
 
 from actors.llm_gateway.provider import AnswerStream
+from actors.llm_gateway.providers.delegated import DelegatedAnswer
 from actors.llm_gateway.providers.forced import ForcedStream, forced
 from protocol.errors import PROBLEMS, FieldError, ProviderError, SchemaMismatch
 from protocol.events import Delta, ToolCallDelta
 from protocol.llm import ChatMessage, ChatRequest, Vendor
 from protocol.tool_names import ToolNames, tool_names
 from protocol.upstream import AnswerReader, Deltas, Refusal
+from protocol.upstream_error import UpstreamError
 
 Wrap = Callable[[AnswerStream], AnswerStream]
 Send = Callable[[ChatRequest], AbstractAsyncContextManager[AnswerStream]]
@@ -31,7 +34,27 @@ EFFORT: Final = (
 )  # extra fields for which the other dialect has its own
 
 _REFUSED: Final = frozenset({"provider_rejected", "bad_tool_schema", "schema_too_complex"})
-_WORDS: Final = ("schema", "format", "output_config", "json", "strict", "tool", "effort", "reasoning", "thinking")
+_WORDS: Final = (
+    "schema",
+    "format",
+    "output_config",
+    "json",
+    "strict",
+    "grammar",
+    "structured output",
+    "requested parameters",
+    "tool",
+    "effort",
+    "reasoning",
+    "thinking",
+)
+_FAILED: Final = frozenset({"provider_error", "provider_unavailable"})
+_COMPILED: Final = re.compile(
+    r"grammar|(?:json|response|output|invalid|unsupported).?schema|schema.{0,40}(?:invalid|unsupported|not supported)"
+    r"|response_?format|structured.?output|guided.?(?:json|decoding)",
+    re.IGNORECASE,
+)
+"""Reasons of engines that fail, with a status of the server's, at what they make of a schema."""
 
 
 class Form(msgspec.Struct, frozen=True):
@@ -61,7 +84,7 @@ def send_in_forms(
     name_length: int,
     takes_schema: Callable[[dict[str, Any]], bool],
 ) -> AbstractAsyncContextManager[AnswerStream]:
-    """Send a request in its first form, and where the upstream refuses that, in its second one.
+    """Send a request in its first form, and where the upstream refuses that before any content, in its second one.
 
     Args:
         request: is sent.
@@ -87,6 +110,8 @@ def send_in_forms(
 async def in_forms(forms: Iterator[Form], send: Send, names: ToolNames | None = None) -> AsyncIterator[AnswerStream]:
     """Send the first form, and where the upstream refuses it for what another form has not, the second one.
 
+    The refusal may also stand within the answer, before its first content.
+
     Args:
         forms: in their order.
         send: makes the provider's call.
@@ -97,20 +122,35 @@ async def in_forms(forms: Iterator[Form], send: Send, names: ToolNames | None = 
     """
     form = next(forms)
     async with AsyncExitStack() as stack:
-        try:
-            stream = await stack.enter_async_context(send(_sent(form, names)))
-        except Refusal as error:
+
+        async def opened(form: Form) -> AnswerStream:
+            sent = form.request if names is None else names.applied(form.request)
+            stream = await stack.enter_async_context(send(sent))
+            named = stream if names is None else RenamedStream(stream, names)
+            return named if form.wrap is None else form.wrap(named)
+
+        async def second(error: UpstreamError) -> AnswerStream | None:
             following = next(forms, None) if form_refused(error) else None
             if following is None:
+                return None
+            await stack.aclose()
+            return await opened(following)
+
+        try:
+            stream = await opened(form)
+        except Refusal as error:
+            following = await second(error)
+            if following is None:
                 raise
-            form = following
-            stream = await stack.enter_async_context(send(_sent(form, names)))
-        named = stream if names is None else RenamedStream(stream, names)
-        yield named if form.wrap is None else form.wrap(named)
+            yield following
+        else:
+            yield FormStream(stream, second)
 
 
 def form_refused(error: ProviderError) -> bool:
     """Whether a refusal may be one of the form: the reason is not known, or names something of the form."""
+    if error.code in _FAILED:
+        return isinstance(error, UpstreamError) and _COMPILED.search(error.reason) is not None
     if error.code not in _REFUSED:
         return False
     reason = error.detail.lower()
@@ -174,8 +214,51 @@ def _thinks(request: ChatRequest) -> bool:
     return isinstance(thinking, dict) and thinking.get("type") != "disabled"
 
 
-def _sent(form: Form, names: ToolNames | None) -> ChatRequest:
-    return form.request if names is None else names.applied(form.request)
+class FormAnswer(DelegatedAnswer):
+    """Reader of the answer to whichever form is answered: an ``AnswerReader``."""
+
+    __slots__ = ()
+
+    def replace(self, reader: AnswerReader) -> None:
+        """Say from now on what ``reader`` says."""
+        self._reader = reader
+
+
+class FormStream:
+    """A provider's stream that another one replaces, should it fail before its first content: an ``AnswerStream``.
+
+    Args:
+        stream: the provider's.
+        second: returns the other one; None where the failure is not one of the form.
+    """
+
+    def __init__(self, stream: AnswerStream, second: Callable[[UpstreamError], Awaitable[AnswerStream | None]]) -> None:
+        self._stream = aiter(stream)
+        self._second: Callable[[UpstreamError], Awaitable[AnswerStream | None]] | None = second
+        self._answer = FormAnswer(stream.answer)
+        self.answer: AnswerReader = self._answer
+        self.limits = stream.limits
+
+    def __aiter__(self) -> AsyncIterator[Deltas]:
+        return self
+
+    async def __anext__(self) -> Deltas:
+        second = self._second
+        if second is None:
+            return await anext(self._stream)
+        try:
+            pieces = await anext(self._stream)
+        except UpstreamError as error:
+            self._second = None
+            following = await second(error)
+            if following is None:
+                raise
+            self._answer.replace(following.answer)
+            self._stream = aiter(following)
+            return await anext(self._stream)
+        if pieces:
+            self._second = None
+        return pieces
 
 
 class RenamedStream:

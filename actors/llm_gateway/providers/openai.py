@@ -9,7 +9,9 @@ from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
 from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.wired import WiredProvider
 from actors.wire.client import WireClient, WireStream
+from protocol.errors import ConfigurationError
 from protocol.llm import ChatRequest
+from protocol.openai.limits import limits_at
 from protocol.openai.reader import ChatReader
 from protocol.openai.upstream import DIALECT, chat_body, takes_schema
 from protocol.tool_names import OPENAI_LENGTH
@@ -55,6 +57,10 @@ class OpenAIProvider(WiredProvider):
         own = base_url.startswith(BASE_URLS["openai"])
         self.seeds = own
         self._tokens_field = "max_completion_tokens" if own else "max_tokens"
+        try:
+            self._limits = limits_at(base_url)
+        except ValueError as error:
+            raise ConfigurationError(f"{name}: {error}") from error
 
     def stream(
         self, request: ChatRequest, model: str, headers: Mapping[str, str]
@@ -67,5 +73,5 @@ class OpenAIProvider(WiredProvider):
         )
 
     def _post(self, model: str, headers: Mapping[str, str], request: ChatRequest) -> WireStream:
-        body = chat_body(request, model, tokens_field=self._tokens_field, omit=self._omit)
+        body = chat_body(request, model, tokens_field=self._tokens_field, omit=self._omit, limits=self._limits)
         return self._send(body, headers, ChatReader())

@@ -170,5 +170,9 @@ class SdkProvider(OnWire, ABC):
         unreachable = self._connected is not None and isinstance(error, self._connected.unreachable)
         if not self._refused:
             self._refused = True
-            _log.warning("%s has no credentials: %s: %s", self.name, type(error).__name__, error)
+            said = f"{type(error).__name__}: {error}"
+            fields = {"provider": self.name, "reason": said}
+            _log.warning(
+                "%s has no credentials: %s", self.name, said, extra={"event": "credentials_missing", "fields": fields}
+            )
         return ProviderError(code="provider_unavailable" if unreachable else "provider_credentials")

@@ -11,12 +11,13 @@ from actors.llm_gateway.usage import LEAST_BOUND, OUTPUT_LIMIT, used
 from actors.resilience.retry import RetryPolicy
 from actors.runtime import Ref
 from actors.runtime.testing import TestSystem
-from actors.testing import Data, End, Reply, Say, ScriptedUpstream, Think
+from actors.testing import Data, End, Reply, Say, ScriptedUpstream, Think, say
 from protocol.anthropic.reader import MessagesReader
 from protocol.errors import ProviderError, SchemaMismatch
 from protocol.gateway import Complete, Completion, Progress
 from protocol.llm import Attempt, ChatMessage, ChatRequest, FinishReason, Usage
 from protocol.openai.reader import ChatReader
+from protocol.routes import Route, Routes
 from protocol.upstream import AnswerReader, Deltas
 
 Spawn = Callable[..., Ref[Any]]
@@ -77,6 +78,17 @@ async def test_an_unknown_reason_without_an_answer_is_a_failure(
     with pytest.raises(ProviderError) as caught:
         await ask(spawn(retry=RetryPolicy(attempts=1)), model=model)
     assert caught.value.code == "provider_bad_response"
+
+
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+@pytest.mark.parametrize("said", [(), (Say("Hi"),)])
+async def test_calls_without_a_call_are_a_failure(
+    spawn: Spawn, upstream: ScriptedUpstream, dialect: str, said: tuple[Say, ...]
+) -> None:
+    """The next target is called, unless content was shown by then."""
+    routes = Routes(routes={"two": Route(targets=(f"{dialect}/a", f"{dialect}/b"))})
+    upstream.script(Reply(steps=(*said, End(finish_reason="tool_calls"))), say("there"))
+    assert (await ask(spawn(routes=routes), model="two")).text == "there"
 
 
 @pytest.mark.parametrize("model", MODELS)

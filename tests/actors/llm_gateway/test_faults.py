@@ -76,7 +76,7 @@ async def test_a_refusal_has_its_code(
         ((), "provider_stream_broken"),
         ((Send(b"data: {nonsense\n\n"),), "provider_bad_response"),
         ((Send(b"data: \xff\xfe\n\n"),), "provider_bad_response"),
-        ((Send(b"data: " + b"x" * (2 * 1024 * 1024)), End()), "response_too_large"),
+        ((Send(b"data: " + b"x" * (17 * 1024 * 1024)), End()), "response_too_large"),
         ((Fault(kind="rate_limit_error"),), "provider_rate_limited"),
         ((Fault(kind="overloaded_error"),), "provider_unavailable"),
         ((Fault(kind="invalid_request_error"),), "provider_rejected"),

@@ -95,6 +95,32 @@ async def test_the_caller_s_own_tools_may_be_called_first(
     assert upstream.received[0].body["tool_choice"] == ("required" if dialect == "openai" else {"type": "any"})
 
 
+@pytest.mark.parametrize("name", ["functions.answer", "default_api:answer", "Answer"])
+async def test_the_tool_may_be_called_by_a_longer_name(gateway: Gateway, upstream: ScriptedUpstream, name: str) -> None:
+    """With a namespace before it, or in other letters; the caller never sees a call of it."""
+    upstream.script(Reply(steps=(Call(id="c1", name=name, arguments='{"ok": true}'), CALLED)))
+    answer = await ask(gateway)
+    assert (answer.text, answer.tool_calls, answer.finish_reason) == ('{"ok": true}', (), "stop")
+
+
+async def test_of_several_calls_of_the_tool_the_first_is_the_answer(
+    gateway: Gateway, upstream: ScriptedUpstream
+) -> None:
+    """The others are dropped, whatever they say."""
+    again = (Call(index=1, id="c2", name="answer", arguments='{"ok": false}'), CALLED)
+    upstream.script(Reply(steps=(Call(id="c1", name="answer", arguments='{"ok": true}'), *again)))
+    answer = await ask(gateway)
+    assert (answer.text, answer.tool_calls) == ('{"ok": true}', ())
+
+
+async def test_a_call_of_an_unknown_tool_is_no_answer(gateway: Gateway, upstream: ScriptedUpstream) -> None:
+    """It does not match the schema."""
+    upstream.script(Reply(steps=(Call(id="c1", name="look", arguments='{"ok": true}'), CALLED)))
+    with pytest.raises(SchemaMismatch) as caught:
+        await ask(gateway)
+    assert "look" in caught.value.raw
+
+
 async def test_an_answer_without_the_tool_is_an_answer(gateway: Gateway, upstream: ScriptedUpstream) -> None:
     """An upstream that ignores the tool choice may still have answered; also one without an end marker."""
     for marker in (True, False):
@@ -147,6 +173,7 @@ async def test_other_requests_are_asked_as_they_are(gateway: Gateway, upstream: 
         ({"tools": (LOOK,), "tool_choice": "auto"}, ["look", "answer"], "required"),
         ({"tools": (LOOK,), "tool_choice": "none"}, ["answer"], "answer"),
         ({"tools": (Tool(name="answer"), Tool(name="answer_"))}, ["answer", "answer_", "answer__"], "required"),
+        ({"tools": (Tool(name="functions.Answer"),)}, ["functions.Answer", "answer_"], "required"),
         ({"tools": (LOOK,), "tool_choice": "look"}, ["look"], "look"),
         ({"schema": {"type": "array"}}, None, ""),
         ({"schema": None}, None, ""),

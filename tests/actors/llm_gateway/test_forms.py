@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from actors.llm_gateway import RetryPolicy
-from actors.testing import Call, End, Reply, Say, ScriptedUpstream, refuse, say
+from actors.testing import Call, End, Fault, Ping, Reply, Say, ScriptedUpstream, refuse, say
 from protocol.errors import ProviderError, TidegateError
 from protocol.gateway import Complete, Completion
 from protocol.llm import ChatMessage, ChatRequest, Tool, ToolCall
@@ -91,6 +91,34 @@ async def test_another_failure_is_no_refusal_of_the_schema(
     upstream.default = refuse(status)
     await failure(spawn(retry=RetryPolicy(attempts=1)), schema=SCHEMA)
     assert all("response_format" in call.body for call in upstream.received)
+
+
+NO_GRAMMAR = b'{"error": {"message": "Failed to parse grammar", "type": "server_error"}}'
+IN_BAND = Fault(kind="invalid_request_error", message="Invalid schema for response_format 's'")
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+@pytest.mark.parametrize("refused", [Reply(status=500, body=NO_GRAMMAR), Reply(steps=(Ping(), IN_BAND))])
+async def test_a_refusal_may_be_a_failure_of_the_engine_or_stand_in_the_answer(
+    spawn: Spawn, upstream: ScriptedUpstream, provider: str, refused: Reply
+) -> None:
+    """The next form follows, with its own answer, usage and finish reason."""
+    upstream.script(refused, AS_TOOL)
+    answer = await ask(spawn(), provider=provider, schema=SCHEMA)
+    assert (bytes(answer.result or b""), answer.finish_reason, answer.usage.output_tokens) == (
+        b'{"ok": true}',
+        "stop",
+        3,
+    )
+    assert upstream.calls == 2
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+async def test_a_refusal_after_content_is_a_failure(spawn: Spawn, upstream: ScriptedUpstream, provider: str) -> None:
+    """What was said is not taken back."""
+    upstream.script(Reply(steps=(Say('{"ok"'), IN_BAND)))
+    assert (await failure(spawn(), model=f"{provider}/m", schema=SCHEMA)).code == "provider_rejected"
+    assert upstream.calls == 1
 
 
 async def test_without_a_schema_there_is_one_form(spawn: Spawn, upstream: ScriptedUpstream) -> None:

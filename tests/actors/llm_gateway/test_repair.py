@@ -21,7 +21,7 @@ from protocol import spans
 from protocol.errors import FieldError, SchemaMismatch, TidegateError
 from protocol.events import AttemptFailed, Content, Delta
 from protocol.gateway import Complete, Completion, Progress
-from protocol.llm import Attempt, ChatMessage, ChatRequest, Usage
+from protocol.llm import Attempt, ChatMessage, ChatRequest, Tool, Usage
 from protocol.routes import Route, Routes
 
 Spawn = Callable[..., Ref[Any]]
@@ -140,10 +140,25 @@ async def test_what_can_not_be_repaired_is_not(spawn: Spawn, upstream: ScriptedU
 
 
 async def test_calls_of_tools_are_no_wrong_answer(spawn: Spawn, upstream: ScriptedUpstream) -> None:
-    """They are not validated."""
+    """Calls of the caller's tools are not validated."""
     upstream.script(Reply(steps=(Call(id="c1", name="look", arguments="{}"), End(finish_reason="tool_calls"))))
-    answer = await ask(spawn())
+    answer = await ask(spawn(), request=msgspec.structs.replace(REQUEST, tools=(Tool(name="look"),)))
     assert (answer.result, answer.tool_calls[0].name, upstream.calls) == (None, "look", 1)
+
+
+async def test_calls_of_tools_that_nobody_offered_are_a_wrong_answer(spawn: Spawn, upstream: ScriptedUpstream) -> None:
+    """They are given back to the model, with the name of the tool."""
+    wrong = Reply(steps=(Call(id="c1", name="look", arguments='{"b":1}'), End(finish_reason="tool_calls")))
+    upstream.script(wrong, say(RIGHT), wrong, wrong)
+    gateway = spawn()
+    answer = await ask(gateway)
+    assert (answer.text, answer.tool_calls, upstream.calls) == (RIGHT, (), 2)
+    said, asked = upstream.received[-1].body["messages"][-2:]
+    assert "look" in said["content"]
+    assert "not offered" in asked["content"]
+    request = msgspec.structs.replace(REQUEST, tools=(Tool(name="look"),), tool_choice="none")
+    error = await failure(ask(gateway, request=request))
+    assert error.code == "schema_mismatch"
 
 
 async def test_the_repair_is_one_of_the_requests_calls(spawn: Spawn, upstream: ScriptedUpstream) -> None:

@@ -296,7 +296,7 @@ async def test_each_stage_is_logged(bench: Bench, caplog: pytest.LogCaptureFixtu
     call = lines[1][1]
     assert (call["provider"], call["model"], call["durationMs"]) == ("p", "m-1", 2.5)
     assert call["promptLength"] == len("Is it about food?") + len("a secret wish for pizza")
-    assert (call["tokens"], call["cost"]) == ({"input": 7, "output": 3}, "0.00002")
+    assert (call["tokens"], call["cost"]) == ({"input": 7, "output": 3, "total": 10}, "0.00002")
     assert [fields["source"] for event, fields in lines if event == "stage_completed"] == ["upstream", "cache"]
     assert lines[2][1]["requestId"] == call["requestId"]
 
@@ -308,6 +308,29 @@ async def test_a_failed_stage_is_logged_with_its_code(bench: Bench, caplog: pyte
         await bench.pipeline(gate_stage()).run("pizza")
     call, end = (record.__dict__["fields"] for record in caplog.records[-2:])
     assert (call["error"], end["error"], end["status"]) == ("provider_error", "provider_error", "failed")
+
+
+async def test_facts_of_a_result_are_logged(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """The end of a stage has the named fields and the route; each line the pipeline's version. A failure has none."""
+    bench.script[:] = [NO, ProviderError()]
+    stage = gate_stage(log=("confidence", "food"), cache_ttl=0)
+    pipeline = Pipeline(bench.router, (stage,), name="food", version="7", tracer=bench.system.tracer)
+    assert len(pipeline) == 1
+    with caplog.at_level(logging.INFO, logger=LINES):
+        runs = [await pipeline.run("a bike"), await pipeline.run("pizza")]
+    lines = [record.__dict__["fields"] for record in caplog.records if record.name == LINES]
+    assert {fields["pipelineVersion"] for fields in lines} == {"7"}
+    good, failed = (fields for fields in lines if "status" in fields)
+    assert (good["confidence"], good["food"], good["route"], good["status"]) == (0.8, False, "STOP", "stopped")
+    assert failed.keys().isdisjoint({"confidence", "food", "route"})
+    assert [run.reports[0].route for run in runs] == [StageRoute.STOP, None]
+
+
+@pytest.mark.parametrize("name", ["foot", "status", ""])
+def test_only_fields_of_the_result_are_logged(name: str) -> None:
+    """A name that the result lacks, or that the line uses itself, is refused at construction."""
+    with pytest.raises(ValueError, match=r"can't log .*'confidence', 'food', 'language'"):
+        gate_stage(log=("food", name))
 
 
 async def test_each_stage_is_a_span() -> None:

@@ -231,6 +231,31 @@ async def test_an_idempotency_key_counts_also_while_the_first_submission_is_pend
     assert one.handle.request_id == two.handle.request_id
 
 
+async def test_a_temporary_failure_before_content_frees_its_key(bench: Bench) -> None:
+    """Its key then names a new request, also with another body; the failed one stays readable."""
+    first = await bench.submit(key="k", dedupe=False)
+    (await bench.call()).outcome.set_exception(ProviderError(code="provider_unavailable"))
+    await read(first.handle.stream)
+    other = msgspec.structs.replace(HELLO, seed=1)
+    again = await bench.submit(other, key="k", dedupe=False)
+    assert (again.replayed, again.handle.request_id == first.handle.request_id) == (False, False)
+    assert (await bench.submit(other, key="k", dedupe=False)).replayed
+    assert first.handle.state().assistant_status == "failed"
+
+
+@pytest.mark.parametrize(("code", "text"), [("provider_unavailable", "a"), ("provider_rejected", "")])
+async def test_other_failures_keep_their_key(bench: Bench, code: str, text: str) -> None:
+    """A failure after content, or one that lasts, is the key's answer."""
+    first = await bench.submit(key="k", dedupe=False)
+    call = await bench.call()
+    if text:
+        await call.tell(Delta(text=text))
+    call.outcome.set_exception(ProviderError(code=code))
+    await read(first.handle.stream)
+    again = await bench.submit(key="k", dedupe=False)
+    assert (again.replayed, again.handle.request_id) == (True, first.handle.request_id)
+
+
 async def test_cancelling_one_request_changes_nothing_for_the_others(bench: Bench) -> None:
     """A cancelled request gets an end of its own; the run and the others go on."""
     first, second, third = [await bench.submit() for _ in range(3)]

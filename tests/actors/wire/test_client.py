@@ -2,6 +2,7 @@ import asyncio
 import gc
 import gzip
 import itertools
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
@@ -338,6 +339,10 @@ async def test_json_and_events_of_any_content_type(body: bytes, kind: bytes) -> 
     ("body", "code"),
     [
         (b"{nonsense", "provider_bad_response"),
+        (b'{"choices":[{"message":{"content":"Hi"},"fin', "provider_stream_broken"),
+        (b'{"choices":[]}\n{"choices":[{"mess', "provider_stream_broken"),
+        (b'data: {"choices":[{"del', "provider_stream_broken"),
+        (b"data: {nonsense\n\n", "provider_bad_response"),
         (b"null", "provider_stream_broken"),
         (b"{}", "provider_stream_broken"),
         (b"", "provider_stream_broken"),
@@ -382,3 +387,141 @@ async def test_events_without_content_are_bounded() -> None:
             await text(wire, server.url)
         assert caught.value.code == "response_too_large"
         await wire.close()
+
+
+MORE = b'data: {"choices":[{"delta":{"content":"!"},"finish_reason":null}]}\n\n'
+UNKNOWN = CONTENT.replace(b"stop", b"news")
+
+
+@pytest.mark.parametrize("declared", [True, False], ids=["declared", "to the end of the connection"])
+@pytest.mark.parametrize("cut", [b"data: [D", b'data: {"choices":[],"usage":{"pro', b"event: x\ndata: {"])
+async def test_a_cut_after_the_finish_reason_loses_nothing(cut: bytes, declared: bool) -> None:
+    """The event that is not complete is dropped; before the finish reason it is a broken stream."""
+    for begin, code in ((CONTENT, ""), (MORE, "provider_stream_broken"), (UNKNOWN, "provider_stream_broken")):
+        body = begin + cut
+        head = EVENTS + (b"Content-Length: %d\r\n\r\n" % len(body) if declared else b"\r\n")
+
+        async def play(link: Link, answer: bytes = head + body) -> None:
+            await link.request()
+            await link.send(answer)
+
+        assert await end_of(play) == (code or "Hi")
+
+
+async def end_of(play: Callable[[Link], Awaitable[None]]) -> str:
+    """The text of an answer, or the code of its failure."""
+    async with peer(play) as server, asyncio.timeout(20):
+        wire = WireClient()
+        await wire.open()
+        try:
+            return await text(wire, server.url)
+        except ProviderError as error:
+            return error.code
+        finally:
+            await wire.close()
+
+
+@pytest.mark.parametrize("junk", [b"oops", b"{", b'{"choices":{}}', b"[1", b'{"choices":"x"}', b"\xff"])
+async def test_what_cannot_be_read_after_the_finish_reason_is_passed_over(junk: bytes) -> None:
+    """The usage behind it is read; an error behind it is a failure; before the finish reason it is one, too."""
+    event = b"data: " + junk + b"\n\n"
+    error = b'data: {"error":{"message":"boom"}}\n\n'
+    for body, found in (
+        (CONTENT + event + LAST + DONE, "Hi"),
+        (CONTENT + event, "Hi"),
+        (MORE + event + CONTENT, "provider_bad_response"),
+        (CONTENT + event + error, "provider_error"),
+        (UNKNOWN + event + DONE, "provider_bad_response"),
+        (CONTENT + event + MORE, "provider_bad_response"),
+        (CONTENT + MORE + event + DONE, "provider_bad_response"),
+    ):
+
+        async def play(link: Link, body: bytes = body) -> None:
+            await link.request()
+            await link.send(EVENTS + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+        assert await end_of(play) == found
+
+
+@pytest.mark.parametrize("mark", [b"[done]", b'"[DONE]"', b"DONE", b"[DONE] ", b"'[Done]'"])
+@pytest.mark.parametrize("reason", [b"stop", b"news"])
+async def test_an_end_mark_in_any_spelling(mark: bytes, reason: bytes) -> None:
+    """It ends the answer, though the connection stays open."""
+
+    async def play(link: Link) -> None:
+        await link.request()
+        await link.send(CHUNKED + chunk(CONTENT.replace(b"stop", reason)) + chunk(b"data: " + mark + b"\n\n"))
+        await link.left()
+
+    assert await end_of(play) == "Hi"
+
+
+@pytest.mark.parametrize("reason", [b"stop", b"news"])
+@pytest.mark.parametrize("usage", [b"", b',"usage":{"prompt_tokens":1,"completion_tokens":1}'])
+@pytest.mark.parametrize("end", [b"", b"\n", b" "])
+async def test_whole_json_needs_no_end_of_its_body(
+    reason: bytes, usage: bytes, end: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer that is complete is read, and a short grace is its end where finish reason and usage have come."""
+    monkeypatch.setattr("actors.wire.client.GRACE", 0.05)
+    monkeypatch.setattr("actors.wire.client.GRACE_FOR_USAGE", 0.05)
+    body = (WHOLE % reason)[:-1] + usage + b"}" + end
+
+    async def play(link: Link) -> None:
+        await link.request()
+        await link.send(CHUNKED + chunk(body[:30]), chunk(body[30:]))
+        await link.left()
+
+    known = reason == b"stop" or usage
+    assert await end_of(play) == ("Hi" if known else "provider_stream_broken")
+
+
+@pytest.mark.parametrize(
+    ("kind", "found"),
+    [
+        (b"text/event-stream, text/event-stream", "Hi"),
+        (b"text/html, text/event-stream; charset=utf-8", "Hi"),
+        (b"application/json; charset=utf-8, application/json", "Hi"),
+        (b"*/*", "Hi"),
+        (b"event-stream", "Hi"),
+        (b"text/plain, text/html", "provider_bad_response"),
+        (b"text/html; charset=utf-8", "provider_bad_response"),
+    ],
+)
+async def test_content_types_as_browsers_read_them(kind: bytes, found: str) -> None:
+    """Of several ones the last counts; what is no type is none."""
+    body = CONTENT + DONE
+
+    async def play(link: Link) -> None:
+        await link.request()
+        await link.send(b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (kind, len(body)) + body)
+
+    assert await end_of(play) == found
+
+
+@pytest.mark.parametrize("size", [1_500_000, 17 * 1024 * 1024])
+async def test_an_answer_in_one_event_has_the_bound_of_a_whole_one(size: int) -> None:
+    """However it is cut into events."""
+    long = b"x" * size
+    streamed = CONTENT.replace(b"Hi", long)
+    for body in (streamed, (WHOLE % b"stop").replace(b"Hi", long)):
+
+        async def play(link: Link, body: bytes = body) -> None:
+            await link.request()
+            with suppress(ConnectionError):
+                await link.send(EVENTS + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+        assert await end_of(play) == (long.decode() if size < 2_000_000 else "response_too_large")
+
+
+@pytest.mark.parametrize("end", [DONE, DONE.strip(), b""])
+async def test_a_call_without_a_name_is_no_answer(end: bytes) -> None:
+    """Although it shows only when the answer has ended."""
+    call = b'data: {"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c","function":{"arguments":"[1]"}}]}}]}\n\n'
+    body = MORE + call + CONTENT + end
+
+    async def play(link: Link) -> None:
+        await link.request()
+        await link.send(EVENTS + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+
+    assert await end_of(play) == "provider_bad_response"

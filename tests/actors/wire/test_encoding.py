@@ -63,9 +63,32 @@ async def test_what_is_not_whole_is_no_body(pieces: tuple[bytes, ...]) -> None:
     assert caught.value.code == "provider_stream_broken"
 
 
-async def test_what_follows_the_end_is_dropped() -> None:
+@pytest.mark.parametrize("size", [1, 3, 10_000])
+@pytest.mark.parametrize("rest", [b"", b"more", b"\0\0\0", b"more" + gzip.compress(b"b"), b"\x1f", b"\x1f more"])
+async def test_what_follows_the_end_is_dropped(rest: bytes, size: int) -> None:
     """Bytes after the end of the compressed body are dropped."""
-    assert await whole(DecompressedBody(Pieces(gzip.compress(b"a") + b"more", b"and more"))) == b"a"
+    packed = gzip.compress(b"a") + rest
+    pieces = (packed[at : at + size] for at in range(0, len(packed), size))
+    assert await whole(DecompressedBody(Pieces(*pieces))) == b"a"
+
+
+@pytest.mark.parametrize("size", [1, 7, 10_000_000])
+@pytest.mark.parametrize("between", [b"", b"\0" * 5])
+async def test_members_of_gzip_are_one_body(between: bytes, size: int) -> None:
+    """They follow each other, large, small and empty ones, also with zeros between them."""
+    texts = [b"a" * (2 * MAX_STEP_BYTES), b"", b"b", b"c" * 99]
+    packed = between.join(map(gzip.compress, texts))
+    pieces = (packed[at : at + size] for at in range(0, len(packed), size))
+    assert await whole(DecompressedBody(Pieces(*pieces))) == b"".join(texts)
+
+
+async def test_a_member_that_breaks_off_is_no_body() -> None:
+    """The body ends within its second member."""
+    body = DecompressedBody(Pieces(gzip.compress(b"a") + gzip.compress(b"b")[:-3]))
+    assert await body.read() == b"a"
+    with pytest.raises(ProviderError) as caught:
+        await whole(body)
+    assert caught.value.code == "provider_stream_broken"
 
 
 @given(st.binary(max_size=300))
@@ -85,11 +108,19 @@ async def test_noise_ends(noise: bytes) -> None:
         ("GZIP", gzip.compress(b"{}"), ""),
         ("deflate", zlib.compress(b"{}"), ""),
         ("br", b"?", "provider_bad_response"),
-        ("gzip, gzip", b"?", "provider_bad_response"),
+        ("gzip, br", b"?", "provider_bad_response"),
+        ("gzip, gzip", gzip.compress(gzip.compress(b"{}")), ""),
+        ("deflate,x-gzip", gzip.compress(zlib.compress(b"{}")), ""),
+        ("utf-8, gzip", gzip.compress(b"{}"), ""),
+        (", ".join(["gzip"] * 5), b"?", "provider_bad_response"),
+        *[(name, b"{}", "") for name in ("utf-8", "none", "chunked", "aws-chunked", "identity, Identity", ",")],
     ],
 )
 async def test_a_body_is_undone_by_its_header(coding: str, packed: bytes, code: str) -> None:
-    """The codings gzip and deflate are decompressed although the request asks for ``identity``; others are refused."""
+    """Gzip and deflate are undone although the request asks for ``identity``; what is no coding says nothing.
+
+    Other codings are refused, and so are too many.
+    """
 
     async def play(link: Link) -> None:
         encoding = b"Content-Encoding: %b\r\nContent-Length: %d\r\n\r\n" % (coding.encode(), len(packed))

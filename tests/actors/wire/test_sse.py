@@ -128,12 +128,18 @@ def test_a_name_comes_where_the_data_does_not_say_it() -> None:
     ("body", "events"),
     [
         (b'{"a":\n 1\n}', [b'{"a":\n 1\n}']),
-        (b'[{"error": 1}]\n', [b'[{"error": 1}]\n']),
+        (b'[{"error": 1}]\n', [b'[{"error": 1}]']),
         (b'{"a":1}\n{"b":2}\r\n\n{"c":3}', [b'{"a":1}', b'{"b":2}', b'{"c":3}']),
+        (b'{"a":"\xff"}{"b":NaN}', [b'{"a":"\xff"}', b'{"b":NaN}']),
+        (b'{"a":1}\n\ndata: [DONE]\n\n', [b'{"a":1}', b"data: [DONE]"]),
+        (b'{"a":1}\n{"b":', [b'{"a":1}', b'{"b":']),
+        (b"{nonsense}", [b"{nonsense}"]),
+        (b"[\n1" + b"\n" * 70_000 + b"]", [b"[\n1" + b"\n" * 70_000 + b"]"]),
+        (b"[\n1" + b"\n" * 70_000, [b"[\n1"]),
     ],
 )
 def test_json_in_the_place_of_a_stream_is_one_event(start: bytes, body: bytes, events: list[bytes]) -> None:
-    """Or an event a line, where each line is an object."""
+    """Or an event a value, where more follow; what is left behind the last one is an event, too."""
     stream = start + body
     assert events_of(stream) == events_of(*(stream[at : at + 1] for at in range(len(stream)))) == events
 
@@ -157,8 +163,32 @@ def test_keep_alives_of_a_day_are_no_bomb() -> None:
         assert splitter.feed(b"data: a\n\n") == [b"a"]
 
 
-def test_a_whole_answer_is_bounded() -> None:
-    """It may be larger than an event, but not without end."""
-    assert len(events_of(b'{"a": "', b"x" * 900, b'"}', limit=64)) == 1
-    with pytest.raises(ProviderError):
-        events_of(b'{"a": "', b"x" * 2000, limit=64)
+@pytest.mark.parametrize("body", [b'{"a": "' + b"x" * 57 + b'"}', b"{}\n" * 70_000])
+def test_a_whole_answer_is_bounded(body: bytes) -> None:
+    """In bytes, as an event is, and in values."""
+    assert len(events_of(b'{"a": "', b"x" * 50, b'"}', limit=64)) == 1
+    with pytest.raises(ProviderError) as caught:
+        events_of(body, limit=64 if len(body) < 99 else 1024 * 1024)
+    assert caught.value.code == "response_too_large"
+
+
+def test_a_whole_answer_needs_no_end() -> None:
+    """What is complete is given on request, once, and so is what comes after it; what is not complete is not."""
+    splitter = EventSplitter()
+    found = []
+    for chunk in (b'{"a":{}', b"}", b" ", b"\n", b'{"b":1}\n{"c":2}\n', b'{"d"', b":[]"):
+        assert splitter.feed(chunk) == []
+        found.append(splitter.complete())
+    assert found == [[], [b'{"a":{}}'], [], [], [b'{"b":1}', b'{"c":2}'], [], []]
+    assert splitter.end() == [b'{"d":[]']
+
+
+def test_looking_for_the_end_of_a_whole_answer_is_bounded() -> None:
+    """An answer with a bracket at the end of each read is looked at some times only."""
+    splitter, looked = EventSplitter(limit=1000), 0
+    for number in range(90):
+        splitter.feed(b"[[[" if not number else b"[{},{}],")
+        splitter.feed(b"[]")
+        looked += splitter._tries >= 0
+        assert splitter.complete() == []
+    assert 5 < looked < 40

@@ -83,10 +83,15 @@ NONSENSE = Data(b"{nonsense")
 EMPTY = Data(b"")
 BLANK = Data(b" \t ")
 NULL = Data(b"null")
+DONE = Data(b'"[done]"')
 NO_TEXT = Data(b"\xff\xfe")
-HUGE = Data(b"x" * (2 * 1024 * 1024))
+MAX_EVENT = 2 * 1024 * 1024  # bytes
+HUGE = Data(b"x" * (MAX_EVENT + 512 * 1024))
 PING = Ping()
 LONG = "x" * 100_000
+LARGE = "x" * 1_200_000
+CUT = Send(b'data: {"c')  # an event, or a message, that is not complete
+UNCODED = {"content-encoding": "utf-8, identity"}
 GREETING = "Grüße 🌊 ŉ\u2028."
 
 CASES = (
@@ -118,6 +123,22 @@ CASES = (
     Case("429_without_credit", once(said(429, "a secret", "insufficient_quota")), "provider_billing"),
     Case("401", once(said(401, "a secret key")), "provider_credentials"),
     Case("400_for_the_key", once(said(400, "API key not valid: a secret")), "provider_credentials"),
+    Case("400_for_the_rate", twice(said(400, "a secret", "rate_limit_exceeded")), "provider_rate_limited"),
+    Case(
+        "400_for_the_account", once(said(400, "This organization has been disabled: a secret")), "provider_credentials"
+    ),
+    Case("403_without_credit", once(said(403, "Your account has an overdue balance: a secret")), "provider_billing"),
+    Case(
+        "404_in_the_clouds_words", once(said(404, "Could not resolve the foundation model from: x")), "model_not_found"
+    ),
+    Case("404_for_a_model", once(said(404, "Not found: model x")), "model_not_found"),
+    Case("425", twice(refuse(425)), "provider_error"),
+    Case("498", twice(refuse(498)), "provider_unavailable"),
+    Case(
+        "throttled_by_header",
+        twice(refuse(400, x_amzn_errortype="ThrottlingException:http://x/")),
+        "provider_rate_limited",
+    ),
     Case("in_band_context_length", once(Reply(steps=(TOO_LONG,))), "context_length_exceeded"),
     Case("in_band_billing", once(Reply(steps=(UNPAID,))), "provider_billing"),
     Case("in_band_billing_in_mid_stream", begun(UNPAID), "provider_billing", BEGUN),
@@ -136,6 +157,8 @@ CASES = (
     Case("cut_in_mid_stream", begun(Cut()), "provider_stream_broken", BEGUN),
     Case("reset_in_mid_stream", begun(Reset()), "provider_stream_broken", BEGUN),
     Case("no_end", begun(), "provider_stream_broken", BEGUN),
+    Case("cut_in_an_event", twice(Reply(steps=(CUT,))), "provider_stream_broken"),
+    Case("cut_in_an_event_in_mid_stream", begun(CUT), "provider_stream_broken", BEGUN),
     # what is said
     Case("in_band_error", twice(Reply(steps=(Fault(kind="api_error"),))), "provider_error"),
     Case("in_band_limit", twice(Reply(steps=(Fault(kind="rate_limit_error"),))), "provider_rate_limited"),
@@ -155,15 +178,43 @@ CASES = (
         "provider_stream_broken",
         BEGUN,
     ),
+    Case(
+        "an_unknown_reason_and_a_cut_event",
+        begun(End(word="news", usage=None, marker=False), CUT),
+        "provider_stream_broken",
+        BEGUN,
+    ),
     Case("an_unknown_reason_alone", once(Reply(steps=(End(word="news"),))), "provider_bad_response"),
+    Case(
+        "calls_without_a_call",
+        once(Reply(steps=(End(finish_reason="tool_calls", usage=None),))),
+        "provider_bad_response",
+    ),
+    Case(
+        "calls_without_a_call_in_mid_stream",
+        begun(End(finish_reason="tool_calls", usage=None)),
+        "provider_bad_response",
+        BEGUN,
+    ),
     Case("no_reason", begun(End(word="null", usage=None)), "provider_stream_broken", BEGUN),
     # what is no fault
     Case("an_unknown_reason", once(Reply(steps=(Say(HELLO), End(word="news")))), text=HELLO),
     Case("a_reason_in_other_words", once(Reply(steps=(Say(HELLO), End(word="STOP")))), text=HELLO),
     Case("parked_at_its_end", once(Reply(steps=(Say(HELLO), End(marker=False), Stall()))), text=HELLO, deadlines=HASTY),
+    Case(
+        "parked_with_an_unknown_reason",
+        once(Reply(steps=(Say(HELLO), End(word="news", marker=False), Stall()))),
+        text=HELLO,
+        deadlines=HASTY,
+    ),
+    Case("cut_after_its_end", once(Reply(steps=(Say(HELLO), End(marker=False), CUT))), text=HELLO),
+    Case("nonsense_after_its_end", once(Reply(steps=(Say(HELLO), End(marker=False), NONSENSE))), text=HELLO),
+    Case("an_end_mark_in_other_words", once(Reply(steps=(Say(HELLO), End(marker=False), DONE))), text=HELLO),
+    Case("an_encoding_that_is_none", once(Reply(headers=UNCODED)), text=HELLO),
     Case("whole_for_a_stream", once(Reply(whole=True)), text=HELLO),
     Case("events_without_data", once(Reply(steps=(EMPTY, Say(HELLO), EMPTY, NULL, BLANK, End()))), text=HELLO),
     Case("large_chunk", once(Reply(steps=(Say(LONG), End()))), text=LONG),
+    Case("an_answer_in_one_event", once(Reply(steps=(Say(LARGE), End()))), text=LARGE),
     Case("split_bytes", once(Reply(steps=(Say(GREETING), End()), split=1)), text=GREETING),
     Case("split_characters", once(Reply(steps=(Say(GREETING), End()), split=7)), text=GREETING),
     Case("repeated_end", once(Reply(steps=(Say(HELLO), End(marker=False), End(), End(), Say("more")))), text=HELLO),

@@ -26,7 +26,7 @@ from service.container import Container, open_container
 from service.server.server import listening
 from service.telemetry.setup import Telemetry
 from tests.contracts.conformance.adapters import Adapter
-from tests.contracts.conformance.faults import ATTEMPTS
+from tests.contracts.conformance.faults import ATTEMPTS, MAX_EVENT
 
 SOON = 15.0  # seconds, the bound of every request
 SETTLED = 5.0  # seconds, the bound of what may still go on after its end
@@ -145,7 +145,7 @@ async def open_rig(
 ) -> AsyncIterator[Rig]:
     """Serve these adapters, with a retry that does not wait; each override is a setting."""
     routers: list[RequestRouter] = []
-    wire = WireClient(max_connections=0)
+    wire = WireClient(max_connections=0, max_event_bytes=MAX_EVENT)
 
     def keep(**options: Any) -> RequestRouter:  # noqa: ANN401 - the router's own
         routers.append(RequestRouter(**options))

@@ -39,7 +39,7 @@ class HttpReader(Reader):
         self.pipe.reading = self.reading
         self.protocol = self.pipe.protocol = self.world.server()
         self.protocol.connection_made(self.pipe)
-        head = f"GET /{self.place}?{query} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n{header}\r\n"
+        head = f"GET /{self.place}?{query} HTTP/1.1\r\nHost: localhost\r\nAccept: {accept}\r\n{header}\r\n"
         self.protocol.data_received(head.encode())
         self.world.loop.turn()
 

@@ -55,7 +55,7 @@ def test_what_a_client_sends_reaches_the_upstream() -> None:
             {"role": "tool", "tool_call_id": "c1", "content": "a cat"},
         ],
         "tools": [
-            {"type": "function", "function": {"name": "look", "description": "", "parameters": {"type": "object"}}}
+            {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
         ],
         "tool_choice": {"type": "function", "function": {"name": "look"}},
         "response_format": {

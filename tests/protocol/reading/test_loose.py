@@ -13,7 +13,19 @@ from protocol.llm import FinishReason
 from protocol.reading.claims import MAX_TOKENS, Claims, count_of
 from protocol.reading.failures import failure_in
 from protocol.reading.finish import MAX_REASON, finish_of, word_of
-from protocol.reading.loose import clean, decode, encode, json_text, name_of, place_of, split_half, whole_characters
+from protocol.reading.loose import (
+    clean,
+    decode,
+    encode,
+    is_cut,
+    json_text,
+    name_of,
+    named,
+    place_of,
+    split_half,
+    split_name,
+    whole_characters,
+)
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
 ANY_JSON = st.recursive(
@@ -30,6 +42,7 @@ ANY_JSON = st.recursive(
         (b'["a\nb"]', ["a\nb"]),
         (b'{"a":"\\ud83d"}', {"a": "\ud83d"}),
         (b'{"a":"\\ud83d\\ude00"}', {"a": "\U0001f600"}),
+        (b'{"a":"b\xffc\xe4\xbd"}', {"a": "b\ufffdc\ufffd"}),
         (b"[Infinity,-Infinity]", [math.inf, -math.inf]),
         (b"[" + b"9" * 5000 + b"]", [math.inf]),
         (b"[" + b"9" * 30 + b"]", [int("9" * 30)]),
@@ -91,6 +104,15 @@ def test_ids_places_and_arguments_of_other_types() -> None:
         ("Max_Tokens", "length"),
         ("FinishReason.MAX_TOKENS", "length"),
         ("model_length", "length"),
+        ("maxPredictedTokensReached", "length"),
+        ("contextLengthReached", "length"),
+        ("context_length_exceeded", "length"),
+        ("ERROR_LIMIT", "length"),
+        ("maxTokens", "length"),
+        ("eosFound", "stop"),
+        ("endTurn", "stop"),
+        ("toolCalls", "tool_calls"),
+        ("ERROR_TOXIC", "content_filter"),
         ("tool_use", "tool_calls"),
         ("content-filter", "content_filter"),
         ("SAFETY", "content_filter"),
@@ -112,7 +134,19 @@ def test_finish_reasons(word: object, reason: FinishReason | None) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["error", "ABORT", "network_error", "insufficient_system_resource", "engine_error", "cancelled", "timeout"]
+    "word",
+    [
+        "error",
+        "ABORT",
+        "network_error",
+        "insufficient_system_resource",
+        "engine_error",
+        "cancelled",
+        "timeout",
+        "networkError",
+        "userStopped",
+        "malformed_tool_use",
+    ],
 )
 def test_a_reason_that_says_that_the_answer_broke_off_is_a_failure(word: str) -> None:
     """It is ``provider_error``."""
@@ -214,6 +248,15 @@ def test_usage_is_read_wherever_it_stands(reports: list[Any], expected: tuple[in
         {"code": "InternalError", "message": "x"},
         {"message": "The system encountered an unexpected error"},
         {"message": "x", "type": "internal_server_error"},
+        {"choices": [{}], "x_groq": {"error": "over capacity"}},
+        {"choices": [{}], "error_code": 336501, "error_msg": "rate limit"},
+        {"choices": [{}], "error_code": "17"},
+        {"choices": [{}], "error_msg": "no"},
+        {"choices": [{}], "code": 503, "message": "no"},
+        {"choices": [{}], "success": False},
+        {"choices": [{}], "errors": [{"message": "x"}]},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn", "error": {"message": "x"}}},
+        {"type": "message_start", "message": {"error": "x"}},
     ],
 )
 def test_failures_stand_anywhere(value: object) -> None:
@@ -234,6 +277,10 @@ def test_failures_stand_anywhere(value: object) -> None:
         {"code": 200, "message": "success"},
         {"id": "x", "timings": {}},
         {"content": [{}], "message": "x"},
+        {"choices": [{}], "error_code": 0, "error_msg": ""},
+        {"choices": [{}], "error_code": "0", "error_msg": "Success"},
+        {"choices": [{}], "code": 10000, "message": "ok"},
+        {"choices": [{}], "x_groq": {"id": "x", "error": None}},
     ],
 )
 def test_what_is_no_failure(value: object) -> None:
@@ -247,3 +294,18 @@ def test_looking_for_a_failure_never_fails(value: Any) -> None:  # noqa: ANN401
     """Any JSON is looked at."""
     failure = failure_in(value)
     assert failure is None or failure.code in PROBLEMS
+
+
+def test_json_that_breaks_off() -> None:
+    """Each beginning of a value is cut, and neither the value nor nonsense is."""
+    body = '{"a": [1, true, "é\\n"], "b": {}}'.encode()
+    assert all(is_cut(body[:end]) for end in range(1, len(body)))
+    assert not any(map(is_cut, (body, body + b" x", b"{nonsense", b"oops", b"[" * 100_000)))
+
+
+@pytest.mark.parametrize("mark", [b"[DONE]", b"[done]", b'"[DONE]"', b" DONE ", b"'[done]'"])
+def test_end_marks(mark: bytes) -> None:
+    """Any spelling is the usual one; other texts stay as they are."""
+    assert split_name(mark) == ("", b"[DONE]")
+    assert split_name(named(mark, "message_stop")) == ("message_stop", b"[DONE]")
+    assert split_name(b'"undone" ') == ("", b'"undone"')

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import WSMsgType, web
+from aiohttp.test_utils import TestServer
 
 from protocol.channels import MAX_DATA_BYTES
 from protocol.errors import AccessDenied, InvalidRequest, Unreachable
@@ -192,3 +193,33 @@ async def test_a_large_body_is_sent_in_pieces(service: Service) -> None:
             with pytest.raises(InvalidRequest) as raised:
                 await client.publish(ROOM, "said", "x" * size)
             assert raised.value.problem.status == 413
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        (web.json_response({"code": "origin_not_allowed", "detail": "the very reason"}, status=403), "the very reason"),
+        (web.Response(text="<html>no</html>", status=403), "(403)"),
+        (web.Response(text="hello"), "(403)"),
+        (None, "(403)"),
+    ],
+)
+async def test_a_refused_upgrade_is_raised_with_its_reason(reason: web.Response | None, says: str) -> None:
+    """A plain call of the same address has the reason; a proxy that says nothing leaves the status."""
+
+    async def socket(request: web.Request) -> web.Response:
+        if "Upgrade" in request.headers:
+            return web.Response(text="refused", status=403)
+        if reason is None:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+        assert request.headers["Authorization"] == f"Bearer {API_KEY}"
+        return reason
+
+    app = web.Application()
+    app.router.add_get("/ws", socket)
+    async with TestServer(app) as server, Client(str(server.make_url("/")), key=API_KEY) as client:
+        with pytest.raises(AccessDenied) as refused:
+            await anext(client.listen(ROOM))
+    assert says in refused.value.detail

@@ -53,10 +53,16 @@ def test_an_empty_value_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None
 def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys and origins are lists; blanks around a comma do not count."""
     monkeypatch.setenv("API_KEYS", f"{KEY}, {KEY}-2 ,")
-    monkeypatch.setenv("WS_ALLOWED_ORIGINS", "https://a.example,https://b.example")
+    monkeypatch.setenv("WS_ALLOWED_ORIGINS", "https://a.example,https://B.example:443/, http://c.example:80")
+    monkeypatch.setenv("CORS_ALLOWED_ORIGINS", "http://[::1]:5173, chrome-extension://abc, *")
+    monkeypatch.setenv("ALLOWED_HOSTS", "Gate.example, 10.0.0.7:3000")
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.1.2.3, 192.168.0.1/16, ::1")
     settings = load_settings(None)
     assert [key.get_secret_value() for key in settings.api_keys] == [KEY, f"{KEY}-2"]
-    assert settings.ws_allowed_origins == ("https://a.example", "https://b.example")
+    assert settings.ws_allowed_origins == ("https://a.example", "https://b.example", "http://c.example")
+    assert settings.cors_allowed_origins == ("http://[::1]:5173", "chrome-extension://abc", "*")
+    assert settings.allowed_hosts == ("gate.example", "10.0.0.7:3000")
+    assert settings.trusted_proxies == ("10.1.2.3/32", "192.168.0.0/16", "::1/128")
 
 
 @pytest.mark.parametrize(
@@ -70,7 +76,7 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ("IDLE_TIMEOUT_SECONDS", "0", "a number of seconds, above 0, at most 86400"),
         ("CACHE_MAX_BYTES", "64MB", "a whole number of bytes, at least 1024, written without a unit"),
         ("WS_HEARTBEAT_SECONDS", "0", "a number of seconds, at least 1, at most 3600"),
-        ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+        ("LOG_LEVEL", "loud", "'TRACE', 'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'FATAL'"),
         ("ENVIRONMENT", "prod", "'development', 'production' or 'test'"),
         ("NODE_ENV", "staging", "'development', 'production' or 'test', where ENVIRONMENT is not set"),
         (
@@ -85,6 +91,11 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LOG_FORMAT", "xml", "'auto', 'json' or 'pretty'"),
         ("OPENAI_BASE_URL", "api.example", "begins with http:// or https://"),
         ("PROVIDER_CONCURRENCY", "0", "a whole number, at least 1, at most 10000"),
+        ("CORS_ALLOWED_ORIGINS", "https://a.example/path", "such as https://app.example.com"),
+        ("CORS_ALLOWED_ORIGINS", "null", "such as https://app.example.com"),
+        ("WS_ALLOWED_ORIGINS", "https://*.example", "such as https://app.example.com"),
+        ("ALLOWED_HOSTS", "https://gate.example", "such as gate.example.com"),
+        ("TRUSTED_PROXIES", "gate.example", "such as 10.0.0.0/8"),
     ],
 )
 def test_a_bad_value_names_the_setting_and_what_it_may_be(

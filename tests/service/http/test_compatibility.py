@@ -159,6 +159,25 @@ CHAT: dict[str, list[Case]] = {
         ),
         Case(sends({**END, "x": 1}), sends({**END, "x": 1}), sends(END)),
     ],
+    "several texts in a tool's message": [
+        Case(
+            {
+                "messages": [
+                    END,
+                    said(None, tool_calls=[CALL]),
+                    {"role": "tool", "tool_call_id": "functions.f:0", "content": [text("r"), text("s")]},
+                ]
+            },
+            {
+                "messages": [
+                    END,
+                    said(None, tool_calls=[CALL]),
+                    {"role": "tool", "tool_call_id": "functions.f:0", "content": [text("r"), text("s")]},
+                ]
+            },
+            {},
+        )
+    ],
     "images and files in a tool's message": [
         Case(
             {

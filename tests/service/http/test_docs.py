@@ -78,7 +78,7 @@ def test_an_answers_fields_are_required_where_they_are_always_there() -> None:
 async def test_the_page_and_its_files_load_nothing_from_elsewhere(start: Start) -> None:
     """The page needs neither a network nor a key, and its policy forbids anything else."""
     running = await start(api_keys=())
-    for path in ("/docs", "/docs.js", "/docs-examples.js", "/docs.css", "/errors/overloaded"):
+    for path in ("/docs", "/web/docs.js", "/web/docs-examples.js", "/web/docs.css", "/errors/overloaded"):
         response = await running.client.get(path)
         text = await response.text()
         assert "default-src 'none'" in response.headers["Content-Security-Policy"]

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from actors.runtime import Actor, handles
 from protocol.gateway import GetProviders, ModelInfo, ProviderState, ProviderStatus, ResolveModel, TargetStatus
@@ -134,3 +135,30 @@ def test_the_sum_is_the_worst() -> None:
     assert overall({"a": ok}) == "healthy"
     assert overall({"a": ok, "b": loading}) == "degraded"
     assert overall({"a": ok, "b": loading, "c": failed}) == "unhealthy"
+
+
+@pytest.mark.parametrize("path", ["/api/health", "/api/health/live", "/api/health/ready"])
+async def test_strangers_see_the_status_and_the_time_alone(start: Callable[..., Awaitable[Any]], path: str) -> None:
+    """A key shows the checks, whatever its rights; an invalid one is no mistake."""
+    running = await start(
+        api_keys=(SecretStr("key"),), jwt_jwks_url="http://127.0.0.1:1/jwks", environment="production"
+    )
+    for headers, shown in (
+        ({}, False),
+        ({"Authorization": "Bearer key"}, True),
+        ({"x-api-key": "key"}, True),
+        ({"Authorization": "Bearer wrong"}, False),
+        ({"Authorization": "Bearer a.b.c"}, False),
+    ):
+        response = await running.client.get(path, headers=headers)
+        body = await response.json()
+        assert response.status == 200
+        assert set(body) == {"status", "timestamp"} | ({"checks"} if shown else set())
+
+
+async def test_without_keys_this_machine_sees_the_checks(start: Callable[..., Awaitable[Any]]) -> None:
+    """A probe by another name is answered, and told no more than a stranger."""
+    running = await start()
+    for host, shown in (("localhost", True), ("10.0.0.7:3000", False)):
+        response = await running.client.get("/api/health", headers={"Host": host})
+        assert (response.status, "checks" in await response.json()) == (200, shown)

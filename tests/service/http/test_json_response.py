@@ -62,7 +62,7 @@ async def test_an_answer_is_whole(client: Client) -> None:
 
 async def test_a_head_has_no_body(client: Client) -> None:
     """A HEAD request gets the body's length without the body."""
-    head, body = await _raw(client, b"HEAD /answer HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    head, body = await _raw(client, b"HEAD /answer HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
     assert "\r\nContent-Length: 7\r\n" in head
     assert body == b""
 
@@ -74,7 +74,7 @@ async def test_a_head_has_no_body(client: Client) -> None:
 async def test_it_says_what_becomes_of_the_connection(client: Client, version: str, wanted: str, said: str) -> None:
     """`Connection` is sent only where it is not the HTTP version's default."""
     reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
-    writer.write(f"GET /answer HTTP/{version}\r\nHost: x\r\nConnection: {wanted}\r\n\r\n".encode())
+    writer.write(f"GET /answer HTTP/{version}\r\nHost: localhost\r\nConnection: {wanted}\r\n\r\n".encode())
     async with asyncio.timeout(10):
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         assert await reader.readexactly(7) == b'{"a":1}'

@@ -139,7 +139,7 @@ async def test_a_request_outlives_the_connection_that_submitted_it(service: Serv
     """A client that disconnects before the answer finds it later."""
     reader, writer = await asyncio.open_connection("127.0.0.1", int(service.base.rpartition(":")[2]))
     body = json.dumps(BODY).encode()
-    writer.write(b"POST /api/requests HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+    writer.write(b"POST /api/requests HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
     writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
     headers = (await reader.readuntil(b"\r\n\r\n")).decode()
     address = next(line for line in headers.splitlines() if line.startswith("Location")).split()[1]

@@ -372,7 +372,7 @@ async def test_any_header_that_is_no_credential_is_a_401_with_a_body(service: Se
     collect()
     for name, value in sent:
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
-        head = b"GET /api/requests/req_1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        head = b"GET /api/requests/req_1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
         writer.write(head + name + b": " + value + b"\r\n\r\n")
         answer = await reader.read()
         assert answer.startswith(b"HTTP/1.1 401 "), (name, value, answer)

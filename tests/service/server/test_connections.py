@@ -8,9 +8,11 @@ import pytest
 from service.server import connections
 from tests.service.bench import Service, open_service
 
-ASK = b"GET /api/health/live HTTP/1.1\r\nHost: x\r\n"
-UPGRADE = b"GET /ws HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-ENDLESS = b"POST /api/requests/req_1/cancel HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n{"
+ASK = b"GET /api/health/live HTTP/1.1\r\nHost: localhost\r\n"
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+)
+ENDLESS = b"POST /api/requests/req_1/cancel HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{"
 
 
 @pytest.fixture
@@ -108,7 +110,8 @@ async def test_a_body_that_stops_the_reading_is_read_to_its_end(service: Service
     """Reading pauses above the buffer's limit, and resumes below it."""
     body = b'{"messages":[{"role":"user","content":"%b"}]}' % (b"x" * 900_000)
     reader, writer = await dial(service)
-    head = b"POST /api/requests HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    head = b"POST /api/requests HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += b"Content-Length: %d\r\n\r\n"
     for _ in range(2):
         writer.write(head % len(body) + body)
         async with asyncio.timeout(10):

@@ -106,6 +106,22 @@ async def test_a_callers_trace_id_names_the_trace(
     assert not span.parent_span_id
 
 
+async def test_another_name_of_a_trace_is_an_attribute(
+    start: Callable[..., Awaitable[Any]], receiver: OtelTapHttpProtobufReceiver
+) -> None:
+    """An ``x-trace-id`` that is no trace id: the span has an id of its own, also after one on the same connection."""
+    running = await start(otel_exporter_otlp_endpoint=_endpoint(receiver))
+    await running.client.get("/v1/models", headers={"x-trace-id": TRACE})
+    waiting = _expect(receiver, "GET /v1/models/{model}")
+    await asyncio.sleep(0)
+    response = await running.client.get("/v1/models/gpt-5", headers={"x-trace-id": "order 17"})
+    await running.container.telemetry.close()
+    span = await waiting
+    assert response.headers["x-trace-id"] == "order 17"
+    assert span.trace_id.hex() not in {TRACE, "0" * 32}
+    assert _attributes(span)["tidegate.trace.name"] == "order 17"
+
+
 async def test_our_failures_are_errors_and_the_callers_are_not(
     start: Callable[..., Awaitable[Any]], upstream: ScriptedUpstream, receiver: OtelTapHttpProtobufReceiver
 ) -> None:

@@ -26,6 +26,7 @@ from protocol.hub import GetHubStats, HubStats
 from protocol.llm import TextPart
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
+from service.auth.origins import OriginPolicy
 from service.config.settings import Settings, load_settings
 from service.context import CONTAINER
 from service.frames import text_frame
@@ -86,7 +87,7 @@ class Service:
             provider = TracerProvider()
             provider.add_span_processor(SimpleSpanProcessor(exporter))
             self.telemetry = Telemetry(provider)
-        layer = call_layer(self.auth, self.lifecycle, None)
+        layer = call_layer(self.auth, self.lifecycle, None, OriginPolicy(settings.origins()))
         self.app = web.Application(middlewares=[layer])
         self.app.on_response_prepare.append(stamp_responses(self.lifecycle))
         self.app[CONTAINER] = cast("Container", SimpleNamespace(**vars(self)))
@@ -385,15 +386,21 @@ async def test_only_a_websocket_client_gets_in(make: MakeService) -> None:
 
 
 async def test_the_origin_is_checked_in_production(make: MakeService) -> None:
-    """An origin that is not allowed gets a 403 before the upgrade; programs, which send none, are accepted."""
+    """An origin that is not allowed gets a 403 before the upgrade; programs, which send none, are accepted.
+
+    In development any page may open a socket, if it then has to send a key.
+    """
     service = await make(environment="production", ws_allowed_origins=("https://ours.example",))
     with pytest.raises(aiohttp.WSServerHandshakeError) as raised:
         await service.connect(origin="https://theirs.example")
     assert raised.value.status == 403
     assert not (await service.connect(origin="https://ours.example")).closed
     assert not (await service.connect()).closed
-    development = await make()
+    development = await make(api_keys=("a-key-of-the-tests",))
     assert not (await development.connect(origin="https://theirs.example")).closed
+    without_keys = await make()
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        await without_keys.connect(origin="https://theirs.example")
 
 
 async def test_a_key_is_needed_where_keys_are_set(make: MakeService) -> None:
