@@ -34,6 +34,9 @@ the request.
 `local_model_failed` says what mends it, and no request is tried again. The reason, such as an import error, is in the
 log only (`model_failed`).
 
+*Looked for as* has the names that classes of such errors often have elsewhere; those that have no row here (yet) are in
+[names.md](names.md).
+
 *Temporary* means that the same request may succeed later; if the service knows when, it says so in `Retry-After` and
 `retryAfterMs`. *Close* is the code with which the failure closes a WebSocket, if it closes one.
 
@@ -60,6 +63,24 @@ ends with 1, or prints what would be served and ends with 0.
 
 """
 
+# What such errors are often called elsewhere, by the code that stands for them here.
+LOOKED_FOR: Final = {
+    "invalid_request": ("ValidationError",),
+    "not_found": ("NotFoundError",),
+    "idempotency_key_reused": ("ConflictError",),
+    "unauthenticated": ("AuthenticationError",),
+    "forbidden": ("AuthorizationError",),
+    "rate_limited": ("RateLimitError",),
+    "budget_exceeded": ("PlanLimitExceededError",),
+    "unreachable": ("NetworkError",),
+    "provider_unavailable": ("ExternalAPIError", "ExternalServiceError"),
+    "provider_error": ("AIAPIError",),
+    "provider_billing": ("AIQuotaExceededError",),
+    "deadline_exceeded": ("TimeoutError",),
+    "configuration_error": ("ConfigurationError", "InitializationError"),
+    "internal_error": ("SystemError",),
+}
+
 FRAMES_HEAD: Final = """\
 # Frames
 
@@ -74,7 +95,10 @@ def errors() -> str:
     """Return the page of errors."""
     from protocol.errors import PROBLEMS  # noqa: PLC0415 - the path is set first
 
-    rows = ["| code | status | close | temporary | means | what to do |", "|---|---|---|---|---|---|"]
+    rows = [
+        "| code | status | close | temporary | means | what to do | looked for as |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for code, problem in PROBLEMS.items():
         cells = (
             f"`{code}`",
@@ -83,6 +107,7 @@ def errors() -> str:
             "yes" if problem.temporary else "",
             problem.title,
             problem.remedy,
+            ", ".join(f"`{name}`" for name in LOOKED_FOR.get(code, ())),
         )
         rows.append(_row(cells))
     return ERRORS_HEAD + "\n".join(rows) + "\n"

@@ -498,6 +498,12 @@ class DeadlineExceeded(TidegateError):
 
     code = "deadline_exceeded"
 
+    def within(self, seconds: float) -> "DeadlineExceeded":
+        """Return this failure with the time that was allowed in its detail; itself where the detail has one already."""
+        if self.detail != self.problem.title:
+            return self
+        return DeadlineExceeded(f"{self.detail} ({round(seconds * 1000):,} ms)")
+
 
 class RequestCancelled(TidegateError):
     """A caller cancelled the request: submit it again if it is still wanted."""

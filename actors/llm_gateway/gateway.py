@@ -18,7 +18,7 @@ from actors.runtime import Actor, Deferred, handles
 from actors.upstream.budget import BudgetGuard
 from actors.upstream.concurrency import ConcurrencyLimiter
 from actors.upstream.pricing import Prices
-from protocol.errors import ConfigurationError, FieldError
+from protocol.errors import ConfigurationError, DeadlineExceeded, FieldError
 from protocol.gateway import (
     Complete,
     Completion,
@@ -108,8 +108,9 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
     async def complete(self, message: Complete) -> Deferred[Completion]:
         """Answer in a task beside the mailbox, so that the mailbox never waits for the network."""
         latest, theirs = self.system.clock.time() + self._limits.total, self.deadline
-        deadline = latest if theirs is None else min(latest, theirs - MARGIN)
-        return self.defer(self._complete(message, deadline))
+        if theirs is not None and theirs - MARGIN < latest:
+            return self.defer(self._complete(message, theirs - MARGIN))
+        return self.defer(self._complete_within_total(message, latest))
 
     @handles(ResolveModel)
     async def resolve(self, message: ResolveModel) -> ModelInfo:
@@ -181,6 +182,12 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
         if endpoint.idle and endpoint in self._retired:
             self._retired.discard(endpoint)
             await endpoint.provider.close()
+
+    async def _complete_within_total(self, message: Complete, latest: float) -> Completion:
+        try:
+            return await self._complete(message, latest)
+        except DeadlineExceeded as error:
+            raise error.within(self._limits.total) from error
 
     async def _complete(self, message: Complete, deadline: float) -> Completion:
         request = message.request

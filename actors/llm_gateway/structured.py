@@ -1,18 +1,21 @@
 """Typed answers, for programs that embed the gateway."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeVar
 
 import msgspec
 
+from actors.llm_gateway.type_schema import json_schema
 from actors.runtime import Ref
-from protocol.errors import SchemaMismatch
+from protocol.errors import DeadlineExceeded, SchemaMismatch
 from protocol.gateway import Complete
 from protocol.llm import ChatMessage, ChatRequest
 
 T = TypeVar("T")
 
 TIMEOUT: Final = 120.0  # seconds
+MAX_SCHEMAS: Final = 128  # schemas of classes that are kept
 
 
 async def complete_json(
@@ -23,11 +26,12 @@ async def complete_json(
     model: str = "default",
     timeout: float = TIMEOUT,  # noqa: ASYNC109 - as ``ask`` has it
     max_tokens: int | None = None,
-    temperature: float | None = None,
+    temperature: float | None = 0.0,
 ) -> T:
     """Ask for an answer of type ``kind``: anything that msgspec decodes, most often a ``Struct``.
 
-    A wrong answer is given back to the model once, as with ``Complete.repair``.
+    A wrong answer is given back to the model once, as with ``Complete.repair``. A caller who wants answers to
+    differ passes a ``temperature``; None leaves it out, for models that take none.
 
     Raises:
         SchemaMismatch: the answer is no ``kind``; ``raw`` is its text.
@@ -36,34 +40,24 @@ async def complete_json(
     request = ChatRequest(
         model=model,
         messages=tuple(messages),
-        schema=json_schema(kind),
+        schema=_schema(kind),
         max_tokens=max_tokens,
         temperature=temperature,
     )
-    answer = await gateway.ask(Complete(request=request, repair=True), timeout=timeout)
+    try:
+        answer = await gateway.ask(Complete(request=request, repair=True), timeout=timeout)
+    except DeadlineExceeded as error:
+        raise error.within(timeout) from error
     try:
         return msgspec.json.decode(answer.result or b"", type=kind)
     except msgspec.DecodeError as error:
         raise SchemaMismatch(str(error), raw=answer.text) from error
 
 
-def json_schema(kind: type[Any]) -> dict[str, Any]:
-    """Return the JSON Schema of ``kind``, in the strict form that every provider takes: closed, all fields required."""
-    schema = msgspec.json.schema(kind)
-    definitions = schema.get("$defs", {})
-    root = schema.get("$ref", "")
-    if root:
-        schema = {**definitions.get(root.rpartition("/")[2], {}), "$defs": definitions}
-    strict = _strict(schema)
-    return strict if isinstance(strict, dict) else schema
+def _schema(kind: Any) -> dict[str, Any]:  # noqa: ANN401 - a type, or a generic one with its arguments
+    return _of_class(kind) if isinstance(kind, type) else json_schema(kind)
 
 
-def _strict(schema: Any) -> Any:  # noqa: ANN401 - any part of a schema
-    if isinstance(schema, list):
-        return [_strict(part) for part in schema]
-    if not isinstance(schema, dict):
-        return schema
-    strict = {key: value if key in ("enum", "const", "default") else _strict(value) for key, value in schema.items()}
-    if schema.get("type") == "object" and "properties" in schema:
-        strict |= {"required": list(schema["properties"]), "additionalProperties": False}
-    return strict
+@lru_cache(maxsize=MAX_SCHEMAS)
+def _of_class(kind: Hashable) -> dict[str, Any]:
+    return json_schema(kind)

@@ -19,7 +19,7 @@ import msgspec
 from opentelemetry import trace
 from opentelemetry.trace import Span, StatusCode, Tracer
 
-from actors.llm_gateway.structured import json_schema
+from actors.llm_gateway.type_schema import json_schema
 from actors.log.follow import Follower
 from actors.pipeline.log import PipelineLog
 from actors.pipeline.stage import ANONYMOUS, Caller, InputT, PipelineRun, Stage
@@ -144,7 +144,7 @@ class _Step(Generic[InputT]):
             finally:
                 log.calls(handle, prompt_length=len(stage.prompt.text) + len(text))
         except TidegateError as failed:
-            error = _error(failed)
+            error = _error(failed, min(SUBMIT_TIMEOUT, stage.timeout))
             if isinstance(failed, RequestCancelled):
                 result = None
         status: StageStatus = "failed"
@@ -219,8 +219,8 @@ async def _wait_for_end(stream: EventStream) -> None:
             pass
 
 
-def _error(error: TidegateError) -> ErrorInfo:
-    failed = failure(error)
+def _error(error: TidegateError, timeout: float) -> ErrorInfo:
+    failed = failure(error, timeout)
     return ErrorInfo(
         code=failed.code,
         message=failed.message,

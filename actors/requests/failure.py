@@ -4,12 +4,19 @@ from protocol.errors import ActorError, AskTimeout, DeadlineExceeded, InternalEr
 from protocol.events import Failed
 
 
-def failure(error: Exception) -> Failed:
-    """Return the terminal event for ``error``. It is safe to show: internal errors lose their text."""
+def failure(error: Exception, timeout: float | None = None) -> Failed:
+    """Return the terminal event for ``error``. It is safe to show: internal errors lose their text.
+
+    Args:
+        error: what went wrong.
+        timeout: the seconds that the caller allowed, for the message of a missed deadline; None where nobody knows.
+    """
     if isinstance(error, AskTimeout):
         error = DeadlineExceeded()
     elif not isinstance(error, TidegateError) or (isinstance(error, ActorError) and not error.problem.temporary):
         error = InternalError()
+    if isinstance(error, DeadlineExceeded) and timeout is not None:
+        error = error.within(timeout)
     retry_after = error.retry_after
     return Failed(
         code=error.code,

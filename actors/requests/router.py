@@ -236,7 +236,7 @@ class RequestRouter(Actor[RouterMessage]):
         """End a joined request at its own deadline; its run's deadline may be later."""
         record = self._store.get(message.request_id, message.tenant)
         if record is not None:
-            self._leave(record, failure(DeadlineExceeded()))
+            self._leave(record, failure(DeadlineExceeded(), record.delivery.timeout))
 
     @handles(GraceExpired)
     async def grace_expired(self, message: GraceExpired) -> None:

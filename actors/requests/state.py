@@ -132,7 +132,7 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
     @handles(CallFailed)
     async def failed(self, message: CallFailed) -> None:
         """End the run with the error."""
-        self._run.finish(failure(message.error))
+        self._run.finish(failure(message.error, self._run.delivery.timeout))
 
     @handles(Cancel)
     async def cancel(self, message: Cancel) -> None:

@@ -1,5 +1,6 @@
 """HTTP handlers of the food search, in the service's application: clients follow the answers on the same ``/ws``."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Final
@@ -8,10 +9,14 @@ import msgspec
 from aiohttp import web
 from opentelemetry import context as otel_context
 
+from actors.llm_gateway.type_schema import json_schema
 from actors.pipeline.stage import Caller
+from actors.runtime import Ref
 from examples.food_search.searches import Searches, SearchState
-from examples.food_search.stages import FoodSettings, food_pipeline
-from protocol.errors import ConfigurationError, InvalidRequest
+from examples.food_search.stages import GATE, FoodSettings, food_pipeline
+from protocol.errors import ConfigurationError, InvalidRequest, TidegateError
+from protocol.gateway import Complete, GetProviders
+from protocol.llm import ChatMessage, ChatRequest
 from service.container import Container
 from service.context import call_of, container_of
 from service.http.bodies import decode, read_json
@@ -21,6 +26,14 @@ from service.server.server import RUNNER_OPTIONS
 
 SEARCHES: Final = web.AppKey("searches", Searches)
 ACCEPTED: Final = 202
+LOADING: Final = 60.0  # seconds for which searches wait for a model
+LOOK: Final = 0.1  # seconds between two looks at it
+WARM_UP: Final = ChatRequest(
+    model="default",
+    messages=(ChatMessage(role="system", content=GATE.prompt.text), ChatMessage(role="user", content="pizza")),
+    schema=json_schema(GATE.result),
+    max_tokens=64,
+)
 
 
 class SearchBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -34,13 +47,36 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 def food_app(container: Container, settings: FoodSettings) -> web.Application:
-    """Return the service's application with the search in it."""
+    """Return the service's application with the search in it; searches wait for a model that still loads."""
     app = build_app(container)
     pipeline = food_pipeline(settings, container.router, container.system)
-    app[SEARCHES] = Searches(container.system, pipeline, settings)
+    loaded = asyncio.Event()
+    _ = container.system.background(_set_when_loaded(container.gateway, loaded), name="food-search-model")
+    app[SEARCHES] = Searches(container.system, pipeline, settings, ready=loaded)
     app.router.add_post("/search", begin)
     app.router.add_get("/search/{id}", show)
     return app
+
+
+async def _set_when_loaded(gateway: Ref[GetProviders | Complete], loaded: asyncio.Event) -> None:
+    """Set ``loaded`` when no model loads any more, at the latest after ``LOADING``: the gate does not wait for that.
+
+    A model that was loading is asked once before, because its first typed answer takes longer than all others.
+    """
+    try:
+        async with asyncio.timeout(LOADING):
+            if await _loads(gateway):
+                while await _loads(gateway):  # noqa: ASYNC110 - the gateway sets no event
+                    await asyncio.sleep(LOOK)
+                await gateway.ask(Complete(request=WARM_UP), timeout=LOADING)
+    except (TimeoutError, TidegateError):
+        return
+    finally:
+        loaded.set()
+
+
+async def _loads(gateway: Ref[GetProviders]) -> bool:
+    return any(status.state == "loading" for status in await gateway.ask(GetProviders(), timeout=LOADING))
 
 
 @asynccontextmanager

@@ -124,15 +124,23 @@ class Searches:
         pipeline: runs each search.
         settings: of the food search.
         limit: the most searches that are kept.
+        ready: a search begins its first stage when this is set; None: at once.
     """
 
     def __init__(
-        self, system: System, pipeline: Pipeline[Query], settings: FoodSettings, *, limit: int = MAX_SEARCHES
+        self,
+        system: System,
+        pipeline: Pipeline[Query],
+        settings: FoodSettings,
+        *,
+        limit: int = MAX_SEARCHES,
+        ready: asyncio.Event | None = None,
     ) -> None:
         self._system = system
         self._pipeline = pipeline
         self._settings = settings
         self._limit = limit
+        self._ready = ready
         self._kept: dict[str, Search] = {}
 
     def begin(self, text: str, caller: Caller) -> Search:
@@ -176,6 +184,8 @@ class Searches:
 
     async def _take(self, search: Search, query: Query, caller: Caller) -> None:
         try:
+            if self._ready is not None:
+                await self._ready.wait()
             await self._pipeline.run(query, caller, on_change=search.look)
         finally:
             search.end()

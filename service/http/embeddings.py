@@ -9,7 +9,7 @@ from aiohttp import web
 from actors.embeddings.config import EmbeddingBounds
 from actors.requests.outcome import LOGGER, level_of, tokens_of
 from protocol.embeddings import Embed, Embedded
-from protocol.errors import FieldError, InvalidRequest, TidegateError
+from protocol.errors import DeadlineExceeded, FieldError, InvalidRequest, TidegateError
 from protocol.llm import Usage
 from protocol.openai.embeddings import EmbeddingsBody, embeddings_body, parse_embeddings
 from service.auth.permissions import check_model
@@ -20,7 +20,8 @@ from service.http.openai_answers import EmbeddingList
 from service.http.operations import ANSWERS, ASKS, OPENAI, Answer, Body, Operation, add_operations
 from service.http.operations import DEDUPE as DEDUPE_HEADER
 
-ASK_TIMEOUT: Final = EmbeddingBounds().total + 1.0  # seconds: the actor's own failure comes first
+TOTAL: Final = EmbeddingBounds().total  # seconds
+ASK_TIMEOUT: Final = TOTAL + 1.0  # seconds: the actor's own failure comes first
 DEDUPE: Final = "x-tidegate-dedupe"
 CHOICES: Final = {"on": True, "off": False}
 
@@ -65,6 +66,9 @@ async def embeddings(request: web.Request) -> JsonResponse:
     embedded: Embedded | None = None
     try:
         embedded = await container.embeddings.ask(message, timeout=ASK_TIMEOUT)
+    except DeadlineExceeded as error:
+        code = error.code
+        raise error.within(TOTAL) from error
     except TidegateError as error:
         code = error.code
         raise

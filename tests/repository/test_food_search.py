@@ -1,5 +1,6 @@
 """The food search, run: its routes with a scripted model, and the whole program with the real local model."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from examples.food_search.app import serving
 from examples.food_search.searches import Searches
 from examples.food_search.stages import FoodSettings, food_pipeline
 from protocol.errors import ConfigurationError, NotFound, Overloaded
+from protocol.gateway import GetProviders
 from service.config.settings import load_settings
 from service.container import open_container
 from tests.local_service import environment, needs_local_model
@@ -197,6 +199,23 @@ async def test_what_is_wrong_is_refused() -> None:
                 assert response.status == status
 
 
+async def test_a_search_waits_for_its_model() -> None:
+    """Its first stage begins when the model is there: the gate's timeout does not count before."""
+    food = FoodSettings(route2_enabled=False)
+    ready = asyncio.Event()
+    async with ScriptedUpstream(*answers(ANSWER)) as upstream:
+        options = load_settings(None, openai_api_key="made-up", openai_base_url=upstream.openai_url)
+        async with open_container(options) as container:
+            pipeline = food_pipeline(food, container.router, container.system)
+            searches = Searches(container.system, pipeline, food, ready=ready)
+            search = searches.begin("pizza", Caller())
+            await container.gateway.ask(GetProviders(), timeout=5)  # the search has had its turns meanwhile
+            assert (search.state().stages, upstream.calls) == ((), 0)
+            ready.set()
+            await search.ended.wait()
+            assert search.state().status == "finished"
+
+
 async def test_searches_are_bounded() -> None:
     """A new search replaces the oldest ended one, and never a running one."""
     food = FoodSettings(route2_enabled=False)
@@ -245,7 +264,7 @@ def process(root: Path, cwd: Path, **settings: str) -> Iterator[tuple[str, Path]
 
 @needs_local_model
 async def test_the_program_with_the_local_model(root: Path, tmp_path: Path) -> None:
-    """The real model answers at every stage that is reached, in the stage's type, and the log has the calls."""
+    """The first question is answered, though the model still loads, in the stages' types; the log has the calls."""
     with process(root, tmp_path, GATE_TIMEOUT_MS="50000") as (address, log):
         async with aiohttp.ClientSession() as session:
             client = Client(session, address)

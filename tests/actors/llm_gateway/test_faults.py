@@ -186,6 +186,18 @@ async def test_the_whole_request_has_one_deadline(spawn: Spawn, system: TestSyst
     assert told.attempt.error == "deadline_exceeded"
 
 
+async def test_the_gateways_own_limit_says_its_time(
+    spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
+) -> None:
+    """Where the gateway allows less than its caller, the error has the gateway's time."""
+    upstream.script(Reply(steps=(Stall(),)))
+    waiting = start(ask(spawn(limits=GatewayLimits(total=2.0)), patience=5))
+    await upstream.called()
+    await system.advance(2)
+    with pytest.raises(DeadlineExceeded, match=r"ran out of time \(2,000 ms\)"):
+        await waiting
+
+
 async def test_waiting_for_a_place_has_the_same_deadline(
     spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
 ) -> None:

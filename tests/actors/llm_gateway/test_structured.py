@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -5,10 +6,11 @@ import msgspec
 import pytest
 
 from actors.llm_gateway import complete_json
-from actors.llm_gateway.structured import json_schema
+from actors.llm_gateway.type_schema import json_schema
 from actors.runtime import Ref
-from actors.testing import ScriptedUpstream, say
-from protocol.errors import SchemaMismatch
+from actors.runtime.testing import TestSystem
+from actors.testing import Reply, ScriptedUpstream, Stall, say
+from protocol.errors import DeadlineExceeded, SchemaMismatch
 from protocol.llm import ChatMessage
 
 Spawn = Callable[..., Ref[Any]]
@@ -31,15 +33,6 @@ class Gate(msgspec.Struct):
     places: list[Place] = []
 
 
-def test_the_schema_is_in_the_strict_form() -> None:
-    """Every object is closed and has all its fields required; the root is no reference."""
-    schema = json_schema(Gate)
-    assert schema["type"] == "object"
-    for part in (schema, schema["$defs"]["Place"]):
-        assert part["required"] == list(part["properties"])
-        assert part["additionalProperties"] is False
-
-
 async def test_an_answer_is_a_struct(spawn: Spawn, upstream: ScriptedUpstream) -> None:
     """The result is of the type that the program passes."""
     upstream.script(
@@ -47,7 +40,32 @@ async def test_an_answer_is_a_struct(spawn: Spawn, upstream: ScriptedUpstream) -
     )
     answer = await complete_json(spawn(), MESSAGES, Gate)
     assert answer == Gate(is_food=True, language="en", confidence=0.9, places=[Place("a", 1)])
-    assert upstream.received[0].body["response_format"]["json_schema"]["strict"] is True
+    sent = upstream.received[0].body
+    assert sent["response_format"]["json_schema"]["strict"] is True
+    assert sent["response_format"]["json_schema"]["schema"]["$defs"].keys() == {"Place"}
+    assert json_schema(Gate)["$defs"].keys() == {"Place"}
+
+
+@pytest.mark.parametrize(("options", "sent"), [({}, 0.0), ({"temperature": 0.7}, 0.7), ({"temperature": None}, None)])
+async def test_the_temperature_is_0_unless_the_program_says_another(
+    spawn: Spawn, upstream: ScriptedUpstream, options: dict[str, Any], sent: float | None
+) -> None:
+    """A typed answer is meant to be the same each time; None sends no temperature."""
+    upstream.script(say('{"name": "a", "stars": 1}'))
+    await complete_json(spawn(), MESSAGES, Place, **options)
+    assert upstream.received[0].body.get("temperature") == sent
+
+
+async def test_an_answer_out_of_time_says_the_time(
+    spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream
+) -> None:
+    """The error has the caller's timeout, in milliseconds."""
+    upstream.script(Reply(steps=(Stall(),)))
+    asking = asyncio.create_task(complete_json(spawn(), MESSAGES, Place, timeout=5.0))
+    await upstream.called()
+    await system.advance(4.99)
+    with pytest.raises(DeadlineExceeded, match=r"ran out of time \(5,000 ms\)"):
+        await asking
 
 
 async def test_an_answer_of_another_shape_is_a_mismatch(spawn: Spawn, upstream: ScriptedUpstream) -> None:

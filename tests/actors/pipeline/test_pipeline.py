@@ -171,6 +171,7 @@ async def test_a_stage_out_of_time_ends_the_run_with_its_name(bench: Bench) -> N
     run = await running
     assert isinstance(run.outcome, StageFailed)
     assert (run.outcome.stage, run.outcome.error.code) == ("gate", "deadline_exceeded")
+    assert run.outcome.error.message == "The request ran out of time (900 ms)"
     (report,) = run.reports
     assert report.request_id is not None
     handle = await bench.router.ask(GetRequest(report.request_id), timeout=5)

@@ -353,7 +353,7 @@ async def test_a_run_ends_at_its_deadline(bench: Bench) -> None:
     await bench.system.advance(3)
     _, end = await read(submitted.handle.stream)
     assert isinstance(end, Failed)
-    assert end.code == "deadline_exceeded"
+    assert (end.code, end.message) == ("deadline_exceeded", "The request ran out of time (2,000 ms)")
     await call.cancelled.wait()
 
 
@@ -365,7 +365,7 @@ async def test_a_joined_request_with_less_time_ends_alone(bench: Bench) -> None:
     await bench.system.advance(2)
     _, end = await read(second.handle.stream)
     assert isinstance(end, Failed)
-    assert end.code == DeadlineExceeded.code
+    assert (end.code, end.message) == (DeadlineExceeded.code, "The request ran out of time (1,000 ms)")
     await call.say("late")
     assert (await read(first.handle.stream))[0] == "late"
 
