@@ -286,15 +286,17 @@ class ChatReader(MessageParts):
             self._own_fields().keep_last(value)
 
     def _read_choice(self, choice: dict[str, Any], into: Deltas) -> None:
-        finish = choice.get("finish_reason")
-        self._add_delta(delta_of(choice), choice.get("logprobs"), finish, into)
+        finish, failure = choice.get("finish_reason"), failure_in_choice(choice)
+        try:
+            self._add_delta(delta_of(choice), choice.get("logprobs"), finish, into)
+        except ProviderError as error:
+            raise failure or error from error
         if self._half:
             self._decode = no_chunk
         elif self._decode is no_chunk:
             self._decode = first_chunk
         if choice.get("usage") is not None:
             self._count(choice["usage"])
-        failure = failure_in_choice(choice)
         if failure is not None:
             raise failure
         self._finish(finish)

@@ -109,12 +109,12 @@ class Admin:
         return _decoded(await self._call("PUT", f"{_user(user)}/presence", json=body), UserStatus)
 
     async def _items(self, path: str, kind: type[T]) -> AsyncIterator[T]:
-        after: str | None = ""
-        while after is not None:
-            page = _decoded(await self._call("GET", f"{path}?{urlencode({'after': after})}"), _Items)
+        address: str | None = path
+        while address is not None:
+            page = _decoded(await self._call("GET", address), _Items)
             for item in page.items:
                 yield _decoded(bytes(item), kind)
-            after = page.next
+            address = None if page.next is None else f"{path}?{urlencode({'after': page.next})}"
 
 
 def _user(user: str) -> str:

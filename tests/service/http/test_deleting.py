@@ -11,6 +11,8 @@ from tests.service.bench import BODY, Service, dashed, open_service, read_events
 
 SURE = BODY | {"options": {"temperature": 0}}
 
+ONE, TWO = "the-first-of-two-keys", "the-second-of-two-keys"
+
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
@@ -89,11 +91,11 @@ async def test_another_callers_answer_is_not_cut(service: Service) -> None:
 
 async def test_another_tenant_deletes_nothing() -> None:
     """The id is 404 there, and the request goes on."""
-    async with open_service(api_keys="one,two") as service:
-        response = await service.post("/api/requests", BODY, x_api_key="one")
+    async with open_service(api_keys=f"{ONE},{TWO}") as service:
+        response = await service.post("/api/requests", BODY, x_api_key=ONE)
         request_id = (await response.json())["requestId"]
-        assert (await delete(service, request_id, x_api_key="two"))[0] == 404
-        assert (await service.get(response.headers["Location"], x_api_key="one")).status == 200
+        assert (await delete(service, request_id, x_api_key=TWO))[0] == 404
+        assert (await service.get(response.headers["Location"], x_api_key=ONE)).status == 200
         assert (await delete(service, request_id))[0] == 401
 
 
