@@ -34,6 +34,7 @@ class MessageParts:
     __slots__ = (
         "_by_message",
         "_calls",
+        "_empty_thought",
         "_fields",
         "_half",
         "_kind",
@@ -58,6 +59,7 @@ class MessageParts:
         self._fields: VendorFields | None = None
         self._texts: list[str] = []  # all pieces of the text
         self._kinds: tuple[Kind, ...] = ()  # of the parts so far
+        self._empty_thought = False  # whether reasoning was said that is empty
         self._by_message = False  # whether the content comes in messages, and not in deltas
 
     def _begin(self, kind: Kind, into: Deltas) -> None:
@@ -119,7 +121,13 @@ class MessageParts:
         self._next += 1
 
     def _end_message(self, into: Deltas) -> None:
-        """Append what waits for the end of the message."""
+        """Append what waits for the end of the message.
+
+        Some vendors want reasoning back that was empty: it is a field of theirs, where the answer has no other.
+        """
+        if self._empty_thought and "reasoning" not in self._kinds:
+            self._own_fields().add({"reasoning_content": ""}, whole=True)
+        self._empty_thought = False
         if self._calls is None and self._fields is None and not self._half:
             return
         if self._calls is not None:

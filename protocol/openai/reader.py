@@ -173,6 +173,8 @@ class ChatReader(MessageParts):
                 if self._kind != "reasoning":
                     self._begin("reasoning", into)
                 into.append(ReasoningDelta(text=thought, part=self._part))
+            elif delta.reasoning_content is not None:
+                self._empty_thought = True
             text = delta.content
             if choice.logprobs is not None and choice.logprobs.content:
                 self._add_text(text or "", choice.logprobs.content, into)
@@ -287,6 +289,9 @@ class ChatReader(MessageParts):
 
     def _read_choice(self, choice: dict[str, Any], into: Deltas) -> None:
         finish, failure = choice.get("finish_reason"), failure_in_choice(choice)
+        said = choice.get("message", choice.get("delta"))
+        if isinstance(said, dict) and said.get("reasoning_content") == "":
+            self._empty_thought = True
         try:
             self._add_delta(delta_of(choice), choice.get("logprobs"), finish, into)
         except ProviderError as error:

@@ -163,3 +163,23 @@ def test_what_is_kept_is_bounded() -> None:
         with pytest.raises(ProviderError) as caught:
             read(*flow({"tool_calls": entries}, finish="tool_calls"))
         assert caught.value.code == "response_too_large"
+
+
+@pytest.mark.parametrize(
+    ("events", "kept"),
+    [
+        ([chunk({"role": "assistant", "content": None, "reasoning_content": ""}), chunk({"content": "a"})], True),
+        ([chunk({"reasoning_content": ""}), chunk({"reasoning_content": "hm"}), chunk({"content": "a"})], False),
+        ([chunk({"reasoning_content": None, "content": "a"}), chunk({"content": "b"})], False),
+        ([{"choices": [{"message": {"content": "a", "reasoning_content": ""}, "finish_reason": "stop"}]}], True),
+    ],
+    ids=["streamed", "not the last", "null", "whole"],
+)
+def test_reasoning_that_was_empty_comes_back(events: list[dict[str, Any]], kept: bool) -> None:
+    """Some vendors refuse a history without the field that they have sent."""
+    reader, pieces = ChatReader(), Deltas()
+    for event in events:
+        reader.feed(json.dumps(event).encode(), pieces)
+    reader.feed(b"[DONE]", pieces)
+    blocks = [bytes(piece.value) for piece in pieces if isinstance(piece, VendorBlock)]
+    assert blocks == ([b'{"reasoning_content":""}'] if kept else [])
