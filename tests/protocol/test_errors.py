@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import pytest
+
 from protocol import errors
 from protocol.errors import LONGEST_CAUSE, PROBLEMS, ActorFailed, TidegateError
 
