@@ -105,7 +105,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "request_not_found": Problem(
         status=404,
         title="No such request",
-        remedy="Check the id, or submit it again: requests are kept for a limited time, and a restart forgets them all.",
+        remedy="Check the id, or submit it again: they are kept for a limited time, and a restart forgets them all.",
         family="not_found",
     ),
     "model_not_found": Problem(
