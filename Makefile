@@ -22,7 +22,7 @@ help:
 install: $(VENV)/.run
 
 run: install
-	@echo "Serving; the local model takes some seconds to load. Ctrl-C stops."
+	@echo "Starting. The line 'serving' says where it listens; the local model takes some seconds to load. Ctrl-C stops."
 	@$(VENV)/bin/tidegate serve
 
 test: $(VENV)/.dev

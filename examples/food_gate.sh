@@ -6,7 +6,7 @@ text=$(printf '%s' "${1:-pizza near me}" | sed 's/[\\"]/\\&/g' | tr '\n\t' '  ')
 
 ask() { curl -sS -H "Authorization: Bearer ${TIDEGATE_API_KEY:-none}" "$@"; }
 
-id=$(ask "$url" -H 'Content-Type: application/json' -d '{
+answer=$(ask --fail-with-body "$url" -H 'Content-Type: application/json' -d '{
   "messages": [
     {"role": "system", "content": "Decide whether the text is about food, and in which language it is."},
     {"role": "user", "content": "'"$text"'"}
@@ -22,12 +22,8 @@ id=$(ask "$url" -H 'Content-Type: application/json' -d '{
     "additionalProperties": false
   },
   "options": {"temperature": 0, "maxTokens": 64, "promptVersion": "food_gate_v1"}
-}' | sed -E 's/.*"requestId":"([^"]+)".*/\1/')
-
-case $id in
-    req_*) ;;
-    *) printf '%s\n' "$id" >&2; exit 1 ;;
-esac
+}') || { printf '%s\n' "$answer" >&2; exit 1; }
+id=$(printf '%s' "$answer" | sed -E 's/.*"requestId":"([^"]+)".*/\1/')
 
 end=$(ask -N "$url/$id/events" | sed -n '/^event: \(complete\|error\)/{n;s/^data: //p;}')
 case $end in

@@ -60,7 +60,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     family: Family = "request"
 
 
-RETRY_ELSEWHERE: Final = 1.0  # seconds after which the caller of a server that stops may try the one that takes over
+RETRY_ELSEWHERE: Final = 1.0  # seconds after which the caller of a server that stops may try again
 LONGEST_CAUSE: Final = 200  # characters of a cause's own text in the text of the failure that it caused
 
 
@@ -105,7 +105,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "request_not_found": Problem(
         status=404,
         title="No such request",
-        remedy="Check the id. A finished request is kept for a limited time: submit it again.",
+        remedy="Check the id, or submit it again: they are kept for a limited time, and a restart forgets them all.",
         family="not_found",
     ),
     "model_not_found": Problem(
@@ -122,7 +122,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "unrecoverable_position": Problem(
         status=410,
         title="The position can't be recovered",
-        remedy="Subscribe with `mode=snapshot`, or without a position.",
+        remedy="Read again without a position; a request's log, other than a channel, also has `mode=snapshot`.",
     ),
     "publication_too_large": Problem(
         status=413, title="The publication is too large", remedy="Publish a reference to where the data is."
@@ -241,7 +241,7 @@ PROBLEMS: Final[dict[str, Problem]] = {
         status=503,
         close=4001,
         title="The server is shutting down",
-        remedy="Connect again: another server takes over.",
+        remedy="Try again when the service is back. A restart forgets its requests: submit yours again.",
         temporary=True,
         family="overloaded",
     ),
@@ -460,7 +460,7 @@ class Overloaded(TryAgainLater):
 
 
 class ShuttingDown(TryAgainLater):
-    """The server is shutting down: connect to another one."""
+    """The server is shutting down: try again when the service is back."""
 
     code = "shutting_down"
 

@@ -10,6 +10,7 @@ from protocol.checks import MAX_NAME
 from protocol.errors import FieldError, InvalidRequest
 from protocol.events import Position
 from protocol.hub import Mode
+from protocol.json.hints import hint
 from protocol.requests import SubmitBody
 
 _SAFE_INTEGER: Final = 2**53 - 1  # every JSON parser keeps integers up to here exact
@@ -196,7 +197,7 @@ def decode(text: str | bytes) -> ClientFrame:
 
 def _refused(text: str | bytes, reason: str) -> FrameError:
     message, _, path = reason.partition(" - at `")
-    path = path.rstrip("`") or "$"
+    path = at = path.rstrip("`") or "$"
     if " field `" in message:
         path += "." + message.partition(" field `")[2].rstrip("`")
     frame_id = None
@@ -211,4 +212,6 @@ def _refused(text: str | bytes, reason: str) -> FrameError:
         if frame.type not in FRAME_TYPES:
             message = f"`type` must be one of {', '.join(FRAME_TYPES)}; got {str(frame.type)[:40]!r}"
             path = "$.type"
+        else:
+            message += hint(message, at, CLIENT_FRAMES[FRAME_TYPES.index(frame.type)])
     return FrameError(message, frame_id=frame_id, errors=(FieldError(path, message),))

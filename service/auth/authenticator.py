@@ -51,7 +51,7 @@ class Authenticator:
         if not self.required:
             return ANONYMOUS
         if not 0 < len(credential) <= LONGEST_CREDENTIAL:
-            raise AccessDenied
+            raise AccessDenied("No key was sent" if not credential else "This key is not known")
         principal = self.known(credential)
         if principal is not None:
             return principal
@@ -103,7 +103,7 @@ class Authenticator:
             _log.exception("auth_unavailable")
             raise TryAgainLater(code="auth_unavailable", retry_after=RETRY_AFTER) from error
         if principal is None:
-            raise AccessDenied
+            raise AccessDenied("This key is not known")
         return principal
 
 

@@ -125,7 +125,7 @@ def show_status(url: str, key: str, *, as_json: bool) -> int:
             usage, found = await calls.get("/api/usage", _Usage)
             account, accepted = _account(found, key), True
         except AccessDenied as error:
-            refused, account, accepted = error, "refused", False
+            refused, account, accepted = error, "refused" if key else "none was sent", False
         except TidegateError as error:
             account = f"unknown: {error.detail}"
         if as_json:

@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from math import ceil
 from typing import Final, NoReturn, TextIO
 
 import msgspec
@@ -13,6 +14,7 @@ from rich.text import Text
 from protocol.errors import TidegateError
 from service.cli.options import FAILED, READER_LEFT, TEMPORARY
 
+WAIT: Final = "for `retryAfterMs`"  # in remedies for callers of the API
 _NO_CONTROLS: Final = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 _REMEDIES: Final = {
     "budget_exceeded": "See `tidegate usage`. Ask for fewer tokens (--max-tokens), or wait for the window's end.",
@@ -105,7 +107,11 @@ def write_json_error(error: TidegateError, request_id: str = "", out: TextIO | N
 
 
 def _remedy(error: TidegateError) -> str:
-    return _REMEDIES.get(error.code, error.problem.remedy)
+    remedy = _REMEDIES.get(error.code, error.problem.remedy)
+    if error.retry_after is None:
+        return remedy
+    wait = f"{max(1, ceil(error.retry_after))} s"
+    return remedy.replace(WAIT, wait) if WAIT in remedy else f"{remedy} It may succeed in {wait}."
 
 
 def _abandon(stream: TextIO) -> None:

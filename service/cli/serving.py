@@ -12,7 +12,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command(
         "serve",
         epilog=examples(
-            "tidegate serve", "tidegate serve --port 8080", "API_KEYS=secret tidegate serve --host 0.0.0.0"
+            "tidegate serve", "tidegate serve --port 8080", "API_KEYS=choose-a-long-key tidegate serve --host 0.0.0.0"
         ),
     )(serve)
     app.command("check", epilog=examples("tidegate check", "ROUTES_FILE=new.toml tidegate check"))(check)

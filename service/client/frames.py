@@ -144,6 +144,12 @@ class FailureData(_Wire, frozen=True):
     errors: tuple[FieldError, ...] = ()
 
 
+class _Envelope(_Wire, frozen=True):
+    """The body of an error in the form of the addresses under ``/v1/``."""
+
+    error: FailureData = FailureData()
+
+
 class Frame(_Wire, frozen=True):
     """A frame from the service; its type determines its ``data``."""
 
@@ -168,6 +174,7 @@ decode_ack: Final = msgspec.json.Decoder(AckData).decode
 decode_disconnect: Final = msgspec.json.Decoder(DisconnectData).decode
 decode_presence: Final = msgspec.json.Decoder(PresenceData).decode
 _decode_failure: Final = msgspec.json.Decoder(FailureData).decode
+_decode_envelope: Final = msgspec.json.Decoder(_Envelope).decode
 
 
 def failure_of(data: FailureData) -> TidegateError:
@@ -184,6 +191,9 @@ def failure_of_body(status: int, body: bytes) -> TidegateError:
     """Return the exception for a response of the service or of a proxy before it."""
     try:
         data = _decode_failure(body)
+        if not data.code:
+            data = _decode_envelope(body).error
+            data = data if data.code in PROBLEMS else FailureData()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         data = FailureData()
     if data.code:

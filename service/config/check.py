@@ -1,6 +1,6 @@
 """The check of the whole configuration: settings, routes' file and keys, every fault at once. Makes no network call."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -71,7 +71,7 @@ def check_configuration(env_file: str | None = ".env", **overrides: Any) -> Chec
     faults += file.faults
     faults += start_faults(settings, file)
     try:
-        settings.check_exposure(keys=_may_have_keys(file))
+        settings.check_exposure(keys=_may_have_keys(file) or _refused("API_KEYS", faults))
         open_token_verifier(settings.tokens())
     except ConfigurationError as error:
         faults += error.faults
@@ -100,6 +100,11 @@ def _may_have_keys(file: RoutesFile) -> bool:
     """Whether a file has keys, or may have some that can't be read."""
     unread = file.lines is None and file.faults
     return bool(file.keys or unread or any(": keys" in fault.path for fault in file.faults))
+
+
+def _refused(name: str, faults: Iterable[FieldError]) -> bool:
+    """Whether a setting is set, but invalid."""
+    return any(fault.path.rpartition(": ")[2] == name for fault in faults)
 
 
 def _tried(make: Callable[[ConfigT], object], config: ConfigT) -> list[FieldError]:

@@ -28,6 +28,7 @@ _NUMBERS: Final = frozenset(
         "less_than_equal",
     }
 )
+_BOOLEANS: Final = frozenset({"bool_parsing", "bool_type"})
 _SHORT: Final = frozenset({"string_too_short", "too_short"})
 _PREFIXES: Final = ("Value error, ", "Input ", "String ", "Value ")
 
@@ -45,6 +46,8 @@ def setting_faults(error: ValidationError, fields: Mapping[str, FieldInfo]) -> I
             words = _number(name, fields[name])
         elif fault["type"] in _SHORT:
             words = f"should have at least {fault['ctx']['min_length']} characters"
+        elif fault["type"] in _BOOLEANS:
+            words = "should be true or false"
         else:
             words = _words(fault["msg"])
         yield name.upper(), masked(words)

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -10,6 +10,7 @@ from multidict import CIMultiDictProxy
 
 from protocol.errors import FieldError, InvalidRequest
 from protocol.identity import Principal
+from protocol.json.hints import hint
 from protocol.llm import ChatRequest
 from protocol.requests import Delivery, Submit, SubmitBody
 from service.auth.permissions import model_for
@@ -74,7 +75,7 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         pass  # valid JSON with a number out of range: the first reason says more
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _malformed(body, error) from None
-    raise _invalid(reason)
+    raise _invalid(reason, decoder.type)
 
 
 def decode_submit(body: bytes) -> SubmitBody:
@@ -180,10 +181,14 @@ def _malformed(body: bytes, error: Exception) -> InvalidRequest:
     return InvalidRequest(detail, code="malformed_json")
 
 
-def _invalid(message: str) -> InvalidRequest:
+def _invalid(message: str, kind: Any) -> InvalidRequest:  # noqa: ANN401 - any type that msgspec decodes
     found = _REASON.match(message)
     reason, path = (found["reason"], found["path"] or "$") if found else (message, "$")
+    more = hint(reason, path, kind)
     named = _FIELD.search(reason)
     if named:
         path = f"{path}.{named['name']}"
-    return InvalidRequest(f"{reason}, at `{path}`", errors=(FieldError(path, reason),))
+    reason += more
+    return InvalidRequest(
+        f"{reason} (at `{path}`)" if more else f"{reason}, at `{path}`", errors=(FieldError(path, reason),)
+    )

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import pytest
+
 from protocol import errors
 from protocol.errors import LONGEST_CAUSE, PROBLEMS, ActorFailed, TidegateError
 
@@ -45,3 +47,19 @@ def test_a_failed_actor_names_its_cause() -> None:
     assert failed.detail == "usage failed"
     failed.__cause__ = ValueError("x" * 10_000)
     assert len(str(failed)) < LONGEST_CAUSE + 50
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("shutting_down", "when the service is back"),
+        ("shutting_down", "restart forgets"),
+        ("request_not_found", "a restart forgets them all"),
+        ("unrecoverable_position", "without a position"),
+        ("unrecoverable_position", "a request's log, other than a channel"),
+    ],
+)
+def test_a_remedy_is_true_of_one_node_and_of_channels(code: str, said: str) -> None:
+    """No remedy counts on another server, or on a channel's snapshot."""
+    assert said in PROBLEMS[code].remedy
+    assert "another server" not in PROBLEMS[code].remedy

@@ -30,6 +30,13 @@ def test_another_python_is_asked_for(root: Path, tmp_path: Path, script: str, fo
     assert not (tmp_path / ".venv").exists()
 
 
+def test_nothing_is_said_to_be_served_before_it_is_bound(root: Path) -> None:
+    """The service itself logs `serving`, once it listens; `make run` only says that it starts."""
+    recipe = (root / "Makefile").read_text(encoding="utf-8").partition("\nrun: ")[2].partition("\n\n")[0]
+    assert "Starting." in recipe
+    assert "Serving" not in recipe
+
+
 def test_the_versions_of_python_are_the_same_everywhere(root: Path) -> None:
     """The classifiers are those that the README says were tried, from the oldest that is required on."""
     project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]

@@ -95,6 +95,21 @@ def test_curl(run: Run) -> None:
 
 
 @needs_local_model
+def test_curl_shows_what_is_wrong(run: Run, root: Path) -> None:
+    """A refused request is shown, and no id is taken from its problem document."""
+    refused = "'{\"messages\": []}'"
+    for part, sent in (("curl -sS $url/$id ", r"'\{\"messages.*?\}'(?=\))"), ('"isFoodRelated"', r"'\{\n.*?\n\}'")):
+        language, code = block(part)
+        begun = re.sub(sent, lambda _: refused, code.partition("\n\ncurl")[0], flags=re.DOTALL)
+        assert refused in begun
+        printed = run(language, f'{begun}\necho "id=${{id-none}}"')
+        assert '"code":"invalid_request"' in printed
+        assert printed.endswith("id=none\n")
+    script = (root / "examples/food_gate.sh").read_text(encoding="utf-8")
+    assert "--fail-with-body" in script
+
+
+@needs_local_model
 def test_curl_with_a_schema(run: Run) -> None:
     """The result matches the schema in the block."""
     language, code = block('"isFoodRelated"')

@@ -53,6 +53,7 @@ async def test_any_other_key_is_refused(key: str) -> None:
     with pytest.raises(AccessDenied) as caught:
         await Authenticator(KeyRing(["one", "two"])).authenticate(key)
     assert caught.value.code == "unauthenticated"
+    assert caught.value.detail == ("This key is not known" if key else "No key was sent")
 
 
 async def test_keys_may_be_kept_elsewhere() -> None:

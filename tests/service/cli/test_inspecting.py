@@ -52,9 +52,22 @@ async def test_usage_and_a_refused_key(root: Path, upstream: ScriptedUpstream, t
         assert json.loads(out)["windows"][0]["maxTokens"] == 1_000_000
         assert "key: accepted, account web" in (await tidegate(root, "status", **given))[1]
         code, out, notes = await tidegate(root, "status", TIDEGATE_URL=service.address)
-        assert (code, "key: refused" in out, "TIDEGATE_API_KEY" in notes) == (1, True, True)
+        assert (code, "key: none was sent" in out, "No key was sent" in notes) == (1, True, True)
+        assert "TIDEGATE_API_KEY" in notes
+        code, out, notes = await tidegate(root, "status", TIDEGATE_URL=service.address, TIDEGATE_API_KEY="wrong")
+        assert (code, "key: refused" in out, "This key is not known" in notes) == (1, True, True)
         code, out, notes = await tidegate(root, "status", TIDEGATE_URL=service.address, TIDEGATE_API_KEY="no key")
         assert (code, "no spaces" in notes) == (2, True)
+
+
+async def test_a_missing_scope_is_named(root: Path, upstream: ScriptedUpstream, tmp_path: Path) -> None:
+    """Also where the refusal has the form of a vendor."""
+    file = tmp_path / "tidegate.toml"
+    file.write_text('[keys.chat]\nenv = "CHAT_KEY"\nscopes = ["channels"]\n', encoding="utf-8")
+    key = "the-key-of-the-tests"
+    async with serving(root, upstream, ROUTES_FILE=str(file), CHAT_KEY=key) as service:
+        code, _, notes = await tidegate(root, "models", TIDEGATE_URL=service.address, TIDEGATE_API_KEY=key)
+    assert (code, "This needs the scope `inference` (forbidden)" in notes) == (1, True)
 
 
 async def test_cancel(root: Path, upstream: ScriptedUpstream, service: Service) -> None:

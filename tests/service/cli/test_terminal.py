@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from protocol.errors import FieldError, InvalidRequest, ProviderError
+from protocol.errors import FieldError, InvalidRequest, ProviderError, TryAgainLater
 from protocol.events import Position
 from protocol.llm import Usage
 from service.cli.options import FAILED, TEMPORARY
@@ -139,3 +139,19 @@ def test_an_error_can_not_steer_the_terminal() -> None:
     shows.failed(InvalidRequest("a\x1b[2Jb", errors=[FieldError("$.x", "c\x07d")]))
     assert "a[2Jb" in notes.getvalue()
     assert "cd" in notes.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "said"),
+    [
+        ("rate_limited", 2.2, "Wait 3 s, then try again."),
+        ("rate_limited", None, "Wait for `retryAfterMs`, then try again."),
+        ("provider_overloaded", 0.1, "Wait 1 s, then try again, or use another model."),
+        ("overloaded", 4.0, "Wait, then try again. It may succeed in 4 s."),
+    ],
+)
+def test_the_seconds_to_wait_are_shown(code: str, seconds: float | None, said: str) -> None:
+    """A person gets seconds where the service has named a time."""
+    shows, notes = view(io.StringIO())
+    assert shows.failed(TryAgainLater(code=code, retry_after=seconds)) == TEMPORARY
+    assert f"what to do: {said}\n" in notes.getvalue()

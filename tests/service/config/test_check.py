@@ -89,6 +89,16 @@ env = "NO_KEY"
     assert caught.value.faults == found.faults
 
 
+def test_keys_that_are_refused_are_not_said_to_be_unset(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A short key is one fault, from the file and from the environment."""
+    words = "API_KEYS: each key needs at least 16 characters"
+    (fault,) = said(checked(folder, "API_KEYS=secret", host="0.0.0.0"))  # noqa: S104 - as its user would
+    assert fault.startswith(f".env:1: {words}")
+    monkeypatch.setenv("API_KEYS", "secret")
+    (fault,) = said(checked(folder, host="0.0.0.0"))  # noqa: S104 - the same
+    assert fault.startswith(words)
+
+
 def test_an_open_address_and_a_useless_secret(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What else keeps the service from starting; without a routes' file."""
     assert said(checked(folder, host="0.0.0.0"))[0].startswith("HOST=0.0.0.0 can be reached")  # noqa: S104 - refused

@@ -76,6 +76,7 @@ def test_lists_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         ("IDLE_TIMEOUT_SECONDS", "0", "a number of seconds, above 0, at most 86400"),
         ("CACHE_MAX_BYTES", "64MB", "a whole number of bytes, at least 1024, written without a unit"),
         ("WS_HEARTBEAT_SECONDS", "0", "a number of seconds, at least 1, at most 3600"),
+        ("LOG_TO_FILE", "maybe", "LOG_TO_FILE: should be true or false"),
         ("LOG_LEVEL", "loud", "'TRACE', 'DEBUG', 'INFO', 'WARNING', 'ERROR' or 'FATAL'"),
         ("ENVIRONMENT", "prod", "'development', 'production' or 'test'"),
         ("NODE_ENV", "staging", "'development', 'production' or 'test', where ENVIRONMENT is not set"),
