@@ -25,17 +25,21 @@ class Endpoint:
         name: its name.
         limiter: bounds its concurrency.
         spec: what it was made from; None for one that is not from the routes.
+        url: its base URL, as a log may show it; empty for none.
 
     Attributes:
         retries: bounds the share of repeated calls.
     """
 
-    __slots__ = ("_health", "_log", "_users", "limiter", "name", "retries", "spec")
+    __slots__ = ("_health", "_log", "_users", "limiter", "name", "retries", "spec", "url")
 
-    def __init__(self, name: str, limiter: ConcurrencyLimiter, spec: ProviderSpec | None = None) -> None:
+    def __init__(
+        self, name: str, limiter: ConcurrencyLimiter, spec: ProviderSpec | None = None, *, url: str = ""
+    ) -> None:
         self.name = name
         self.limiter = limiter
         self.spec = spec
+        self.url = url
         self.retries = RetryBudget()
         self._users = 0
         self._log = OperatorLog(name)

@@ -115,6 +115,8 @@ async def test_a_failed_call_is_a_warning(
     assert (line["provider"], line["model"]) == ("openai", "gpt-5")
     assert (line["upstream_status"], line["follows"]) == (status, follows)
     assert line["reason"]
+    address = code in ("provider_bad_response", "provider_unavailable", "provider_stream_broken")
+    assert line.get("url", "") == (upstream.openai_url if address else "")
     assert line["request_id"] == response.headers["x-request-id"]
     (ended,) = lines("request_ended")
     assert ended["attempts"] == (2 if follows == "retry" else 1)
