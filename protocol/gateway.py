@@ -1,5 +1,6 @@
 """Messages of the LLM gateway: complete a request with progress, list models, get the providers' status."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
@@ -35,6 +36,10 @@ class ProgressSink(Protocol):
 
     async def tell(self, message: Progress) -> None:
         """Receive ``message``. Waits while the receiver has no room, which pauses the upstream."""
+
+
+CallBegan = Callable[[int, str, str], object]
+"""Is told of a call that begins: its number within the request, from 1, its provider, and the provider's model."""
 
 
 class Completion(msgspec.Struct, HasParts, frozen=True, kw_only=True):
@@ -85,6 +90,7 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
         tenant: the caller's tenant; the slots of a provider are shared fairly between tenants.
         account: pays for every call; None for no account.
         sink: receives the progress; None for none.
+        began: is told of each call before it is sent; None for none.
         restart: whether the answer may start again after a call with content broke off; the sink then gets an
             ``AttemptFailed`` with ``restart``.
         repair: whether an answer that does not match the schema is sent back to the model once, with its errors; the
@@ -109,6 +115,7 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
     tenant: str = ""
     account: Account | None = None
     sink: ProgressSink | None = None
+    began: CallBegan | None = None
     restart: bool = False
     repair: bool = False
     seed: int | None = None

@@ -136,6 +136,20 @@ async def test_a_silent_upstream_is_understood(start: Start, upstream: ScriptedU
     assert {line["reason"] for line in lines("attempt_failed")} == {"TimeoutError: nothing came for 0.02 s"}
 
 
+async def test_a_request_that_is_cancelled_names_its_call(
+    start: Start, upstream: ScriptedUpstream, lines: Lines
+) -> None:
+    """The provider was called, although the call has brought nothing."""
+    upstream.default = Reply(before=(Stall(),))
+    running = await start()
+    response = await running.client.post("/api/requests", json=CHAT)
+    await upstream.called()
+    await running.client.post(f"{response.headers['Location']}/cancel")
+    (line,) = lines("request_ended")
+    assert (line["status"], line["provider"], line["provider_model"]) == ("cancelled", "openai", "gpt-5")
+    assert line["attempts"] == 1
+
+
 async def test_embeddings_have_an_outcome(start: Start, upstream: ScriptedUpstream, lines: Lines) -> None:
     """Good or not: one line for each request."""
     running = await start()
