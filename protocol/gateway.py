@@ -160,12 +160,26 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
     limited: float = 0.0
 
 
+class ProviderFault(msgspec.Struct, frozen=True):
+    """A fault of a provider that only its operator can mend.
+
+    Attributes:
+        code: of its latest failure.
+        status: the provider's HTTP status; 0 for none.
+        since: when the first of these failures came, in ISO 8601.
+    """
+
+    code: str
+    status: int
+    since: str
+
+
 class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The status of a provider, with a ``detail`` that is safe to show where it ``failed``.
 
     ``idle`` is a model on this machine that is loaded with its first request.
 
-    ``targets`` has the models that are not called normally now.
+    ``targets`` has the models that are not called normally now. ``fault`` is the operator's, until a call succeeds.
     """
 
     name: str
@@ -174,6 +188,7 @@ class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 0
     queued: int = 0
     targets: tuple[TargetStatus, ...] = ()
+    fault: ProviderFault | None = None
 
 
 class GetProviders(Message[tuple[ProviderStatus, ...]], frozen=True):

@@ -5,13 +5,13 @@ import logging
 from typing import Any, Final, Literal
 
 from actors.upstream.admission import AdmissionTerms
+from actors.upstream.operator_log import ELSEWHERE
 from protocol.errors import SchemaMismatch, TidegateError
 from protocol.upstream_error import UpstreamError
 
 MAX_CAUSE: Final = 200  # characters
 TRANSPORT: Final = frozenset({"provider_unavailable", "provider_timeout", "provider_stream_broken"})
 """Codes of failures of the way to a provider, where it has given no status."""
-ELSEWHERE: Final = frozenset({404, 405, 407, 410, 421, 426, 497})  # statuses of an address that has no such service
 
 Follows = Literal["retry", "fallback", "repair", "hedge", "end"]
 """Another call to the same target, or to the next one; the same answer once more; a parallel call; nothing."""

@@ -12,7 +12,7 @@ from actors.upstream.health import Health
 from actors.upstream.operator_log import OperatorLog
 from actors.upstream.rate_limit import RateLimitGate
 from actors.upstream.retry_budget import RetryBudget
-from protocol.gateway import TargetStatus
+from protocol.gateway import ProviderFault, TargetStatus
 from protocol.routes import ProviderSpec
 
 MAX_MODELS: Final = 256  # models of one endpoint whose health is known
@@ -46,6 +46,11 @@ class Endpoint:
         self._health: dict[str, Health] = {}
 
     @property
+    def fault(self) -> ProviderFault | None:
+        """What only the operator can mend, until a call succeeds; None for nothing."""
+        return self._log.fault
+
+    @property
     def idle(self) -> bool:
         """Whether no request has it among its targets."""
         return not self._users
@@ -74,7 +79,9 @@ class Endpoint:
                 del self._health[self._forgettable()]
             name = f"{self.name}/{model}"
             gate = RateLimitGate(name, clock, queue=self.limiter.queue)
-            health = self._health[model] = Health(Breaker(name, clock), gate, partial(self._log.report, model))
+            health = self._health[model] = Health(
+                Breaker(name, clock), gate, partial(self._log.report, model), self._log.clear
+            )
         return health
 
     def targets(self, now: float) -> tuple[TargetStatus, ...]:
