@@ -59,7 +59,7 @@ All faults are said at once, those of [`tidegate.toml`](routes.md) too, each wit
 a value.
 
 `tidegate check` reads the same files without starting anything and without a network call. It prints every fault and
-ends with 1, or prints what would be served and ends with 0.
+ends with 1, or prints what would be served, each provider with its base URL, and ends with 0.
 
 """
 

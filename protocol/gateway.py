@@ -1,5 +1,6 @@
 """Messages of the LLM gateway: complete a request with progress, list models, get the providers' status."""
 
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
@@ -35,6 +36,10 @@ class ProgressSink(Protocol):
 
     async def tell(self, message: Progress) -> None:
         """Receive ``message``. Waits while the receiver has no room, which pauses the upstream."""
+
+
+CallBegan = Callable[[int, str, str], object]
+"""Is told of a call that begins: its number within the request, from 1, its provider, and the provider's model."""
 
 
 class Completion(msgspec.Struct, HasParts, frozen=True, kw_only=True):
@@ -85,6 +90,7 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
         tenant: the caller's tenant; the slots of a provider are shared fairly between tenants.
         account: pays for every call; None for no account.
         sink: receives the progress; None for none.
+        began: is told of each call before it is sent; None for none.
         restart: whether the answer may start again after a call with content broke off; the sink then gets an
             ``AttemptFailed`` with ``restart``.
         repair: whether an answer that does not match the schema is sent back to the model once, with its errors; the
@@ -109,6 +115,7 @@ class Complete(Message[Completion], frozen=True, kw_only=True):
     tenant: str = ""
     account: Account | None = None
     sink: ProgressSink | None = None
+    began: CallBegan | None = None
     restart: bool = False
     repair: bool = False
     seed: int | None = None
@@ -153,12 +160,26 @@ class TargetStatus(msgspec.Struct, frozen=True, kw_only=True):
     limited: float = 0.0
 
 
+class ProviderFault(msgspec.Struct, frozen=True):
+    """A fault of a provider that only its operator can mend.
+
+    Attributes:
+        code: of its latest failure.
+        status: the provider's HTTP status; 0 for none.
+        since: when the first of these failures came, in ISO 8601.
+    """
+
+    code: str
+    status: int
+    since: str
+
+
 class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The status of a provider, with a ``detail`` that is safe to show where it ``failed``.
 
     ``idle`` is a model on this machine that is loaded with its first request.
 
-    ``targets`` has the models that are not called normally now.
+    ``targets`` has the models that are not called normally now. ``fault`` is the operator's, until a call succeeds.
     """
 
     name: str
@@ -167,6 +188,7 @@ class ProviderStatus(msgspec.Struct, frozen=True, kw_only=True):
     in_flight: int = 0
     queued: int = 0
     targets: tuple[TargetStatus, ...] = ()
+    fault: ProviderFault | None = None
 
 
 class GetProviders(Message[tuple[ProviderStatus, ...]], frozen=True):

@@ -54,12 +54,14 @@ class Embedder(Protocol):
         limits: the bounds of its calls.
         models: the models that it lists; it may accept more.
         price_id: its name in the price list; empty for none.
+        base_url: the address, as a log may show it; empty for a model on this machine.
     """
 
     name: str
     limits: EmbedderLimits
     models: tuple[str, ...]
     price_id: str
+    base_url: str
 
     async def open(self) -> None:
         """Get ready, without waiting for anything slow. Idempotent."""

@@ -28,7 +28,7 @@ class EmbedderEndpoint(Endpoint):
     __slots__ = ("embedder",)
 
     def __init__(self, embedder: Embedder, limiter: ConcurrencyLimiter, spec: ProviderSpec | None = None) -> None:
-        super().__init__(embedder.name, limiter, spec)
+        super().__init__(embedder.name, limiter, spec, url=embedder.base_url)
         self.embedder = embedder
 
 

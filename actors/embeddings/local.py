@@ -42,6 +42,7 @@ class LocalEmbedder:
         self.model = MODEL_NAME if path is None else path.stem.lower()
         self.models: tuple[str, ...] = (self.model,)
         self.price_id = ""
+        self.base_url = ""
         self.limits = EmbedderLimits(inputs=BATCH_INPUTS, timeout=None)
         self._wire = wire
         self._process = None if found is None else LocalProcess(found, self.model, embeddings=True)

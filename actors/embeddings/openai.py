@@ -6,6 +6,7 @@ from typing import Any, Final
 from actors.embeddings.embedder import EmbedderLimits
 from actors.wire.unary import JsonWire
 from actors.wire.url import JSON, UpstreamUrl
+from protocol.base_urls import shown_url
 from protocol.embeddings import Input, Vectors
 from protocol.errors import ConfigurationError
 from protocol.openai.embeddings import read_vectors, upstream_body
@@ -46,6 +47,7 @@ class OpenAIEmbedder:
         self.limits = limits or EmbedderLimits()
         self.models = (DEFAULT_MODEL,) if models is None else models
         self.price_id = price_id
+        self.base_url = shown_url(base_url)
         self._any = not models
         self._wire = wire
         credentials = {"authorization": f"Bearer {api_key}"} if api_key else {}

@@ -134,6 +134,8 @@ class CompletionRun:
             )
             self._attempts.append(attempt)
             number = len(self._attempts)
+            if message.began is not None:
+                message.began(number, target.endpoint.name, target.model)
             try:
                 await attempt.run(self._terms.deadline, self._restarts)
             except TidegateError as error:

@@ -213,6 +213,7 @@ def _status(endpoint: ProviderEndpoint, now: float) -> ProviderStatus:
         in_flight=endpoint.limiter.in_flight,
         queued=endpoint.queued,
         targets=endpoint.targets(now),
+        fault=endpoint.fault,
     )
 
 

@@ -50,6 +50,7 @@ class Provider(Protocol):
         models: the models that it lists.
         deadlines: the longest silences of its attempts.
         price_id: its name in the price list; empty where it is free, or not in the list.
+        base_url: the address, as a log may show it; empty for a model on this machine.
         seeds: whether it is known to take a ``seed``, so that a made-up one can't be what it refuses.
     """
 
@@ -57,6 +58,7 @@ class Provider(Protocol):
     models: tuple[str, ...]
     deadlines: ProviderDeadlines
     price_id: str
+    base_url: str
     seeds: bool
 
     async def open(self) -> None:

@@ -17,5 +17,5 @@ class ProviderEndpoint(Endpoint):
     __slots__ = ("provider",)
 
     def __init__(self, provider: Provider, limiter: ConcurrencyLimiter, spec: ProviderSpec | None = None) -> None:
-        super().__init__(provider.name, limiter, spec)
+        super().__init__(provider.name, limiter, spec, url=provider.base_url)
         self.provider = provider

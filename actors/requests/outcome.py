@@ -9,7 +9,7 @@ import time
 from typing import Any, Final
 
 from actors.requests.record import RequestRecord
-from actors.requests.run import Run
+from actors.requests.run import NO_CALL, Run
 from protocol.errors import PROBLEMS
 from protocol.events import Cancelled, Completed, Failed
 from protocol.llm import Attempt, Cost, Usage
@@ -39,7 +39,7 @@ def log_end(record: RequestRecord) -> None:
         return
     now, run, source = time.time(), record.run, record.source
     attempts = record.attempts
-    last = attempts[-1] if attempts else None
+    number, called = _last_call(record, whole=type(event) is Completed)
     first = 0.0 if source == "cache" else None
     if run.first_content:
         first = round(max(0.0, run.first_content - record.created) * 1000, 2)
@@ -51,9 +51,9 @@ def log_end(record: RequestRecord) -> None:
         "account": record.account or record.tenant,
         "surface": record.surface,
         "model": run.request.model,
-        "provider": run.provider,
-        "provider_model": None if last is None else last.model,
-        "attempts": len(attempts),
+        "provider": run.provider or run.called[1] or None,
+        "provider_model": called,
+        "attempts": number,
         "source": source,
         "first_token_ms": first,
         "tokens": tokens_of(record.usage),
@@ -71,6 +71,20 @@ def log_end(record: RequestRecord) -> None:
         if attempt.estimated:
             fields["estimated"] = True
     _log.log(level, "request_ended", extra={"fields": fields, "outside": OUTSIDE})
+
+
+def _last_call(record: RequestRecord, *, whole: bool) -> tuple[int, str | None]:
+    """Return the number of calls, also of one that was running at the end, and the model that was called last.
+
+    Args:
+        record: the request.
+        whole: whether its answer is whole: then the model is that of the last call that has ended.
+    """
+    attempts = record.attempts
+    number, _, model = record.run.called if record.source == "upstream" else NO_CALL
+    if attempts and (whole or number <= len(attempts)):
+        model = attempts[-1].model
+    return max(number, len(attempts)), model or None
 
 
 def log_late_call(run: Run, attempt: Attempt) -> None:

@@ -25,6 +25,7 @@ from protocol.packed import PackedEvents
 from protocol.requests import Submit
 
 NO_USAGE: Final = Usage()
+NO_CALL: Final = (0, "", "")
 MAX_SEED: Final = 2**31 - 1  # of a made-up seed: every provider takes it
 
 
@@ -58,7 +59,8 @@ class Run:
         trace_id: of the submission that started it.
         log: for readers; only this class writes to it.
         asked: whether the gateway has been asked.
-        attempts: the calls to the upstream, in order.
+        attempts: the calls to the upstream that have ended, in order.
+        called: number, provider and model of the call that began last; the number is 0 for none.
         provider: the provider that answered, or was called last; None while that is not known.
         usage: tokens of all calls.
         counted: tokens of the present call that the provider has counted by its first content.
@@ -77,6 +79,7 @@ class Run:
         "account",
         "asked",
         "attempts",
+        "called",
         "cost",
         "counted",
         "delivery",
@@ -117,6 +120,7 @@ class Run:
         self.log = EventLog(max_bytes=max_bytes, pages=pages)
         self.asked = False
         self.attempts: tuple[Attempt, ...] = ()
+        self.called = NO_CALL
         self.provider: str | None = None
         self.usage = NO_USAGE
         self.counted = NO_USAGE
@@ -224,8 +228,8 @@ class Run:
         """
         if self.log.ended:
             return False
-        if self.provider is None and self.attempts:
-            self.provider = self.attempts[-1].provider
+        if self.provider is None:
+            self.provider = self.called[1] or (self.attempts[-1].provider if self.attempts else None)
         self.log.append(event)
         if isinstance(event, Failed):
             self.span.set_attribute(spans.ERROR_TYPE, event.code)
@@ -235,6 +239,10 @@ class Run:
             self._on_end(self)
         self._streams.clear()
         return True
+
+    def begin_call(self, number: int, provider: str, model: str) -> None:
+        """Note that a call to the upstream begins; of parallel calls the last one counts."""
+        self.called = (number, provider, model)
 
     def count(self, attempt: Attempt, number: int) -> None:
         """Record a call to the upstream, also after ``finish``.

@@ -97,6 +97,7 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
             tenant=run.tenant,
             account=run.account,
             sink=RunSink(run),
+            began=run.begin_call,
             restart=run.delivery.on_attempt_failed == "restart",
             repair=run.delivery.repair,
             seed=run.seed if repeatable else None,

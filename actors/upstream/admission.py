@@ -119,6 +119,8 @@ class Admission:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._generation is not None:
+            if error is None:
+                self._candidate.health.count_success()
             hold = self._release(good=True if error is None else self._outcome(error))
             if hold is not None:
                 await hold.settle()
@@ -152,6 +154,7 @@ class Admission:
         A whole answer that does not match its schema is good.
         """
         if isinstance(error, SchemaMismatch):
+            self._candidate.health.count_success()
             return True
         if not isinstance(error, ProviderError):
             return None

@@ -5,10 +5,13 @@ import logging
 from typing import Any, Final, Literal
 
 from actors.upstream.admission import AdmissionTerms
+from actors.upstream.operator_log import ELSEWHERE
 from protocol.errors import SchemaMismatch, TidegateError
 from protocol.upstream_error import UpstreamError
 
 MAX_CAUSE: Final = 200  # characters
+TRANSPORT: Final = frozenset({"provider_unavailable", "provider_timeout", "provider_stream_broken"})
+"""Codes of failures of the way to a provider, where it has given no status."""
 
 Follows = Literal["retry", "fallback", "repair", "hedge", "end"]
 """Another call to the same target, or to the next one; the same answer once more; a parallel call; nothing."""
@@ -31,7 +34,7 @@ class AttemptLog:
         self._failed: list[tuple[str, dict[str, Any]]] = []
         self._known: set[int] = set()
 
-    def failed(self, target: str, number: int, error: TidegateError, seconds: float) -> None:
+    def failed(self, target: str, number: int, error: TidegateError, seconds: float, *, url: str = "") -> None:
         """Record a call that has failed.
 
         Args:
@@ -39,6 +42,7 @@ class AttemptLog:
             number: which call of the request it was, from 1; 0 for one that was refused before it was made.
             error: its failure.
             seconds: from sending to the failure.
+            url: the provider's base URL; it is in the line where the way to the provider, or its address, may be wrong.
         """
         provider, _, model = target.partition("/")
         fields: dict[str, Any] = {
@@ -50,6 +54,8 @@ class AttemptLog:
             "upstream_status": (error.status or None) if isinstance(error, UpstreamError) else None,
             "reason": _reason(error),
         }
+        if url and number and _is_of_the_address(error):
+            fields["url"] = url
         if self._terms.request_id:
             fields["request_id"] = self._terms.request_id
         if self._terms.trace_id:
@@ -81,6 +87,14 @@ class AttemptLog:
             _log.warning("attempt_failed", extra={"fields": fields})
         self._failed.clear()
         self._known.clear()
+
+
+def _is_of_the_address(error: TidegateError) -> bool:
+    """Whether the way to the provider has failed, or its answer shows that the address may be wrong."""
+    status = error.status if isinstance(error, UpstreamError) else 0
+    if not status and error.code in TRANSPORT:
+        return True
+    return error.code == "provider_bad_response" or status in ELSEWHERE
 
 
 def _reason(error: TidegateError) -> str:

@@ -12,7 +12,7 @@ from actors.upstream.health import Health
 from actors.upstream.operator_log import OperatorLog
 from actors.upstream.rate_limit import RateLimitGate
 from actors.upstream.retry_budget import RetryBudget
-from protocol.gateway import TargetStatus
+from protocol.gateway import ProviderFault, TargetStatus
 from protocol.routes import ProviderSpec
 
 MAX_MODELS: Final = 256  # models of one endpoint whose health is known
@@ -25,21 +25,30 @@ class Endpoint:
         name: its name.
         limiter: bounds its concurrency.
         spec: what it was made from; None for one that is not from the routes.
+        url: its base URL, as a log may show it; empty for none.
 
     Attributes:
         retries: bounds the share of repeated calls.
     """
 
-    __slots__ = ("_health", "_log", "_users", "limiter", "name", "retries", "spec")
+    __slots__ = ("_health", "_log", "_users", "limiter", "name", "retries", "spec", "url")
 
-    def __init__(self, name: str, limiter: ConcurrencyLimiter, spec: ProviderSpec | None = None) -> None:
+    def __init__(
+        self, name: str, limiter: ConcurrencyLimiter, spec: ProviderSpec | None = None, *, url: str = ""
+    ) -> None:
         self.name = name
         self.limiter = limiter
         self.spec = spec
+        self.url = url
         self.retries = RetryBudget()
         self._users = 0
         self._log = OperatorLog(name)
         self._health: dict[str, Health] = {}
+
+    @property
+    def fault(self) -> ProviderFault | None:
+        """What only the operator can mend, until a call succeeds; None for nothing."""
+        return self._log.fault
 
     @property
     def idle(self) -> bool:
@@ -70,7 +79,9 @@ class Endpoint:
                 del self._health[self._forgettable()]
             name = f"{self.name}/{model}"
             gate = RateLimitGate(name, clock, queue=self.limiter.queue)
-            health = self._health[model] = Health(Breaker(name, clock), gate, partial(self._log.report, model))
+            health = self._health[model] = Health(
+                Breaker(name, clock), gate, partial(self._log.report, model), self._log.clear
+            )
         return health
 
     def targets(self, now: float) -> tuple[TargetStatus, ...]:

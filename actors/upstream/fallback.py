@@ -102,7 +102,7 @@ class Fallback(Generic[TargetT, ResultT]):
         """Record for the log that call ``number`` has failed after so many seconds."""
         if self._failures is None:
             self._failures = AttemptLog(self.candidates.terms)
-        self._failures.failed(candidate.name, number, error, seconds)
+        self._failures.failed(candidate.name, number, error, seconds, url=candidate.endpoint.url)
 
     def may_continue(self, candidate: Candidate[TargetT], error: TidegateError) -> bool:
         """Return whether a call may follow this failure, and set when this candidate is due again."""

@@ -19,6 +19,7 @@ class Health:
 
     Args:
         report: called with each failure and the time, for the log; None for no log.
+        answered: called with each success; None for nobody.
 
     Attributes:
         breaker: whether calls are let through.
@@ -26,15 +27,25 @@ class Health:
         gate: what its rate limit has room for.
     """
 
-    __slots__ = ("_report", "breaker", "cools_until", "gate")
+    __slots__ = ("_answered", "_report", "breaker", "cools_until", "gate")
 
     def __init__(
-        self, breaker: Breaker, gate: RateLimitGate, report: Callable[[ProviderError, float], None] | None = None
+        self,
+        breaker: Breaker,
+        gate: RateLimitGate,
+        report: Callable[[ProviderError, float], None] | None = None,
+        answered: Callable[[], None] | None = None,
     ) -> None:
         self.breaker = breaker
         self.cools_until = float("-inf")
         self.gate = gate
         self._report = report
+        self._answered = answered
+
+    def count_success(self) -> None:
+        """Note that a call has succeeded: what its operator had to mend is mended."""
+        if self._answered is not None:
+            self._answered()
 
     def count_failure(self, error: ProviderError, now: float) -> bool | None:
         """Start a cool-down where ``error`` asks for one, and report it; return the outcome for the breaker.

@@ -5,6 +5,8 @@ from typing import Final
 import typer
 
 from actors.llm_gateway.defaults import KNOWN, usable
+from protocol.base_urls import base_url_of, lacks_path, shown_url
+from protocol.upstream import BASE_URLS
 from service.config.check import Checked, check_configuration
 
 FAULTY: Final = 1  # the exit code of a configuration with faults
@@ -24,6 +26,8 @@ def print_check() -> int:
         return FAULTY
     for name, text in _served(checked):
         typer.echo(f"{name}: {text}")
+    for warning in _pathless(checked):
+        typer.echo(f"warning: {warning}")
     return 0
 
 
@@ -45,8 +49,31 @@ def _served(checked: Checked) -> list[tuple[str, str]]:
         ("default", default),
         ("providers", ", ".join(sorted([*builtin, *routes.providers]))),
     ]
+    rows += [(f"provider {name}", url or "on this machine") for name, url in sorted(_addresses(checked).items())]
     for alias, route in routes.routes.items():
         targets = (target if isinstance(target, str) else target.model for target in route.targets)
         rows.append((f"route {alias}", ", ".join(targets)))
     rows += [(f"embeddings {alias}", ", ".join(route.targets)) for alias, route in routes.embeddings.items()]
     return rows
+
+
+def _addresses(checked: Checked) -> dict[str, str]:
+    """Return each provider's base URL; empty for one on this machine."""
+    settings, routes = checked.settings, checked.file.routes
+    config = settings.gateway(routes)
+    given = {"openai": config.openai_base_url, "anthropic": config.anthropic_base_url}
+    builtin = {name: shown_url(given.get(name) or BASE_URLS.get(name, "")) for name in KNOWN if usable(config)[name]}
+    return builtin | {name: base_url_of(spec) for name, spec in routes.providers.items()}
+
+
+def _pathless(checked: Checked) -> list[str]:
+    """Return a warning for each provider of OpenAI's dialect whose base URL has no path."""
+    providers = checked.file.routes.providers
+    places = {"openai": "OPENAI_BASE_URL"} | {
+        name: f"{checked.file.path}: providers.{name}.base_url" for name, spec in providers.items()
+    }
+    return [
+        f"{places[name]}: {url} has no path; most services of OpenAI's dialect want {url}/v1"
+        for name, url in sorted(_addresses(checked).items())
+        if lacks_path(url) and (providers[name].kind if name in providers else name) == "openai"
+    ]

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from protocol.cache import GetCacheStats
 from protocol.errors import ConfigurationError, TidegateError
-from protocol.gateway import GetProviders, ProviderStatus, ResolveModel, TargetStatus
+from protocol.gateway import GetProviders, ProviderFault, ProviderStatus, ResolveModel, TargetStatus
 from protocol.hub import GetHubStats
 from service.config.routes_file import GetRejected
 from service.container import Container
@@ -159,8 +159,8 @@ async def _timed(ask: Callable[[], Awaitable[object]], *, worst: CheckStatus) ->
 async def _provider(container: Container) -> tuple[CheckStatus, str]:
     """Return the state of the default model's first provider, with the problems of all providers as the detail.
 
-    Another provider that failed only degrades the service; so does a target whose breaker is not closed. A model that
-    is not loaded before its first request does not count.
+    Another provider that failed only degrades the service; so does a target whose breaker is not closed, and a provider
+    whose fault only the operator can mend. A model that is not loaded before its first request does not count.
     """
     providers = await container.gateway.ask(GetProviders(), timeout=ASK_TIMEOUT)
     default = (await container.gateway.ask(ResolveModel("default"), timeout=ASK_TIMEOUT)).provider
@@ -168,12 +168,14 @@ async def _provider(container: Container) -> tuple[CheckStatus, str]:
     failed = [provider for provider in providers if provider.state == "failed"]
     details = [f"{provider.name}: {provider.detail or provider.state}" for provider in failed]
     details += [f"{provider.name}: {WAITING[provider.state]}" for provider in providers if provider.state in WAITING]
+    faults = [(provider.name, provider.fault) for provider in providers if provider.fault is not None]
+    details += [f"{name}: {_refusing(fault)}" for name, fault in faults]
     details += [_described(provider, target) for provider in providers for target in provider.targets[:SHOWN]]
     detail = ", ".join(details)
     if state not in ("ready", "idle"):
         return ("loading" if state == "loading" else "failed"), detail or default
     broken = any(target.state != "closed" for provider in providers for target in provider.targets)
-    return ("degraded" if failed or broken else "ok"), detail
+    return ("degraded" if failed or faults or broken else "ok"), detail
 
 
 async def _routes(container: Container) -> tuple[CheckStatus, str]:
@@ -182,6 +184,10 @@ async def _routes(container: Container) -> tuple[CheckStatus, str]:
     if not rejected:
         return "ok", ""
     return "degraded", ConfigurationError.of(rejected).detail
+
+
+def _refusing(fault: ProviderFault) -> str:
+    return f"refuses calls since {fault.since}: {fault.code}, status {fault.status or 'unknown'}"
 
 
 def _described(provider: ProviderStatus, target: TargetStatus) -> str:

@@ -115,6 +115,8 @@ async def test_a_failed_call_is_a_warning(
     assert (line["provider"], line["model"]) == ("openai", "gpt-5")
     assert (line["upstream_status"], line["follows"]) == (status, follows)
     assert line["reason"]
+    address = code in ("provider_bad_response", "provider_unavailable", "provider_stream_broken")
+    assert line.get("url", "") == (upstream.openai_url if address else "")
     assert line["request_id"] == response.headers["x-request-id"]
     (ended,) = lines("request_ended")
     assert ended["attempts"] == (2 if follows == "retry" else 1)
@@ -132,6 +134,20 @@ async def test_a_silent_upstream_is_understood(start: Start, upstream: ScriptedU
     assert response.status == 504
     assert [line["follows"] for line in lines("attempt_failed")] == ["retry", "retry", "end"]
     assert {line["reason"] for line in lines("attempt_failed")} == {"TimeoutError: nothing came for 0.02 s"}
+
+
+async def test_a_request_that_is_cancelled_names_its_call(
+    start: Start, upstream: ScriptedUpstream, lines: Lines
+) -> None:
+    """The provider was called, although the call has brought nothing."""
+    upstream.default = Reply(before=(Stall(),))
+    running = await start()
+    response = await running.client.post("/api/requests", json=CHAT)
+    await upstream.called()
+    await running.client.post(f"{response.headers['Location']}/cancel")
+    (line,) = lines("request_ended")
+    assert (line["status"], line["provider"], line["provider_model"]) == ("cancelled", "openai", "gpt-5")
+    assert line["attempts"] == 1
 
 
 async def test_embeddings_have_an_outcome(start: Start, upstream: ScriptedUpstream, lines: Lines) -> None:

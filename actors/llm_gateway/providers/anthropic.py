@@ -11,6 +11,7 @@ from actors.llm_gateway.providers.wired import WiredProvider
 from actors.wire.client import WireClient, WireStream
 from protocol.anthropic.reader import MessagesReader
 from protocol.anthropic.upstream import DIALECT, VERSION, betas_of, messages_body, takes_schema
+from protocol.base_urls import shown_url
 from protocol.llm import ChatRequest
 from protocol.tool_names import ANTHROPIC_LENGTH
 from protocol.upstream import BASE_URLS
@@ -49,6 +50,7 @@ class AnthropicProvider(WiredProvider):
             name=name,
             price_id=price_id,
         )
+        self.base_url = shown_url(base_url)
 
     def stream(
         self, request: ChatRequest, model: str, headers: Mapping[str, str]

@@ -193,6 +193,7 @@ class ForcedProvider:
         self.models = provider.models
         self.deadlines = provider.deadlines
         self.price_id = provider.price_id
+        self.base_url = provider.base_url
         self.seeds = provider.seeds
 
     async def open(self) -> None:

@@ -50,6 +50,7 @@ class LocalProvider:
         self.models: tuple[str, ...] = (MODEL_NAME if path is None else path.stem.lower(),)
         self.deadlines = deadlines or ProviderDeadlines(first_token=None)
         self.price_id = ""
+        self.base_url = ""
         self.seeds = True
         self._wire = wire
         self._eager = eager

@@ -9,6 +9,7 @@ from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
 from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.wired import WiredProvider
 from actors.wire.client import WireClient, WireStream
+from protocol.base_urls import shown_url
 from protocol.errors import ConfigurationError
 from protocol.llm import ChatRequest
 from protocol.openai.limits import limits_at
@@ -53,6 +54,7 @@ class OpenAIProvider(WiredProvider):
             name=name,
             price_id=price_id,
         )
+        self.base_url = shown_url(base_url)
         self._omit = omit
         own = base_url.startswith(BASE_URLS["openai"])
         self.seeds = own

@@ -14,6 +14,7 @@ from actors.llm_gateway.provider import ProviderDeadlines
 from actors.llm_gateway.providers.wired import OnWire
 from actors.wire.client import WireClient, WireStream
 from actors.wire.sse import EventSplitter, Splitter
+from protocol.base_urls import base_url_of
 from protocol.errors import ProviderError
 from protocol.routes import ProviderSpec
 from protocol.upstream import AnswerReader
@@ -89,6 +90,7 @@ class SdkProvider(OnWire, ABC):
             name=name or spec.kind,
             price_id=spec.price_id or self.priced_as,
         )
+        self.base_url = base_url_of(spec)
         self._spec = spec
         self._api_key = api_key
         self._connected: Connected | None = None

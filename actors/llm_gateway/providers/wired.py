@@ -25,9 +25,11 @@ class OnWire:
 
     Attributes:
         seeds: whether it is known to take a ``seed``; not by default.
+        base_url: the address, as a log may show it.
     """
 
     seeds: bool = False
+    base_url: str = ""
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ class Named:
         self.models = models
         self.deadlines = ProviderDeadlines(first_token=20.0)
         self.price_id = ""
+        self.base_url = ""
         self.seeds = name == "one"
 
     async def open(self) -> None: ...

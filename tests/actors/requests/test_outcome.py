@@ -124,6 +124,33 @@ def test_what_a_cancelled_call_has_used_follows(lines: Lines) -> None:
     assert (fields["tokens"]["total"], fields["cost"], fields["estimated"]) == (11, "0.002", True)
 
 
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_call_that_was_running_at_the_end_counts(lines: Lines, before: int) -> None:
+    """Cancelled or cut off, the line names the call that began last, also after others that had ended."""
+    made = record()
+    for number in range(1, before + 1):
+        made.run.begin_call(number, "p", "m-1")
+        made.run.count(msgspec.structs.replace(CALL, error="provider_error"), number)
+    made.run.begin_call(before + 1, "q", "m-2")
+    made.run.finish(Cancelled(reason="cancelled"))
+    log_end(made)
+    ((_, _, fields),) = lines()
+    assert (fields["provider"], fields["provider_model"], fields["attempts"]) == ("q", "m-2", before + 1)
+
+
+def test_a_whole_answer_names_its_own_call(lines: Lines) -> None:
+    """A parallel call that still ran is counted, but it has not answered."""
+    made = record()
+    made.run.begin_call(1, "p", "m-1")
+    made.run.begin_call(2, "q", "m-2")
+    made.run.count(CALL, 1)
+    made.run.provider = "p"
+    made.run.finish(DONE)
+    log_end(made)
+    ((_, _, fields),) = lines()
+    assert (fields["provider"], fields["provider_model"], fields["attempts"]) == ("p", "m-1", 2)
+
+
 def test_nothing_is_made_where_nothing_is_logged(lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
     """Below the level no line is written."""
     caplog.set_level(logging.ERROR, LOGGER)

@@ -95,6 +95,30 @@ def test_a_line_has_a_reason(log: AttemptLog, lines: Lines, error: TidegateError
     assert (line["reason"], line["attempt"], line["upstream_status"]) == (reason, None, None)
 
 
+@pytest.mark.parametrize(
+    ("error", "number", "shown"),
+    [
+        (_caused(ConnectionRefusedError("refused")), 1, True),
+        (_caused(ConnectionRefusedError("refused")), 0, False),
+        (refusal_of(404, b"not here"), 1, True),
+        (refusal_of(405, b"not so"), 1, True),
+        (ProviderError(code="provider_bad_response"), 1, True),
+        (ProviderError(code="provider_timeout"), 1, True),
+        (refusal_of(401, b"no"), 1, False),
+        (refusal_of(500, b"no"), 1, False),
+        (refusal_of(503, b"no"), 1, False),
+    ],
+)
+def test_a_line_has_the_address_where_it_may_be_wrong(
+    log: AttemptLog, lines: Lines, error: TidegateError, number: int, *, shown: bool
+) -> None:
+    """Where the way to the provider fails, or something else answers there; not for a call that was not made."""
+    log.failed("p/m", number, error, 0.0, url="http://127.0.0.1:9/v1")
+    log.follows("end")
+    (line,) = lines()
+    assert line.get("url") == ("http://127.0.0.1:9/v1" if shown else None)
+
+
 def test_each_change_of_a_breaker_has_its_fields(lines: Lines, caplog: pytest.LogCaptureFixture) -> None:
     """From, to, the failures, and until when; probes that fail are of no interest above DEBUG."""
     clock = ManualClock()

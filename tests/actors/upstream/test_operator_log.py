@@ -6,6 +6,7 @@ import pytest
 
 from actors.upstream.operator_log import LOG_SECONDS, OperatorLog
 from protocol.errors import ProviderError
+from protocol.gateway import ProviderFault
 from protocol.refusals import refusal_of
 
 
@@ -39,3 +40,22 @@ def test_other_failures_are_not_logged(caplog: pytest.LogCaptureFixture) -> None
         for error in (refusal_of(400, "no"), refusal_of(429, ""), ProviderError(code="provider_credentials")):
             log.report("m", error, 1.0)
     assert not caplog.records
+
+
+def test_a_fault_is_present_until_a_call_succeeds() -> None:
+    """Keys, billing and an address without the service, with the status of the last and the time of the first."""
+    log = OperatorLog("p")
+    for passing in (refusal_of(500, ""), refusal_of(404, "the model x does not exist"), refusal_of(400, "no")):
+        log.report("m", passing, 1.0)
+    before = log.fault
+    faults = []
+    for status in (401, 405):
+        log.report("m", refusal_of(status, "<html>"), 1.0)
+        faults.append(log.fault)
+    log.clear()
+    faults.append(log.fault)
+    first = faults[0]
+    assert before is None
+    assert first is not None
+    assert (first.code, first.status) == ("provider_credentials", 401)
+    assert faults[1:] == [ProviderFault("provider_bad_response", 405, first.since), None]

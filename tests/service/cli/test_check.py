@@ -61,6 +61,32 @@ async def test_check(tmp_path: Path, *, wrong: bool) -> None:
             "keys: 0 of API_KEYS, 1 of tidegate.toml",
             "default: fast",
             "providers: groq, local, openai",
+            "provider groq: https://api.openai.com/v1",
+            "provider local: on this machine",
+            "provider openai: https://api.openai.com/v1",
             "route fast: groq/llama, local/smollm2",
             "embeddings docs: openai/text-embedding-3-small",
         ]
+
+
+async def test_an_address_without_a_path_is_a_warning(tmp_path: Path) -> None:
+    """Most services of OpenAI's dialect want ``/v1``. The address is shown without its query."""
+    toml = """
+    [providers.bare]
+    kind = "openai"
+    base_url = "http://127.0.0.1:9/?key=sk-hidden-hidden-hidden"
+    [providers.claude]
+    kind = "anthropic"
+    base_url = "http://127.0.0.1:9"
+    """
+    await asyncio.to_thread((tmp_path / "tidegate.toml").write_text, toml, encoding="utf-8")
+    code, lines = await check(tmp_path, OPENAI_BASE_URL="http://127.0.0.1:8")
+    assert code == 0
+    assert HIDDEN not in str(lines)
+    assert "provider bare: http://127.0.0.1:9" in lines
+    assert "provider openai: http://127.0.0.1:8" in lines
+    end = "has no path; most services of OpenAI's dialect want"
+    assert [line for line in lines if line.startswith("warning")] == [
+        f"warning: tidegate.toml: providers.bare.base_url: http://127.0.0.1:9 {end} http://127.0.0.1:9/v1",
+        f"warning: OPENAI_BASE_URL: http://127.0.0.1:8 {end} http://127.0.0.1:8/v1",
+    ]

@@ -7,10 +7,13 @@ import pytest
 from pydantic import SecretStr
 
 from actors.runtime import Actor, handles
+from actors.testing import ScriptedUpstream, refuse, say
 from protocol.gateway import GetProviders, ModelInfo, ProviderState, ProviderStatus, ResolveModel, TargetStatus
 from service.config.settings import Settings
 from service.container import open_container
 from service.http.health import Check, _checks, overall
+
+CHAT = {"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]}
 
 
 class Model(Actor[GetProviders | ResolveModel]):
@@ -98,6 +101,25 @@ async def test_targets_that_are_not_simply_asked_are_named(
     async with open_container(settings, gateway=make) as container:
         check = (await _checks(container))["provider"]
         assert (check.status, check.detail) == (status, detail)
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "provider_credentials"), (405, "provider_bad_response")])
+async def test_a_provider_that_refuses_every_call_degrades(
+    start: Callable[..., Awaitable[Any]], upstream: ScriptedUpstream, status: int, code: str
+) -> None:
+    """From the first refusal that only the operator can mend until a call succeeds."""
+    upstream.script(refuse(status), say("Hello"))
+    running = await start()
+    seen = []
+    for _ in range(2):
+        await running.client.post("/v1/chat/completions", json=CHAT)
+        response = await running.client.get("/api/health")
+        body = await response.json()
+        seen.append((response.status, body["status"], body["checks"]["provider"].get("detail", "")))
+    assert seen[0][:2] == (200, "degraded")
+    assert "openai: refuses calls since 20" in seen[0][2]
+    assert seen[0][2].endswith(f": {code}, status {status}")
+    assert seen[1] == (200, "healthy", "local: not loaded")
 
 
 async def test_a_part_that_has_stopped_makes_it_unhealthy(start: Callable[..., Awaitable[Any]]) -> None:
