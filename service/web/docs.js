@@ -15,6 +15,13 @@ const LIMITS = /** @type {[string, string][]} */ ([
   ["minItems", "items ≥ "], ["maxItems", "items ≤ "], ["maxProperties", "pairs ≤ "], ["pattern", "matches "], ["format", ""],
 ]);
 
+/** @type {Record<string, string>} what people look for an operation by, and what it does not say itself. */
+const KEYWORDS = {
+  followRequest: "sse resume reconnect offset replay stream",
+  openSocket: "websocket resume reconnect offset replay stream",
+};
+const STREAM = "sse stream streaming events"; // the keywords of each operation whose answer can be one
+
 /** @type {Json} */
 let api = {};
 /** @type {{ view: HTMLDetailsElement, link: HTMLAnchorElement, words: string, codes: Set<string> }[]} */
@@ -100,11 +107,14 @@ function operationsOf(tag) {
 
 /** @param {Json} operation */
 function wordsOf(operation) {
-  const names = (operation.parameters ?? []).map((/** @type {Json} */ one) => resolve(one).name);
+  const names = (operation.parameters ?? []).map(resolve).flatMap((/** @type {Json} */ one) => [one.name, one.description ?? ""]);
   const body = bodyOf(operation);
-  const fields = body ? Object.keys(resolve(body.schema).properties ?? {}) : [];
+  const properties = body ? Object.entries(resolve(body.schema).properties ?? {}) : [];
+  const fields = properties.flatMap(([name, one]) => [name, resolve(one).description ?? one.description ?? ""]);
+  const kinds = Object.values(operation.responses).flatMap((answer) => Object.keys(answer.content ?? {}));
+  const known = [KEYWORDS[operation.operationId] ?? "", kinds.includes("text/event-stream") ? STREAM : ""];
   return [operation.method, operation.path, operation.operationId, operation.summary, operation.description, ...operation.tags,
-    ...names, ...fields].join(" ").toLowerCase();
+    ...names, ...fields, ...known].join(" ").toLowerCase();
 }
 
 /** @param {Json} operation @returns {Set<string>} */

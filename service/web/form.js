@@ -44,17 +44,23 @@ export class AskForm {
     return $("#key").value;
   }
 
-  /** Open the row of the key, and say why. @param {string} why */
+  /** What is wrong, where the service does not let the key in. @returns {string} */
+  get keyProblem() {
+    return this.key ? "The service does not know this key." : "This service wants a key.";
+  }
+
+  /** Open the row of the key, and say why. @param {string} why @returns {string} the same */
   wantKey(why) {
     $("#key-row").open = true;
     write($("#key-problem"), why);
+    return why;
   }
 
   /** Fill the list of models. It stays as it is while the service does not answer. */
   async listModels() {
     const headers = this.key ? { Authorization: `Bearer ${this.key}` } : undefined;
     const response = await fetch("/v1/models", { headers }).catch(() => null);
-    if (response?.status === 401) this.wantKey(this.key ? "The service does not know this key." : "This service wants a key.");
+    if (response?.status === 401) this.wantKey(this.keyProblem);
     if (!response?.ok) return;
     write($("#key-problem"), "");
     const { data } = await response.json();

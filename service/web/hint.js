@@ -12,14 +12,33 @@ const NEXT = {
   second: "Two readers of one log, and one call to the model.",
 };
 
+const AGAIN = "The answer is complete. Ask again, and pull the plug while it streams.";
+
+/** @param {Step} step */
+const itemOf = (step) => $(`#hint [data-step="${step}"]`);
+
+/** Nothing streams any more: whoever has not pulled the plug yet has to ask again. */
+export function still() {
+  if (itemOf("ask").dataset.done && !itemOf("unplug").dataset.done) say(AGAIN);
+}
+
 /** Tick a step off. @param {Step} step */
 export function done(step) {
-  const item = $(`#hint [data-step="${step}"]`);
-  if (item.dataset.done) return;
+  const item = itemOf(step);
+  if (item.dataset.done) {
+    if (step === "ask" && $("#next").textContent === AGAIN) say(NEXT.ask);
+    return;
+  }
   item.dataset.done = "true";
   $(".mark", item).textContent = "done: ";
   const left = [...document.querySelectorAll("#hint li:not([data-done])")];
   const said = left.length ? NEXT[step] : "That is all there is to it: one log a request, and any number of readers that come and go.";
-  write($("#next"), said);
-  announce(said);
+  say(said);
+}
+
+/** @param {string} text */
+function say(text) {
+  if ($("#next").textContent === text) return;
+  write($("#next"), text);
+  announce(text);
 }

@@ -52,6 +52,8 @@ export class Log extends EventTarget {
   head = 0;
   /** `completed`, `failed` or `cancelled`; empty before. */
   end = "";
+  /** Whether the service does not know the request any more: then the log has no end, and does not go on. */
+  gone = false;
   /** @type {Span[]} what the entries hold, as far as a view has read them. */ spans = [];
   /** @type {Mark[]} */ marks = [];
   /** @type {Lane[]} */ lanes = [];
@@ -141,6 +143,14 @@ export class Log extends EventTarget {
     if (kind === "end") this.#ends(frame.type === "complete" ? "completed" : frame.error.code === "cancelled" ? "cancelled" : "failed");
   }
 
+  /** The service does not know the request any more. */
+  forgotten() {
+    if (this.gone || this.end || !this.epoch) return;
+    this.gone = true;
+    this.note("end", `the service does not know this request any more; ${this.head} of its entries were known here`);
+    this.changed();
+  }
+
   changed() {
     this.dispatchEvent(new Event("change"));
   }
@@ -198,6 +208,7 @@ export class Lane {
     const again = this.state === "away";
     this.late ||= again || !own;
     this.#log.begin(epoch);
+    this.#log.gone = false;
     this.#head = offset;
     if (this.state !== "closed") this.state = "following";
     this.#mark("joined", after, `${again ? "back" : "joined"} after offset ${after}`);
@@ -229,12 +240,12 @@ export class Lane {
     this.#log.changed();
   }
 
-  /** @param {string} why */
-  left(why) {
+  /** @param {string} why @param {boolean} own whether the follower has left by itself, so that the log goes on. */
+  left(why, own) {
     if (this.state !== "following") return;
     this.state = "away";
     this.#mark("left", this.position, `${why} at offset ${this.position}`);
-    this.#log.note("left", `${this.name}: ${why} at offset ${this.position}; the log goes on`);
+    this.#log.note("left", `${this.name}: ${why} at offset ${this.position}${own ? "; the log goes on" : ""}`);
     this.#log.changed();
   }
 

@@ -30,7 +30,8 @@ async function sendResponse(client, { body, effort }, key) {
     max_output_tokens: body.options.maxTokens,
     reasoning: { effort, summary: "auto" },
   };
-  const answer = await fetch("/v1/responses", { method: "POST", headers, body: JSON.stringify(response) });
+  const answer = await fetch("/v1/responses", { method: "POST", headers, body: JSON.stringify(response) }).catch(() => null);
+  if (!answer) throw new TidegateError({ code: "unreachable", message: "the service does not answer", remedy: "See whether it runs, then try again." });
   const made = await answer.json();
   if (!answer.ok) throw new TidegateError({ ...made.error, code: made.error?.code || made.error?.type });
   const following = client.follow(made.id.slice(RESPONSE.length));

@@ -4,7 +4,7 @@
 import { Tidegate } from "/client.js";
 import { goTo } from "/web/dom.js";
 import { AskForm } from "/web/form.js";
-import { done } from "/web/hint.js";
+import { done, still } from "/web/hint.js";
 import { Neighbours } from "/web/neighbours.js";
 import { send } from "/web/orders.js";
 import { RecentList } from "/web/recent.js";
@@ -27,10 +27,12 @@ const page = {
   remember: (id, title) => recent.add(id, title),
   ask,
   follow,
-  wantKey: (why) => form.wantKey(why),
+  wantKey: () => form.wantKey(form.keyProblem),
   done,
+  quiet,
   removed: (section) => {
     sections = sections.filter((one) => one !== section);
+    quiet();
     neighbours.tell(section);
   },
   tell: (section) => neighbours.tell(section),
@@ -65,6 +67,11 @@ function follow(id, title) {
   section.bind(request);
   view.attach(request);
   goTo(view.element);
+}
+
+/** Look whether an answer still streams. */
+function quiet() {
+  if (!sections.some((section) => section.streams)) still();
 }
 
 /** @param {Section} section */

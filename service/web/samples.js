@@ -13,9 +13,9 @@ export const SAMPLES = {
     code: {
       type: "object",
       properties: {
-        name: { type: "string", maxLength: 40 },
+        name: { type: "string", minLength: 3, maxLength: 40 },
         people: { type: "integer", minimum: 1, maximum: 99999 },
-        sights: { type: "array", items: { type: "string", maxLength: 60 }, minItems: 2, maxItems: 4 },
+        sights: { type: "array", items: { type: "string", minLength: 5, maxLength: 60 }, minItems: 2, maxItems: 4 },
       },
       required: ["name", "people", "sights"],
       additionalProperties: false,

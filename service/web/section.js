@@ -34,8 +34,9 @@ const LOOK_MS = 600; // between two looks at a log that nobody on the page follo
  * @property {(id: string, title: string) => void} remember
  * @property {(order: Order) => void} ask
  * @property {(id: string, title: string) => void} follow
- * @property {(why: string) => void} wantKey
+ * @property {() => string} wantKey opens the row of the key, and returns what it says.
  * @property {(step: import("/web/hint.js").Step) => void} done
+ * @property {() => void} quiet an answer has come to its end.
  * @property {(section: Section) => void} removed
  * @property {(section: Section) => void} tell tells other tabs of the section's views.
  * @property {(id: string) => void} meet asks other tabs for their views of a request.
@@ -71,6 +72,11 @@ export class Section {
     $("#requests").prepend(this.element);
   }
 
+  /** Whether an answer that was asked for here is being written. */
+  get streams() {
+    return this.facts.firstMs !== null && !this.log.end && !this.log.gone;
+  }
+
   get full() {
     return this.views.length >= MOST_VIEWS;
   }
@@ -100,10 +106,17 @@ export class Section {
 
   /** The request is there. */
   found() {
+    $(".timeline", this.element).hidden = false;
     if (this.#remembered) return;
     this.#remembered = true;
     this.page.remember(this.facts.id, this.title);
     this.page.meet(this.facts.id);
+  }
+
+  /** A view has failed; without any entry there is no log to show. @param {TidegateError} error */
+  failed(error) {
+    if (error.code === "request_not_found") this.log.forgotten();
+    $(".timeline", this.element).hidden = !this.log.epoch;
   }
 
   /** Content has come. */
@@ -126,6 +139,7 @@ export class Section {
       this.draw();
     } catch (error) {
       if (!(error instanceof TidegateError)) throw error; // the view itself says what keeps it from its request
+      if (error.code === "request_not_found") this.log.forgotten();
     }
   }
 
@@ -156,8 +170,10 @@ export class Section {
   }
 
   #changed() {
+    if (this.log.gone) this.page.quiet();
     if (this.log.end && !this.#ended) {
       this.#ended = true;
+      this.page.quiet();
       if (this.order) this.facts.wholeMs = performance.now() - this.#sentAt;
       if (this.views.length) this.refresh(this.views[0].client);
     }
@@ -178,6 +194,6 @@ export class Section {
   }
 
   #away() {
-    return this.log.end ? undefined : this.views.find((view) => view.away);
+    return this.log.end || this.log.gone ? undefined : this.views.find((view) => view.away);
   }
 }

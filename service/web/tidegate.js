@@ -104,7 +104,8 @@ export class Tidegate extends EventTarget {
   }
 
   /**
-   * Submit a request and follow it. Retried where the connection fails; the idempotency key keeps it one request.
+   * Submit a request and follow it. Retried where the connection fails; the idempotency key keeps it one request. A page
+   * that the service refuses gets the reason (`origin_not_allowed`) at once.
    *
    * @param {Record<string, any>} body as for `POST /api/requests`.
    * @param {{ idempotencyKey?: string, signal?: AbortSignal }} [options]
@@ -489,9 +490,10 @@ export class Tidegate extends EventTarget {
         wait = problem.retryAfterMs ?? wait;
       } catch (error) {
         if (error instanceof TidegateError || init.signal?.aborted) throw error;
-        if (attempt >= CALL_TRIES) {
-          throw new TidegateError({ code: "unreachable", message: "the service does not answer", temporary: true });
-        }
+        const reason = await refusal(`${this.#url}/ws`); // a browser hides why a call fails
+        if (init.signal?.aborted) throw error;
+        if (!reason.temporary) throw reason;
+        if (attempt >= CALL_TRIES) throw reason.code === "upgrade_required" ? new TidegateError(HIDDEN) : reason;
       }
       await new Promise((resolve) => setTimeout(resolve, wait));
     }
@@ -510,6 +512,18 @@ const CLOSED = {
   4504: { code: "connection_limit", message: "The service has too many connections", remedy: "Close some of them first." },
 };
 
+/** @type {Problem} */
+const SILENT = {
+  code: "unreachable", message: "the service does not answer", temporary: true,
+  remedy: "Check the address and the network, and whether the service runs.",
+};
+
+/** @type {Problem} where the address of the socket answers, and that of a call does not. */
+const HIDDEN = {
+  code: "unreachable", message: "the service answers, but this page can't read it", temporary: true,
+  remedy: "Add the origin of this page to CORS_ALLOWED_ORIGINS, and let the proxies in between pass all calls.",
+};
+
 /**
  * Ask the address of the socket over plain HTTP why it refuses an upgrade.
  *
@@ -520,7 +534,7 @@ async function refusal(url) {
   const headers = { Accept: "application/problem+json, application/json" };
   const signal = AbortSignal.timeout(CONNECT_MS);
   const response = await fetch(url, { headers, cache: "no-store", signal }).catch(() => null);
-  if (!response) return new TidegateError({ code: "unreachable", message: "the service does not answer", temporary: true });
+  if (!response) return new TidegateError(SILENT);
   const { status } = response;
   const problem = await response.json().catch(() => null);
   if (!problem?.code) {

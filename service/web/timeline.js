@@ -49,11 +49,13 @@ export class Timeline {
     const log = this.#log;
     const most = log.end ? Math.max(1, log.head) : Math.max(SHORTEST, log.head * ROOM);
     const ahead = log.head > log.read ? [{ from: log.read + 1, to: log.head, kind: "unread" }] : [];
-    this.#row(LOG, log.end || "log", "The log", log.end ? `${count(log.head)}, ${log.end}` : `${count(log.head)} so far`);
-    this.#paint(LOG, [...log.spans, ...ahead], log.marks, most, `The log: ${count(log.head)}${log.end && `, ${log.end}`}`);
+    const state = log.end || (log.gone ? "gone" : "log");
+    const told = log.gone ? `${count(log.head)}; the service does not know it any more` : `${count(log.head)}${log.end ? `, ${log.end}` : " so far"}`;
+    this.#row(LOG, state, "The log", told);
+    this.#paint(LOG, [...log.spans, ...ahead], log.marks, most, `The log: ${told}`);
     for (const [key, lane] of [...log.lanes.map(itself), ...log.guests]) {
-      const waits = lane.state === "away" && lane.behind ? [{ from: lane.position + 1, to: log.head, kind: "waits" }] : [];
-      const said = told(lane);
+      const waits = lane.state === "away" && !log.gone && lane.behind ? [{ from: lane.position + 1, to: log.head, kind: "waits" }] : [];
+      const said = saidOf(lane, log.gone);
       this.#row(key, lane.state, lane.name, said);
       this.#paint(key, [...lane.spans, ...waits], lane.marks, most, `${lane.name}: ${said}`);
     }
@@ -123,9 +125,10 @@ function itself(lane) {
   return [lane, lane];
 }
 
-/** What a lane's row says. @param {Follower} lane */
-function told(lane) {
+/** What a lane's row says. @param {Follower} lane @param {boolean} gone whether the log is lost. */
+function saidOf(lane, gone) {
   const caught = lane.caught ? `, ${lane.caught} of them caught up` : "";
+  if (gone) return `has got ${lane.position}${caught}`;
   switch (lane.state) {
     case "waiting":
       return "joins";

@@ -22,7 +22,7 @@ const NEAR_PX = 40; // from the end of the text: then it scrolls along
 const WORDS = /** @type {Record<string, string>} */ ({
   sending: "sending", pending: "waiting for the model", running: "streaming", cut: "unplugged", connecting: "connecting",
   waiting: "connection lost, coming back", completed: "complete", failed: "failed", cancelled: "cancelled",
-  refused: "not connected", unsent: "not sent",
+  refused: "not connected", unsent: "not sent", away: "the service does not answer, trying again", gone: "not found",
 });
 
 /** One view, in an `article.view`. */
@@ -32,6 +32,7 @@ export class View {
   #section;
   #lane;
   #unplugged = false;
+  #pulled = false; // by its user while it followed, and not back yet
   #raw = false;
   #back = ""; // what was caught up on after the last cut
 
@@ -74,9 +75,16 @@ export class View {
 
   /** Show an error in this view. @param {unknown} error */
   fail(error) {
-    this.#problem = asKnown(error);
-    if (this.#problem.code === "unauthenticated") this.#section.page.wantKey("The service wants a valid key.");
+    const known = asKnown(error);
+    this.#problem = known.code === "unauthenticated" ? this.#wantKey() : known;
+    this.#section.failed(known);
     this.#draw();
+  }
+
+  /** Ask for a key in the form, and return the error in its words: those of the service are for programs. */
+  #wantKey() {
+    const message = this.#section.page.wantKey();
+    return new TidegateError({ code: "unauthenticated", message, remedy: "Enter a key, then try again." });
   }
 
   /** Stop following; the request goes on. */
@@ -103,7 +111,7 @@ export class View {
     on(".copy-trace", (button) => copy(button, this.#section.facts.traceId));
     on(".again", () => this.#again());
     on(".enter", () => {
-      this.#section.page.wantKey("");
+      this.#section.page.wantKey();
       $("#key").focus();
     });
     on(".leave", () => {
@@ -140,8 +148,11 @@ export class View {
 
   #connectionChanged() {
     if (this.client.status !== "open" && this.request && !this.request.ended) {
-      if (this.#lane.state === "following") this.#section.page.done("unplug");
-      this.#lane.left(this.#unplugged ? "unplugged" : "connection lost");
+      if (this.#unplugged && this.#lane.state === "following") {
+        this.#pulled = true;
+        this.#section.page.done("unplug");
+      }
+      this.#lane.left(this.#unplugged ? "unplugged" : "connection lost", this.#unplugged);
     }
     this.draw();
   }
@@ -156,7 +167,8 @@ export class View {
       this.#back = missed > 0
         ? `Back after offset ${joined.after}: ${missed} ${missed === 1 ? "entry" : "entries"} caught up on, none missing, none twice.`
         : `Back after offset ${joined.after}: the log had nothing new.`;
-      this.#section.page.done("replug");
+      if (this.#pulled) this.#section.page.done("replug");
+      this.#pulled = false;
     }
     if (this.#section.views.length > 1 || (!this.#section.order && !again)) this.#section.page.done("second");
   }
@@ -175,6 +187,7 @@ export class View {
   #state() {
     const { request, client } = this;
     if (!request) return this.#problem ? "unsent" : "sending";
+    if (this.#problem?.code === "request_not_found") return "gone";
     if (client.status === "closed" && this.#lane.state !== "closed" && !request.result) return "refused";
     if (request.ended) return request.state;
     if (this.#unplugged) return "cut";
@@ -189,7 +202,8 @@ export class View {
     }
     if (state === "waiting" || state === "connecting") {
       const { reason } = this.client;
-      const lost = this.#lane.state === "away" ? `Lost at offset ${position}: it comes back by itself, and goes on from there` : "";
+      const on = reason?.code === "unreachable" ? "the view tries again by itself" : "it comes back by itself, and goes on from there";
+      const lost = this.#lane.state === "away" ? `Lost at offset ${position}: ${on}` : "";
       return [lost, reason?.title ?? "", reason?.message ?? "", reason?.remedy ?? ""].filter(distinct).map(sentence).join(" ");
     }
     if (this.#section.facts.source === "cache") return "A replay of the log of the same prompt, from the cache: share is on.";
@@ -202,7 +216,8 @@ export class View {
     const state = this.#state();
     const note = this.#note(state);
     element.dataset.state = state;
-    write($(".status", element), WORDS[state] ?? state);
+    const silent = (state === "waiting" || state === "connecting") && this.client.reason?.code === "unreachable";
+    write($(".status", element), WORDS[silent ? "away" : state] ?? state);
     write($(".note", element), note);
     $(".note", element).hidden = !note;
     this.#drawText();

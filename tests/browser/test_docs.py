@@ -142,12 +142,16 @@ async def test_the_search_leaves_what_has_all_words(chromium: "Browser", address
     visited = await visit(chromium, f"{address}/docs")
     page, count = visited.page, len(await visited.operations())
     await page.keyboard.press("/")
-    await page.keyboard.type("post CANCEL")
+    await page.keyboard.type("post /CANCEL")
     assert await visited.operations() == ["cancelRequest", "cancelResponse"]
     assert await page.locator("#count").inner_text() == f"2 of {count} operations"
     assert await page.locator("#groups > .group:not([hidden]) > h2").all_text_contents() == ["Requests", "OpenAI"]
     assert await visited.search("publication_too_large") == ["publish"]
     assert "submitRequest" in await visited.search("sessionId")
+    for word in ("resume", "offset"):
+        assert {"followRequest", "openSocket"} <= set(await visited.search(word)), word
+    assert {"followRequest", "createChatCompletion"} <= set(await visited.search("sse"))
+    assert "followRequest" in await visited.search("reconnect epoch")
     assert await visited.search("nothing has this") == []
     assert await page.locator("#nothing").is_visible()
     assert len(await visited.search("")) == count

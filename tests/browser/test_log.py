@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
 BOXES: Final = "() => [...document.querySelectorAll('.view')].map((view) => view.getBoundingClientRect().toJSON())"
+STREAMS: Final = "It streams. Now pull the plug, while it does."
+AGAIN: Final = "The answer is complete. Ask again, and pull the plug while it streams."
 pytestmark = pytest.mark.timeout(60)
 
 
@@ -68,21 +70,53 @@ async def test_a_log_goes_on_while_its_view_is_unplugged(chromium: "Browser") ->
 
 
 async def test_a_lost_connection_is_in_the_picture(chromium: "Browser") -> None:
-    """A network that breaks off counts as an unplugged one, and the view comes back by itself."""
+    """A network that breaks off is no step of the hint; the view says what is the matter, and comes back by itself."""
     async with open_service() as service, CuttingProxy(service.base) as proxy, visiting(chromium, proxy.url) as page:
         call = await ask(page, service)
         await call.say("a", "b")
         await until(view(page, 1).locator(".text"), "ab")
         proxy.cut(refusing=True)
         await until(view(page, 1).locator(".note"), "Lost at offset 3")
+        await until(view(page, 1).locator(".status"), "the service does not answer")
+        assert await ticked(page) == ["ask"]
+        assert await page.locator("#next").inner_text() == STREAMS
         await call.say("c", "d")
         proxy.refusing = False
         await until(view(page, 1).locator(".text"), "abcd")
         await until(view(page, 1).locator(".note"), "2 entries caught up on")
-        assert await ticked(page) == ["ask", "unplug", "replug"]
+        assert await ticked(page) == ["ask"]
         await page.locator(".events summary").click()
         await until(page.locator(".events li"), "View 1: connection lost at offset 3")
+        assert "goes on" not in " ".join(await page.locator(".events li").all_inner_texts())
         await call.end()
+
+
+async def test_the_hint_knows_when_nothing_streams(chromium: "Browser") -> None:
+    """After the end there is no plug to pull: the hint says to ask again, until the next answer streams."""
+    async with open_service() as service, visiting(chromium, service.base) as page:
+        for prompt in ("one", "two"):
+            call = await ask(page, service, prompt)
+            await call.say("a")
+            await until(page.locator("#next"), STREAMS)
+            await call.end()
+            await until(page.locator("#next"), AGAIN)
+
+
+async def test_a_lost_request_is_said(chromium: "Browser") -> None:
+    """A service that has begun anew does not know the request: neither the view nor the log says that it goes on."""
+    async with open_service() as service, CuttingProxy(service.base) as proxy, visiting(chromium, proxy.url) as page:
+        call = await ask(page, service)
+        await call.say("a", "b")
+        await until(view(page, 1).locator(".text"), "ab")
+        proxy.cut(refusing=True)
+        await until(view(page, 1).locator(".note"), "Lost at offset 3")
+        request_id = await view(page, 1).locator(".id").inner_text()
+        await service.client.delete(f"{service.base}/api/requests/{request_id}")
+        proxy.refusing = False
+        await until(view(page, 1).locator(".status"), "not found")
+        await until(row(page, "The log"), "3 entries; the service does not know it any more")
+        await until(row(page, "View 1"), "has got 3")
+        assert await view(page, 1).locator(".text").text_content() == "ab"
 
 
 async def test_a_second_view_has_its_facts_at_once(chromium: "Browser") -> None:

@@ -52,6 +52,15 @@ async ([base, key]) => {
     }
 }
 """
+REFUSED: Final = """
+async ([base, key]) => {
+    const { Tidegate } = await import("/client.js");
+    const tidegate = new Tidegate(base, { token: key });
+    const began = performance.now();
+    const error = await tidegate.submit({ messages: [{ role: "user", content: "hi" }] }).catch((one) => one);
+    return [error.code, error.message, error.remedy !== "", performance.now() - began];
+}
+"""
 SOCKET: Final = """
 ([base]) => new Promise((resolve) => {
     const socket = new WebSocket(`${base.replace("http", "ws")}/ws`);
@@ -123,6 +132,16 @@ async def test_a_page_that_is_not_listed(chromium: "Browser", keys: tuple[str, .
         assert (status, code) == (403, "origin_not_allowed")
         assert "CORS_ALLOWED_ORIGINS" in detail
         assert await page.evaluate("() => location.origin") in detail
+        assert service.calls.empty()
+
+
+async def test_a_page_that_is_not_listed_learns_why_at_once(chromium: "Browser") -> None:
+    """`submit` asks the address of the socket for the reason that the browser hides, and tries nothing again."""
+    async with visiting(chromium, cors_allowed_origins=(NOBODY,)) as (page, service):
+        code, message, has_remedy, took = await page.evaluate(REFUSED, [service.base, ""])
+        assert (code, has_remedy) == ("origin_not_allowed", True)
+        assert await page.evaluate("() => location.origin") in message
+        assert took < 5_000
         assert service.calls.empty()
 
 

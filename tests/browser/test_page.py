@@ -142,6 +142,8 @@ async def test_an_error_stands_in_its_view(chromium: "Browser") -> None:
         await page.get_by_role("button", name="Send").click()
         await until(page.locator(".request").first.locator(".problem"), "model_not_found")
         assert await page.locator(".request").first.locator(".status").inner_text() == "not sent"
+        assert await page.locator(".request").first.locator(".timeline").is_hidden()
+        assert await other.locator(".timeline").is_visible()
 
 
 async def test_an_unknown_request_is_said_in_its_view(chromium: "Browser") -> None:
@@ -150,6 +152,7 @@ async def test_an_unknown_request_is_said_in_its_view(chromium: "Browser") -> No
         await until(view(page, 1).locator(".problem"), "request_not_found")
         assert "kept for a limited time" in await view(page, 1).locator(".remedy").inner_text()
         assert await page.locator("#recent").is_hidden()
+        assert await page.locator(".timeline").is_hidden()
 
 
 async def test_a_refused_socket_is_said_in_its_view(chromium: "Browser") -> None:
@@ -214,6 +217,17 @@ async def test_a_missing_key_is_asked_for(chromium: "Browser") -> None:
         await until(view(page, 1).locator(".text"), "come in")
         assert await page.locator("#key-problem").inner_text() == ""
         await call.end()
+
+
+async def test_a_link_without_a_key_is_said_to_a_person(chromium: "Browser") -> None:
+    """The view of a link has the words of the form, and not those for programs."""
+    async with open_service(api_keys=(KEY,)) as service, visiting(chromium, f"{service.base}/?request=req_a") as page:
+        shown = view(page, 1).locator(".problem")
+        await until(shown, "unauthenticated")
+        assert await shown.locator(".what").inner_text() == "This service wants a key."
+        assert "Enter a key" in await shown.locator(".remedy").inner_text()
+        assert await page.locator("#key-problem").inner_text() == "This service wants a key."
+        assert await page.locator(".timeline").is_hidden()
 
 
 async def test_recent_requests_are_few_and_forgotten(chromium: "Browser") -> None:
