@@ -53,7 +53,7 @@ INJECT = """
 
 
 @dataclass
-class Visit:
+class OpenPage:
     """A page that is open, what its console complained of, and every address that it loaded."""
 
     page: "Page"
@@ -81,10 +81,10 @@ async def address() -> AsyncIterator[str]:
         yield service.base
 
 
-async def visit(browser: "Browser", url: str, **options: Any) -> Visit:  # noqa: ANN401 - of a browser's context
+async def visit(browser: "Browser", url: str, **options: Any) -> OpenPage:  # noqa: ANN401 - of a browser's context
     """Open a page of the documentation."""
     context = await browser.new_context(**{"viewport": DESK, **options})
-    visited = Visit(await context.new_page())
+    visited = OpenPage(await context.new_page())
     visited.page.set_default_timeout(10_000)
     visited.page.on("console", lambda message: visited.complaints.append(message.text))
     visited.page.on("pageerror", lambda error: visited.complaints.append(str(error)))
