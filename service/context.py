@@ -36,6 +36,7 @@ class CallContext:
         response: the stream that is being written; None before its headers are sent, and for a response in one piece.
         ended: whether the handler has ended; a response in one piece is sent after that.
         failure: the error code of the response; empty for none.
+        outcome_logged: whether the line ``request_ended`` tells how the call went, under the same request id.
         cors: headers of the response for the page that has sent the call; none where the call has no ``Origin``.
         parent: the caller's span, from ``traceparent``; None for none.
     """
@@ -47,6 +48,7 @@ class CallContext:
         "cors",
         "ended",
         "failure",
+        "outcome_logged",
         "parent",
         "principal",
         "response",
@@ -64,6 +66,7 @@ class CallContext:
         self.ended = False
         self.response: web.StreamResponse | None = None
         self.failure = ""
+        self.outcome_logged = False
         self.cors = NO_HEADERS
         self.parent = parent
 

@@ -13,15 +13,14 @@ from actors.requests.run import NO_CALL, Run
 from protocol.errors import PROBLEMS
 from protocol.events import Cancelled, Completed, Failed
 from protocol.llm import Attempt, Cost, Usage
-from protocol.log_fields import OutsideTexts
+from protocol.log_fields import OutsideTexts, log_fields
 
 LOGGER: Final = "tidegate.requests"
 SERVER_ERROR: Final = 500  # itself a fault of ours; those above are an upstream's, or pass
 
-OUTSIDE: Final = OutsideTexts(("trace_id", "account", "model", "provider", "provider_model", "code", "session_id"))
+OUTSIDE: Final = OutsideTexts(("trace_id", "account", "model", "provider", "provider_model", "code", "session_id", "tenant"))
 
 _log = logging.getLogger(LOGGER)
-_log.addHandler(logging.NullHandler())  # a program that has set up no logging gets no lines on its stderr
 
 
 def log_end(record: RequestRecord) -> None:
@@ -65,12 +64,14 @@ def log_end(record: RequestRecord) -> None:
         fields["status"], fields["code"] = "failed", event.code
     elif type(event) is Cancelled:
         fields["status"], fields["code"] = "cancelled", event.reason
+    if record.tenant:
+        fields["tenant"] = record.tenant
     if record.delivery.session_id:
         fields["session_id"] = record.delivery.session_id
     for attempt in attempts:
         if attempt.estimated:
             fields["estimated"] = True
-    _log.log(level, "request_ended", extra={"fields": fields, "outside": OUTSIDE})
+    log_fields(_log, level, "request_ended", fields, OUTSIDE)
 
 
 def _last_call(record: RequestRecord, *, whole: bool) -> tuple[int, str | None]:
@@ -102,7 +103,7 @@ def log_late_call(run: Run, attempt: Attempt) -> None:
         "cost": cost_of(attempt.cost),
         "estimated": attempt.estimated,
     }
-    _log.info("call_settled", extra={"fields": fields})
+    log_fields(_log, logging.INFO, "call_settled", fields, OUTSIDE)
 
 
 def tokens_of(usage: Usage) -> dict[str, int]:

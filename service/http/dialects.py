@@ -96,6 +96,7 @@ async def submit_completion(
     submitted = await container_of(request).router.ask(message, timeout=SUBMIT_TIMEOUT)
     handle = submitted.handle
     call.name(handle.request_id)
+    call.outcome_logged = not submitted.replayed and call.request_id == handle.request_id
     return Submission(request, call, handle, {"Idempotent-Replayed": "true"} if submitted.replayed else {})
 
 

@@ -7,11 +7,12 @@ from typing import Any, Final
 from aiohttp import web
 
 from actors.embeddings.config import EmbeddingBounds
-from actors.requests.outcome import LOGGER, level_of, tokens_of
+from actors.requests.outcome import LOGGER, OUTSIDE, level_of, tokens_of
 from protocol.embeddings import Embed, Embedded
 from protocol.errors import DeadlineExceeded, FieldError, InvalidRequest, TidegateError
 from protocol.llm import Usage
 from protocol.openai.embeddings import EmbeddingsBody, embeddings_body, parse_embeddings
+from protocol.log_fields import log_fields
 from service.auth.permissions import check_model
 from service.context import CallContext, call_of, container_of
 from service.http.bodies import read_json
@@ -107,7 +108,8 @@ def _log_end(call: CallContext, message: Embed, embedded: Embedded | None, code:
         fields["source"] = _source(embedded)
         fields["tokens"] = tokens_of(Usage(input_tokens=embedded.tokens))
         fields["cost"] = None if embedded.usd is None else f"{embedded.usd:f}"
-    _log.log(level, "request_ended", extra={"fields": fields})
+    log_fields(_log, level, "request_ended", fields, OUTSIDE)
+    call.outcome_logged = True
 
 
 def _headers(embedded: Embedded) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import structlog
 
-from protocol.log_fields import OutsideTexts
+from protocol.log_fields import FieldsHandler, OutsideTexts
 from service.context import CURRENT_CALL
 from service.logging.levels import NUMBERS, TRACE, Levels, level_name
 from service.logging.line import Event
@@ -23,7 +23,7 @@ _COUNT: Final = len(_UNKNOWN)
 _OF_RECORDS: Final = frozenset(_UNKNOWN) | {"message", "asctime", "taskName", "fields", "event"}
 
 
-class WriterHandler(logging.Handler):
+class WriterHandler(FieldsHandler):
     """Passes the standard library's records to the writer, with the attributes that ``extra`` has added.
 
     Two of those are special: the dict ``fields`` is merged into the line, and ``event`` names the line where the
@@ -33,6 +33,17 @@ class WriterHandler(logging.Handler):
     def __init__(self, writer: LogWriter) -> None:
         super().__init__()
         self._writer = writer
+
+    def emit_fields(self, log: str, level: int, event: str, fields: dict[str, Any], outside: OutsideTexts) -> None:
+        """Queue a line; the writer renders it."""
+        line: Event = {
+            "timestamp": time.time(),
+            "level": _LEVELS.get(level) or level_name(level),
+            "event": event,
+            "logger": log,
+            **fields,
+        }
+        self._writer.put(line, outside)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Queue the record; the writer renders it."""

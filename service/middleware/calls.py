@@ -16,6 +16,7 @@ from aiohttp.typedefs import Middleware
 from opentelemetry import context as otel
 from opentelemetry.trace import Span, Tracer, set_span_in_context
 
+from actors.requests.outcome import LOGGER
 from protocol import spans
 from protocol.errors import RETRY_ELSEWHERE, ShuttingDown
 from protocol.log_fields import OutsideTexts
@@ -45,13 +46,14 @@ class _CallRecorder:
         tracer: makes the spans; None for none.
     """
 
-    __slots__ = ("_debug", "_info", "_lifecycle", "_tracer", "_warning")
+    __slots__ = ("_debug", "_info", "_lifecycle", "_one_line", "_tracer", "_warning")
 
     def __init__(self, lifecycle: Lifecycle, tracer: Tracer | None) -> None:
         log = structlog.get_logger("service.http", OUTSIDE).bind()
         self._warning: Write | None = log.warning if log.is_enabled_for(logging.WARNING) else None
         self._info: Write | None = log.info if log.is_enabled_for(logging.INFO) else None
         self._debug: Write | None = log.debug if log.is_enabled_for(logging.DEBUG) else None
+        self._one_line = logging.getLogger(LOGGER).isEnabledFor(logging.INFO)
         self._lifecycle = lifecycle
         self._tracer = tracer
 
@@ -75,8 +77,9 @@ class _CallRecorder:
             otel.detach(token)
         if call.span is not None:
             end_server_span(call.span, status, call.failure)
-        usual = self._info if status < SERVER_ERROR else self._warning
-        write = self._debug if route in PROBES else usual
+        write = self._info if status < SERVER_ERROR else self._warning
+        if route in PROBES or (self._one_line and call.outcome_logged and status < BAD_REQUEST and not call.failure):
+            write = self._debug
         if write is not None:
             _write_line(write, request, call, status)
 
