@@ -188,3 +188,23 @@ async def _shared(service: Service) -> None:
     for request_id in (first, second):
         await (await service.follow(request_id)).read()
     await service.post("/api/requests", BODY)
+
+
+async def test_a_call_that_went_well_is_one_line(start: Start, upstream: ScriptedUpstream, lines: Lines) -> None:
+    """``request_ended`` tells it; ``http`` is there for what that line can't tell: failures, replays, a caller's id."""
+    upstream.script(say("Hello"), say("Hello"), say("Hello"), refuse(status=400))
+    running = await start()
+
+    async def levels(**headers: str) -> list[str]:
+        with capture_logs() as logs:
+            response = await running.client.post("/v1/chat/completions", json=CHAT, headers=headers)
+            await response.read()
+            assert response.status in {200, 400}
+        return [line["log_level"] for line in logs if line["event"] == "http"]
+
+    assert await levels(**{"Idempotency-Key": "one"}) == ["debug"]
+    assert await levels(**{"Idempotency-Key": "one"}) == ["info"]
+    assert await levels(**{"x-request-id": "mine-1"}) == ["info"]
+    assert await levels() == ["debug"]
+    assert await levels() == ["info"]
+    assert len(lines("request_ended")) == 4
