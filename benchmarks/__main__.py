@@ -14,7 +14,18 @@ from benchmarks import compare
 from benchmarks.harness import Plan, Result
 from benchmarks.table import document, render
 
-NAMES: Final = ("imports", "runtime", "tracing", "log", "proxying", "fanout", "stalled", "isolation", "memory")
+NAMES: Final = (
+    "imports",
+    "runtime",
+    "tracing",
+    "log",
+    "proxying",
+    "fanout",
+    "stalled",
+    "isolation",
+    "memory",
+    "collector",
+)
 ON_REQUEST: Final = ("callgrind", "gateways")  # these need what `make` does not install
 COMPARES_BY_ITSELF: Final = ("callgrind",)  # another checkout's figures are in its own rounds
 ROUNDS: Final = 5

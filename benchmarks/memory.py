@@ -111,16 +111,17 @@ async def _in_flight(few: int, many: int) -> Sample:
         )
         session = await enter(aiohttp.ClientSession(headers={"Authorization": f"Bearer {KEY}"}))
         address = service.hello["address"] + "/api/requests"
-        await _submit(session, address, 0, 1)
+        await submit(session, address, 0, 1)
         start = await _resident(service)
-        await _submit(session, address, 1, few)
+        await submit(session, address, 1, few)
         middle = await _resident(service)
-        await _submit(session, address, few, many)
+        await submit(session, address, few, many)
         end = await _resident(service)
         return {"few": (middle - start) / (few - 1), "many": (end - middle) / (many - few)}
 
 
-async def _submit(session: aiohttp.ClientSession, address: str, first: int, end: int) -> None:
+async def submit(session: aiohttp.ClientSession, address: str, first: int, end: int) -> None:
+    """Submit the requests ``first`` to ``end``, which the upstream does not answer."""
     numbers = iter(range(first, end))
 
     async def submitter() -> None:

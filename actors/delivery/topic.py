@@ -104,6 +104,7 @@ class RequestTopic(Topic):
     def close(self) -> None:
         """Stop listening."""
         self.stream.unlisten(self._wake)
+        del self._wake  # it holds this topic
         self._on_close(self)
 
     def ending(self) -> dict[str, object]:

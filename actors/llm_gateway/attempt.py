@@ -351,6 +351,7 @@ class Attempt:
                 self._drained = await self._deps.drain.read(deferred, seconds)
         finally:
             self.report = await self._settled(code)
+            self._deferred = None  # as in ``run``
             close_span(span, code, reader=self._reader, report=self.report, ended=ended)
             if self._message.sink is not None:
                 with suppress(TidegateError):

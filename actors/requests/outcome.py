@@ -18,7 +18,9 @@ from protocol.log_fields import OutsideTexts, log_fields
 LOGGER: Final = "tidegate.requests"
 SERVER_ERROR: Final = 500  # itself a fault of ours; those above are an upstream's, or pass
 
-OUTSIDE: Final = OutsideTexts(("trace_id", "account", "model", "provider", "provider_model", "code", "session_id", "tenant"))
+OUTSIDE: Final = OutsideTexts(
+    ("trace_id", "account", "model", "provider", "provider_model", "code", "session_id", "tenant")
+)
 
 _log = logging.getLogger(LOGGER)
 

@@ -40,6 +40,7 @@ class Timer:
         self._handle.cancel()
 
     def _fire(self) -> None:
+        self._handle.cancel()  # it holds this method, and so the timer
         self._cell.mailbox.put_internal(self._envelope)
         self._cell.remove_outstanding(self)
 

@@ -198,7 +198,7 @@ class WireStream:
 
     async def __anext__(self) -> Deltas:
         if self._failure is not None:
-            raise self._failure
+            raise self._failure_taken()
         answer = self.answer
         while self._body is not None and not answer.ended:
             try:
@@ -217,6 +217,12 @@ class WireStream:
         if not answer.whole:
             raise ProviderError(code=BROKEN)
         raise StopAsyncIteration
+
+    def _failure_taken(self) -> ProviderError:
+        """Forget the failure, which is raised now: its traceback holds this stream."""
+        failure, self._failure = self._failure, None
+        self._body = None
+        return failure or ProviderError(code=BROKEN)
 
     async def _read_last(self, body: Body) -> bytes:
         """Read on after the finish reason, at most until the grace is over; then close the connection."""
@@ -309,10 +315,11 @@ class WireStream:
         except ProviderError as error:
             self._request.conceal(error)
             cut = error.code == UNREADABLE and not declared
-            failure = ProviderError(code=BROKEN) if cut else error
+            if not deltas and cut:
+                raise ProviderError(code=BROKEN) from error
             if not deltas:
-                raise failure from error
-            self._failure = failure
+                raise
+            self._failure = ProviderError(code=BROKEN) if cut else error
         if not deltas and answer.whole:
             raise StopAsyncIteration
         if not deltas:

@@ -62,7 +62,11 @@ class MessageSplitter:
         except ProviderError as error:
             self._failure = error
         if self._failure is not None and not messages:
-            raise self._failure
+            failure, self._failure = self._failure, None
+            try:
+                raise failure
+            finally:
+                del failure
         return messages
 
     def end(self) -> None:

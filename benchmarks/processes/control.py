@@ -65,6 +65,26 @@ async def listen(app: web.Application) -> str:
     return "http://{}:{}".format(*runner.addresses[0][:2])
 
 
+class Passes:
+    """Records the passes of the garbage collector from now on."""
+
+    def __init__(self) -> None:
+        self._passes: list[tuple[int, float, int]] = []
+        self._began = 0.0
+        gc.callbacks.append(self._on_pass)
+
+    async def report(self) -> list[tuple[int, float, int]]:
+        """Return the generation of each pass, its milliseconds, and how many objects it has freed."""
+        return self._passes
+
+    def _on_pass(self, phase: str, info: Mapping[str, int]) -> None:
+        if phase == "start":
+            self._began = time.perf_counter()
+        else:
+            taken = (time.perf_counter() - self._began) * 1000
+            self._passes.append((info["generation"], taken, info["collected"]))
+
+
 def _resident() -> int:
     if STATM.exists():
         return int(STATM.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -26,6 +26,7 @@ from protocol.events import (
 from protocol.gateway import ModelInfo
 from protocol.llm import AnswerPart, FinishReason, ReasoningPart, TextPart, ToolCallPart, Usage, VendorPart
 from protocol.parts import NOWHERE, PartSequence, Piece, fields_of_text
+from protocol.reading.failures import raise_found
 
 ID_PREFIX: Final = "msg_"
 OVERLOADED_STATUS: Final = 529  # Anthropic's own status
@@ -229,9 +230,7 @@ def message_body(request_id: str, model: str, completed: Completed) -> bytes:
         model: the model name that the client used.
         completed: the last event of the log.
     """
-    failure = unshown(completed.parts, DIALECT)
-    if failure is not None:
-        raise failure
+    raise_found(unshown(completed.parts, DIALECT))
     blocks = [block for part in completed.parts if (block := _block(part)) is not None]
     message = _message(request_id, model, blocks, completed.usage)
     message["usage"].update(of_usage(completed.extra))

@@ -15,7 +15,7 @@ from protocol.errors import ProviderError
 from protocol.llm import Extra, FinishReason, Usage
 from protocol.reading.claims import Claims
 from protocol.reading.content import is_empty
-from protocol.reading.failures import failure_in
+from protocol.reading.failures import failure_in, raise_found
 from protocol.reading.finish import finish_of, word_of
 from protocol.reading.loose import clean, decode, split_name, text_of
 from protocol.upstream import Deltas
@@ -131,9 +131,7 @@ class MessagesReader:
             if name != "error":
                 raise
             value = None
-        failure = failure_in(value, name)
-        if failure is not None:
-            raise failure
+        raise_found(failure_in(value, name))
         if value is None:
             return
         if not isinstance(value, dict):

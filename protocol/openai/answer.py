@@ -24,6 +24,7 @@ from protocol.gateway import ModelInfo
 from protocol.llm import AnswerPart, ReasoningPart, TextPart, Usage, VendorPart, calls_of
 from protocol.openai.upstream import DIALECT, wire_call
 from protocol.parts import Piece, merged_fields
+from protocol.reading.failures import raise_found
 
 ID_PREFIX: Final = "chatcmpl-"
 DONE_FRAME: Final = b"data: [DONE]\n\n"
@@ -210,9 +211,7 @@ def completion_body(request_id: str, created: int, model: str, completed: Comple
     if isinstance(first, TextPart):
         text, refusal, fields = first.text, "", {}
     else:
-        failure = unshown(parts, DIALECT)
-        if failure is not None:
-            raise failure
+        raise_found(unshown(parts, DIALECT))
         text, refusal, fields = completed.text, completed.refusal, _further_fields(parts)
     return _COMPLETION % (
         _json(ID_PREFIX + request_id),

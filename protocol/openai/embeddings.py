@@ -11,7 +11,7 @@ import msgspec
 from protocol.embeddings import FLOAT_BYTES, Embedded, Input, Vectors, floats
 from protocol.errors import FieldError, InvalidRequest, ProviderError
 from protocol.reading.claims import Claims
-from protocol.reading.failures import failure_in
+from protocol.reading.failures import failure_in, raise_found
 from protocol.reading.loose import clean, decode, is_cut, place_of, text_of
 
 MAX_INPUTS: Final = 2048  # in one request, OpenAI's number
@@ -205,9 +205,7 @@ def _read_loosely(body: bytes) -> _Answer:
     if is_cut(body):
         raise ProviderError(code="provider_stream_broken")
     value = decode(body)
-    failure = failure_in(value)
-    if failure is not None:
-        raise failure
+    raise_found(failure_in(value))
     data = value.get("data") if isinstance(value, dict) else value
     if not isinstance(data, list):
         raise ProviderError(code="provider_bad_response")

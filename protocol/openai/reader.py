@@ -31,7 +31,7 @@ from protocol.openai.loose_choice import delta_of, first_choices
 from protocol.openai.message_parts import MessageParts
 from protocol.openai.vendor_fields import LAST
 from protocol.reading.claims import MAX_TOKENS, Claims
-from protocol.reading.failures import failure_in, failure_in_choice
+from protocol.reading.failures import failure_in, failure_in_choice, raise_found
 from protocol.reading.finish import finish_of, word_of
 from protocol.reading.loose import clean, decode, split_name, text_of
 from protocol.upstream import Deltas
@@ -201,9 +201,7 @@ class ChatReader(MessageParts):
             return
         around = {name: getattr(rest, name) for name in _AROUND}
         self._read_around(around)
-        failure = failure_in(around)
-        if failure is not None:
-            raise failure
+        raise_found(failure_in(around))
 
     # ------------------------------------------------------------------------------------------------ the end and usage
 
@@ -259,16 +257,16 @@ class ChatReader(MessageParts):
         if not stripped and name != "error":
             return
         value = decode(stripped) if name != "error" else _decoded(stripped)
-        failure = failure_in(value, name)
+        failed = failure_in(value, name) is not None
         if isinstance(value, dict):
             try:
-                self._read_object(value, into, failed=failure is not None)
+                self._read_object(value, into, failed=failed)
             except RecursionError as error:
                 raise ProviderError(code="provider_bad_response") from error
-        elif value is not None and failure is None:
+        elif value is not None and not failed:
             raise ProviderError(code="provider_bad_response")
-        if failure is not None:
-            raise failure
+        if failed:
+            raise_found(failure_in(value, name))
 
     def _read_object(self, value: dict[str, Any], into: Deltas, *, failed: bool) -> None:
         self.response_id = self.response_id or clean(text_of(value.get("id")))
@@ -288,22 +286,22 @@ class ChatReader(MessageParts):
             self._own_fields().keep_last(value)
 
     def _read_choice(self, choice: dict[str, Any], into: Deltas) -> None:
-        finish, failure = choice.get("finish_reason"), failure_in_choice(choice)
+        finish = choice.get("finish_reason")
         said = choice.get("message", choice.get("delta"))
         if isinstance(said, dict) and said.get("reasoning_content") == "":
             self._empty_thought = True
         try:
             self._add_delta(delta_of(choice), choice.get("logprobs"), finish, into)
-        except ProviderError as error:
-            raise failure or error from error
+        except ProviderError:
+            raise_found(failure_in_choice(choice))
+            raise
         if self._half:
             self._decode = no_chunk
         elif self._decode is no_chunk:
             self._decode = first_chunk
         if choice.get("usage") is not None:
             self._count(choice["usage"])
-        if failure is not None:
-            raise failure
+        raise_found(failure_in_choice(choice))
         self._finish(finish)
 
 

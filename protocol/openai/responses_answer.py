@@ -26,6 +26,7 @@ from protocol.llm import (
 )
 from protocol.openai.responses import ID_PREFIX
 from protocol.openai.upstream import DIALECT
+from protocol.reading.failures import raise_found
 from protocol.requests import RequestHandle
 
 PREFIXES: Final[dict[type[AnswerPart], str]] = {  # of the ids of items
@@ -47,9 +48,7 @@ _json = msgspec.json.Encoder(decimal_format="string").encode
 
 def answered_body(handle: RequestHandle, event: Completed) -> bytes:
     """Return a response that has ended with ``event``; raises ``ProviderError`` where this dialect can't show it."""
-    failure = unshown(event.parts)
-    if failure is not None:
-        raise failure
+    raise_found(unshown(event.parts))
     return response_body(handle)
 
 

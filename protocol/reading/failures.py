@@ -44,6 +44,19 @@ def failure_in(value: Any, name: str = "") -> ProviderError | None:  # noqa: ANN
     return _beside(value) if answers else _flat(value)
 
 
+def raise_found(failure: ProviderError | None) -> None:
+    """Raise a failure that was found, if there is one.
+
+    A function that raises what it has in a variable leaves a cycle: the failure's traceback holds the function's frame,
+    and that the variable.
+    """
+    if failure is not None:
+        try:
+            raise failure
+        finally:
+            del failure
+
+
 def failure_in_choice(choice: dict[str, Any]) -> ProviderError | None:
     """Return the failure that a choice of an answer reports, by itself, in its delta or in its message."""
     return _error_in(choice, empty=False)

@@ -11,8 +11,8 @@ from actors.requests.outcome import LOGGER, OUTSIDE, level_of, tokens_of
 from protocol.embeddings import Embed, Embedded
 from protocol.errors import DeadlineExceeded, FieldError, InvalidRequest, TidegateError
 from protocol.llm import Usage
-from protocol.openai.embeddings import EmbeddingsBody, embeddings_body, parse_embeddings
 from protocol.log_fields import log_fields
+from protocol.openai.embeddings import EmbeddingsBody, embeddings_body, parse_embeddings
 from service.auth.permissions import check_model
 from service.context import CallContext, call_of, container_of
 from service.http.bodies import read_json

@@ -186,6 +186,8 @@ def _answer(request: web.Request, call: CallContext, error: Exception) -> web.St
     """Return the response for a failure; after the headers were sent, the connection is aborted instead."""
     if isinstance(error, web.HTTPException) and error.status < BAD_REQUEST:
         return error
+    if isinstance(error, web.HTTPException):
+        error.__traceback__ = None  # the request keeps the error of its route; the frames hold the request
     if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
         call.failure = "client_closed"
         return call.response or web.Response(status=CLIENT_CLOSED)

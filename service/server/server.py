@@ -1,7 +1,6 @@
 """The server: bind, serve, and stop in order."""
 
 import asyncio
-import gc
 import os
 import signal
 import threading
@@ -15,6 +14,7 @@ from aiohttp import web
 
 from protocol.errors import ConfigurationError, TidegateError
 from protocol.gateway import GetProviders, ListModels
+from service.collector import Collector
 from service.config.settings import Settings
 from service.container import Container, open_container
 from service.context import ACCEPTED
@@ -28,12 +28,6 @@ ABORT_TIMEOUT: Final = 0.5  # seconds in which a handler has to end once it is c
 EXIT_TIMEOUT: Final = 6.0  # seconds from the last step of the shutdown to the end of the process, whatever hangs
 READY_POLL: Final = 0.25  # seconds between looks at a provider that loads
 ASK_TIMEOUT: Final = 1.0  # seconds
-GC_THRESHOLDS: Final = (
-    20_000,
-    20,
-    50,
-)  # objects allocated and not freed, then collections of a generation for one of the next
-
 RUNNER_OPTIONS: Final[dict[str, Any]] = {
     "access_log": None,
     "handle_signals": False,
@@ -65,10 +59,10 @@ async def serve(settings: Settings) -> int:
         with _signals(lifecycle):
             async with listening(container) as (runner, address):
                 lifecycle.serve()
-                tune_collector()
-                announcing = asyncio.create_task(_announce(container, address))
-                await lifecycle.closing.wait()
-                announcing.cancel()
+                async with _collecting(container, runner):
+                    announcing = asyncio.create_task(_announce(container, address))
+                    await lifecycle.closing.wait()
+                    announcing.cancel()
                 whole = await _stop(container, runner)
     _log.info("stopped", whole=whole)
     return 0 if whole else 1
@@ -95,6 +89,25 @@ async def listening(container: Container) -> AsyncIterator[tuple[web.AppRunner, 
         yield runner, _url(runner)
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def _collecting(container: Container, runner: web.AppRunner) -> AsyncIterator[None]:
+    """Keep the garbage collector's passes short."""
+    steps = ServerShutdown(container, runner)
+
+    async def running() -> int:
+        requests = await steps.count_requests()
+        return container.lifecycle.running + (1 if requests is None else requests)
+
+    collector = Collector(running)
+    collector.start()
+    task = asyncio.create_task(collector.run(), name="collector")
+    try:
+        yield
+    finally:
+        task.cancel()
+        collector.stop()
 
 
 async def _stop(container: Container, runner: web.AppRunner) -> bool:
@@ -132,16 +145,6 @@ def _stamp_arrival(runner: web.AppRunner) -> None:
         return request
 
     server.request_factory = stamped
-
-
-def tune_collector() -> None:
-    """Make the cyclic garbage collector run rarely: it would traverse all kept requests and free none of them.
-
-    Objects that exist at the start are excluded for good. This concerns the whole process, so only ``serve`` does it.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -82,6 +82,16 @@ class Sockets:
             _disconnect(socket, RECONNECT_SPREAD * (index + random.random()) / len(sockets))  # noqa: S311 - jitter
 
 
+class Upgraded(web.WebSocketResponse):
+    """A socket's response that is freed when the socket has ended."""
+
+    async def write_eof(self) -> None:  # type: ignore[override]  # as in the base class
+        """End the response; the failure to close a lost connection is kept without its frames, which hold this."""
+        await super().write_eof()
+        if (failure := self.exception()) is not None:
+            failure.__traceback__ = None
+
+
 SOCKETS: Final = web.AppKey("sockets", Sockets)
 
 
@@ -143,7 +153,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
         AccessDenied: ``invalid_ticket``.
     """
     container, call = container_of(request), call_of(request)
-    response = web.WebSocketResponse(
+    response = Upgraded(
         autoclose=False,
         autoping=False,
         compress=False,
