@@ -159,7 +159,8 @@ class FairShares:
         """Return the tenant that has to give room, so that ``tenant`` can take ``amount``; None where nobody has to.
 
         It is the tenant that would hold the most: ``tenant`` itself, if no other holds more than it would then. Where
-        ``tenant`` holds nothing that it could give, it is the largest other one above its floor.
+        ``tenant`` holds nothing that it could give, it is the largest other one. Another one is above its floor; where
+        more tenants hold something than have a floor, above an even share.
 
         Args:
             tenant: wants to take ``amount``.
@@ -169,12 +170,12 @@ class FairShares:
         if amount > self.bound:
             return None
         own = self._held.get(tenant, 0)
+        gives = own > 0 and (among is None or tenant in among)
         most, largest = self._largest(tenant, among)
-        if most > own + amount:
+        even = self.bound // (len(self._held) + (not own))
+        if most > min(self.floor, even) and (most > own + amount or not gives):
             return largest
-        if own and (among is None or tenant in among):
-            return tenant
-        return largest if most > self.floor else None
+        return tenant if gives else None
 
     def _set(self, tenant: str, held: int, after: int) -> None:
         if not held or not after:
