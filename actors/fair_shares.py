@@ -142,6 +142,13 @@ class FairShares:
             self.total = total
         return True
 
+    def has_room(self, tenant: str, amount: int = 1) -> bool:
+        """Return whether ``take`` would count this; nothing is counted."""
+        if self.take(tenant, amount):
+            self.give_back(tenant, amount)
+            return True
+        return False
+
     def give_back(self, tenant: str, amount: int = 1) -> None:
         """Count ``amount`` less for ``tenant``; one that holds nothing is forgotten.
 
