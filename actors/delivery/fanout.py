@@ -65,7 +65,9 @@ class Fanout:
         self._encode = encode
         self._high_water = high_water
         self._max_subscriptions = max_subscriptions
-        self._subscriptions = subscriptions or FairShares(TOTAL_SUBSCRIPTIONS, rule="reserve")
+        if subscriptions is None:
+            subscriptions = FairShares(TOTAL_SUBSCRIPTIONS, rule="reserve")
+        self._subscriptions = subscriptions
         self._tenants: dict[Socket, str] = {}  # of the sockets with subscriptions, who pays for them
         self._clock = clock
         self._call_soon = call_soon
