@@ -88,8 +88,8 @@ class LogStore:
 
     def put(self, key: bytes, log: CachedLog, ttl: float, tenant: str = "") -> None:
         """Store ``log`` for ``ttl`` seconds in the place of the one with ``key``; a ``ttl`` of 0 only removes that."""
-        self._logs.pop(tenant, key)
         if ttl <= 0:
+            self._logs.pop(tenant, key)
             return
         size = log.size
         evicted = self._logs.put(tenant, key, _Stored(log, size, self._clock() + ttl))

@@ -61,17 +61,26 @@ class FairLru(Generic[K, V]):
         """
         self.pop(tenant, key)
         size, evicted = self._size_of(value), 0
-        for shares, amount in ((self._bytes, size), (self._entries, 1)):
-            while not shares.take(tenant, amount):
-                victim = shares.furthest_above(tenant, amount, among=self._values)
-                if victim is None:
-                    if shares is self._entries:
-                        self._bytes.give_back(tenant, size)
-                    return None
-                self.pop(victim, next(iter(self._values[victim])))
-                evicted += 1
-        self._values.setdefault(tenant, OrderedDict())[key] = value
+        while not self._bytes.take(tenant, size):
+            if not self._evict(self._bytes, tenant, size):
+                return None
+            evicted += 1
+        while not self._entries.take(tenant):
+            if not self._evict(self._entries, tenant, 1):
+                self._bytes.give_back(tenant, size)
+                return None
+            evicted += 1
+        values = self._values.get(tenant)
+        if values is None:
+            values = self._values[tenant] = OrderedDict()
+        values[key] = value
         return evicted
+
+    def _evict(self, shares: FairShares, tenant: str, amount: int) -> bool:
+        victim = shares.furthest_above(tenant, amount, among=self._values)
+        if victim is not None:
+            self.pop(victim, next(iter(self._values[victim])))
+        return victim is not None
 
     def pop(self, tenant: str, key: K) -> V | None:
         """Remove a value and return it; None where there is none."""

@@ -1,6 +1,6 @@
 """Fair shares of a bounded table: how much each tenant holds, and which tenant has to give room."""
 
-from collections.abc import Collection, Container, Iterable
+from collections.abc import Container, Iterable
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final, Literal
 
@@ -80,6 +80,7 @@ class FairShares:
     """
 
     __slots__ = (
+        "_at_ease",
         "_floor",
         "_guests",
         "_heap",
@@ -88,6 +89,7 @@ class FairShares:
         "_rule",
         "_short",
         "_tenants",
+        "_tracks",
         "_version",
         "bound",
         "total",
@@ -100,13 +102,18 @@ class FairShares:
         self.total = 0
         self._tenants = tenants if isinstance(tenants, Tenants) else Tenants(tenants)
         self._rule: Rule = rule
+        # up to this total no tenant has to leave room: at most half of the bound is reserved
+        self._at_ease = {"evict": bound, "reserve": bound // 2, "split": -1}[rule]
         self._held: dict[str, int] = {}
         self._heap: list[tuple[int, str]] | None = None  # made when a victim is looked for; entries may be too large
+        self._short: list[int] | None = (
+            None  # left of the floors of guests, and of named tenants; only where it matters
+        )
+        self._tracks = rule == "split"  # whether there is more to count than what is held
         self._named: frozenset[str] = frozenset()
         self._version = -1
         self._floor = 0
-        self._guests = 0  # tenants that hold something and are not named
-        self._short = [0, 0]  # what is left of the floors of guests, and of named tenants; only for "reserve"
+        self._guests = 0  # tenants that hold something and are not named; only for "split"
         self._follow_tenants()
 
     def __len__(self) -> int:
@@ -135,11 +142,13 @@ class FairShares:
             raise ValueError(f"amount must not be negative, got {amount}")
         held = self._held.get(tenant, 0)
         total = self.total + amount
-        if total > self.bound or (self._rule != "evict" and not self._leaves_room(tenant, held, amount)):
+        if total > self._at_ease and (total > self.bound or not self._leaves_room(tenant, held, amount)):
             return False
-        if held + amount:
-            self._set(tenant, held, held + amount)
+        if amount:
+            self._held[tenant] = held + amount
             self.total = total
+            if self._tracks:
+                self._track(tenant, held, held + amount)
         return True
 
     def has_room(self, tenant: str, amount: int = 1) -> bool:
@@ -158,9 +167,13 @@ class FairShares:
         held = self._held.get(tenant, 0)
         if not 0 <= amount <= held:
             raise ValueError(f"{tenant!r} holds {held}, and can't give back {amount}")
-        if amount:
-            self._set(tenant, held, held - amount)
-            self.total -= amount
+        if amount == held:
+            self._held.pop(tenant, None)
+        else:
+            self._held[tenant] = held - amount
+        self.total -= amount
+        if self._tracks:
+            self._track(tenant, held, held - amount)
 
     def furthest_above(self, tenant: str, amount: int = 1, *, among: Container[str] | None = None) -> str | None:
         """Return the tenant that has to give room, so that ``tenant`` can take ``amount``; None where nobody has to.
@@ -178,24 +191,27 @@ class FairShares:
             return None
         own = self._held.get(tenant, 0)
         gives = own > 0 and (among is None or tenant in among)
+        if gives and len(self._held) == 1:
+            return tenant
         most, largest = self._largest(tenant, among)
         even = self.bound // (len(self._held) + (not own))
         if most > min(self.floor, even) and (most > own + amount or not gives):
             return largest
         return tenant if gives else None
 
-    def _set(self, tenant: str, held: int, after: int) -> None:
-        if not held or not after:
+    def _track(self, tenant: str, held: int, after: int) -> None:
+        """Count what depends on a change of what a tenant holds."""
+        if self._rule == "split" and (not held) != (not after):
             self._guests += (tenant not in self._named) * (1 if after else -1)
-        if self._rule == "reserve":
+        if self._short is not None:
             self._short[tenant in self._named] += self._left(tenant, after) - self._left(tenant, held)
-        if after:
-            self._held[tenant] = after
-        else:
-            del self._held[tenant]
+            if self.total * 4 < self.bound:
+                self._short = None
+                self._tracks = self._heap is not None
         if self._heap is not None and after > held:
             if len(self._heap) > 4 * len(self._held) + SPARE_HEAP:
                 self._heap = None
+                self._tracks = self._short is not None or self._rule == "split"
             else:
                 heappush(self._heap, (-after, tenant))
 
@@ -211,6 +227,8 @@ class FairShares:
             newcomer = not held and tenant not in self._named and not self._tenants.open
             return after <= self.bound // max(1, len(self._named) + self._guests + self._tenants.open + newcomer)
         free = self.bound - self.total - amount
+        if self._short is None:
+            self._short, self._tracks = self._all_left(), True
         guests, named = self._short
         own = self._left(tenant, held)
         if tenant in self._named:
@@ -227,6 +245,7 @@ class FairShares:
         if heap is None:
             heap = self._heap = [(-held, other) for other, held in self._held.items()]
             heapify(heap)
+            self._tracks = True
         passed: list[tuple[int, str]] = []
         found: tuple[int, str | None] = (0, None)
         while heap:
@@ -251,9 +270,13 @@ class FairShares:
         self._version, self._named = tenants.version, tenants.named
         named = len(self._named)
         self._floor = self.bound // max(tenants.limit, named * (2 if self._rule == "reserve" else 1))
-        known: Collection[str] = self._held.keys() | self._named
-        self._guests = len(known) - named
-        if self._rule == "reserve":
-            self._short = [0, 0]
-            for tenant in known:
-                self._short[tenant in self._named] += self._left(tenant, self.held(tenant))
+        self._guests = len(self._held.keys() - self._named)
+        if self._short is not None:
+            self._short = self._all_left()
+
+    def _all_left(self) -> list[int]:
+        """Return what is left of the floors of the tenants that hold something and are not named, and of the named."""
+        left = [0, 0]
+        for tenant in self._held.keys() | self._named:
+            left[tenant in self._named] += self._left(tenant, self.held(tenant))
+        return left

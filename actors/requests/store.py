@@ -84,7 +84,7 @@ class RequestStore:
             Overloaded: the tenant has its share, and there is no room beyond: its requests are running, or its keys
                 are used.
         """
-        self.expire()
+        self._expire()
         tenant = record.tenant
         if key:
             record.idempotency = (tenant, key)
@@ -132,14 +132,16 @@ class RequestStore:
 
     def expire(self) -> None:
         """Drop the requests whose ``ttl`` is over, and count them in ``expired``; free the keys whose time is over."""
+        self._expire()
+        self._keys.expire()
+
+    def _expire(self) -> None:
         now, early, before = self._clock(), self._early, len(self._records)
         while early and early[0][0] <= now:
             self._drop(heappop(early)[1])
         while self._ended and self._records[next(iter(self._ended))].expires <= now:
             self._drop(next(iter(self._ended)))
         self.expired += before - len(self._records)
-        if self._keys:
-            self._keys.expire()
 
     def _take_row(self, tenant: str) -> bool:
         while not self._rows.take(tenant):
