@@ -238,7 +238,7 @@ def test_vectors_of_one_tenant_evict_none_of_another() -> None:
 def test_presence_that_one_tenant_sets_refuses_no_other() -> None:
     """A tenant sets what is free but for the floors of the others."""
     overrides, numbers = PresenceOverrides(Tenants(TENANTS, named=["worst", "other"], open=False)), count()
-    override = PresenceOverride("away", b"", None, 60.0, 60.0)
+    override = PresenceOverride("online", b"", None, 60.0, 60.0)
 
     def fill(tenant: str) -> int:
         for number in range(2 * MAX_OVERRIDES):
