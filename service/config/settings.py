@@ -104,8 +104,8 @@ class Settings(BaseSettings):
             most, and is refused where the tenant's are running and what is free is kept for others.
         requests_max_bytes: bytes of all ended requests together, their input included; the oldest one of the tenant
             with the most is dropped first.
-        max_idempotency_keys: idempotency keys that are remembered; the tenants share them evenly. None is forgotten
-            early: one more is refused.
+        max_idempotency_keys: idempotency keys that are remembered, some 500 bytes each; the tenants share them evenly.
+            None is forgotten early: one more is refused.
         idempotency_ttl_seconds: seconds for which an idempotency key is remembered, from its submission.
         log_max_bytes: bytes of the newest entries that each log keeps ready to send; older ones are packed, and none is
             dropped.
