@@ -11,8 +11,9 @@ from actors.channels.channels import Channels
 from actors.channels.limits import ChannelLimits
 from actors.channels.receipts import Receipt
 from actors.channels.table import SWEEP_INTERVAL
-from actors.delivery.fanout import Fanout
+from actors.delivery.fanout import TOTAL_SUBSCRIPTIONS, Fanout
 from actors.delivery.topic import FrameEncoder
+from actors.fair_shares import FairShares, Tenants
 from actors.runtime import Actor, Deferred, handles
 from protocol.channels import (
     AckChannel,
@@ -95,7 +96,9 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | UserMessage | CheckLag
         high_water: bytes buffered in a socket above which it gets nothing more until half of them are sent; then it
             gets what it has missed, merged. A socket without progress for 30 s is closed (4008).
         max_subscriptions: the most of one socket.
+        subscriptions: the most of all sockets.
         channels: the bounds of all channels.
+        tenants: share these bounds, but that of one socket; None for any tenants.
     """
 
     capacity = 4096
@@ -107,8 +110,11 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | UserMessage | CheckLag
         *,
         high_water: int = HIGH_WATER,
         max_subscriptions: int = MAX_SUBSCRIPTIONS,
+        subscriptions: int = TOTAL_SUBSCRIPTIONS,
         channels: ChannelLimits = DEFAULT_LIMITS,
+        tenants: Tenants | None = None,
     ) -> None:
+        tenants = tenants or Tenants()
         for name, bound in (("high_water", high_water), ("max_subscriptions", max_subscriptions)):
             if bound < 1:
                 message = f"{name} must be positive, got {bound}"
@@ -118,6 +124,7 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | UserMessage | CheckLag
             encoder,
             high_water=high_water,
             max_subscriptions=max_subscriptions,
+            subscriptions=FairShares(subscriptions, tenants, rule="reserve"),
             clock=self._now,
             call_soon=partial(loop.call_soon, context=Context()),
             on_lag=self._check_later,
@@ -126,6 +133,7 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | UserMessage | CheckLag
             self._fanout,
             encoder,
             limits=channels,
+            tenants=tenants,
             clock=self._now,
             start_sweeping=lambda: self.schedule(SWEEP_INTERVAL, SweepChannels()),
         )

@@ -91,6 +91,30 @@ field that is not in these tables is an error; a field in bold is required. Gene
 """
 
 
+LIMITS_HEAD: Final = """\
+# Limits
+
+Every bound of the service: its default, the setting that changes it, whose share it is, and what happens at it. A code
+is a row of [errors.md](errors.md), here with its status, or with the code that closes a socket. Generated from
+`service/limits/` by `python docs/generate.py`.
+
+No tenant can take what is another's. Of each bound that tenants share, a tenant has a floor: the bound divided by
+`MAX_TENANTS`, whatever others do. Above its floor it borrows what is free. How that is given back depends on the table
+([0035](decisions/0035-fair-shares.md)):
+
+* *Borrowed room is taken back*: where the table is full, the tenant that is furthest above its floor loses its oldest
+  row. One tenant alone has all of the bound.
+* *Room is kept for the others' floors*: rows that can't be taken back. A tenant above its floor leaves free what the
+  tenants of the configured keys have left of theirs, and one floor more where tokens name tenants; never more than
+  half of the bound. With more than `MAX_TENANTS` / 2 such tenants the floor is half of the bound divided by them.
+  Without keys there is one tenant, which has all.
+* *The tenants that exist, evenly*: each has the bound divided by them, and nobody borrows.
+
+Callers that have not authenticated are together one tenant.
+
+"""
+
+
 def errors() -> str:
     """Return the page of errors."""
     from protocol.errors import PROBLEMS  # noqa: PLC0415 - the path is set first
@@ -126,6 +150,27 @@ def settings() -> str:
     return SETTINGS_HEAD + "\n".join(rows) + "\n"
 
 
+def limits() -> str:
+    """Return the page of limits."""
+    from protocol.errors import PROBLEMS  # noqa: PLC0415 - the path is set first
+    from service.limits.table import GROUPS  # noqa: PLC0415 - the same
+
+    parts: list[str] = []
+    for group, bounds in GROUPS.items():
+        rows = ["| bound | default | setting | whose share | what happens at it |", "|---|---|---|---|---|"]
+        for bound in bounds:
+            amount = f"{bound.default:,.0f}" if bound.default == int(bound.default) else str(bound.default)
+            at = bound.at
+            if bound.code:
+                problem = PROBLEMS[bound.code]
+                closes = "closed" in bound.at and problem.close
+                at += f" (`{bound.code}`, {problem.close if closes else problem.status})"
+            setting = f"`{bound.setting.upper()}`" if bound.setting else ""
+            rows.append(_row((bound.name, f"{amount} {bound.unit}".strip(), setting, bound.share, at)))
+        parts.append(f"## {group}\n\n" + "\n".join(rows) + "\n")
+    return LIMITS_HEAD + "\n".join(parts)
+
+
 def frames() -> str:
     """Return the page of the client's frames."""
     import msgspec  # noqa: PLC0415 - as below
@@ -147,7 +192,7 @@ def frames() -> str:
     return FRAMES_HEAD + "\n".join(parts)
 
 
-PAGES: Final = {"errors.md": errors, "frames.md": frames, "settings.md": settings}
+PAGES: Final = {"errors.md": errors, "frames.md": frames, "limits.md": limits, "settings.md": settings}
 
 
 def main() -> None:

@@ -41,20 +41,23 @@ class CacheGet(Message["CachedLog | None"], frozen=True):
     traced = True
 
     key: bytes
+    tenant: str = ""
 
 
 class CachePut(Message[None], frozen=True):
-    """Store ``log`` under ``key`` for ``ttl`` seconds. A log larger than the cache's bound is not stored."""
+    """Store ``log`` under ``key`` for ``ttl`` seconds, in the tenant's share, unless there is no room for it."""
 
     key: bytes
     log: CachedLog
     ttl: float
+    tenant: str = ""
 
 
 class CacheDelete(Message[bool], frozen=True):
     """Delete ``key``. Replies whether it existed."""
 
     key: bytes
+    tenant: str = ""
 
 
 class CacheStats(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -6,6 +6,7 @@
     ├── InvalidRequest          change the request, then send it again
     │   ├── NotFound            it is not here, or not yours
     │   ├── IdempotencyKeyReused
+    │   ├── RequestGone         it has been run; use a new key to run it again
     │   └── UnrecoverablePosition   start again from a snapshot
     ├── AccessDenied            use other credentials
     ├── TryAgainLater           the same request may succeed later (``retry_after`` seconds)
@@ -118,6 +119,11 @@ PROBLEMS: Final[dict[str, Problem]] = {
         status=422,
         title="The idempotency key was used for another body",
         remedy="Use a new key for a new request, or repeat the first body exactly.",
+    ),
+    "request_gone": Problem(
+        status=410,
+        title="The request of this idempotency key is no longer kept",
+        remedy="It has been run: use a new key to run it again.",
     ),
     "unrecoverable_position": Problem(
         status=410,
@@ -433,6 +439,12 @@ class IdempotencyKeyReused(InvalidRequest):
     """Use a new key for a new request."""
 
     code = "idempotency_key_reused"
+
+
+class RequestGone(InvalidRequest):
+    """The request of this idempotency key has been run, and is no longer kept: use a new key to run it again."""
+
+    code = "request_gone"
 
 
 class UnrecoverablePosition(InvalidRequest):

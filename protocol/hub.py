@@ -41,10 +41,11 @@ class Subscribe(Message[None], frozen=True, kw_only=True):
         mode: ``replay`` for each entry, ``snapshot`` for one merged frame, then live, or ``live`` for new entries only;
             None for a replay that becomes a snapshot (``recovered: false``) where the position can't be recovered.
         ack_id: the client's frame id; None where the client sent none.
+        tenant: whose socket it is.
 
     Raises (as replies):
         UnrecoverablePosition: ``mode`` is ``replay`` and the position is of another epoch; or it is beyond the end.
-        Overloaded: ``connection_limit``: the socket has too many subscriptions.
+        Overloaded: ``connection_limit``: the socket has too many subscriptions; ``overloaded``: its tenant has.
     """
 
     socket: Socket
@@ -52,6 +53,7 @@ class Subscribe(Message[None], frozen=True, kw_only=True):
     after: Position | None = None
     mode: Mode | None = None
     ack_id: int | str | None = None
+    tenant: str = ""
 
 
 class Unsubscribe(Message[bool], frozen=True, kw_only=True):

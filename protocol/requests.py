@@ -315,6 +315,7 @@ class Submit(Message[Submitted], frozen=True, kw_only=True):
     Raises (as replies):
         InvalidRequest: the ``ttl`` is longer than the router's own.
         IdempotencyKeyReused: the key was used for another request.
+        RequestGone: the key was used for this request, which has ended and is no longer kept.
         Overloaded: too many requests are stored.
         NotFound: ``model_not_found``.
     """

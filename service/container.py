@@ -9,6 +9,7 @@ import structlog
 
 from actors.cache import CacheActor
 from actors.embeddings import build_embeddings
+from actors.fair_shares import Tenants
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import LLMGateway, build_gateway
 from actors.requests.router import RequestRouter
@@ -35,6 +36,7 @@ from protocol.routes import SetRoutes
 from protocol.users import UserMessage
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
+from service.auth.tickets import Tickets
 from service.auth.tokens import open_token_verifier
 from service.config.check import start_faults
 from service.config.routes_file import GetRejected, RoutesFile, RoutesWatcher, open_routes
@@ -108,7 +110,7 @@ async def open_container(
     """
     routes = open_routes(settings.routes_file)
     keys = open_keys(settings, routes)
-    auth = Authenticator(keys, open_token_verifier(settings.tokens()))
+    auth = Authenticator(keys, open_token_verifier(settings.tokens()), Tickets(tenants=keys.tenants))
     ledger = ledger or MemoryLedger()
     with _faults_of(settings, routes):
         make_gateway = gateway or build_gateway(settings.gateway(routes.routes), ledger=ledger)
@@ -125,13 +127,15 @@ async def open_container(
 
 
 def open_keys(settings: Settings, file: RoutesFile) -> KeyRing:
-    """Return the keys of the settings and of the file.
+    """Return the keys of the settings and of the file, and with them the tenants that share the bounds.
 
     Raises:
         ConfigurationError: a key is invalid; the message names it.
     """
     pepper = settings.key_pepper.get_secret_value().encode() if settings.key_pepper else b""
-    keys = KeyRing((key.get_secret_value() for key in settings.api_keys), pepper=pepper, variable=variable)
+    secrets = (key.get_secret_value() for key in settings.api_keys)
+    tenants = Tenants(settings.max_tenants, open=settings.tokens().enabled)
+    keys = KeyRing(secrets, pepper=pepper, variable=variable, tenants=tenants)
     with _faults_of(settings, file):
         keys.replace(file.keys)
     return keys
@@ -157,13 +161,22 @@ def _assemble(
     auth: Authenticator,
     ledger: Ledger,
 ) -> Container:
-    cache = system.spawn(lambda: CacheActor(settings.cache()), name="cache")
+    tenants, limits = keys.tenants, settings.requests()
+    cache = system.spawn(lambda: CacheActor(settings.cache(), tenants), name="cache")
     gateway = system.spawn(make_gateway, name="llm-gateway")
     router = system.spawn(
-        lambda: RequestRouter(gateway=gateway, cache=cache, limits=settings.requests()), name="request-router"
+        lambda: RequestRouter(gateway=gateway, cache=cache, limits=limits, tenants=tenants),
+        name="request-router",
     )
-    embeddings = system.spawn(build_embeddings(settings.embeddings(routes.routes), ledger=ledger), name="embeddings")
-    hub = system.spawn(lambda: SubscriptionHub(text_frame, channels=settings.channels()), name="subscription-hub")
+    embeddings = system.spawn(
+        build_embeddings(settings.embeddings(routes.routes), ledger=ledger, tenants=tenants), name="embeddings"
+    )
+    hub = system.spawn(
+        lambda: SubscriptionHub(
+            text_frame, channels=settings.channels(), subscriptions=settings.max_subscriptions, tenants=tenants
+        ),
+        name="subscription-hub",
+    )
     watcher = system.spawn(
         lambda: RoutesWatcher(
             routes,

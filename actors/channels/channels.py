@@ -13,6 +13,7 @@ from actors.channels.receipts import Receipt
 from actors.channels.table import ChannelKey, ChannelTable
 from actors.channels.users import Users
 from actors.delivery.fanout import Fanout
+from actors.fair_shares import FairShares, Tenants
 from protocol.channels import (
     ChannelList,
     GetHistory,
@@ -64,6 +65,7 @@ class Channels:
         fanout: delivers the channels' topics.
         encode: turns a frame's JSON into wire bytes.
         limits: the bounds.
+        tenants: share them; None for any tenants.
         clock: seconds, monotonic.
         start_sweeping: called when there is something to expire: from then on call ``sweep`` every ``SWEEP_INTERVAL``
             seconds until it returns False.
@@ -77,17 +79,21 @@ class Channels:
         limits: ChannelLimits,
         clock: Callable[[], float],
         start_sweeping: Callable[[], object],
+        tenants: Tenants | None = None,
     ) -> None:
+        tenants = tenants or Tenants()
         self._fanout = fanout
         self._encode = encode
         self._clock = clock
         self._start_sweeping = start_sweeping
         self._sweeping = False
-        self._table = ChannelTable(encode, limits=limits, deliver=fanout.deliver, on_open=self._ensure_sweeping)
+        self._table = ChannelTable(
+            encode, limits=limits, tenants=tenants, deliver=fanout.deliver, on_open=self._ensure_sweeping
+        )
         self._subscribed: dict[Socket, set[Channel]] = {}
         self._leases = Leases(self._lease_ended)
-        self._users = Users()
-        self._receipts = 0
+        self._users = Users(tenants)
+        self._receipts = FairShares(MAX_RECEIPTS, tenants, rule="reserve")
 
     def __len__(self) -> int:
         return len(self._table)
@@ -97,8 +103,9 @@ class Channels:
     def publish(self, message: Publish) -> Published:
         """Append a publication and deliver it; see the message for what it raises."""
         check_publication(message)
-        if message.wait and self._receipts >= MAX_RECEIPTS:
-            raise Overloaded(f"{MAX_RECEIPTS} publishers wait for acknowledgements already")
+        if message.wait and not self._receipts.has_room(message.tenant):
+            waiting = self._receipts.held(message.tenant)
+            raise Overloaded(f"{waiting} publishers wait for acknowledgements already")
         channel = self._table.open(message.tenant, message.channel)
         published = channel.publish(message, self._clock())
         if not published.replayed:
@@ -112,12 +119,12 @@ class Channels:
 
     def open_receipt(self, message: Publish, offset: int) -> Receipt:
         """Return a receipt for a publication. It records acknowledgements until ``close_receipt``."""
-        self._receipts += 1
+        self._receipts.take(message.tenant)
         return self._table[message.tenant, message.channel].open_receipt(offset)
 
     def close_receipt(self, message: Publish, receipt: Receipt) -> tuple[Peer, ...]:
         """Close a receipt, and return the peers that have acknowledged."""
-        self._receipts -= 1
+        self._receipts.give_back(message.tenant)
         self._table[message.tenant, message.channel].close_receipt(receipt)
         return tuple(receipt.acknowledged)
 
@@ -189,7 +196,7 @@ class Channels:
         channel = self._table.open(message.tenant, message.channel)
         publications, presence_events = channel.publications, channel.presence_events
         topics = (publications, presence_events) if message.presence else (publications,)
-        fanout.admit(socket, [topic.name for topic in topics])
+        fanout.admit(socket, [topic.name for topic in topics], message.tenant)
         self._table.expire(channel, self._clock())
         cursor, recovered = channel.log.begin(message.after, message.mode)
         self.unsubscribe(socket, channel.key)
@@ -204,12 +211,12 @@ class Channels:
         channel.follow(socket, message.peer, cursor if resumed else 0)
         self._subscribed.setdefault(socket, set()).add(channel)
         publications.reader_added(cursor)
-        fanout.follow(socket, publications, cursor)
+        fanout.follow(socket, publications, cursor, message.tenant)
         if _log.isEnabledFor(logging.DEBUG):
             fields = {"channel": message.channel, "after": cursor, "subscribers": len(publications.readers)}
             _log.debug("subscribed", extra={"fields": fields})
         if message.presence:
-            fanout.follow(socket, presence_events, presence_events.end)
+            fanout.follow(socket, presence_events, presence_events.end, message.tenant)
 
     def unsubscribe(self, socket: Socket, key: ChannelKey) -> bool:
         """End a subscription, and return whether there was one."""

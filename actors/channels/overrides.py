@@ -2,6 +2,7 @@
 
 from typing import Final, NamedTuple
 
+from actors.fair_shares import FairShares, Tenants
 from protocol.errors import Overloaded
 from protocol.users import Online
 
@@ -29,9 +30,14 @@ class PresenceOverride(NamedTuple):
 
 
 class PresenceOverrides:
-    """The statuses that were set, by user; each one ends by itself."""
+    """The statuses that were set, by user; each one ends by itself.
 
-    def __init__(self) -> None:
+    Args:
+        tenants: share the bound; a tenant that sets more than its floor leaves free what others have left of theirs.
+    """
+
+    def __init__(self, tenants: Tenants) -> None:
+        self._shares = FairShares(MAX_OVERRIDES, tenants, rule="reserve")
         self._overrides: dict[UserKey, PresenceOverride] = {}
 
     def __len__(self) -> int:
@@ -46,20 +52,21 @@ class PresenceOverrides:
         """Set a user's status.
 
         Raises:
-            Overloaded: the status of ``MAX_OVERRIDES`` other users is set.
+            Overloaded: the status of too many other users of the tenant is set.
         """
-        if key not in self._overrides and len(self._overrides) >= MAX_OVERRIDES:
+        if key not in self._overrides and not self._shares.take(key[0]):
             self.sweep(now)
-            if len(self._overrides) >= MAX_OVERRIDES:
-                detail = f"the presence of {MAX_OVERRIDES} users is set, which is the most that is kept"
+            if not self._shares.take(key[0]):
+                detail = f"the presence of {self._shares.held(key[0])} users is set, which is the most that is kept"
                 raise Overloaded(detail, retry_after=1.0)
         self._overrides[key] = override
 
     def remove(self, key: UserKey) -> None:
         """Forget what was set for a user."""
-        self._overrides.pop(key, None)
+        if self._overrides.pop(key, None) is not None:
+            self._shares.give_back(key[0])
 
     def sweep(self, now: float) -> None:
         """Forget what has ended."""
         for key in [key for key, override in self._overrides.items() if override.expires <= now]:
-            del self._overrides[key]
+            self.remove(key)

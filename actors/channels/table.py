@@ -8,6 +8,7 @@ from typing import Final
 from actors.channels.channel import Channel
 from actors.channels.limits import ChannelLimits
 from actors.channels.log import FrameEncoder
+from actors.fair_shares import FairShares, Tenants
 from protocol.errors import Overloaded
 
 SWEEP_INTERVAL: Final = 5.0  # seconds
@@ -20,9 +21,13 @@ ChannelKey = tuple[str, str]  # tenant and name
 class ChannelTable:
     """The channels of all tenants by tenant and name, bounded in number and in bytes.
 
+    The tenants share both bounds, as ``FairShares`` says. Channels in use are not removed: a tenant that uses more than
+    its floor leaves free what others have left of theirs.
+
     Args:
         encode: turns a frame's JSON into wire bytes.
         limits: the bounds.
+        tenants: share them.
         deliver: writes to every reader what it has not been sent yet.
         on_open: called for each new channel.
     """
@@ -32,6 +37,7 @@ class ChannelTable:
         encode: FrameEncoder,
         *,
         limits: ChannelLimits,
+        tenants: Tenants,
         deliver: Callable[[], object],
         on_open: Callable[[], object],
     ) -> None:
@@ -40,8 +46,9 @@ class ChannelTable:
         self._deliver = deliver
         self._on_open = on_open
         self._channels: dict[ChannelKey, Channel] = {}
-        self._by_publication: OrderedDict[Channel, None] = OrderedDict()  # channels with a history, the latest last
-        self._size = 0
+        self._rows = FairShares(limits.channels, tenants, rule="reserve")
+        self._bytes = FairShares(limits.size, tenants)
+        self._published: dict[str, OrderedDict[Channel, None]] = {}  # with a history, by tenant, the latest last
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -61,26 +68,39 @@ class ChannelTable:
         """Return the channel, created if need be.
 
         Raises:
-            Overloaded: there are too many channels in use.
+            Overloaded: the tenant's channels are in use, and what is free is kept for others.
         """
         channel = self._channels.get((tenant, name))
         if channel is None:
-            if len(self._channels) >= self._limits.channels:
-                self._evict()
+            while not self._rows.take(tenant):
+                self._evict(tenant)
             channel = Channel(tenant, name, self._encode, bounds=self._limits.history, deliver=self._deliver)
             self._channels[channel.key] = channel
             self._on_open()
         return channel
 
     def published(self, channel: Channel) -> None:
-        """Count a publication; drop the histories with the oldest last publication where all together are too large."""
-        self._count(channel)
-        self._by_publication[channel] = None
-        self._by_publication.move_to_end(channel)
-        while self._size > self._limits.size and len(self._by_publication) > 1:
-            oldest, _ = self._by_publication.popitem(last=False)
-            oldest.clear()
-            self._count(oldest)
+        """Count a publication; drop histories where all together are too large.
+
+        They are those with the oldest last publication of the tenant with the most bytes. The one that was just
+        published to stays, and counts less where there is no room for it.
+        """
+        tenant = channel.key[0]
+        published = self._published.setdefault(tenant, OrderedDict())
+        published[channel] = None
+        published.move_to_end(channel)
+        self._bytes.give_back(tenant, channel.counted)
+        channel.counted = 0
+        size = channel.size
+        while not self._bytes.take(tenant, size):
+            victim = self._bytes.furthest_above(tenant, size, among=self._published)
+            oldest = next(iter(self._published[victim or tenant]))
+            if oldest is channel:
+                size = self._bytes.bound - self._bytes.total
+            else:
+                oldest.clear()
+                self._forget(oldest)
+        channel.counted = size
 
     def expire(self, channel: Channel, now: float) -> None:
         """Drop a channel's expired publications and keys."""
@@ -97,23 +117,38 @@ class ChannelTable:
                 self._channels[channel.key] = self._channels.pop(channel.key)  # the next sweep begins with others
 
     def _count(self, channel: Channel) -> None:
-        self._size += channel.size - channel.counted
-        channel.counted = channel.size
+        """Count what a channel holds after something of it has expired."""
+        less = channel.counted - channel.size
+        if less > 0:
+            self._bytes.give_back(channel.key[0], less)
+            channel.counted -= less
 
-    def _evict(self) -> None:
-        """Remove the channel with the oldest last publication, of those that nobody uses.
+    def _evict(self, tenant: str) -> None:
+        """Remove a channel that nobody uses, the one with the oldest last publication of the tenant with the most.
 
         Raises:
-            Overloaded: all ``EVICT_SEARCH`` channels that were looked at are in use.
+            Overloaded: there is none among the ``EVICT_SEARCH`` channels that were looked at.
         """
-        for channel in islice(self._by_publication, EVICT_SEARCH):
+        victim = self._rows.furthest_above(tenant, among=self._published)
+        for channel in islice(self._published.get(victim or tenant, ()), EVICT_SEARCH):
             if not channel.used:
                 self._remove(channel)
                 return
-        detail = f"there are {self._limits.channels} channels, which is the most that are kept"
+        detail = f"there are {self._rows.held(tenant)} channels, which is the most that are kept"
         raise Overloaded(detail, retry_after=SWEEP_INTERVAL)
 
     def _remove(self, channel: Channel) -> None:
         del self._channels[channel.key]
-        self._by_publication.pop(channel, None)
-        self._size -= channel.counted
+        self._rows.give_back(channel.key[0])
+        self._forget(channel)
+
+    def _forget(self, channel: Channel) -> None:
+        """Count the history of a channel off."""
+        tenant = channel.key[0]
+        self._bytes.give_back(tenant, channel.counted)
+        channel.counted = 0
+        published = self._published.get(tenant)
+        if published is not None and channel in published:
+            del published[channel]
+            if not published:
+                del self._published[tenant]

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from actors.channels.overrides import PresenceOverride, PresenceOverrides, UserKey
+from actors.fair_shares import Tenants
 from protocol.hub import Socket
 from protocol.users import SetPresence, UserStatus
 
@@ -36,15 +37,16 @@ class Users:
     A leaving user still has the status online. A status that was set counts instead of all of this, until it ends.
 
     Args:
+        tenants: share the bound on what is set; None for any tenants.
         clock: Unix time in seconds, for the times of ``UserStatus``. All ``now`` arguments are of the channels' clock.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, tenants: Tenants | None = None, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._users: dict[UserKey, _User] = {}
         self._owners: dict[Socket, UserKey] = {}
         self._leaving: dict[UserKey, None] = {}
-        self._overrides = PresenceOverrides()
+        self._overrides = PresenceOverrides(tenants or Tenants())
 
     def __len__(self) -> int:
         return len(self._users) + len(self._overrides)

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from actors.delivery.topic import LOST, SNAPSHOT, FrameEncoder, Page, RequestTopic, Topic
+from actors.fair_shares import FairShares
 from actors.log.follow import open_at
 from actors.requests.stream import status_of
 from protocol.errors import PROBLEMS, Overloaded, ShuttingDown
@@ -15,6 +16,8 @@ from protocol.hub import HubStats, Socket, Subscribe
 from protocol.websocket.out import ack_json, disconnect_json
 
 STALL_LIMIT: Final = 30.0  # seconds without progress after which a slow socket is closed
+TOTAL_SUBSCRIPTIONS: Final = 200_000  # of all sockets
+RETRY_AFTER: Final = 1.0  # seconds
 SLOW: Final = "slow_consumer"
 
 _log = logging.getLogger("tidegate.hub")
@@ -42,6 +45,7 @@ class Fanout:
         encode: turns a frame's JSON into wire bytes.
         high_water: bytes buffered in a socket above which it lags.
         max_subscriptions: the most of one socket.
+        subscriptions: those of all sockets, shared by tenants; None for the default.
         clock: seconds, monotonic.
         call_soon: calls ``flush`` after the current loop tick.
         on_lag: called when the first socket lags; from then on call ``check_lagging`` regularly until it returns False.
@@ -53,6 +57,7 @@ class Fanout:
         *,
         high_water: int,
         max_subscriptions: int,
+        subscriptions: FairShares | None = None,
         clock: Callable[[], float],
         call_soon: Callable[[Callable[[], None]], object],
         on_lag: Callable[[], object],
@@ -60,6 +65,10 @@ class Fanout:
         self._encode = encode
         self._high_water = high_water
         self._max_subscriptions = max_subscriptions
+        if subscriptions is None:
+            subscriptions = FairShares(TOTAL_SUBSCRIPTIONS, rule="reserve")
+        self._subscriptions = subscriptions
+        self._tenants: dict[Socket, str] = {}  # of the sockets with subscriptions, who pays for them
         self._clock = clock
         self._call_soon = call_soon
         self._on_lag = on_lag
@@ -80,12 +89,12 @@ class Fanout:
 
         Raises:
             UnrecoverablePosition: see ``open_at``.
-            Overloaded: ``connection_limit``.
+            Overloaded: as ``admit``.
             ShuttingDown: the hub is closing its sockets.
         """
         socket, stream = message.socket, message.stream
         request_id = stream.request_id
-        self.admit(socket, (request_id,))
+        self.admit(socket, (request_id,), message.tenant)
         opening = open_at(stream, message.after, message.mode)
         cursor = SNAPSHOT if opening.snapshot else opening.after
         self.unsubscribe(socket, request_id)
@@ -95,29 +104,35 @@ class Fanout:
                 socket, ack_json(message.ack_id, request_id, position, status_of(stream), recovered=opening.recovered)
             )
         if not stream.ended or cursor != stream.offset:
-            self.follow(socket, self._topic(stream), cursor)
+            self.follow(socket, self._topic(stream), cursor, message.tenant)
         if _log.isEnabledFor(logging.DEBUG):
             subscribers = self._requests.get((request_id, stream.epoch))
             count = 0 if subscribers is None else len(subscribers.readers)
             fields = {"request_id": request_id, "after": None if opening.snapshot else cursor, "subscribers": count}
             _log.debug("subscribed", extra={"fields": fields})
 
-    def admit(self, socket: Socket, names: Iterable[Hashable]) -> None:
-        """Check that ``socket`` may subscribe to these names, too.
+    def admit(self, socket: Socket, names: Iterable[Hashable], tenant: str) -> None:
+        """Check that ``socket`` may subscribe to these names, too; its first subscription makes it the tenant's.
 
         Raises:
-            Overloaded: ``connection_limit``.
+            Overloaded: ``connection_limit``: the socket has too many; ``overloaded``: the tenant's sockets have.
             ShuttingDown: the hub is closing its sockets.
         """
         if self._closing:
             raise ShuttingDown
         followed = self._sockets.get(socket, {})
-        if len(followed) + sum(name not in followed for name in names) > self._max_subscriptions:
+        new = sum(name not in followed for name in names)
+        if len(followed) + new > self._max_subscriptions:
             detail = f"a socket has {self._max_subscriptions} subscriptions at most"
             raise Overloaded(detail, code="connection_limit")
+        owner = self._tenants.get(socket, tenant)
+        if not self._subscriptions.has_room(owner, new):
+            detail = f"there are {self._subscriptions.held(owner)} subscriptions, which is the most"
+            raise Overloaded(detail, retry_after=RETRY_AFTER)
 
-    def follow(self, socket: Socket, topic: Topic, cursor: int) -> None:
-        """Add ``socket`` as a reader of ``topic`` after ``cursor``; it has no subscription of that name."""
+    def follow(self, socket: Socket, topic: Topic, cursor: int, tenant: str) -> None:
+        """Add ``socket`` as a reader of ``topic`` after ``cursor``. It was admitted, and has none of that name."""
+        self._subscriptions.take(self._tenants.setdefault(socket, tenant))
         topic.readers[socket] = cursor
         self._sockets.setdefault(socket, {})[topic.name] = topic
         self.changed(topic)
@@ -315,8 +330,9 @@ class Fanout:
     def _drop(self, socket: Socket, topic: Topic) -> None:
         followed = self._sockets[socket]
         del followed[topic.name]
+        self._subscriptions.give_back(self._tenants[socket])
         if not followed:
-            del self._sockets[socket]
+            del self._sockets[socket], self._tenants[socket]
             self._lagging.pop(socket, None)
         del topic.readers[socket]
         topic.behind.discard(socket)

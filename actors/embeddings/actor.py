@@ -1,7 +1,7 @@
 """The embeddings actor: gathers texts into batches, sends each text once, and caches the vectors."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import ClassVar, Final
 
@@ -12,6 +12,7 @@ from actors.embeddings.embedding import EmbeddingPlan, estimate
 from actors.embeddings.endpoints import EmbedderEndpoints, EmbeddingTarget, MakeEmbedder
 from actors.embeddings.request import Batch, EmbedRequest, PaidReply, PendingInput
 from actors.embeddings.vector_cache import DIGEST_BYTES, VectorCache, encoded, key_of, scope_of
+from actors.fair_shares import FairShares, Tenants
 from actors.ledger import MemoryLedger
 from actors.resilience.retry import RetryPolicy
 from actors.runtime import Actor, Deferred, handles
@@ -38,6 +39,7 @@ class Begin(Message[None], frozen=True):
 
     Attributes:
         request: the request.
+        tenant: whose it is.
         wanted: its inputs, by their keys.
         key: the parameters of the call.
         targets: in their order.
@@ -45,6 +47,7 @@ class Begin(Message[None], frozen=True):
     """
 
     request: EmbedRequest
+    tenant: str
     wanted: dict[bytes, Input]
     key: BatchKey
     targets: tuple[EmbeddingTarget, ...]
@@ -80,6 +83,7 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
         routes: in force until ``SetRoutes`` replaces them.
         make_embedder: makes a provider that the routes name; returns None for one that does not embed.
         bounds: the actor's bounds.
+        tenants: share them; None for any tenants.
         retry: when a failed attempt is followed by another.
         ledger: counts what accounts spend; None for one in memory, of this actor alone.
 
@@ -97,6 +101,7 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
         routes: Routes | None = None,
         make_embedder: MakeEmbedder = _none,
         bounds: EmbeddingBounds | None = None,
+        tenants: Tenants | None = None,
         retry: RetryPolicy | None = None,
         ledger: Ledger | None = None,
     ) -> None:
@@ -111,9 +116,11 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
             make=make_embedder,
             limiter=partial(_limiter, bounds=self._bounds),
         )
-        self._cache = VectorCache(self._bounds.cache_bytes)
+        tenants = tenants or Tenants()
+        self._cache = VectorCache(self._bounds.cache_bytes, tenants)
         self._on_way: dict[bytes, PendingInput] = {}
-        self._size = 0
+        self._inputs = FairShares(self._bounds.inputs, tenants, rule="reserve")
+        self._bytes = FairShares(self._bounds.bytes, tenants, rule="reserve")
         self._gathering: dict[BatchKey, Batch] = {}
 
     async def started(self) -> None:
@@ -136,17 +143,17 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
         )
         keys = _keys(message, key)
         wanted = dict(zip(keys, message.inputs, strict=True))
-        self._check_room(wanted)
+        self._check_room(message.tenant, wanted)
         deadline = NEVER if self.deadline is None else self.deadline
         if message.account is not None:
             reply = PaidReply()
             request = EmbedRequest(reply, self.context, deadline, keys)
-            begin = Begin(request, wanted, key, targets, message.dedupe)
+            begin = Begin(request, message.tenant, wanted, key, targets, message.dedupe)
             return self.defer(self._paid(message.account, begin, reply))
         promise = self.promise(Embed)
         request = EmbedRequest(promise, self.context, deadline, keys)
         promise.on_abandon(partial(self._left, request))
-        self._begin(Begin(request, wanted, key, targets, message.dedupe))
+        self._begin(Begin(request, message.tenant, wanted, key, targets, message.dedupe))
         return promise
 
     @handles(Begin)
@@ -186,7 +193,7 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
                 continue
             self._forget(pending)
             if pending.cacheable:
-                self._cache.put(pending.key, outcome.vector)
+                self._cache.put(pending.key, outcome.vector, pending.tenant)
             for index, request in enumerate(pending.waiting):
                 request.add(pending, outcome.vector)
                 if not index:
@@ -200,7 +207,7 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
     async def _paid(self, account: Account, begin: Begin, reply: PaidReply) -> Embedded:
         """Answer a request on an account, which pays for the inputs that no other request has sent."""
         request = begin.request
-        new = [item for key, item in begin.wanted.items() if key not in self._on_way and not self._cache.get(key)]
+        new = [item for key, item in begin.wanted.items() if self._is_new(key, begin.tenant)]
         hold = self._budget.hold(account, begin.targets, lambda: (estimate(new), 0))
         for target in begin.targets:
             target.endpoint.hold()
@@ -217,25 +224,50 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
                 target.endpoint.release()
 
     def _begin(self, message: Begin) -> None:
-        request = message.request
+        request, tenant = message.request, message.tenant
+        try:
+            self._take(tenant, message.wanted, [key for key in message.wanted if self._is_new(key, tenant)])
+        except Overloaded as error:
+            request.fail(error)
+            return
         for key, item in message.wanted.items():
-            if vector := self._cache.get(key):
+            if vector := self._cache.get(key, tenant):
                 request.add_cached(key, vector)
             elif (pending := self._on_way.get(key)) is not None:
                 request.joined += 1
                 request.wait_for(pending)
             else:
                 request.asked += 1
-                pending = PendingInput(key, item, cacheable=message.cacheable)
+                pending = PendingInput(key, item, tenant, cacheable=message.cacheable)
                 request.wait_for(pending)
                 self._add(pending, message.key, message.targets)
         request.resolve_if_complete()
 
-    def _check_room(self, wanted: Mapping[bytes, Input]) -> None:
-        new = [item for key, item in wanted.items() if key not in self._on_way]
-        size = self._size + sum(map(byte_size, new))
-        if len(self._on_way) + len(new) > self._bounds.inputs or size > self._bounds.bytes:
-            raise Overloaded(f"{len(self._on_way)} texts wait to be embedded", retry_after=RETRY_AFTER)
+    def _is_new(self, key: bytes, tenant: str) -> bool:
+        """Whether an input is neither on its way nor in the cache."""
+        return key not in self._on_way and not self._cache.get(key, tenant)
+
+    def _check_room(self, tenant: str, wanted: Mapping[bytes, Input]) -> None:
+        """Refuse a request before it holds room in budgets; its inputs are counted when it begins."""
+        self._give_back(tenant, self._take(tenant, wanted, [key for key in wanted if key not in self._on_way]))
+
+    def _take(self, tenant: str, wanted: Mapping[bytes, Input], new: Collection[bytes]) -> tuple[int, int]:
+        """Take room for these inputs of a tenant; return their number and their bytes.
+
+        Raises:
+            Overloaded: there is no room for all of them.
+        """
+        size = sum([byte_size(wanted[key]) for key in new])
+        if self._inputs.take(tenant, len(new)):
+            if self._bytes.take(tenant, size):
+                return len(new), size
+            self._inputs.give_back(tenant, len(new))
+        raise Overloaded(f"{self._inputs.held(tenant)} texts wait to be embedded", retry_after=RETRY_AFTER)
+
+    def _give_back(self, tenant: str, taken: tuple[int, int]) -> None:
+        inputs, size = taken
+        self._inputs.give_back(tenant, inputs)
+        self._bytes.give_back(tenant, size)
 
     def _add(self, pending: PendingInput, key: BatchKey, targets: tuple[EmbeddingTarget, ...]) -> None:
         """Add an input to the batch of its parameters; a batch that has no room for it is sent first."""
@@ -249,9 +281,7 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
             self.schedule(self._bounds.window, Flush(batch))
             self._gathering[key] = batch
         batch.add(pending)
-        if pending.key not in self._on_way:
-            self._on_way[pending.key] = pending
-            self._size += pending.size
+        self._on_way[pending.key] = pending
         if len(batch.inputs) >= min(limit.inputs for limit in limits):
             self._send(batch)
 
@@ -305,7 +335,7 @@ class EmbeddingsActor(Actor[Embed | ListModels | SetRoutes | Begin | Flush | Set
     def _forget(self, pending: PendingInput) -> None:
         if self._on_way.get(pending.key) is pending:
             del self._on_way[pending.key]
-            self._size -= pending.size
+            self._give_back(pending.tenant, (1, pending.size))
 
 
 def _limiter(embedder: Embedder, bounds: EmbeddingBounds) -> ConcurrencyLimiter:

@@ -9,6 +9,7 @@ import msgspec
 from actors.embeddings.actor import EmbeddingsActor
 from actors.embeddings.config import EmbeddingsConfig
 from actors.embeddings.embedder import Embedder
+from actors.fair_shares import Tenants
 from actors.ledger import MemoryLedger
 from protocol.errors import ConfigurationError, FieldError
 from protocol.ledger import Ledger
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
 OPENAI_URL: Final = BASE_URLS["openai"]
 
 
-def build_embeddings(config: EmbeddingsConfig, *, ledger: Ledger | None = None) -> Callable[[], EmbeddingsActor]:
+def build_embeddings(
+    config: EmbeddingsConfig, *, ledger: Ledger | None = None, tenants: Tenants | None = None
+) -> Callable[[], EmbeddingsActor]:
     """Return a function for ``System.spawn`` that makes the actor of every provider that embeds.
 
     Args:
         config: the configuration.
         ledger: counts what accounts spend; None for one in memory, which outlives a restart of the actor.
+        tenants: share the bounds; None for any tenants.
 
     Spawning raises ``ConfigurationError`` where the key of a named provider is not set.
     """
@@ -41,6 +45,7 @@ def build_embeddings(config: EmbeddingsConfig, *, ledger: Ledger | None = None) 
             routes=config.routes,
             make_embedder=partial(_named, config),
             bounds=config.bounds,
+            tenants=tenants,
             retry=config.retry,
             ledger=shared_ledger,
         )

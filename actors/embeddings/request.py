@@ -58,21 +58,24 @@ class PendingInput:
     Args:
         key: of its vector.
         item: the input.
+        tenant: whose it is; tenants share no inputs.
         cacheable: whether its vector goes into the cache.
 
     Attributes:
         key: of its vector.
         item: the input.
+        tenant: whose it is.
         cacheable: whether its vector goes into the cache.
         size: its bytes.
         waiting: the requests that wait for it, the first one first.
         batch: has it; None before it is in one.
     """
 
-    __slots__ = ("batch", "cacheable", "item", "key", "size", "waiting")
+    __slots__ = ("batch", "cacheable", "item", "key", "size", "tenant", "waiting")
 
-    def __init__(self, key: bytes, item: Input, *, cacheable: bool) -> None:
+    def __init__(self, key: bytes, item: Input, tenant: str, *, cacheable: bool) -> None:
         self.key = key
+        self.tenant = tenant
         self.item = item
         self.cacheable = cacheable
         self.size = byte_size(item)

@@ -4,50 +4,45 @@ import hashlib
 from typing import Any, Final
 
 import msgspec
-from cachebox import LRUCache
 
 from actors.embeddings.embedder import BatchKey
+from actors.fair_lru import FairLru
+from actors.fair_shares import Tenants
 from protocol.embeddings import Input
 from protocol.errors import InvalidRequest
 
 DIGEST_BYTES: Final = 20
-ENTRY_BYTES: Final = 200  # memory of an entry beside its vector
+ENTRY_BYTES: Final = 300  # memory of an entry beside its vector
 
 _encoder: Final = msgspec.msgpack.Encoder(order="deterministic")
 
 
 class VectorCache:
-    """LRU cache of vectors, bounded in bytes.
+    """LRU cache of vectors, bounded in bytes, which the tenants share.
 
     Args:
         max_bytes: the most bytes of all entries; 0 keeps none.
+        tenants: share the bound; None for any tenants.
     """
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, tenants: Tenants | None = None) -> None:
         if max_bytes < 0:
             raise ValueError(f"max_bytes must not be negative, got {max_bytes}")
-        self._max_bytes = max_bytes
-        self._vectors: LRUCache[bytes, bytes] = LRUCache(max_bytes or 1, getsizeof=_size)
+        self._vectors: FairLru[bytes, bytes] = FairLru(_size, max_bytes=max_bytes, tenants=tenants)
 
     def __len__(self) -> int:
         return len(self._vectors)
 
-    def get(self, key: bytes) -> bytes:
-        """Return the vector under ``key``; empty where there is none."""
-        return self._vectors.get(key, b"")
+    def get(self, key: bytes, tenant: str = "") -> bytes:
+        """Return the vector of a tenant under ``key``; empty where there is none."""
+        return self._vectors.get(tenant, key) or b""
 
-    def put(self, key: bytes, vector: bytes) -> None:
-        """Add a vector, unless it alone is larger than the bound."""
-        size = _size(key, vector)
-        if size > self._max_bytes:
-            return
-        self._vectors.pop(key, None)
-        while self._vectors.current_size() + size > self._max_bytes:
-            self._vectors.popitem()
-        self._vectors.insert(key, vector)
+    def put(self, key: bytes, vector: bytes, tenant: str = "") -> None:
+        """Add a vector, unless it alone is larger than what the tenant may take."""
+        self._vectors.put(tenant, key, vector)
 
 
-def _size(_: bytes, vector: bytes) -> int:
+def _size(vector: bytes) -> int:
     return len(vector) + ENTRY_BYTES
 
 

@@ -37,7 +37,7 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
         stream: its view of the run's log.
         created: when it was submitted, in Unix seconds.
         expires: when the store drops it, in Unix seconds; 0 while it has not ended.
-        idempotency: the tenant and the idempotency key; None where it has no key, or has it no more.
+        idempotency: the tenant and the idempotency key; None where it has no key.
     """
 
     request_id: str

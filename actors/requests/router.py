@@ -12,8 +12,10 @@ from typing import Final
 
 from opentelemetry import trace
 
+from actors.fair_shares import Tenants
 from actors.requests.failure import failure
 from actors.requests.fingerprint import body_digest, fingerprint
+from actors.requests.idempotency import UsedKey
 from actors.requests.limits import RequestLimits
 from actors.requests.outcome import LOGGER, log_end
 from actors.requests.record import RequestRecord
@@ -44,6 +46,7 @@ from protocol.errors import (
     InvalidRequest,
     NotFound,
     Overloaded,
+    RequestGone,
     TidegateError,
 )
 from protocol.events import Cancelled, Failed
@@ -78,6 +81,7 @@ class RequestRouter(Actor[RouterMessage]):
         gateway: completes the requests.
         cache: stores finished logs; None for no cache.
         limits: how many requests are stored, for how long, and how large.
+        tenants: share these bounds; None for any tenants.
     """
 
     capacity = 4096
@@ -89,12 +93,13 @@ class RequestRouter(Actor[RouterMessage]):
         gateway: "Ref[Complete | ResolveModel]",
         cache: "Ref[CacheMessage] | None" = None,
         limits: RequestLimits = DEFAULT_LIMITS,
+        tenants: Tenants | None = None,
     ) -> None:
         self._gateway = gateway
         self._cache = cache
         self._limits = limits
         self._grace_timers: dict[str, Timer] = {}  # by request id: requests without a follower
-        self._store = RequestStore(ttl=limits.ttl, max_requests=limits.max_requests, max_bytes=limits.max_bytes)
+        self._store = RequestStore(limits, tenants)
         self._models: set[str] = set()
         self._waiting: list[Promise[None]] = []  # for the moment at which no request is running
 
@@ -131,7 +136,7 @@ class RequestRouter(Actor[RouterMessage]):
             restart=message.delivery.on_attempt_failed == "restart",
             repair=message.delivery.repair,
         )
-        run = self._joinable(message, digest)
+        run = self._runs.joinable(digest) if message.delivery.dedupe else None
         if run is not None:
             return self._join(message, run)
         served = message.request.model in self._models
@@ -196,7 +201,7 @@ class RequestRouter(Actor[RouterMessage]):
         reply = self.promise(DeleteRequest)
         self.ask_then(
             self._cache,
-            CacheDelete(record.run.fingerprint),
+            CacheDelete(record.run.fingerprint, record.tenant),
             timeout=CACHE_TIMEOUT,
             ok=lambda _: Uncached(record, reply),
             err=lambda error: Uncached(record, reply, error),
@@ -260,19 +265,19 @@ class RequestRouter(Actor[RouterMessage]):
             _log.debug("requests_expired", extra={"fields": {"count": expired}})
         self.schedule(SWEEP_INTERVAL, SweepRequests())
 
-    def _repeat(self, message: Submit, digest: bytes, record: RequestRecord) -> Submitted:
-        if digest != body_digest(message):
+    def _repeat(self, message: Submit, used: UsedKey, record: RequestRecord | None) -> Submitted:
+        if used.digest != body_digest(message):
             raise IdempotencyKeyReused
+        if record is None:
+            ended = f"{used.status} ({used.code})" if used.code else used.status
+            raise RequestGone(f"request {used.request_id} of this key is {ended}, and no longer kept")
         return Submitted(record, replayed=True)
-
-    def _joinable(self, message: Submit, digest: bytes) -> Run | None:
-        return self._runs.joinable(digest) if message.delivery.dedupe else None
 
     def _ask_cache(self, cache: Ref[CacheMessage], message: Submit, digest: bytes, reply: Promise[Submitted]) -> None:
         """Ask the cache; an error or a timeout counts as a miss."""
         self.ask_then(
             cache,
-            CacheGet(digest),
+            CacheGet(digest, message.tenant),
             timeout=CACHE_TIMEOUT,
             ok=lambda cached: CacheAnswered(message, digest, cached, reply),
             err=lambda _: CacheAnswered(message, digest, None, reply),
@@ -290,7 +295,7 @@ class RequestRouter(Actor[RouterMessage]):
             known = self._store.by_key(message.tenant, message.idempotency_key)
             if known is not None:
                 return self._repeat(message, *known)
-        run = self._joinable(message, digest)
+        run = self._runs.joinable(digest) if message.delivery.dedupe else None
         if run is not None:
             return self._join(message, run)
         return self._replay(message, digest, cached) if cached else self._begin(message, digest)

@@ -153,6 +153,6 @@ class RequestStateActor(Actor[Start | CallCompleted | CallFailed | Cancel]):
             cost=run.cost,
             attempts=run.attempts,
         )
-        await cache.tell(CachePut(run.fingerprint, log, run.delivery.cache_ttl))
+        await cache.tell(CachePut(run.fingerprint, log, run.delivery.cache_ttl, run.tenant))
         if run.forgotten:
-            await cache.tell(CacheDelete(run.fingerprint))
+            await cache.tell(CacheDelete(run.fingerprint, run.tenant))

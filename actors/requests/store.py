@@ -6,9 +6,14 @@ from collections.abc import Callable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import Final
 
+from actors.fair_shares import FairShares, Tenants
+from actors.requests.idempotency import IdempotencyKeys, TenantKey, UsedKey
 from actors.requests.input_size import delivery_bytes
+from actors.requests.limits import RequestLimits
 from actors.requests.record import RequestRecord
+from actors.requests.stream import status_of
 from protocol.errors import Overloaded
+from protocol.events import Failed
 
 RECORD_BYTES: Final = 4096  # of a stored request without its log and its input, rounded up
 MIN_COMPACT: Final = 64  # own expiries that are kept before those of dropped requests are looked for
@@ -22,17 +27,16 @@ class RequestStore:
         running --ended--> ended --ttl, remove, or a bound is reached--> dropped
            +-----remove------------------------------------------------> dropped
 
-    A request that ended temporarily before any content frees its idempotency key at once: the next submission with that
-    key is a new request.
+    The tenants share both bounds, as ``FairShares`` says. At a bound the tenant that is furthest above its floor gives
+    room: of its requests the one that ended first is dropped early. Running requests are never dropped: a tenant that
+    runs more than its floor leaves free what others have left of theirs.
 
-    Only ``remove`` drops a running request. At a bound the request that ended first is dropped early; where none has
-    ended, ``add`` raises.
+    A submission's idempotency key outlives its request. It is free again at once if the request ended temporarily
+    before any content: the next submission with that key is a new request.
 
     Args:
-        ttl: seconds for which an ended request is stored, unless it has a ``ttl`` of its own, which is not longer.
-        max_requests: the most requests, running ones included.
-        max_bytes: the bound on what ended requests hold, in bytes: their logs and their input. A run that several
-            requests share counts once for each of them.
+        limits: the bounds. A run that several requests share counts once for each of them.
+        tenants: share the bounds; None for any tenants, ``MAX_TENANTS`` of them with a floor.
         clock: Unix time in seconds.
 
     Attributes:
@@ -40,17 +44,19 @@ class RequestStore:
     """
 
     def __init__(
-        self, *, ttl: float, max_requests: int, max_bytes: int, clock: Callable[[], float] = time.time
+        self, limits: RequestLimits, tenants: Tenants | None = None, clock: Callable[[], float] = time.time
     ) -> None:
-        self._ttl = ttl
-        self._max_requests = max_requests
-        self._max_bytes = max_bytes
+        tenants = tenants or Tenants()
+        self._ttl = limits.ttl
         self._clock = clock
         self._records: dict[str, RequestRecord] = {}
-        self._keys: dict[tuple[str, str], tuple[bytes, str]] = {}
+        self._keys = IdempotencyKeys(limits, tenants, clock)
         self._ended: OrderedDict[str, int] = OrderedDict()  # bytes by id, in the order of the ends
+        self._ended_of: dict[str, OrderedDict[str, None]] = {}  # the same ids by tenant
         self._early: list[tuple[float, str]] = []  # a heap: the expiry and the id of those with a ``ttl`` of their own
-        self._bytes = 0
+        self._rows = FairShares(limits.max_requests, tenants)
+        self._running = FairShares(limits.max_requests, tenants, rule="reserve")
+        self._bytes = FairShares(limits.max_bytes, tenants)
         self.expired = 0
 
     def __len__(self) -> int:
@@ -66,28 +72,34 @@ class RequestStore:
             return None
         return record
 
-    def by_key(self, tenant: str, key: str) -> tuple[bytes, RequestRecord] | None:
-        """Return the request with this idempotency key, and the digest of its submission; None where there is none."""
-        digest, request_id = self._keys.get((tenant, key), (b"", ""))
-        record = self.get(request_id, tenant) if request_id else None
-        return (digest, record) if record else None
+    def by_key(self, tenant: str, key: str) -> tuple[UsedKey, RequestRecord | None] | None:
+        """Return what an idempotency key was used for, and its request while that is kept; None for a free key."""
+        used = self._keys.find((tenant, key))
+        return None if used is None else (used, self.get(used.request_id, tenant))
 
     def add(self, record: RequestRecord, *, key: str = "", digest: bytes = b"") -> None:
         """Store ``record``, with the idempotency key and the digest of its submission where there is one.
 
         Raises:
-            Overloaded: the store is full, and all its requests are running.
+            Overloaded: the tenant has its share, and there is no room beyond: its requests are running, or its keys
+                are used.
         """
-        self.expire()
-        if len(self._records) >= self._max_requests:
-            if not self._ended:
-                message = f"{self._max_requests} requests are running, which is the most that are kept"
-                raise Overloaded(message, retry_after=1.0)
-            self._drop_first()
-        self._records[record.request_id] = record
+        self._expire()
+        tenant = record.tenant
         if key:
-            record.idempotency = (record.tenant, key)
-            self._keys[record.idempotency] = (digest, record.request_id)
+            record.idempotency = (tenant, key)
+            self._keys.add(record.idempotency, digest, record.request_id)
+        runs = record.source != "cache"
+        if not runs or self._running.take(tenant):
+            if self._take_row(tenant):
+                self._records[record.request_id] = record
+                return
+            if runs:
+                self._running.give_back(tenant)
+        if key:
+            self._keys.free((tenant, key))
+        running = self._running.held(tenant)
+        raise Overloaded(f"{running} requests are running, which is the most that are kept", retry_after=1.0)
 
     def ended(self, request_id: str) -> RequestRecord | None:
         """Start the ``ttl`` of a request that has ended, and return it.
@@ -101,27 +113,58 @@ class RequestStore:
         record.expires = self._clock() + (self._ttl if own is None else own)
         if own is not None:
             self._push_early(record)
-        if record.idempotency is not None and record.frees_key:
-            self._forget_key(record)
+        if record.idempotency is not None:
+            self._end_key(record)
+        if record.source != "cache":
+            self._running.give_back(record.tenant)
         size = record.run.size + delivery_bytes(record.delivery) + RECORD_BYTES
-        self._ended[request_id] = size
-        self._bytes += size
-        while self._bytes > self._max_bytes and len(self._ended) > 1:
-            self._drop_first()
+        self._ended[request_id] = self._take_bytes(record.tenant, size)
+        ended_of = self._ended_of.get(record.tenant)
+        if ended_of is None:
+            ended_of = self._ended_of[record.tenant] = OrderedDict()
+        ended_of[request_id] = None
         return record
 
     def remove(self, record: RequestRecord) -> None:
-        """Drop a request, running or ended, and its idempotency key. Does nothing for an unknown one."""
-        self._drop(record.request_id)
+        """Drop a request, running or ended, and free its idempotency key. Does nothing for an unknown one."""
+        if self._drop(record.request_id) and (used := self._key_of(record)) is not None:
+            self._keys.free(used)
 
     def expire(self) -> None:
-        """Drop the requests whose ``ttl`` is over, and count them in ``expired``."""
+        """Drop the requests whose ``ttl`` is over, and count them in ``expired``; free the keys whose time is over."""
+        self._expire()
+        self._keys.expire()
+
+    def _expire(self) -> None:
         now, early, before = self._clock(), self._early, len(self._records)
         while early and early[0][0] <= now:
             self._drop(heappop(early)[1])
         while self._ended and self._records[next(iter(self._ended))].expires <= now:
-            self._drop_first()
+            self._drop(next(iter(self._ended)))
         self.expired += before - len(self._records)
+
+    def _take_row(self, tenant: str) -> bool:
+        while not self._rows.take(tenant):
+            victim = self._rows.furthest_above(tenant, among=self._ended_of)
+            if victim is None:
+                return False
+            self._drop_first(victim)
+        return True
+
+    def _take_bytes(self, tenant: str, size: int) -> int:
+        """Count ``size`` bytes for an ended request; return what was counted.
+
+        The newest one of a tenant stays, however large: where there is no room for it even alone, it counts less.
+        """
+        while not self._bytes.take(tenant, size):
+            victim = self._bytes.furthest_above(tenant, size, among=self._ended_of)
+            if victim is None and tenant in self._ended_of:
+                victim = tenant
+            if victim is None:
+                size = self._bytes.bound - self._bytes.total
+            else:
+                self._drop_first(victim)
+        return size
 
     def _push_early(self, record: RequestRecord) -> None:
         heappush(self._early, (record.expires, record.request_id))
@@ -129,16 +172,41 @@ class RequestStore:
             self._early = [entry for entry in self._early if entry[1] in self._records]
             heapify(self._early)
 
-    def _drop_first(self) -> None:
-        self._drop(next(iter(self._ended)))
+    def _drop_first(self, tenant: str) -> None:
+        self._drop(next(iter(self._ended_of[tenant])))
 
-    def _drop(self, request_id: str) -> None:
-        self._bytes -= self._ended.pop(request_id, 0)
+    def _drop(self, request_id: str) -> bool:
         record = self._records.pop(request_id, None)
-        if record is not None:
-            self._forget_key(record)
+        if record is None:
+            return False
+        tenant = record.tenant
+        self._rows.give_back(tenant)
+        size = self._ended.pop(request_id, None)
+        if size is None:
+            if record.source != "cache":
+                self._running.give_back(tenant)
+            return True
+        self._bytes.give_back(tenant, size)
+        ended_of = self._ended_of[tenant]
+        del ended_of[request_id]
+        if not ended_of:
+            del self._ended_of[tenant]
+        return True
 
-    def _forget_key(self, record: RequestRecord) -> None:
-        if record.idempotency is not None:
-            self._keys.pop(record.idempotency, None)
-            record.idempotency = None
+    def _end_key(self, record: RequestRecord) -> None:
+        """Free the key of an ended request that may be submitted again; note for the others how it has ended."""
+        key = self._key_of(record)
+        if key is None or (used := self._keys.find(key)) is None:
+            return
+        if record.frees_key:
+            self._keys.free(key)
+            return
+        end = record.stream.terminal
+        used.status = status_of(record.stream)
+        used.code = end.event.code if end is not None and isinstance(end.event, Failed) else ""
+
+    def _key_of(self, record: RequestRecord) -> TenantKey | None:
+        """Return the key of a request; None where it has none, or the key names another request by now."""
+        key = record.idempotency
+        used = None if key is None else self._keys.find(key)
+        return key if used is not None and used.request_id == record.request_id else None

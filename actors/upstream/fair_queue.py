@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from actors.fair_shares import FairShares
 from protocol.errors import Overloaded, TidegateError
 
 T = TypeVar("T")
@@ -23,18 +24,19 @@ class _Waiter(Generic[T]):
 class FairQueue(Generic[T]):
     """Calls that wait for values that are granted one by one.
 
-    A value goes to the next tenant in turn, and to the first call of that tenant. Where the queue is full, a tenant
-    with fewer calls in it takes the place of the last call of the tenant with the most.
+    A value goes to the next tenant in turn, and to the first call of that tenant. The places are shared by the tenants,
+    as ``FairShares`` says: where the queue is full, a tenant with fewer calls in it takes the place of the last call of
+    the tenant that is furthest above its floor. The last one: its caller has waited for the shortest time.
 
     Args:
         bound: the most calls in it.
         full: makes the error for a call that finds no place in it, or loses its place.
     """
 
-    __slots__ = ("_bound", "_full", "_waiting", "queued")
+    __slots__ = ("_full", "_shares", "_waiting", "queued")
 
     def __init__(self, bound: int, full: Callable[[], Overloaded]) -> None:
-        self._bound = bound
+        self._shares = FairShares(bound)
         self._full = full
         self._waiting: dict[str, deque[_Waiter[T]]] = {}
         self.queued = 0
@@ -63,8 +65,7 @@ class FairQueue(Generic[T]):
             Overloaded: the queue is full, or the place in it went to another tenant.
             TidegateError: the error of ``fail_next``.
         """
-        if self.queued >= self._bound:
-            self._make_room(tenant)
+        self._take_place(tenant)
         waiter: _Waiter[T] = _Waiter(size)
         self._waiting.setdefault(tenant, deque()).append(waiter)
         self.queued += 1
@@ -101,26 +102,33 @@ class FairQueue(Generic[T]):
             tenant = next(iter(self._waiting))
             waiters = self._waiting.pop(tenant)
             waiter = waiters.popleft()
-            self.queued -= 1
+            self._give_back(tenant)
             if waiters:
                 self._waiting[tenant] = waiters
             if not waiter.granted.done():
                 return waiter
         return None
 
-    def _make_room(self, tenant: str) -> None:
-        most = max(self._waiting, key=lambda other: len(self._waiting[other]), default=tenant)
-        if len(self._waiting.get(most, ())) <= len(self._waiting.get(tenant, ())) + 1:
-            raise self._full()
-        waiter = self._waiting[most].pop()
+    def _take_place(self, tenant: str) -> None:
+        while not self._shares.take(tenant):
+            victim = self._shares.furthest_above(tenant)
+            if victim is None or victim == tenant:
+                raise self._full()
+            waiter = self._waiting[victim].pop()
+            if not self._waiting[victim]:
+                del self._waiting[victim]
+            self._give_back(victim)
+            if not waiter.granted.done():
+                waiter.granted.set_exception(self._full())
+
+    def _give_back(self, tenant: str) -> None:
+        self._shares.give_back(tenant)
         self.queued -= 1
-        if not waiter.granted.done():
-            waiter.granted.set_exception(self._full())
 
     def _remove(self, tenant: str, waiter: _Waiter[T]) -> None:
         waiters = self._waiting.get(tenant, ())
         if waiter in waiters:
             self._waiting[tenant].remove(waiter)
-            self.queued -= 1
+            self._give_back(tenant)
             if not self._waiting[tenant]:
                 del self._waiting[tenant]

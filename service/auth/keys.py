@@ -9,9 +9,10 @@ from typing import Annotated, Final, Protocol
 
 import msgspec
 
+from actors.fair_shares import Tenants
 from protocol.budgets import Account, Budget
 from protocol.errors import ConfigurationError, FieldError
-from protocol.identity import ChannelGrant, Principal, Scope
+from protocol.identity import ANONYMOUS, ChannelGrant, Principal, Scope
 
 DIGEST_BYTES: Final = 32
 TENANT_BYTES: Final = 8  # 16 hex digits: short in a cache key, and no two of a few thousand keys share one
@@ -87,19 +88,30 @@ class KeyRing:
         keys: keys with all rights; each is a tenant of its own.
         pepper: a secret input of every digest, at most 64 bytes; may be empty.
         variable: returns the value of an environment variable, for keys with ``env``.
+        tenants: is told whose keys there are, now and later; None for a new one.
 
     Attributes:
         required: whether there are keys, or have been.
+        tenants: as given.
     """
 
-    __slots__ = ("_hasher", "_held", "_unlimited", "_variable", "required")
+    __slots__ = ("_hasher", "_held", "_unlimited", "_variable", "required", "tenants")
 
-    def __init__(self, keys: Iterable[str] = (), *, pepper: bytes = b"", variable: Variable = lambda _: None) -> None:
+    def __init__(
+        self,
+        keys: Iterable[str] = (),
+        *,
+        pepper: bytes = b"",
+        variable: Variable = lambda _: None,
+        tenants: Tenants | None = None,
+    ) -> None:
         self._hasher = _hasher(pepper)
         self._variable = variable
         self._unlimited = {self.digest(key): Principal(tenant=tenant_of(key)) for key in keys}
         self._held = {digest: (digest, principal) for digest, principal in self._unlimited.items()}
         self.required = bool(self._held)
+        self.tenants = tenants or Tenants()
+        self._name_tenants()
 
     def digest(self, key: str) -> bytes:
         """Return the digest of a key, which may be any text."""
@@ -141,7 +153,14 @@ class KeyRing:
         removed = tuple(principal for digest, (_, principal) in self._held.items() if digest not in principals)
         self._held = {digest: (digest, principal) for digest, principal in principals.items()}
         self.required = self.required or bool(names)
+        self._name_tenants()
         return removed
+
+    def _name_tenants(self) -> None:
+        """Name the tenants that exist; without keys that of the anonymous caller, unless tokens bring others."""
+        names = {principal.tenant for _, principal in self._held.values()}
+        anonymous = not (self.required or self.tenants.open)
+        self.tenants.replace({ANONYMOUS.tenant} if anonymous else names)
 
     def _digest_of(self, name: str, spec: KeySpec) -> bytes:
         if bool(spec.hash) == bool(spec.env):

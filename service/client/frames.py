@@ -17,6 +17,7 @@ _CLASSES: Final[dict[str, type[TidegateError]]] = {
         errors.InvalidRequest,
         errors.NotFound,
         errors.IdempotencyKeyReused,
+        errors.RequestGone,
         errors.UnrecoverablePosition,
         errors.AccessDenied,
         errors.TryAgainLater,

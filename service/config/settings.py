@@ -10,8 +10,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from actors.cache import CacheLimits
 from actors.channels.limits import ChannelLimits, HistoryLimits
+from actors.delivery.fanout import TOTAL_SUBSCRIPTIONS
 from actors.embeddings.config import EmbeddingBounds, EmbeddingsConfig
 from actors.embeddings.embedder import EmbedderLimits
+from actors.fair_shares import MAX_TENANTS
 from actors.llm_gateway.config import GatewayConfig, GatewayLimits
 from actors.llm_gateway.provider import BETWEEN_CHUNKS_TIMEOUT, FIRST_TOKEN_TIMEOUT, ProviderDeadlines
 from actors.requests.limits import RequestLimits
@@ -97,9 +99,14 @@ class Settings(BaseSettings):
         drain_seconds: seconds for which the stream of a call that is given up after content is read on to its usage; 0
             closes it at once.
         request_ttl_seconds: seconds for which a finished request is kept after its last change.
-        max_requests: requests that are kept at once; one more replaces the oldest ended one, and is refused where all
-            are running.
-        requests_max_bytes: bytes of all ended requests together, their input included; the oldest is dropped first.
+        max_tenants: tenants that each have a floor of every bound: ``docs/limits.md`` lists all bounds.
+        max_requests: requests that are kept at once; one more replaces the oldest ended one of the tenant with the
+            most, and is refused where the tenant's are running and what is free is kept for others.
+        requests_max_bytes: bytes of all ended requests together, their input included; the oldest one of the tenant
+            with the most is dropped first.
+        max_idempotency_keys: idempotency keys that are remembered, some 500 bytes each; the tenants share them evenly.
+            None is forgotten early: one more is refused.
+        idempotency_ttl_seconds: seconds for which an idempotency key is remembered, from its submission.
         log_max_bytes: bytes of the newest entries that each log keeps ready to send; older ones are packed, and none is
             dropped.
         abandon_grace_seconds: seconds for which a request with ``onAbandon: cancel`` goes on without a follower.
@@ -108,10 +115,11 @@ class Settings(BaseSettings):
         channel_history_entries: publications that each channel keeps for clients that reconnect.
         channel_history_bytes: bytes of one channel's history.
         channel_history_ttl_seconds: seconds for which a publication is kept.
-        channels_max_bytes: bytes of all histories together; that of the least recently published channel is dropped
-            first.
-        max_channels: channels that exist at once; one more replaces the least recently published unused one, and is
-            refused where all are in use.
+        channels_max_bytes: bytes of all histories together; that of the least recently published channel of the tenant
+            with the most is dropped first.
+        max_channels: channels that exist at once; one more replaces the least recently published unused one of the
+            tenant with the most, and is refused where the tenant's are in use and what is free is kept for others.
+        max_subscriptions: subscriptions of all sockets together; each socket has at most 1000.
         log_level: the lowest level that is logged: TRACE, DEBUG, INFO, WARNING (or ``warn``), ERROR or FATAL.
         log_levels: the lowest level of single loggers and of those below them, as ``service.http=debug,wire=trace``.
         log_format: ``auto`` is pretty on a terminal in development and JSON elsewhere.
@@ -160,8 +168,11 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(_GATEWAY.limits.drain, ge=0, le=60)
 
     request_ttl_seconds: Seconds = _REQUESTS.ttl
+    max_tenants: int = Field(MAX_TENANTS, ge=1, le=100_000)
     max_requests: int = Field(_REQUESTS.max_requests, ge=1)
     requests_max_bytes: Bytes = _REQUESTS.max_bytes
+    max_idempotency_keys: int = Field(_REQUESTS.max_keys, ge=1)
+    idempotency_ttl_seconds: float = Field(_REQUESTS.key_ttl, ge=1, le=2_592_000)
     log_max_bytes: Bytes = _REQUESTS.ring_bytes
     abandon_grace_seconds: float = Field(_REQUESTS.abandon_grace, ge=0, le=3600)
     cache_max_bytes: Bytes = _CACHE.max_bytes
@@ -171,6 +182,7 @@ class Settings(BaseSettings):
     channel_history_ttl_seconds: float = Field(_CHANNELS.history.ttl, ge=1, le=86_400)
     channels_max_bytes: Bytes = _CHANNELS.size
     max_channels: int = Field(_CHANNELS.channels, ge=1)
+    max_subscriptions: int = Field(TOTAL_SUBSCRIPTIONS, ge=1)
 
     log_level: LogLevel = "INFO"
     log_levels: LogLevels = ()
@@ -324,6 +336,8 @@ class Settings(BaseSettings):
             ttl=self.request_ttl_seconds,
             max_requests=self.max_requests,
             max_bytes=self.requests_max_bytes,
+            max_keys=self.max_idempotency_keys,
+            key_ttl=self.idempotency_ttl_seconds,
             ring_bytes=self.log_max_bytes,
             abandon_grace=self.abandon_grace_seconds,
         )

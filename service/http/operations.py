@@ -69,6 +69,7 @@ INFERS: Final = (
     "model_not_allowed",
     "model_not_found",
     "idempotency_key_reused",
+    "request_gone",
     "overloaded",
 )
 """The failures of an operation that submits a request."""

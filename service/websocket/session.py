@@ -231,7 +231,14 @@ class SocketSession:
 
     async def _follow(self, handle: RequestHandle, frame: SubscribeFrame | SubmitFrame) -> None:
         after, mode = (frame.after, frame.mode) if isinstance(frame, SubscribeFrame) else (None, None)
-        message = Subscribe(socket=self._socket, stream=handle.stream, after=after, mode=mode, ack_id=frame.id)
+        message = Subscribe(
+            socket=self._socket,
+            stream=handle.stream,
+            after=after,
+            mode=mode,
+            ack_id=frame.id,
+            tenant=self._admission.principal.tenant,
+        )
         await self._container.hub.ask(message, timeout=HUB_TIMEOUT)
 
     def _channel_commands(self) -> ChannelCommands:

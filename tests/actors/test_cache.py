@@ -57,7 +57,7 @@ def log_of(text: str) -> CachedLog:
 
 def test_a_stored_log_is_unchanged() -> None:
     """A log survives being stored, with its raw result byte by byte."""
-    store = LogStore(10, 10_000)
+    store = LogStore(CacheLimits(max_entries=10, max_bytes=10_000))
     store.put(b"key", log_of("hello"), 60)
     found = store.get(b"key")
     assert found == log_of("hello")
@@ -71,7 +71,7 @@ def test_a_stored_log_is_unchanged() -> None:
 def test_each_log_has_its_own_ttl() -> None:
     """Each log has its own ttl; an expired one is a miss, and is removed."""
     time = Time()
-    store = LogStore(10, 10_000, time)
+    store = LogStore(CacheLimits(max_entries=10, max_bytes=10_000), clock=time)
     store.put(b"short", log_of("a"), 1)
     store.put(b"long", log_of("b"), 10)
     store.put(b"never", log_of("c"), 0)
@@ -84,7 +84,7 @@ def test_each_log_has_its_own_ttl() -> None:
 
 def test_the_number_of_logs_is_bounded() -> None:
     """The least recently used one is evicted."""
-    store = LogStore(2, 10_000)
+    store = LogStore(CacheLimits(max_entries=2, max_bytes=10_000))
     for key in (b"a", b"b"):
         store.put(key, log_of("x"), 60)
     store.get(b"a")
@@ -96,14 +96,14 @@ def test_the_number_of_logs_is_bounded() -> None:
 def test_the_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A packed log's bytes are counted; one larger than the bound is not stored, and is counted as oversized."""
     size = log_of("x" * 100).size
-    store = LogStore(10, 2 * size)
+    store = LogStore(CacheLimits(max_entries=10, max_bytes=2 * size))
     for key in (b"a", b"b", b"c"):
         store.put(key, log_of("x" * 100), 60)
     assert (store.stats().bytes, store.stats().entries, store.stats().evictions) == (2 * size, 2, 1)
     said: list[str] = []
     monkeypatch.setattr("actors.cache._log.debug", lambda text, *values: said.append(text % values))
     store.put(b"b", log_of("x" * 5000), 60)
-    assert ["larger than the cache" in line for line in said] == [True]
+    assert ["has no room in the cache" in line for line in said] == [True]
     assert store.get(b"b") is None
     assert (store.stats().oversized, store.stats().entries) == (1, 1)
 
@@ -111,7 +111,7 @@ def test_the_bytes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_storing_again_replaces() -> None:
     """The newer log and its ttl count; nothing is evicted for it."""
     time = Time()
-    store = LogStore(1, 10_000, time)
+    store = LogStore(CacheLimits(max_entries=1, max_bytes=10_000), clock=time)
     store.put(b"a", log_of("old"), 1)
     store.put(b"a", log_of("new"), 10)
     time.now += 5
@@ -121,7 +121,7 @@ def test_storing_again_replaces() -> None:
 
 def test_deleting_returns_whether_there_was_a_log() -> None:
     """Deleting twice is no error."""
-    store = LogStore(1, 10_000)
+    store = LogStore(CacheLimits(max_entries=1, max_bytes=10_000))
     store.put(b"a", log_of("x"), 60)
     assert [store.delete(b"a"), store.delete(b"a")] == [True, False]
     assert store.stats().bytes == 0
@@ -131,7 +131,7 @@ def test_deleting_returns_whether_there_was_a_log() -> None:
 def test_bounds_are_checked(bounds: tuple[int, int]) -> None:
     """A bound below 1 is refused."""
     with pytest.raises(ValueError, match="must be positive"):
-        LogStore(*bounds)
+        LogStore(CacheLimits(max_entries=bounds[0], max_bytes=bounds[1]))
 
 
 async def test_the_actor_stores_and_counts() -> None:
@@ -150,7 +150,7 @@ async def test_expired_logs_are_swept_out() -> None:
     """A log that nobody requests is removed after its ttl."""
     async with HeldSystem() as system:
         cache = system.spawn(
-            lambda: CacheActor(CacheLimits(max_entries=10, max_bytes=10_000), system.clock.time), name="cache"
+            lambda: CacheActor(CacheLimits(max_entries=10, max_bytes=10_000), clock=system.clock.time), name="cache"
         )
         await cache.ask(CachePut(b"a", log_of("x"), SWEEP_INTERVAL / 2), timeout=5)
         await cache.ask(CachePut(b"b", log_of("x"), SWEEP_INTERVAL * 1.5), timeout=5)

@@ -247,7 +247,7 @@ async def test_too_much_is_refused(spawn: Spawn, system: TestSystem, upstream: S
 
 async def test_the_cache_is_bounded(spawn: Spawn, system: TestSystem, upstream: ScriptedUpstream) -> None:
     """The least recently used vector goes first."""
-    embeddings = spawn(cache_bytes=500)
+    embeddings = spawn(cache_bytes=700)
     for text in ("a", "b", "a", "c", "a", "b"):
         waiting = ask(embeddings, text)
         await system.advance(WINDOW)

@@ -56,7 +56,8 @@ async def test_whatever_happens_nothing_is_left_behind(upstream: ScriptedUpstrea
         (actor,) = made
         await system.drain(embeddings, deadline=system.clock.time() + 5)
         assert len(system._core.tasks) == 0
-        assert (actor._on_way, actor._size, actor._gathering) == ({}, 0, {})
+        assert (actor._on_way, actor._gathering) == ({}, {})
+        assert (actor._inputs.total, actor._bytes.total) == (0, 0)
         endpoints = actor._endpoints._builtin.values()
         assert [(endpoint.limiter.in_flight, endpoint.idle) for endpoint in endpoints] == [(0, True)] * 2
     vectors = [(texts, outcome.vectors) for (texts, _), outcome in zip(asked, outcomes, strict=True) if good(outcome)]

@@ -5,12 +5,14 @@ from sys import getsizeof
 import msgspec
 import pytest
 
+from actors.fair_shares import Tenants
+from actors.requests.limits import RequestLimits
 from actors.requests.record import RequestRecord
 from actors.requests.run import Run
 from actors.requests.store import MIN_COMPACT, RECORD_BYTES, RequestStore
 from actors.requests.stream import RequestStream
 from protocol.errors import Overloaded
-from protocol.events import Completed, Delta
+from protocol.events import Completed, Delta, Failed
 from protocol.llm import ChatMessage, ChatRequest, ImagePart, TextPart, Tool
 from protocol.requests import Delivery, Submit
 
@@ -31,8 +33,9 @@ class Clock:
 
 
 def store_of(clock: Clock, *, max_requests: int = 10, max_bytes: int = 1_000_000) -> RequestStore:
-    """Return a store with a ttl of ten seconds."""
-    return RequestStore(ttl=10.0, max_requests=max_requests, max_bytes=max_bytes, clock=clock)
+    """Return a store with a ttl of ten seconds, which remembers 30 keys for a hundred."""
+    limits = RequestLimits(ttl=10.0, max_requests=max_requests, max_bytes=max_bytes, max_keys=30, key_ttl=100.0)
+    return RequestStore(limits, Tenants(4, named=["", "a", "b"], open=False), clock)
 
 
 def record_of(
@@ -93,7 +96,7 @@ def test_a_request_belongs_to_one_tenant() -> None:
 
 
 def test_the_ttl_counts_from_the_end() -> None:
-    """A running request stays; an ended one and its key are dropped ten seconds later."""
+    """A running request stays; an ended one is dropped ten seconds later. Its key is remembered for its own time."""
     clock = Clock()
     store = store_of(clock)
     running, ended = record_of("running"), record_of("ended")
@@ -104,6 +107,10 @@ def test_the_ttl_counts_from_the_end() -> None:
     assert store.get("ended", "") is ended
     clock.now += 0.2
     assert store.get("ended", "") is None
+    used, gone = store.by_key("", "k") or (None, None)
+    assert used is not None
+    assert (used.request_id, used.status, gone) == ("ended", "completed", None)
+    clock.now += 90
     assert store.by_key("", "k") is None
     store.expire()
     assert [record.request_id for record in store] == ["running"]
@@ -184,7 +191,6 @@ def test_a_ttl_of_its_own_counts_from_the_end() -> None:
         clock.now += seconds
         store.expire()
         assert [record.request_id for record in store] == left
-    assert store.by_key("", "two") is None
 
 
 def test_a_removed_request_takes_its_key_and_its_bytes_along() -> None:
@@ -215,3 +221,126 @@ def test_the_expiries_of_dropped_requests_are_forgotten() -> None:
         end(store, record)
     assert len(store) == 2
     assert len(store._early) <= 2 * 2 + MIN_COMPACT
+
+
+def fill(store: RequestStore, tenant: str, count: int, *, text: str = "", ends: bool = True) -> int:
+    """Add requests of a tenant until one is refused; return how many there are."""
+    for number in range(count):
+        record = record_of(f"{tenant}-{number}", tenant=tenant, text=text)
+        try:
+            store.add(record)
+        except Overloaded:
+            return number
+        if ends:
+            end(store, record)
+    return count
+
+
+def names(store: RequestStore, tenant: str) -> list[str]:
+    """Return the ids of a tenant's requests."""
+    return [record.request_id for record in store if record.tenant == tenant]
+
+
+def test_a_tenant_that_fills_the_store_evicts_its_own_requests() -> None:
+    """Ended requests: another tenant's floor stays as it is, and what it adds later takes from the larger one."""
+    store = store_of(Clock(), max_requests=100)
+    fill(store, "b", 20)
+    fill(store, "a", 1000)
+    assert len(names(store, "b")) == 20
+    assert names(store, "a") == [f"a-{number}" for number in range(920, 1000)]
+    fill(store, "", 25)
+    assert (len(names(store, "")), len(names(store, "b")), len(names(store, "a"))) == (25, 20, 55)
+
+
+def test_a_tenant_whose_requests_all_run_leaves_room_for_the_others() -> None:
+    """Running requests can't be taken back: the other named tenants have their floors, and their ended ones stay."""
+    store = store_of(Clock(), max_requests=100)
+    fill(store, "b", 10)
+    assert fill(store, "a", 1000, ends=False) == 100 - 2 * 16
+    assert len(names(store, "b")) == 10
+    assert fill(store, "b", 16, ends=False) == 16
+    assert fill(store, "", 16, ends=False) == 16
+
+
+def test_the_bytes_of_ended_requests_are_shared() -> None:
+    """Long answers of one tenant push out its own, not those of another within its floor."""
+    store = store_of(Clock(), max_requests=1000, max_bytes=40 * RECORD_BYTES)
+    fill(store, "b", 5)
+    fill(store, "a", 100, text="x" * 5000)
+    assert len(names(store, "b")) == 5
+    assert 10 <= len(names(store, "a")) <= 18
+
+
+def test_the_newest_request_of_a_tenant_stays_however_large() -> None:
+    """It counts as the room that is left, and gives way to the next such one."""
+    store = store_of(Clock(), max_bytes=3 * RECORD_BYTES)
+    fill(store, "b", 2)
+    fill(store, "a", 5, text="x" * 100_000)
+    assert names(store, "a") == ["a-4"]
+    assert names(store, "b")
+    fill(store, "a", 1, text="x" * 100_000)
+    assert names(store, "a") == ["a-0"]
+
+
+def test_a_key_whose_request_was_evicted_is_still_used() -> None:
+    """However many requests come and go, a key stays used until its time is over."""
+    store = store_of(Clock(), max_requests=4)
+    first = record_of("first", tenant="a")
+    store.add(first, key="k", digest=b"d")
+    end(store, first)
+    fill(store, "a", 20)
+    used, record = store.by_key("a", "k") or (None, first)
+    assert used is not None
+    assert (used.digest, used.status, record) == (b"d", "completed", None)
+
+
+def test_keys_are_split_evenly_and_never_evicted() -> None:
+    """A tenant that has used its share is refused, and the others have theirs."""
+    store = store_of(Clock(), max_requests=1000)
+    for number in range(10):
+        store.add(record_of(f"a{number}", tenant="a"), key=f"k{number}")
+    with pytest.raises(Overloaded, match="10 idempotency keys") as refused:
+        store.add(record_of("more", tenant="a"), key="more")
+    assert refused.value.retry_after == 100.0
+    assert store.get("more", "a") is None
+    store.add(record_of("b", tenant="b"), key="k0")
+    store.add(record_of("without", tenant="a"))
+
+
+def test_a_refused_request_uses_no_key() -> None:
+    """Where there is no room for the request, its key stays free."""
+    store = store_of(Clock(), max_requests=2)
+    fill(store, "a", 2, ends=False)
+    with pytest.raises(Overloaded, match="running"):
+        store.add(record_of("more", tenant="a"), key="k")
+    assert store.by_key("a", "k") is None
+
+
+def test_a_request_that_failed_temporarily_before_content_frees_its_key() -> None:
+    """It may be submitted again; one that failed for good, or after content, may not."""
+    store = store_of(Clock())
+    for name, code, temporary, free in (("t", "overloaded", True, True), ("f", "invalid_schema", False, False)):
+        run = Run(name, Submit(request=HELLO))
+        stream = RequestStream(name, run.log)
+        run.begin(stream, 1.0)
+        record = msgspec.structs.replace(record_of(name), run=run, stream=stream)
+        store.add(record, key=name)
+        run.finish(Failed(code=code, message="", temporary=temporary))
+        store.ended(name)
+        used, _ = store.by_key("", name) or (None, None)
+        assert (used is None) == free
+        assert used is None or (used.status, used.code) == ("failed", code)
+
+
+def test_a_key_that_names_another_request_by_now_is_not_freed_with_the_first() -> None:
+    """A key's time may be over before its request's; the next request with the key keeps it."""
+    clock = Clock()
+    store = store_of(clock)
+    old, new = record_of("old"), record_of("new")
+    store.add(old, key="k")
+    clock.now += 101
+    store.add(new, key="k")
+    store.remove(old)
+    used, _ = store.by_key("", "k") or (None, None)
+    assert used is not None
+    assert used.request_id == "new"

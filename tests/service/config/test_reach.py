@@ -102,6 +102,9 @@ REACHED: dict[str, Callable[[Doors], object]] = {
     "drain_seconds": lambda doors: doors["LLMGateway"]["limits"].drain,
     "request_ttl_seconds": lambda doors: doors["RequestRouter"]["limits"].ttl,
     "max_requests": lambda doors: doors["RequestRouter"]["limits"].max_requests,
+    "max_tenants": lambda doors: doors["RequestRouter"]["tenants"].limit,
+    "max_idempotency_keys": lambda doors: doors["RequestRouter"]["limits"].max_keys,
+    "idempotency_ttl_seconds": lambda doors: doors["RequestRouter"]["limits"].key_ttl,
     "requests_max_bytes": lambda doors: doors["RequestRouter"]["limits"].max_bytes,
     "log_max_bytes": lambda doors: doors["RequestRouter"]["limits"].ring_bytes,
     "abandon_grace_seconds": lambda doors: doors["RequestRouter"]["limits"].abandon_grace,
@@ -112,6 +115,7 @@ REACHED: dict[str, Callable[[Doors], object]] = {
     "channel_history_ttl_seconds": lambda doors: doors["SubscriptionHub"]["channels"].history.ttl,
     "channels_max_bytes": lambda doors: doors["SubscriptionHub"]["channels"].size,
     "max_channels": lambda doors: doors["SubscriptionHub"]["channels"].channels,
+    "max_subscriptions": lambda doors: doors["SubscriptionHub"]["subscriptions"],
 }
 """Each numeric setting, with the argument by which its user gets it."""
 

@@ -1,0 +1,1 @@
+"""Every bound of the service, for ``docs/limits.md``."""

@@ -1,0 +1,100 @@
+"""Bounds of requests and their logs."""
+
+from typing import Final
+
+from actors.llm_gateway import schema
+from actors.log import partial_text
+from actors.requests.limits import RequestLimits
+from actors.requests.router import MAX_MODELS, RequestRouter
+from protocol import checks, llm, requests
+from protocol.json import partial
+from service.config.settings import Settings
+from service.limits.bound import CALL, EVERYBODY, EVICTED, REQUEST, RESERVED, SPLIT, Bound
+
+_REQUESTS: Final = RequestLimits()
+
+BOUNDS: Final = (
+    Bound(
+        "requests, running and ended",
+        _REQUESTS.max_requests,
+        EVICTED,
+        "the oldest ended one of the tenant with the most is dropped",
+        setting="max_requests",
+    ),
+    Bound("requests that run", _REQUESTS.max_requests, RESERVED, "one more is refused", "overloaded", "max_requests"),
+    Bound(
+        "ended requests",
+        _REQUESTS.max_bytes,
+        EVICTED,
+        "the oldest one of the tenant with the most is dropped; each tenant's newest stays",
+        setting="requests_max_bytes",
+        unit="bytes",
+    ),
+    Bound(
+        "idempotency keys",
+        _REQUESTS.max_keys,
+        SPLIT,
+        "one more is refused; none is evicted",
+        "overloaded",
+        "max_idempotency_keys",
+    ),
+    Bound(
+        "time of an idempotency key",
+        _REQUESTS.key_ttl,
+        EVERYBODY,
+        "it is free again",
+        setting="idempotency_ttl_seconds",
+        unit="s",
+    ),
+    Bound(
+        "time of an ended request",
+        _REQUESTS.ttl,
+        REQUEST,
+        "it is dropped",
+        "request_not_found",
+        "request_ttl_seconds",
+        "s",
+    ),
+    Bound(
+        "unpacked entries of a log",
+        _REQUESTS.ring_bytes,
+        REQUEST,
+        "older ones are packed",
+        setting="log_max_bytes",
+        unit="bytes",
+    ),
+    Bound(
+        "time of a request",
+        requests.MAX_TIMEOUT_MS / 1000,
+        REQUEST,
+        "a longer one is refused",
+        "invalid_request",
+        unit="s",
+    ),
+    Bound(
+        "messages that wait for the router", RequestRouter.capacity, EVERYBODY, "one more is refused", "mailbox_full"
+    ),
+    Bound(
+        "text that is parsed while it comes",
+        partial_text.MAX_CHARACTERS,
+        REQUEST,
+        "values come with the end only",
+        unit="characters",
+    ),
+    Bound("depth of JSON", checks.MAX_DEPTH, REQUEST, "it is refused", "invalid_request"),
+    Bound("depth of JSON that comes in parts", partial.MAX_DEPTH, REQUEST, "what is deeper is left out"),
+    Bound(
+        "a request body",
+        float(Settings.model_fields["max_body_bytes"].default),
+        CALL,
+        "it is refused",
+        "body_too_large",
+        "max_body_bytes",
+        "bytes",
+    ),
+    Bound("pairs of metadata", requests.MAX_METADATA, REQUEST, "it is refused", "invalid_request"),
+    Bound("tools", llm.MAX_TOOLS, REQUEST, "it is refused", "invalid_request"),
+    Bound("compiled schemas", schema.MAX_COMPILED, EVERYBODY, "the least recently used one is dropped"),
+    Bound("faults in a refused answer", schema.MAX_ERRORS, REQUEST, "further ones are not named"),
+    Bound("models that are known to be served", MAX_MODELS, EVERYBODY, "all are looked up again"),
+)

@@ -1,0 +1,55 @@
+"""Bounds of sockets."""
+
+from typing import Final
+
+from actors.delivery import fanout, topic
+from actors.subscription_hub import HIGH_WATER, MAX_SUBSCRIPTIONS, SubscriptionHub
+from service.limits.bound import EVERYBODY, RESERVED, SOCKET, Bound
+from service.websocket import admission, session, transport, upgrade
+
+BOUNDS: Final = (
+    Bound("sockets", upgrade.MAX_CONNECTIONS, EVERYBODY, "one more is closed", "connection_limit"),
+    Bound(
+        "sockets that have not authenticated",
+        upgrade.MAX_UNAUTHENTICATED,
+        EVERYBODY,
+        "one more is closed",
+        "connection_limit",
+    ),
+    Bound(
+        "time until a socket authenticates",
+        admission.AUTHENTICATE_TIMEOUT,
+        SOCKET,
+        "it is closed",
+        "unauthenticated",
+        unit="s",
+    ),
+    Bound("a message", upgrade.MAX_MESSAGE_BYTES, SOCKET, "it is closed with 1009", unit="bytes"),
+    Bound(
+        "a message before authentication",
+        admission.UNAUTHENTICATED_BYTES,
+        SOCKET,
+        "it is closed with 1009",
+        unit="bytes",
+    ),
+    Bound("messages a second", admission.FRAMES_PER_SECOND, SOCKET, "it is closed", "rate_limited"),
+    Bound("messages at once", admission.BURST, SOCKET, "it is closed", "rate_limited"),
+    Bound("bad messages in a minute", admission.BAD_FRAMES, SOCKET, "it is closed", "invalid_request"),
+    Bound("subscriptions of a socket", MAX_SUBSCRIPTIONS, SOCKET, "one more is refused", "connection_limit"),
+    Bound(
+        "subscriptions of all sockets",
+        fanout.TOTAL_SUBSCRIPTIONS,
+        RESERVED,
+        "one more is refused",
+        "overloaded",
+        "max_subscriptions",
+    ),
+    Bound(
+        "bytes that wait to be read", HIGH_WATER, SOCKET, "nothing more is written until it has read half", unit="bytes"
+    ),
+    Bound("time without reading", fanout.STALL_LIMIT, SOCKET, "it is closed", "slow_consumer", unit="s"),
+    Bound("answers that wait to be read", transport.HIGH_WATER, SOCKET, "no message of it is read", unit="bytes"),
+    Bound("time without reading them", session.STALL_TIMEOUT, SOCKET, "it is closed", "slow_consumer", unit="s"),
+    Bound("entries in one write", topic.PAGE_BYTES, SOCKET, "the rest follows", unit="bytes"),
+    Bound("messages that wait for the hub", SubscriptionHub.capacity, EVERYBODY, "the sender waits"),
+)
