@@ -83,6 +83,11 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "invalid_schema": Problem(
         status=400, title="`schema` is not a JSON Schema", remedy="Send a valid JSON Schema (draft 2020-12) object."
     ),
+    "schema_too_complex": Problem(
+        status=400,
+        title="`schema` is too complex",
+        remedy="Use a smaller schema: fewer and smaller patterns, and no unions that multiply along references.",
+    ),
     "invalid_position": Problem(
         status=400,
         title="The position can't be read",

@@ -17,7 +17,7 @@ from actors.llm_gateway.attempt_deps import AttemptDeps
 from actors.llm_gateway.call_span import close_span, open_span, trace_headers
 from actors.llm_gateway.drain import DeferredClose
 from actors.llm_gateway.routing import ResolvedTarget
-from actors.llm_gateway.schema import unoffered, validated
+from actors.llm_gateway.schema import unoffered
 from actors.llm_gateway.usage import is_large, used
 from actors.upstream.admission import Admission
 from actors.upstream.candidates import Candidate
@@ -181,7 +181,7 @@ class Attempt:
             if self.finish_reason in UNSURE:
                 self._check_end()
             if self._validator is not None and not self._calls_tools:
-                self.result = self._validated(self._validator)
+                self.result = await self._validated(self._validator, deadline)
             code = ""
             waited = self._first_content(last, span)
             await self._end(code, tuple(last), waited)
@@ -289,7 +289,7 @@ class Attempt:
     def _paused(self) -> bool:
         return self._reader is not None and self._reader.raw_finish_reason == "pause_turn"
 
-    def _validated(self, validator: "Validator") -> msgspec.Raw | None:
+    async def _validated(self, validator: "Validator", deadline: float) -> msgspec.Raw | None:
         """Return the answer's JSON; None where it is cut short or refused, for a caller of a vendor's dialect.
 
         Vendors give such an answer as it is, with its finish reason.
@@ -300,7 +300,8 @@ class Attempt:
         try:
             if self.assembly.tool_calls:
                 raise unoffered(self.assembly.text, self.assembly.tool_calls)
-            return validated(self.assembly.text, validator)
+            with TimeoutScope(self._clock, deadline):
+                return await self._deps.schemas.validated(self.assembly.text, validator)
         except SchemaMismatch as error:
             refused = self._reader is not None and self._reader.refused
             reason = REFUSED if refused else PAUSED if self._paused else CUT.get(self.finish_reason)

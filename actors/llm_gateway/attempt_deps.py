@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from opentelemetry.trace import Tracer
 
 from actors.llm_gateway.drain import Drain
+from actors.llm_gateway.schema import Schemas
 from actors.resilience.retry import RetryPolicy
 from actors.runtime import Clock
 from actors.upstream.budget import BudgetGuard
@@ -22,6 +23,7 @@ class AttemptDeps:
         max_chars: the bound on an answer.
         budget: holds room in budgets, and prices what calls have used.
         drain: reads cancelled streams to their usage.
+        schemas: compiles schemas, and validates answers against them.
     """
 
     clock: Clock
@@ -31,3 +33,4 @@ class AttemptDeps:
     max_chars: int
     budget: BudgetGuard
     drain: Drain
+    schemas: Schemas

@@ -16,6 +16,7 @@ from actors.upstream.admission import AdmissionTerms
 from actors.upstream.budget import BudgetHold
 from actors.upstream.candidates import Candidate, CandidateSet, RequestSize
 from actors.upstream.fallback import Fallback
+from actors.upstream.timeouts import TimeoutScope
 from protocol.budgets import Account
 from protocol.errors import ProviderError, SchemaMismatch, TidegateError
 from protocol.gateway import Complete, Completion, ProgressSink
@@ -124,6 +125,9 @@ class CompletionRun:
         async with target.endpoint.admit(candidate, self._terms, hold) as admitted:
             if admitted is None:
                 return None
+            if self._validator is not None and not self._validator.checked:
+                with TimeoutScope(self._terms.clock, self._terms.deadline):
+                    await self._deps.schemas.check(self._validator)
             attempt = Attempt(
                 candidate,
                 self._message_to(target, sink),

@@ -73,7 +73,6 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
         self._limits = limits or GatewayLimits()
         self._retry = retry or RetryPolicy()
         self._draw = draw
-        self._schemas = Schemas()
         self._prices = Prices()
         self._ledger = ledger or MemoryLedger()
         self._builtin = {name: self._endpoint(provider) for name, provider in providers.items()}
@@ -85,6 +84,7 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
 
     async def started(self) -> None:
         """Open the providers; none of them waits for anything slow."""
+        self._schemas = Schemas()
         self._deps = AttemptDeps(
             clock=self.system.clock,
             tracer=self.system.tracer,
@@ -93,6 +93,7 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
             max_chars=self._limits.max_chars,
             budget=BudgetGuard(self._prices, self._ledger),
             drain=Drain(self.system, seconds=self._limits.drain),
+            schemas=self._schemas,
         )
         for endpoint in (*self._builtin.values(), *self._named.values()):
             await endpoint.provider.open()
@@ -103,6 +104,7 @@ class LLMGateway(Actor[Complete | ResolveModel | ListModels | GetProviders | Set
         """Close the providers, also those that new routes have removed."""
         for endpoint in (*self._builtin.values(), *self._named.values(), *self._retired):
             await endpoint.provider.close()
+        await self._schemas.close()
 
     @handles(Complete)
     async def complete(self, message: Complete) -> Deferred[Completion]:

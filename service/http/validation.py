@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
-from actors.llm_gateway.schema import check_schema
+from actors.llm_gateway.schema import QUICK_COMPILE, check_schema
 from protocol.errors import FieldError, InvalidRequest
+from protocol.json.schema_cost import SchemaMeter
 from protocol.llm import (
     MAX_INT,
     MAX_MODEL,
@@ -142,14 +143,18 @@ def check_request(request: ChatRequest, paths: FieldPaths) -> None:
     """Validate a canonical request.
 
     Raises:
-        InvalidRequest: ``invalid_request``, or ``invalid_schema``.
+        InvalidRequest: ``invalid_request``, ``invalid_schema``, or ``schema_too_complex``.
     """
     raise_faults(request_faults(request, paths))
+    if request.schema is None and not request.tools:
+        return
+    meter, left = SchemaMeter(), QUICK_COMPILE
     if request.schema is not None:
-        _check_schema(request.schema, paths.schema)
+        left -= _check_schema(request.schema, paths.schema, meter, left)
     for index, tool in enumerate(request.tools):
         if tool.parameters:
-            _check_schema(tool.parameters, f"$.tools[{index}]{paths.tool}.{paths.parameters}")
+            path = f"$.tools[{index}]{paths.tool}.{paths.parameters}"
+            left -= _check_schema(tool.parameters, path, meter, left)
 
 
 def request_faults(request: ChatRequest, paths: FieldPaths) -> Iterator[FieldError]:
@@ -200,9 +205,9 @@ def metadata_faults(metadata: dict[str, str]) -> Iterator[FieldError]:
             yield FieldError("$.metadata", limits)
 
 
-def _check_schema(schema: dict[str, Any], path: str) -> None:
+def _check_schema(schema: dict[str, Any], path: str, meter: SchemaMeter, within: int) -> int:
     try:
-        check_schema(schema)
+        return check_schema(schema, meter, within)
     except InvalidRequest as error:
         errors = tuple(FieldError(path + fault.path.removeprefix("$.schema"), fault.message) for fault in error.errors)
         detail = f"`{errors[0].path}` {errors[0].message}" if errors else error.detail

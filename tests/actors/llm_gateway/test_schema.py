@@ -77,7 +77,7 @@ def test_compiled_schemas_are_kept_within_a_bound() -> None:
     assert schemas.validator({"minimum": 1}) is one
     schemas.validator({"minimum": 3})
     assert schemas.validator({"minimum": 1}) is one
-    assert len(schemas._compiled) == 2
+    assert len(schemas._known) == 2
 
 
 def test_a_null_for_an_optional_property_is_left_out() -> None:
