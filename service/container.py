@@ -11,6 +11,8 @@ from actors.cache import CacheActor
 from actors.embeddings import build_embeddings
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import LLMGateway, build_gateway
+from actors.rate_limiter import MemoryRateLimiter
+from actors.rate_limits import RateLimits
 from actors.requests.router import RequestRouter
 from actors.requests.router_messages import ForgetModels
 from actors.runtime import Ref, System
@@ -22,6 +24,7 @@ from protocol.errors import ConfigurationError
 from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
 from protocol.hub import DisconnectAll, DisconnectIdle, GetHubStats, SocketClosed, Subscribe, Unsubscribe
 from protocol.ledger import Ledger
+from protocol.limits import RateLimiter
 from protocol.requests import (
     AwaitRequests,
     CancelRequest,
@@ -35,6 +38,7 @@ from protocol.routes import SetRoutes
 from protocol.users import UserMessage
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
+from service.auth.token_config import token_plans
 from service.auth.tokens import open_token_verifier
 from service.config.check import start_faults
 from service.config.routes_file import GetRejected, RoutesFile, RoutesWatcher, open_routes
@@ -70,6 +74,7 @@ class Container:
         cache: finished logs.
         embeddings: turns texts into vectors.
         ledger: what accounts have spent.
+        limits: what callers may do in a time.
         routes: watches the routes' file.
     """
 
@@ -84,6 +89,7 @@ class Container:
     cache: Ref[CacheMessage]
     embeddings: Ref[EmbeddingsMessage]
     ledger: Ledger
+    limits: RateLimits
     routes: Ref[GetRejected]
 
 
@@ -94,6 +100,7 @@ async def open_container(
     telemetry: Telemetry | None = None,
     gateway: Callable[[], LLMGateway] | None = None,
     ledger: Ledger | None = None,
+    limiter: RateLimiter | None = None,
 ) -> AsyncIterator[Container]:
     """Start every part of the service, and stop them in reverse order.
 
@@ -102,6 +109,7 @@ async def open_container(
         telemetry: exports spans; by default made from ``settings``, and closed at the end.
         gateway: makes the gateway; by default from ``settings``. A test passes one with a scripted upstream.
         ledger: records what accounts spend; None for one in memory. A custom gateway needs the same one.
+        limiter: counts against the callers' plans; None for one in memory.
 
     Raises:
         ConfigurationError: the settings name something that does not exist.
@@ -109,14 +117,17 @@ async def open_container(
     routes = open_routes(settings.routes_file)
     keys = open_keys(settings, routes)
     auth = Authenticator(keys, open_token_verifier(settings.tokens()))
+    with _faults_of(settings, routes):
+        auth.set_plans(token_plans(routes.jwt, routes.plans))
     ledger = ledger or MemoryLedger()
+    limits = RateLimits(limiter or MemoryRateLimiter(), open_on_failure=settings.rate_limits_fail_open)
     with _faults_of(settings, routes):
         make_gateway = gateway or build_gateway(settings.gateway(routes.routes), ledger=ledger)
     spans = open_telemetry(settings) if telemetry is None else telemetry
     try:
         async with System(tracer_provider=spans.provider, on_escalate=_escalated) as system:
             with _faults_of(settings, routes):
-                container = _assemble(settings, spans, system, make_gateway, routes, keys, auth, ledger)
+                container = _assemble(settings, spans, system, make_gateway, routes, keys, auth, (ledger, limits))
             yield container
     finally:
         await auth.close()
@@ -133,7 +144,7 @@ def open_keys(settings: Settings, file: RoutesFile) -> KeyRing:
     pepper = settings.key_pepper.get_secret_value().encode() if settings.key_pepper else b""
     keys = KeyRing((key.get_secret_value() for key in settings.api_keys), pepper=pepper, variable=variable)
     with _faults_of(settings, file):
-        keys.replace(file.keys)
+        keys.replace(file.keys, file.plans)
     return keys
 
 
@@ -155,8 +166,9 @@ def _assemble(
     routes: RoutesFile,
     keys: KeyRing,
     auth: Authenticator,
-    ledger: Ledger,
+    counters: tuple[Ledger, RateLimits],
 ) -> Container:
+    ledger, limits = counters
     cache = system.spawn(lambda: CacheActor(settings.cache()), name="cache")
     gateway = system.spawn(make_gateway, name="llm-gateway")
     router = system.spawn(
@@ -172,6 +184,7 @@ def _assemble(
             keys=keys,
             tickets=auth,
             hub=hub,
+            tokens=auth,
             check=partial(start_faults, settings),
         ),
         name="routes-watcher",
@@ -188,6 +201,7 @@ def _assemble(
         cache=cache,
         embeddings=embeddings,
         ledger=ledger,
+        limits=limits,
         routes=watcher,
     )
 

@@ -13,6 +13,7 @@ from actors.requests.stream import RequestStream, status_of
 from protocol.answer import core_result
 from protocol.events import Cancelled, Completed, Failed, Position
 from protocol.hub import Mode
+from protocol.limits import LimitHold
 from protocol.llm import Attempt, ChatRequest, Cost, Usage
 from protocol.requests import Delivery, ErrorInfo, RequestState, Source
 
@@ -37,6 +38,7 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
         stream: its view of the run's log.
         created: when it was submitted, in Unix seconds.
         expires: when the store drops it, in Unix seconds; 0 while it has not ended.
+        hold: what it has taken from rate limits; None for nothing, and once it has ended.
         idempotency: the tenant and the idempotency key; None where it has no key, or has it no more.
     """
 
@@ -51,7 +53,14 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
     stream: RequestStream
     created: float = msgspec.field(default_factory=time.time)
     expires: float = 0.0
+    hold: LimitHold | None = None
     idempotency: tuple[str, str] | None = None
+
+    def release(self) -> None:
+        """End its lease among the calls at once."""
+        hold, self.hold = self.hold, None
+        if hold is not None:
+            hold.release()
 
     @property
     def request(self) -> ChatRequest:

@@ -263,6 +263,9 @@ class RequestRouter(Actor[RouterMessage]):
     def _repeat(self, message: Submit, digest: bytes, record: RequestRecord) -> Submitted:
         if digest != body_digest(message):
             raise IdempotencyKeyReused
+        if message.hold is not None:
+            message.hold.count(0)
+            message.hold.release()
         return Submitted(record, replayed=True)
 
     def _joinable(self, message: Submit, digest: bytes) -> Run | None:
@@ -329,8 +332,11 @@ class RequestRouter(Actor[RouterMessage]):
             delivery=message.delivery,
             source=source,
             run=run,
+            hold=message.hold,
             stream=RequestStream(request_id, run.log, on_followers=on_followers, partial=message.delivery.partial),
         )
+        if message.hold is not None and source != "upstream":
+            message.hold.count(0)
         if self._tracing:
             trace.get_current_span().set_attribute(spans.SOURCE, source)
         key = message.idempotency_key
@@ -349,6 +355,7 @@ class RequestRouter(Actor[RouterMessage]):
             self._ended(record.request_id)
 
     def _forget(self, record: RequestRecord) -> None:
+        record.release()
         self._store.remove(record)
         timer = self._grace_timers.pop(record.request_id, None)
         if timer is not None:
@@ -365,6 +372,7 @@ class RequestRouter(Actor[RouterMessage]):
     def _ended(self, request_id: str) -> None:
         record = self._store.ended(request_id)
         if record is not None:
+            record.release()
             log_end(record)
 
     def _find(self, request_id: str, tenant: str) -> RequestRecord:

@@ -22,7 +22,8 @@ from service.context import CallContext, call_of, container_of
 from service.http import sse
 from service.http.bodies import idempotency_key_of
 from service.http.json_response import JsonResponse
-from service.http.outcome import SUBMIT_TIMEOUT, error_from, inference_headers, mark_cut_off, wait_for_end
+from service.http.outcome import error_from, inference_headers, mark_cut_off, wait_for_end
+from service.http.submitting import submit
 from service.middleware.errors import error_response
 
 DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}
@@ -93,7 +94,8 @@ async def submit_completion(
         trace_id=call.trace_id,
         surface=surface,
     )
-    submitted = await container_of(request).router.ask(message, timeout=SUBMIT_TIMEOUT)
+    path = request.path  # each of these routes is one path
+    submitted = await submit(container_of(request), call.principal, message, path=path, call=call)
     handle = submitted.handle
     call.name(handle.request_id)
     return Submission(request, call, handle, {"Idempotent-Replayed": "true"} if submitted.replayed else {})

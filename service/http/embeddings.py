@@ -2,14 +2,16 @@
 
 import logging
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
 from actors.embeddings.config import EmbeddingBounds
+from actors.embeddings.embedding import estimate
 from actors.requests.outcome import LOGGER, level_of, tokens_of
 from protocol.embeddings import Embed, Embedded
 from protocol.errors import DeadlineExceeded, FieldError, InvalidRequest, TidegateError
+from protocol.limits import LimitHold
 from protocol.llm import Usage
 from protocol.openai.embeddings import EmbeddingsBody, embeddings_body, parse_embeddings
 from service.auth.permissions import check_model
@@ -19,9 +21,15 @@ from service.http.json_response import JsonResponse
 from service.http.openai_answers import EmbeddingList
 from service.http.operations import ANSWERS, ASKS, OPENAI, Answer, Body, Operation, add_operations
 from service.http.operations import DEDUPE as DEDUPE_HEADER
+from service.http.submitting import counts_tokens, take
+from service.middleware.limits import EMBEDDINGS
+
+if TYPE_CHECKING:
+    from service.container import Container
 
 TOTAL: Final = EmbeddingBounds().total  # seconds
 ASK_TIMEOUT: Final = TOTAL + 1.0  # seconds: the actor's own failure comes first
+PATH: Final = "/v1/embeddings"
 DEDUPE: Final = "x-tidegate-dedupe"
 CHOICES: Final = {"on": True, "off": False}
 
@@ -35,7 +43,7 @@ def add_routes(app: web.Application) -> None:
 
 @Operation(
     "POST",
-    "/v1/embeddings",
+    PATH,
     name="createEmbeddings",
     tag=OPENAI,
     summary="Embed texts.",
@@ -62,6 +70,7 @@ async def embeddings(request: web.Request) -> JsonResponse:
         dedupe=_dedupe(request),
         extra=parsed.extra,
     )
+    hold = await _take(call, container, message)
     code = "cancelled"
     embedded: Embedded | None = None
     try:
@@ -73,8 +82,19 @@ async def embeddings(request: web.Request) -> JsonResponse:
         code = error.code
         raise
     finally:
+        if hold is not None:
+            hold.count(0 if embedded is None else embedded.tokens)
+            hold.release()
         _log_end(call, message, embedded, code)
     return JsonResponse(embeddings_body(embedded, parsed.model, parsed.encoding), headers=_headers(embedded))
+
+
+async def _take(call: CallContext, container: "Container", message: Embed) -> LimitHold | None:
+    """Take the call from the limits of its caller."""
+    if call.principal.plan is None:
+        return None
+    tokens = estimate(message.inputs) if counts_tokens(call.principal, EMBEDDINGS, PATH) else 0
+    return await take(container, call.principal, EMBEDDINGS, path=PATH, tokens=tokens, seconds=ASK_TIMEOUT, call=call)
 
 
 def _dedupe(request: web.Request) -> bool:

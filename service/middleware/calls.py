@@ -16,6 +16,7 @@ from aiohttp.typedefs import Middleware
 from opentelemetry import context as otel
 from opentelemetry.trace import Span, Tracer, set_span_in_context
 
+from actors.rate_limits import RateLimits
 from protocol import spans
 from protocol.errors import RETRY_ELSEWHERE, ShuttingDown
 from protocol.log_fields import OutsideTexts
@@ -27,6 +28,8 @@ from service.middleware.access import PROBES, check_access, check_open
 from service.middleware.context import open_call, route_of
 from service.middleware.cors import open_cors
 from service.middleware.errors import BAD_REQUEST, CLIENT_CLOSED, SERVER_ERROR, error_response, failure_of
+from service.middleware.limit_headers import limit_headers
+from service.middleware.limits import CallLimits
 from service.telemetry.spans import TRACE_ID, WANTED_TRACE_ID, context_of, end_server_span, start_server_span
 
 UNAVAILABLE: Final = 503
@@ -68,6 +71,8 @@ class _CallRecorder:
     def end(self, request: web.Request, call: CallContext, route: str, status: int, token: Token | None) -> None:
         """End the span, stop counting the call, and write its log line."""
         call.ended = True
+        if call.hold is not None:
+            call.hold.release()
         call.response = None  # it refers to the request, and the request to the call: that would be a reference cycle
         if route != SOCKET:
             self._lifecycle.leave(call)
@@ -82,7 +87,11 @@ class _CallRecorder:
 
 
 def call_layer(
-    auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None, origins: OriginPolicy | None = None
+    auth: Authenticator,
+    lifecycle: Lifecycle,
+    tracer: Tracer | None,
+    origins: OriginPolicy | None = None,
+    limits: RateLimits | None = None,
 ) -> Middleware:
     """Return the middleware of an application; ``stamp_responses`` has to be installed with it.
 
@@ -91,9 +100,11 @@ def call_layer(
         lifecycle: counts running calls.
         tracer: makes the spans; None for none.
         origins: decides which pages may call; None for the service's own alone.
+        limits: decides whether a limited caller may go on; None to let all go on.
     """
     origins = origins or OriginPolicy()
     recorder = _CallRecorder(lifecycle, tracer)
+    limited = None if limits is None else CallLimits(limits)
 
     @web.middleware
     async def layer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -107,6 +118,8 @@ def call_layer(
                 pending = check_access(auth, origins, request, call, route)
                 if pending is not None:
                     await pending
+                if call.principal.plan is not None and limited is not None:
+                    await limited.admit(request, call, route)
                 if lifecycle.closing.is_set():
                     check_open(lifecycle, request, route)
             response = preflight or await handler(request)
@@ -120,6 +133,8 @@ def call_layer(
         except Exception as error:  # noqa: BLE001 - the boundary at which every failure becomes an answer
             response = _answer(request, call, error)
             status = CLIENT_CLOSED if call.failure == "client_closed" else response.status
+            if call.uncounted and limited is not None:
+                await limited.count_refused(call, route, status)
         finally:
             recorder.end(request, call, route, status, token)
         return _closing(response) if lifecycle.closing.is_set() else response
@@ -140,6 +155,8 @@ def stamp_responses(lifecycle: Lifecycle) -> Callable[[web.Request, web.StreamRe
         headers["Server"] = SERVER_NAME
         if call.cors:
             headers.update(call.cors)
+        if call.limits:
+            headers.update(limit_headers(call.limits, time.time()))
         if lifecycle.closing.is_set() and response.status >= 200:  # noqa: PLR2004 - not a protocol switch
             headers["Connection"] = "close"
             response.force_close()

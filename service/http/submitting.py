@@ -1,0 +1,111 @@
+"""Takes a submission or an embeddings call from the limits of its caller, and gives back what it has not used."""
+
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from actors.llm_gateway.usage import worst_case
+from actors.rate_limits import refusal
+from protocol.errors import TidegateError
+from protocol.identity import Principal
+from protocol.limits import LimitHold
+from protocol.requests import Submit, Submitted
+from service.context import CallContext
+from service.http.outcome import SUBMIT_TIMEOUT
+from service.middleware.limits import CHAT
+
+if TYPE_CHECKING:
+    from service.container import Container
+
+SERVER_ERROR: Final = 500
+GRACE: Final = 60.0  # seconds after a request's own timeout, after which its place among the calls at once is free
+
+
+def submit(
+    container: "Container", principal: Principal, message: Submit, *, path: str, call: CallContext | None = None
+) -> Awaitable[Submitted]:
+    """Submit a request in the caller's name, within the caller's limits.
+
+    Args:
+        container: has the router and the limits.
+        principal: the caller.
+        message: the submission.
+        path: the route by which it came.
+        call: the HTTP call whose answer tells what is left; None for a frame of a socket.
+
+    Raises:
+        RateLimited: a limit has no room.
+        InvalidRequest: the request may use more tokens than a whole window has.
+        TidegateError: as ``Submit`` says, or ``limits_unavailable``.
+    """
+    if principal.plan is None:
+        return container.router.ask(message, timeout=SUBMIT_TIMEOUT)
+    return _limited(container, principal, message, path, call)
+
+
+async def take(
+    container: "Container",
+    principal: Principal,
+    endpoint: str,
+    *,
+    path: str,
+    tokens: int,
+    seconds: float,
+    call: CallContext | None = None,
+) -> LimitHold | None:
+    """Take a call from the limits of its caller.
+
+    Args:
+        container: has the limits.
+        principal: the caller.
+        endpoint: the endpoint's name.
+        path: the route.
+        tokens: the most that the call is expected to use.
+        seconds: after which it has ended.
+        call: the HTTP call whose answer tells what is left; None for none.
+
+    Raises:
+        RateLimited: a limit has no room.
+        InvalidRequest: the call may use more tokens than a whole window has.
+        TryAgainLater: ``limits_unavailable``.
+    """
+    if call is not None:
+        call.uncounted = ""
+    lease = seconds + GRACE
+    decision = await container.limits.decide(principal, endpoint, path=path, tokens=tokens, lease=lease)
+    if call is not None and decision.standings:
+        call.limits = decision.standings
+    if decision.refused is not None:
+        raise refusal(decision)
+    return decision.hold
+
+
+def give_back(hold: LimitHold, error: BaseException) -> None:
+    """Give back what a call has taken that failed at once: its tokens, and itself unless the client is at fault."""
+    if isinstance(error, TidegateError) and error.problem.status < SERVER_ERROR:
+        hold.count(0)
+        hold.release()
+    else:
+        hold.undo()
+
+
+def counts_tokens(principal: Principal, endpoint: str, path: str) -> bool:
+    """Whether the tokens of a call are limited: only then they have to be estimated."""
+    plan = principal.plan
+    return plan is not None and any(quota.unit == "tokens" for quota in plan.quotas(endpoint, path))
+
+
+async def _limited(
+    container: "Container", principal: Principal, message: Submit, path: str, call: CallContext | None
+) -> Submitted:
+    tokens = sum(worst_case(message.request)) if counts_tokens(principal, CHAT, path) else 0
+    seconds = message.delivery.timeout
+    hold = await take(container, principal, CHAT, path=path, tokens=tokens, seconds=seconds, call=call)
+    if hold is None:
+        return await container.router.ask(message, timeout=SUBMIT_TIMEOUT)
+    try:
+        return await container.router.ask(msgspec.structs.replace(message, hold=hold), timeout=SUBMIT_TIMEOUT)
+    except BaseException as error:
+        give_back(hold, error)
+        raise
