@@ -145,7 +145,7 @@ class RateLimits:
         self._open = open_on_failure
         self._clock = clock
         self._said = float("-inf")
-        self.violations = violations or ViolationLog()
+        self.violations = ViolationLog() if violations is None else violations
 
     async def enforce(
         self, caller: LimitedCaller, endpoint: str = GENERAL, *, path: str = "", tokens: int = 0, lease: float = LEASE
@@ -228,8 +228,15 @@ class RateLimits:
         return decision if full is None else LimitDecision(decision.standings, full.quota, full.reset)
 
     async def reset(self, tenant: str, user: str) -> bool:
-        """Forget what was counted for a caller; returns whether there was anything."""
-        return await self._limiter.reset((tenant, user))
+        """Forget what was counted for a caller; returns whether there was anything.
+
+        Raises:
+            TryAgainLater: ``limits_unavailable``.
+        """
+        try:
+            return await self._limiter.reset((tenant, user))
+        except Exception as error:
+            raise TryAgainLater(code="limits_unavailable", retry_after=RETRY_UNAVAILABLE) from error
 
     def _judged(self, owner: Owner, plan: CallerPlan, decision: LimitDecision) -> LimitDecision:
         if decision.refused is not None:
