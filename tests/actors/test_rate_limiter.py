@@ -187,7 +187,7 @@ ARRIVALS = st.lists(
 
 @given(arrivals=ARRIVALS, limit=st.integers(1, 20), start=st.floats(0, 59))
 def test_no_window_has_more_than_it_may(arrivals: list[tuple[float, int, int]], limit: int, start: float) -> None:
-    """An aligned window has at most the limit; any other at most the limit and what the window before weighs too little.
+    """An aligned window has at most the limit; any other one also what the window before weighs too little.
 
     With ``previous`` counted in the aligned window before, of which the share ``passed`` has gone out of reach, that is
     ``limit + previous * passed``: below twice the limit.
