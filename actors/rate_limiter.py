@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Final
 
-import msgspec
-
 from actors.tenant_table import TenantTable
-from protocol.limits import LEASE, LimitDecision, Owner, Quota, QuotaStanding, RateLimiter
+from protocol.limits import LEASE, UNLIMITED, LimitDecision, Owner, Quota, QuotaStanding, RateLimiter
 
 MAX_OWNERS: Final = 100_000
 MAX_TOKENS: Final = 2**31 - 1  # of one call; a larger count is not believed
 SLACK: Final = 1e-6  # of a counter, so that rounding refuses nobody
+REMEMBERED: Final = 16  # of the quotas of an owner
 WAIT_FOR_CALLS: Final = 1.0  # seconds after which one of the calls at once may have ended
 
 
@@ -22,53 +21,50 @@ class _WindowCount:
 
     Args:
         window: its length in seconds.
+
+    Attributes:
+        ends: when the present window ends, in Unix seconds: this names the window.
+        counted: in the present window.
+        previous: in the one before it.
     """
 
-    __slots__ = ("counted", "index", "previous", "window")
+    __slots__ = ("counted", "ends", "previous", "window")
 
     def __init__(self, window: int) -> None:
         self.window = window
-        self.index = 0
+        self.ends = 0
         self.counted = 0
         self.previous = 0
 
     def used(self, now: float) -> float:
-        """Return what counts at ``now``."""
-        index = int(now // self.window)
-        if index > self.index:  # a clock that was put back goes on in the window that it had reached
-            self.previous = self.counted if index == self.index + 1 else 0
-            self.counted, self.index = 0, index
+        """Return what counts at ``now``. A clock that was put back goes on in the window that it had reached."""
+        if now >= self.ends:
+            self.previous = self.counted if now < self.ends + self.window else 0
+            self.counted = 0
+            self.ends = (int(now) // self.window + 1) * self.window
         if not self.previous:
             return self.counted
-        return self.counted + self.previous * (1.0 - self._passed(now))
+        return self.counted + self.previous * min(1.0, (self.ends - now) / self.window)
 
     def wait(self, cost: int, limit: int, now: float) -> float:
         """Return the seconds until there is room for ``cost``; for more than ``limit``, until there is none left."""
-        left, passed = max(0, limit - cost), self._passed(now)
+        left, rest = max(0, limit - cost), min(self.window, self.ends - now)
         if self.counted <= left:
-            return max(0.0, 1.0 - (left - self.counted) / max(1, self.previous) - passed) * self.window
-        return (1.0 - passed + max(0.0, 1.0 - left / self.counted)) * self.window
+            return max(0.0, rest - (left - self.counted) / max(1, self.previous) * self.window)
+        return rest + max(0.0, 1.0 - left / self.counted) * self.window
 
     def reset(self, now: float) -> float:
         """Return the seconds until nothing counts any more."""
         if self.counted:
-            return (2.0 - self._passed(now)) * self.window
-        return (1.0 - self._passed(now)) * self.window if self.previous else 0.0
+            return self.ends - now + self.window
+        return self.ends - now if self.previous else 0.0
 
-    def take(self, hold: "_Hold", amount: int, _until: float) -> None:
-        """Count ``amount`` in the present window."""
-        self.counted += amount
-        hold.counts.append((self, self.index, amount))
-
-    def add(self, index: int, amount: int) -> None:
+    def add(self, ends: int, amount: int) -> None:
         """Change the count of a window afterwards; that of a window which is over has no effect any more."""
-        if index == self.index:
+        if ends == self.ends:
             self.counted = max(0, self.counted + amount)
-        elif index == self.index - 1:
+        elif ends == self.ends - self.window:
             self.previous = max(0, self.previous + amount)
-
-    def _passed(self, now: float) -> float:
-        return min(1.0, max(0.0, now / self.window - self.index))
 
 
 class _Leases:
@@ -95,11 +91,10 @@ class _Leases:
         """Return 0: when the calls end is not known."""
         return 0.0
 
-    def take(self, hold: "_Hold", _amount: int, until: float) -> None:
+    def add(self, number: int, until: float) -> None:
         """Count a call."""
-        self.held[hold.number] = until
+        self.held[number] = until
         self._next = min(self._next, until)
-        hold.leases.append(self)
 
 
 _Counter = _WindowCount | _Leases
@@ -110,26 +105,27 @@ class _Hold:
 
     Attributes:
         number: of the call.
-        counts: the counters of requests and tokens, the windows, and what was taken from each.
+        counts: the counters of requests, and the windows.
+        tokens: the counters of tokens, and the windows.
+        counted: the tokens that are counted now.
         leases: where the call counts as running.
-        tokens: the places in ``counts`` that have tokens.
     """
 
-    __slots__ = ("counts", "leases", "number", "tokens")
+    __slots__ = ("counted", "counts", "leases", "number", "tokens")
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, tokens: int) -> None:
         self.number = number
-        self.counts: list[tuple[_WindowCount, int, int]] = []
+        self.counted = tokens
+        self.counts: list[tuple[_WindowCount, int]] = []
+        self.tokens: list[tuple[_WindowCount, int]] = []
         self.leases: list[_Leases] = []
-        self.tokens: list[int] = []
 
     def count(self, tokens: int) -> None:
         """Count ``tokens`` in place of the estimate, or of an earlier count."""
         tokens = min(max(tokens, 0), MAX_TOKENS)
-        for place in self.tokens:
-            counter, index, counted = self.counts[place]
-            counter.add(index, tokens - counted)
-            self.counts[place] = (counter, index, tokens)
+        more, self.counted = tokens - self.counted, tokens
+        for counter, ends in self.tokens:
+            counter.add(ends, more)
 
     def release(self) -> None:
         """End the lease of the call."""
@@ -140,18 +136,46 @@ class _Hold:
     def undo(self) -> None:
         """Give back all that was taken."""
         self.release()
-        for place, (counter, index, counted) in enumerate(self.counts):
-            counter.add(index, -counted)
-            self.counts[place] = (counter, index, 0)
+        self.count(0)
+        for counter, ends in self.counts:
+            counter.add(ends, -1)
+        self.counts.clear()
 
 
-class _Look(msgspec.Struct):
-    """The counters of a call's quotas, what room each has, and which of them refuses the call."""
+class _Owned:
+    """The counters of one owner.
 
-    counters: list[_Counter]
-    rooms: list[float]
-    refused: Quota | None = None
-    wait: float = 0.0
+    Attributes:
+        counters: by the quotas' keys.
+        refused: whether the last call was refused.
+    """
+
+    __slots__ = ("_found", "counters", "refused")
+
+    def __init__(self) -> None:
+        self.counters: dict[str, _Counter] = {}
+        self.refused = False
+        self._found: dict[int, tuple[Sequence[Quota], list[_Counter]]] = {}
+
+    def of(self, quotas: Sequence[Quota]) -> list[_Counter]:
+        """Return the counters of quotas, new ones included."""
+        found = self._found.get(id(quotas))
+        if found is not None and found[0] is quotas:
+            return found[1]
+        counters = []
+        for quota in quotas:
+            counter = self.counters.get(quota.key)
+            if counter is None:
+                counter = self.counters[quota.key] = _WindowCount(quota.window) if quota.window else _Leases()
+            counters.append(counter)
+        if len(self._found) >= REMEMBERED:
+            self._found.clear()
+        self._found[id(quotas)] = (quotas, counters)
+        return counters
+
+    def idle(self, now: float) -> bool:
+        """Whether nothing counts any more: then new counters are as good."""
+        return not any(counter.used(now) for counter in self.counters.values())
 
 
 class MemoryRateLimiter(RateLimiter):
@@ -167,7 +191,7 @@ class MemoryRateLimiter(RateLimiter):
 
     def __init__(self, now: Callable[[], float] = time.time, *, max_owners: int = MAX_OWNERS) -> None:
         self._now = now
-        self._owners: TenantTable[dict[str, _Counter]] = TenantTable(max_owners)
+        self._owners: TenantTable[_Owned] = TenantTable(max_owners)
         self._numbers = count(1)
 
     def __len__(self) -> int:
@@ -178,59 +202,66 @@ class MemoryRateLimiter(RateLimiter):
     ) -> LimitDecision:
         now = self._now()
         tokens = min(max(tokens, 0), MAX_TOKENS)
-        look = self._look(owner, quotas, requests, tokens, now)
-        if look.refused is not None or not requests:
-            return self._decision(look, quotas, now)
-        hold = _Hold(next(self._numbers))
-        rooms = look.rooms
-        for place, quota in enumerate(quotas):
-            if quota.unit == "tokens":
-                hold.tokens.append(len(hold.counts))
-                rooms[place] -= tokens
-                look.counters[place].take(hold, tokens, 0.0)
+        owned = self._owned(owner, now)
+        counters = owned.of(quotas)
+        rooms = []
+        full = not requests
+        for quota, counter in zip(quotas, counters, strict=True):
+            room = quota.limit - counter.used(now) - (tokens if quota.unit == "tokens" else requests) + SLACK
+            rooms.append(room)
+            full = full or room < 0
+        if full:
+            owned.refused = bool(requests)
+            return _look(quotas, counters, requests, tokens, now)
+        owned.refused = False
+        hold = _Hold(next(self._numbers), tokens)
+        standings = []
+        for quota, counter, room in zip(quotas, counters, rooms, strict=True):
+            if isinstance(counter, _Leases):
+                counter.add(hold.number, now + lease)
+                hold.leases.append(counter)
+                reset = 0.0
             else:
-                rooms[place] -= 1
-                look.counters[place].take(hold, 1, now + lease)
-        return self._decision(look, quotas, now, hold)
+                if quota.unit == "tokens":
+                    counter.counted += tokens
+                    hold.tokens.append((counter, counter.ends))
+                else:
+                    counter.counted += 1
+                    hold.counts.append((counter, counter.ends))
+                reset = counter.ends - now + counter.window
+            standings.append(QuotaStanding(quota, int(room), reset))
+        return LimitDecision(tuple(standings), hold=hold)
 
     def known(self, owner: Owner, quotas: Sequence[Quota]) -> LimitDecision:  # noqa: D102 - as above
+        owned = self._owners.get(*owner)
+        if owned is None or not owned.refused:
+            return UNLIMITED
         now = self._now()
-        return self._decision(self._look(owner, quotas, 1, 0, now), quotas, now)
+        decision = _look(quotas, owned.of(quotas), 1, 0, now)
+        return UNLIMITED if decision.refused is None else decision
 
     async def reset(self, owner: Owner) -> bool:  # noqa: D102 - as above
         return self._owners.remove(*owner)
 
-    def _look(self, owner: Owner, quotas: Sequence[Quota], requests: int, tokens: int, now: float) -> _Look:
-        """Find the room in each quota, and the one that has none for the longest time."""
-        counters = self._counters(owner, quotas, now)
-        look = _Look(counters, [])
-        for quota, counter in zip(quotas, counters, strict=True):
-            room = quota.limit - counter.used(now)
-            look.rooms.append(room)
-            cost = tokens if quota.unit == "tokens" else requests
-            if requests and cost > room + SLACK:
-                wait = counter.wait(cost, quota.limit, now)
-                if look.refused is None or wait > look.wait:
-                    look.refused, look.wait = quota, wait
-        return look
-
-    def _decision(self, look: _Look, quotas: Sequence[Quota], now: float, hold: _Hold | None = None) -> LimitDecision:
-        standings = [
-            QuotaStanding(quota, int(room + SLACK) if room > 0 else 0, counter.reset(now))
-            for quota, room, counter in zip(quotas, look.rooms, look.counters, strict=True)
-        ]
-        return LimitDecision(tuple(standings), look.refused, look.wait, hold)
-
-    def _counters(self, owner: Owner, quotas: Sequence[Quota], now: float) -> list[_Counter]:
-        """Return the counters of an owner's quotas, new ones included."""
+    def _owned(self, owner: Owner, now: float) -> _Owned:
         tenant, name = owner
-        held = self._owners.get(tenant, name)
-        if held is None:
-            held = self._owners.add(tenant, name, {}, lambda other: not any(one.used(now) for one in other.values()))
-        counters: list[_Counter] = []
-        for quota in quotas:
-            counter = held.get(quota.key)
-            if counter is None:
-                counter = held[quota.key] = _WindowCount(quota.window) if quota.window else _Leases()
-            counters.append(counter)
-        return counters
+        owned = self._owners.get(tenant, name)
+        return owned or self._owners.add(tenant, name, _Owned(), lambda other: other.idle(now))
+
+
+def _look(
+    quotas: Sequence[Quota], counters: Sequence[_Counter], requests: int, tokens: int, now: float
+) -> LimitDecision:
+    """Return what is left, and which quota refuses the call for the longest time; takes nothing."""
+    refused: Quota | None = None
+    longest = 0.0
+    standings = []
+    for quota, counter in zip(quotas, counters, strict=True):
+        room = quota.limit - counter.used(now) + SLACK
+        standings.append(QuotaStanding(quota, max(0, int(room)), counter.reset(now)))
+        cost = tokens if quota.unit == "tokens" else requests
+        if requests and cost > room:
+            wait = counter.wait(cost, quota.limit, now)
+            if refused is None or wait > longest:
+                refused, longest = quota, wait
+    return LimitDecision(tuple(standings), refused, longest)

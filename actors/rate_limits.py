@@ -205,7 +205,7 @@ class RateLimits:
         return self._judged(owner, plan, decision)
 
     def known(self, caller: LimitedCaller, endpoint: str = GENERAL, *, path: str = "") -> LimitDecision:
-        """Return, without waiting and without taking anything, whether one more call would be refused."""
+        """Return the refusal of one more call, where it is known without waiting; else ``UNLIMITED``."""
         plan = caller.plan
         quotas = () if plan is None else plan.quotas(endpoint, path)
         if plan is None or plan.shadow or not quotas:
@@ -214,18 +214,17 @@ class RateLimits:
         return self._judged(owner, plan, self._limiter.known(owner, quotas))
 
     async def check(self, caller: LimitedCaller, endpoint: str = GENERAL, *, path: str = "") -> LimitDecision:
-        """Return what is left of the caller's limits, and whether one more call would be refused. Takes nothing."""
+        """Return what is left of the caller's limits, and which of them has nothing left. Takes nothing."""
         plan = caller.plan
         quotas = () if plan is None else plan.quotas(endpoint, path)
         if not quotas:
             return UNLIMITED
-        owner = (caller.tenant, caller.subject)
-        known = self._limiter.known(owner, quotas)
-        if known.standings:
-            return known
         decision = await self.decide(caller, endpoint, path=path, requests=0)
-        full = next((one for one in decision.standings if not one.remaining), None)
-        return decision if full is None else LimitDecision(decision.standings, full.quota, full.reset)
+        full = [one for one in decision.standings if not one.remaining]
+        if not full:
+            return decision
+        last = max(full, key=lambda one: one.reset)
+        return LimitDecision(decision.standings, last.quota, last.reset)
 
     async def reset(self, tenant: str, user: str) -> bool:
         """Forget what was counted for a caller; returns whether there was anything.

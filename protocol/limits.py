@@ -233,9 +233,9 @@ class RateLimiter(Protocol):
         """
 
     def known(self, owner: Owner, quotas: Sequence[Quota]) -> LimitDecision:
-        """Return, without waiting and without taking anything, what ``take`` would decide on one more request.
+        """Return the refusal of one more request, where it is known without waiting; else ``UNLIMITED``.
 
-        An adapter that would have to wait returns ``UNLIMITED``.
+        Takes nothing. It saves reading the call of an owner that was refused just before.
         """
 
     async def reset(self, owner: Owner) -> bool:

@@ -372,7 +372,8 @@ class RequestRouter(Actor[RouterMessage]):
     def _ended(self, request_id: str) -> None:
         record = self._store.ended(request_id)
         if record is not None:
-            record.release()
+            if record.hold is not None:
+                record.release()
             log_end(record)
 
     def _find(self, request_id: str, tenant: str) -> RequestRecord:

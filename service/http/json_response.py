@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from service.context import CALL, SERVER_NAME, CallContext
-from service.middleware.limit_headers import limit_headers
+from service.middleware.limit_headers import limit_lines
 
 _NONE: Final[Mapping[str, str]] = {}
 _CONNECTION: Final = {True: "Connection: keep-alive\r\n", False: "Connection: close\r\n"}
@@ -63,8 +63,7 @@ class JsonResponse(web.StreamResponse):
         if call.cors:
             extra += "".join([f"{name}: {value}\r\n" for name, value in call.cors.items()])
         if call.limits:
-            told = limit_headers(call.limits, time.time())
-            extra += "".join([f"{name}: {value}\r\n" for name, value in told.items()])
+            extra += limit_lines(call.limits, time.time())
         return (
             f"HTTP/1.{minor} {self._status} {self._reason}\r\n{extra}{connection}Content-Type: application/json\r\n"
             f"Content-Length: {len(self._content)}\r\nDate: {_date(int(time.time()))}\r\nServer: {SERVER_NAME}\r\n"

@@ -16,7 +16,7 @@ from protocol.requests import (
     SubmitBody,
 )
 from service.context import call_of, container_of
-from service.http import long_poll, submitting
+from service.http import long_poll
 from service.http.bodies import decode_submit, idempotency_key_of, read_json, submit_of
 from service.http.json_response import JsonResponse, json_response
 from service.http.operations import (
@@ -35,6 +35,7 @@ from service.http.operations import (
 )
 from service.http.outcome import FIND_TIMEOUT, inference_headers
 from service.http.sse import event_stream
+from service.http.submitting import submit as submit_limited
 
 ACCEPTED: Final = 202
 REPLAYED: Final = 200
@@ -114,7 +115,7 @@ async def submit(request: web.Request) -> JsonResponse:
     key = idempotency_key_of(request.headers)
     body = decode_submit(await read_json(request, container.settings.max_body_bytes))
     message = submit_of(body, principal=call.principal, trace_id=call.trace_id, idempotency_key=key)
-    submitted = await submitting.submit(container, call.principal, message, path="/api/requests", call=call)
+    submitted = await submit_limited(container, call.principal, message, path="/api/requests", call=call)
     handle = submitted.handle
     call.name(handle.request_id)
     headers = inference_headers(call, handle, handle.upstream_time)

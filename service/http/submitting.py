@@ -1,6 +1,5 @@
-"""Takes a submission or an embeddings call from the limits of its caller, and gives back what it has not used."""
+"""Takes a request or an embeddings call from the limits of its caller, and gives back what it has not used."""
 
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -10,7 +9,8 @@ from actors.rate_limits import refusal
 from protocol.errors import TidegateError
 from protocol.identity import Principal
 from protocol.limits import LimitHold
-from protocol.requests import Submit, Submitted
+from protocol.llm import ChatRequest
+from protocol.requests import Delivery, Submit, Submitted
 from service.context import CallContext
 from service.http.outcome import SUBMIT_TIMEOUT
 from service.middleware.limits import CHAT
@@ -22,26 +22,32 @@ SERVER_ERROR: Final = 500
 GRACE: Final = 60.0  # seconds after a request's own timeout, after which its place among the calls at once is free
 
 
-def submit(
-    container: "Container", principal: Principal, message: Submit, *, path: str, call: CallContext | None = None
-) -> Awaitable[Submitted]:
-    """Submit a request in the caller's name, within the caller's limits.
+async def take_request(
+    container: "Container",
+    principal: Principal,
+    request: ChatRequest,
+    delivery: Delivery,
+    *,
+    path: str,
+    call: CallContext | None = None,
+) -> LimitHold | None:
+    """Take a request from the limits of its caller, before it is submitted.
 
     Args:
-        container: has the router and the limits.
+        container: has the limits.
         principal: the caller.
-        message: the submission.
+        request: the request.
+        delivery: how it is run.
         path: the route by which it came.
         call: the HTTP call whose answer tells what is left; None for a frame of a socket.
 
     Raises:
         RateLimited: a limit has no room.
         InvalidRequest: the request may use more tokens than a whole window has.
-        TidegateError: as ``Submit`` says, or ``limits_unavailable``.
+        TryAgainLater: ``limits_unavailable``.
     """
-    if principal.plan is None:
-        return container.router.ask(message, timeout=SUBMIT_TIMEOUT)
-    return _limited(container, principal, message, path, call)
+    tokens = sum(worst_case(request)) if counts_tokens(principal, CHAT, path) else 0
+    return await take(container, principal, CHAT, path=path, tokens=tokens, seconds=delivery.timeout, call=call)
 
 
 async def take(
@@ -81,8 +87,10 @@ async def take(
     return decision.hold
 
 
-def give_back(hold: LimitHold, error: BaseException) -> None:
-    """Give back what a call has taken that failed at once: its tokens, and itself unless the client is at fault."""
+def give_back(hold: LimitHold | None, error: BaseException) -> None:
+    """Give back what a request has taken that could not be submitted: all of it unless the client is at fault."""
+    if hold is None:
+        return
     if isinstance(error, TidegateError) and error.problem.status < SERVER_ERROR:
         hold.count(0)
         hold.release()
@@ -96,12 +104,13 @@ def counts_tokens(principal: Principal, endpoint: str, path: str) -> bool:
     return plan is not None and any(quota.unit == "tokens" for quota in plan.quotas(endpoint, path))
 
 
-async def _limited(
-    container: "Container", principal: Principal, message: Submit, path: str, call: CallContext | None
+async def submit(
+    container: "Container", principal: Principal, message: Submit, *, path: str, call: CallContext | None = None
 ) -> Submitted:
-    tokens = sum(worst_case(message.request)) if counts_tokens(principal, CHAT, path) else 0
-    seconds = message.delivery.timeout
-    hold = await take(container, principal, CHAT, path=path, tokens=tokens, seconds=seconds, call=call)
+    """Submit a request within the limits of its caller; raises as ``take_request`` and ``Submit`` say."""
+    hold = None
+    if principal.plan is not None:
+        hold = await take_request(container, principal, message.request, message.delivery, path=path, call=call)
     if hold is None:
         return await container.router.ask(message, timeout=SUBMIT_TIMEOUT)
     try:

@@ -1,19 +1,18 @@
 """The headers that tell a limited caller what is left: OpenAI's, Anthropic's, and the native ones."""
 
-import math
 import time
 from collections.abc import Sequence
 from functools import lru_cache
+from math import ceil
 from typing import Final
 
 from protocol.limits import QuotaStanding
 
 REMEMBERED: Final = 1024  # texts of times
-NATIVE: Final = ("RateLimit", "RateLimit-Policy", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
 
 
-def limit_headers(standings: Sequence[QuotaStanding], now: float) -> dict[str, str]:
-    """Return the headers for a call's quotas; at least one.
+def limit_lines(standings: Sequence[QuotaStanding], now: float) -> str:
+    """Return the headers for a call's quotas, at least one, as the lines of a head.
 
     A vendor's headers have one number of requests and one of tokens: those of the quota that has the least left.
 
@@ -25,38 +24,38 @@ def limit_headers(standings: Sequence[QuotaStanding], now: float) -> dict[str, s
     items: list[str] = []
     policies: list[str] = []
     for standing in standings:
-        quota = standing.quota
-        reset = math.ceil(standing.reset)
+        quota, left = standing.quota, standing.remaining
         policies.append(quota.policy)
-        items.append(f"{quota.name};r={standing.remaining}" + (f";t={reset}" if quota.window else ""))
+        items.append(f"{quota.name};r={left};t={ceil(standing.reset)}" if quota.window else f"{quota.name};r={left}")
         if quota.unit == "requests":
-            if requests is None or standing.remaining < requests.remaining:
+            if requests is None or left < requests.remaining:
                 requests = standing
-        elif quota.unit == "tokens" and (tokens is None or standing.remaining < tokens.remaining):
+        elif quota.unit == "tokens" and (tokens is None or left < tokens.remaining):
             tokens = standing
     first = requests or tokens or standings[0]
-    headers = {
-        "RateLimit": ", ".join(items),
-        "RateLimit-Policy": ", ".join(policies),
-        "X-RateLimit-Limit": str(first.quota.limit),
-        "X-RateLimit-Remaining": str(first.remaining),
-        "X-RateLimit-Reset": str(math.ceil(now + first.reset)),
-    }
-    if requests is not None:
-        _add(headers, "requests", requests, now)
-    if tokens is not None:
-        _add(headers, "tokens", tokens, now)
-    return headers
+    return (
+        f"RateLimit: {', '.join(items)}\r\nRateLimit-Policy: {', '.join(policies)}\r\n"
+        f"X-RateLimit-Limit: {first.quota.limit}\r\nX-RateLimit-Remaining: {first.remaining}\r\n"
+        f"X-RateLimit-Reset: {ceil(now + first.reset)}\r\n"
+        f"{'' if requests is None else _vendors('requests', requests, now)}"
+        f"{'' if tokens is None else _vendors('tokens', tokens, now)}"
+    )
 
 
-def _add(headers: dict[str, str], unit: str, standing: QuotaStanding, now: float) -> None:
-    limit, remaining = str(standing.quota.limit), str(standing.remaining)
-    headers[f"x-ratelimit-limit-{unit}"] = limit
-    headers[f"x-ratelimit-remaining-{unit}"] = remaining
-    headers[f"x-ratelimit-reset-{unit}"] = duration(math.ceil(standing.reset))
-    headers[f"anthropic-ratelimit-{unit}-limit"] = limit
-    headers[f"anthropic-ratelimit-{unit}-remaining"] = remaining
-    headers[f"anthropic-ratelimit-{unit}-reset"] = moment(math.ceil(now + standing.reset))
+def limit_headers(standings: Sequence[QuotaStanding], now: float) -> dict[str, str]:
+    """Return the same headers by their names."""
+    pairs = [line.partition(": ") for line in limit_lines(standings, now).split("\r\n")]
+    return {name: value for name, _, value in pairs if name}
+
+
+def _vendors(unit: str, standing: QuotaStanding, now: float) -> str:
+    limit, left, reset = standing.quota.limit, str(standing.remaining), standing.reset
+    return (
+        f"x-ratelimit-limit-{unit}: {limit}\r\nx-ratelimit-remaining-{unit}: {left}\r\n"
+        f"x-ratelimit-reset-{unit}: {duration(ceil(reset))}\r\n"
+        f"anthropic-ratelimit-{unit}-limit: {limit}\r\nanthropic-ratelimit-{unit}-remaining: {left}\r\n"
+        f"anthropic-ratelimit-{unit}-reset: {moment(ceil(now + reset))}\r\n"
+    )
 
 
 @lru_cache(REMEMBERED)
