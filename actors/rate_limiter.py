@@ -41,7 +41,7 @@ class _WindowCount:
         if now >= self.ends:
             self.previous = self.counted if now < self.ends + self.window else 0
             self.counted = 0
-            self.ends = (int(now) // self.window + 1) * self.window
+            self.ends = _end_of(now, self.window)
         if not self.previous:
             return self.counted
         return self.counted + self.previous * min(1.0, (self.ends - now) / self.window)
@@ -59,8 +59,9 @@ class _WindowCount:
             return self.ends - now + self.window
         return self.ends - now if self.previous else 0.0
 
-    def add(self, ends: int, amount: int) -> None:
-        """Change the count of a window afterwards; that of a window which is over has no effect any more."""
+    def add(self, taken: float, amount: int) -> None:
+        """Change the count of the window that contains ``taken``; that of one which is over has no effect any more."""
+        ends = _end_of(taken, self.window)
         if ends == self.ends:
             self.counted = max(0, self.counted + amount)
         elif ends == self.ends - self.window:
@@ -68,11 +69,12 @@ class _WindowCount:
 
 
 class _Leases:
-    """The calls that run, each with the time from which it is taken to have ended."""
+    """The calls that run, each with the time from which it is taken to have ended. They have no window."""
 
-    __slots__ = ("_next", "held")
+    __slots__ = ("_next", "ends", "held", "window")
 
     def __init__(self) -> None:
+        self.ends = self.window = 0
         self.held: dict[int, float] = {}
         self._next = math.inf
 
@@ -100,46 +102,77 @@ class _Leases:
 _Counter = _WindowCount | _Leases
 
 
+class _CallCounters:
+    """The counters of a call's quotas.
+
+    Attributes:
+        quotas: the quotas.
+        pairs: each quota with its counter.
+        requests: the counters of requests.
+        tokens: the counters of tokens.
+        leases: those of calls at once.
+    """
+
+    __slots__ = ("leases", "pairs", "quotas", "requests", "tokens")
+
+    def __init__(self, quotas: Sequence[Quota], counters: dict[str, _Counter]) -> None:
+        self.quotas = quotas
+        self.pairs: list[tuple[Quota, _Counter]] = []
+        self.requests: list[_WindowCount] = []
+        self.tokens: list[_WindowCount] = []
+        self.leases: list[_Leases] = []
+        for quota in quotas:
+            counter = counters.get(quota.key)
+            if counter is None:
+                counter = counters[quota.key] = _WindowCount(quota.window) if quota.window else _Leases()
+            self.pairs.append((quota, counter))
+            if isinstance(counter, _Leases):
+                self.leases.append(counter)
+            else:
+                (self.tokens if quota.unit == "tokens" else self.requests).append(counter)
+
+
 class _Hold:
     """What one call has taken.
 
-    Attributes:
+    Args:
+        counters: from which.
         number: of the call.
-        counts: the counters of requests, and the windows.
-        tokens: the counters of tokens, and the windows.
-        counted: the tokens that are counted now.
-        leases: where the call counts as running.
+        tokens: the estimate, which is counted.
+        now: when it was taken, which names the windows.
     """
 
-    __slots__ = ("counted", "counts", "leases", "number", "tokens")
+    __slots__ = ("_counters", "_now", "_number", "_tokens", "_undone")
 
-    def __init__(self, number: int, tokens: int) -> None:
-        self.number = number
-        self.counted = tokens
-        self.counts: list[tuple[_WindowCount, int]] = []
-        self.tokens: list[tuple[_WindowCount, int]] = []
-        self.leases: list[_Leases] = []
+    def __init__(self, counters: _CallCounters, number: int, tokens: int, now: float) -> None:
+        self._counters = counters
+        self._number = number
+        self._tokens = tokens
+        self._now = now
+        self._undone = False
 
     def count(self, tokens: int) -> None:
         """Count ``tokens`` in place of the estimate, or of an earlier count."""
-        tokens = min(max(tokens, 0), MAX_TOKENS)
-        more, self.counted = tokens - self.counted, tokens
-        for counter, ends in self.tokens:
-            counter.add(ends, more)
+        counters = self._counters.tokens
+        if counters:
+            tokens = min(max(tokens, 0), MAX_TOKENS)
+            more, self._tokens = tokens - self._tokens, tokens
+            for counter in counters:
+                counter.add(self._now, more)
 
     def release(self) -> None:
         """End the lease of the call."""
-        for leases in self.leases:
-            leases.held.pop(self.number, None)
-        self.leases.clear()
+        for leases in self._counters.leases:
+            leases.held.pop(self._number, None)
 
     def undo(self) -> None:
         """Give back all that was taken."""
         self.release()
         self.count(0)
-        for counter, ends in self.counts:
-            counter.add(ends, -1)
-        self.counts.clear()
+        if not self._undone:
+            self._undone = True
+            for counter in self._counters.requests:
+                counter.add(self._now, -1)
 
 
 class _Owned:
@@ -147,31 +180,22 @@ class _Owned:
 
     Attributes:
         counters: by the quotas' keys.
-        refused: whether the last call was refused.
     """
 
-    __slots__ = ("_found", "counters", "refused")
+    __slots__ = ("_found", "counters")
 
     def __init__(self) -> None:
         self.counters: dict[str, _Counter] = {}
-        self.refused = False
-        self._found: dict[int, tuple[Sequence[Quota], list[_Counter]]] = {}
+        self._found: dict[int, _CallCounters] = {}
 
-    def of(self, quotas: Sequence[Quota]) -> list[_Counter]:
+    def of(self, quotas: Sequence[Quota]) -> _CallCounters:
         """Return the counters of quotas, new ones included."""
         found = self._found.get(id(quotas))
-        if found is not None and found[0] is quotas:
-            return found[1]
-        counters = []
-        for quota in quotas:
-            counter = self.counters.get(quota.key)
-            if counter is None:
-                counter = self.counters[quota.key] = _WindowCount(quota.window) if quota.window else _Leases()
-            counters.append(counter)
-        if len(self._found) >= REMEMBERED:
-            self._found.clear()
-        self._found[id(quotas)] = (quotas, counters)
-        return counters
+        if found is None or found.quotas is not quotas:
+            if len(self._found) >= REMEMBERED:
+                self._found.clear()
+            found = self._found[id(quotas)] = _CallCounters(quotas, self.counters)
+        return found
 
     def idle(self, now: float) -> bool:
         """Whether nothing counts any more: then new counters are as good."""
@@ -201,43 +225,31 @@ class MemoryRateLimiter(RateLimiter):
         self, owner: Owner, quotas: Sequence[Quota], *, requests: int = 1, tokens: int = 0, lease: float = LEASE
     ) -> LimitDecision:
         now = self._now()
-        tokens = min(max(tokens, 0), MAX_TOKENS)
-        owned = self._owned(owner, now)
-        counters = owned.of(quotas)
-        rooms = []
-        full = not requests
-        for quota, counter in zip(quotas, counters, strict=True):
-            room = quota.limit - counter.used(now) - (tokens if quota.unit == "tokens" else requests) + SLACK
-            rooms.append(room)
-            full = full or room < 0
-        if full:
-            owned.refused = bool(requests)
-            return _look(quotas, counters, requests, tokens, now)
-        owned.refused = False
-        hold = _Hold(next(self._numbers), tokens)
+        if not 0 <= tokens <= MAX_TOKENS:
+            tokens = min(max(tokens, 0), MAX_TOKENS)
+        counters = self._owned(owner, now).of(quotas)
         standings = []
-        for quota, counter, room in zip(quotas, counters, rooms, strict=True):
-            if isinstance(counter, _Leases):
-                counter.add(hold.number, now + lease)
-                hold.leases.append(counter)
-                reset = 0.0
-            else:
-                if quota.unit == "tokens":
-                    counter.counted += tokens
-                    hold.tokens.append((counter, counter.ends))
-                else:
-                    counter.counted += 1
-                    hold.counts.append((counter, counter.ends))
-                reset = counter.ends - now + counter.window
-            standings.append(QuotaStanding(quota, int(room), reset))
-        return LimitDecision(tuple(standings), hold=hold)
+        for quota, counter in counters.pairs:
+            room = quota.limit - counter.used(now) - (tokens if quota.unit == "tokens" else 1) + SLACK
+            if room < 0 or not requests:
+                return _look(counters, requests, tokens, now)
+            standings.append(
+                QuotaStanding(quota, int(room), counter.ends - now + counter.window if quota.window else 0.0)
+            )
+        number = next(self._numbers)
+        for requested in counters.requests:
+            requested.counted += 1
+        for counted in counters.tokens:
+            counted.counted += tokens
+        for leases in counters.leases:
+            leases.add(number, now + lease)
+        return LimitDecision(tuple(standings), None, 0.0, _Hold(counters, number, tokens, now))
 
     def known(self, owner: Owner, quotas: Sequence[Quota]) -> LimitDecision:  # noqa: D102 - as above
         owned = self._owners.get(*owner)
-        if owned is None or not owned.refused:
+        if owned is None:
             return UNLIMITED
-        now = self._now()
-        decision = _look(quotas, owned.of(quotas), 1, 0, now)
+        decision = _look(owned.of(quotas), 1, 0, self._now())
         return UNLIMITED if decision.refused is None else decision
 
     async def reset(self, owner: Owner) -> bool:  # noqa: D102 - as above
@@ -246,17 +258,17 @@ class MemoryRateLimiter(RateLimiter):
     def _owned(self, owner: Owner, now: float) -> _Owned:
         tenant, name = owner
         owned = self._owners.get(tenant, name)
-        return owned or self._owners.add(tenant, name, _Owned(), lambda other: other.idle(now))
+        if owned is None:
+            owned = self._owners.add(tenant, name, _Owned(), lambda other: other.idle(now))
+        return owned
 
 
-def _look(
-    quotas: Sequence[Quota], counters: Sequence[_Counter], requests: int, tokens: int, now: float
-) -> LimitDecision:
+def _look(counters: _CallCounters, requests: int, tokens: int, now: float) -> LimitDecision:
     """Return what is left, and which quota refuses the call for the longest time; takes nothing."""
     refused: Quota | None = None
     longest = 0.0
     standings = []
-    for quota, counter in zip(quotas, counters, strict=True):
+    for quota, counter in counters.pairs:
         room = quota.limit - counter.used(now) + SLACK
         standings.append(QuotaStanding(quota, max(0, int(room)), counter.reset(now)))
         cost = tokens if quota.unit == "tokens" else requests
@@ -265,3 +277,8 @@ def _look(
             if refused is None or wait > longest:
                 refused, longest = quota, wait
     return LimitDecision(tuple(standings), refused, longest)
+
+
+def _end_of(now: float, window: int) -> int:
+    """Return the end of the window that contains ``now``."""
+    return (int(now) // window + 1) * window

@@ -21,6 +21,7 @@ from protocol.log_fields import OutsideTexts
 
 LOGGER: Final = "tidegate.limits"
 MAX_VIOLATIONS: Final = 1000  # rows
+MAX_REFUSED: Final = 1000  # callers that are refused before their call is read
 LOG_INTERVAL: Final = 60.0  # seconds between two lines of one row, and between two of a failing engine
 RETRY_UNAVAILABLE: Final = 1.0  # seconds
 
@@ -145,6 +146,7 @@ class RateLimits:
         self._open = open_on_failure
         self._clock = clock
         self._said = float("-inf")
+        self._refused: set[Owner] = set()  # callers whose last call was refused
         self.violations = ViolationLog() if violations is None else violations
 
     async def enforce(
@@ -164,7 +166,7 @@ class RateLimits:
             InvalidRequest: the call needs more tokens than a whole window has.
             TryAgainLater: ``limits_unavailable``.
         """
-        decision = await self.decide(caller, endpoint, path=path, tokens=tokens, lease=lease)
+        decision = await self.decide(caller, endpoint, path=path, estimate=lambda: tokens, lease=lease)
         if decision.refused is not None:
             raise refusal(decision)
         return decision.hold
@@ -176,10 +178,18 @@ class RateLimits:
         *,
         path: str = "",
         requests: int = 1,
-        tokens: int = 0,
+        estimate: Callable[[], int] | None = None,
         lease: float = LEASE,
     ) -> LimitDecision:
         """Decide as ``enforce`` does, and return a refusal. With ``requests=0`` nothing is taken or refused.
+
+        Args:
+            caller: who calls.
+            endpoint: the name of what is called.
+            path: its route, for limits by path.
+            requests: 1, or 0.
+            estimate: returns the most tokens that the call is expected to use; called where tokens are limited.
+            lease: seconds after which the call counts as ended.
 
         Raises:
             InvalidRequest: the call needs more tokens than a whole window has.
@@ -190,28 +200,30 @@ class RateLimits:
         if plan is None or not quotas:
             return UNLIMITED
         owner = (caller.tenant, caller.subject)
-        if tokens:
-            beyond = next((quota for quota in quotas if quota.unit == "tokens" and tokens > quota.limit), None)
-            if beyond is not None:
-                self.violations.add(owner, beyond, shadow=plan.shadow)
-                if plan.shadow:
-                    return UNLIMITED
-                raise _too_many(beyond, tokens)
+        tokens = 0
+        if estimate is not None:
+            for quota in quotas:
+                if quota.unit == "tokens":
+                    tokens = tokens or estimate()
+                    if tokens > quota.limit:
+                        return self._never(owner, plan, quota, tokens)
         try:
             decision = await self._limiter.take(owner, quotas, requests=requests, tokens=tokens, lease=lease)
         except Exception as error:  # noqa: BLE001 - whatever an engine raises, it says that the engine has failed
             self._failed(error)
             return UNLIMITED
-        return self._judged(owner, plan, decision)
+        if decision.refused is not None or plan.shadow:
+            return self._judged(owner, plan, decision)
+        if self._refused:
+            self._refused.discard(owner)
+        return decision
 
     def known(self, caller: LimitedCaller, endpoint: str = GENERAL, *, path: str = "") -> LimitDecision:
-        """Return the refusal of one more call, where it is known without waiting; else ``UNLIMITED``."""
-        plan = caller.plan
-        quotas = () if plan is None else plan.quotas(endpoint, path)
-        if plan is None or plan.shadow or not quotas:
+        """Return the refusal of one more call of a caller that was refused just now; else ``UNLIMITED``."""
+        plan, owner = caller.plan, (caller.tenant, caller.subject)
+        if plan is None or owner not in self._refused:
             return UNLIMITED
-        owner = (caller.tenant, caller.subject)
-        return self._judged(owner, plan, self._limiter.known(owner, quotas))
+        return self._judged(owner, plan, self._limiter.known(owner, plan.quotas(endpoint, path)))
 
     async def check(self, caller: LimitedCaller, endpoint: str = GENERAL, *, path: str = "") -> LimitDecision:
         """Return what is left of the caller's limits, and which of them has nothing left. Takes nothing."""
@@ -240,9 +252,23 @@ class RateLimits:
     def _judged(self, owner: Owner, plan: CallerPlan, decision: LimitDecision) -> LimitDecision:
         if decision.refused is not None:
             self.violations.add(owner, decision.refused, shadow=plan.shadow)
-        if not plan.shadow:
-            return decision
-        return LimitDecision(hold=decision.hold)
+        if plan.shadow:
+            return LimitDecision(hold=decision.hold)
+        if decision.refused is not None:
+            if len(self._refused) >= MAX_REFUSED:
+                self._refused.clear()
+            self._refused.add(owner)
+        return decision
+
+    def _never(self, owner: Owner, plan: CallerPlan, quota: Quota, tokens: int) -> LimitDecision:
+        """Let a call that needs more than a whole window go on in a shadow plan, and refuse it in any other."""
+        self.violations.add(owner, quota, shadow=plan.shadow)
+        if plan.shadow:
+            return UNLIMITED
+        raise InvalidRequest(
+            f"This call may use {tokens:,} tokens (its input by an estimate, and the most of its answer), and the "
+            f"limit is {quota}: it can never pass. Shorten the input, or ask for fewer tokens"
+        )
 
     def _failed(self, error: Exception) -> None:
         """Log that the counters can't be reached, at most once in ``LOG_INTERVAL``.
@@ -261,13 +287,6 @@ class RateLimits:
 def refusal(decision: LimitDecision) -> RateLimited:
     """Return the error of a decision that refuses a call."""
     return RateLimited(f"The limit of {decision.refused} is reached", retry_after=decision.retry_after)
-
-
-def _too_many(quota: Quota, tokens: int) -> InvalidRequest:
-    return InvalidRequest(
-        f"This call may use {tokens:,} tokens (its input by an estimate, and the most of its answer), and the limit is "
-        f"{quota}: it can never pass. Shorten the input, or ask for fewer tokens"
-    )
 
 
 def _write(owner: Owner, violation: Violation, count: int) -> None:

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -11,7 +12,6 @@ from actors.embeddings.embedding import estimate
 from actors.requests.outcome import LOGGER, level_of, tokens_of
 from protocol.embeddings import Embed, Embedded
 from protocol.errors import DeadlineExceeded, FieldError, InvalidRequest, TidegateError
-from protocol.limits import LimitHold
 from protocol.llm import Usage
 from protocol.openai.embeddings import EmbeddingsBody, embeddings_body, parse_embeddings
 from service.auth.permissions import check_model
@@ -21,14 +21,12 @@ from service.http.json_response import JsonResponse
 from service.http.openai_answers import EmbeddingList
 from service.http.operations import ANSWERS, ASKS, OPENAI, Answer, Body, Operation, add_operations
 from service.http.operations import DEDUPE as DEDUPE_HEADER
-from service.http.submitting import counts_tokens, take
+from service.http.submitting import GRACE, take
 from service.middleware.limits import EMBEDDINGS
-
-if TYPE_CHECKING:
-    from service.container import Container
 
 TOTAL: Final = EmbeddingBounds().total  # seconds
 ASK_TIMEOUT: Final = TOTAL + 1.0  # seconds: the actor's own failure comes first
+LEASE: Final = ASK_TIMEOUT + GRACE
 PATH: Final = "/v1/embeddings"
 DEDUPE: Final = "x-tidegate-dedupe"
 CHOICES: Final = {"on": True, "off": False}
@@ -70,7 +68,10 @@ async def embeddings(request: web.Request) -> JsonResponse:
         dedupe=_dedupe(request),
         extra=parsed.extra,
     )
-    hold = await _take(call, container, message)
+    hold = None
+    if call.principal.plan is not None:
+        tokens = partial(estimate, message.inputs)
+        hold = await take(container, call.principal, EMBEDDINGS, tokens, LEASE, path=PATH, call=call)
     code = "cancelled"
     embedded: Embedded | None = None
     try:
@@ -87,14 +88,6 @@ async def embeddings(request: web.Request) -> JsonResponse:
             hold.release()
         _log_end(call, message, embedded, code)
     return JsonResponse(embeddings_body(embedded, parsed.model, parsed.encoding), headers=_headers(embedded))
-
-
-async def _take(call: CallContext, container: "Container", message: Embed) -> LimitHold | None:
-    """Take the call from the limits of its caller."""
-    if call.principal.plan is None:
-        return None
-    tokens = estimate(message.inputs) if counts_tokens(call.principal, EMBEDDINGS, PATH) else 0
-    return await take(container, call.principal, EMBEDDINGS, path=PATH, tokens=tokens, seconds=ASK_TIMEOUT, call=call)
 
 
 def _dedupe(request: web.Request) -> bool:

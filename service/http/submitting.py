@@ -1,5 +1,6 @@
 """Takes a request or an embeddings call from the limits of its caller, and gives back what it has not used."""
 
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -22,7 +23,7 @@ SERVER_ERROR: Final = 500
 GRACE: Final = 60.0  # seconds after a request's own timeout, after which its place among the calls at once is free
 
 
-async def take_request(
+def take_request(
     container: "Container",
     principal: Principal,
     request: ChatRequest,
@@ -30,7 +31,7 @@ async def take_request(
     *,
     path: str,
     call: CallContext | None = None,
-) -> LimitHold | None:
+) -> Awaitable[LimitHold | None]:
     """Take a request from the limits of its caller, before it is submitted.
 
     Args:
@@ -46,41 +47,35 @@ async def take_request(
         InvalidRequest: the request may use more tokens than a whole window has.
         TryAgainLater: ``limits_unavailable``.
     """
-    tokens = sum(worst_case(request)) if counts_tokens(principal, CHAT, path) else 0
-    return await take(container, principal, CHAT, path=path, tokens=tokens, seconds=delivery.timeout, call=call)
+    lease = delivery.timeout + GRACE
+    return take(container, principal, CHAT, lambda: sum(worst_case(request)), lease, path=path, call=call)
 
 
 async def take(
     container: "Container",
     principal: Principal,
     endpoint: str,
+    estimate: Callable[[], int],
+    lease: float,
     *,
     path: str,
-    tokens: int,
-    seconds: float,
     call: CallContext | None = None,
 ) -> LimitHold | None:
-    """Take a call from the limits of its caller.
+    """Take a call from the limits of its caller; raises as ``take_request`` does.
 
     Args:
         container: has the limits.
         principal: the caller.
         endpoint: the endpoint's name.
+        estimate: returns the most tokens that the call is expected to use.
+        lease: seconds after which it counts as ended.
         path: the route.
-        tokens: the most that the call is expected to use.
-        seconds: after which it has ended.
         call: the HTTP call whose answer tells what is left; None for none.
-
-    Raises:
-        RateLimited: a limit has no room.
-        InvalidRequest: the call may use more tokens than a whole window has.
-        TryAgainLater: ``limits_unavailable``.
     """
     if call is not None:
         call.uncounted = ""
-    lease = seconds + GRACE
-    decision = await container.limits.decide(principal, endpoint, path=path, tokens=tokens, lease=lease)
-    if call is not None and decision.standings:
+    decision = await container.limits.decide(principal, endpoint, path=path, estimate=estimate, lease=lease)
+    if call is not None:
         call.limits = decision.standings
     if decision.refused is not None:
         raise refusal(decision)
@@ -96,12 +91,6 @@ def give_back(hold: LimitHold | None, error: BaseException) -> None:
         hold.release()
     else:
         hold.undo()
-
-
-def counts_tokens(principal: Principal, endpoint: str, path: str) -> bool:
-    """Whether the tokens of a call are limited: only then they have to be estimated."""
-    plan = principal.plan
-    return plan is not None and any(quota.unit == "tokens" for quota in plan.quotas(endpoint, path))
 
 
 async def submit(

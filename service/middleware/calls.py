@@ -104,7 +104,7 @@ def call_layer(
     """
     origins = origins or OriginPolicy()
     recorder = _CallRecorder(lifecycle, tracer)
-    limited = None if limits is None else CallLimits(limits)
+    limited = CallLimits(limits)
 
     @web.middleware
     async def layer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -118,8 +118,10 @@ def call_layer(
                 pending = check_access(auth, origins, request, call, route)
                 if pending is not None:
                     await pending
-                if call.principal.plan is not None and limited is not None:
-                    await limited.admit(request, call, route)
+                if call.principal.plan is not None:
+                    taking = limited.admit(request, call, route)
+                    if taking is not None:
+                        await taking
                 if lifecycle.closing.is_set():
                     check_open(lifecycle, request, route)
             response = preflight or await handler(request)
@@ -133,8 +135,7 @@ def call_layer(
         except Exception as error:  # noqa: BLE001 - the boundary at which every failure becomes an answer
             response = _answer(request, call, error)
             status = CLIENT_CLOSED if call.failure == "client_closed" else response.status
-            if call.uncounted and limited is not None:
-                await limited.count_refused(call, route, status)
+            await limited.count_refused(call, route, status)
         finally:
             recorder.end(request, call, route, status, token)
         return _closing(response) if lifecycle.closing.is_set() else response

@@ -21,25 +21,25 @@ def limit_lines(standings: Sequence[QuotaStanding], now: float) -> str:
         now: the time, in Unix seconds.
     """
     requests = tokens = None
-    items: list[str] = []
-    policies: list[str] = []
+    items = policies = ""
     for standing in standings:
         quota, left = standing.quota, standing.remaining
-        policies.append(quota.policy)
-        items.append(f"{quota.name};r={left};t={ceil(standing.reset)}" if quota.window else f"{quota.name};r={left}")
+        policies = f"{policies}, {quota.policy}" if policies else quota.policy
+        item = f"{quota.name};r={left};t={ceil(standing.reset)}" if quota.window else f"{quota.name};r={left}"
+        items = f"{items}, {item}" if items else item
         if quota.unit == "requests":
             if requests is None or left < requests.remaining:
                 requests = standing
         elif quota.unit == "tokens" and (tokens is None or left < tokens.remaining):
             tokens = standing
     first = requests or tokens or standings[0]
-    return (
-        f"RateLimit: {', '.join(items)}\r\nRateLimit-Policy: {', '.join(policies)}\r\n"
-        f"X-RateLimit-Limit: {first.quota.limit}\r\nX-RateLimit-Remaining: {first.remaining}\r\n"
-        f"X-RateLimit-Reset: {ceil(now + first.reset)}\r\n"
-        f"{'' if requests is None else _vendors('requests', requests, now)}"
-        f"{'' if tokens is None else _vendors('tokens', tokens, now)}"
+    lines = (
+        f"RateLimit: {items}\r\nRateLimit-Policy: {policies}\r\nX-RateLimit-Limit: {first.quota.limit}\r\n"
+        f"X-RateLimit-Remaining: {first.remaining}\r\nX-RateLimit-Reset: {ceil(now + first.reset)}\r\n"
     )
+    if requests is not None:
+        lines += _vendors("requests", requests, now)
+    return lines if tokens is None else lines + _vendors("tokens", tokens, now)
 
 
 def limit_headers(standings: Sequence[QuotaStanding], now: float) -> dict[str, str]:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -325,7 +326,7 @@ async def test_a_shadow_plan_counts_and_refuses_nobody(caplog: pytest.LogCapture
     caplog.set_level(logging.INFO, LOGGER)
     limits = RateLimits(MemoryRateLimiter(Time()))
     ann = caller(Limit(endpoint="chat", requests=2, tokens=100), shadow=True)
-    decisions = [await limits.decide(ann, "chat", tokens=tokens) for tokens in (1, 1, 1, 101)]
+    decisions = [await limits.decide(ann, "chat", estimate=partial(int, tokens)) for tokens in (1, 1, 1, 101)]
     assert [decision.standings for decision in decisions] == [()] * 4
     assert all(decision.refused is None for decision in decisions)
     assert limits.known(ann, "chat") is UNLIMITED
