@@ -27,9 +27,17 @@ from service.lifecycle import Lifecycle
 from service.middleware.access import PROBES, check_access, check_open
 from service.middleware.context import open_call, route_of
 from service.middleware.cors import open_cors
-from service.middleware.errors import BAD_REQUEST, CLIENT_CLOSED, SERVER_ERROR, error_response, failure_of
+from service.middleware.errors import (
+    BAD_REQUEST,
+    CLIENT_CLOSED,
+    SERVER_ERROR,
+    UNAUTHENTICATED,
+    error_response,
+    failure_of,
+)
 from service.middleware.limit_headers import limit_headers
 from service.middleware.limits import CallLimits
+from service.middleware.unauthenticated import UnauthenticatedLines
 from service.telemetry.spans import TRACE_ID, WANTED_TRACE_ID, context_of, end_server_span, start_server_span
 
 UNAVAILABLE: Final = 503
@@ -48,7 +56,7 @@ class _CallRecorder:
         tracer: makes the spans; None for none.
     """
 
-    __slots__ = ("_debug", "_info", "_lifecycle", "_tracer", "_warning")
+    __slots__ = ("_debug", "_info", "_lifecycle", "_refused", "_tracer", "_warning")
 
     def __init__(self, lifecycle: Lifecycle, tracer: Tracer | None) -> None:
         log = structlog.get_logger("service.http", OUTSIDE).bind()
@@ -56,6 +64,7 @@ class _CallRecorder:
         self._info: Write | None = log.info if log.is_enabled_for(logging.INFO) else None
         self._debug: Write | None = log.debug if log.is_enabled_for(logging.DEBUG) else None
         self._lifecycle = lifecycle
+        self._refused = UnauthenticatedLines()
         self._tracer = tracer
 
     def begin(self, request: web.Request, call: CallContext, route: str) -> Token | None:
@@ -80,6 +89,8 @@ class _CallRecorder:
             otel.detach(token)
         if call.span is not None:
             end_server_span(call.span, status, call.failure)
+        if status == UNAUTHENTICATED and not self._refused.shows(self._warning):
+            return
         usual = self._info if status < SERVER_ERROR else self._warning
         write = self._debug if route in PROBES else usual
         if write is not None:
