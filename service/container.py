@@ -184,7 +184,7 @@ def _assemble(
             keys=keys,
             tickets=auth,
             hub=hub,
-            tokens=auth,
+            limit_tokens=auth.set_plans,
             check=partial(start_faults, settings),
         ),
         name="routes-watcher",

@@ -130,6 +130,14 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
         )
 
 
+def use_no_tokens(hold: LimitHold | None, *, ended: bool = False) -> None:
+    """Count no tokens for a request that another one's log answers; with ``ended`` it does not run either."""
+    if hold is not None:
+        hold.count(0)
+        if ended:
+            hold.release()
+
+
 def _error(event: Failed | Cancelled) -> ErrorInfo:
     if isinstance(event, Cancelled):
         return ErrorInfo(code="cancelled", message=event.reason)

@@ -16,7 +16,7 @@ from actors.requests.failure import failure
 from actors.requests.fingerprint import body_digest, fingerprint
 from actors.requests.limits import RequestLimits
 from actors.requests.outcome import LOGGER, log_end
-from actors.requests.record import RequestRecord
+from actors.requests.record import RequestRecord, use_no_tokens
 from actors.requests.router_messages import (
     CacheAnswered,
     CacheMessage,
@@ -263,9 +263,7 @@ class RequestRouter(Actor[RouterMessage]):
     def _repeat(self, message: Submit, digest: bytes, record: RequestRecord) -> Submitted:
         if digest != body_digest(message):
             raise IdempotencyKeyReused
-        if message.hold is not None:
-            message.hold.count(0)
-            message.hold.release()
+        use_no_tokens(message.hold, ended=True)
         return Submitted(record, replayed=True)
 
     def _joinable(self, message: Submit, digest: bytes) -> Run | None:
@@ -335,8 +333,8 @@ class RequestRouter(Actor[RouterMessage]):
             hold=message.hold,
             stream=RequestStream(request_id, run.log, on_followers=on_followers, partial=message.delivery.partial),
         )
-        if message.hold is not None and source != "upstream":
-            message.hold.count(0)
+        if source != "upstream":
+            use_no_tokens(message.hold)
         if self._tracing:
             trace.get_current_span().set_attribute(spans.SOURCE, source)
         key = message.idempotency_key
@@ -372,8 +370,7 @@ class RequestRouter(Actor[RouterMessage]):
     def _ended(self, request_id: str) -> None:
         record = self._store.ended(request_id)
         if record is not None:
-            if record.hold is not None:
-                record.release()
+            record.release()
             log_end(record)
 
     def _find(self, request_id: str, tenant: str) -> RequestRecord:

@@ -105,13 +105,6 @@ class TicketHolder(Protocol):
         """Invalidate the tickets of ``principal``."""
 
 
-class PlanHolder(Protocol):
-    """Holds the plans of the holders of tokens."""
-
-    def set_plans(self, plans: TokenPlans) -> None:
-        """Limit the holders of tokens by ``plans`` from now on."""
-
-
 def open_routes(path: Path | None) -> RoutesFile:
     """Read the file as ``read_routes`` does.
 
@@ -142,7 +135,7 @@ def read_routes(path: Path | None) -> RoutesFile:
         return _unreadable(file, stamp, *_syntax_faults(file, text, error))
     lines = TomlLines(text)
     routes, keys, faults = parse(table)
-    plans = {**PLANS, **_read_all(_entries("plans", table, []), Plan)}
+    plans = {**PLANS, **{name: _read(plan, Plan, Plan()) for name, plan in _entries("plans", table, []).items()}}
     jwt = _read(table.get("jwt"), TokenLimits, None)
     read = RoutesFile(file, stamp, routes, keys, plans, jwt, lines=lines)
     return msgspec.structs.replace(read, faults=read.located(faults))
@@ -297,7 +290,7 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         keys: holds the keys.
         tickets: holds the tickets.
         hub: closes sockets.
-        tokens: holds the plans of tokens; None where there are none.
+        limit_tokens: limits the holders of tokens by these plans from now on; None where there are no tokens.
         check: finds all that the actors would refuse in a file, with the places; None to leave it to them.
     """
 
@@ -310,7 +303,7 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         keys: KeyHolder,
         tickets: TicketHolder,
         hub: Ref[DisconnectUser],
-        tokens: PlanHolder | None = None,
+        limit_tokens: Callable[[TokenPlans], object] | None = None,
         check: Callable[[RoutesFile], Iterable[FieldError]] | None = None,
     ) -> None:
         self._path = file.path
@@ -322,7 +315,7 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         self._keys = keys
         self._tickets = tickets
         self._hub = hub
-        self._tokens = tokens
+        self._limit_tokens = limit_tokens
         self._held = file.keys
         self._check = check
         self._rejected: tuple[FieldError, ...] = ()
@@ -390,8 +383,8 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
                 faults = (*faults, *file.located(error.faults))
             else:
                 self._hold(file.keys)
-                if self._tokens is not None:
-                    self._tokens.set_plans(plans)
+                if self._limit_tokens is not None:
+                    self._limit_tokens(plans)
         if faults:
             self._wanted = self._in_force
             self._report(ConfigurationError.of(tuple(dict.fromkeys(faults))))

@@ -79,7 +79,7 @@ def chat(text: str = QUESTION, **more: object) -> dict[str, Any]:
     return {"model": MODEL, "messages": [{"role": "user", "content": text}], "max_tokens": 10, **more}
 
 
-async def ask(running: Running, path: str = "/v1/chat/completions", **more: object) -> Any:  # noqa: ANN401 - a response
+async def ask(running: Running, path: str = "/v1/chat/completions", **more: Any) -> Any:  # noqa: ANN401 - a response
     """Ask with the limited key, and return the response with its body read."""
     async with running.client.post(path, json=chat(**more), headers=WEB) as response:
         await response.read()
