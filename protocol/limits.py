@@ -102,6 +102,7 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
         window: its length in seconds; 0 for calls at once.
         name: of the policy in the header ``RateLimit``, quoted.
         policy: the policy in the header ``RateLimit-Policy``.
+        text: the limit as a text.
     """
 
     key: str
@@ -112,6 +113,7 @@ class Quota(msgspec.Struct, frozen=True, kw_only=True):
     window: int
     name: str
     policy: str
+    text: str
 
     def __str__(self) -> str:
         if self.unit == "calls":
@@ -284,4 +286,5 @@ def _quota(limit: Limit, unit: Unit, amount: int) -> Quota:
         window=window,
         name=f'"{key}"',
         policy=f'"{key}";q={amount}{more}',
+        text=str(amount),
     )

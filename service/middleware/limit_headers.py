@@ -34,7 +34,7 @@ def limit_lines(standings: Sequence[QuotaStanding], now: float) -> str:
             tokens = standing
     first = requests or tokens or standings[0]
     lines = (
-        f"RateLimit: {items}\r\nRateLimit-Policy: {policies}\r\nX-RateLimit-Limit: {first.quota.limit}\r\n"
+        f"RateLimit: {items}\r\nRateLimit-Policy: {policies}\r\nX-RateLimit-Limit: {first.quota.text}\r\n"
         f"X-RateLimit-Remaining: {first.remaining}\r\nX-RateLimit-Reset: {ceil(now + first.reset)}\r\n"
     )
     if requests is not None:
@@ -49,7 +49,7 @@ def limit_headers(standings: Sequence[QuotaStanding], now: float) -> dict[str, s
 
 
 def _vendors(unit: str, standing: QuotaStanding, now: float) -> str:
-    limit, left, reset = standing.quota.limit, str(standing.remaining), standing.reset
+    limit, left, reset = standing.quota.text, str(standing.remaining), standing.reset
     return (
         f"x-ratelimit-limit-{unit}: {limit}\r\nx-ratelimit-remaining-{unit}: {left}\r\n"
         f"x-ratelimit-reset-{unit}: {duration(ceil(reset))}\r\n"
