@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from actors.log.follow import Follower, follow
     from actors.pipeline.pipeline import Pipeline
     from actors.pipeline.stage import Caller, PipelineRun, Stage
+    from actors.rate_limiter import MemoryRateLimiter
+    from actors.rate_limits import RateLimits
     from actors.requests.limits import RequestLimits
     from actors.requests.router import RequestRouter
     from actors.resilience import ConcurrencyLimit, RetryPolicy, SingleFlight, limit, retry, share
@@ -94,6 +96,7 @@ __all__ = [
     "Keyed",
     "LLMGateway",
     "MemoryLedger",
+    "MemoryRateLimiter",
     "Message",
     "PipedTask",
     "Pipeline",
@@ -102,6 +105,7 @@ __all__ = [
     "Prompt",
     "Provider",
     "ProviderDeadlines",
+    "RateLimits",
     "Ref",
     "RequestLimits",
     "RequestRouter",
@@ -167,6 +171,8 @@ __getattr__ = lazy(
             "PipelineRun",
             "Stage",
         ),
+        "actors.rate_limiter": ("MemoryRateLimiter",),
+        "actors.rate_limits": ("RateLimits",),
         "actors.requests.limits": ("RequestLimits",),
         "actors.requests.router": ("RequestRouter",),
         "actors.resilience": (

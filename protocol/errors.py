@@ -10,6 +10,7 @@
     │   └── UnrecoverablePosition   start again from a snapshot
     ├── AccessDenied            use other credentials
     ├── TryAgainLater           the same request may succeed later (``retry_after`` seconds)
+    │   ├── RateLimited         the caller's plan allows no more for now
     │   ├── Overloaded          a bounded queue or store is full
     │   ├── ShuttingDown
     │   └── Unreachable         the client does not reach the service
@@ -231,6 +232,13 @@ PROBLEMS: Final[dict[str, Problem]] = {
         remedy="Wait for `retryAfterMs`, then try again.",
         temporary=True,
         family="rate_limit",
+    ),
+    "limits_unavailable": Problem(
+        status=503,
+        title="Whether the plan allows the call can't be found out now",
+        remedy="Try again: nothing is wrong with the call.",
+        temporary=True,
+        family="server",
     ),
     "budget_exceeded": Problem(
         status=429,
@@ -468,6 +476,10 @@ class TryAgainLater(TidegateError):
     """The same request may succeed after ``retry_after`` seconds."""
 
     code = "rate_limited"
+
+
+class RateLimited(TryAgainLater):
+    """The caller's plan allows no more for now: the detail names the limit."""
 
 
 class Overloaded(TryAgainLater):

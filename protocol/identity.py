@@ -6,6 +6,7 @@ from typing import Final, Literal
 import msgspec
 
 from protocol.budgets import Account
+from protocol.limits import CallerPlan
 
 ChannelRight = Literal["subscribe", "publish", "presence"]
 Scope = Literal["inference", "channels", "admin"]
@@ -37,6 +38,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         channels: rights in channels.
         default: the model that ``default`` stands for; empty for the service's default.
         account: pays for calls; None for no account.
+        plan: what the caller may do in a time; None for no limits.
         expires: when the caller has to authenticate again, in Unix seconds; None for never.
     """
 
@@ -47,6 +49,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[ChannelGrant, ...] = (ChannelGrant("*"),)
     default: str = ""
     account: Account | None = None
+    plan: CallerPlan | None = None
     expires: float | None = None
 
     def may_ask(self, model: str) -> bool:

@@ -12,6 +12,7 @@ from protocol.budgets import Account
 from protocol.errors import FieldError
 from protocol.events import Entry, EventStream, Position, Snapshot
 from protocol.hub import Mode
+from protocol.limits import LimitHold
 from protocol.llm import (
     MAX_INT,
     MAX_MODEL,
@@ -309,6 +310,7 @@ class Submit(Message[Submitted], frozen=True, kw_only=True):
         delivery: how the request is run and shared.
         idempotency_key: the caller's key for this submission; empty for none.
         trace_id: the caller's trace, 32 hex digits or another name; shown to the caller.
+        hold: what the request has taken from the caller's rate limits; the router settles it. None for nothing.
         surface: what the caller has used, for the log: ``native``, ``openai``, ``responses``, ``anthropic``, ``socket``
             or ``pipeline``; empty for a program of its own.
 
@@ -328,6 +330,7 @@ class Submit(Message[Submitted], frozen=True, kw_only=True):
     delivery: Delivery = Delivery()
     idempotency_key: str = ""
     trace_id: str = ""
+    hold: LimitHold | None = None
     surface: str = ""
 
 

@@ -17,6 +17,9 @@ def estimate_tokens(request: ChatRequest) -> int:
     """
     chars = files = 0
     for message in request.messages:
+        if isinstance(message.content, str) and not message.tool_calls:
+            chars += len(message.content)
+            continue
         for part in parts_of(message):
             if isinstance(part, ToolCallPart):
                 chars += len(part.name) + len(part.arguments)

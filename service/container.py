@@ -12,6 +12,8 @@ from actors.embeddings import build_embeddings
 from actors.fair_shares import Tenants
 from actors.ledger import MemoryLedger
 from actors.llm_gateway import LLMGateway, build_gateway
+from actors.rate_limiter import MemoryRateLimiter
+from actors.rate_limits import RateLimits
 from actors.requests.router import RequestRouter
 from actors.requests.router_messages import ForgetModels
 from actors.runtime import Ref, System
@@ -23,6 +25,7 @@ from protocol.errors import ConfigurationError
 from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
 from protocol.hub import DisconnectAll, DisconnectIdle, GetHubStats, SocketClosed, Subscribe, Unsubscribe
 from protocol.ledger import Ledger
+from protocol.limits import RateLimiter
 from protocol.requests import (
     AwaitRequests,
     CancelRequest,
@@ -37,6 +40,7 @@ from protocol.users import UserMessage
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
 from service.auth.tickets import Tickets
+from service.auth.token_config import token_plans
 from service.auth.tokens import open_token_verifier
 from service.config.check import start_faults
 from service.config.routes_file import GetRejected, RoutesFile, RoutesWatcher, open_routes
@@ -72,6 +76,7 @@ class Container:
         cache: finished logs.
         embeddings: turns texts into vectors.
         ledger: what accounts have spent.
+        limits: what callers may do in a time.
         routes: watches the routes' file.
     """
 
@@ -86,6 +91,7 @@ class Container:
     cache: Ref[CacheMessage]
     embeddings: Ref[EmbeddingsMessage]
     ledger: Ledger
+    limits: RateLimits
     routes: Ref[GetRejected]
 
 
@@ -96,6 +102,7 @@ async def open_container(
     telemetry: Telemetry | None = None,
     gateway: Callable[[], LLMGateway] | None = None,
     ledger: Ledger | None = None,
+    limiter: RateLimiter | None = None,
 ) -> AsyncIterator[Container]:
     """Start every part of the service, and stop them in reverse order.
 
@@ -104,6 +111,7 @@ async def open_container(
         telemetry: exports spans; by default made from ``settings``, and closed at the end.
         gateway: makes the gateway; by default from ``settings``. A test passes one with a scripted upstream.
         ledger: records what accounts spend; None for one in memory. A custom gateway needs the same one.
+        limiter: counts against the callers' plans; None for one in memory.
 
     Raises:
         ConfigurationError: the settings name something that does not exist.
@@ -111,14 +119,17 @@ async def open_container(
     routes = open_routes(settings.routes_file)
     keys = open_keys(settings, routes)
     auth = Authenticator(keys, open_token_verifier(settings.tokens()), Tickets(tenants=keys.tenants))
+    with _faults_of(settings, routes):
+        auth.set_plans(token_plans(routes.jwt, routes.plans))
     ledger = ledger or MemoryLedger()
+    limits = RateLimits(limiter or MemoryRateLimiter(), open_on_failure=settings.rate_limits_fail_open)
     with _faults_of(settings, routes):
         make_gateway = gateway or build_gateway(settings.gateway(routes.routes), ledger=ledger)
     spans = open_telemetry(settings) if telemetry is None else telemetry
     try:
         async with System(tracer_provider=spans.provider, on_escalate=_escalated) as system:
             with _faults_of(settings, routes):
-                container = _assemble(settings, spans, system, make_gateway, routes, keys, auth, ledger)
+                container = _assemble(settings, spans, system, make_gateway, routes, keys, auth, (ledger, limits))
             yield container
     finally:
         await auth.close()
@@ -137,7 +148,7 @@ def open_keys(settings: Settings, file: RoutesFile) -> KeyRing:
     tenants = Tenants(settings.max_tenants, open=settings.tokens().enabled)
     keys = KeyRing(secrets, pepper=pepper, variable=variable, tenants=tenants)
     with _faults_of(settings, file):
-        keys.replace(file.keys)
+        keys.replace(file.keys, file.plans)
     return keys
 
 
@@ -159,13 +170,14 @@ def _assemble(
     routes: RoutesFile,
     keys: KeyRing,
     auth: Authenticator,
-    ledger: Ledger,
+    counters: tuple[Ledger, RateLimits],
 ) -> Container:
-    tenants, limits = keys.tenants, settings.requests()
+    ledger, limits = counters
+    tenants, bounds = keys.tenants, settings.requests()
     cache = system.spawn(lambda: CacheActor(settings.cache(), tenants), name="cache")
     gateway = system.spawn(make_gateway, name="llm-gateway")
     router = system.spawn(
-        lambda: RequestRouter(gateway=gateway, cache=cache, limits=limits, tenants=tenants),
+        lambda: RequestRouter(gateway=gateway, cache=cache, limits=bounds, tenants=tenants),
         name="request-router",
     )
     embeddings = system.spawn(
@@ -185,6 +197,7 @@ def _assemble(
             keys=keys,
             tickets=auth,
             hub=hub,
+            limit_tokens=auth.set_plans,
             check=partial(start_faults, settings),
         ),
         name="routes-watcher",
@@ -201,6 +214,7 @@ def _assemble(
         cache=cache,
         embeddings=embeddings,
         ledger=ledger,
+        limits=limits,
         routes=watcher,
     )
 

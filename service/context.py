@@ -1,6 +1,6 @@
 """The context of a handler: the container of its application, and its HTTP call."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
@@ -9,6 +9,7 @@ from opentelemetry.trace import Span, SpanContext
 
 from protocol.identity import ANONYMOUS
 from protocol.ids import request_id as new_request_id
+from protocol.limits import LimitHold, QuotaStanding
 
 if TYPE_CHECKING:
     from service.container import Container
@@ -37,6 +38,9 @@ class CallContext:
         ended: whether the handler has ended; a response in one piece is sent after that.
         failure: the error code of the response; empty for none.
         outcome_logged: whether the line ``request_ended`` tells how the call went, under the same request id.
+        limits: what is left of the caller's limits, for the headers of the response; none for an unlimited caller.
+        hold: what the call has taken from the limits, until it ends; None for nothing.
+        uncounted: the endpoint of a call whose handler has yet to take it from the limits; empty for none.
         cors: headers of the response for the page that has sent the call; none where the call has no ``Origin``.
         parent: the caller's span, from ``traceparent``; None for none.
     """
@@ -48,12 +52,15 @@ class CallContext:
         "cors",
         "ended",
         "failure",
+        "hold",
+        "limits",
         "outcome_logged",
         "parent",
         "principal",
         "response",
         "span",
         "trace_id",
+        "uncounted",
     )
 
     def __init__(self, request_id: str, trace_id: str, accepted: float, parent: SpanContext | None = None) -> None:
@@ -67,6 +74,9 @@ class CallContext:
         self.response: web.StreamResponse | None = None
         self.failure = ""
         self.outcome_logged = False
+        self.limits: Sequence[QuotaStanding] = ()
+        self.hold: LimitHold | None = None
+        self.uncounted = ""
         self.cors = NO_HEADERS
         self.parent = parent
 

@@ -13,6 +13,7 @@ from actors.requests.stream import RequestStream, status_of
 from protocol.answer import core_result
 from protocol.events import Cancelled, Completed, Failed, Position
 from protocol.hub import Mode
+from protocol.limits import LimitHold
 from protocol.llm import Attempt, ChatRequest, Cost, Usage
 from protocol.requests import Delivery, ErrorInfo, RequestState, Source
 
@@ -37,6 +38,7 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
         stream: its view of the run's log.
         created: when it was submitted, in Unix seconds.
         expires: when the store drops it, in Unix seconds; 0 while it has not ended.
+        hold: what it has taken from rate limits; None for nothing, and once it has ended.
         idempotency: the tenant and the idempotency key; None where it has no key.
     """
 
@@ -51,7 +53,14 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
     stream: RequestStream
     created: float = msgspec.field(default_factory=time.time)
     expires: float = 0.0
+    hold: LimitHold | None = None
     idempotency: tuple[str, str] | None = None
+
+    def release(self) -> None:
+        """End its lease among the calls at once."""
+        hold, self.hold = self.hold, None
+        if hold is not None:
+            hold.release()
 
     @property
     def request(self) -> ChatRequest:
@@ -119,6 +128,14 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
             expires_at=_utc(self.expires) if self.expires else None,
             error=_error(event) if isinstance(event, Failed | Cancelled) else msgspec.UNSET,
         )
+
+
+def use_no_tokens(hold: LimitHold | None, *, ended: bool = False) -> None:
+    """Count no tokens for a request that another one's log answers; with ``ended`` it does not run either."""
+    if hold is not None:
+        hold.count(0)
+        if ended:
+            hold.release()
 
 
 def _error(event: Failed | Cancelled) -> ErrorInfo:

@@ -18,7 +18,7 @@ from actors.requests.fingerprint import body_digest, fingerprint
 from actors.requests.idempotency import UsedKey
 from actors.requests.limits import RequestLimits
 from actors.requests.outcome import LOGGER, log_end
-from actors.requests.record import RequestRecord
+from actors.requests.record import RequestRecord, use_no_tokens
 from actors.requests.router_messages import (
     CacheAnswered,
     CacheMessage,
@@ -268,6 +268,7 @@ class RequestRouter(Actor[RouterMessage]):
     def _repeat(self, message: Submit, used: UsedKey, record: RequestRecord | None) -> Submitted:
         if used.digest != body_digest(message):
             raise IdempotencyKeyReused
+        use_no_tokens(message.hold, ended=True)
         if record is None:
             ended = f"{used.status} ({used.code})" if used.code else used.status
             raise RequestGone(f"request {used.request_id} of this key is {ended}, and no longer kept")
@@ -334,8 +335,11 @@ class RequestRouter(Actor[RouterMessage]):
             delivery=message.delivery,
             source=source,
             run=run,
+            hold=message.hold,
             stream=RequestStream(request_id, run.log, on_followers=on_followers, partial=message.delivery.partial),
         )
+        if source != "upstream":
+            use_no_tokens(message.hold)
         if self._tracing:
             trace.get_current_span().set_attribute(spans.SOURCE, source)
         key = message.idempotency_key
@@ -354,6 +358,7 @@ class RequestRouter(Actor[RouterMessage]):
             self._ended(record.request_id)
 
     def _forget(self, record: RequestRecord) -> None:
+        record.release()
         self._store.remove(record)
         timer = self._grace_timers.pop(record.request_id, None)
         if timer is not None:
@@ -370,6 +375,7 @@ class RequestRouter(Actor[RouterMessage]):
     def _ended(self, request_id: str) -> None:
         record = self._store.ended(request_id)
         if record is not None:
+            record.release()
             log_end(record)
 
     def _find(self, request_id: str, tenant: str) -> RequestRecord:

@@ -20,6 +20,7 @@ from protocol import spans
 from protocol.cache import CachedLog
 from protocol.errors import InternalError
 from protocol.events import Cancelled, Completed, Content, Failed, Started
+from protocol.limits import LimitHold
 from protocol.llm import Attempt, Cost, Usage
 from protocol.packed import PackedEvents
 from protocol.requests import Submit
@@ -57,6 +58,7 @@ class Run:
         tenant: whose run it is; a run is never shared across tenants.
         account: pays for all calls; None for nobody.
         trace_id: of the submission that started it.
+        hold: what that submission has taken from rate limits; the tokens are counted when they are known.
         log: for readers; only this class writes to it.
         asked: whether the gateway has been asked.
         attempts: the calls to the upstream that have ended, in order.
@@ -86,6 +88,7 @@ class Run:
         "fingerprint",
         "first_content",
         "forgotten",
+        "hold",
         "key",
         "log",
         "provider",
@@ -117,6 +120,7 @@ class Run:
         self.tenant = submit.tenant
         self.account = submit.account
         self.trace_id = submit.trace_id
+        self.hold = submit.hold
         self.log = EventLog(max_bytes=max_bytes, pages=pages)
         self.asked = False
         self.attempts: tuple[Attempt, ...] = ()
@@ -235,6 +239,8 @@ class Run:
             self.span.set_attribute(spans.ERROR_TYPE, event.code)
             self.span.set_status(StatusCode.ERROR, event.message)
         self.span.end()
+        if self.hold is not None and not self._uncounted(event):
+            self._count_tokens(self.hold)
         if self._on_end is not None:
             self._on_end(self)
         self._streams.clear()
@@ -258,9 +264,26 @@ class Run:
         if len(numbered) == 1:
             self.attempts, self.usage = (attempt,), attempt.usage or NO_USAGE
             self.cost = attempt.cost if attempt.usage else None
-            return
+        else:
+            self._add_up()
+        if self.hold is not None and self.log.ended:
+            self._count_tokens(self.hold)
+
+    def _add_up(self) -> None:
+        """Sum up the calls to the upstream."""
+        numbered = self._numbered
         self.attempts = tuple(numbered[key] for key in sorted(numbered))
         usages = [one.usage for one in self.attempts if one.usage is not None]
         costs = [one.cost.usd for one in self.attempts if one.cost is not None]
         self.usage = sum(usages, NO_USAGE)
         self.cost = Cost(usd=sum(costs, Decimal(0))) if usages and len(costs) == len(usages) else None
+
+    def _uncounted(self, event: Completed | Failed | Cancelled) -> bool:
+        """Whether a call has yet to report its tokens, and will, although the run has ended."""
+        if isinstance(event, Completed):
+            return False
+        last = self.attempts[-1].usage if self.attempts else None
+        return self.called[0] > len(self._numbered) or (self.first_content > 0 and last is None)
+
+    def _count_tokens(self, hold: LimitHold) -> None:
+        hold.count(self.usage.input_tokens + self.usage.output_tokens)

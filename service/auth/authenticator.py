@@ -10,6 +10,7 @@ from protocol.errors import AccessDenied, TidegateError, TryAgainLater
 from protocol.identity import ANONYMOUS, Principal
 from service.auth.keys import KeyStore
 from service.auth.tickets import Tickets
+from service.auth.token_config import TokenPlans
 from service.auth.tokens import TokenVerifier
 
 LONGEST_CREDENTIAL: Final = 8192  # characters; a longer one is refused without being hashed
@@ -87,6 +88,11 @@ class Authenticator:
     def withdraw(self, principal: Principal) -> None:
         """Invalidate the tickets of ``principal``, whose key is not valid any more."""
         self._tickets.withdraw(principal)
+
+    def set_plans(self, plans: TokenPlans) -> None:
+        """Limit the holders of tokens by ``plans`` from now on."""
+        if self._tokens is not None:
+            self._tokens.set_plans(plans)
 
     async def close(self) -> None:
         """Cancel a fetch of public keys."""

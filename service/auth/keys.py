@@ -13,6 +13,8 @@ from actors.fair_shares import Tenants
 from protocol.budgets import Account, Budget
 from protocol.errors import ConfigurationError, FieldError
 from protocol.identity import ANONYMOUS, ChannelGrant, Principal, Scope
+from protocol.limits import PLANS, CallerPlan, Limits, Plan, caller_plan
+from protocol.nearest import nearest
 
 DIGEST_BYTES: Final = 32
 TENANT_BYTES: Final = 8  # 16 hex digits: short in a cache key, and no two of a few thousand keys share one
@@ -43,6 +45,8 @@ class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         models: patterns of the models that may be used.
         channels: the rights in channels.
         budgets: spending limits; the spending is recorded under the key's name.
+        plan: the name of the plan that limits the key; empty for none.
+        limits: limits of its own, which hold beside those of the plan.
         default: the model that ``default`` means for this key; empty for the service's default.
         disabled: whether the key is refused for now.
     """
@@ -54,6 +58,8 @@ class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     models: tuple[Pattern, ...] = ("*",)
     channels: tuple[ChannelGrant, ...] = (ChannelGrant("*"),)
     budgets: tuple[Budget, ...] = ()
+    plan: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    limits: Limits = ()
     default: Annotated[str, msgspec.Meta(max_length=256)] = ""
     disabled: bool = False
 
@@ -128,8 +134,12 @@ class KeyRing:
         """Return the key's holder; None where the key is unknown."""
         return self.known(digest)
 
-    def replace(self, specs: Mapping[str, KeySpec]) -> tuple[Principal, ...]:
+    def replace(self, specs: Mapping[str, KeySpec], plans: Mapping[str, Plan] = PLANS) -> tuple[Principal, ...]:
         """Replace the file's keys; those of the settings stay. Returns the principals of keys that are removed.
+
+        Args:
+            specs: the keys, by their names.
+            plans: the plans that they may name.
 
         Raises:
             ConfigurationError: a key is invalid, and nothing has changed; the message names it.
@@ -140,6 +150,7 @@ class KeyRing:
         for name, spec in specs.items():
             try:
                 digest = self._digest_of(name, spec)
+                plan = plan_of(f"keys.{name}.plan", spec.plan, plans, spec.limits)
             except ConfigurationError as error:
                 faults += error.faults
                 continue
@@ -147,7 +158,7 @@ class KeyRing:
                 faults.append(FieldError(f"keys.{name}", f"it is the same key as {names[digest]}"))
             names[digest] = f"keys.{name}"
             if not spec.disabled:
-                principals[digest] = principal_of(name, spec)
+                principals[digest] = principal_of(name, spec, plan)
         if faults:
             raise ConfigurationError.of(faults)
         removed = tuple(principal for digest, (_, principal) in self._held.items() if digest not in principals)
@@ -194,8 +205,21 @@ def check_keys(specs: Mapping[str, KeySpec]) -> None:
         raise ConfigurationError.of(faults)
 
 
-def principal_of(name: str, spec: KeySpec) -> Principal:
-    """Return the holder of the key that ``spec`` describes."""
+def plan_of(place: str, name: str, plans: Mapping[str, Plan], own: Limits = ()) -> CallerPlan | None:
+    """Return the limits of a caller by the name of its plan, which may be empty; None for no limits.
+
+    Raises:
+        ConfigurationError: there is no such plan; the message begins with ``place``.
+    """
+    plan = plans.get(name) if name else None
+    if name and plan is None:
+        near = nearest(name, plans) or f"; there are: {', '.join(sorted(plans))}"
+        raise ConfigurationError.of((FieldError(place, f"there is no such plan{near}"),))
+    return caller_plan(plan, own)
+
+
+def principal_of(name: str, spec: KeySpec, plan: CallerPlan | None = None) -> Principal:
+    """Return the holder of the key that ``spec`` describes, with its limits."""
     return Principal(
         tenant=spec.tenant or tenant_of("key", name),
         subject=name,
@@ -203,6 +227,7 @@ def principal_of(name: str, spec: KeySpec) -> Principal:
         models=spec.models,
         channels=spec.channels,
         account=Account(name, spec.budgets),
+        plan=plan,
         default=spec.default,
     )
 

@@ -6,7 +6,7 @@ from protocol.errors import AccessDenied, FieldError
 from protocol.identity import ALL_SCOPES, Principal, Scope
 
 DEFAULT_MODEL: Final = "default"
-UNSCOPED: Final = frozenset({"", "/ws", "/api/tickets", "/api/usage"})
+UNSCOPED: Final = frozenset({"", "/ws", "/api/tickets", "/api/usage", "/api/limits"})
 PARTS: Final[tuple[tuple[str, Scope], ...]] = (
     ("/v1/", "inference"),
     ("/api/requests", "inference"),

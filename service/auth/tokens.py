@@ -14,7 +14,7 @@ from protocol.errors import AccessDenied, ConfigurationError
 from protocol.identity import ALL_SCOPES, ChannelGrant, Principal, Scope
 from service.auth.jwks import KINDS, PublishedKeys
 from service.auth.keys import DEFAULT_SCOPES, Pattern, Tenant, tenant_of
-from service.auth.token_config import TokenConfig
+from service.auth.token_config import TokenConfig, TokenPlans
 
 if TYPE_CHECKING:
     from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
@@ -49,6 +49,7 @@ class Claims(msgspec.Struct, frozen=True):
         scopes: the same as a list.
         models: patterns of the models that may be used.
         channels: the rights in channels; a pattern alone grants every right.
+        plan: the name of the plan that limits its holder; counts where the routes' file has a table ``[jwt]``.
     """
 
     exp: Instant
@@ -61,6 +62,7 @@ class Claims(msgspec.Struct, frozen=True):
     scopes: tuple[str, ...] | None = None
     models: Annotated[tuple[Pattern, ...], msgspec.Meta(max_length=MAX_LISTED)] = ("*",)
     channels: Annotated[tuple[ChannelGrant | Pattern, ...], msgspec.Meta(max_length=MAX_LISTED)] = ()
+    plan: object = None
 
 
 _header_of: Final = msgspec.json.Decoder(_Header).decode
@@ -88,6 +90,7 @@ class TokenVerifier:
         self._secret = jwk.OctKey.import_key(config.secret) if config.secret else None
         self._published = PublishedKeys(config.jwks_url) if config.jwks_url else None
         self._clock = clock
+        self._plans = TokenPlans()
         self._registry = jws.JWSRegistry(algorithms=[SYMMETRIC, *KINDS], strict_check_header=False)
         self._cache: LRUCache[bytes, tuple[float, Principal]] = LRUCache(CACHE_ENTRIES)
 
@@ -95,6 +98,12 @@ class TokenVerifier:
         """Return the holder of a cached token; None where it is not cached."""
         until, principal = self._cache.get(digest, (0.0, None))
         return principal if self._clock() < until else None
+
+    def set_plans(self, plans: TokenPlans) -> None:
+        """Limit the holders of tokens by ``plans`` from now on."""
+        if plans != self._plans:
+            self._plans = plans
+            self._cache.clear()
 
     async def verify(self, token: str, digest: bytes) -> Principal:
         """Verify ``token`` and return its holder; the result is cached by ``digest``.
@@ -159,6 +168,7 @@ class TokenVerifier:
             scopes=_scopes(claims),
             models=claims.models,
             channels=tuple(ChannelGrant(grant) if isinstance(grant, str) else grant for grant in claims.channels),
+            plan=self._plans.of(claims.plan),
             expires=claims.exp + self._config.leeway,
         )
 

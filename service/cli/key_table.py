@@ -47,6 +47,8 @@ def listed_key(name: str, spec: KeySpec) -> dict[str, Any]:
         "scopes": spec.scopes,
         "models": spec.models,
         "default": spec.default or None,
+        "plan": spec.plan or None,
+        "limits": spec.limits,
         "budgets": spec.budgets,
         "channels": spec.channels,
     }

@@ -76,6 +76,7 @@ def create_key(  # noqa: PLR0913 - the options of the command
     budget: Annotated[
         list[str] | None, typer.Option(help="What it may spend, as 5usd/day or 2_000_000tokens/month.")
     ] = None,
+    plan: Annotated[str, typer.Option(help="The plan that limits it; none by default.", show_default=False)] = "",
     save: Annotated[bool, typer.Option("--save", help="Add the table to the file, instead of printing it.")] = False,
     file: RoutesPath = None,
 ) -> None:
@@ -95,6 +96,7 @@ def create_key(  # noqa: PLR0913 - the options of the command
         "scopes": [word.value for word in scope or ()],
         "channels": [_grant(text) for text in channel or ()],
         "budgets": [_budget(text) for text in budget or ()],
+        "plan": plan,
     }
     key = new_key()
     try:
@@ -130,7 +132,7 @@ def list_keys(
     if as_json:
         write_json([listed_key(name, spec) for name, spec in specs.items()])
     elif specs:
-        head = ("NAME", "STATE", "TENANT", "SCOPES", "MODELS", "DEFAULT", "BUDGETS", "CHANNELS")
+        head = ("NAME", "STATE", "TENANT", "SCOPES", "MODELS", "DEFAULT", "PLAN", "BUDGETS", "CHANNELS")
         write(table(head, [_row(name, spec) for name, spec in specs.items()]))
     else:
         typer.echo(f"{held.path} has no keys" if held.path.exists() else f"there is no {held.path}", err=True)
@@ -187,6 +189,7 @@ def _row(name: str, spec: "KeySpec") -> tuple[str, ...]:
         ",".join(spec.scopes),
         ",".join(spec.models),
         spec.default or "-",
+        (spec.plan or "-") + (" narrowed" if spec.limits else ""),
         " ".join(map(budget_text, spec.budgets)) or "-",
         " ".join(map(grant_text, spec.channels)),
     )

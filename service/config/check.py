@@ -10,6 +10,7 @@ from actors.embeddings import EmbeddingsConfig, build_embeddings
 from actors.llm_gateway import GatewayConfig, build_gateway
 from protocol.errors import ConfigurationError, FieldError
 from service.auth.keys import KeyRing
+from service.auth.token_config import token_plans
 from service.auth.tokens import open_token_verifier
 from service.config.env_file import EnvFile, read_env_file
 from service.config.routes_file import PLACEHOLDER, RoutesFile, read_routes
@@ -88,10 +89,11 @@ def start_faults(settings: Settings, file: RoutesFile) -> tuple[FieldError, ...]
     ]
     pepper = settings.key_pepper.get_secret_value().encode() if settings.key_pepper else b""
     keys = KeyRing((key.get_secret_value() for key in settings.api_keys), pepper=pepper, variable=variable)
-    try:
-        keys.replace(file.keys)
-    except ConfigurationError as error:
-        faults += error.faults
+    for check in (lambda: keys.replace(file.keys, file.plans), lambda: token_plans(file.jwt, file.plans)):
+        try:
+            check()
+        except ConfigurationError as error:
+            faults += error.faults
     hidden = [FieldError(masked(fault.path), masked(fault.message)) for fault in dict.fromkeys(faults)]
     return tuple(sorted(file.located(hidden), key=file.line))
 

@@ -12,11 +12,13 @@ from actors.requests.router_messages import ForgetModels
 from actors.runtime import Actor, Ref, handles
 from protocol.errors import ConfigurationError, FieldError
 from protocol.identity import Principal
+from protocol.limits import PLANS, Plan
 from protocol.message import Message
 from protocol.nearest import nearest
 from protocol.routes import EmbeddingRoute, ProviderSpec, Route, Routes, SetRoutes, Target
 from protocol.users import DisconnectUser
 from service.auth.keys import KeySpec, check_keys
+from service.auth.token_config import TokenLimits, TokenPlans, token_plans
 from service.config.toml_lines import TomlLines
 from service.config.toml_tables import table_faults
 from service.config.wording import masked
@@ -27,8 +29,14 @@ DEFAULT_NAME: Final = "tidegate.toml"
 CHECK_INTERVAL: Final = 2.0  # seconds
 ASK_TIMEOUT: Final = 1.0  # seconds
 MAX_BYTES: Final = 1_048_576
-KINDS: Final = {"embeddings": EmbeddingRoute, "keys": KeySpec, "providers": ProviderSpec, "routes": Route}
-TABLES: Final = frozenset({"default", *KINDS})
+KINDS: Final = {
+    "embeddings": EmbeddingRoute,
+    "keys": KeySpec,
+    "plans": Plan,
+    "providers": ProviderSpec,
+    "routes": Route,
+}
+TABLES: Final = frozenset({"default", "jwt", *KINDS})
 NAMES: Final = ", ".join(sorted(TABLES))
 PLACEHOLDER: Final = ProviderSpec(kind="openai", base_url="http://127.0.0.1:9/v1")
 """Stands for a provider that can't be read, so that routes to it are no further faults. It is never called."""
@@ -48,6 +56,8 @@ class RoutesFile(msgspec.Struct, frozen=True):
         routes: its routes and providers; of a file with faults those that can be read. A provider that can't be read is
             there by its name.
         keys: its keys, by their names.
+        plans: the plans that keys and tokens may name, the shipped ones included.
+        jwt: how the holders of tokens are limited; None where it does not say.
         faults: what is wrong in it, each with its line.
         lines: the lines of its keys.
     """
@@ -56,6 +66,8 @@ class RoutesFile(msgspec.Struct, frozen=True):
     stamp: Stamp
     routes: Routes
     keys: dict[str, KeySpec] = {}
+    plans: Mapping[str, Plan] = msgspec.field(default_factory=lambda: PLANS)
+    jwt: TokenLimits | None = None
     faults: tuple[FieldError, ...] = ()
     lines: TomlLines | None = None
 
@@ -78,8 +90,8 @@ class RoutesFile(msgspec.Struct, frozen=True):
 class KeyHolder(Protocol):
     """Holds the file's keys."""
 
-    def replace(self, specs: Mapping[str, KeySpec]) -> tuple[Principal, ...]:
-        """Replace the file's keys; returns the principals of keys that are not valid any more.
+    def replace(self, specs: Mapping[str, KeySpec], plans: Mapping[str, Plan]) -> tuple[Principal, ...]:
+        """Replace the file's keys, which name ``plans``; returns the principals of keys that are not valid any more.
 
         Raises:
             ConfigurationError: a key is invalid, and nothing has changed.
@@ -123,7 +135,9 @@ def read_routes(path: Path | None) -> RoutesFile:
         return _unreadable(file, stamp, *_syntax_faults(file, text, error))
     lines = TomlLines(text)
     routes, keys, faults = parse(table)
-    read = RoutesFile(file, stamp, routes, keys, lines=lines)
+    plans = {**PLANS, **{name: _read(plan, Plan, Plan()) for name, plan in _entries("plans", table, []).items()}}
+    jwt = _read(table.get("jwt"), TokenLimits, None)
+    read = RoutesFile(file, stamp, routes, keys, plans, jwt, lines=lines)
     return msgspec.structs.replace(read, faults=read.located(faults))
 
 
@@ -142,8 +156,10 @@ def parse(table: dict[str, Any]) -> tuple[Routes, dict[str, KeySpec], list[Field
         FieldError(masked(name), f"there is no such key{nearest(name, TABLES) or f'; there are: {NAMES}'}")
         for name in sorted(table.keys() - TABLES)
     ]
-    parts = {name: _entries(name, table, faults) for name in sorted(TABLES - {"default"})}
+    parts = {name: _entries(name, table, faults) for name in sorted(KINDS)}
     default = table.get("default", "")
+    if "jwt" in table:
+        faults += table_faults(table["jwt"], TokenLimits, "jwt")
     faults += table_faults(default, str, "default")
     unread = [alias for alias, route in parts["routes"].items() if list(table_faults(route, Route, ""))]
     routes = Routes(
@@ -274,6 +290,7 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         keys: holds the keys.
         tickets: holds the tickets.
         hub: closes sockets.
+        limit_tokens: limits the holders of tokens by these plans from now on; None where there are no tokens.
         check: finds all that the actors would refuse in a file, with the places; None to leave it to them.
     """
 
@@ -286,6 +303,7 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         keys: KeyHolder,
         tickets: TicketHolder,
         hub: Ref[DisconnectUser],
+        limit_tokens: Callable[[TokenPlans], object] | None = None,
         check: Callable[[RoutesFile], Iterable[FieldError]] | None = None,
     ) -> None:
         self._path = file.path
@@ -297,6 +315,7 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         self._keys = keys
         self._tickets = tickets
         self._hub = hub
+        self._limit_tokens = limit_tokens
         self._held = file.keys
         self._check = check
         self._rejected: tuple[FieldError, ...] = ()
@@ -358,11 +377,14 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         removed: tuple[Principal, ...] = ()
         if not file.faults:
             try:
-                removed = self._keys.replace(file.keys)
+                plans = token_plans(file.jwt, file.plans)
+                removed = self._keys.replace(file.keys, file.plans)
             except ConfigurationError as error:
                 faults = (*faults, *file.located(error.faults))
             else:
                 self._hold(file.keys)
+                if self._limit_tokens is not None:
+                    self._limit_tokens(plans)
         if faults:
             self._wanted = self._in_force
             self._report(ConfigurationError.of(tuple(dict.fromkeys(faults))))

@@ -72,6 +72,8 @@ class Settings(BaseSettings):
         cors_allowed_origins: origins whose pages may call, as ``https://app.example.com``, or ``*`` for all; empty: the
             service's own pages alone.
         ws_allowed_origins: origins whose pages may open a socket; empty: those of ``cors_allowed_origins``.
+        rate_limits_fail_open: whether calls go on, uncounted, where the counters of rate limits can't be reached; else
+            they are refused (503).
         ws_heartbeat_seconds: seconds between two pings of a socket; below the idle timeout of every proxy.
         allowed_hosts: names, beside this machine's, under which the service is called, or ``*`` for all; empty: with
             keys all, without keys only this machine's.
@@ -143,6 +145,7 @@ class Settings(BaseSettings):
     jwt_leeway_seconds: float = Field(_TOKENS.leeway, ge=0, le=300)
     cors_allowed_origins: CommaList = ()
     ws_allowed_origins: CommaList = ()
+    rate_limits_fail_open: bool = True
     ws_heartbeat_seconds: float = Field(PING_INTERVAL, ge=1, le=3600)
     allowed_hosts: CommaList = ()
     trusted_proxies: CommaList = ()

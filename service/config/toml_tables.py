@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 import msgspec
 
 from protocol.errors import FieldError
+from protocol.limits import ENDPOINT_PATTERN
 from protocol.nearest import nearest
 from service.auth.keys import TENANT_PATTERN
 from service.config.wording import masked, one_of
@@ -14,6 +15,7 @@ from service.config.wording import masked, one_of
 PATTERNS: Final = {
     "^(https?://.+)?$": "should be an address that begins with http:// or https://",
     "^(?:[0-9a-f]{64})?$": "should be the 64 hex digits that `tidegate key create` prints",
+    ENDPOINT_PATTERN: "should be 1 to 128 characters without blanks, quotes and backslashes, such as `chat` or `/v1/*`",
     TENANT_PATTERN: "should be 1 to 128 letters, digits and . _ : @ / -, the first one a letter or a digit",
 }
 KINDS: Final = {

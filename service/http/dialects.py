@@ -23,6 +23,7 @@ from service.http import sse
 from service.http.bodies import idempotency_key_of
 from service.http.json_response import JsonResponse
 from service.http.outcome import SUBMIT_TIMEOUT, error_from, inference_headers, mark_cut_off, wait_for_end
+from service.http.submitting import give_back, take_request
 from service.middleware.errors import error_response
 
 DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}
@@ -83,17 +84,27 @@ async def submit_completion(
         TidegateError: as ``Submit`` says.
     """
     call, headers = call_of(request), request.headers
-    model = model_for(call.principal, chat.model)
+    container, principal, delivery = container_of(request), call.principal, _delivery(headers, chat, metadata, echo)
+    model = model_for(principal, chat.model)
+    key = idempotency_key_of(headers)
+    hold = None
+    if principal.plan is not None:  # each of these routes is one path
+        hold = await take_request(container, principal, chat, delivery, path=request.path, call=call)
     message = Submit(
         request=chat if model == chat.model else msgspec.structs.replace(chat, model=model),
         tenant=call.tenant,
-        account=call.principal.account,
-        delivery=_delivery(headers, chat, metadata or {}, echo or {}),
-        idempotency_key=idempotency_key_of(headers),
+        account=principal.account,
+        delivery=delivery,
+        idempotency_key=key,
         trace_id=call.trace_id,
+        hold=hold,
         surface=surface,
     )
-    submitted = await container_of(request).router.ask(message, timeout=SUBMIT_TIMEOUT)
+    try:
+        submitted = await container.router.ask(message, timeout=SUBMIT_TIMEOUT)
+    except BaseException as error:
+        give_back(hold, error)
+        raise
     handle = submitted.handle
     call.name(handle.request_id)
     call.outcome_logged = not submitted.replayed and call.request_id == handle.request_id
@@ -171,7 +182,10 @@ def _failure(submission: Submission, error: TidegateError, headers: dict[str, st
 
 
 def _delivery(
-    headers: CIMultiDictProxy[str], request: ChatRequest, metadata: dict[str, str], echo: dict[str, Any]
+    headers: CIMultiDictProxy[str],
+    request: ChatRequest,
+    metadata: dict[str, str] | None,
+    echo: dict[str, Any] | None,
 ) -> Delivery:
     shared = _choice(headers, "x-tidegate-dedupe", DEDUPE)
     if shared is None:
@@ -180,8 +194,8 @@ def _delivery(
         dedupe=shared,
         cache_ttl=DEFAULT_CACHE_TTL_MS / 1000 if shared else 0.0,
         on_abandon=_choice(headers, "x-tidegate-on-abandon", ON_ABANDON) or "finish",
-        metadata=metadata,
-        echo=echo,
+        metadata=metadata or {},
+        echo=echo or {},
     )
 
 

@@ -2,11 +2,13 @@
 
 import logging
 import time
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
 
 from actors.embeddings.config import EmbeddingBounds
+from actors.embeddings.embedding import estimate
 from actors.requests.outcome import LOGGER, OUTSIDE, level_of, tokens_of
 from protocol.embeddings import Embed, Embedded
 from protocol.errors import DeadlineExceeded, FieldError, InvalidRequest, TidegateError
@@ -20,9 +22,13 @@ from service.http.json_response import JsonResponse
 from service.http.openai_answers import EmbeddingList
 from service.http.operations import ANSWERS, ASKS, OPENAI, Answer, Body, Operation, add_operations
 from service.http.operations import DEDUPE as DEDUPE_HEADER
+from service.http.submitting import GRACE, take
+from service.middleware.limits import EMBEDDINGS
 
 TOTAL: Final = EmbeddingBounds().total  # seconds
 ASK_TIMEOUT: Final = TOTAL + 1.0  # seconds: the actor's own failure comes first
+LEASE: Final = ASK_TIMEOUT + GRACE
+PATH: Final = "/v1/embeddings"
 DEDUPE: Final = "x-tidegate-dedupe"
 CHOICES: Final = {"on": True, "off": False}
 
@@ -36,7 +42,7 @@ def add_routes(app: web.Application) -> None:
 
 @Operation(
     "POST",
-    "/v1/embeddings",
+    PATH,
     name="createEmbeddings",
     tag=OPENAI,
     summary="Embed texts.",
@@ -63,6 +69,10 @@ async def embeddings(request: web.Request) -> JsonResponse:
         dedupe=_dedupe(request),
         extra=parsed.extra,
     )
+    hold = None
+    if call.principal.plan is not None:
+        tokens = partial(estimate, message.inputs)
+        hold = await take(container, call.principal, EMBEDDINGS, tokens, LEASE, path=PATH, call=call)
     code = "cancelled"
     embedded: Embedded | None = None
     try:
@@ -74,6 +84,9 @@ async def embeddings(request: web.Request) -> JsonResponse:
         code = error.code
         raise
     finally:
+        if hold is not None:
+            hold.count(0 if embedded is None else embedded.tokens)
+            hold.release()
         _log_end(call, message, embedded, code)
     return JsonResponse(embeddings_body(embedded, parsed.model, parsed.encoding), headers=_headers(embedded))
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from service.context import CALL, SERVER_NAME, CallContext
+from service.middleware.limit_headers import limit_lines
 
 _NONE: Final[Mapping[str, str]] = {}
 _CONNECTION: Final = {True: "Connection: keep-alive\r\n", False: "Connection: close\r\n"}
@@ -22,8 +23,8 @@ class JsonResponse(web.StreamResponse):
     """A JSON body whose head is formatted here and sent in the same write.
 
     ``web.Response`` checks each time for compression, cookies, text and streams, which costs several times as much as
-    the response itself. Like every response of the service it has the ids of its call; ``on_response_prepare`` is not
-    sent for it.
+    the response itself. Like every response of the service it has the ids of its call, and what is left of its caller's
+    limits; ``on_response_prepare`` is not sent for it.
 
     Args:
         body: the JSON.
@@ -61,6 +62,8 @@ class JsonResponse(web.StreamResponse):
         extra = f"{lines}\r\n" if lines else ""
         if call.cors:
             extra += "".join([f"{name}: {value}\r\n" for name, value in call.cors.items()])
+        if call.limits:
+            extra += limit_lines(call.limits, time.time())
         return (
             f"HTTP/1.{minor} {self._status} {self._reason}\r\n{extra}{connection}Content-Type: application/json\r\n"
             f"Content-Length: {len(self._content)}\r\nDate: {_date(int(time.time()))}\r\nServer: {SERVER_NAME}\r\n"

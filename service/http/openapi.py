@@ -12,6 +12,7 @@ from service.http.operations import EVENTS, JSON, TAGS, Answer, Body, Operation,
 from service.http.schemas import SCHEMA, name_of, schemas_of
 from service.middleware.access import PROBES, PUBLIC, is_new_work
 from service.middleware.errors import ANTHROPIC, COMPATIBLE, NO_RETRY, SHARED
+from service.middleware.limits import is_free
 
 HEADER: Final = "#/components/headers/"
 PARAMETER: Final = "#/components/parameters/"
@@ -30,6 +31,28 @@ FROM_PAGES: Final = ("host_not_allowed", "origin_not_allowed")
 OPEN: Final = PUBLIC | PROBES
 WITH_BODY: Final = ("invalid_request", "malformed_json", "body_too_large", "unsupported_media_type")
 COMMON_HEADERS: Final = ("x-request-id", "x-trace-id")
+LIMITED: Final = ("rate_limited", "limits_unavailable")
+DURATION: Final = {"pattern": "^([0-9]+h)?([0-9]+m)?[0-9]+s$"}
+NUMBER: Final = {"pattern": "^[0-9]+$"}
+LEFT: Final = {
+    "Limit": "The most calls in a window of the limit that has the least left.",
+    "Remaining": "What is left of it.",
+    "Reset": "When all of it is there again, in Unix seconds.",
+}
+UNITS: Final = {
+    unit: {
+        "limit": f"The most {unit} in a window of the limit that has the least left.",
+        "remaining": "What is left of it.",
+        "reset": "When all of it is there again.",
+    }
+    for unit in ("requests", "tokens")
+}
+LIMIT_HEADERS: Final = (
+    *("RateLimit", "RateLimit-Policy", *(f"X-RateLimit-{part}" for part in LEFT)),
+    *(f"x-ratelimit-{part}-{unit}" for unit, parts in UNITS.items() for part in parts),
+    *(f"anthropic-ratelimit-{unit}-{part}" for unit, parts in UNITS.items() for part in parts),
+)
+"""The headers of the answers to a limited caller."""
 HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "x-request-id": ("The id of the call: the caller's own, or the id of the request that it submitted.", {}),
     "x-trace-id": ("The id of the call's trace.", {"pattern": "^[0-9a-f]{32}$"}),
@@ -46,6 +69,22 @@ HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "WWW-Authenticate": ("How to authenticate.", {}),
     "x-should-retry": ("`false` where a repetition by the SDK does not help.", {"enum": ["false"]}),
     "request-id": ("The same as `x-request-id`, as Anthropic names it.", {}),
+    "RateLimit": ("What is left of each limit of a limited caller: `r` now, all of it after `t` seconds.", {}),
+    "RateLimit-Policy": ("The limits of a limited caller: `q` in `w` seconds.", {}),
+    **{f"X-RateLimit-{part}": (text, NUMBER) for part, text in LEFT.items()},
+    **{
+        f"x-ratelimit-{part}-{unit}": (
+            text,
+            DURATION if part == "reset" else NUMBER,
+        )
+        for unit, texts in UNITS.items()
+        for part, text in texts.items()
+    },
+    **{
+        f"anthropic-ratelimit-{unit}-{part}": (text, {"format": "date-time"} if part == "reset" else NUMBER)
+        for unit, texts in UNITS.items()
+        for part, text in texts.items()
+    },
     "ETag": ("The version of the file.", {}),
 }
 PARAMETERS: Final = (
@@ -141,6 +180,8 @@ def codes_of(operation: Operation) -> tuple[str, ...]:
         codes.update(WITH_BODY)
     if operation.parameters and route.startswith(("/api/", "/v1/")) and _constrained(operation.parameters):
         codes.add("invalid_request")
+        if not is_free(operation.method, route):
+            codes.update(LIMITED)
     if is_new_work(operation.method, route):
         codes.add("shutting_down")
     return tuple(code for code in PROBLEMS if code in codes)
@@ -202,9 +243,10 @@ def _body(body: Body) -> dict[str, Any]:
 
 def _responses(operation: Operation) -> dict[str, Any]:
     responses: dict[str, Any] = {}
+    limited = {} if operation.template in OPEN else {name: {"$ref": HEADER + name} for name in LIMIT_HEADERS}
     for answer in operation.answers:
         found = responses.setdefault(
-            str(answer.status), {"description": answer.text, "headers": _header_references(answer)}
+            str(answer.status), {"description": answer.text, "headers": _header_references(answer) | limited}
         )
         if found["description"] != answer.text:
             found["description"] += " " + answer.text
@@ -254,6 +296,8 @@ def _failures(operation: Operation) -> dict[int, list[str]]:
 
 def _failure(route: str, status: int, codes: Sequence[str]) -> dict[str, Any]:
     names = list(COMMON_HEADERS)
+    if status == HTTPStatus.TOO_MANY_REQUESTS and "rate_limited" in codes:
+        names.extend(LIMIT_HEADERS)
     if any(PROBLEMS[code].temporary for code in codes):
         names.append("Retry-After")
     if status == HTTPStatus.UNAUTHORIZED:

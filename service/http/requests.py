@@ -33,8 +33,9 @@ from service.http.operations import (
     add_operations,
     path_name,
 )
-from service.http.outcome import FIND_TIMEOUT, SUBMIT_TIMEOUT, inference_headers
+from service.http.outcome import FIND_TIMEOUT, inference_headers
 from service.http.sse import event_stream
+from service.http.submitting import submit as submit_limited
 
 ACCEPTED: Final = 202
 REPLAYED: Final = 200
@@ -114,7 +115,7 @@ async def submit(request: web.Request) -> JsonResponse:
     key = idempotency_key_of(request.headers)
     body = decode_submit(await read_json(request, container.settings.max_body_bytes))
     message = submit_of(body, principal=call.principal, trace_id=call.trace_id, idempotency_key=key)
-    submitted = await container.router.ask(message, timeout=SUBMIT_TIMEOUT)
+    submitted = await submit_limited(container, call.principal, message, path="/api/requests", call=call)
     handle = submitted.handle
     call.name(handle.request_id)
     headers = inference_headers(call, handle, handle.upstream_time)

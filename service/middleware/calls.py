@@ -16,6 +16,7 @@ from aiohttp.typedefs import Middleware
 from opentelemetry import context as otel
 from opentelemetry.trace import Span, Tracer, set_span_in_context
 
+from actors.rate_limits import RateLimits
 from actors.requests.outcome import LOGGER
 from protocol import spans
 from protocol.errors import RETRY_ELSEWHERE, ShuttingDown
@@ -27,7 +28,17 @@ from service.lifecycle import Lifecycle
 from service.middleware.access import PROBES, check_access, check_open
 from service.middleware.context import open_call, route_of
 from service.middleware.cors import open_cors
-from service.middleware.errors import BAD_REQUEST, CLIENT_CLOSED, SERVER_ERROR, error_response, failure_of
+from service.middleware.errors import (
+    BAD_REQUEST,
+    CLIENT_CLOSED,
+    SERVER_ERROR,
+    UNAUTHENTICATED,
+    error_response,
+    failure_of,
+)
+from service.middleware.limit_headers import limit_headers
+from service.middleware.limits import CallLimits
+from service.middleware.unauthenticated import UnauthenticatedLines
 from service.telemetry.spans import TRACE_ID, WANTED_TRACE_ID, context_of, end_server_span, start_server_span
 
 UNAVAILABLE: Final = 503
@@ -46,7 +57,7 @@ class _CallRecorder:
         tracer: makes the spans; None for none.
     """
 
-    __slots__ = ("_debug", "_info", "_lifecycle", "_one_line", "_tracer", "_warning")
+    __slots__ = ("_debug", "_info", "_lifecycle", "_one_line", "_refused", "_tracer", "_warning")
 
     def __init__(self, lifecycle: Lifecycle, tracer: Tracer | None) -> None:
         log = structlog.get_logger("service.http", OUTSIDE).bind()
@@ -55,6 +66,7 @@ class _CallRecorder:
         self._debug: Write | None = log.debug if log.is_enabled_for(logging.DEBUG) else None
         self._one_line = logging.getLogger(LOGGER).isEnabledFor(logging.INFO)
         self._lifecycle = lifecycle
+        self._refused = UnauthenticatedLines()
         self._tracer = tracer
 
     def begin(self, request: web.Request, call: CallContext, route: str) -> Token | None:
@@ -70,6 +82,8 @@ class _CallRecorder:
     def end(self, request: web.Request, call: CallContext, route: str, status: int, token: Token | None) -> None:
         """End the span, stop counting the call, and write its log line."""
         call.ended = True
+        if call.hold is not None:
+            call.hold.release()
         call.response = None  # it refers to the request, and the request to the call: that would be a reference cycle
         if route != SOCKET:
             self._lifecycle.leave(call)
@@ -77,6 +91,8 @@ class _CallRecorder:
             otel.detach(token)
         if call.span is not None:
             end_server_span(call.span, status, call.failure)
+        if status == UNAUTHENTICATED and not self._refused.shows(self._warning):
+            return
         write = self._info if status < SERVER_ERROR else self._warning
         if route in PROBES or (self._one_line and call.outcome_logged and status < BAD_REQUEST and not call.failure):
             write = self._debug
@@ -85,7 +101,11 @@ class _CallRecorder:
 
 
 def call_layer(
-    auth: Authenticator, lifecycle: Lifecycle, tracer: Tracer | None, origins: OriginPolicy | None = None
+    auth: Authenticator,
+    lifecycle: Lifecycle,
+    tracer: Tracer | None,
+    origins: OriginPolicy | None = None,
+    limits: RateLimits | None = None,
 ) -> Middleware:
     """Return the middleware of an application; ``stamp_responses`` has to be installed with it.
 
@@ -94,9 +114,11 @@ def call_layer(
         lifecycle: counts running calls.
         tracer: makes the spans; None for none.
         origins: decides which pages may call; None for the service's own alone.
+        limits: decides whether a limited caller may go on; None to let all go on.
     """
     origins = origins or OriginPolicy()
     recorder = _CallRecorder(lifecycle, tracer)
+    limited = CallLimits(limits)
 
     @web.middleware
     async def layer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -110,6 +132,10 @@ def call_layer(
                 pending = check_access(auth, origins, request, call, route)
                 if pending is not None:
                     await pending
+                if call.principal.plan is not None:
+                    taking = limited.admit(request, call, route)
+                    if taking is not None:
+                        await taking
                 if lifecycle.closing.is_set():
                     check_open(lifecycle, request, route)
             response = preflight or await handler(request)
@@ -123,6 +149,7 @@ def call_layer(
         except Exception as error:  # noqa: BLE001 - the boundary at which every failure becomes an answer
             response = _answer(request, call, error)
             status = CLIENT_CLOSED if call.failure == "client_closed" else response.status
+            await limited.count_refused(call, route, status)
         finally:
             recorder.end(request, call, route, status, token)
         return _closing(response) if lifecycle.closing.is_set() else response
@@ -143,6 +170,8 @@ def stamp_responses(lifecycle: Lifecycle) -> Callable[[web.Request, web.StreamRe
         headers["Server"] = SERVER_NAME
         if call.cors:
             headers.update(call.cors)
+        if call.limits:
+            headers.update(limit_headers(call.limits, time.time()))
         if lifecycle.closing.is_set() and response.status >= 200:  # noqa: PLR2004 - not a protocol switch
             headers["Connection"] = "close"
             response.force_close()

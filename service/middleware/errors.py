@@ -21,6 +21,7 @@ SERVER_ERROR: Final = 500
 BAD_REQUEST: Final = 400
 UNAUTHENTICATED: Final = 401
 
+SDK_PATIENCE: Final = 60.0  # seconds; an SDK that is told to wait for longer retries at its own pace
 NO_RETRY: Final = frozenset(
     {
         "provider_unavailable",
@@ -92,7 +93,7 @@ def error_response(request: web.Request, call: CallContext, error: TidegateError
     if status == UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"
     if request.path.startswith(COMPATIBLE):
-        if error.code in NO_RETRY:
+        if error.code in NO_RETRY or (error.retry_after or 0.0) > SDK_PATIENCE:
             headers["x-should-retry"] = "false"
         if of_anthropic(request):
             headers["request-id"] = call.request_id

@@ -11,6 +11,7 @@ from service.http import (
     docs,
     embeddings,
     health,
+    limits,
     models,
     openai,
     pages,
@@ -33,6 +34,7 @@ def build_app(container: Container) -> web.Application:
                 container.lifecycle,
                 container.telemetry.tracer,
                 OriginPolicy(container.settings.origins()),
+                container.limits,
             )
         ],
         client_max_size=container.settings.max_body_bytes,
@@ -57,6 +59,7 @@ def add_surfaces(app: web.Application) -> None:
         upgrade,
         tickets,
         usage,
+        limits,
         health,
         docs,
         pages,

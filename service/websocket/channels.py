@@ -3,6 +3,7 @@
 import secrets
 from typing import Final, TypeGuard
 
+from actors.rate_limits import RateLimits
 from actors.runtime import Ref
 from protocol.channels import (
     AckChannel,
@@ -28,6 +29,7 @@ from protocol.websocket.commands import (
 )
 from service.auth.permissions import check_scope
 from service.frames import text_frame
+from service.middleware.limits import PUBLISH
 from service.websocket.admission import Admission
 from service.websocket.transport import SocketTransport
 
@@ -35,6 +37,7 @@ ChannelFrame = SubscribeFrame | UnsubscribeFrame | PublishFrame | PresenceFrame 
 
 ChannelMessage = SubscribeChannel | UnsubscribeChannel | Publish | AckChannel | GetPresence | Join | Leave
 
+ROUTE: Final = "/ws"
 TIMEOUT: Final = 5.0  # seconds
 CLIENT_BYTES: Final = 9
 
@@ -51,14 +54,18 @@ class ChannelCommands:
         hub: holds the channels and delivers to the socket.
         socket: takes the answers.
         admission: names the caller.
+        limits: decides whether a limited caller may publish.
     """
 
-    __slots__ = ("_admission", "_client", "_hub", "_peers", "_socket")
+    __slots__ = ("_admission", "_client", "_hub", "_limits", "_peers", "_socket")
 
-    def __init__(self, hub: Ref[ChannelMessage], socket: SocketTransport, admission: Admission) -> None:
+    def __init__(
+        self, hub: Ref[ChannelMessage], socket: SocketTransport, admission: Admission, limits: RateLimits
+    ) -> None:
         self._hub = hub
         self._socket = socket
         self._admission = admission
+        self._limits = limits
         self._client = ""
         self._peers: dict[str, Peer] = {}
 
@@ -126,7 +133,14 @@ class ChannelCommands:
             data=frame.data.copy(),
             key=frame.key,
         )
-        published = await self._hub.ask(message, timeout=TIMEOUT)
+        hold = None
+        if principal.plan is not None:
+            hold = await self._limits.enforce(principal, PUBLISH, path=ROUTE)
+        try:
+            published = await self._hub.ask(message, timeout=TIMEOUT)
+        finally:
+            if hold is not None:
+                hold.release()
         if frame.id is not None:
             subscribers = published.subscribers
             self._send(channel_ack_json(frame.id, frame.channel, published.position, subscribers=subscribers))

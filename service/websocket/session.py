@@ -37,7 +37,8 @@ from service.auth.permissions import check_scope
 from service.context import CallContext
 from service.frames import Joiner, text_frame
 from service.http.bodies import submit_of
-from service.http.outcome import FIND_TIMEOUT, SUBMIT_TIMEOUT
+from service.http.outcome import FIND_TIMEOUT
+from service.http.submitting import submit as submit_within_limits
 from service.stall import StallLimit
 from service.websocket.admission import Admission
 from service.websocket.channels import ChannelCommands, is_channel_frame
@@ -217,7 +218,7 @@ class SocketSession:
         submit = submit_of(frame, principal=self._admission.principal, trace_id=trace_id, surface="socket")
         lifecycle.enter(self)
         try:
-            submitted = await self._container.router.ask(submit, timeout=SUBMIT_TIMEOUT)
+            submitted = await submit_within_limits(self._container, self._admission.principal, submit, path=ROUTE)
             await self._follow_new(submitted.handle, frame)
         finally:
             lifecycle.leave(self)
@@ -244,7 +245,7 @@ class SocketSession:
     def _channel_commands(self) -> ChannelCommands:
         """Return the channel commands, made with the first one: most clients send none."""
         if self._channels is None:
-            self._channels = ChannelCommands(self._container.hub, self._socket, self._admission)
+            self._channels = ChannelCommands(self._container.hub, self._socket, self._admission, self._container.limits)
         return self._channels
 
     def _send(self, payload: bytes) -> None:

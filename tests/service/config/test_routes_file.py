@@ -142,7 +142,7 @@ async def test_the_pages_example_is_one(root: Path, file: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("fallback = 1", ["1: fallback: there is no such key; there are: default, embeddings, keys"]),
+        ("fallback = 1", ["1: fallback: there is no such key; there are: default, embeddings, jwt"]),
         ("default = 1", ["1: default: should be a text, got a whole number"]),
         ("routes = 1", ["1: routes: should be tables, as [routes.NAME]"]),
         ("route.a.targets = []", ["1: route: there is no such key; did you mean 'routes'?"]),
