@@ -13,6 +13,7 @@ from protocol.cache import GetCacheStats
 from protocol.errors import ConfigurationError, TidegateError
 from protocol.gateway import GetProviders, ProviderFault, ProviderStatus, ResolveModel, TargetStatus
 from protocol.hub import GetHubStats
+from service.capacity import CAPACITY
 from service.config.routes_file import GetRejected
 from service.container import Container
 from service.context import call_of, container_of
@@ -77,7 +78,7 @@ def add_routes(app: web.Application) -> None:
 async def health(request: web.Request) -> JsonResponse:
     """Return the health of each part: 200, or 503 where the service can't work at all."""
     container = container_of(request)
-    checks = await _checks(container)
+    checks = await _checks(container) | _connections(request)
     status = overall(checks)
     return _answer(request, status, checks, ok=status != "unhealthy")
 
@@ -109,7 +110,7 @@ async def live(request: web.Request) -> JsonResponse:
 async def ready(request: web.Request) -> JsonResponse:
     """Report whether traffic may be sent: not while the model loads, nor while the service starts or stops."""
     container = container_of(request)
-    checks = await _checks(container)
+    checks = await _checks(container) | _connections(request)
     phase = container.lifecycle.phase
     if phase != "serving":
         checks["lifecycle"] = Check(status="failed", latency=0.0, detail=phase)
@@ -206,6 +207,16 @@ def _actors(container: Container) -> Check:
     refs = (container.router, container.gateway, container.hub, container.cache)
     dead = ", ".join(ref.name for ref in refs if not ref.alive)
     return Check(status="failed" if dead else "ok", latency=_since(started), detail=dead)
+
+
+def _connections(request: web.Request) -> dict[str, Check]:
+    """Return how many connections and descriptors are left, where the application is served with bounds."""
+    capacity = request.app.get(CAPACITY)
+    if capacity is None:
+        return {}
+    started = time.perf_counter()
+    enough, detail = capacity.status()
+    return {"connections": Check(status="ok" if enough else "degraded", latency=_since(started), detail=detail)}
 
 
 def _since(started: float) -> float:
