@@ -42,6 +42,7 @@ from service.config.settings import Settings, variable
 from service.frames import text_frame
 from service.lifecycle import Lifecycle
 from service.telemetry.setup import Telemetry, open_telemetry
+from service.watchdog import LoopWatchdog
 
 RouterMessage = (
     Submit | GetRequest | CancelRequest | DeleteRequest | CountRequests | AwaitRequests | EndRequests | ForgetModels
@@ -71,6 +72,7 @@ class Container:
         embeddings: turns texts into vectors.
         ledger: what accounts have spent.
         routes: watches the routes' file.
+        watchdog: watches the event loop, where the server has started it.
     """
 
     settings: Settings
@@ -85,6 +87,7 @@ class Container:
     embeddings: Ref[EmbeddingsMessage]
     ledger: Ledger
     routes: Ref[GetRejected]
+    watchdog: LoopWatchdog
 
 
 @asynccontextmanager
@@ -189,6 +192,7 @@ def _assemble(
         embeddings=embeddings,
         ledger=ledger,
         routes=watcher,
+        watchdog=LoopWatchdog(settings.loop_lag_warning_ms / 1000, tracer=telemetry.tracer),
     )
 
 

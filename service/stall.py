@@ -30,12 +30,14 @@ class Watched(Protocol):
     """A connection.
 
     Attributes:
-        outgoing: what was written to it; None for one that is not looked at.
         progress: what the last looks have seen; ``StallSweep`` keeps it.
     """
 
-    outgoing: Outgoing | None
     progress: "Progress | None"
+
+    @property
+    def outgoing(self) -> Outgoing | None:
+        """What was written to it; None for one that is not looked at."""
 
     def stalled(self, seconds: float) -> None:
         """End it: its client has taken nothing for so many seconds."""

@@ -118,6 +118,8 @@ class Settings(BaseSettings):
             first.
         max_channels: channels that exist at once; one more replaces the least recently published unused one, and is
             refused where all are in use.
+        loop_lag_warning_ms: milliseconds without a turn of the event loop after which ``loop_lagged`` is logged, and
+            health is degraded for a minute.
         log_level: the lowest level that is logged: TRACE, DEBUG, INFO, WARNING (or ``warn``), ERROR or FATAL.
         log_levels: the lowest level of single loggers and of those below them, as ``service.http=debug,wire=trace``.
         log_format: ``auto`` is pretty on a terminal in development and JSON elsewhere.
@@ -181,6 +183,7 @@ class Settings(BaseSettings):
     channels_max_bytes: Bytes = _CHANNELS.size
     max_channels: int = Field(_CHANNELS.channels, ge=1)
 
+    loop_lag_warning_ms: float = Field(100.0, ge=10, le=60_000)
     log_level: LogLevel = "INFO"
     log_levels: LogLevels = ()
     log_format: Literal["auto", "json", "pretty"] = "auto"

@@ -93,7 +93,7 @@ async def health(request: web.Request) -> JsonResponse:
 )
 async def live(request: web.Request) -> JsonResponse:
     """Report that the event loop runs; asks no actor."""
-    return _answer(request, "healthy", {"event_loop": await _event_loop()}, ok=True)
+    return _answer(request, "healthy", {"event_loop": await _event_loop(container_of(request))}, ok=True)
 
 
 @Operation(
@@ -129,7 +129,7 @@ def overall(checks: dict[str, Check]) -> Status:
 
 async def _checks(container: Container) -> dict[str, Check]:
     loop, providers, routes, cache, hub = await asyncio.gather(
-        _event_loop(),
+        _event_loop(container),
         _timed(lambda: _provider(container), worst="failed"),
         _timed(lambda: _routes(container), worst="degraded"),
         _timed(lambda: container.cache.ask(GetCacheStats(), timeout=ASK_TIMEOUT), worst="degraded"),
@@ -139,11 +139,17 @@ async def _checks(container: Container) -> dict[str, Check]:
     return checks | {"actors": _actors(container)}
 
 
-async def _event_loop() -> Check:
+async def _event_loop(container: Container) -> Check:
+    """Return how long an iteration takes now, and the lags of the last minute with the handler of the longest."""
     started = time.perf_counter()
     await asyncio.sleep(0)
     latency = _since(started)
-    return Check(status="ok" if latency < SLOW_LOOP_MS else "degraded", latency=latency)
+    lags, longest = container.watchdog.recent()
+    if longest is None:
+        return Check(status="ok" if latency < SLOW_LOOP_MS else "degraded", latency=latency)
+    where = longest.sample.handler or longest.sample.task or "unknown code"
+    detail = f"{lags} lags in the last minute, the longest of {longest.seconds * 1000:.0f} ms in {where}"
+    return Check(status="degraded", latency=latency, detail=detail)
 
 
 async def _timed(ask: Callable[[], Awaitable[object]], *, worst: CheckStatus) -> Check:

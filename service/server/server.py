@@ -76,7 +76,8 @@ async def serve(settings: Settings) -> int:
                 lifecycle.serve()
                 tune_collector()
                 announcing = asyncio.create_task(_announce(container, address))
-                await lifecycle.closing.wait()
+                with container.watchdog.watching():
+                    await lifecycle.closing.wait()
                 announcing.cancel()
                 whole = await _stop(container, runner)
     _log.info("stopped", whole=whole)

@@ -118,7 +118,7 @@ def test_a_sweep_looks_at_a_bounded_number_at_once() -> None:
     """However many connections there are, one iteration looks at a group, and a round at each of them once."""
     lines = [Line(Written(1)) for _ in range(3 * GROUP + 1)]
     timers = Timers()
-    sweep = StallSweep(lambda: list(lines), timers.later, lambda: 0.0)
+    sweep = StallSweep(lambda: [*lines], timers.later, lambda: 0.0)
     sweep.start()
     assert timers.fire() == ROUND
     seen: list[int] = []

@@ -94,6 +94,7 @@ REACHED: dict[str, Callable[[Doors], object]] = {
     "max_connections": lambda doors: doors["AddressTable"][0],
     "max_connections_per_address": lambda doors: doors["AddressTable"][1],
     "keep_alive_seconds": lambda doors: doors["Runner"]["keep_alive"],
+    "loop_lag_warning_ms": lambda doors: doors["LoopWatchdog"][0] * 1000,
     "max_body_bytes": lambda doors: doors["Application"]["client_max_size"],
     "shutdown_grace_seconds": lambda doors: doors["shut_down"]["grace"],
     "embedding_batch_inputs": lambda doors: doors["EmbeddingsActor"][0]["openai"].limits.inputs,
@@ -126,7 +127,7 @@ async def test_a_changed_number_reaches_its_user(monkeypatch: pytest.MonkeyPatch
     assert changed.keys() == REACHED.keys()
     assert len(set(changed.values())) == len(changed)
     doors = Doors(monkeypatch)
-    for name in ("CacheActor", "RequestRouter", "SubscriptionHub"):
+    for name in ("CacheActor", "RequestRouter", "SubscriptionHub", "LoopWatchdog"):
         doors.watch(composition, name)
     doors.watch(tokens, "TokenVerifier")
     doors.watch(upgrade, "SocketTransport")
