@@ -40,6 +40,11 @@ class Capacity:
         self._table = table
         self._descriptors = descriptors
 
+    @property
+    def held(self) -> int:
+        """Connections that are open."""
+        return self._table.held
+
     def status(self) -> tuple[bool, str]:
         """Return whether there is enough room, and what is left, in words."""
         table, descriptors = self._table, self._descriptors
