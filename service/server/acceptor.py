@@ -71,7 +71,7 @@ class Acceptor:
         self._table = table
         self._ceiling = descriptors.ceiling
         self._attaching: set[asyncio.Task[None]] = set()
-        self._refused: deque[socket.socket] = deque()
+        self._refused: deque[socket.socket] = deque(maxlen=REFUSED)
         self._resuming: dict[socket.socket, asyncio.TimerHandle] = {}
         self._full_lines = LineLimit()
         self._pause_lines = LineLimit()
@@ -138,9 +138,9 @@ class Acceptor:
         with suppress(OSError):
             sock.send(refusal())
             sock.shutdown(socket.SHUT_WR)
-        self._refused.append(sock)
-        if len(self._refused) > REFUSED:
+        if len(self._refused) == REFUSED:
             self._refused.popleft().close()
+        self._refused.append(sock)
         self._loop.call_later(REFUSED_SECONDS, sock.close)
 
     def _pause(self, listener: socket.socket, error: OSError) -> None:

@@ -6,7 +6,6 @@ import sys
 from typing import Final
 
 SEND_BUFFER: Final = 256 * 1024  # bytes; Linux keeps twice as many. Set, it does not grow with what a client leaves
-USER_TIMEOUT: Final = 35.0  # seconds; after ``STALL_LIMIT``, for what the service no longer sees: closed connections
 BYTES_ACKED: Final = 120  # where ``tcpi_bytes_acked`` begins in ``struct tcp_info``
 BYTES_ACKED_END: Final = 128
 
@@ -64,7 +63,8 @@ class KernelOutgoing:
 
 
 def bound_buffers(listener: socket.socket) -> None:
-    """Bound what the kernel keeps for each connection that ``listener`` accepts, and for how long."""
+    """Bound what the kernel keeps for each connection that ``listener`` accepts.
+
+    ``TCP_USER_TIMEOUT`` is not set: the kernel's own limit also ends clients that read slowly and steadily.
+    """
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(USER_TIMEOUT * 1000))

@@ -86,7 +86,7 @@ class SocketTransport:
         self._end()
         self._timer = self._later(CLOSE_TIMEOUT, self._transport.abort)
 
-    def cut(self, code: int, reason: str) -> None:
+    def end(self, code: int, reason: str) -> None:
         """Send the close frame and close the connection without waiting for the client: its place is needed."""
         if not self.closing:
             self.send(close_frame(code, reason))

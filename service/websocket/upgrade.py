@@ -138,7 +138,7 @@ class Sockets:
         if place is None:
             return False
         self.discard(place.owner)
-        place.owner.cut(PROBLEMS["connection_limit"].close, "connection_limit")
+        place.owner.end(PROBLEMS["connection_limit"].close, "connection_limit")
         return True
 
     def disconnect_all(self, keep: "Collection[Socket]" = ()) -> None:
@@ -154,7 +154,8 @@ SOCKETS: Final = web.AppKey("sockets", Sockets)
 
 def add_routes(app: web.Application, *, limits: SocketLimits = LIMITS) -> None:
     """Add the route of the socket."""
-    app[SOCKETS] = Sockets(limits, app[CONTAINER].settings.origins().proxies)
+    container = app.get(CONTAINER)
+    app[SOCKETS] = Sockets(limits, () if container is None else container.settings.origins().proxies)
     add_operations(app, websocket)
 
 
@@ -242,7 +243,7 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     session = SocketSession(container, call, socket, admission, on_authenticated=on_authenticated, join=sockets.join)
     try:
         if principal is None and connection is not None:
-            connection.expose(partial(socket.cut, PROBLEMS["connection_limit"].close, "connection_limit"))
+            connection.expose(partial(socket.end, PROBLEMS["connection_limit"].close, "connection_limit"))
         if not sockets.add(socket, None if principal is None else principal.tenant, request.remote or ""):
             socket.close(PROBLEMS["connection_limit"].close, "connection_limit")
         if _log.is_enabled_for(logging.DEBUG):

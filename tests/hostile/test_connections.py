@@ -171,7 +171,7 @@ class Ended:
     def __init__(self) -> None:
         self.code = 0
 
-    def cut(self, code: int, _reason: str) -> None:
+    def end(self, code: int, _reason: str) -> None:
         self.code = code
 
 

@@ -51,7 +51,7 @@ async def rest_of_log(served: Served) -> list[str]:
 async def test_idle_clients_stop_no_call(root: Path, upstream: ScriptedUpstream) -> None:
     """With 256 descriptors and 300 clients that send nothing, calls are answered, and health says what is left."""
     upstream.script(*[say("Hello")] * 21)
-    async with serve(root, upstream, descriptors=FEW, API_KEYS=KEY) as served, AsyncExitStack() as stack:
+    async with serve(root, upstream, FEW, API_KEYS=KEY) as served, AsyncExitStack() as stack:
         port = int(served.address.rpartition(":")[2])
         for _ in range(IDLE):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -77,7 +77,7 @@ async def test_calls_without_a_descriptor_are_our_own_failure(root: Path, upstre
     upstream.default = Reply(steps=(Say(text="He"), Stall()))
     options = {"API_KEYS": KEY, "PROVIDER_CONCURRENCY": "500", "ABANDON_GRACE_SECONDS": "0"}
     async with (
-        serve(root, upstream, descriptors=128, **options) as served,
+        serve(root, upstream, 128, **options) as served,
         aiohttp.ClientSession(
             served.address,
             connector=aiohttp.TCPConnector(limit=0),

@@ -146,4 +146,4 @@ async def test_the_kernel_says_what_was_taken() -> None:
         outgoing.transport.abort()
         while accepted.fileno() >= 0:
             await loop.run_in_executor(None, int)
-        assert (outgoing.waiting, outgoing.taken) == (0, None)
+        assert [outgoing.waiting, outgoing.taken] == [0, None]

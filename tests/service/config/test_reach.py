@@ -25,6 +25,7 @@ from service.config.settings import Settings, load_settings, variable
 from service.container import open_container
 from service.descriptors import UNLIMITED, Descriptors
 from service.server import server
+from service.server.acceptor import Site
 from service.websocket import upgrade
 
 ROW = re.compile(r"^\| `(?P<name>[A-Z_]+)` \| (?:`(?P<default>[^`]*)`)? \|", re.MULTILINE)
@@ -137,7 +138,7 @@ async def test_a_changed_number_reaches_its_user(monkeypatch: pytest.MonkeyPatch
     doors.watch(server, "shut_down", grace=0.0)
     monkeypatch.setattr(server, "exit_after", lambda: None)
     monkeypatch.setattr(server, "read_descriptors", lambda: Descriptors(UNLIMITED))
-    monkeypatch.setattr(server, "Site", listen(doors, server.Site))
+    monkeypatch.setattr(server, "Site", listen(doors, Site))
     doors.watch(server, "AddressTable")
     doors.watch(server, "Runner")
     settings = load_settings(None, openai_api_key="k", jwt_secret="s" * 32, **changed)
@@ -148,10 +149,10 @@ async def test_a_changed_number_reaches_its_user(monkeypatch: pytest.MonkeyPatch
     assert {name: reached(doors) for name, reached in REACHED.items()} == changed
 
 
-def listen(doors: Doors, site: type[server.Site]) -> Callable[..., server.Site]:
+def listen(doors: Doors, site: type[Site]) -> Callable[..., Site]:
     """Return a factory of sites that listen on a free port, and record the configured one."""
 
-    def make(runner: web.AppRunner, host: str, port: int, **bounds: Any) -> server.Site:  # noqa: ANN401 - passed on
+    def make(runner: web.AppRunner, host: str, port: int, **bounds: Any) -> Site:  # noqa: ANN401 - passed on
         doors.made["Site"] = {"port": port}
         return site(runner, host, 0, **bounds)
 

@@ -47,7 +47,7 @@ class Served:
         self.process.send_signal(number)
 
 
-async def run_server(root: Path, *, descriptors: int = 0, **env: str) -> Process:
+async def run_server(root: Path, descriptors: int = 0, /, **env: str) -> Process:
     """Start the command on a free port; with at most so many descriptors, where that is not 0."""
 
     def limit() -> None:
@@ -68,11 +68,9 @@ async def run_server(root: Path, *, descriptors: int = 0, **env: str) -> Process
 
 
 @asynccontextmanager
-async def serve(root: Path, upstream: ScriptedUpstream, *, descriptors: int = 0, **env: str) -> AsyncIterator[Served]:
+async def serve(root: Path, upstream: ScriptedUpstream, descriptors: int = 0, /, **env: str) -> AsyncIterator[Served]:
     """Run a server in front of ``upstream``; yields it once it serves."""
-    process = await run_server(
-        root, descriptors=descriptors, OPENAI_API_KEY="key", OPENAI_BASE_URL=upstream.openai_url, **env
-    )
+    process = await run_server(root, descriptors, OPENAI_API_KEY="key", OPENAI_BASE_URL=upstream.openai_url, **env)
     served = Served(process)
     try:
         served.address = (await served.logged("serving"))["address"]
