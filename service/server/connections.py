@@ -81,10 +81,13 @@ class Connection(web.RequestHandler):
     def evict(self) -> None:
         """End the connection: another one needs its place."""
         self.leave()
+        transport = self.transport
         if self._on_evict is not None:
             self._on_evict()
-        elif self.transport is not None:
-            self.transport.abort()
+        elif transport is not None and transport.get_write_buffer_size():
+            transport.abort()
+        elif transport is not None:
+            transport.close()  # the kernel goes on sending the end of the last answer
 
     def stalled(self, seconds: float) -> None:
         """End the connection: its client has taken nothing for so long."""

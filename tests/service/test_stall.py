@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from service.stall import GROUP, ROUND, STALL_LIMIT, Progress, StallSweep, look_at
+from service.stall import GROUP, LEAST_RATE, LONGEST_WAIT, ROUND, STALL_LIMIT, Progress, StallSweep, look_at
 
 
 class Written:
@@ -62,6 +62,24 @@ def test_a_client_that_takes_a_byte_in_time_is_not(taken: int | None) -> None:
         look(line, STALL_LIMIT - ROUND, since=step * STALL_LIMIT)
         written.take(1)
     assert line.ended == []
+
+
+def test_a_slow_client_takes_in_large_pieces() -> None:
+    """What it took after a wait lasts for its time; what its system took at once, into its buffer, does not."""
+    written = Written(1_000_000, 0)
+    line = Line(written)
+    look_at(line, 0.0)
+    written.take(95_000)
+    look_at(line, ROUND)
+    written.take(66_000)
+    look(line, 24.0, since=2 * ROUND)
+    assert line.progress is not None
+    assert line.progress.allowed == STALL_LIMIT
+    written.take(95_000)
+    look(line, 90.0, since=36.0)
+    assert line.ended == []
+    look(line, LEAST_RATE, since=129.0)
+    assert line.ended[0] < LONGEST_WAIT
 
 
 def test_what_is_written_meanwhile_is_no_progress() -> None:
