@@ -57,6 +57,10 @@ FALLBACK: Final = "tidegate.pipeline.fallback"
 PROMPT_VERSION: Final = "tidegate.prompt.version"
 PROMPT_HASH: Final = "tidegate.prompt.hash"
 
+LOOP_LAG: Final = "loop lag"  # the name of the span of a time in which the event loop did not turn
+LOOP_TASK: Final = "tidegate.loop.task"
+LOOP_HANDLER: Final = "tidegate.loop.handler"
+
 
 def chat(model: str) -> str:
     """Return the name of the span of a chat call, by the GenAI conventions: ``chat {model}``."""

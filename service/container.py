@@ -48,6 +48,7 @@ from service.config.settings import Settings, variable
 from service.frames import text_frame
 from service.lifecycle import Lifecycle
 from service.telemetry.setup import Telemetry, open_telemetry
+from service.watchdog import LoopWatchdog
 
 RouterMessage = (
     Submit | GetRequest | CancelRequest | DeleteRequest | CountRequests | AwaitRequests | EndRequests | ForgetModels
@@ -78,6 +79,8 @@ class Container:
         ledger: what accounts have spent.
         limits: what callers may do in a time.
         routes: watches the routes' file.
+        tenants: share the bounds.
+        watchdog: watches the event loop, where the server has started it.
     """
 
     settings: Settings
@@ -93,6 +96,8 @@ class Container:
     ledger: Ledger
     limits: RateLimits
     routes: Ref[GetRejected]
+    tenants: Tenants
+    watchdog: LoopWatchdog
 
 
 @asynccontextmanager
@@ -216,6 +221,8 @@ def _assemble(
         ledger=ledger,
         limits=limits,
         routes=watcher,
+        tenants=tenants,
+        watchdog=LoopWatchdog(settings.loop_lag_warning_ms / 1000, tracer=telemetry.tracer),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from actors.exhausted import exhausted, is_exhausted
 from protocol.errors import ProviderError
 from protocol.gateway import ProviderState
 
@@ -92,6 +93,7 @@ class LocalProcess:
         """Wait until the model is loaded, and return the server's address.
 
         Raises:
+            Overloaded: this machine has no resources left for the process; the next call tries again.
             ProviderError: ``local_model_failed``: the model can't be loaded, and is not tried again;
                 ``provider_unavailable``: the process is being stopped.
         """
@@ -141,7 +143,9 @@ class LocalProcess:
             raise self._failed(SLOW, f"it took more than {LOAD_TIMEOUT:.0f} s") from error
         except ConnectionError:
             line = b""
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
+            if is_exhausted(error):
+                raise exhausted(error) from error
             raise self._failed(UNUSABLE, str(error)) from error
         try:
             answer = msgspec.json.decode(line, type=_Answer)

@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohappyeyeballs import start_connection
 
+from actors.exhausted import check_descriptor_left
 from actors.wire.connection import Connection
 from actors.wire.dns import DnsCache
 from actors.wire.url import Origin
@@ -68,5 +69,7 @@ class Connector:
     async def _tls_context(self) -> ssl.SSLContext:
         async with self._lock:
             if self._context is None:
-                self._context = await asyncio.to_thread(self._make_context)
+                context = await asyncio.to_thread(self._make_context)
+                check_descriptor_left()  # without one the certificates were not read, which is no error for OpenSSL
+                self._context = context
         return self._context

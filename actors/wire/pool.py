@@ -5,6 +5,7 @@ import logging
 from collections import deque
 from typing import Final
 
+from actors.exhausted import exhausted, is_exhausted
 from actors.wire.connection import Connection
 from actors.wire.connector import Connector
 from actors.wire.idle_timer import IdleTimer
@@ -69,6 +70,7 @@ class ConnectionPool:
             timeout: seconds for making a new connection, not counting the wait for the slot.
 
         Raises:
+            Overloaded: this machine has no descriptor, thread or memory left for a connection.
             ProviderError: ``provider_timeout``: connecting took longer; ``provider_unavailable``: it failed, or the
                 pool is closed.
         """
@@ -160,7 +162,11 @@ class ConnectionPool:
             if _log.isEnabledFor(TRACE):
                 fields = {"host": origin.host, "port": origin.port, "tls": origin.tls, "open": len(self._open)}
                 _log.log(TRACE, "connection_opened", extra={"fields": fields})
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
+            if is_exhausted(error):
+                raise exhausted(error) from error
+            if isinstance(error, RuntimeError):
+                raise
             late = isinstance(error, TimeoutError) and not self._closed
             raise ProviderError(code="provider_timeout" if late else "provider_unavailable") from error
         finally:

@@ -62,6 +62,7 @@ class PostRequest(msgspec.Struct, frozen=True, gc=False):
             accepted: the content type that the answer should have; one that says nothing of the body will do.
 
         Raises:
+            Overloaded: this machine has no resources left for a connection.
             Refusal: the status is not 200.
             ProviderError: no connection or no answer, or an answer that can't be read.
         """

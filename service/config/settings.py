@@ -20,6 +20,7 @@ from actors.requests.limits import RequestLimits
 from protocol.errors import ConfigurationError, FieldError
 from protocol.routes import Routes
 from protocol.upstream import BASE_URLS
+from service.addresses import ConnectionLimits
 from service.auth.keys import GUESSED, MIN_KEY
 from service.auth.origin_config import OriginConfig, parse_host, parse_network, parse_origin
 from service.auth.token_config import TokenConfig
@@ -44,6 +45,7 @@ NO_ROUTES: Final = Routes()
 
 _CACHE: Final = CacheLimits()
 _CHANNELS: Final = ChannelLimits()
+_CONNECTIONS: Final = ConnectionLimits()
 _EMBEDDINGS: Final = EmbeddingsConfig()
 _GATEWAY: Final = GatewayConfig()
 _REQUESTS: Final = RequestLimits()
@@ -78,7 +80,11 @@ class Settings(BaseSettings):
         allowed_hosts: names, beside this machine's, under which the service is called, or ``*`` for all; empty: with
             keys all, without keys only this machine's.
         trusted_proxies: networks of the proxies whose ``X-Forwarded-Host`` and ``X-Forwarded-Proto`` count, as
-            ``10.0.0.0/8``.
+            ``10.0.0.0/8``; their connections are those of many clients.
+        max_connections: connections of clients at once; fewer where the limit of open files does not allow them.
+        max_connections_per_address: of one IPv4 address or one IPv6 /64 network; loopback and ``trusted_proxies`` have
+            no such bound.
+        keep_alive_seconds: seconds for which a connection may be idle between two calls; above a proxy's own.
         max_body_bytes: the largest request body, in bytes.
         shutdown_grace_seconds: seconds for which running calls may go on after the signal to stop.
         llm_provider: the provider of the default model; unset: the one that has a key, else ``local``.
@@ -122,6 +128,8 @@ class Settings(BaseSettings):
         max_channels: channels that exist at once; one more replaces the least recently published unused one of the
             tenant with the most, and is refused where the tenant's are in use and what is free is kept for others.
         max_subscriptions: subscriptions of all sockets together; each socket has at most 1000.
+        loop_lag_warning_ms: milliseconds without a turn of the event loop after which a line says so, and
+            health is degraded for a minute.
         log_level: the lowest level that is logged: TRACE, DEBUG, INFO, WARNING (or ``warn``), ERROR or FATAL.
         log_levels: the lowest level of single loggers and of those below them, as ``service.http=debug,wire=trace``.
         log_format: ``auto`` is pretty on a terminal in development and JSON elsewhere.
@@ -149,6 +157,9 @@ class Settings(BaseSettings):
     ws_heartbeat_seconds: float = Field(PING_INTERVAL, ge=1, le=3600)
     allowed_hosts: CommaList = ()
     trusted_proxies: CommaList = ()
+    max_connections: int = Field(_CONNECTIONS.total, ge=1, le=1_000_000)
+    max_connections_per_address: int = Field(_CONNECTIONS.per_address, ge=1, le=1_000_000)
+    keep_alive_seconds: Seconds = _CONNECTIONS.keep_alive
     max_body_bytes: Bytes = 1_048_576
     shutdown_grace_seconds: float = Field(10.0, ge=0, le=3600)
 
@@ -187,6 +198,7 @@ class Settings(BaseSettings):
     max_channels: int = Field(_CHANNELS.channels, ge=1)
     max_subscriptions: int = Field(TOTAL_SUBSCRIPTIONS, ge=1)
 
+    loop_lag_warning_ms: float = Field(100.0, ge=10, le=60_000)
     log_level: LogLevel = "INFO"
     log_levels: LogLevels = ()
     log_format: Literal["auto", "json", "pretty"] = "auto"
@@ -363,6 +375,15 @@ class Settings(BaseSettings):
             sockets=frozenset(self.ws_allowed_origins),
             open_sockets=self.environment != "production",
             hosts=frozenset(self.allowed_hosts),
+            proxies=tuple(map(parse_network, self.trusted_proxies)),
+        )
+
+    def connections(self) -> ConnectionLimits:
+        """Return the bounds of clients' connections."""
+        return ConnectionLimits(
+            total=self.max_connections,
+            per_address=self.max_connections_per_address,
+            keep_alive=self.keep_alive_seconds,
             proxies=tuple(map(parse_network, self.trusted_proxies)),
         )
 

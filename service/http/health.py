@@ -13,6 +13,7 @@ from protocol.cache import GetCacheStats
 from protocol.errors import ConfigurationError, TidegateError
 from protocol.gateway import GetProviders, ProviderFault, ProviderStatus, ResolveModel, TargetStatus
 from protocol.hub import GetHubStats
+from service.capacity import CAPACITY
 from service.config.routes_file import GetRejected
 from service.container import Container
 from service.context import call_of, container_of
@@ -77,7 +78,7 @@ def add_routes(app: web.Application) -> None:
 async def health(request: web.Request) -> JsonResponse:
     """Return the health of each part: 200, or 503 where the service can't work at all."""
     container = container_of(request)
-    checks = await _checks(container)
+    checks = await _checks(container) | _connections(request)
     status = overall(checks)
     return _answer(request, status, checks, ok=status != "unhealthy")
 
@@ -92,7 +93,7 @@ async def health(request: web.Request) -> JsonResponse:
 )
 async def live(request: web.Request) -> JsonResponse:
     """Report that the event loop runs; asks no actor."""
-    return _answer(request, "healthy", {"event_loop": await _event_loop()}, ok=True)
+    return _answer(request, "healthy", {"event_loop": await _event_loop(container_of(request))}, ok=True)
 
 
 @Operation(
@@ -109,7 +110,7 @@ async def live(request: web.Request) -> JsonResponse:
 async def ready(request: web.Request) -> JsonResponse:
     """Report whether traffic may be sent: not while the model loads, nor while the service starts or stops."""
     container = container_of(request)
-    checks = await _checks(container)
+    checks = await _checks(container) | _connections(request)
     phase = container.lifecycle.phase
     if phase != "serving":
         checks["lifecycle"] = Check(status="failed", latency=0.0, detail=phase)
@@ -128,7 +129,7 @@ def overall(checks: dict[str, Check]) -> Status:
 
 async def _checks(container: Container) -> dict[str, Check]:
     loop, providers, routes, cache, hub = await asyncio.gather(
-        _event_loop(),
+        _event_loop(container),
         _timed(lambda: _provider(container), worst="failed"),
         _timed(lambda: _routes(container), worst="degraded"),
         _timed(lambda: container.cache.ask(GetCacheStats(), timeout=ASK_TIMEOUT), worst="degraded"),
@@ -138,11 +139,17 @@ async def _checks(container: Container) -> dict[str, Check]:
     return checks | {"actors": _actors(container)}
 
 
-async def _event_loop() -> Check:
+async def _event_loop(container: Container) -> Check:
+    """Return how long an iteration takes now, and the lags of the last minute with the handler of the longest."""
     started = time.perf_counter()
     await asyncio.sleep(0)
     latency = _since(started)
-    return Check(status="ok" if latency < SLOW_LOOP_MS else "degraded", latency=latency)
+    lags, longest = container.watchdog.recent()
+    if longest is None:
+        return Check(status="ok" if latency < SLOW_LOOP_MS else "degraded", latency=latency)
+    where = longest.sample.handler or longest.sample.task or "unknown code"
+    detail = f"{lags} lags in the last minute, the longest of {longest.seconds * 1000:.0f} ms in {where}"
+    return Check(status="degraded", latency=latency, detail=detail)
 
 
 async def _timed(ask: Callable[[], Awaitable[object]], *, worst: CheckStatus) -> Check:
@@ -206,6 +213,16 @@ def _actors(container: Container) -> Check:
     refs = (container.router, container.gateway, container.hub, container.cache)
     dead = ", ".join(ref.name for ref in refs if not ref.alive)
     return Check(status="failed" if dead else "ok", latency=_since(started), detail=dead)
+
+
+def _connections(request: web.Request) -> dict[str, Check]:
+    """Return how many connections and descriptors are left, where the application is served with bounds."""
+    capacity = request.app.get(CAPACITY)
+    if capacity is None:
+        return {}
+    started = time.perf_counter()
+    enough, detail = capacity.status()
+    return {"connections": Check(status="ok" if enough else "degraded", latency=_since(started), detail=detail)}
 
 
 def _since(started: float) -> float:

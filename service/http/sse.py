@@ -13,11 +13,9 @@ from protocol.requests import RequestHandle
 from protocol.websocket.out import frame_type
 from service.context import call_of
 from service.http.outcome import mark_cut_off
-from service.stall import StallLimit
 
 PING: Final = b": ping\n"  # one newline: some SDKs parse a blank line as an empty event
 PING_INTERVAL: Final = 15.0  # seconds of silence, below the 60 of common proxies
-STALL_TIMEOUT: Final = 30.0  # seconds after which a client that reads nothing of what was written is disconnected
 NOTHING_MORE: Final = 204  # the status at which an EventSource stops reconnecting
 HIGH_WATER: Final = 64 * 1024  # bytes, the transport's own
 
@@ -26,7 +24,7 @@ _MODES: Final[dict[str, Mode]] = {"replay": "replay", "snapshot": "snapshot", "l
 
 
 class EventResponse(web.StreamResponse):
-    """A ``text/event-stream`` response. A client that does not read for ``STALL_TIMEOUT`` seconds is disconnected."""
+    """A ``text/event-stream`` response. ``service.stall`` disconnects a client that takes nothing of it."""
 
     _send_headers_immediately = False  # they are sent with the first data, in one write
 
@@ -34,24 +32,14 @@ class EventResponse(web.StreamResponse):
         super().__init__(headers=_HEADERS | headers)
 
     async def send(self, request: web.Request, data: bytes, *, last: bool = False) -> None:
-        """Write ``data``; with ``last``, end the stream in the same write.
+        """Write ``data``; with ``last``, end the stream in the same write. Waits while much is not taken.
 
         Raises:
-            ConnectionResetError: the client has disconnected, or has read nothing for ``STALL_TIMEOUT`` seconds.
+            ConnectionResetError: the client has disconnected, or was disconnected as it took nothing.
         """
-        transport = request.transport
-        if transport is None:
+        if request.transport is None:
             raise ConnectionResetError("the client is gone")
-        write = self.write_eof if last else self.write
-        if not request.protocol.writing_paused and transport.get_write_buffer_size() + len(data) <= HIGH_WATER:
-            await write(data)
-            return
-        try:
-            async with StallLimit(transport.get_write_buffer_size, STALL_TIMEOUT):
-                await write(data)
-        except TimeoutError:
-            transport.abort()
-            raise ConnectionResetError("the client has stopped reading") from None
+        await (self.write_eof if last else self.write)(data)
 
 
 async def event_stream(request: web.Request, handle: RequestHandle) -> web.StreamResponse:

@@ -2,16 +2,18 @@
 
 from typing import Final
 
-from actors.llm_gateway import schema
+from actors.llm_gateway import schema, schema_process, schema_worker
 from actors.log import partial_text
 from actors.requests.limits import RequestLimits
 from actors.requests.router import MAX_MODELS, RequestRouter
 from protocol import checks, llm, requests
 from protocol.json import partial
+from protocol.json.schema_cost import SchemaLimits
 from service.config.settings import Settings
 from service.limits.bound import CALL, EVERYBODY, EVICTED, REQUEST, RESERVED, SPLIT, Bound
 
 _REQUESTS: Final = RequestLimits()
+_SCHEMAS: Final = SchemaLimits()
 
 BOUNDS: Final = (
     Bound(
@@ -94,7 +96,25 @@ BOUNDS: Final = (
     ),
     Bound("pairs of metadata", requests.MAX_METADATA, REQUEST, "it is refused", "invalid_request"),
     Bound("tools", llm.MAX_TOOLS, REQUEST, "it is refused", "invalid_request"),
-    Bound("compiled schemas", schema.MAX_COMPILED, EVERYBODY, "the least recently used one is dropped"),
+    Bound("schemas of a request", _SCHEMAS.bytes, REQUEST, "it is refused", "schema_too_complex", unit="bytes"),
+    Bound("JSON values of its schemas", _SCHEMAS.values, REQUEST, "it is refused", "schema_too_complex"),
+    Bound("levels of a schema", _SCHEMAS.depth, REQUEST, "it is refused", "schema_too_complex"),
+    Bound("subschemas", _SCHEMAS.subschemas, REQUEST, "it is refused", "schema_too_complex"),
+    Bound("references of its schemas", _SCHEMAS.references, REQUEST, "it is refused", "schema_too_complex"),
+    Bound("members of a union", _SCHEMAS.breadth, REQUEST, "it is refused", "schema_too_complex"),
+    Bound("patterns of its schemas", _SCHEMAS.patterns, REQUEST, "it is refused", "schema_too_complex"),
+    Bound("ways to look at one value", _SCHEMAS.steps, REQUEST, "it is refused", "schema_too_complex"),
+    Bound("time of a schema's work", schema_worker.JOB_TIMEOUT, REQUEST, "it ends", "schema_too_complex", unit="s"),
+    Bound("memory of a schema's work", schema_process.MEMORY, REQUEST, "it ends", "schema_too_complex", unit="bytes"),
+    Bound("such works that wait", schema_worker.MAX_WAITING, EVERYBODY, "one more is refused", "overloaded"),
+    Bound("known schemas", schema.MAX_COMPILED, EVERYBODY, "the least recently used one is dropped"),
+    Bound(
+        "known schemas, together",
+        schema.MAX_COMPILED_BYTES,
+        EVERYBODY,
+        "the least recently used one is dropped",
+        unit="bytes",
+    ),
     Bound("faults in a refused answer", schema.MAX_ERRORS, REQUEST, "further ones are not named"),
     Bound("models that are known to be served", MAX_MODELS, EVERYBODY, "all are looked up again"),
 )

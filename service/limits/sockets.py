@@ -4,16 +4,30 @@ from typing import Final
 
 from actors.delivery import fanout, topic
 from actors.subscription_hub import HIGH_WATER, MAX_SUBSCRIPTIONS, SubscriptionHub
-from service.limits.bound import EVERYBODY, RESERVED, SOCKET, Bound
-from service.websocket import admission, session, transport, upgrade
+from service import stall
+from service.limits.bound import ADDRESS, EVERYBODY, RESERVED, SOCKET, STRANGERS, Bound
+from service.websocket import admission, transport, upgrade
 
 BOUNDS: Final = (
-    Bound("sockets", upgrade.MAX_CONNECTIONS, EVERYBODY, "one more is closed", "connection_limit"),
+    Bound(
+        "sockets",
+        upgrade.LIMITS.total,
+        RESERVED,
+        "one more closes the oldest that has not authenticated, or is closed",
+        "connection_limit",
+    ),
     Bound(
         "sockets that have not authenticated",
-        upgrade.MAX_UNAUTHENTICATED,
-        EVERYBODY,
-        "one more is closed",
+        upgrade.LIMITS.strangers,
+        STRANGERS,
+        "one more closes the oldest",
+        "connection_limit",
+    ),
+    Bound(
+        "of these, those of one address",
+        upgrade.LIMITS.strangers_per_address,
+        ADDRESS,
+        "one more closes the oldest",
         "connection_limit",
     ),
     Bound(
@@ -47,9 +61,8 @@ BOUNDS: Final = (
     Bound(
         "bytes that wait to be read", HIGH_WATER, SOCKET, "nothing more is written until it has read half", unit="bytes"
     ),
-    Bound("time without reading", fanout.STALL_LIMIT, SOCKET, "it is closed", "slow_consumer", unit="s"),
+    Bound("time without reading", stall.STALL_LIMIT, SOCKET, "it is closed", "slow_consumer", unit="s"),
     Bound("answers that wait to be read", transport.HIGH_WATER, SOCKET, "no message of it is read", unit="bytes"),
-    Bound("time without reading them", session.STALL_TIMEOUT, SOCKET, "it is closed", "slow_consumer", unit="s"),
     Bound("entries in one write", topic.PAGE_BYTES, SOCKET, "the rest follows", unit="bytes"),
     Bound("messages that wait for the hub", SubscriptionHub.capacity, EVERYBODY, "the sender waits"),
 )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from service.limits import caches, channels, embeddings, providers, requests, sockets, tenants
+from service.limits import caches, channels, connections, embeddings, providers, requests, sockets, tenants
 from service.limits.bound import Bound
 
 GROUPS: Final[Mapping[str, tuple[Bound, ...]]] = {
@@ -12,6 +12,7 @@ GROUPS: Final[Mapping[str, tuple[Bound, ...]]] = {
     "Cache": caches.BOUNDS,
     "Providers": providers.BOUNDS,
     "Embeddings": embeddings.BOUNDS,
+    "Connections": connections.BOUNDS,
     "Sockets": sockets.BOUNDS,
     "Channels": channels.BOUNDS,
 }

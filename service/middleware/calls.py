@@ -42,6 +42,7 @@ from service.middleware.unauthenticated import UnauthenticatedLines
 from service.telemetry.spans import TRACE_ID, WANTED_TRACE_ID, context_of, end_server_span, start_server_span
 
 UNAVAILABLE: Final = 503
+LEFT: Final = frozenset({"client_closed", "slow_consumer"})  # failures of clients that get no answer
 OUTSIDE: Final = OutsideTexts(("method", "path", "code", "request_id", "trace_id", "tenant"))
 
 Token = contextvars.Token[otel.Context]
@@ -148,7 +149,7 @@ def call_layer(
             status = response.status
         except Exception as error:  # noqa: BLE001 - the boundary at which every failure becomes an answer
             response = _answer(request, call, error)
-            status = CLIENT_CLOSED if call.failure == "client_closed" else response.status
+            status = CLIENT_CLOSED if call.failure in LEFT else response.status
             await limited.count_refused(call, route, status)
         finally:
             recorder.end(request, call, route, status, token)
@@ -184,7 +185,7 @@ def stamp_responses(lifecycle: Lifecycle) -> Callable[[web.Request, web.StreamRe
 def _cancelled(call: CallContext, *, forced: bool) -> int:
     """Name the failure of a cancelled call, and return its status: the client has left, or the server stops."""
     if not forced:
-        call.failure = "client_closed"
+        call.failure = call.failure if call.failure in LEFT else "client_closed"
         return CLIENT_CLOSED
     call.failure = ShuttingDown.code
     return UNAVAILABLE if call.response is None else call.response.status
@@ -218,7 +219,7 @@ def _answer(request: web.Request, call: CallContext, error: Exception) -> web.St
     if isinstance(error, web.HTTPException):
         error.__traceback__ = None  # the request keeps the error of its route; the frames hold the request
     if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
-        call.failure = "client_closed"
+        call.failure = call.failure if call.failure in LEFT else "client_closed"
         return call.response or web.Response(status=CLIENT_CLOSED)
     failure = failure_of(error, request)
     call.failure = failure.code

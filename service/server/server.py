@@ -7,25 +7,32 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, cast
 
 import structlog
 from aiohttp import web
 
 from protocol.errors import ConfigurationError, TidegateError
 from protocol.gateway import GetProviders, ListModels
+from service.addresses import AddressTable
+from service.capacity import CAPACITY, Capacity
 from service.collector import Collector
 from service.config.settings import Settings
 from service.container import Container, open_container
 from service.context import ACCEPTED
+from service.descriptors import Descriptors, raise_limit, read_descriptors
 from service.lifecycle import Lifecycle, shut_down
+from service.server.acceptor import Site
 from service.server.app import build_app
-from service.server.connections import Runner
+from service.server.connections import Connection, Runner
 from service.server.stopping import ServerShutdown
+from service.stall import StallSweep
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 ABORT_TIMEOUT: Final = 0.5  # seconds in which a handler has to end once it is cancelled
 EXIT_TIMEOUT: Final = 6.0  # seconds from the last step of the shutdown to the end of the process, whatever hangs
+BESIDE: Final = 24  # descriptors of an idle service: its files, its loop, its standard streams
 READY_POLL: Final = 0.25  # seconds between looks at a provider that loads
 ASK_TIMEOUT: Final = 1.0  # seconds
 RUNNER_OPTIONS: Final[dict[str, Any]] = {
@@ -53,6 +60,8 @@ async def serve(settings: Settings) -> int:
     Raises:
         ConfigurationError: the settings don't allow it, or the address can't be bound.
     """
+    before, after = raise_limit()
+    _log.info("descriptors", limit=after, before=before, reserved=Descriptors(after).reserved)
     async with open_container(settings) as container:
         settings.check_exposure(keys=container.auth.required)
         lifecycle = container.lifecycle
@@ -61,7 +70,8 @@ async def serve(settings: Settings) -> int:
                 lifecycle.serve()
                 async with _collecting(container, runner):
                     announcing = asyncio.create_task(_announce(container, address))
-                    await lifecycle.closing.wait()
+                    with container.watchdog.watching():
+                        await lifecycle.closing.wait()
                     announcing.cancel()
                 whole = await _stop(container, runner)
     _log.info("stopped", whole=whole)
@@ -75,19 +85,26 @@ async def listening(container: Container) -> AsyncIterator[tuple[web.AppRunner, 
     Raises:
         ConfigurationError: the address can't be bound.
     """
-    settings = container.settings
-    runner = Runner(build_app(container), **RUNNER_OPTIONS)
+    settings, loop = container.settings, asyncio.get_running_loop()
+    limits, descriptors = settings.connections(), read_descriptors()
+    total = max(1, min(limits.total, descriptors.ceiling - BESIDE))
+    table: AddressTable[Connection] = AddressTable(total, min(limits.per_address, total), limits.proxies)
+    app = build_app(container)
+    app[CAPACITY] = Capacity(table, descriptors)
+    runner = Runner(app, keep_alive=limits.keep_alive, **RUNNER_OPTIONS)
     await runner.setup()
+    sweep = StallSweep(partial(_connections, runner), loop.call_later, loop.time)
     try:
         _stamp_arrival(runner)
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=1024)
         try:
-            await site.start()
+            await Site(runner, settings.host, settings.port, table=table, descriptors=descriptors).start()
         except OSError as error:
             message = f"HOST={settings.host} PORT={settings.port} can't be bound: {error.strerror or error}"
             raise ConfigurationError(message) from error
+        sweep.start()
         yield runner, _url(runner)
     finally:
+        sweep.stop()
         await runner.cleanup()
 
 
@@ -108,6 +125,11 @@ async def _collecting(container: Container, runner: web.AppRunner) -> AsyncItera
     finally:
         task.cancel()
         collector.stop()
+
+
+def _connections(runner: web.AppRunner) -> list[Connection]:
+    server = runner.server
+    return [] if server is None else cast("list[Connection]", server.connections)
 
 
 async def _stop(container: Container, runner: web.AppRunner) -> bool:

@@ -39,7 +39,6 @@ from service.frames import Joiner, text_frame
 from service.http.bodies import submit_of
 from service.http.outcome import FIND_TIMEOUT
 from service.http.submitting import submit as submit_within_limits
-from service.stall import StallLimit
 from service.websocket.admission import Admission
 from service.websocket.channels import ChannelCommands, is_channel_frame
 from service.websocket.transport import SocketTransport
@@ -49,7 +48,6 @@ if TYPE_CHECKING:
 
 ROUTE: Final = "/ws"
 HUB_TIMEOUT: Final = 5.0  # seconds
-STALL_TIMEOUT: Final = 30.0  # seconds after which a client that reads none of our answers is closed
 GOING_AWAY: Final = 1001
 SERVER_ERROR: Final = 500
 SOCKET_SCOPES: Final[frozenset[Scope]] = frozenset({"inference", "channels"})
@@ -80,7 +78,7 @@ class SocketSession:
         call: the HTTP call of the upgrade.
         socket: takes the answers.
         admission: authenticates the client, and limits its rate.
-        on_authenticated: is called when the client has authenticated.
+        on_authenticated: is called with the tenant when the client has authenticated; returns whether there is room.
         join: makes one message of several, for clients that ask for that.
 
     Attributes:
@@ -94,7 +92,7 @@ class SocketSession:
         socket: SocketTransport,
         admission: Admission,
         *,
-        on_authenticated: Callable[[], None],
+        on_authenticated: Callable[[str], bool],
         join: Joiner,
     ) -> None:
         self._container = container
@@ -128,11 +126,7 @@ class SocketSession:
     async def _wait_for_drain(self, drain: Drain) -> None:
         socket = self._socket
         socket.paused = True
-        try:
-            async with StallLimit(lambda: socket.buffered, STALL_TIMEOUT):
-                await drain()
-        except TimeoutError:
-            socket.close(PROBLEMS["slow_consumer"].close, "slow_consumer")
+        await drain()
         socket.paused = False
 
     async def _on_message(self, text: str | bytes) -> None:
@@ -172,9 +166,11 @@ class SocketSession:
             await self._begin()
 
     async def _begin(self) -> None:
-        """Close the socket where the caller has no scope for it; otherwise report the user as connected."""
-        self._on_authenticated()
+        """Close the socket where the caller has no room or no scope for it; otherwise report the user as connected."""
         principal = self._admission.principal
+        if not self._on_authenticated(principal.tenant):
+            self._socket.close(PROBLEMS["connection_limit"].close, "connection_limit")
+            return
         if not SOCKET_SCOPES.intersection(principal.scopes):
             self._socket.close(PROBLEMS["forbidden"].close, "forbidden")
             return

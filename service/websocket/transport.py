@@ -86,6 +86,16 @@ class SocketTransport:
         self._end()
         self._timer = self._later(CLOSE_TIMEOUT, self._transport.abort)
 
+    def end(self, code: int, reason: str) -> None:
+        """Send the close frame and close the connection without waiting for the client: its place is needed."""
+        if not self.closing:
+            self.send(close_frame(code, reason))
+        self._end()
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()
+        else:
+            self._transport.close()
+
     def finish(self) -> None:
         """Close the connection. Buffered bytes have ``CLOSE_TIMEOUT`` seconds to be sent."""
         self._end()

@@ -4,18 +4,22 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import msgspec
 import structlog
 from aiohttp import web
 
+from actors.fair_shares import STRANGERS, FairShares, Tenants
 from protocol.errors import PROBLEMS, InvalidRequest, TidegateError
 from protocol.hub import DisconnectAll, DisconnectIdle, Socket, SocketClosed
 from protocol.identity import Principal
 from protocol.websocket.commands import CLIENT_FRAMES
 from protocol.websocket.out import SUBPROTOCOL, disconnect_json
+from service.addresses import AddressTable, Network, Place
+from service.capacity import ClientConnection
 from service.context import CONTAINER, CallContext, call_of, container_of
 from service.frames import Joiner, text_frame
 from service.http.operations import SOCKET, Answer, Operation, add_operations
@@ -26,8 +30,6 @@ from service.websocket.transport import CLOSE_TIMEOUT, SocketTransport
 if TYPE_CHECKING:
     from service.container import Container
 
-MAX_CONNECTIONS: Final = 20_000
-MAX_UNAUTHENTICATED: Final = 1000  # connections that have not authenticated yet
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 RECONNECT_SPREAD: Final = 8.0  # seconds over which the clients' reconnects are spread
 DISCONNECT_TIMEOUT: Final = 2.0  # seconds in which the hub has to disconnect its sockets
@@ -37,42 +39,108 @@ _NO_UPGRADE: Final = "The caller may open a socket here, but no `Upgrade: websoc
 _log = structlog.get_logger("service.websocket")
 
 
-class Sockets:
-    """The open connections, with a limit, and a lower one for those that have not authenticated.
+class SocketLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds of sockets.
 
     Attributes:
+        total: sockets at once. Each tenant has its share of them; those without a caller are together one tenant.
+        strangers: sockets that have not authenticated yet; one more takes the place of the oldest.
+        strangers_per_address: such sockets of one address, as ``AddressTable`` counts them.
+    """
+
+    total: int = 20_000
+    strangers: int = 1000
+    strangers_per_address: int = 100
+
+
+LIMITS: Final = SocketLimits()
+
+
+class Sockets:
+    """The open sockets, with a share for each tenant.
+
+    A socket that has not authenticated holds a place of the strangers, and is closed where another socket needs it.
+
+    Args:
+        limits: the bounds.
+        proxies: networks whose addresses stand for many clients.
+        tenants: share the sockets; None for any tenants.
+
+    Attributes:
+        shares: the sockets of each tenant.
+        strangers: the places of the sockets that have not authenticated.
         join: makes one message of several; shared by all connections.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._open: set[SocketTransport] = set()
-        self._unauthenticated: set[SocketTransport] = set()
+    def __init__(self, limits: SocketLimits, proxies: Sequence[Network] = (), tenants: Tenants | None = None) -> None:
+        self.shares = FairShares(limits.total, tenants or Tenants(), rule="reserve")
+        self.strangers: AddressTable[SocketTransport] = AddressTable(
+            limits.strangers, limits.strangers_per_address, proxies
+        )
+        self._open: dict[SocketTransport, Place[SocketTransport] | str] = {}  # the place of a stranger, or the tenant
         self._disconnecting = False
         self.join = Joiner()
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, socket: SocketTransport, *, unauthenticated: bool) -> bool:
-        """Add a connection; returns False where the limit is reached."""
-        if len(self._open) >= self._limit or (unauthenticated and len(self._unauthenticated) >= MAX_UNAUTHENTICATED):
+    def add(self, socket: SocketTransport, tenant: str | None, host: str = "") -> bool:
+        """Add a socket; returns False where there is no room.
+
+        Args:
+            socket: has been accepted.
+            tenant: None for a client that has not authenticated.
+            host: the client's address.
+        """
+        holder = self._seat(socket, host) if tenant is None else self._share_of(tenant)
+        if holder is None:
             return False
-        self._open.add(socket)
-        if unauthenticated:
-            self._unauthenticated.add(socket)
+        self._open[socket] = holder
         if self._disconnecting:
             _disconnect(socket, RECONNECT_SPREAD * random.random())  # noqa: S311 - jitter
         return True
 
-    def authenticated(self, socket: SocketTransport) -> None:
-        """Count a connection as authenticated from now on."""
-        self._unauthenticated.discard(socket)
+    def authenticated(self, socket: SocketTransport, tenant: str) -> bool:
+        """Count a socket as one of ``tenant`` from now on; returns False where that has no room."""
+        if not isinstance(self._open.get(socket), Place):
+            return True
+        self.discard(socket)
+        return self.add(socket, tenant)
 
     def discard(self, socket: SocketTransport) -> None:
-        """Remove a connection."""
-        self._open.discard(socket)
-        self._unauthenticated.discard(socket)
+        """Remove a socket. Idempotent."""
+        holder = self._open.pop(socket, None)
+        if isinstance(holder, Place):
+            self.strangers.remove(holder)
+            self.shares.give_back(STRANGERS)
+        elif holder is not None:
+            self.shares.give_back(holder)
+
+    def _seat(self, socket: SocketTransport, host: str) -> Place[SocketTransport] | None:
+        address = self.strangers.address_of(host)
+        if self.strangers.is_full(address) and not self._evict(self.strangers.victim(address)):
+            return None
+        if not self.shares.take(STRANGERS) and not (
+            self._evict(self.strangers.victim(address)) and self.shares.take(STRANGERS)
+        ):
+            return None
+        place = self.strangers.add(socket, self.strangers.address_of(host))
+        place.rest()
+        return place
+
+    def _share_of(self, tenant: str) -> str | None:
+        if self.shares.take(tenant):
+            return tenant
+        stranger = self.strangers.victim(self.strangers.address_of(""))
+        return tenant if self._evict(stranger) and self.shares.take(tenant) else None
+
+    def _evict(self, place: Place[SocketTransport] | None) -> bool:
+        """Close the socket of a stranger; returns False where there is none."""
+        if place is None:
+            return False
+        self.discard(place.owner)
+        place.owner.end(PROBLEMS["connection_limit"].close, "connection_limit")
+        return True
 
     def disconnect_all(self, keep: "Collection[Socket]" = ()) -> None:
         """Disconnect every connection but those to keep, also each that is added later; their delays are spread."""
@@ -95,9 +163,11 @@ class Upgraded(web.WebSocketResponse):
 SOCKETS: Final = web.AppKey("sockets", Sockets)
 
 
-def add_routes(app: web.Application, *, max_connections: int = MAX_CONNECTIONS) -> None:
-    """Add the route of the socket, for at most ``max_connections`` clients at once."""
-    app[SOCKETS] = Sockets(max_connections)
+def add_routes(app: web.Application, *, limits: SocketLimits = LIMITS) -> None:
+    """Add the route of the socket."""
+    container = app.get(CONTAINER)
+    proxies, tenants = ((), None) if container is None else (container.settings.origins().proxies, container.tenants)
+    app[SOCKETS] = Sockets(limits, proxies, tenants)
     add_operations(app, websocket)
 
 
@@ -173,10 +243,20 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     socket = SocketTransport(request.transport, later, container.settings.ws_heartbeat_seconds)
     admission = Admission(container.auth, socket, principal, later)
     sockets = request.config_dict[SOCKETS]
-    on_authenticated = partial(sockets.authenticated, socket)
+    connection = request.protocol if isinstance(request.protocol, ClientConnection) else None
+    if connection is not None:
+        connection.on_stall = partial(socket.close, PROBLEMS["slow_consumer"].close, "slow_consumer")
+
+    def on_authenticated(tenant: str) -> bool:
+        if connection is not None:
+            connection.protect()
+        return sockets.authenticated(socket, tenant)
+
     session = SocketSession(container, call, socket, admission, on_authenticated=on_authenticated, join=sockets.join)
     try:
-        if not sockets.add(socket, unauthenticated=principal is None):
+        if principal is None and connection is not None:
+            connection.expose(partial(socket.end, PROBLEMS["connection_limit"].close, "connection_limit"))
+        if not sockets.add(socket, None if principal is None else principal.tenant, request.remote or ""):
             socket.close(PROBLEMS["connection_limit"].close, "connection_limit")
         if _log.is_enabled_for(logging.DEBUG):
             _log.debug("socket_opened", authenticated=admission.authenticated, open=len(sockets))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import msgspec
 from yarl import URL
 
+from actors.exhausted import exhausted, is_exhausted
 from actors.llm_gateway.provider import ProviderDeadlines
 from actors.llm_gateway.providers.wired import OnWire
 from actors.wire.client import WireClient, WireStream
@@ -143,6 +144,7 @@ class SdkProvider(OnWire, ABC):
         """Return the request to be sent. One is written at a time, so that credentials are renewed once.
 
         Raises:
+            Overloaded: this machine has no resources left for it.
             ProviderError: ``provider_credentials``: there are none; ``provider_unavailable``: their source can't be
                 reached.
         """
@@ -156,7 +158,7 @@ class SdkProvider(OnWire, ABC):
             except ProviderError:
                 raise
             except Exception as error:
-                raise self._failure(error) from error
+                raise (exhausted(error) if is_exhausted(error) else self._failure(error)) from error
         self._refused = False
         return response.request
 

@@ -23,7 +23,9 @@ from service.auth import tokens
 from service.auth.token_config import TokenConfig
 from service.config.settings import Settings, load_settings, variable
 from service.container import open_container
+from service.descriptors import UNLIMITED, Descriptors
 from service.server import server
+from service.server.acceptor import Site
 from service.websocket import upgrade
 
 ROW = re.compile(r"^\| `(?P<name>[A-Z_]+)` \| (?:`(?P<default>[^`]*)`)? \|", re.MULTILINE)
@@ -87,9 +89,13 @@ class Doors:
 
 
 REACHED: dict[str, Callable[[Doors], object]] = {
-    "port": lambda doors: doors["TCPSite"]["port"],
+    "port": lambda doors: doors["Site"]["port"],
     "jwt_leeway_seconds": lambda doors: doors["TokenVerifier"][0].leeway,
     "ws_heartbeat_seconds": lambda doors: doors["SocketTransport"][2],
+    "max_connections": lambda doors: doors["AddressTable"][0],
+    "max_connections_per_address": lambda doors: doors["AddressTable"][1],
+    "keep_alive_seconds": lambda doors: doors["Runner"]["keep_alive"],
+    "loop_lag_warning_ms": lambda doors: doors["LoopWatchdog"][0] * 1000,
     "max_body_bytes": lambda doors: doors["Application"]["client_max_size"],
     "shutdown_grace_seconds": lambda doors: doors["shut_down"]["grace"],
     "embedding_batch_inputs": lambda doors: doors["EmbeddingsActor"][0]["openai"].limits.inputs,
@@ -126,7 +132,7 @@ async def test_a_changed_number_reaches_its_user(monkeypatch: pytest.MonkeyPatch
     assert changed.keys() == REACHED.keys()
     assert len(set(changed.values())) == len(changed)
     doors = Doors(monkeypatch)
-    for name in ("CacheActor", "RequestRouter", "SubscriptionHub"):
+    for name in ("CacheActor", "RequestRouter", "SubscriptionHub", "LoopWatchdog"):
         doors.watch(composition, name)
     doors.watch(tokens, "TokenVerifier")
     doors.watch(upgrade, "SocketTransport")
@@ -135,7 +141,10 @@ async def test_a_changed_number_reaches_its_user(monkeypatch: pytest.MonkeyPatch
     doors.watch(web, "Application")
     doors.watch(server, "shut_down", grace=0.0)
     monkeypatch.setattr(server, "exit_after", lambda: None)
-    monkeypatch.setattr(web, "TCPSite", listen(doors, web.TCPSite))
+    monkeypatch.setattr(server, "read_descriptors", lambda: Descriptors(UNLIMITED))
+    monkeypatch.setattr(server, "Site", listen(doors, Site))
+    doors.watch(server, "AddressTable")
+    doors.watch(server, "Runner")
     settings = load_settings(None, openai_api_key="k", jwt_secret="s" * 32, **changed)
     async with open_container(settings) as container, server.listening(container) as (runner, address):
         async with aiohttp.ClientSession(address) as client, client.ws_connect("/ws"):
@@ -144,12 +153,12 @@ async def test_a_changed_number_reaches_its_user(monkeypatch: pytest.MonkeyPatch
     assert {name: reached(doors) for name, reached in REACHED.items()} == changed
 
 
-def listen(doors: Doors, site: type[web.TCPSite]) -> Callable[..., web.TCPSite]:
+def listen(doors: Doors, site: type[Site]) -> Callable[..., Site]:
     """Return a factory of sites that listen on a free port, and record the configured one."""
 
-    def make(runner: web.AppRunner, host: str, port: int, *, backlog: int) -> web.TCPSite:
-        doors.made["TCPSite"] = {"port": port}
-        return site(runner, host, 0, backlog=backlog)
+    def make(runner: web.AppRunner, host: str, port: int, **bounds: Any) -> Site:  # noqa: ANN401 - passed on
+        doors.made["Site"] = {"port": port}
+        return site(runner, host, 0, **bounds)
 
     return make
 

@@ -47,7 +47,7 @@ async def test_all_is_well(start: Callable[..., Awaitable[Any]]) -> None:
     assert status == 200
     assert body["status"] == "healthy"
     assert body["timestamp"].endswith("Z")
-    assert set(body["checks"]) == {"event_loop", "provider", "routes", "cache", "hub", "actors"}
+    assert set(body["checks"]) == {"event_loop", "provider", "routes", "cache", "hub", "actors", "connections"}
     for check in body["checks"].values():
         assert check["status"] == "ok"
         assert check["latency"] >= 0

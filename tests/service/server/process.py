@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -46,8 +47,12 @@ class Served:
         self.process.send_signal(number)
 
 
-async def run_server(root: Path, **env: str) -> Process:
-    """Start the command on a free port."""
+async def run_server(root: Path, descriptors: int = 0, /, **env: str) -> Process:
+    """Start the command on a free port; with at most so many descriptors, where that is not 0."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
     return await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -57,14 +62,15 @@ async def run_server(root: Path, **env: str) -> Process:
         "0",
         stderr=PIPE,
         cwd=root,
+        preexec_fn=limit if descriptors else None,
         env={"PATH": os.environ["PATH"], "LOG_FORMAT": "json", "PYTHONPATH": str(root), **env},
     )
 
 
 @asynccontextmanager
-async def serve(root: Path, upstream: ScriptedUpstream, **env: str) -> AsyncIterator[Served]:
+async def serve(root: Path, upstream: ScriptedUpstream, descriptors: int = 0, /, **env: str) -> AsyncIterator[Served]:
     """Run a server in front of ``upstream``; yields it once it serves."""
-    process = await run_server(root, OPENAI_API_KEY="key", OPENAI_BASE_URL=upstream.openai_url, **env)
+    process = await run_server(root, descriptors, OPENAI_API_KEY="key", OPENAI_BASE_URL=upstream.openai_url, **env)
     served = Served(process)
     try:
         served.address = (await served.logged("serving"))["address"]

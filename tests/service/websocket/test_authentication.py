@@ -107,17 +107,18 @@ async def test_without_keys_everybody_is_let_in() -> None:
         assert (await say(socket, type="authenticate", id=1, token="anything"))["type"] == "ack"
 
 
-async def test_unauthenticated_sockets_are_bounded(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unauthenticated sockets have their own lower limit."""
-    monkeypatch.setattr(upgrade, "MAX_UNAUTHENTICATED", 1)
+async def test_unauthenticated_sockets_are_bounded(service: Service) -> None:
+    """One more takes the place of the oldest; a socket that has authenticated keeps its own."""
+    service.app[upgrade.SOCKETS].strangers.total = 1
     first = await connect(service)
     second = await connect(service)
-    assert await closed(second) == 4504
+    assert await closed(first) == 4504
     known = await connect(service, Authorization=f"Bearer {KEY}")
     assert (await say(known, type="ping"))["type"] == "pong"
-    await say(first, type="authenticate", id=1, token=KEY)
+    await say(second, type="authenticate", id=1, token=KEY)
     third = await connect(service)
-    assert (await say(third, type="ping"))["type"] == "pong"
+    assert (await say(third, type="authenticate", id=1, token=KEY))["type"] == "ack"
+    assert (await say(second, type="ping"))["type"] == "pong"
 
 
 async def test_a_stranger_s_bad_frames_are_counted_too(service: Service) -> None:

@@ -91,7 +91,7 @@ class Service:
         self.app = web.Application(middlewares=[layer])
         self.app.on_response_prepare.append(stamp_responses(self.lifecycle))
         self.app[CONTAINER] = cast("Container", SimpleNamespace(**vars(self)))
-        upgrade.add_routes(self.app, max_connections=max_connections)
+        upgrade.add_routes(self.app, limits=upgrade.SocketLimits(total=max_connections))
         self.client: Client = TestClient(TestServer(self.app))
 
     async def connect(

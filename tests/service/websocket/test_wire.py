@@ -145,8 +145,8 @@ async def _forced(service: Service, _: pytest.MonkeyPatch) -> Line:
     return line
 
 
-async def _one_too_many(service: Service, monkeypatch: pytest.MonkeyPatch) -> Line:
-    monkeypatch.setattr(upgrade, "MAX_UNAUTHENTICATED", 0)
+async def _one_too_many(service: Service, _: pytest.MonkeyPatch) -> Line:
+    service.app[upgrade.SOCKETS].strangers.total = 0
     return await dial(service)
 
 
