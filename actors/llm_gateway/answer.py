@@ -72,19 +72,19 @@ class Assembly:
             ProviderError: ``response_too_large``.
         """
         left = self._left
-        for piece in pieces:
+        for place, piece in enumerate(pieces):
             if isinstance(piece, Delta):
                 text = piece.text
                 if piece.part == self._text:
                     self._texts.append(text)
                 else:
-                    self._add(piece, pieces)
+                    self._add(piece, place, pieces)
                 left -= len(text)
                 if piece.logprobs:
                     self._logprobs.append(piece.logprobs[1:-1])
                     left -= len(piece.logprobs) // LOGPROBS_SHARE
             else:
-                self._add(piece, pieces)
+                self._add(piece, place, pieces)
                 left -= self._length(piece)
         self._left = left
         if left < 0:
@@ -104,7 +104,7 @@ class Assembly:
                 pieces.append(piece)
         return pieces
 
-    def _add(self, piece: Piece, pieces: Deltas) -> None:
+    def _add(self, piece: Piece, at: int, pieces: Deltas) -> None:
         builder = self._builder
         if builder is None:
             builder = self._builder = PartsBuilder(self.parts)
@@ -115,7 +115,7 @@ class Assembly:
         if place not in (NOWHERE, numbered.part):
             numbered = msgspec.structs.replace(numbered, part=place)
         if numbered is not piece:
-            pieces[next(number for number, other in enumerate(pieces) if other is piece)] = numbered
+            pieces[at] = numbered
         if len(row.calls) > MAX_CALLS or row.count > MAX_PARTS:
             raise ProviderError(code="response_too_large")
 
