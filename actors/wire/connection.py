@@ -109,13 +109,25 @@ class Connection(asyncio.Protocol):
             if self.ended:
                 return b""
             await self._wait()
+        if self._paused:
+            return await self._read_step()
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._unread = 0
+        return data
+
+    async def _read_step(self) -> bytes:
+        """Return the first of many unread bytes, after other tasks have run."""
+        chunks = self._chunks
+        data = b"".join(chunks)
+        chunks[:] = [data]
+        await asyncio.sleep(0)  # a caller that is cancelled here has lost nothing
         if len(data) > MAX_READ:
-            chunks[:] = [data]
-            await asyncio.sleep(0)  # a caller that is cancelled here has lost nothing
             chunks[0] = data[MAX_READ:]
             return data[:MAX_READ]
-        self.drop()
+        del chunks[0]
+        if not chunks:
+            self.drop()
         return data
 
     def drop(self) -> None:
@@ -132,6 +144,13 @@ class Connection(asyncio.Protocol):
         if self.open:
             self.open = False
             self._transport.abort()
+
+    def _pause(self) -> None:
+        """Read nothing from the socket until the caller has read what has come, a step at a time."""
+        if not self._paused:
+            self._paused = True
+            if self.open:
+                self._transport.pause_reading()
 
     async def _wait(self) -> None:
         if self._failure:
@@ -172,9 +191,8 @@ class Connection(asyncio.Protocol):
         if self._chunks:
             self._left_at_body = left
             self._unread += size
-            if self._unread > READ_AHEAD and not self._paused and self.open:
-                self._paused = True
-                self._transport.pause_reading()
+            if self._unread > READ_AHEAD:
+                self._pause()
         elif self._left_at_body - left > MAX_HEAD_BYTES:
             self._fail("provider_stream_broken" if self.status else "provider_bad_response")
         if self._waiter is not None:

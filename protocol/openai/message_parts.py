@@ -1,6 +1,5 @@
 """The row of parts of one message in OpenAI's dialect: texts, thoughts, refusals, calls, and a vendor's own fields."""
 
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -209,7 +208,7 @@ class MessageParts:
         """Whether the text of a last piece is all of the text once more."""
         if not finish or len(self._texts) <= 1:
             return False
-        self._length += sum(map(len, islice(self._texts, self._measured, None)))
+        self._length += sum(map(len, self._texts[self._measured :]))
         self._measured = len(self._texts)
         return len(text) == self._length and text == "".join(self._texts)
 
