@@ -35,6 +35,7 @@ from protocol.routes import SetRoutes
 from protocol.users import UserMessage
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
+from service.auth.passing import Passing
 from service.auth.tokens import open_token_verifier
 from service.config.check import start_faults
 from service.config.routes_file import GetRejected, RoutesFile, RoutesWatcher, open_routes
@@ -71,6 +72,7 @@ class Container:
         embeddings: turns texts into vectors.
         ledger: what accounts have spent.
         routes: watches the routes' file.
+        passing: which fields of a call go upstream.
     """
 
     settings: Settings
@@ -85,6 +87,7 @@ class Container:
     embeddings: Ref[EmbeddingsMessage]
     ledger: Ledger
     routes: Ref[GetRejected]
+    passing: Passing
 
 
 @asynccontextmanager
@@ -164,6 +167,7 @@ def _assemble(
     )
     embeddings = system.spawn(build_embeddings(settings.embeddings(routes.routes), ledger=ledger), name="embeddings")
     hub = system.spawn(lambda: SubscriptionHub(text_frame, channels=settings.channels()), name="subscription-hub")
+    passing = Passing(routes.routes)
     watcher = system.spawn(
         lambda: RoutesWatcher(
             routes,
@@ -172,6 +176,7 @@ def _assemble(
             keys=keys,
             tickets=auth,
             hub=hub,
+            passing=passing,
             check=partial(start_faults, settings),
         ),
         name="routes-watcher",
@@ -189,6 +194,7 @@ def _assemble(
         embeddings=embeddings,
         ledger=ledger,
         routes=watcher,
+        passing=passing,
     )
 
 

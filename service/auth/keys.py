@@ -12,6 +12,7 @@ import msgspec
 from protocol.budgets import Account, Budget
 from protocol.errors import ConfigurationError, FieldError
 from protocol.identity import ChannelGrant, Principal, Scope
+from protocol.routes import Field
 
 DIGEST_BYTES: Final = 32
 TENANT_BYTES: Final = 8  # 16 hex digits: short in a cache key, and no two of a few thousand keys share one
@@ -43,6 +44,7 @@ class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         channels: the rights in channels.
         budgets: spending limits; the spending is recorded under the key's name.
         default: the model that ``default`` means for this key; empty for the service's default.
+        pass_fields: the fields of the vendors' dialects that its calls may send upstream; None for what the route says.
         disabled: whether the key is refused for now.
     """
 
@@ -54,6 +56,7 @@ class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     channels: tuple[ChannelGrant, ...] = (ChannelGrant("*"),)
     budgets: tuple[Budget, ...] = ()
     default: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    pass_fields: tuple[Field, ...] | None = None
     disabled: bool = False
 
 
@@ -185,6 +188,7 @@ def principal_of(name: str, spec: KeySpec) -> Principal:
         channels=spec.channels,
         account=Account(name, spec.budgets),
         default=spec.default,
+        pass_fields=spec.pass_fields,
     )
 
 

@@ -86,6 +86,13 @@ class KeyHolder(Protocol):
         """
 
 
+class RoutesHolder(Protocol):
+    """Holds what callers' calls may send upstream by a route."""
+
+    def replace(self, routes: Routes) -> None:
+        """Take other routes."""
+
+
 class TicketHolder(Protocol):
     """Holds the tickets that were issued."""
 
@@ -274,6 +281,7 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         keys: holds the keys.
         tickets: holds the tickets.
         hub: closes sockets.
+        passing: takes the routes when they are in force; None for nobody.
         check: finds all that the actors would refuse in a file, with the places; None to leave it to them.
     """
 
@@ -286,6 +294,7 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         keys: KeyHolder,
         tickets: TicketHolder,
         hub: Ref[DisconnectUser],
+        passing: RoutesHolder | None = None,
         check: Callable[[RoutesFile], Iterable[FieldError]] | None = None,
     ) -> None:
         self._path = file.path
@@ -298,6 +307,7 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         self._tickets = tickets
         self._hub = hub
         self._held = file.keys
+        self._passing = passing
         self._check = check
         self._rejected: tuple[FieldError, ...] = ()
 
@@ -323,6 +333,8 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         if message.routes == self._in_force:
             return
         self._in_force = message.routes
+        if self._passing is not None:
+            self._passing.replace(message.routes)
         _log.info("routes_changed", path=str(self._path), routes=sorted(message.routes.routes))
         await self._router.tell(ForgetModels())
 

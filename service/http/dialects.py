@@ -16,6 +16,7 @@ from protocol.errors import FieldError, InternalError, InvalidRequest, TidegateE
 from protocol.events import Cancelled, Completed, Entry, Failed, Snapshot
 from protocol.llm import ChatRequest
 from protocol.parts import Piece
+from protocol.pass_fields import warning_of
 from protocol.requests import DEFAULT_CACHE_TTL_MS, Delivery, OnAbandon, RequestHandle, Submit
 from service.auth.permissions import model_for
 from service.context import CallContext, call_of, container_of
@@ -25,6 +26,7 @@ from service.http.json_response import JsonResponse
 from service.http.outcome import SUBMIT_TIMEOUT, error_from, inference_headers, mark_cut_off, wait_for_end
 from service.middleware.errors import error_response
 
+WARNING: Final = "x-tidegate-warning"
 DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}
 ON_ABANDON: Final[dict[str, OnAbandon]] = {"finish": "finish", "cancel": "cancel"}
 
@@ -84,8 +86,10 @@ async def submit_completion(
     """
     call, headers = call_of(request), request.headers
     model = model_for(call.principal, chat.model)
+    chat = chat if model == chat.model else msgspec.structs.replace(chat, model=model)
+    chat, left_out = container_of(request).passing.request(call.principal, chat)
     message = Submit(
-        request=chat if model == chat.model else msgspec.structs.replace(chat, model=model),
+        request=chat,
         tenant=call.tenant,
         account=call.principal.account,
         delivery=_delivery(headers, chat, metadata or {}, echo or {}),
@@ -96,7 +100,10 @@ async def submit_completion(
     submitted = await container_of(request).router.ask(message, timeout=SUBMIT_TIMEOUT)
     handle = submitted.handle
     call.name(handle.request_id)
-    return Submission(request, call, handle, {"Idempotent-Replayed": "true"} if submitted.replayed else {})
+    answered = {"Idempotent-Replayed": "true"} if submitted.replayed else {}
+    if left_out:
+        answered[WARNING] = warning_of(left_out)
+    return Submission(request, call, handle, answered)
 
 
 async def respond_json(submission: Submission, body: Callable[[Completed], bytes]) -> web.StreamResponse:
