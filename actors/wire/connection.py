@@ -177,7 +177,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes of the answer. Bytes without a request close the connection."""
-        if self.ended or not self.open:
+        unrequested = self.ended
+        if unrequested or not self.open:
             self.close()
             return
         size = len(data)

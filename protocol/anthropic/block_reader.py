@@ -68,6 +68,7 @@ class BlockReader:
         "_expected",
         "_held",
         "_held_bytes",
+        "_hurries",
         "_ids",
         "_kept_bytes",
         "_last",
@@ -89,6 +90,7 @@ class BlockReader:
         self._awaited: int | None = None  # the index of the block that the held events wait for
         self._held: list[tuple[str, dict[str, Any]]] = []
         self._held_bytes = 0
+        self._hurries = False  # whether the held events are read because they are too many
         self._called: set[int] = set()  # the indexes of calls
         self._ids: set[str] = set()
         self._kept_bytes = 0
@@ -121,7 +123,7 @@ class BlockReader:
                 ``response_too_large``.
         """
         index = place_of(value.get("index"))
-        if kind == "content_block_start" and index is not None and not self._held:
+        if kind == "content_block_start" and index is not None and not self._held and not self._hurries:
             waiting = (other for other, block in self._blocks.items() if other != index and self._waits(block))
             self._awaited = next(waiting, None)
         if self._awaited is None or index == self._awaited or index in self._blocks:
@@ -187,7 +189,10 @@ class BlockReader:
         self._held.append((kind, value))
         self._held_bytes += len(encode(value))
         if self._awaited is not None and (len(self._held) > MAX_HELD or self._held_bytes > MAX_HELD_BYTES):
+            self._hurries = True  # read all of them now: each could wait again, for the next one
             self._end(self._awaited, into)
+            self._release(into)
+            self._hurries = False
 
     def _release(self, into: Deltas) -> None:
         """Read the held events: the block that they waited for has ended."""

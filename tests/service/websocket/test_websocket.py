@@ -26,8 +26,8 @@ from protocol.hub import GetHubStats, HubStats
 from protocol.llm import TextPart
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
-from service.auth.passing import Passing
 from service.auth.origins import OriginPolicy
+from service.auth.passing import Passing
 from service.config.settings import Settings, load_settings
 from service.context import CONTAINER
 from service.frames import text_frame
