@@ -59,10 +59,8 @@ CHOOSING_PATTERNS: Final = (
     "betas.context-1m-*",  # a price of its own
     "betas.fast-mode-*",
     "tools.mcp*",  # servers that the upstream calls on its account
-    "tools.*.model",
-    "tools.*.models",
-    "tools.*.server_url",
 )
+WITHIN: Final = frozenset({"model", "models", "provider", "server_url"})  # fields of a hosted tool that choose
 HARMLESS: Final = (("store", False),)  # values with which a field that chooses passes all the same
 
 
@@ -156,14 +154,9 @@ def _passed_tool(tool: Tool, lists: tuple[PassList, ...], missing: list[str]) ->
     if not all(one.passes(kind) for one in lists):
         missing.append(kind)
         return None
-    left_out = [name for name in fields if not _passes_within(f"{kind}.{name}", lists)]
+    left_out = [name for name in fields if name in WITHIN and not all(f"{kind}.{name}" in one.entries for one in lists)]
     if not left_out:
         return tool
     missing += [f"{kind}.{name}" for name in left_out]
     kept = {name: value for name, value in fields.items() if name not in left_out}
     return msgspec.structs.replace(tool, extra={**tool.extra, dialect: kept})
-
-
-def _passes_within(name: str, lists: tuple[PassList, ...]) -> bool:
-    """Whether a field of a hosted tool that passes does so, too: any but one that chooses."""
-    return not chooses(name) or all(one.passes(name) for one in lists)

@@ -100,7 +100,6 @@ class Counting(ChatReader):
 @asynccontextmanager
 async def upstream(pieces: Callable[[], Iterator[bytes]]) -> AsyncIterator[str]:
     """Serve these bytes as the answer to any request."""
-
     tasks: set[asyncio.Task[Any] | None] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
