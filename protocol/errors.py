@@ -17,6 +17,7 @@
     ├── BudgetExceeded          a budget of the account has no room until its window ends
     ├── ProviderError           the provider failed
     │   └── SchemaMismatch      its answer does not match the schema (``raw`` is its text)
+    ├── FetchError              an address gave no document: name another one, or try again
     ├── DeadlineExceeded        out of time
     ├── RequestCancelled        a caller cancelled it
     ├── ActorError              failures of the actor runtime
@@ -359,6 +360,19 @@ PROBLEMS: Final[dict[str, Problem]] = {
         temporary=True,
         family="timeout",
     ),
+    # what is fetched
+    "fetch_refused": Problem(
+        status=400,
+        title="This address may not be fetched",
+        remedy="Name an https address on the internet, or let the operator list it in FETCH_ALLOWED.",
+    ),
+    "fetch_failed": Problem(
+        status=502,
+        title="The address gave no document",
+        remedy="Check what it answers, then try again.",
+        temporary=True,
+        family="server",
+    ),
     "response_too_large": Problem(
         status=502, title="The answer outgrew its bound", remedy="Ask for fewer tokens (`maxTokens`).", family="server"
     ),
@@ -480,6 +494,12 @@ class TryAgainLater(TidegateError):
 
 class RateLimited(TryAgainLater):
     """The caller's plan allows no more for now: the detail names the limit."""
+
+
+class FetchError(TidegateError):
+    """An address gave no document: name another one, or try again later."""
+
+    code = "fetch_failed"
 
 
 class Overloaded(TryAgainLater):

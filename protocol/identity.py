@@ -37,6 +37,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         models: patterns of the model names that the caller may use.
         channels: rights in channels.
         default: the model that ``default`` stands for; empty for the service's default.
+        pass_fields: the fields of the vendors' dialects that may go upstream, as in ``protocol.pass_fields``; None for
+            what the route says.
         account: pays for calls; None for no account.
         plan: what the caller may do in a time; None for no limits.
         expires: when the caller has to authenticate again, in Unix seconds; None for never.
@@ -48,6 +50,7 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[str, ...] = ("*",)
     channels: tuple[ChannelGrant, ...] = (ChannelGrant("*"),)
     default: str = ""
+    pass_fields: tuple[str, ...] | None = None
     account: Account | None = None
     plan: CallerPlan | None = None
     expires: float | None = None

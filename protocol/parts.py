@@ -11,6 +11,7 @@ from protocol.llm import AnswerPart, ReasoningPart, RefusalPart, TextPart, ToolC
 Piece = Delta | ReasoningDelta | ToolCallDelta | RefusalDelta | VendorBlock
 
 NOWHERE: Final = -1  # the place of a piece that belongs to no part
+MAX_LOOKED: Final = 16 * 1024 * 1024  # characters of arguments that are looked at for their end
 _TEXTS: Final[dict[type[AnswerPart], type[Piece]]] = {
     TextPart: Delta,
     ReasoningPart: ReasoningDelta,
@@ -231,16 +232,18 @@ class PartSequence:
                            +-------------> holding: the call goes on, and entries of later parts are held
         holding --a part begins, and the call's arguments are whole; or the end--> the held entries, part by part
 
-    So the entries of calls that an upstream sends one after the other are given at once.
+    So the entries of calls that an upstream sends one after the other are given at once. Whether arguments are whole
+    is looked at for ``MAX_LOOKED`` characters in all: from then on a call goes on until the end.
 
     Attributes:
         row: the places of the parts.
     """
 
-    __slots__ = ("_arguments", "_held", "_open", "row")
+    __slots__ = ("_arguments", "_held", "_left", "_open", "row")
 
     def __init__(self) -> None:
         self.row = PartRow()
+        self._left = MAX_LOOKED
         self._open = NOWHERE  # the place of the open part
         self._arguments: list[str] | None = None  # the pieces of the open call's; None where the open part is no call
         self._held: dict[int, list[Entry]] = {}  # by place, in order
@@ -274,13 +277,24 @@ class PartSequence:
 
     def _given(self, *, whole: bool) -> Sequence[tuple[Entry, bool]]:
         given: list[tuple[Entry, bool]] = []
-        while self._held and (not whole or self._arguments is None or is_object("".join(self._arguments))):
+        while self._held and (not whole or self._arguments is None or self._is_whole(self._arguments)):
             place = next(iter(self._held))
             entries = self._held.pop(place)
             pieces = [entry.event.arguments for entry in entries if isinstance(entry.event, ToolCallDelta)]
             self._open, self._arguments = place, pieces or None
             given += [(entry, number == 0) for number, entry in enumerate(entries)]
         return given
+
+    def _is_whole(self, arguments: list[str]) -> bool:
+        """Whether these arguments are a whole object. They are joined for the next time."""
+        while len(arguments) > 1 and not arguments[-1].strip():
+            arguments.pop()
+        self._left -= len(arguments[-1])
+        if self._left < 0 or not arguments[-1].rstrip().endswith("}"):
+            return False
+        arguments[:] = ["".join(arguments)]
+        self._left -= len(arguments[0])
+        return self._left >= 0 and is_object(arguments[0])
 
 
 def is_object(text: str) -> bool:

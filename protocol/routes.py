@@ -7,6 +7,7 @@ import msgspec
 from protocol.message import Message
 
 Kind = Literal["openai", "anthropic", "local", "azure", "bedrock", "vertex"]
+Field = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
@@ -91,11 +92,14 @@ class Route(_Table, frozen=True):
             tried when one fails.
         hedge_after: seconds without content after which a second call is made: to the next target, or to the only one
             again. The call with the first content gives the answer. None for never.
+        pass_fields: the fields of the vendors' dialects that may go upstream, beside those that the service knows:
+            names and patterns; ``default`` for the usual ones, which is also what None means where nobody says more.
     """
 
     targets: Annotated[tuple[str | Target, ...], msgspec.Meta(min_length=1)]
     order: Literal["listed", "weighted"] = "listed"
     hedge_after: Seconds | None = None
+    pass_fields: tuple[Field, ...] | None = None
 
 
 class EmbeddingRoute(_Table, frozen=True):
@@ -106,6 +110,7 @@ class EmbeddingRoute(_Table, frozen=True):
     Attributes:
         targets: as ``provider/model``; the next one is tried when one fails.
         same_space: declares that models of different names are the same model.
+        pass_fields: as for ``Route``.
 
     Raises:
         ValueError: the models have different names, and ``same_space`` is false.
@@ -113,6 +118,7 @@ class EmbeddingRoute(_Table, frozen=True):
 
     targets: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
     same_space: bool = False
+    pass_fields: tuple[Field, ...] | None = None
 
     def __post_init__(self) -> None:
         models = sorted({target.partition("/")[2] for target in self.targets})

@@ -39,6 +39,7 @@ from protocol.routes import SetRoutes
 from protocol.users import UserMessage
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
+from service.auth.passing import Passing
 from service.auth.tickets import Tickets
 from service.auth.token_config import token_plans
 from service.auth.tokens import open_token_verifier
@@ -81,6 +82,7 @@ class Container:
         routes: watches the routes' file.
         tenants: share the bounds.
         watchdog: watches the event loop, where the server has started it.
+        passing: which fields of a call go upstream.
     """
 
     settings: Settings
@@ -98,6 +100,7 @@ class Container:
     routes: Ref[GetRejected]
     tenants: Tenants
     watchdog: LoopWatchdog
+    passing: Passing
 
 
 @asynccontextmanager
@@ -194,6 +197,7 @@ def _assemble(
         ),
         name="subscription-hub",
     )
+    passing = Passing(routes.routes)
     watcher = system.spawn(
         lambda: RoutesWatcher(
             routes,
@@ -203,6 +207,7 @@ def _assemble(
             tickets=auth,
             hub=hub,
             limit_tokens=auth.set_plans,
+            passing=passing,
             check=partial(start_faults, settings),
         ),
         name="routes-watcher",
@@ -223,6 +228,7 @@ def _assemble(
         routes=watcher,
         tenants=tenants,
         watchdog=LoopWatchdog(settings.loop_lag_warning_ms / 1000, tracer=telemetry.tracer),
+        passing=passing,
     )
 
 

@@ -1,5 +1,6 @@
 """Embedder of OpenAI's dialect, over our own wire."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ from actors.wire.url import JSON, UpstreamUrl
 from protocol.base_urls import shown_url
 from protocol.embeddings import Input, Vectors
 from protocol.errors import ConfigurationError
-from protocol.openai.embeddings import read_vectors, upstream_body
+from protocol.openai.embeddings import VectorReader, longest_answer, upstream_body
 from protocol.upstream import BASE_URLS
 
 DEFAULT_MODEL: Final = "text-embedding-3-small"
@@ -78,5 +79,8 @@ class OpenAIEmbedder:
     ) -> Vectors:
         """Send one call."""
         body = upstream_body(inputs, model, dimensions, extra)
-        answer = await self._wire.post(self._url, body, headers)
-        return read_vectors(answer, len(inputs))
+        answer = await self._wire.post(self._url, body, headers, most=longest_answer(len(inputs)))
+        reader = VectorReader(answer, len(inputs))
+        while not reader.step():  # noqa: ASYNC110 - nothing is waited for: other tasks run between two steps
+            await asyncio.sleep(0)
+        return reader.vectors

@@ -26,10 +26,11 @@ class Assembly:
             probabilities.
     """
 
-    __slots__ = ("_blocks", "_builder", "_left", "_limit", "_logprobs", "_numbers", "_text", "_texts")
+    __slots__ = ("_blocks", "_builder", "_last", "_left", "_limit", "_logprobs", "_numbers", "_text", "_texts")
 
     def __init__(self, limit: int) -> None:
         self._left = self._limit = limit
+        self._last = 0  # the place of the piece that was replaced last
         self._blocks = 0  # characters of vendors' blocks
         self._texts: list[str] = []  # of the text that goes on
         self._text = 0  # its `part`, where that is its place; otherwise NOWHERE
@@ -115,9 +116,16 @@ class Assembly:
         if place not in (NOWHERE, numbered.part):
             numbered = msgspec.structs.replace(numbered, part=place)
         if numbered is not piece:
-            pieces[next(number for number, other in enumerate(pieces) if other is piece)] = numbered
+            pieces[self._place_of(piece, pieces)] = numbered
         if len(row.calls) > MAX_CALLS or row.count > MAX_PARTS:
             raise ProviderError(code="response_too_large")
+
+    def _place_of(self, piece: Piece, pieces: Deltas) -> int:
+        """Return the place of ``piece``, looked for from the last place that was found."""
+        count = len(pieces)
+        places = (at % count for at in range(self._last, self._last + count))
+        self._last = next(at for at in places if pieces[at] is piece)
+        return self._last
 
     def _numbered(self, piece: ToolCallDelta) -> ToolCallDelta:
         number = self._numbers.setdefault(piece.index, len(self._numbers))

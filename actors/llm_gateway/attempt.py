@@ -213,6 +213,7 @@ class Attempt:
         target, sink = self._target, self._message.sink
         provider = target.endpoint.provider
         last: Deltas = []
+        finishing = False
         stream_context = provider.stream(self._message.request, target.model, trace_headers(span))
         deferred = self._deferred = DeferredClose(stream_context, self._defers)
         with TimeoutScope(self._clock, deadline, target.first_token) as timeouts:
@@ -232,8 +233,9 @@ class Attempt:
                         self.content_sent = True
                         timeouts.limit_silence(provider.deadlines.between_chunks)
                     elif self.content_sent:
-                        timeouts.sign_of_life()
-                    if answer.finish_reason is not None and not answer.ended:
+                        timeouts.stay_alive()
+                    if answer.finish_reason is not None and not answer.ended and (pieces or not finishing):
+                        finishing = True
                         timeouts.limit_silence(_at_least(provider.deadlines.between_chunks, LAST_SILENCE))
         return last
 

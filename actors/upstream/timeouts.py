@@ -8,6 +8,7 @@ from actors.runtime import Clock, Handle
 from protocol.errors import DeadlineExceeded, ProviderError
 
 NEVER: Final = float("inf")
+MAX_PINGED: Final = 600.0  # seconds for which signs without content put off the silence timeout
 
 
 class TimeoutScope:
@@ -32,6 +33,7 @@ class TimeoutScope:
     """
 
     __slots__ = (
+        "_alive",
         "_cancelling",
         "_clock",
         "_deadline",
@@ -49,6 +51,7 @@ class TimeoutScope:
         self._deadline = deadline
         self._silence = NEVER if silence is None else silence
         self._last_sign = 0.0
+        self._alive = 0.0  # the last sign without content
         self._paused = False
         self._due = NEVER
         self._timer: Handle | None = None
@@ -66,6 +69,13 @@ class TimeoutScope:
         self._last_sign = self._clock.time()
         if self._last_sign + self._silence < self._due:
             self._arm()
+
+    def stay_alive(self) -> None:
+        """Count the silence from now on, but for ``MAX_PINGED`` seconds after the last sign of life at most.
+
+        For what shows that the provider is there, such as a ping, and brings nothing.
+        """
+        self._alive = self._clock.time()
 
     def limit_silence(self, silence: float | None) -> None:
         """Set the longest silence, in seconds, and count it from now on; None for any."""
@@ -96,7 +106,10 @@ class TimeoutScope:
             raise ProviderError(code="provider_timeout") from TimeoutError(f"nothing came for {self._silence:g} s")
 
     def _expires(self) -> float:
-        return self._deadline if self._paused else min(self._deadline, self._last_sign + self._silence)
+        if self._paused:
+            return self._deadline
+        last = max(self._last_sign, min(self._alive, self._last_sign + MAX_PINGED))
+        return min(self._deadline, last + self._silence)
 
     def _arm(self) -> None:
         if self._timer is not None:

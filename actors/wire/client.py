@@ -23,6 +23,11 @@ from protocol.upstream import Allowance, AnswerReader, Deltas
 
 MAX_CONNECTIONS: Final = 256
 MAX_IDLE_EVENTS: Final = 65_536  # events without content, one after the other
+MAX_IDLE_BYTES: Final = 32 * 1024 * 1024  # of these events
+FORGIVEN: Final = 64  # events without content that one network read with content makes up for
+MAX_STEP_EVENTS: Final = 128  # events that are read before other tasks run
+MAX_STEP_BYTES: Final = 64 * 1024  # of these events, where they are several
+LEAST_BYTES: Final = MAX_STEP_BYTES // MAX_STEP_EVENTS  # that an event counts
 GRACE: Final = 1.0  # seconds that a whole answer is read on for its end marker
 GRACE_FOR_USAGE: Final = 3.0  # seconds, while its usage has not come
 BROKEN: Final = "provider_stream_broken"
@@ -134,8 +139,9 @@ class WireStream:
         "_begun",
         "_body",
         "_connection",
-        "_failure",
         "_grace_ends",
+        "_held",
+        "_idle_bytes",
         "_idle_events",
         "_late_content",
         "_left",
@@ -144,6 +150,7 @@ class WireStream:
         "_pool",
         "_request",
         "_splitter",
+        "_unfinished",
         "answer",
         "limits",
     )
@@ -162,13 +169,14 @@ class WireStream:
         self._plain = plain
         self._begun = False  # content has come
         self._late_content = False  # content has come after the finish reason
-        self._idle_events = 0
+        self._idle_events = self._idle_bytes = 0
         self._grace_ends = 0.0  # by the loop's clock; 0 before the grace
         self._left = False  # the grace is over
+        self._unfinished: list[bytes] = []  # values at the end of the body, which may have cut the last one
         self._passed_over = False  # something that can't be read has come after the finish reason
         self._connection: Connection | None = None
         self._body: Body | None = None
-        self._failure: ProviderError | None = None
+        self._held: ProviderError | list[bytes] | None = None  # what comes next: a failure, or events
         self.answer = answer
         self.limits: tuple[Allowance, ...] = ()
 
@@ -197,8 +205,8 @@ class WireStream:
         return self
 
     async def __anext__(self) -> Deltas:
-        if self._failure is not None:
-            raise self._failure_taken()
+        if self._held is not None:
+            return await self._go_on(self._held)
         answer = self.answer
         while self._body is not None and not answer.ended:
             try:
@@ -209,20 +217,37 @@ class WireStream:
                     raise
                 return self._end(broken=not self._left)
             if events:
-                return self._read(events)
+                return self._read(events if len(events) <= MAX_STEP_EVENTS else self._step(events))
+            if self._splitter.whole and (events := self._values(last=not chunk)):
+                return self._read(self._step(events))
             if not chunk:
                 return self._end(broken=False)
-            if self._splitter.whole and (events := self._complete()):
-                return self._read(events)
         if not answer.whole:
             raise ProviderError(code=BROKEN)
         raise StopAsyncIteration
 
-    def _failure_taken(self) -> ProviderError:
-        """Forget the failure, which is raised now: its traceback holds this stream."""
-        failure, self._failure = self._failure, None
-        self._body = None
-        return failure or ProviderError(code=BROKEN)
+    async def _go_on(self, held: ProviderError | list[bytes]) -> Deltas:
+        """Return the deltas of the events that wait, after other tasks have run; or raise the failure."""
+        if isinstance(held, ProviderError):
+            self._held = self._body = None
+            try:
+                raise held
+            finally:
+                del held  # its traceback holds this frame
+        await asyncio.sleep(0)
+        self._held = None
+        return await self.__anext__() if self.answer.ended else self._read(self._step(held))
+
+    def _step(self, events: list[bytes]) -> list[bytes]:
+        """Return the events of one step; the others wait."""
+        left, taken = MAX_STEP_BYTES, 0
+        for event in events:
+            left -= max(len(event), LEAST_BYTES)
+            if left < 0 and taken:
+                break
+            taken += 1
+        self._held = events[taken:] or None
+        return events[:taken]
 
     async def _read_last(self, body: Body) -> bytes:
         """Read on after the finish reason, at most until the grace is over; then close the connection."""
@@ -244,9 +269,20 @@ class WireStream:
         if self._connection is not None:
             self._connection.close()
 
-    def _complete(self) -> list[bytes]:
-        """Return the data of a whole answer that has come, while its body goes on."""
-        return [] if self._connection is None or self._connection.ended else self._splitter.complete()
+    def _values(self, *, last: bool) -> list[bytes]:
+        """Return the values of a whole answer that are to be read now.
+
+        Args:
+            last: whether the body has ended. Then the last value, and a row of values that is one step, are left for
+                the end, which may have cut them.
+        """
+        if not last:
+            return [] if self._connection is None or self._connection.ended else self._splitter.complete()
+        values = self._unfinished = self._unfinished or self._splitter.end()
+        if len(values) <= 1 or sum(map(len, values)) <= MAX_STEP_BYTES >= len(values) * LEAST_BYTES:
+            return []
+        self._unfinished = values[-1:]
+        return values[:-1]
 
     def _read(self, events: list[bytes]) -> Deltas:
         """Return the deltas of ``events``. A failure after some of them is raised at the next step."""
@@ -261,7 +297,7 @@ class WireStream:
                     continue
                 if not deltas:
                     raise
-                self._failure = error
+                self._held = error
                 break
             if answer.finish_reason is None:
                 continue
@@ -270,12 +306,12 @@ class WireStream:
             if before < 0:
                 before = len(deltas)
         if not deltas:
-            self._count_idle(len(events))
+            self._count_idle(events)
             return deltas
         self._begun = True
-        self._idle_events = 0
-        if 0 <= before < len(deltas):
-            self._add_late()
+        late = 0 <= before < len(deltas)
+        if late or self._idle_events:
+            self._on_content(late=late)
         return deltas
 
     def _passes_over(self, error: ProviderError) -> bool:
@@ -287,16 +323,23 @@ class WireStream:
         self._request.conceal(error)
         return False
 
-    def _add_late(self) -> None:
-        """Take content after the finish reason, which did not end the answer; what was passed over may be missing."""
-        self._late_content = True
-        if self._passed_over and self._failure is None:
-            self._failure = ProviderError(code=UNREADABLE)
+    def _on_content(self, *, late: bool) -> None:
+        """Let content make up for some of the events without, and for all of their bytes.
 
-    def _count_idle(self, events: int) -> None:
-        """Count events without content, and check their bound. After a whole answer the grace ends them."""
-        self._idle_events += events
-        if self._idle_events > MAX_IDLE_EVENTS and (self._late_content or not self.answer.whole):
+        Content after the finish reason did not end the answer; what was passed over may be missing.
+        """
+        self._idle_events = max(0, self._idle_events - FORGIVEN)
+        self._idle_bytes = 0
+        self._late_content = self._late_content or late
+        if late and self._passed_over and not isinstance(self._held, ProviderError):
+            self._held = ProviderError(code=UNREADABLE)
+
+    def _count_idle(self, events: list[bytes]) -> None:
+        """Count events without content, and check their bounds. After a whole answer the grace ends them."""
+        self._idle_events += len(events)
+        self._idle_bytes += sum(map(len, events))
+        many = self._idle_events > MAX_IDLE_EVENTS or self._idle_bytes > MAX_IDLE_BYTES
+        if many and (self._late_content or not self.answer.whole):
             raise ProviderError(code="response_too_large")
 
     def _end(self, *, broken: bool) -> Deltas:
@@ -319,7 +362,7 @@ class WireStream:
                 raise ProviderError(code=BROKEN) from error
             if not deltas:
                 raise
-            self._failure = ProviderError(code=BROKEN) if cut else error
+            self._held = ProviderError(code=BROKEN) if cut else error
         if not deltas and answer.whole:
             raise StopAsyncIteration
         if not deltas:
@@ -330,7 +373,7 @@ class WireStream:
         """Read the events that the end of the body completes. Returns whether it cuts one, which is then dropped."""
         answer, splitter, event = self.answer, self._splitter, b""
         try:
-            for event in splitter.end():
+            for event in self._unfinished or splitter.end():
                 if answer.ended:
                     break
                 answer.feed(event, into)

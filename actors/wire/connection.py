@@ -10,6 +10,8 @@ from actors.wire.url import Origin
 from protocol.errors import ProviderError
 
 READ_AHEAD: Final = 64 * 1024  # unread bytes of a body; beyond them reading from the socket is paused
+MAX_READ: Final = 64 * 1024  # bytes that one read returns: what they are is work until other tasks run
+MAX_ANSWER_BYTES: Final = 512 * 1024 * 1024  # of one answer, with its head and its framing
 MAX_HEAD_BYTES: Final = 64 * 1024  # of a head with the interim heads before it (100, 103), and of a body's trailers
 MAX_FIELDS: Final = 256  # headers of one answer
 FINAL_STATUS: Final = 200  # statuses below it are interim: another head follows
@@ -48,7 +50,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._fields: dict[bytes, bytes] = {}
         self._chunks: list[bytes] = []
-        self._head_bytes = 0  # bytes read since the last byte of a body
+        self._left = MAX_ANSWER_BYTES  # bytes that may still come of the answer
+        self._left_at_body = MAX_ANSWER_BYTES  # the same, when the last byte of a body had come
         self._unread = 0
         self._paused = False
         self._kept_alive = True
@@ -72,7 +75,8 @@ class Connection(asyncio.Protocol):
 
     def send(self, head: bytes, body: bytes) -> None:
         """Send a request without waiting; the transport buffers what the upstream does not take at once."""
-        self.status = self._head_bytes = 0
+        self.status = 0
+        self._left = self._left_at_body = MAX_ANSWER_BYTES
         self.ended = False
         self._fields.clear()
         if len(body) <= MAX_JOINED_BYTES:
@@ -92,18 +96,38 @@ class Connection(asyncio.Protocol):
             await self._wait()
 
     async def read(self) -> bytes:
-        """Wait for bytes of the body, and return all that have been read since the last call; no bytes at its end.
+        """Wait for bytes of the body, and return those that have come since the last call; no bytes at its end.
+
+        At most ``MAX_READ`` of them: where there are more, other tasks run before it returns.
 
         Raises:
-            ProviderError: ``provider_stream_broken``: the connection was lost, or the bytes are not an HTTP body.
+            ProviderError: ``provider_stream_broken``: the connection was lost, or the bytes are not an HTTP body;
+                ``response_too_large``: the answer has more than ``MAX_ANSWER_BYTES``.
         """
         chunks = self._chunks
         while not chunks:
             if self.ended:
                 return b""
             await self._wait()
+        if self._paused:
+            return await self._read_step()
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self.drop()
+        chunks.clear()
+        self._unread = 0
+        return data
+
+    async def _read_step(self) -> bytes:
+        """Return the first of many unread bytes, after other tasks have run."""
+        chunks = self._chunks
+        data = b"".join(chunks)
+        chunks[:] = [data]
+        await asyncio.sleep(0)  # a caller that is cancelled here has lost nothing
+        if len(data) > MAX_READ:
+            chunks[0] = data[MAX_READ:]
+            return data[:MAX_READ]
+        del chunks[0]
+        if not chunks:
+            self.drop()
         return data
 
     def drop(self) -> None:
@@ -120,6 +144,13 @@ class Connection(asyncio.Protocol):
         if self.open:
             self.open = False
             self._transport.abort()
+
+    def _pause(self) -> None:
+        """Read nothing from the socket until the caller has read what has come, a step at a time."""
+        if not self._paused:
+            self._paused = True
+            if self.open:
+                self._transport.pause_reading()
 
     async def _wait(self) -> None:
         if self._failure:
@@ -150,18 +181,20 @@ class Connection(asyncio.Protocol):
         if unrequested or not self.open:
             self.close()
             return
-        self._head_bytes += len(data)
+        size = len(data)
+        left = self._left = self._left - size
         try:
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade):
             self._fail("provider_stream_broken" if self.status else "provider_bad_response")
+        if left < 0:
+            self._fail("response_too_large")
         if self._chunks:
-            self._head_bytes = 0
-            self._unread += len(data)
-            if self._unread > READ_AHEAD and not self._paused and self.open:
-                self._paused = True
-                self._transport.pause_reading()
-        elif self._head_bytes > MAX_HEAD_BYTES:
+            self._left_at_body = left
+            self._unread += size
+            if self._unread > READ_AHEAD:
+                self._pause()
+        elif self._left_at_body - left > MAX_HEAD_BYTES:
             self._fail("provider_stream_broken" if self.status else "provider_bad_response")
         if self._waiter is not None:
             self._wake()
@@ -197,7 +230,8 @@ class Connection(asyncio.Protocol):
         if status < FINAL_STATUS:
             fields.clear()
             return
-        if len(fields) > MAX_FIELDS or (self._head_bytes > MAX_HEAD_BYTES and _size(fields) > MAX_HEAD_BYTES):
+        read = self._left_at_body - self._left
+        if len(fields) > MAX_FIELDS or (read > MAX_HEAD_BYTES and _size(fields) > MAX_HEAD_BYTES):
             raise ValueError("the head is too large")
         names = b"\n".join(fields).decode("latin-1").lower().split("\n")
         values = b"\n".join(fields.values()).decode("latin-1").split("\n")

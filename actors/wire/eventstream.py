@@ -11,6 +11,7 @@ from protocol.errors import ProviderError
 
 CONTENT_TYPE: Final = "application/vnd.amazon.eventstream"
 MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
+MAX_HEADER_BYTES: Final = 128 * 1024  # of one message, as AWS has it
 
 _PRELUDE: Final = struct.Struct(">III")  # the message's length, its headers' length, the checksum of these two
 _CHECKED: Final = 8  # bytes of the prelude that its checksum covers
@@ -87,7 +88,7 @@ class MessageSplitter:
         end = total - _CHECKSUM.size
         if zlib.crc32(buffer[:_CHECKED]) != checksum or body > end:
             raise ProviderError(code="provider_bad_response")
-        if total > self._limit:
+        if total > self._limit or headers > MAX_HEADER_BYTES:
             raise ProviderError(code="response_too_large")
         if len(buffer) < total:
             return None

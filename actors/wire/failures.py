@@ -14,6 +14,7 @@ from protocol.errors import ProviderError
 from protocol.refusals import refusal_of
 from protocol.upstream import Refusal
 
+MAX_DATE: Final = 64  # characters of a date
 MAX_RETRY_AFTER: Final = 3600.0  # seconds
 MAX_BODY_BYTES: Final = 64 * 1024  # of a refusal's body; the rest is not read
 BODY_SECONDS: Final = 1.0  # for the body of a refusal, whose status has been read
@@ -24,7 +25,10 @@ _KINDS: Final = ("x-amzn-errortype", "x-ms-error-code")  # headers with an error
 
 
 async def read_refusal_body(connection: Connection) -> bytes:
-    """Return the body of a refusal, as far as it comes in time, can be read, and is within ``MAX_BODY_BYTES``."""
+    """Return the body of a refusal, as far as it comes in time, can be read, and is within ``MAX_BODY_BYTES``.
+
+    The connection of a body that goes on is closed.
+    """
     whole = b""
     try:
         body = body_of(connection)
@@ -32,7 +36,9 @@ async def read_refusal_body(connection: Connection) -> bytes:
             while len(whole) < MAX_BODY_BYTES and (chunk := await body.read()):
                 whole += chunk[: MAX_BODY_BYTES - len(whole)]
     except (ProviderError, TimeoutError):
-        return whole
+        pass
+    if len(whole) >= MAX_BODY_BYTES and not connection.ended:
+        connection.close()
     return whole
 
 
@@ -105,6 +111,6 @@ def _number(text: str | None) -> float | None:
 
 def _date(text: str, now: float) -> float | None:
     try:
-        return parsedate_to_datetime(text).timestamp() - now
-    except ValueError:
+        return parsedate_to_datetime(text[:MAX_DATE]).timestamp() - now
+    except (ValueError, OverflowError):
         return None

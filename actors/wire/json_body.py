@@ -9,6 +9,10 @@ import msgspec
 from protocol.errors import ProviderError
 
 MAX_VALUES: Final = 65_536  # of one body
+MAX_PARTS: Final = 131_072  # values within one value, counted by the bytes that begin one, in texts too
+MAX_PARTS_OF_ALL: Final = 4 * MAX_PARTS  # values within all values of a body
+UNCHECKED: Final = 64 * 1024  # bytes of a value up to which its parts are not counted
+_BEGINNINGS: Final = (b",", b"[", b"{")
 _check: Final = msgspec.json.Decoder(msgspec.Raw).decode
 _BEGIN: Final = re.compile(r"\S")
 _loose: Final = json.JSONDecoder(strict=False).raw_decode
@@ -22,13 +26,28 @@ def whole_values(body: bytes) -> list[bytes]:
     """
     body = body.strip()
     if _is_json(body):
+        check_values(body)
         return [body]
     if not _is_json(body.partition(b"\n")[0]):
         return []
     if body.count(b"\n") > MAX_VALUES:
         raise ProviderError(code="response_too_large")
     lines = [line for line in body.splitlines() if line.strip()]
-    return lines if all(map(_is_json, lines)) else []
+    if not all(map(_is_json, lines)):
+        return []
+    for line in lines:
+        check_values(line)
+    return lines
+
+
+def check_values(value: bytes, most: int = MAX_PARTS) -> None:
+    """Check that a JSON value is not made of so many values that reading it would take long, and much memory.
+
+    Raises:
+        ProviderError: ``response_too_large``.
+    """
+    if len(value) > UNCHECKED and sum(map(value.count, _BEGINNINGS)) > most:
+        raise ProviderError(code="response_too_large")
 
 
 def without_rest(body: bytes) -> list[bytes]:
@@ -37,6 +56,7 @@ def without_rest(body: bytes) -> list[bytes]:
     Raises:
         ProviderError: ``response_too_large``: too many values.
     """
+    check_values(body, MAX_PARTS_OF_ALL)
     text = body.decode("utf-8", "surrogateescape")
     values: list[bytes] = []
     at = 0

@@ -56,9 +56,9 @@ def moment(text: str, now: float) -> float | None:
     """Return the seconds from ``now`` until an RFC 3339 time; None for any other text."""
     try:
         then = datetime.fromisoformat(text)
-    except ValueError:
+        return None if then.tzinfo is None else then.timestamp() - now
+    except (ValueError, OverflowError):
         return None
-    return None if then.tzinfo is None else then.timestamp() - now
 
 
 def _count(text: str) -> int | None:

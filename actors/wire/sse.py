@@ -2,13 +2,15 @@
 
 from typing import ClassVar, Final, Protocol
 
-from actors.wire.json_body import whole_values, without_rest
+from actors.wire.json_body import UNCHECKED, check_values, whole_values, without_rest
 from protocol.errors import ProviderError
 from protocol.reading.loose import named
 
 MAX_EVENT_BYTES: Final = 16 * 1024 * 1024  # of an event, of a whole answer, and of what comes between two events
+MAX_BLANKS: Final = 64  # bytes at the end of a body that are looked at for the end of a whole answer
 MAX_TRIES: Final = 4  # times the bytes of an event that are looked at for the end of a whole answer
 MAX_IDLE_LINES: Final = 65_536  # lines without an event: blank ones, comments, and fields other than data
+MAX_NAME: Final = 256  # bytes of an event's name; the rest is cut
 NAMED: Final = ("content_block_", "error", "message_", "ping")  # names that say what the data is, or how they begin
 BOM: Final = b"\xef\xbb\xbf"
 
@@ -77,7 +79,7 @@ class EventSplitter:
         self._begun = False
         self._between = False  # nothing is pending, and nothing has come since the last event
         self._start = b""  # while it may be the beginning of a byte order mark
-        self._line: list[bytes] = []  # the pieces of a line that has not ended, or of a whole body
+        self._line = bytearray()  # a line that has not ended, or a whole body
         self._data: list[bytes] = []  # the data lines of an event that has not ended
         self._name = ""
         self._data_size = 0
@@ -106,7 +108,7 @@ class EventSplitter:
         if lines:
             self._read(lines, events)
         if rest:
-            self._line.append(rest)
+            self._line += rest
             self._size += len(rest)
         self._count(len(chunk), len(lines), events)
         self._between = not (self._data or self._line or self._name or self._idle_bytes)
@@ -114,10 +116,10 @@ class EventSplitter:
 
     def complete(self) -> list[bytes]:
         """Return the values of a whole body, where they are complete JSON. What comes after them is read as well."""
-        if not self._line or not self.whole or not self._line[-1].rstrip().endswith((b"}", b"]")):
+        if not self.whole or not self._line[-MAX_BLANKS:].rstrip().endswith((b"}", b"]")):
             return []
         self._tries -= self._size
-        values = whole_values(b"".join(self._line)) if self._tries >= 0 else []
+        values = whole_values(bytes(self._line)) if self._tries >= 0 else []
         if values:
             self._line.clear()
         return values
@@ -130,7 +132,7 @@ class EventSplitter:
         """
         if not self.whole:
             return self.feed(b"\n\n") if self._begun else []
-        body = b"".join(self._line).strip()
+        body = bytes(self._line).strip()
         self._line.clear()
         return (whole_values(body) or without_rest(body)) if body else []
 
@@ -154,7 +156,7 @@ class EventSplitter:
             self.whole = chunk.startswith((b"{", b"["))
         if not self.whole:
             return chunk
-        self._line.append(chunk)
+        self._line += chunk
         self._size += len(chunk)
         if self._size > self._limit:
             raise ProviderError(code="response_too_large")
@@ -173,13 +175,15 @@ class EventSplitter:
                 data.append(line[6:] if line.startswith(b"data: ") else line[5:])
                 size += len(line)
             elif line.startswith(b"event:"):
-                self._name = line[6:].strip().decode("utf-8", "replace")
+                self._name = line[6:].strip()[:MAX_NAME].decode("utf-8", "replace")
         self._size = self._data_size = size
 
     def _add(self, events: list[bytes]) -> None:
         data = self._data
         event = data[0] if len(data) == 1 else b"\n".join(data)
         data.clear()
+        if len(event) > UNCHECKED:
+            check_values(event)
         name = self._name
         if name.startswith(NAMED) and (name == "error" or b'"%b"' % name.encode() not in event):
             events.append(named(event, name))
@@ -199,15 +203,17 @@ class EventSplitter:
 
     def _lines(self, chunk: bytes) -> list[bytes]:
         """Return the lines that ``chunk`` completes, and last the beginning of the next line, perhaps empty."""
-        pieces = self._line
-        if pieces and pieces[-1].endswith(b"\r"):
-            chunk = pieces.pop() + chunk
+        begun = self._line
+        if begun.endswith(b"\r"):
+            del begun[-1:]
+            chunk = b"\r" + chunk
         if b"\r" in chunk:
             chunk = _with_lf(chunk)
         lines = chunk.split(b"\n")
-        if pieces and len(lines) > 1:
-            lines[0] = b"".join(pieces) + lines[0]
-            pieces.clear()
+        if begun and len(lines) > 1:
+            begun += lines[0]
+            lines[0] = bytes(begun)
+            begun.clear()
         return lines
 
 

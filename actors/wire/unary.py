@@ -12,7 +12,7 @@ from actors.wire.url import JSON, UpstreamUrl
 from protocol.errors import ProviderError
 
 MAX_CONNECTIONS: Final = 64
-MAX_BODY_BYTES: Final = 64 * 1024 * 1024
+MAX_BODY_BYTES: Final = 48 * 1024 * 1024
 
 
 class JsonWire:
@@ -50,8 +50,16 @@ class JsonWire:
         if pool is not None:
             await pool.close()
 
-    async def post(self, url: UpstreamUrl | str, body: bytes, headers: Mapping[str, str]) -> bytes:
+    async def post(
+        self, url: UpstreamUrl | str, body: bytes, headers: Mapping[str, str], *, most: int | None = None
+    ) -> bytes:
         """Post ``body``, and return the whole answer. A cancellation closes the connection. Redirects are not followed.
+
+        Args:
+            url: the upstream's URL.
+            body: JSON.
+            headers: further headers.
+            most: the most bytes of this answer; None for the client's own bound, which holds in any case.
 
         Raises:
             ProviderError: the answer is a refusal, breaks off, is too large, or its content type is not JSON.
@@ -62,16 +70,15 @@ class JsonWire:
         request = PostRequest(as_upstream_url(url, JSON), headers, body, self._connect_timeout)
         connection, answer = await request.send(pool, JSON)
         try:
-            whole = await self._read_all(answer)
+            whole = await self._read_all(answer, self._max_bytes if most is None else min(most, self._max_bytes))
         except BaseException:
             pool.discard(connection)
             raise
         pool.release(connection)
         return whole
 
-    async def _read_all(self, answer: Body) -> bytes:
+    async def _read_all(self, answer: Body, left: int) -> bytes:
         chunks: list[bytes] = []
-        left = self._max_bytes
         while chunk := await answer.read():
             left -= len(chunk)
             if left < 0:

@@ -40,6 +40,7 @@ class UpstreamUrl:
         url: ``http`` or ``https``, without a user's name.
         accept: the content type of the answers.
         headers: further headers; they replace the default ones of the same name.
+        method: of the requests.
 
     Raises:
         ValueError: the URL can't be used, or a header can't be written. The message quotes no header's value.
@@ -50,7 +51,7 @@ class UpstreamUrl:
 
     __slots__ = ("_fields", "_head", "_line", "origin")
 
-    def __init__(self, url: str | URL, *, accept: str, headers: Mapping[str, str] = NONE) -> None:
+    def __init__(self, url: str | URL, *, accept: str, headers: Mapping[str, str] = NONE, method: str = "POST") -> None:
         url = URL(url)
         if url.scheme not in PORTS or not url.raw_host or not url.port:
             raise ValueError("a provider's URL has to begin with http:// or https:// and a host")
@@ -60,7 +61,7 @@ class UpstreamUrl:
         if not _TARGET.fullmatch(target):
             raise ValueError("a provider's URL has a character that no request can have")
         self.origin = Origin(url.raw_host, url.port, url.scheme == "https")
-        self._line = f"POST {target} HTTP/1.1\r\n".encode("ascii")
+        self._line = f"{method} {target} HTTP/1.1\r\n".encode("ascii")
         self._fields = {
             "host": url.host_port_subcomponent or "",
             "content-type": JSON,

@@ -4,10 +4,10 @@ from typing import Any, Final
 
 import msgspec
 
+from protocol.anthropic.open_block import OpenBlock
 from protocol.errors import ProviderError
 from protocol.events import Delta, ReasoningDelta, ToolCallDelta, VendorBlock
 from protocol.ids import call_id
-from protocol.parts import is_object
 from protocol.reading.content import is_empty, text_in
 from protocol.reading.loose import (
     clean,
@@ -26,6 +26,11 @@ MAX_KEPT_BYTES: Final = 4 * 1024 * 1024  # of blocks that are given on when they
 MAX_CALLS: Final = 256
 MAX_HELD: Final = 256  # events that wait for the end of an earlier block
 MAX_HELD_BYTES: Final = 1024 * 1024
+MAX_EXPECTED: Final = 1024  # blocks with which a message starts
+MAX_LOOKED: Final = 16 * 1024 * 1024  # characters that are looked at for the end of a block's input
+MAX_NAME: Final = 1024  # characters of a tool's name
+MAX_ID: Final = 64 * 1024  # characters of a call's id
+LEAST_BYTES: Final = 64  # that a piece of what is kept counts
 _DIALECT: Final = "anthropic"
 _HALF: Final = "\ufffd"
 _CALL_FIELDS: Final = frozenset({"type", "id", "name", "input"})
@@ -42,45 +47,6 @@ class BlockDelta(msgspec.Struct, gc=False):
     text: str = ""
     partial_json: str = ""
     thinking: str = ""
-
-
-class _Block:
-    """A block that has begun.
-
-    Attributes:
-        kind: ``text``, ``thinking``, ``tool_use``, or ``vendor`` for a block of any other type.
-        part: the index of its part; -1 before its first content: an empty block is no part.
-        call: the number of its call.
-        value: the block as it began; what comes after that is added for a vendor's block.
-        given: whether its content was given on: of a call, its arguments.
-        text: the text so far, for a block that is given on whole too.
-        pieces: the JSON of a vendor's block's input.
-        signature: the pieces of a thought's signature.
-        further: whether deltas of unknown types have added to it.
-        half: the first half of a surrogate pair at the end of the last piece.
-    """
-
-    __slots__ = ("call", "further", "given", "half", "kind", "part", "pieces", "signature", "text", "value")
-
-    def __init__(self, kind: str, value: dict[str, Any]) -> None:
-        self.kind = kind
-        self.part = -1
-        self.value = value
-        self.call = 0
-        self.given = self.further = False
-        self.half = ""
-        self.text: list[str] = []
-        self.pieces: list[str] = []
-        self.signature: list[str] = []
-
-    @property
-    def waits(self) -> bool:
-        """Whether its content has still to come."""
-        if self.kind != "vendor":
-            return self.part < 0 and not self.signature
-        if self.pieces:
-            return not is_object("".join(self.pieces))
-        return text_of(self.value.get("type")).endswith("tool_use") and not self.value.get("input")
 
 
 class BlockReader:
@@ -102,9 +68,11 @@ class BlockReader:
         "_expected",
         "_held",
         "_held_bytes",
+        "_hurries",
         "_ids",
         "_kept_bytes",
         "_last",
+        "_looked",
         "_next",
         "_texts",
         "calls",
@@ -116,15 +84,17 @@ class BlockReader:
         self.unread = False
         self._texts: list[str] = []  # of the blocks that have ended
         self._expected: dict[int, Any] = {}  # those with which the message started, and that have not begun
-        self._blocks: dict[int, _Block] = {}  # the open ones, by index
+        self._blocks: dict[int, OpenBlock] = {}  # the open ones, by index
         self._last = 0  # the index of the last one
         self._next = 0  # the index of the next part
         self._awaited: int | None = None  # the index of the block that the held events wait for
         self._held: list[tuple[str, dict[str, Any]]] = []
         self._held_bytes = 0
+        self._hurries = False  # whether the held events are read because they are too many
         self._called: set[int] = set()  # the indexes of calls
         self._ids: set[str] = set()
         self._kept_bytes = 0
+        self._looked = 0  # characters that have been looked at for the end of a block's input
 
     def add_plain(self, index: int | None, delta: BlockDelta | None, into: Deltas) -> bool:
         """Append a usual delta of an open block; False for one that has to be read loosely."""
@@ -153,8 +123,8 @@ class BlockReader:
                 ``response_too_large``.
         """
         index = place_of(value.get("index"))
-        if kind == "content_block_start" and index is not None and not self._held:
-            waiting = (other for other, block in self._blocks.items() if other != index and block.waits)
+        if kind == "content_block_start" and index is not None and not self._held and not self._hurries:
+            waiting = (other for other, block in self._blocks.items() if other != index and self._waits(block))
             self._awaited = next(waiting, None)
         if self._awaited is None or index == self._awaited or index in self._blocks:
             self._read(index, value, kind, into)
@@ -164,10 +134,17 @@ class BlockReader:
             self._release(into)
 
     def expect(self, content: Any) -> None:  # noqa: ANN401 - any JSON
-        """Keep the content with which a message starts: its blocks may come again, one by one."""
+        """Keep the content with which a message starts: its blocks may come again, one by one.
+
+        Raises:
+            ProviderError: ``response_too_large``.
+        """
         if not is_empty(content):
             self._bound(content)
-            self._expected = dict(enumerate(content if isinstance(content, list) else [content]))
+            blocks = content if isinstance(content, list) else [content]
+            if len(blocks) > MAX_EXPECTED:
+                raise ProviderError(code="response_too_large")
+            self._expected = dict(enumerate(blocks))
 
     def read_whole(self, content: Any, into: Deltas) -> None:  # noqa: ANN401 - any JSON
         """Read the content of a whole message, which may be what has been read already.
@@ -202,12 +179,20 @@ class BlockReader:
 
     # ------------------------------------------------------------------------------------------------- the order
 
+    def _waits(self, block: OpenBlock) -> bool:
+        """Whether a block's content has still to come. What is looked at for that is bounded; then it does not."""
+        self._looked += block.pieces_length
+        return self._looked <= MAX_LOOKED and block.waits
+
     def _hold(self, value: dict[str, Any], kind: str, into: Deltas) -> None:
         """Hold an event for the end of an earlier block; too many of them end that block."""
         self._held.append((kind, value))
         self._held_bytes += len(encode(value))
         if self._awaited is not None and (len(self._held) > MAX_HELD or self._held_bytes > MAX_HELD_BYTES):
+            self._hurries = True  # read all of them now: each could wait again, for the next one
             self._end(self._awaited, into)
+            self._release(into)
+            self._hurries = False
 
     def _release(self, into: Deltas) -> None:
         """Read the held events: the block that they waited for has ended."""
@@ -227,7 +212,7 @@ class BlockReader:
 
     # ------------------------------------------------------------------------------------------------- a block's begin
 
-    def _begin(self, index: int | None, value: dict[str, Any], into: Deltas) -> _Block:
+    def _begin(self, index: int | None, value: dict[str, Any], into: Deltas) -> OpenBlock:
         """Begin a block. The one at its index ends, and so do all but calls, whose pieces may be mixed."""
         if index is None:
             index = self._last + 1 if self._last in self._blocks else self._last
@@ -235,7 +220,7 @@ class BlockReader:
             if other == index or open_block.kind != "tool_use":
                 self._end(other, into)
         kind = _type_of(value)
-        block = _Block(kind if kind in ("text", "thinking", "tool_use") else "vendor", {**value, "type": kind})
+        block = OpenBlock(kind if kind in ("text", "thinking", "tool_use") else "vendor", {**value, "type": kind})
         self._last = index
         self._blocks[index] = block
         if block.kind == "text":
@@ -291,19 +276,21 @@ class BlockReader:
             raise ProviderError(code="provider_bad_response")
         return True
 
-    def _part_of(self, block: _Block) -> int:
+    def _part_of(self, block: OpenBlock) -> int:
         """Return the index of a block's part, which begins with its first content."""
         if block.part < 0:
             block.part = self._next
             self._next += 1
         return block.part
 
-    def _begin_call(self, index: int, block: _Block, value: dict[str, Any], into: Deltas) -> None:
+    def _begin_call(self, index: int, block: OpenBlock, value: dict[str, Any], into: Deltas) -> None:
         if self.calls >= MAX_CALLS:
             raise ProviderError(code="response_too_large")
         name, id_ = name_of(value.get("name")), name_of(value.get("id"))
         if not name:
             raise ProviderError(code="provider_bad_response")
+        if len(name) > MAX_NAME or len(id_) > MAX_ID:
+            raise ProviderError(code="response_too_large")
         if not id_ or id_ in self._ids:
             id_ = call_id("toolu_")
         self._ids.add(id_)
@@ -339,7 +326,7 @@ class BlockReader:
         else:
             self._add_unknown(block, delta)
 
-    def _add_unknown(self, block: _Block | None, delta: dict[str, Any]) -> None:
+    def _add_unknown(self, block: OpenBlock | None, delta: dict[str, Any]) -> None:
         """Add a delta of an unknown type: its fields are further ones of a text.
 
         Raises:
@@ -355,20 +342,22 @@ class BlockReader:
             return
         self._bound(further)
         for name, value in further.items():
-            before = block.value.get(name)
-            block.value[name] = before + value if isinstance(before, str) and isinstance(value, str) else value
-        block.further = True
+            if isinstance(value, str):
+                block.add(name, value)
+            else:
+                block.value[name] = value
+                block.grown[name] = []
 
-    def _block_of(self, kind: str, block: _Block | None, index: int | None, into: Deltas) -> _Block:
+    def _block_of(self, kind: str, block: OpenBlock | None, index: int | None, into: Deltas) -> OpenBlock:
         return block if block is not None and block.kind == kind else self._begin(index, {"type": kind}, into)
 
-    def _add_text(self, block: _Block, text: str, into: Deltas) -> None:
+    def _add_text(self, block: OpenBlock, text: str, into: Deltas) -> None:
         text, block.half = split_half(block.half + text)
         if text:
             into.append(Delta(text=text, part=self._part_of(block)))
             block.text.append(text)
 
-    def _add_thought(self, block: _Block, thought: str, signature: Any, into: Deltas) -> None:  # noqa: ANN401 - any JSON
+    def _add_thought(self, block: OpenBlock, thought: str, signature: Any, into: Deltas) -> None:  # noqa: ANN401 - any JSON
         """Add a thought. Its signature is given on when it ends, because it may come in pieces."""
         thought, block.half = split_half(block.half + thought)
         if thought:
@@ -378,7 +367,7 @@ class BlockReader:
             self._bound(piece)
             block.signature.append(piece)
 
-    def _add_arguments(self, block: _Block, text: str, into: Deltas) -> None:
+    def _add_arguments(self, block: OpenBlock, text: str, into: Deltas) -> None:
         text, block.half = split_half(block.half + text)
         if not block.given:
             text = text.lstrip()
@@ -386,7 +375,7 @@ class BlockReader:
             block.given = True
             into.append(ToolCallDelta(index=block.call, arguments=text, part=block.part))
 
-    def _add_call_piece(self, index: int | None, block: _Block | None, text: str, into: Deltas) -> None:
+    def _add_call_piece(self, index: int | None, block: OpenBlock | None, text: str, into: Deltas) -> None:
         """Add arguments. At the index of no open call they are the last call's, where it has none yet.
 
         Those of a call that has ended are dropped, and so are empty ones.
@@ -406,7 +395,7 @@ class BlockReader:
         elif index not in self._called:
             raise ProviderError(code="provider_bad_response")
 
-    def _add_to_vendor(self, block: _Block, delta: dict[str, Any]) -> None:
+    def _add_to_vendor(self, block: OpenBlock, delta: dict[str, Any]) -> None:
         """Add a delta to a block that is given on whole: its input, or a text of its own."""
         self._bound(delta)
         piece = delta.get("partial_json")
@@ -416,10 +405,9 @@ class BlockReader:
         for name in ("text", "thinking", "signature", "data", "content"):
             item = delta.get(name)
             if isinstance(item, str):
-                before = block.value.get(name)
-                block.value[name] = (before if isinstance(before, str) else "") + item
+                block.add(name, item)
 
-    def _cite(self, block: _Block, citation: Any) -> None:  # noqa: ANN401 - any JSON
+    def _cite(self, block: OpenBlock, citation: Any) -> None:  # noqa: ANN401 - any JSON
         """Add a citation of a text."""
         self._bound(citation)
         citations = block.value.get("citations")
@@ -450,13 +438,13 @@ class BlockReader:
             if half:
                 self._add_text(block, half, into)
             self._texts += block.text
-            if block.value.get("citations") or block.further:
-                block.value["text"] = "".join(block.text)
+            if block.value.get("citations") or block.grown:
+                block.grown["text"] = block.text
                 self._give(block, into)
 
-    def _give(self, block: _Block, into: Deltas) -> None:
+    def _give(self, block: OpenBlock, into: Deltas) -> None:
         """Append a block in the vendor's own form."""
-        value = block.value
+        value = block.whole()
         if block.pieces:
             try:
                 value["input"] = decode("".join(block.pieces).encode("utf-8", "surrogatepass"))
@@ -465,7 +453,7 @@ class BlockReader:
         into.append(VendorBlock(dialect=_DIALECT, value=msgspec.Raw(encode(value)), part=self._part_of(block)))
 
     def _bound(self, value: Any) -> None:  # noqa: ANN401 - any JSON
-        self._kept_bytes += len(encode(value))
+        self._kept_bytes += max(LEAST_BYTES, len(encode(value)))
         if self._kept_bytes > MAX_KEPT_BYTES:
             raise ProviderError(code="response_too_large")
 

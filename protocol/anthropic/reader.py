@@ -17,10 +17,11 @@ from protocol.reading.claims import Claims
 from protocol.reading.content import is_empty
 from protocol.reading.failures import failure_in, raise_found
 from protocol.reading.finish import finish_of, word_of
-from protocol.reading.loose import clean, decode, split_name, text_of
+from protocol.reading.loose import clean, decode, label_of, split_name, text_of
 from protocol.upstream import Deltas
 
 DONE: Final = b"[DONE]"
+MAX_STOP: Final = 4096  # characters of the text at which the model stopped
 _OWN_WORDS: Final = ("pause_turn", "model_context_window_exceeded")  # that have no canonical reason of their own
 _METRICS: Final = "amazon-bedrock-invocationMetrics"
 _CONTENT: Final = ("text", "thinking", "partial_json", "delta", "content", "content_block")  # where content may stand
@@ -131,13 +132,12 @@ class MessagesReader:
             if name != "error":
                 raise
             value = None
-        raise_found(failure_in(value, name))
-        if value is None:
-            return
-        if not isinstance(value, dict):
-            raise ProviderError(code="provider_bad_response")
         try:
-            self._read_event(value, _kind_of(value, name), into)
+            raise_found(failure_in(value, name))
+            if isinstance(value, dict):
+                self._read_event(value, _kind_of(value, name), into)
+            elif value is not None:
+                raise ProviderError(code="provider_bad_response")
         except RecursionError as error:
             raise ProviderError(code="provider_bad_response") from error
 
@@ -164,8 +164,8 @@ class MessagesReader:
 
     def _start(self, message: Any) -> None:  # noqa: ANN401 - any JSON
         if isinstance(message, dict):
-            self.response_id = clean(text_of(message.get("id"))) or self.response_id
-            self.model = clean(text_of(message.get("model"))) or self.model
+            self.response_id = label_of(message.get("id")) or self.response_id
+            self.model = label_of(message.get("model")) or self.model
             self._count(message.get("usage"))
             self._fields.add(message)
 
@@ -179,7 +179,7 @@ class MessagesReader:
             self._blocks.unread = True
         self._fields.add(delta)
         self._finish(delta.get("stop_reason"))
-        self.stop_sequence = clean(text_of(delta.get("stop_sequence"))) or self.stop_sequence
+        self.stop_sequence = clean(text_of(delta.get("stop_sequence"))[:MAX_STOP]) or self.stop_sequence
 
     def _read_whole(self, message: dict[str, Any], into: Deltas) -> None:
         """Read a whole answer, which is what a stream of it would say."""

@@ -16,6 +16,9 @@ from protocol.upstream import Deltas
 MAX_CALLS: Final = 256
 MAX_REPEATED: Final = 16 * 1024  # characters of arguments up to which a call is looked at for being whole
 MAX_EXTRA_BYTES: Final = 1024 * 1024  # of all calls together
+LEAST_EXTRA: Final = 1024  # bytes that the further fields of one piece count at least
+MAX_NAME: Final = 1024  # characters of a tool's name
+MAX_ID: Final = 64 * 1024  # characters of a call's id: some proxies put a thought's signature into it
 
 _HALF: Final = "\ufffd"
 _OWN: Final = "openai"
@@ -116,6 +119,11 @@ class CallReader:
     def holds(self) -> bool:
         """Whether a call has not been given on that has begun."""
         return self._held is not None
+
+    @property
+    def size(self) -> int:
+        """The number of characters of all arguments and of all further fields so far, about."""
+        return self._extra_bytes + sum([len(call.arguments) for call in self._calls])
 
     def begin_list(self) -> None:
         """Begin a list of pieces."""
@@ -266,12 +274,14 @@ class CallReader:
         if not call.begun:
             call.id = call.id or piece.id
             call.name = piece.name if piece.name.startswith(call.name) else call.name + piece.name
+            if len(call.name) > MAX_NAME or len(call.id) > MAX_ID:
+                raise ProviderError(code="response_too_large")
         if piece.extra:
             self._bound(piece.extra)
             call.extra = {**call.extra, **piece.extra}
 
     def _bound(self, value: Any) -> None:  # noqa: ANN401 - any JSON
-        self._extra_bytes += len(json_text(value))
+        self._extra_bytes += max(LEAST_EXTRA, len(json_text(value)))
         if self._extra_bytes > MAX_EXTRA_BYTES:
             raise ProviderError(code="response_too_large")
 

@@ -12,10 +12,14 @@ from protocol.embeddings import FLOAT_BYTES, Embedded, Input, Vectors, floats
 from protocol.errors import FieldError, InvalidRequest, ProviderError
 from protocol.reading.claims import Claims
 from protocol.reading.failures import failure_in, raise_found
-from protocol.reading.loose import clean, decode, is_cut, place_of, text_of
+from protocol.reading.loose import MAX_LABEL, decode, is_cut, label_of, place_of
 
 MAX_INPUTS: Final = 2048  # in one request, OpenAI's number
 MAX_MODEL: Final = 256  # characters of a model's name
+ANSWER_BYTES: Final = 64 * 1024  # of an answer, beside its vectors
+VECTOR_BYTES: Final = 512 * 1024  # of one vector in an answer
+STEP_BYTES: Final = 256 * 1024  # of the vectors that are decoded before other tasks run
+LOOSE_BYTES: Final = 1024 * 1024  # of an answer that has another form
 
 Encoding = Literal["float", "base64"]
 
@@ -149,13 +153,14 @@ class _Datum(msgspec.Struct, frozen=True):
 
 
 class _Answer(msgspec.Struct, frozen=True):
-    data: tuple[_Datum, ...]
+    data: tuple[msgspec.Raw, ...]
     model: str | None = None
     usage: Any = None
     error: None = None
 
 
-_decoder: Final = msgspec.json.Decoder(_Answer)
+_answer: Final = msgspec.json.Decoder(_Answer).decode
+_datum: Final = msgspec.json.Decoder(_Datum).decode
 
 
 def upstream_body(inputs: tuple[Input, ...], model: str, dimensions: int | None, extra: Mapping[str, Any]) -> bytes:
@@ -166,57 +171,127 @@ def upstream_body(inputs: tuple[Input, ...], model: str, dimensions: int | None,
     return msgspec.json.encode(fields)
 
 
+def longest_answer(count: int) -> int:
+    """Return the most bytes that an answer to ``count`` inputs may have."""
+    return ANSWER_BYTES + count * VECTOR_BYTES
+
+
 def read_vectors(body: bytes, count: int) -> Vectors:
-    """Decode the answer to ``count`` inputs, in base64 or as numbers, in any order.
+    """Return the vectors of an answer as ``VectorReader`` reads them, in one step."""
+    reader = VectorReader(body, count)
+    while not reader.step():
+        pass
+    return reader.vectors
+
+
+class VectorReader:
+    """Decodes the answer to ``count`` inputs, in base64 or as numbers, in any order, a step at a time.
 
     Vectors without an index are in the order of the inputs. A count of tokens that can't be one is ignored.
+
+    Args:
+        body: the answer.
+        count: the number of inputs.
 
     Raises:
         ProviderError: ``provider_bad_response``: there is not one finite vector for each input, all of one length;
             ``provider_stream_broken``: the body breaks off; or the failure that the body reports.
     """
+
+    __slots__ = ("_answer", "_at", "_count", "_found")
+
+    def __init__(self, body: bytes, count: int) -> None:
+        try:
+            self._answer = _answer(body)
+        except (ValueError, RecursionError):
+            self._answer = _read_loosely(body)
+        if len(self._answer.data) != count:
+            raise ProviderError(code="provider_bad_response")
+        self._count = count
+        self._at = 0
+        self._found: dict[int, bytes] = {}
+
+    @property
+    def vectors(self) -> Vectors:
+        """The whole answer.
+
+        Raises:
+            ProviderError: as above.
+        """
+        found = self._found
+        lengths = {len(vector) for vector in found.values()}
+        if found.keys() != set(range(self._count)) or len(lengths) != 1:
+            raise ProviderError(code="provider_bad_response")
+        claims = Claims()
+        claims.add(self._answer.usage)
+        return Vectors(
+            vectors=tuple(found[index] for index in range(self._count)),
+            tokens=claims.input or None,
+            model=(self._answer.model or "")[:MAX_LABEL],
+        )
+
+    def step(self) -> bool:
+        """Decode the next vectors, about ``STEP_BYTES`` of them. Returns whether these are the last.
+
+        Raises:
+            ProviderError: as above.
+        """
+        data, left = self._answer.data, STEP_BYTES
+        try:
+            while left > 0 and self._at < self._count:
+                raw = data[self._at]
+                left -= len(raw)
+                datum = _read_datum(raw, self._at)
+                self._found[datum.index] = _packed(datum.embedding)
+                self._at += 1
+        except (ValueError, OverflowError, struct.error) as error:
+            raise ProviderError(code="provider_bad_response") from error
+        return self._at >= self._count
+
+
+def _read_datum(raw: msgspec.Raw, place: int) -> _Datum:
+    """Read a vector, also one without an index, or with one of another type."""
     try:
-        answer = _decoder.decode(body)
+        return _datum(raw)
     except (ValueError, RecursionError):
-        answer = _read_loosely(body)
+        value = decode(bytes(raw))
     try:
-        found = {datum.index: _packed(datum.embedding) for datum in answer.data}
-    except (ValueError, OverflowError, struct.error) as error:
+        return msgspec.convert({**value, "index": _place(value, place)}, _Datum)
+    except (TypeError, msgspec.ValidationError) as error:
         raise ProviderError(code="provider_bad_response") from error
-    lengths = {len(vector) for vector in found.values()}
-    if len(answer.data) != count or found.keys() != set(range(count)) or len(lengths) != 1:
-        raise ProviderError(code="provider_bad_response")
-    claims = Claims()
-    claims.add(answer.usage)
-    return Vectors(
-        vectors=tuple(found[index] for index in range(count)), tokens=claims.input or None, model=answer.model or ""
-    )
 
 
 def _read_loosely(body: bytes) -> _Answer:
     """Read an answer whose fields have other types, in other places, or that is an event of a stream.
 
     Raises:
-        ProviderError: ``provider_bad_response``: it is no answer; ``provider_stream_broken``: it breaks off; or the
-            failure that it reports.
+        ProviderError: ``provider_bad_response``: it is no answer; ``provider_stream_broken``: it breaks off;
+            ``response_too_large``: it is too long to be read so; or the failure that it reports.
     """
     if body.lstrip().startswith(b"data:"):
         body = body.lstrip().removeprefix(b"data:").partition(b"\n")[0]
     if is_cut(body):
         raise ProviderError(code="provider_stream_broken")
+    if len(body) > LOOSE_BYTES:
+        raise ProviderError(code="response_too_large")
     value = decode(body)
     raise_found(failure_in(value))
     data = value.get("data") if isinstance(value, dict) else value
     if not isinstance(data, list):
         raise ProviderError(code="provider_bad_response")
-    try:
-        vectors = tuple(
-            msgspec.convert({**datum, "index": _place(datum, place)}, _Datum) for place, datum in enumerate(data)
-        )
-    except (TypeError, msgspec.ValidationError) as error:
-        raise ProviderError(code="provider_bad_response") from error
     around = value if isinstance(value, dict) else {}
-    return _Answer(data=vectors, model=clean(text_of(around.get("model"))), usage=around.get("usage"))
+    return _Answer(
+        data=tuple([msgspec.Raw(_encoded(datum)) for datum in data]),
+        model=label_of(around.get("model")),
+        usage=around.get("usage"),
+    )
+
+
+def _encoded(datum: Any) -> bytes:  # noqa: ANN401 - any JSON
+    try:
+        return msgspec.json.encode(datum)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise ProviderError(code="provider_bad_response") from error
 
 
 def _place(datum: dict[str, Any], place: int) -> int:

@@ -7,7 +7,7 @@ import msgspec
 
 from protocol.errors import ProviderError
 from protocol.openai.vendor_fields import LAST
-from protocol.reading.content import Kind, Said, is_empty, said_in
+from protocol.reading.content import Kind, Said, is_empty, joined, said_in
 from protocol.reading.loose import decode, place_of
 
 _CONTENT: Final = ("content", "text", "output_text")
@@ -92,15 +92,15 @@ def delta_of(choice: dict[str, Any]) -> LooseDelta:
         ProviderError: ``provider_bad_response``: it says something in a form that is not known.
     """
     fields, whole = _fields_of(choice)
-    thoughts = next((item for name in _THOUGHTS if (item := [*said_in(fields.get(name), "reasoning")])), [])
+    thoughts = next((item for name in _THOUGHTS if (item := joined(said_in(fields.get(name), "reasoning")))), [])
     details = fields.get("reasoning_details")
     details = details if isinstance(details, list) else []
     if details and not any(fields.get(name) for name in _THOUGHTS):
-        thoughts = [said for said in said_in(details, "reasoning") if not isinstance(said, dict)]
-    refusals = [*said_in(fields.get("refusal"), "refusal")]
+        thoughts = joined(said for said in said_in(details, "reasoning") if not isinstance(said, dict))
+    refusals = joined(said_in(fields.get("refusal"), "refusal"))
     if any(isinstance(said, dict) for said in refusals):
         raise ProviderError(code="provider_bad_response")
-    content = next((item for name in _CONTENT if (item := [*said_in(fields.get(name))])), [])
+    content = next((item for name in _CONTENT if (item := joined(said_in(fields.get(name))))), [])
     extra_content = fields.get("extra_content")
     calls = [*_calls_of(next((fields[name] for name in _CALLS if not is_empty(fields.get(name))), []))]
     return LooseDelta(

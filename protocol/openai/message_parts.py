@@ -18,6 +18,10 @@ from protocol.upstream import Deltas
 _DIALECT: Final = "openai"
 _IMAGES: Final = ("image", "image_url", "output_image")  # types of parts that are images
 _CUT: Final = ("length", "content_filter")
+MAX_ENTRIES: Final = 1024  # pieces of calls in one piece of a message
+MAX_COMPARED: Final = 64 * 1024 * 1024  # characters of an answer that are compared with whole messages after it
+MAX_WORDS: Final = 128 * 1024  # characters of a text that is compared without regard to its blanks
+WORDS_WEIGH: Final = 16  # times what other comparisons do
 _HALF: Final = "\ufffd"
 _json = msgspec.json.Encoder().encode
 
@@ -34,11 +38,14 @@ class MessageParts:
     __slots__ = (
         "_by_message",
         "_calls",
+        "_compared",
         "_empty_thought",
         "_fields",
         "_half",
         "_kind",
         "_kinds",
+        "_length",
+        "_measured",
         "_next",
         "_part",
         "_texts",
@@ -58,6 +65,8 @@ class MessageParts:
         self._calls: CallReader | None = None
         self._fields: VendorFields | None = None
         self._texts: list[str] = []  # all pieces of the text
+        self._measured = self._length = 0  # how many of them have been measured, and their characters
+        self._compared = 0  # characters that have been compared with whole messages
         self._kinds: tuple[Kind, ...] = ()  # of the parts so far
         self._empty_thought = False  # whether reasoning was said that is empty
         self._by_message = False  # whether the content comes in messages, and not in deltas
@@ -96,7 +105,11 @@ class MessageParts:
     def _add_text(self, text: str, logprobs: list[Any], into: Deltas) -> None:
         if self._kind != "text":
             self._begin("text", into)
-        into.append(Delta(text=text, logprobs=_json(logprobs).decode(), part=self._part))
+        try:
+            probabilities = _json(logprobs)
+        except (RecursionError, OverflowError):
+            probabilities = encode(logprobs)
+        into.append(Delta(text=text, logprobs=probabilities.decode(), part=self._part))
         self._texts.append(text)
 
     def _add_calls(self, entries: list[Any], into: Deltas) -> None:
@@ -104,8 +117,13 @@ class MessageParts:
         if calls is None:
             calls = self._calls = CallReader()
         calls.begin_list()
+        if len(entries) > MAX_ENTRIES:
+            raise ProviderError(code="response_too_large")
         for entry in entries:
-            piece = piece_of(entry)
+            try:
+                piece = piece_of(entry)
+            except RecursionError as error:
+                raise ProviderError(code="provider_bad_response") from error
             if piece is None:
                 continue
             if piece.names_call and (self._kind or (self._fields is not None and self._fields.has_details)):
@@ -188,31 +206,59 @@ class MessageParts:
 
     def _repeats(self, text: str, finish: Any) -> bool:  # noqa: ANN401 - any JSON
         """Whether the text of a last piece is all of the text once more."""
-        return bool(finish) and len(self._texts) > 1 and text == "".join(self._texts)
+        if not finish or len(self._texts) <= 1:
+            return False
+        self._length += sum(map(len, self._texts[self._measured :]))
+        self._measured = len(self._texts)
+        return len(text) == self._length and text == "".join(self._texts)
 
     def _leave_out_repeats(self, delta: LooseDelta) -> None:
         """Leave out of a whole message what its deltas have said.
 
         Raises:
-            ProviderError: ``provider_bad_response``: the message says something else than they did.
+            ProviderError: ``provider_bad_response``: the message says something else than they did;
+                ``response_too_large``: there are too many messages, for an answer so long.
         """
         text, known = clean(delta.text()).strip(), "".join(self._texts).strip()
+        self._compare(len(known))
         if known and text:
             more = text.startswith(known)
-            if not more and not "".join(known.split()).startswith("".join(text.split())):
+            if not more and not known.startswith(text) and not self._begins(known, text):
                 raise ProviderError(code="provider_bad_response")
             delta.leave_out("text")
             delta.content += [("text", text.removeprefix(known))] if more else []
         for kind in self._kinds:
             if kind != "text":
                 delta.leave_out(kind)
-        if self._calls and self._calls.knows(delta.calls or delta.legacy):
+        if self._calls and self._knows(delta.calls or delta.legacy):
             delta.calls, delta.legacy = [], []
         given = self._own_fields().given
         if "reasoning_details" in given or self._own_fields().has_details:
             delta.details = []
         if delta.extra_content == given.get("extra_content"):
             delta.extra_content = {}
+
+    def _knows(self, entries: list[Any]) -> bool:
+        """Whether a whole message's calls are those that have been read. Comparing them is counted."""
+        if self._calls is None or len(entries) > MAX_ENTRIES:
+            return False
+        self._compare(self._calls.size)
+        return self._calls.knows(entries)
+
+    def _begins(self, known: str, text: str) -> bool:
+        """Whether ``known`` begins with ``text``, where blanks don't matter; False for long texts."""
+        self._compare(WORDS_WEIGH * len(known))
+        return len(known) <= MAX_WORDS >= len(text) and "".join(known.split()).startswith("".join(text.split()))
+
+    def _compare(self, characters: int) -> None:
+        """Count a comparison.
+
+        Raises:
+            ProviderError: ``response_too_large``.
+        """
+        self._compared += characters
+        if self._compared > MAX_COMPARED:
+            raise ProviderError(code="response_too_large")
 
     def _own_fields(self) -> VendorFields:
         if self._fields is None:

@@ -33,7 +33,7 @@ from protocol.openai.vendor_fields import LAST
 from protocol.reading.claims import MAX_TOKENS, Claims
 from protocol.reading.failures import failure_in, failure_in_choice, raise_found
 from protocol.reading.finish import finish_of, word_of
-from protocol.reading.loose import clean, decode, split_name, text_of
+from protocol.reading.loose import MAX_LABEL, decode, label_of, split_name
 from protocol.upstream import Deltas
 
 DONE: Final = b"[DONE]"
@@ -158,8 +158,8 @@ class ChatReader(MessageParts):
     def _begin_answer(self, chunk: Chunk) -> None:
         """Take over the id and the model, which are the same in all chunks."""
         if isinstance(chunk, FirstChunk):
-            self.response_id = chunk.id or self.response_id
-            self.model = chunk.model or self.model
+            self.response_id = (chunk.id or self.response_id)[:MAX_LABEL]
+            self.model = (chunk.model or self.model)[:MAX_LABEL]
             if self.response_id:
                 self._decode = plain_chunk
 
@@ -194,9 +194,12 @@ class ChatReader(MessageParts):
 
     def _read_around_choices(self, data: bytes, into: Deltas) -> None:
         """Read what stands beside the choices, and beside the delta, of a chunk whose other content has been read."""
-        rest = around_choices(data)
-        if rest.choices and rest.choices[0] != _NOTHING:
-            self._add_delta(delta_of(msgspec.to_builtins(rest.choices[0])), None, None, into)
+        try:
+            rest = around_choices(data)
+            if rest.choices and rest.choices[0] != _NOTHING:
+                self._add_delta(delta_of(msgspec.to_builtins(rest.choices[0])), None, None, into)
+        except (ValueError, RecursionError) as error:
+            raise ProviderError(code="provider_bad_response") from error
         if rest.x_groq is None and rest.base_resp is None and rest.citations is None and rest.search_results is None:
             return
         around = {name: getattr(rest, name) for name in _AROUND}
@@ -257,20 +260,20 @@ class ChatReader(MessageParts):
         if not stripped and name != "error":
             return
         value = decode(stripped) if name != "error" else _decoded(stripped)
-        failed = failure_in(value, name) is not None
-        if isinstance(value, dict):
-            try:
+        try:
+            failed = failure_in(value, name) is not None
+            if isinstance(value, dict):
                 self._read_object(value, into, failed=failed)
-            except RecursionError as error:
-                raise ProviderError(code="provider_bad_response") from error
-        elif value is not None and not failed:
+        except RecursionError as error:
+            raise ProviderError(code="provider_bad_response") from error
+        if not isinstance(value, dict | None) and not failed:
             raise ProviderError(code="provider_bad_response")
         if failed:
             raise_found(failure_in(value, name))
 
     def _read_object(self, value: dict[str, Any], into: Deltas, *, failed: bool) -> None:
-        self.response_id = self.response_id or clean(text_of(value.get("id")))
-        self.model = self.model or clean(text_of(value.get("model")))
+        self.response_id = self.response_id or label_of(value.get("id"))
+        self.model = self.model or label_of(value.get("model"))
         if value.get("usage") is not None:
             self._count(value["usage"])
         for choice in first_choices(value, failed=failed):

@@ -9,6 +9,7 @@ from protocol.reading.loose import encode
 
 MAX_KEPT_BYTES: Final = 4 * 1024 * 1024  # of all fields together
 LEAST_BYTES: Final = 64  # what a piece counts at least
+MAX_FIELDS: Final = 1024  # names: each becomes a part of its own
 LAST: Final = ("annotations", "citations", "search_results")  # of these the last value counts
 
 _GROWING: Final = ("text", "summary", "data", "thinking")  # of an entry of a list that comes in pieces
@@ -51,6 +52,8 @@ class VendorFields:
                 self._pieces[name] = [value]
             else:
                 self._pieces.setdefault(name, []).append(value)
+        if len(self._pieces) > MAX_FIELDS:
+            raise ProviderError(code="response_too_large")
 
     def add_details(self, details: list[Any]) -> None:
         """Add details of the reasoning."""
@@ -91,8 +94,7 @@ def folded(values: list[Any], name: str = "") -> Any:  # noqa: ANN401 - any JSON
     if len(values) == 1:
         return values[0]
     if all(isinstance(value, dict) for value in values):
-        names = {key: None for value in values for key in value}
-        return {key: folded(_said(values, key), key) for key in names}
+        return {key: folded(_said(found), key) for key, found in _by_key(values).items()}
     if all(isinstance(value, list) for value in values):
         items: list[Any] = []
         for value in values:
@@ -107,8 +109,16 @@ def folded(values: list[Any], name: str = "") -> Any:  # noqa: ANN401 - any JSON
     return text if text == last and len(pieces) > 1 else text + last
 
 
-def _said(values: list[dict[str, Any]], key: str) -> list[Any]:
-    found = [value[key] for value in values if key in value]
+def _by_key(pieces: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Return the values of all pieces, by their keys, in order."""
+    found: dict[str, list[Any]] = {}
+    for piece in pieces:
+        for key, value in piece.items():
+            found.setdefault(key, []).append(value)
+    return found
+
+
+def _said(found: list[Any]) -> list[Any]:
     return [value for value in found if not is_empty(value)] or found[-1:]
 
 
@@ -124,7 +134,10 @@ def _joined(items: list[Any]) -> list[Any]:
 
 
 def _goes_on(row: list[Any], item: Any) -> bool:  # noqa: ANN401 - any JSON
-    """Whether an entry is the next piece of the last one: of its type and index, or of a thought that is not signed."""
+    """Whether an entry is the next piece of the last one: of its type and index, or of a thought that is not signed.
+
+    A signed piece is the last one of its row.
+    """
     last = row[-1]
     if not isinstance(last, dict) or not isinstance(item, dict):
         return False
@@ -132,14 +145,13 @@ def _goes_on(row: list[Any], item: Any) -> bool:  # noqa: ANN401 - any JSON
         return False
     if "index" in item:
         return "image_url" not in item
-    return item.get("type") == "thinking" and not any(piece.get("signature") for piece in row)
+    return item.get("type") == "thinking" and not last.get("signature")
 
 
 def _one(row: list[dict[str, Any]]) -> dict[str, Any]:
-    names = {key: None for piece in row for key in piece}
     entry: dict[str, Any] = {}
-    for key in names:
-        found = [piece[key] for piece in row if piece.get(key) is not None]
+    for key, values in _by_key(row).items():
+        found = [value for value in values if value is not None]
         grows = key in _GROWING and all(isinstance(value, str) for value in found)
         entry[key] = "".join(found) if grows else (found[-1] if found else None)
     return entry

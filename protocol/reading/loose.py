@@ -9,11 +9,13 @@ import msgspec
 from protocol.errors import ProviderError
 from protocol.llm import Vendor
 
+MAX_LABEL: Final = 512  # characters of an answer's id, and of its model
 _MAX_DIGITS: Final = 400  # of an integer; a longer one is as good as infinite
 _EVENT: Final = b"event: "  # no JSON begins so
 _TRUNCATED: Final = "truncated"  # in msgspec's message
 _AROUND_MARK: Final = b"\"'[] "
 _LONGEST_MARK: Final = 12  # bytes of an end mark in any spelling
+_LEAST, _MOST = -(2**63), 2**64 - 1  # integers that every encoder takes
 _HIGH: Final = ("\ud800", "\udbff")
 
 _check: Final = msgspec.json.Decoder(msgspec.Raw).decode
@@ -45,7 +47,7 @@ def decode(data: bytes) -> Any:  # noqa: ANN401 - any JSON
     """
     try:
         return msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         pass
     try:
         return json.loads(bytes(data).decode("utf-8-sig", "replace"), strict=False, parse_int=_integer)
@@ -65,7 +67,10 @@ def is_cut(data: bytes) -> bool:
 
 
 def clean(value: Any) -> Any:  # noqa: ANN401 - any JSON
-    """Return ``value`` as strict JSON has it: NaN and infinities are null, halves of surrogates are U+FFFD."""
+    """Return ``value`` as strict JSON has it: NaN, infinities and integers beyond 64 bits are null.
+
+    Halves of surrogates are U+FFFD.
+    """
     if isinstance(value, str):
         return whole_characters(value)
     if isinstance(value, float):
@@ -74,7 +79,7 @@ def clean(value: Any) -> Any:  # noqa: ANN401 - any JSON
         return [clean(item) for item in value]
     if isinstance(value, dict):
         return {whole_characters(key): clean(item) for key, item in value.items()}
-    return value
+    return value if not isinstance(value, int) or _LEAST <= value <= _MOST else None
 
 
 def encode(value: Any) -> bytes:  # noqa: ANN401 - any JSON
@@ -114,6 +119,11 @@ def text_of(value: Any) -> str:  # noqa: ANN401 - any JSON
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
     return str(value)
+
+
+def label_of(value: Any) -> str:  # noqa: ANN401 - any JSON
+    """Return the id or the model of an answer, at most ``MAX_LABEL`` characters of it."""
+    return whole_characters(text_of(value)[:MAX_LABEL])
 
 
 def name_of(value: Any) -> str:  # noqa: ANN401 - any JSON

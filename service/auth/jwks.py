@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-import aiohttp
 import msgspec
 import structlog
 
-from protocol.errors import AccessDenied, TryAgainLater
+from actors.wire.fetcher import Fetcher
+from protocol.errors import AccessDenied, FetchError, TryAgainLater
+from protocol.fetching import FetchConfig
 
 if TYPE_CHECKING:
     from joserfc.jwk import ECKey, OKPKey, RSAKey
@@ -22,10 +23,10 @@ INTERVAL: Final = 10.0  # seconds between two fetches at least
 TIMEOUT: Final = 5.0  # seconds for one fetch
 MAX_BYTES: Final = 262_144
 MAX_KEYS: Final = 100
+MAX_NAME: Final = 256  # characters of a key's name
+MAX_LENGTHS: Final = {"n": 1366, "e": 8, "x": 64, "y": 64}  # characters of a key's numbers: RSA has 8192 bits at most
 KINDS: Final = {"RS256": ("RSA", None), "ES256": ("EC", "P-256"), "EdDSA": ("OKP", "Ed25519")}
 """The accepted algorithms, each with the type and the curve of its keys."""
-
-OK: Final = 200
 
 _log = structlog.get_logger("service")
 
@@ -43,11 +44,13 @@ class PublishedKeys:
 
     Args:
         url: the address of the JWKS document.
+        allowed: where it may be beside the internet, as in ``FetchConfig``.
         clock: seconds, monotonic.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, url: str, *, allowed: tuple[str, ...] = (), clock: Callable[[], float] = time.monotonic) -> None:
         self._url = url
+        self._fetcher = Fetcher(FetchConfig(allowed=allowed, max_bytes=MAX_BYTES, timeout=TIMEOUT))
         self._clock = clock
         self._keys: dict[tuple[str, str], PublicKey] = {}
         self._loaded: float | None = None
@@ -107,30 +110,21 @@ class PublishedKeys:
 
     async def _load(self) -> None:
         try:
-            self._keys = usable_keys(await self._fetch())
-        except (aiohttp.ClientError, msgspec.DecodeError, OSError, ValueError) as error:
-            self._failed = True
-            _log.warning("jwks_unavailable", url=self._url, reason=str(error)[:200] or type(error).__name__)
+            self._keys = usable_keys(await self._fetcher.get(self._url))
+        except FetchError as error:
+            self._fail(error.detail, error.problem.remedy if error.code == "fetch_refused" else "")
+        except (msgspec.DecodeError, RecursionError, ValueError) as error:
+            self._fail(str(error)[:200] or type(error).__name__)
         else:
             self._failed = False
             self._loaded = self._clock()
         finally:
             self._fetching = None
 
-    async def _fetch(self) -> bytes:
-        timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(self._url, allow_redirects=False) as response,
-        ):
-            if response.status != OK:
-                raise ValueError(f"status {response.status}")
-            body = bytearray()
-            async for chunk in response.content.iter_any():
-                body += chunk
-                if len(body) > MAX_BYTES:
-                    raise ValueError(f"more than {MAX_BYTES} bytes")
-            return bytes(body)
+    def _fail(self, reason: str, remedy: str = "") -> None:
+        self._failed = True
+        fields = {"remedy": remedy} if remedy else {}
+        _log.warning("jwks_unavailable", url=self._url, reason=reason, **fields)
 
 
 def usable_keys(document: bytes) -> "dict[tuple[str, str], PublicKey]":
@@ -144,8 +138,9 @@ def usable_keys(document: bytes) -> "dict[tuple[str, str], PublicKey]":
         for algorithm, kind in KINDS.items():
             if (described.get("kty"), described.get("crv")) == kind and _may_sign(described, algorithm):
                 key = _import(described)
-                if key is not None:
-                    found[algorithm, str(described.get("kid") or f"\0{index}")] = key
+                name = str(described.get("kid") or f"\0{index}")
+                if key is not None and len(name) <= MAX_NAME:
+                    found[algorithm, name] = key
     if not found:
         raise ValueError("it has no key that can be used")
     return found
@@ -161,6 +156,11 @@ def _import(described: dict[str, Any]) -> "PublicKey | None":
 
     kinds: dict[str, type[PublicKey]] = {"RSA": RSAKey, "EC": ECKey, "OKP": OKPKey}
     public = {name: value for name, value in described.items() if name in {"kty", "crv", "n", "e", "x", "y"}}
+    if any(
+        not isinstance(public.get(name, ""), str) or len(public.get(name, "")) > MAX_LENGTHS[name]
+        for name in MAX_LENGTHS
+    ):
+        return None
     try:
         return kinds[public["kty"]].import_key(public)
     except (JoseError, ValueError, TypeError):

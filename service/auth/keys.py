@@ -15,6 +15,7 @@ from protocol.errors import ConfigurationError, FieldError
 from protocol.identity import ANONYMOUS, ChannelGrant, Principal, Scope
 from protocol.limits import PLANS, CallerPlan, Limits, Plan, caller_plan
 from protocol.nearest import nearest
+from protocol.routes import Field
 
 DIGEST_BYTES: Final = 32
 TENANT_BYTES: Final = 8  # 16 hex digits: short in a cache key, and no two of a few thousand keys share one
@@ -48,6 +49,7 @@ class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         plan: the name of the plan that limits the key; empty for none.
         limits: limits of its own, which hold beside those of the plan.
         default: the model that ``default`` means for this key; empty for the service's default.
+        pass_fields: the fields of the vendors' dialects that its calls may send upstream; None for what the route says.
         disabled: whether the key is refused for now.
     """
 
@@ -61,6 +63,7 @@ class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     plan: Annotated[str, msgspec.Meta(max_length=64)] = ""
     limits: Limits = ()
     default: Annotated[str, msgspec.Meta(max_length=256)] = ""
+    pass_fields: tuple[Field, ...] | None = None
     disabled: bool = False
 
 
@@ -229,6 +232,7 @@ def principal_of(name: str, spec: KeySpec, plan: CallerPlan | None = None) -> Pr
         account=Account(name, spec.budgets),
         plan=plan,
         default=spec.default,
+        pass_fields=spec.pass_fields,
     )
 
 

@@ -18,6 +18,7 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True):
         issuer: the ``iss`` that a token must have; empty for any.
         audience: the ``aud`` that a token must have; empty: only tokens without one.
         leeway: seconds by which the clocks of the issuer and of the service may differ.
+        fetch_allowed: where the public keys may be, beside the internet, as in ``FetchConfig``.
     """
 
     secret: bytes = b""
@@ -25,6 +26,7 @@ class TokenConfig(msgspec.Struct, frozen=True, kw_only=True):
     issuer: str = ""
     audience: str = ""
     leeway: float = 30.0
+    fetch_allowed: tuple[str, ...] = ()
 
     @property
     def enabled(self) -> bool:

@@ -88,7 +88,7 @@ class TokenVerifier:
 
         self._config = config
         self._secret = jwk.OctKey.import_key(config.secret) if config.secret else None
-        self._published = PublishedKeys(config.jwks_url) if config.jwks_url else None
+        self._published = PublishedKeys(config.jwks_url, allowed=config.fetch_allowed) if config.jwks_url else None
         self._clock = clock
         self._plans = TokenPlans()
         self._registry = jws.JWSRegistry(algorithms=[SYMMETRIC, *KINDS], strict_check_header=False)

@@ -98,6 +98,13 @@ class KeyHolder(Protocol):
         """
 
 
+class RoutesHolder(Protocol):
+    """Holds what callers' calls may send upstream by a route."""
+
+    def replace(self, routes: Routes) -> None:
+        """Take other routes."""
+
+
 class TicketHolder(Protocol):
     """Holds the tickets that were issued."""
 
@@ -291,10 +298,11 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         tickets: holds the tickets.
         hub: closes sockets.
         limit_tokens: limits the holders of tokens by these plans from now on; None where there are no tokens.
+        passing: takes the routes when they are in force; None for nobody.
         check: finds all that the actors would refuse in a file, with the places; None to leave it to them.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one for each that follows the file
         self,
         file: RoutesFile,
         *,
@@ -304,6 +312,7 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         tickets: TicketHolder,
         hub: Ref[DisconnectUser],
         limit_tokens: Callable[[TokenPlans], object] | None = None,
+        passing: RoutesHolder | None = None,
         check: Callable[[RoutesFile], Iterable[FieldError]] | None = None,
     ) -> None:
         self._path = file.path
@@ -317,6 +326,7 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         self._hub = hub
         self._limit_tokens = limit_tokens
         self._held = file.keys
+        self._passing = passing
         self._check = check
         self._rejected: tuple[FieldError, ...] = ()
 
@@ -342,6 +352,8 @@ class RoutesWatcher(Actor[CheckFile | RoutesAccepted | RoutesRefused | GetReject
         if message.routes == self._in_force:
             return
         self._in_force = message.routes
+        if self._passing is not None:
+            self._passing.replace(message.routes)
         _log.info("routes_changed", path=str(self._path), routes=sorted(message.routes.routes))
         await self._router.tell(ForgetModels())
 

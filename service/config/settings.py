@@ -18,6 +18,7 @@ from actors.llm_gateway.config import GatewayConfig, GatewayLimits
 from actors.llm_gateway.provider import BETWEEN_CHUNKS_TIMEOUT, FIRST_TOKEN_TIMEOUT, ProviderDeadlines
 from actors.requests.limits import RequestLimits
 from protocol.errors import ConfigurationError, FieldError
+from protocol.fetching import FetchConfig
 from protocol.routes import Routes
 from protocol.upstream import BASE_URLS
 from service.addresses import ConnectionLimits
@@ -71,6 +72,8 @@ class Settings(BaseSettings):
         jwt_issuer: the ``iss`` that a token must have; empty: any.
         jwt_audience: the ``aud`` that a token must have; empty: only tokens without one.
         jwt_leeway_seconds: seconds by which the clocks of the issuer and of the service may differ.
+        fetch_allowed: hosts, IP addresses and networks, beside the internet by ``https``, from which documents such as
+            public keys may be fetched, as ``127.0.0.1``, ``10.0.0.0/8`` or ``auth.internal:8080``; by ``http`` too.
         cors_allowed_origins: origins whose pages may call, as ``https://app.example.com``, or ``*`` for all; empty: the
             service's own pages alone.
         ws_allowed_origins: origins whose pages may open a socket; empty: those of ``cors_allowed_origins``.
@@ -151,6 +154,7 @@ class Settings(BaseSettings):
     jwt_issuer: str = ""
     jwt_audience: str = ""
     jwt_leeway_seconds: float = Field(_TOKENS.leeway, ge=0, le=300)
+    fetch_allowed: CommaList = ()
     cors_allowed_origins: CommaList = ()
     ws_allowed_origins: CommaList = ()
     rate_limits_fail_open: bool = True
@@ -270,6 +274,12 @@ class Settings(BaseSettings):
         if value and not value.startswith(("http://", "https://")):
             raise ValueError("should be an address that begins with http:// or https://")
         return value.rstrip("/")
+
+    @field_validator("fetch_allowed")
+    @classmethod
+    def _fetched(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        FetchConfig(allowed=value)
+        return value
 
     @field_validator("key_pepper")
     @classmethod
@@ -395,6 +405,7 @@ class Settings(BaseSettings):
             issuer=self.jwt_issuer,
             audience=self.jwt_audience,
             leeway=self.jwt_leeway_seconds,
+            fetch_allowed=self.fetch_allowed,
         )
 
 

@@ -16,6 +16,7 @@ from protocol.errors import FieldError, InternalError, InvalidRequest, TidegateE
 from protocol.events import Cancelled, Completed, Entry, Failed, Snapshot
 from protocol.llm import ChatRequest
 from protocol.parts import Piece
+from protocol.pass_fields import warning_of
 from protocol.requests import DEFAULT_CACHE_TTL_MS, Delivery, OnAbandon, RequestHandle, Submit
 from service.auth.permissions import model_for
 from service.context import CallContext, call_of, container_of
@@ -26,6 +27,7 @@ from service.http.outcome import SUBMIT_TIMEOUT, error_from, inference_headers, 
 from service.http.submitting import give_back, take_request
 from service.middleware.errors import error_response
 
+WARNING: Final = "x-tidegate-warning"
 DEDUPE: Final[dict[str, bool]] = {"on": True, "off": False}
 ON_ABANDON: Final[dict[str, OnAbandon]] = {"finish": "finish", "cancel": "cancel"}
 
@@ -86,12 +88,14 @@ async def submit_completion(
     call, headers = call_of(request), request.headers
     container, principal, delivery = container_of(request), call.principal, _delivery(headers, chat, metadata, echo)
     model = model_for(principal, chat.model)
+    chat = chat if model == chat.model else msgspec.structs.replace(chat, model=model)
+    chat, left_out = container.passing.request(principal, chat)
     key = idempotency_key_of(headers)
     hold = None
     if principal.plan is not None:  # each of these routes is one path
         hold = await take_request(container, principal, chat, delivery, path=request.path, call=call)
     message = Submit(
-        request=chat if model == chat.model else msgspec.structs.replace(chat, model=model),
+        request=chat,
         tenant=call.tenant,
         account=principal.account,
         delivery=delivery,
@@ -108,7 +112,10 @@ async def submit_completion(
     handle = submitted.handle
     call.name(handle.request_id)
     call.outcome_logged = not submitted.replayed and call.request_id == handle.request_id
-    return Submission(request, call, handle, {"Idempotent-Replayed": "true"} if submitted.replayed else {})
+    answered = {"Idempotent-Replayed": "true"} if submitted.replayed else {}
+    if left_out:
+        answered[WARNING] = warning_of(left_out)
+    return Submission(request, call, handle, answered)
 
 
 async def respond_json(submission: Submission, body: Callable[[Completed], bytes]) -> web.StreamResponse:

@@ -15,9 +15,11 @@ from protocol.errors import DeadlineExceeded, FieldError, InvalidRequest, Tidega
 from protocol.llm import Usage
 from protocol.log_fields import log_fields
 from protocol.openai.embeddings import EmbeddingsBody, embeddings_body, parse_embeddings
+from protocol.pass_fields import passed_fields, warning_of
 from service.auth.permissions import check_model
 from service.context import CallContext, call_of, container_of
 from service.http.bodies import read_json
+from service.http.dialects import WARNING
 from service.http.json_response import JsonResponse
 from service.http.openai_answers import EmbeddingList
 from service.http.operations import ANSWERS, ASKS, OPENAI, Answer, Body, Operation, add_operations
@@ -49,7 +51,9 @@ def add_routes(app: web.Application) -> None:
     text="Identical texts share one vector, except with `x-tidegate-dedupe: off`.",
     parameters=(DEDUPE_HEADER,),
     body=Body(EmbeddingsBody, {"model": "default", "input": ["The sea is salty.", "The moon is far."]}, "Embedding"),
-    answers=(Answer(200, "The vectors.", EmbeddingList, headers=("x-tidegate-source", "x-tidegate-cost-usd")),),
+    answers=(
+        Answer(200, "The vectors.", EmbeddingList, headers=("x-tidegate-source", "x-tidegate-cost-usd", WARNING)),
+    ),
     errors=(*ASKS, *ANSWERS, "model_not_found", "model_not_allowed", "overloaded"),
 )
 async def embeddings(request: web.Request) -> JsonResponse:
@@ -60,6 +64,7 @@ async def embeddings(request: web.Request) -> JsonResponse:
     call, container = call_of(request), container_of(request)
     parsed = parse_embeddings(await read_json(request, container.settings.max_body_bytes))
     check_model(call.principal, parsed.model)
+    extra, left_out = passed_fields(parsed.extra, container.passing.lists_for_embeddings(call.principal, parsed.model))
     message = Embed(
         model=parsed.model,
         inputs=parsed.inputs,
@@ -67,7 +72,7 @@ async def embeddings(request: web.Request) -> JsonResponse:
         tenant=call.tenant,
         account=call.principal.account,
         dedupe=_dedupe(request),
-        extra=parsed.extra,
+        extra=extra,
     )
     hold = None
     if call.principal.plan is not None:
@@ -88,7 +93,10 @@ async def embeddings(request: web.Request) -> JsonResponse:
             hold.count(0 if embedded is None else embedded.tokens)
             hold.release()
         _log_end(call, message, embedded, code)
-    return JsonResponse(embeddings_body(embedded, parsed.model, parsed.encoding), headers=_headers(embedded))
+    headers = _headers(embedded)
+    if left_out:
+        headers[WARNING] = warning_of(left_out)
+    return JsonResponse(embeddings_body(embedded, parsed.model, parsed.encoding), headers=headers)
 
 
 def _dedupe(request: web.Request) -> bool:

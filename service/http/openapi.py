@@ -63,6 +63,7 @@ HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "x-tidegate-attempts": ("The number of calls to providers.", {"pattern": "^[0-9]+$"}),
     "x-tidegate-overhead-ms": ("Milliseconds spent in the service itself.", {"pattern": r"^[0-9]+\.[0-9]+$"}),
     "x-tidegate-cost-usd": ("The cost in US dollars, where it is known.", {"pattern": r"^[0-9]+(\.[0-9]+)?$"}),
+    "x-tidegate-warning": ("What was left out of the call.", {}),
     "Location": ("The path of the request's state.", {}),
     "Idempotent-Replayed": ("The `Idempotency-Key` had been used for this before.", {"enum": ["true"]}),
     "Retry-After": ("Seconds to wait before another try, where they are known.", {"pattern": "^[1-9][0-9]*$"}),

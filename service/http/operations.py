@@ -255,5 +255,11 @@ ON_ABANDON: Final = Parameter(
 )
 CHAT_HEADERS: Final = (IDEMPOTENCY_KEY, DEDUPE, ON_ABANDON)
 """The headers of a vendor's chat operation."""
-INFERENCE: Final = ("x-tidegate-source", "x-tidegate-attempts", "x-tidegate-overhead-ms", "x-tidegate-cost-usd")
+INFERENCE: Final = (
+    "x-tidegate-source",
+    "x-tidegate-attempts",
+    "x-tidegate-overhead-ms",
+    "x-tidegate-cost-usd",
+    "x-tidegate-warning",
+)
 """The headers of an inference's answer."""

@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from protocol.events import Position
+from protocol.pass_fields import warning_of
 from protocol.requests import (
     CancelRequest,
     DeleteRequest,
@@ -18,6 +19,7 @@ from protocol.requests import (
 from service.context import call_of, container_of
 from service.http import long_poll
 from service.http.bodies import decode_submit, idempotency_key_of, read_json, submit_of
+from service.http.dialects import WARNING
 from service.http.json_response import JsonResponse, json_response
 from service.http.operations import (
     ASKS,
@@ -115,12 +117,15 @@ async def submit(request: web.Request) -> JsonResponse:
     key = idempotency_key_of(request.headers)
     body = decode_submit(await read_json(request, container.settings.max_body_bytes))
     message = submit_of(body, principal=call.principal, trace_id=call.trace_id, idempotency_key=key)
+    message, left_out = container.passing.submit(call.principal, message)
     submitted = await submit_limited(container, call.principal, message, path="/api/requests", call=call)
     handle = submitted.handle
     call.name(handle.request_id)
     headers = inference_headers(call, handle, handle.upstream_time)
     address = f"/api/requests/{handle.request_id}"
     headers["Location"] = address
+    if left_out:
+        headers[WARNING] = warning_of(left_out)
     if submitted.replayed:
         headers["Idempotent-Replayed"] = "true"
     accepted = Accepted(

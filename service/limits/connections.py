@@ -14,8 +14,8 @@ BOUNDS: Final = (
         "connections; fewer where the limit of open files asks for it",
         _LIMITS.total,
         EVERYBODY,
-        "the longest resting one is closed, strangers first, then of the largest address; if all are busy the new one is "
-        "refused",
+        "the longest resting one is closed, strangers first, then of the largest address; a new one is refused where "
+        "all are busy",
         "connection_limit",
         "max_connections",
     ),

@@ -211,7 +211,9 @@ class SocketSession:
     async def _submit(self, frame: SubmitFrame, trace_id: str) -> None:
         lifecycle = self._container.lifecycle
         lifecycle.admit()
-        submit = submit_of(frame, principal=self._admission.principal, trace_id=trace_id, surface="socket")
+        principal = self._admission.principal
+        submit = submit_of(frame, principal=principal, trace_id=trace_id, surface="socket")
+        submit, _ = self._container.passing.submit(principal, submit)
         lifecycle.enter(self)
         try:
             submitted = await submit_within_limits(self._container, self._admission.principal, submit, path=ROUTE)

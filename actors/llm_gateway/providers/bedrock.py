@@ -7,9 +7,13 @@ import msgspec
 from actors.llm_gateway.providers.claude import CloudClaude
 from actors.llm_gateway.providers.sdk import NO_RETRIES, Connected
 from actors.wire.eventstream import CONTENT_TYPE, EventMessage, MessageSplitter
+from actors.wire.json_body import check_values
 from actors.wire.sse import Splitter
+from protocol.errors import ProviderError
 
 CHUNK: Final = "chunk"
+MAX_IDLE_BYTES: Final = 1024 * 1024  # between two messages that are events
+MAX_NO_EVENT: Final = 64 * 1024  # bytes of a message that is no event
 
 _ERRORS: Final = {
     "modeltimeoutexception": "timeout_error",
@@ -38,21 +42,26 @@ class BedrockSplitter:
         limit: the most bytes of one message.
     """
 
-    __slots__ = ("_messages", "whole")
+    __slots__ = ("_idle", "_messages", "whole")
     content_type: ClassVar[str] = CONTENT_TYPE
 
     def __init__(self, limit: int) -> None:
         self._messages = MessageSplitter(limit)
+        self._idle = 0  # bytes since the last event, of messages of other kinds
         self.whole = False
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Return the data of every event that ``chunk`` completes, in order. Events of other kinds are dropped.
 
         Raises:
-            ProviderError: as ``MessageSplitter``.
+            ProviderError: as ``MessageSplitter``; ``response_too_large``: too much comes that is no event.
         """
         messages = self._messages.feed(chunk)
-        return [_data(message) for message in messages if message.headers.get(":event-type", CHUNK) == CHUNK]
+        events = [_data(message) for message in messages if message.headers.get(":event-type", CHUNK) == CHUNK]
+        self._idle = 0 if events or not messages else self._idle + len(chunk)
+        if self._idle > MAX_IDLE_BYTES:
+            raise ProviderError(code="response_too_large")
+        return events
 
     def complete(self) -> list[bytes]:
         """Return nothing: these streams are never one whole answer."""
@@ -73,9 +82,11 @@ def _data(message: EventMessage) -> bytes:
     failed = ":exception-type" in headers or ":error-code" in headers
     if not failed and headers.get(":message-type", "event") == "event":
         try:
-            return _chunk(message.payload).bytes or b""
+            event = _chunk(message.payload).bytes or b""
         except msgspec.DecodeError:
-            return message.payload  # no event: the reader of the answer raises
+            return message.payload[:MAX_NO_EVENT]  # no event: the reader of the answer raises
+        check_values(event)
+        return event
     name = headers.get(":exception-type") or headers.get(":error-code", "")
     error = {"type": _ERRORS.get(name.lower(), "api_error"), "message": _message(message)}
     return msgspec.json.encode({"type": "error", "error": error})

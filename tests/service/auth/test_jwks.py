@@ -41,7 +41,7 @@ def clock() -> Clock:
 @pytest.fixture
 async def keys(issuer: Issuer, clock: Clock) -> AsyncIterator[PublishedKeys]:
     """The cache of the server's keys."""
-    keys = PublishedKeys(issuer.url, clock=clock)
+    keys = PublishedKeys(issuer.url, allowed=("127.0.0.1",), clock=clock)
     yield keys
     await keys.close()
 
@@ -148,7 +148,7 @@ async def test_what_is_no_document_leaves_the_old_keys(
 async def test_an_outage_is_not_hammered(issuer: Issuer, clock: Clock) -> None:
     """Without any keys, one fetch an interval is tried; callers get a retry delay."""
     issuer.answer = web.Response(status=500)
-    keys = PublishedKeys(issuer.url, clock=clock)
+    keys = PublishedKeys(issuer.url, allowed=("127.0.0.1",), clock=clock)
     for _ in range(20):
         with pytest.raises(TryAgainLater) as caught:
             await keys.find("ES256", "a")

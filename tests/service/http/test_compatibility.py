@@ -296,7 +296,21 @@ CHAT: dict[str, list[Case]] = {
     ],
     "`logit_bias`, `user`, `metadata`, ...": [
         Case({name: value}, {name: value}, {name: ABSENT})
-        for name, value in (("logit_bias", {"1": 2}), ("user", "u"), ("metadata", {"a": "b"}), ("news_to_us", [1]))
+        for name, value in (("logit_bias", {"1": 2}), ("user", "u"), ("metadata", {"a": "b"}), ("min_p", 0.1))
+    ],
+    "`models`, `fallbacks`, `route`, `provider`, `plugins`, `service_tier`, `extra_body`, ...": [
+        both({name: value}, {name: ABSENT})
+        for name, value in (
+            ("models", ["a/b"]),
+            ("fallbacks", ["a/b"]),
+            ("route", "fallback"),
+            ("provider", {"order": ["x"]}),
+            ("plugins", [{"id": "web"}]),
+            ("service_tier", "priority"),
+            ("extra_body", {"models": ["a/b"]}),
+            ("news_to_us", [1]),
+            ("store", True),
+        )
     ],
 }
 
@@ -451,10 +465,11 @@ MESSAGES: dict[str, list[Case]] = {
     ],
     "`tools` of the vendor's own types": [
         Case({"tools": [HOSTED, OWN_TOOL]}, {"tools": [CHAT_TOOL]}, {"tools": [HOSTED, OWN_TOOL]}),
+        both({"tools": [{"type": "mcp_toolset", "x": 1}]}, {"tools": ABSENT}),
         Case(
-            {"tools": [{"type": "mcp_toolset", "x": 1}]},
+            {"tools": [{"type": "advisor_1", "name": "advisor", "model": "dear"}]},
             {"tools": ABSENT},
-            {"tools": [{"type": "mcp_toolset", "x": 1}]},
+            {"tools": [{"type": "advisor_1", "name": "advisor"}]},
         ),
     ],
     "`tool_choice`": [
@@ -488,9 +503,20 @@ MESSAGES: dict[str, list[Case]] = {
         )
         for budget, effort in ((4096, "low"), (16_384, "medium"), (16_385, "high"))
     ],
-    "`metadata`, `service_tier`, ...": [
+    "`metadata`, ...": [
         Case({name: value}, {name: ABSENT}, {name: value})
-        for name, value in (("metadata", {"user_id": "u"}), ("service_tier", "auto"), ("mcp_servers", [{"name": "s"}]))
+        for name, value in (("metadata", {"user_id": "u"}), ("cache_control", MARK))
+    ],
+    "`service_tier`, `speed`, `inference_geo`, `mcp_servers`, `container`, `fallbacks`, ...": [
+        both({name: value}, {name: ABSENT})
+        for name, value in (
+            ("service_tier", "auto"),
+            ("speed", "fast"),
+            ("inference_geo", "us"),
+            ("mcp_servers", [{"name": "s"}]),
+            ("container", "container_1"),
+            ("fallbacks", [{"model": "dear"}]),
+        )
     ],
     "header `anthropic-version`": [Case({}, {}, {}, headers={"anthropic-version": "2020-01-01"})],
     "header `anthropic-beta`": [
@@ -662,10 +688,8 @@ RESPONSES: dict[str, list[Case]] = {
         both({name: value}, {name: ABSENT})
         for name, value in (("include", ["x"]), ("truncation", "auto"), ("max_tool_calls", 1), ("top_logprobs", 1))
     ],
-    "`user`, `service_tier`, ...": [
-        Case({"user": "u"}, {"user": "u"}, {"user": ABSENT}),
-        Case({"service_tier": "x"}, {"service_tier": "x"}, {}),
-    ],
+    "`user`, ...": [Case({"user": "u"}, {"user": "u"}, {"user": ABSENT})],
+    "`service_tier`, ...": [both({"service_tier": "x"}, {"service_tier": ABSENT})],
 }
 
 TABLES = {"/v1/chat/completions": CHAT, "/v1/messages": MESSAGES, "/v1/responses": RESPONSES}

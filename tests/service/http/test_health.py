@@ -163,7 +163,10 @@ def test_the_sum_is_the_worst() -> None:
 async def test_strangers_see_the_status_and_the_time_alone(start: Callable[..., Awaitable[Any]], path: str) -> None:
     """A key shows the checks, whatever its rights; an invalid one is no mistake."""
     running = await start(
-        api_keys=(SecretStr("key"),), jwt_jwks_url="http://127.0.0.1:1/jwks", environment="production"
+        api_keys=(SecretStr("key"),),
+        jwt_jwks_url="http://127.0.0.1:1/jwks",
+        fetch_allowed=("127.0.0.1",),
+        environment="production",
     )
     for headers, shown in (
         ({}, False),

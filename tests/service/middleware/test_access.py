@@ -262,12 +262,12 @@ async def test_published_keys_open_the_service(start: Start, upstream: ScriptedU
     upstream.script(say("Hello"))
     async with Issuer.open() as issuer:
         issuer.publish(published(EC, "k"))
-        running = await start(jwt_jwks_url=issuer.url, jwt_issuer="me", jwt_audience="us")
+        running = await start(jwt_jwks_url=issuer.url, fetch_allowed=("127.0.0.1",), jwt_issuer="me", jwt_audience="us")
         token = sign(claims(iss="me", aud="us"), "ES256", kid="k")
         body = {"model": "gpt-5", "messages": MESSAGES}
         for headers, status in ((bearer(token), 200), ({"x-api-key": token}, 200), ({}, 401)):
             assert (await running.client.post("/v1/chat/completions", json=body, headers=headers)).status == status
-    down = await start(jwt_jwks_url=issuer.url)
+    down = await start(jwt_jwks_url=issuer.url, fetch_allowed=("127.0.0.1",))
     response = await down.client.get("/api/requests/req_1", headers=bearer(token))
     assert (response.status, (await response.json())["code"]) == (503, "auth_unavailable")
     assert int(response.headers["Retry-After"]) >= 1

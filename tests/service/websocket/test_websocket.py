@@ -27,6 +27,7 @@ from protocol.llm import TextPart
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
 from service.auth.origins import OriginPolicy
+from service.auth.passing import Passing
 from service.config.settings import Settings, load_settings
 from service.context import CONTAINER
 from service.frames import text_frame
@@ -77,6 +78,7 @@ class Service:
         self.settings = settings
         self.auth = Authenticator(KeyRing(key.get_secret_value() for key in self.settings.api_keys))
         self.lifecycle = Lifecycle()
+        self.passing = Passing()
         self.lifecycle.serve()
         self.words: asyncio.Queue[str | None] = asyncio.Queue(10_000)
         gateway = system.spawn(lambda: Model(self.words), name="model")
