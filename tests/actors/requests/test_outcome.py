@@ -67,6 +67,7 @@ def test_a_whole_answer_has_all_its_facts(lines: Lines) -> None:
         "request_id": "req_1",
         "trace_id": "t",
         "account": "web",
+        "tenant": "acme",
         "surface": "openai",
         "model": "alias",
         "provider": "p",

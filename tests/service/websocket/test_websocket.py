@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from actors.fair_shares import Tenants
 from actors.requests.router import RequestRouter
 from actors.runtime import Actor, Deferred, System, handles
 from actors.subscription_hub import SubscriptionHub
@@ -92,6 +93,7 @@ class Service:
         layer = call_layer(self.auth, self.lifecycle, None, OriginPolicy(settings.origins()))
         self.app = web.Application(middlewares=[layer])
         self.app.on_response_prepare.append(stamp_responses(self.lifecycle))
+        self.tenants = Tenants()
         self.app[CONTAINER] = cast("Container", SimpleNamespace(**vars(self)))
         upgrade.add_routes(self.app, limits=upgrade.SocketLimits(total=max_connections))
         self.client: Client = TestClient(TestServer(self.app))
