@@ -20,6 +20,7 @@ CLIENT_CLOSED: Final = 499  # only in logs and spans: the client has disconnecte
 SERVER_ERROR: Final = 500
 BAD_REQUEST: Final = 400
 UNAUTHENTICATED: Final = 401
+UPGRADE_REQUIRED: Final = 426
 
 NO_RETRY: Final = frozenset(
     {
@@ -89,6 +90,8 @@ def error_response(request: web.Request, call: CallContext, error: TidegateError
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(cause, web.HTTPMethodNotAllowed):
         headers["Allow"] = cause.headers["Allow"]
+    if status == UPGRADE_REQUIRED:
+        headers |= {"Upgrade": "websocket", "Connection": "upgrade", "Sec-WebSocket-Version": "13"}
     if status == UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"
     if request.path.startswith(COMPATIBLE):

@@ -5,17 +5,18 @@ aiohttp limits the size of headers and the idle time of a connection, but lets a
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from aiohttp import web
 
+from service.server.refusals import RefusalLog, RefusingHandler
 from service.server.route_table import RouteTable
 
 HEADERS_TIMEOUT: Final = 20.0  # seconds in which all headers of a request have to arrive, from its first byte on
 LINGER: Final = 5.0  # seconds for which the unread rest of a body is read and dropped
 
 
-class Connection(web.RequestHandler):
+class Connection(RefusingHandler):
     """A connection that is closed when the headers of a request are late.
 
     The time of the first request begins with the connection. Between requests the connection may be idle; whoever reads
@@ -61,11 +62,15 @@ class Connection(web.RequestHandler):
 
 
 class Server(web.Server):
-    """Makes a ``Connection`` for each client."""
+    """Makes a ``Connection`` for each client; they share the log of what they refuse."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
+        super().__init__(*args, **options)
+        self._refusals = RefusalLog()
 
     def __call__(self) -> Connection:
         """Return the protocol of a new connection."""
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return Connection(self, self._refusals, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.AppRunner):
@@ -73,7 +78,7 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> Server:
         plain = await super()._make_server()
-        route_table = RouteTable(self.app, plain.request_handler)
+        route_table = RouteTable(self.app)
         return Server(
             cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", route_table),
             request_factory=plain.request_factory,
