@@ -12,7 +12,7 @@ import pytest
 from actors.delivery import fanout
 from protocol.hub import DisconnectAll
 from protocol.identity import Principal
-from service.websocket import reader, transport, upgrade
+from service.websocket import admission, reader, transport, upgrade
 from tests.service.bench import BODY, Service, open_service
 
 KEY: Final = "a-key-of-the-tests"
