@@ -6,6 +6,7 @@ aiohttp would answer as text, with its own banner and the client's bytes, and lo
 import asyncio
 import re
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -57,26 +58,26 @@ class RefusalLog:
         self._counted_at = time()
         self._left_out = 0
 
-    def write(self, call: CallContext, status: int, error: TidegateError, peer: str) -> None:
-        """Log a refusal, unless there were too many."""
+    def take(self) -> int | None:
+        """Return how many lines were left out before this one; None where it is left out itself."""
         now = self._time()
         self._allowance = min(LINES, self._allowance + (now - self._counted_at) * LINES_PER_SECOND)
         self._counted_at = now
         if self._allowance < 1.0:
             self._left_out += 1
-            return
+            return None
         self._allowance -= 1.0
-        more = {"left_out": self._left_out} if self._left_out else {}
-        self._left_out = 0
-        _log.info(
-            "http_refused",
-            status=status,
-            code=error.code,
-            reason=error.detail,
-            peer=peer,
-            request_id=call.request_id,
-            **more,
-        )
+        left_out, self._left_out = self._left_out, 0
+        return left_out
+
+    def write(self, call: CallContext, status: int, error: TidegateError, peer: str) -> None:
+        """Log a refusal, unless there were too many."""
+        left_out = self.take()
+        if left_out is None:
+            return
+        more = {"left_out": left_out} if left_out else {}
+        said = {"code": error.code, "reason": error.detail, "peer": peer, "request_id": call.request_id}
+        _log.info("http_refused", status=status, **said, **more)
 
 
 class RefusingHandler(web.RequestHandler):
@@ -136,27 +137,25 @@ class RefusingHandler(web.RequestHandler):
 
     def _refuse(self, data: bytes) -> None:
         """Let the request whose body is not readable fail, or else queue an answer; parse nothing more."""
-        messages = self._messages
+        messages: deque[Any] = self._messages
         refused, _ = messages.pop()
-        rest = _Rest(self.transport)
-        self._parser = rest  # type: ignore[assignment] - its face is that of a parser
+        rest: Any = _Rest(self.transport)
+        self._parser = rest
+        current: Any = self._current_request
+        message, payload = (None, None) if current is None else (current._message, current.content)  # noqa: SLF001 - see below
         if messages:
             message, payload = messages[-1]
-        elif self._current_request is not None:
-            message, payload = self._current_request._message, self._current_request.content  # noqa: SLF001 - as below
-        else:
-            message = payload = None
         if payload is None or payload.is_eof() or not isinstance(message, RawRequestMessage):
             if _TARGET.match(data, 0, PEEKED) or not self._beginning:
                 self._beginning = data[:PEEKED]
-            messages.append((refused, rest))  # type: ignore[arg-type] - its face is that of a body
+            messages.append((refused, rest))
             return
         payload.set_exception(web.RequestPayloadError("the rest of the body is no HTTP"))
-        closing = message._replace(should_close=True)  # noqa: SLF001 - the name of a named tuple's method
+        closing = message._replace(should_close=True)
         if messages:
             messages[-1] = (closing, payload)
-        elif self._current_request is not None:
-            self._current_request._message = closing  # noqa: SLF001 - the answer has to say that the connection ends
+        else:
+            current._message = closing  # noqa: SLF001 - the answer has to say that the connection ends
         self.close()
 
 

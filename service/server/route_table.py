@@ -69,7 +69,7 @@ class RouteTable:
             raise InvalidRequest(code="http_version_not_supported")
         if message.path[:1] != "/" and not _is_for_host(request):
             raise InvalidRequest("The target is of another host than `Host`", code="malformed_request")
-        expected = message.version == HttpVersion11 and message.headers.get(hdrs.EXPECT, "")
+        expected = message.headers.get(hdrs.EXPECT, "") if message.version == HttpVersion11 else ""
         if not expected:
             return await self._route(request)
         if expected.lower() != CONTINUE:

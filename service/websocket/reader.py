@@ -146,50 +146,56 @@ class FrameReader:
     def _next_frame(self, place: int) -> int:
         """Take the frame at ``place``; returns the place after it, or 0 where it is not whole yet or refused."""
         buffer = self._buffer
-        left = len(buffer) - place
-        self._needed = 2
-        if left < self._needed:
+        body = self._body_of(place, len(buffer) - place)
+        if body is None:
             return 0
-        first, second = buffer[place], buffer[place + 1]
-        short = second & _SIZE
-        refusal = self._refusal_of(first, second)
-        if refusal:
-            return self._fail(PROTOCOL_ERROR, refusal)
-        head = _HEADS.get(short, 2)
-        if left < head:
-            self._needed = head
-            return 0
-        size = short if short < _LONG else int.from_bytes(buffer[place + 2 : place + head], "big")
-        if size >> 63:
-            return self._fail(PROTOCOL_ERROR, "a frame's length has its highest bit set")
-        opcode = first & _OPCODE
-        if opcode < CLOSE and len(self._message) + size > MAX_MESSAGE_BYTES:
-            return self._fail(TOO_BIG, f"a message has at most {MAX_MESSAGE_BYTES} bytes")
-        end = place + head + _MASK + size
+        start, end = body
         if len(buffer) < end:
             self._needed = end - place
             return 0
-        start = place + head + _MASK
-        payload = _unmasked(buffer[place + head : start], buffer[start:end])
-        self._take(opcode, payload, final=bool(first & _FINAL))
+        first = buffer[place]
+        payload = _unmasked(buffer[start - _MASK : start], buffer[start:end])
+        self._take(first & _OPCODE, payload, final=bool(first & _FINAL))
         return end
+
+    def _body_of(self, place: int, left: int) -> tuple[int, int] | None:
+        """Return where the body of the frame begins and ends; None where its head is not whole yet or refused."""
+        buffer = self._buffer
+        self._needed = 2
+        if left < self._needed:
+            return None
+        first, second = buffer[place], buffer[place + 1]
+        refusal = self._refusal_of(first, second)
+        if refusal:
+            self._fail(PROTOCOL_ERROR, refusal)
+            return None
+        short = second & _SIZE
+        head = _HEADS.get(short, 2)
+        if left < head:
+            self._needed = head
+            return None
+        size = short if short < _LONG else int.from_bytes(buffer[place + 2 : place + head], "big")
+        if size >> 63:
+            self._fail(PROTOCOL_ERROR, "a frame's length has its highest bit set")
+        elif first & _OPCODE < CLOSE and len(self._message) + size > MAX_MESSAGE_BYTES:
+            self._fail(TOO_BIG, f"a message has at most {MAX_MESSAGE_BYTES} bytes")
+        start = place + head + _MASK
+        return None if self._ended else (start, start + size)
 
     def _refusal_of(self, first: int, second: int) -> str:
         """Return why a frame with this head is no valid one now; empty where it is."""
         opcode = first & _OPCODE
-        if first & _RESERVED:
-            return "a reserved bit is set: no extension was agreed on"
-        if opcode not in _OPCODES:
-            return "the opcode is reserved"
-        if not second & _MASKED:
-            return "a client's frames are masked"
-        if opcode >= CLOSE:
-            if not first & _FINAL:
-                return "a control frame is in one piece"
-            return "a control frame has at most 125 bytes" if second & _SIZE >= _LONG else ""
-        if opcode == CONTINUATION:
-            return "" if self._kind else "no message has begun that could go on"
-        return "the message before is not at its end" if self._kind else ""
+        control, begun = opcode >= CLOSE, self._kind != 0
+        faults = (
+            (first & _RESERVED, "a reserved bit is set: no extension was agreed on"),
+            (opcode not in _OPCODES, "the opcode is reserved"),
+            (not second & _MASKED, "a client's frames are masked"),
+            (control and not first & _FINAL, "a control frame is in one piece"),
+            (control and second & _SIZE >= _LONG, "a control frame has at most 125 bytes"),
+            (opcode == CONTINUATION and not begun, "no message has begun that could go on"),
+            (opcode in {TEXT, BINARY} and begun, "the message before is not at its end"),
+        )
+        return next((reason for wrong, reason in faults if wrong), "")
 
     def _take(self, opcode: int, payload: bytes, *, final: bool) -> None:
         if opcode != CONTINUATION:
@@ -238,9 +244,8 @@ class FrameReader:
             return
         self._end(Received(CLOSE, "", code))
 
-    def _fail(self, code: int, reason: str) -> int:
+    def _fail(self, code: int, reason: str) -> None:
         self._end(Received(CLOSE, reason, code))
-        return 0
 
     def _end(self, last: Received) -> None:
         """Hand out ``last`` after what waits; keep nothing else."""

@@ -41,7 +41,7 @@ from service.http.outcome import FIND_TIMEOUT, SUBMIT_TIMEOUT
 from service.stall import StallLimit
 from service.websocket.admission import Admission
 from service.websocket.channels import ChannelCommands, is_channel_frame
-from service.websocket.reader import CLOSE, PING, PONG, FrameReader, Received
+from service.websocket.reader import BINARY, CLOSE, PING, TEXT, FrameReader, Received
 from service.websocket.transport import SocketTransport
 
 if TYPE_CHECKING:
@@ -115,10 +115,10 @@ class SocketSession:
             self.frames += 1
             if socket.closing or not admission.admits(len(received.payload)):
                 continue
-            if received.opcode == PING:
-                socket.pong(bytes(received.payload))
-            elif received.opcode != PONG:
+            if received.opcode in {TEXT, BINARY}:
                 await self._on_message(received.payload)
+            elif received.opcode == PING and isinstance(received.payload, bytes):
+                socket.pong(received.payload)
             if protocol.writing_paused:
                 await self._wait_for_drain(drain)
         self._end(received)
