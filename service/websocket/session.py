@@ -121,14 +121,17 @@ class SocketSession:
                 socket.pong(received.payload)
             if protocol.writing_paused:
                 await self._wait_for_drain(drain)
-        self._end(received)
+        await self._end(received)
 
-    def _end(self, last: Received) -> None:
+    async def _end(self, last: Received) -> None:
         """Answer the client's close frame, or refuse what it has sent instead of a valid frame."""
         self.close_code, reason = last.code, str(last.payload)
-        if reason and not self._socket.closing:
-            _log.info("socket_refused", close=last.code, reason=reason)
-        self._socket.close(last.code or GOING_AWAY, reason)
+        if not reason or self._socket.closing:
+            self._socket.close(last.code or GOING_AWAY, "")
+            return
+        _log.info("socket_refused", close=last.code, reason=reason)
+        self._socket.close(last.code, reason)
+        await self._socket.linger()
 
     async def _wait_for_drain(self, drain: Drain) -> None:
         socket = self._socket

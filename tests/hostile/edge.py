@@ -3,7 +3,7 @@
 import asyncio
 import io
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,8 @@ from service.config.settings import load_settings
 from service.http import bodies
 from service.logging.setup import open_logging
 from service.server import connections, refusals
+from service.telemetry.setup import Telemetry
+from service.websocket import transport
 from tests.service.bench import Service, open_service
 
 KEY: Final = "tg_corpus-0123456789abcdef0123456789abcdef01234"
@@ -71,13 +73,19 @@ class Edge:
 
 
 @asynccontextmanager
-async def open_edge(**settings: Any) -> AsyncIterator[Edge]:  # noqa: ANN401 - field by field
+async def open_edge(
+    *,
+    log_level: str = "info",
+    telemetry: Telemetry | None = None,
+    **settings: Any,  # noqa: ANN401 - field by field
+) -> AsyncIterator[Edge]:
     """Serve on a free port, with the log that the service itself writes; it is complete at the end."""
     log = io.StringIO()
-    with open_logging(load_settings(None, log_format="json"), log):
-        async with open_service(**settings) as service:
+    with open_logging(load_settings(None, log_format="json", log_level=log_level), log) as writer:
+        async with open_service(telemetry=telemetry, **settings) as service:
             edge = Edge(service, log)
             yield edge
+        writer.close()
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +94,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEADERS_TIMEOUT", 0.02)
     monkeypatch.setattr(connections, "LINGER", 0.02)
     monkeypatch.setattr(refusals, "LINGER", 0.02)
+    monkeypatch.setattr(transport, "LINGER", 0.02)
 
 
 def heads_of(answer: bytes) -> list[tuple[int, dict[str, str]]]:
@@ -108,9 +117,9 @@ def check_form(answer: bytes) -> None:
     assert [word for word in FOREIGN if word in answer and b"text/html" not in answer] == []
 
 
-def corpus(area: str) -> Iterable[Path]:
-    """The kept inputs of an area, by name."""
-    return sorted((CORPUS / area).iterdir())
+def corpus(area: str) -> dict[str, bytes]:
+    """The kept inputs of an area, by their names without the ending."""
+    return {path.stem: path.read_bytes() for path in sorted((CORPUS / area).iterdir())}
 
 
 async def _read_all(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
