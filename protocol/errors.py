@@ -35,8 +35,6 @@ from typing import ClassVar, Final, Literal, Self
 
 import msgspec
 
-from protocol.secret_text import hide_keys
-
 Family = Literal[
     "request", "authentication", "permission", "not_found", "rate_limit", "quota", "overloaded", "timeout", "server"
 ]
@@ -404,8 +402,8 @@ class TidegateError(Exception):
     """The base class of all failures that have a code.
 
     Args:
-        detail: one sentence for the caller, without stack traces or an upstream's body; the row's title by default. A
-            key that the caller has sent as something else is hidden, here and in ``errors``.
+        detail: one sentence for the caller, without secrets, stack traces or an upstream's body; the row's title by
+            default.
         code: a row of ``PROBLEMS``; the class's own by default.
         retry_after: seconds to wait before another try.
         errors: the invalid fields of the input.
@@ -423,9 +421,9 @@ class TidegateError(Exception):
         errors: Sequence[FieldError] = (),
     ) -> None:
         self.code = code or type(self).code
-        self.detail = hide_keys(detail) or self.problem.title
+        self.detail = detail or self.problem.title
         self.retry_after = retry_after
-        self.errors = tuple([FieldError(hide_keys(fault.path), hide_keys(fault.message)) for fault in errors])
+        self.errors = tuple(errors)
         super().__init__(self.detail)
 
     @property

@@ -4,6 +4,8 @@ import re
 from typing import Final
 from urllib.parse import unquote
 
+from protocol.errors import FieldError, TidegateError
+
 REDACTED: Final = "[redacted]"
 ROUNDS: Final = 3  # of percent-encoding that are taken off
 
@@ -28,6 +30,13 @@ def hide_keys(text: str) -> str:
         return text
     text = _hidden(text)
     return _without_quoted(text) if "%" in text else text
+
+
+def hide_in(error: TidegateError) -> None:
+    """Hide keys in the texts of a failure that is going to be shown: a caller may have sent one as something else."""
+    error.detail = hide_keys(error.detail)
+    if error.errors:
+        error.errors = tuple([FieldError(hide_keys(fault.path), hide_keys(fault.message)) for fault in error.errors])
 
 
 def _hidden(text: str) -> str:

@@ -10,6 +10,7 @@ from aiohttp import web
 from protocol.anthropic import answer as anthropic_answer
 from protocol.errors import AccessDenied, FieldError, InternalError, InvalidRequest, NotFound, TidegateError
 from protocol.openai import answer as openai
+from protocol.secret_text import hide_in
 from service.context import CallContext
 
 TYPES: Final = "/errors/"  # a problem's type is a path that explains it
@@ -83,6 +84,7 @@ def failure_of(error: Exception, request: web.Request) -> TidegateError:
 
 def error_response(request: web.Request, call: CallContext, error: TidegateError, cause: Exception) -> web.Response:
     """Return the response of a failed call. ``cause`` has the headers that its status requires."""
+    hide_in(error)
     problem = error.problem
     status = cause.status if isinstance(cause, web.HTTPException) and cause.status < SERVER_ERROR else problem.status
     headers: dict[str, str] = {}
