@@ -6,12 +6,13 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 CODE := $(wildcard protocol actors service tests benchmarks examples docs)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench bench-gateways clean
+.PHONY: help install run test fuzz check format bench bench-gateways clean
 
 help:
 	@echo "make install   the service with its local model, in $(VENV)"
 	@echo "make run       serve on port 3000 (settings: .env.example)"
 	@echo "make test      the tests"
+	@echo "make fuzz      the adversarial tests with 20 times the examples, others each time (FUZZ='-k frames': some of them)"
 	@echo "make check     lint, format, types, layers, structure"
 	@echo "make format    rewrite the code the way the checks want it"
 	@echo "make bench     the benchmarks, as a table (BENCH='names of some', AGAINST=another checkout to compare with)"
@@ -29,6 +30,9 @@ test: $(VENV)/.dev
 	@echo "The tests take five to ten minutes. Those that need more than Python are skipped where it is not installed, and"
 	@echo "the last lines say why: chromium (the pages), node and npm (generated clients), nginx and caddy (docs/proxies.md)."
 	$(VENV)/bin/pytest
+
+fuzz: $(VENV)/.dev
+	HYPOTHESIS_PROFILE=explore $(VENV)/bin/pytest tests/hostile $(FUZZ)
 
 check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .

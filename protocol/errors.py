@@ -98,6 +98,21 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "body_too_large": Problem(
         status=413, close=4501, title="The body is too large", remedy="Send less, or raise MAX_BODY_BYTES."
     ),
+    "malformed_request": Problem(
+        status=400,
+        title="This is no HTTP/1.1 request",
+        remedy="Send HTTP/1.1, without TLS: a proxy before the service takes that. A client's library does it right.",
+    ),
+    "uri_too_long": Problem(status=414, title="The address is too long", remedy="Send at most 8,190 bytes of it."),
+    "headers_too_large": Problem(
+        status=431, title="The headers are too large", remedy="Send at most 128 headers, of 8,190 bytes each."
+    ),
+    "expectation_failed": Problem(
+        status=417, title="The service does not do what `Expect` says", remedy="Send no `Expect`, or `100-continue`."
+    ),
+    "http_version_not_supported": Problem(
+        status=505, title="The service speaks HTTP/1.1", remedy="Send HTTP/1.1, or 1.0."
+    ),
     "unsupported_media_type": Problem(
         status=415, title="The content type is not supported", remedy="Send `Content-Type: application/json`."
     ),

@@ -2,6 +2,7 @@
 
 from protocol.errors import ActorError, AskTimeout, DeadlineExceeded, InternalError, TidegateError
 from protocol.events import Failed
+from protocol.secret_text import hide_in
 
 
 def failure(error: Exception, timeout: float | None = None) -> Failed:
@@ -17,6 +18,7 @@ def failure(error: Exception, timeout: float | None = None) -> Failed:
         error = InternalError()
     if isinstance(error, DeadlineExceeded) and timeout is not None:
         error = error.within(timeout)
+    hide_in(error)
     retry_after = error.retry_after
     return Failed(
         code=error.code,

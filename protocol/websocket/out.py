@@ -33,6 +33,7 @@ from protocol.identity import Principal
 from protocol.llm import Extra, Vendor
 from protocol.parts import Piece, merged_fields
 from protocol.requests import Status
+from protocol.secret_text import hide_in
 
 SUBPROTOCOL: Final = "tidegate.v1"
 DIALECT: Final = "native"  # the key of the tail in ``Entry.frames``
@@ -202,6 +203,7 @@ def error_json(
 
     With ``terminal`` it also ends the subscription to the channel.
     """
+    hide_in(error)
     frame: dict[str, object] = {"type": "error"}
     if frame_id is not None:
         frame["id"] = frame_id

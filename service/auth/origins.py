@@ -6,7 +6,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
-from multidict import istr
+from multidict import CIMultiDictProxy, istr
 
 from protocol.errors import AccessDenied
 from service.auth.origin_config import ANY, DEFAULT_PORTS, OriginConfig
@@ -93,7 +93,7 @@ class OriginPolicy:
             self._check_socket(request, keys=keys)
             return
         headers = request.headers
-        origin = headers.get(hdrs.ORIGIN)
+        origin = _named_origin(headers)
         if origin is None:
             site = headers.get(SEC_FETCH_SITE)
             if site is None or site not in _FOREIGN:
@@ -130,13 +130,13 @@ class OriginPolicy:
         it learns why an upgrade was refused; that one opens nothing, so there ``Referer`` says it.
         """
         headers = request.headers
-        origin = headers.get(hdrs.ORIGIN)
+        origin = _named_origin(headers)
         if origin is None:
             if hdrs.UPGRADE not in headers:
-                origin = _origin_of(headers.get(hdrs.REFERER, ""))
+                origin = _origin_of(headers.get(hdrs.REFERER, "")) or None
             elif headers.get(SEC_FETCH_SITE) in _FOREIGN:
                 raise AccessDenied(_unnamed(headers[SEC_FETCH_SITE]), code="origin_not_allowed")
-        if not origin or (keys and self._config.open_sockets):
+        if origin is None or (keys and self._config.open_sockets):
             return
         if not _listed(origin, self._sockets) and not self._is_own(request, origin):
             raise self._refusal(request, origin, self._sockets_setting)
@@ -202,6 +202,13 @@ def shown(text: str) -> str:
 
 def _unnamed(site: str | None) -> str:
     return f"A page of another site sent this without an `Origin` (`Sec-Fetch-Site: {shown(site or '')}`)"
+
+
+def _named_origin(headers: "CIMultiDictProxy[str]") -> str | None:
+    """Return the ``Origin``; None for none, and of several all of them, which together are no origin of anybody."""
+    if hdrs.ORIGIN not in headers:
+        return None
+    return ", ".join(headers.getall(hdrs.ORIGIN))
 
 
 def _listed(origin: str, origins: frozenset[str]) -> bool:

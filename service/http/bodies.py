@@ -5,7 +5,7 @@ import re
 from typing import Any, Final, TypeVar
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDictProxy
 
 from protocol.errors import FieldError, InvalidRequest
@@ -46,6 +46,8 @@ async def read_json(request: web.Request, limit: int) -> bytes:
         elif (request.content_length or 0) > limit:
             raise _too_large(limit)
         else:
+            if hdrs.EXPECT in request.headers:
+                await _ask_for_body(request)
             async with asyncio.timeout(BODY_TIMEOUT):
                 body = await _read(request, limit)
     except TimeoutError:
@@ -154,6 +156,13 @@ def _check_type(request: web.Request) -> None:
         sent = "no content type" if kind is None else repr(kind[:80])
         detail = f"send `Content-Type: application/json`, not {sent} (curl: `--json`, or `-H` with it)"
         raise InvalidRequest(detail, code="unsupported_media_type")
+
+
+async def _ask_for_body(request: web.Request) -> None:
+    """Tell a client that waits for it that its body is going to be read."""
+    if request.version == HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the response itself has not begun
 
 
 async def _read(request: web.Request, limit: int) -> bytes:

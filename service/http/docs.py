@@ -11,7 +11,7 @@ from protocol.errors import PROBLEMS, NotFound
 from service.context import CONTAINER
 from service.http.openapi import openapi
 from service.http.operations import JSON, PAGES, Answer, Operation, add_operations, operations_of, path_name
-from service.http.pages import SECURITY
+from service.security_headers import OPEN_FILE, PAGE
 
 
 class Document:
@@ -53,8 +53,7 @@ def add_routes(app: web.Application) -> None:
 )
 async def document(request: web.Request) -> web.Response:
     """Return the document."""
-    headers = {"Cache-Control": "no-cache", "Access-Control-Allow-Origin": "*"}
-    return web.Response(body=await request.config_dict[DOCUMENT].json(), headers=headers, content_type=JSON)
+    return web.Response(body=await request.config_dict[DOCUMENT].json(), headers=OPEN_FILE, content_type=JSON)
 
 
 @Operation(
@@ -81,7 +80,7 @@ async def explain(request: web.Request) -> web.Response:
         again=again,
         remedy=html.escape(problem.remedy),
     )
-    return web.Response(text=text, headers=SECURITY, content_type="text/html")
+    return web.Response(text=text, headers=PAGE, content_type="text/html")
 
 
 _PAGE: Final = """<!doctype html>

@@ -7,15 +7,18 @@ from functools import lru_cache
 from typing import Final
 
 import msgspec
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.abc import AbstractStreamWriter
 
 from service.context import CALL, SERVER_NAME, CallContext
 from service.middleware.limit_headers import limit_lines
+from service.security_headers import RESPONSE, lines_of
 
 _NONE: Final[Mapping[str, str]] = {}
 _CONNECTION: Final = {True: "Connection: keep-alive\r\n", False: "Connection: close\r\n"}
 
+_SECURITY: Final = lines_of({name: value for name, value in RESPONSE.items() if name != hdrs.CACHE_CONTROL})
+_UNCACHED: Final = lines_of(RESPONSE)
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -25,6 +28,8 @@ class JsonResponse(web.StreamResponse):
     ``web.Response`` checks each time for compression, cookies, text and streams, which costs several times as much as
     the response itself. Like every response of the service it has the ids of its call, and what is left of its caller's
     limits; ``on_response_prepare`` is not sent for it.
+
+    Without a ``Cache-Control`` of its own it is not to be cached.
 
     Args:
         body: the JSON.
@@ -60,6 +65,7 @@ class JsonResponse(web.StreamResponse):
         connection = "" if self._keep_alive == bool(minor) else _CONNECTION[self._keep_alive]
         lines = "\r\n".join(map(": ".join, self._extra.items()))
         extra = f"{lines}\r\n" if lines else ""
+        extra += _SECURITY if hdrs.CACHE_CONTROL in self._extra else _UNCACHED
         if call.cors:
             extra += "".join([f"{name}: {value}\r\n" for name, value in call.cors.items()])
         if call.limits:
@@ -74,8 +80,8 @@ class JsonResponse(web.StreamResponse):
 def json_response(
     value: msgspec.Struct, *, status: int = web.HTTPOk.status_code, headers: Mapping[str, str] = _NONE
 ) -> JsonResponse:
-    """Return a response with ``value`` as JSON, not to be cached; decimals are encoded as strings, exactly."""
-    return JsonResponse(_encode(value), status=status, headers={"Cache-Control": "no-store", **headers})
+    """Return a response with ``value`` as JSON; decimals are encoded as strings, exactly."""
+    return JsonResponse(_encode(value), status=status, headers=headers)
 
 
 @lru_cache(maxsize=1)

@@ -10,6 +10,7 @@ from aiohttp import web
 from protocol.errors import NotFound
 from service.http.operations import PAGES as TAG
 from service.http.operations import Answer, Operation, add_operations, path_name
+from service.security_headers import OPEN_FILE, PAGE
 
 NOT_MODIFIED: Final = 304
 CLIENT: Final = "/client.js"
@@ -24,18 +25,6 @@ PAGES: Final = {
 
 Every other file is an asset, under its own name.
 """
-
-SECURITY: Final = {
-    "Cache-Control": "no-cache",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Vary": "Origin",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-        "require-trusted-types-for 'script'; trusted-types 'none'"
-    ),
-}
 
 
 class StaticFile(msgspec.Struct, frozen=True):
@@ -76,9 +65,7 @@ async def _page(request: web.Request) -> web.Response:
     page = request.config_dict[LOADED].get(request.path)
     if page is None:
         raise NotFound
-    headers = SECURITY | {"ETag": page.tag}
-    if request.path == CLIENT:
-        headers["Access-Control-Allow-Origin"] = "*"
+    headers = {**(OPEN_FILE if request.path == CLIENT else PAGE), "ETag": page.tag}
     if request.headers.get("If-None-Match") == page.tag:
         return web.Response(status=NOT_MODIFIED, headers=headers)
     return web.Response(body=page.body, headers=headers, content_type=page.kind, charset="utf-8")

@@ -6,7 +6,7 @@ from actors.delivery import fanout, topic
 from actors.subscription_hub import HIGH_WATER, MAX_SUBSCRIPTIONS, SubscriptionHub
 from service import stall
 from service.limits.bound import ADDRESS, EVERYBODY, RESERVED, SOCKET, STRANGERS, Bound
-from service.websocket import admission, transport, upgrade
+from service.websocket import admission, reader, transport, upgrade
 
 BOUNDS: Final = (
     Bound(
@@ -38,7 +38,7 @@ BOUNDS: Final = (
         "unauthenticated",
         unit="s",
     ),
-    Bound("a message", upgrade.MAX_MESSAGE_BYTES, SOCKET, "it is closed with 1009", unit="bytes"),
+    Bound("a message", reader.MAX_MESSAGE_BYTES, SOCKET, "it is closed with 1009", unit="bytes"),
     Bound(
         "a message before authentication",
         admission.UNAUTHENTICATED_BYTES,
@@ -46,8 +46,10 @@ BOUNDS: Final = (
         "it is closed with 1009",
         unit="bytes",
     ),
-    Bound("messages a second", admission.FRAMES_PER_SECOND, SOCKET, "it is closed", "rate_limited"),
-    Bound("messages at once", admission.BURST, SOCKET, "it is closed", "rate_limited"),
+    Bound("messages a second", reader.FRAMES_PER_SECOND, SOCKET, "it is closed", "rate_limited"),
+    Bound("messages at once", reader.BURST, SOCKET, "it is closed", "rate_limited"),
+    Bound("frames of a message", reader.MAX_FRAGMENTS, SOCKET, "it is closed with 1008"),
+    Bound("messages that wait to be handled", reader.MAX_WAITING, SOCKET, "nothing more is read"),
     Bound("bad messages in a minute", admission.BAD_FRAMES, SOCKET, "it is closed", "invalid_request"),
     Bound("subscriptions of a socket", MAX_SUBSCRIPTIONS, SOCKET, "one more is refused", "connection_limit"),
     Bound(

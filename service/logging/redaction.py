@@ -11,8 +11,8 @@ import msgspec
 from pydantic import BaseModel
 
 from protocol.error_text import MIN_SECRET
+from protocol.secret_text import ENCODED_MARKS, REDACTED, hide_keys
 
-REDACTED: Final = "[redacted]"
 MAX_DEPTH: Final = 8  # containers inside each other
 MAX_ITEMS: Final = 100  # of one container
 MAX_VALUES: Final = 1000  # of one line
@@ -38,20 +38,19 @@ _PATTERNS: Final = (
         re.DOTALL,
     ),
     re.compile(r"((?:proxy-)?authorization|(?:set-)?cookie)(\\?[\"']?[ \t]*[:=][ \t]*)[^\r\n]*", re.IGNORECASE),
-    re.compile(r"\b(bearer)(\s+)[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE),
+    re.compile(r"\b(bearer)(\s+|\.)[A-Za-z0-9._~+/=-]{6,}", re.IGNORECASE),
     re.compile(r"\b(basic)(\s+)(?=[A-Za-z0-9+/=_-]{0,200}[\d=])[A-Za-z0-9+/=_-]{8,}", re.IGNORECASE),
     re.compile(
-        r"(api[-_ ]?keys?|access[-_]?key|private[-_]?key|passw(?:or)?d|passphrase|secret|token|ticket)"
+        r"(api[-_ ]?keys?|(?:access|private|subscription)[-_]?key|passw(?:or)?d|passphrase|secret|token|ticket)"
         r"(\\?[\"']?[ \t]*[:=][ \t]*)" + _VALUE,
         re.IGNORECASE,
     ),
     re.compile(r"([?&](?:key|sig|signature|code|auth))(=)[^\s&\"'#]+", re.IGNORECASE),
 )
 """Each keeps what its groups have found: the name of what is hidden, and how it stood there."""
-_KEYS: Final = re.compile(r"(?<![A-Za-z0-9])(?:sk-|tg_|tk_)[A-Za-z0-9_-]{8,}|(?<![\w-])eyJ[\w-]{8,}\.[\w.-]+")
 _MARKS: Final = (
     "sk-", "tg_", "tk_", "eyj", "earer", "asic ", " http/", "authorization", "cookie", "pass", "secret", "ticket",
-    "key", "=", "token:", "token\\", "token'", "token ",
+    "key", "=", "token:", "token\\", "token'", "token ", *(mark.lower() for mark in ENCODED_MARKS),
 )  # fmt: skip
 """In lower case: every match contains one of them, and a text without them needs no further search."""
 _ATOMS: Final = frozenset({type(None), bool, int, float})
@@ -133,7 +132,7 @@ class Redactor:
         if self.is_suspicious(text):
             for pattern in _PATTERNS:
                 text = pattern.sub(_hide, text)
-            text = _KEYS.sub(REDACTED, text)
+            text = hide_keys(text)
         if len(text) > MAX_TEXT:
             text = text[:MAX_TEXT]
         elif length <= MAX_READ:
@@ -154,11 +153,16 @@ class Redactor:
         return True
 
     def _is_harmless(self, text: str) -> bool:
-        """Return whether a text is short, and without marks; one of letters and digits has none, as ids are."""
+        """Return whether a text is short, and without marks.
+
+        One of letters and digits has none, unless it is in base64, which has letters of both cases, as ids have not.
+        """
         if len(text) > MAX_TEXT:
             return False
-        if len(text) > MAX_WORD and (text.isalnum() or (text.startswith("req_") and text[4:].isalnum())):
-            return self._exact is None or self._exact.search(text) is None
+        if len(text) > MAX_WORD:
+            word = text.removeprefix("req_")
+            if word.isalnum() and (word.isupper() or word.islower()):
+                return self._exact is None or self._exact.search(text) is None
         if self.is_suspicious(text):
             return False
         if len(text) <= MAX_KEY:

@@ -39,6 +39,7 @@ from service.middleware.errors import (
 from service.middleware.limit_headers import limit_headers
 from service.middleware.limits import CallLimits
 from service.middleware.unauthenticated import UnauthenticatedLines
+from service.security_headers import RESPONSE
 from service.telemetry.spans import TRACE_ID, WANTED_TRACE_ID, context_of, end_server_span, start_server_span
 
 UNAVAILABLE: Final = 503
@@ -161,25 +162,32 @@ def call_layer(
 def stamp_responses(lifecycle: Lifecycle) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     """Return the signal handler that sets the ids on every response, just before its headers are sent."""
 
-    async def stamp(request: web.Request, response: web.StreamResponse) -> None:
+    async def stamp_response(request: web.Request, response: web.StreamResponse) -> None:
         call = request.get(CALL)
         if call is None:
             return
-        headers = response.headers
-        headers["x-request-id"] = call.request_id
-        headers["x-trace-id"] = call.trace_id
-        headers["Server"] = SERVER_NAME
-        if call.cors:
-            headers.update(call.cors)
-        if call.limits:
-            headers.update(limit_headers(call.limits, time.time()))
+        stamp(response, call)
         if lifecycle.closing.is_set() and response.status >= 200:  # noqa: PLR2004 - not a protocol switch
-            headers["Connection"] = "close"
+            response.headers["Connection"] = "close"
             response.force_close()
         if not call.ended:
             call.response = response
 
-    return stamp
+    return stamp_response
+
+
+def stamp(response: web.StreamResponse, call: CallContext) -> None:
+    """Set the headers that every response has: the ids of its call, the server's name, and what browsers may do."""
+    headers = response.headers
+    headers["x-request-id"] = call.request_id
+    headers["x-trace-id"] = call.trace_id
+    headers["Server"] = SERVER_NAME
+    for name, value in RESPONSE.items():
+        headers.setdefault(name, value)
+    if call.cors:
+        headers.update(call.cors)
+    if call.limits:
+        headers.update(limit_headers(call.limits, time.time()))
 
 
 def _cancelled(call: CallContext, *, forced: bool) -> int:

@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from protocol.secret_text import hide_keys
 from service.context import ACCEPTED, CALL, CURRENT_CALL, CallContext
 from service.telemetry.spans import remote_parent, wanted_trace_id
 
@@ -17,11 +18,11 @@ TRACE_ID_BYTES: Final = 16
 def open_call(request: web.Request) -> CallContext:
     """Make the context of a call, and bind it to the request and to the current task.
 
-    The request id is the caller's where it is 1 to 128 allowed characters. The trace id is that of ``traceparent``, or
-    ``x-trace-id``, which may be a name of the caller's own, or random.
+    The request id is the caller's where it is 1 to 128 allowed characters and does not look like a key. The trace id is
+    that of ``traceparent``, or ``x-trace-id``, which may be a name of the caller's own, or random.
     """
     name = request.headers.get("x-request-id", "")
-    if name and not VALID_REQUEST_ID.fullmatch(name):
+    if name and not (VALID_REQUEST_ID.fullmatch(name) and hide_keys(name) == name):
         name = ""
     parent = remote_parent(request)
     if parent is None:

@@ -10,6 +10,7 @@ from aiohttp import web
 from protocol.anthropic import answer as anthropic_answer
 from protocol.errors import AccessDenied, FieldError, InternalError, InvalidRequest, NotFound, TidegateError
 from protocol.openai import answer as openai
+from protocol.secret_text import hide_in
 from service.context import CallContext
 
 TYPES: Final = "/errors/"  # a problem's type is a path that explains it
@@ -20,6 +21,7 @@ CLIENT_CLOSED: Final = 499  # only in logs and spans: the client has disconnecte
 SERVER_ERROR: Final = 500
 BAD_REQUEST: Final = 400
 UNAUTHENTICATED: Final = 401
+UPGRADE_REQUIRED: Final = 426
 
 SDK_PATIENCE: Final = 60.0  # seconds; an SDK that is told to wait for longer retries at its own pace
 NO_RETRY: Final = frozenset(
@@ -83,6 +85,7 @@ def failure_of(error: Exception, request: web.Request) -> TidegateError:
 
 def error_response(request: web.Request, call: CallContext, error: TidegateError, cause: Exception) -> web.Response:
     """Return the response of a failed call. ``cause`` has the headers that its status requires."""
+    hide_in(error)
     problem = error.problem
     status = cause.status if isinstance(cause, web.HTTPException) and cause.status < SERVER_ERROR else problem.status
     headers: dict[str, str] = {}
@@ -90,6 +93,8 @@ def error_response(request: web.Request, call: CallContext, error: TidegateError
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
     if isinstance(cause, web.HTTPMethodNotAllowed):
         headers["Allow"] = cause.headers["Allow"]
+    if status == UPGRADE_REQUIRED:
+        headers |= {"Upgrade": "websocket", "Connection": "upgrade", "Sec-WebSocket-Version": "13"}
     if status == UNAUTHENTICATED:
         headers["WWW-Authenticate"] = "Bearer"
     if request.path.startswith(COMPATIBLE):

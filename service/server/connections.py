@@ -15,6 +15,7 @@ from protocol.identity import ANONYMOUS
 from service.addresses import Address, AddressTable, ConnectionLimits, Place
 from service.context import CALL
 from service.server.outgoing import KernelOutgoing
+from service.server.refusals import RefusalLog, RefusingHandler
 from service.server.route_table import RouteTable
 from service.stall import Outgoing, Progress
 
@@ -26,7 +27,7 @@ SLOW: Final = "slow_consumer"
 _log = structlog.get_logger("service.http")
 
 
-class Connection(web.RequestHandler):
+class Connection(RefusingHandler):
     """A connection that is closed when the headers of a request are late, and that may be evicted while no call runs.
 
     The time of the first request begins with the connection. Between requests the connection may be idle; whoever reads
@@ -41,8 +42,8 @@ class Connection(web.RequestHandler):
 
     __slots__ = ("_headers_timer", "_on_evict", "_table", "on_stall", "outgoing", "place", "progress")
 
-    def __init__(self, manager: web.Server, **options: Any) -> None:  # noqa: ANN401 - passed on
-        super().__init__(manager, **options)
+    def __init__(self, manager: web.Server, refusals: RefusalLog, **options: Any) -> None:  # noqa: ANN401 - passed on
+        super().__init__(manager, refusals, **options)
         self.place: Place[Connection] | None = None
         self.outgoing: Outgoing | None = None
         self.progress: Progress | None = None
@@ -157,11 +158,15 @@ class Connection(web.RequestHandler):
 
 
 class Server(web.Server):
-    """Makes a ``Connection`` for each client."""
+    """Makes a ``Connection`` for each client; they share the log of what they refuse."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401 - aiohttp's
+        super().__init__(*args, **options)
+        self._refusals = RefusalLog()
 
     def __call__(self) -> Connection:
         """Return the protocol of a new connection."""
-        return Connection(self, loop=self._loop, **self._kwargs)
+        return Connection(self, self._refusals, loop=self._loop, **self._kwargs)
 
 
 class Runner(web.AppRunner):
@@ -179,7 +184,7 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> Server:
         plain = await super()._make_server()
-        route_table = RouteTable(self.app, plain.request_handler)
+        route_table = RouteTable(self.app)
         return Server(
             cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", route_table),
             request_factory=plain.request_factory,

@@ -20,6 +20,7 @@ from opentelemetry.trace import (
 )
 
 from protocol import spans
+from protocol.secret_text import hide_keys
 
 TRACEPARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?"
@@ -52,7 +53,7 @@ def wanted_trace_id(request: web.BaseRequest) -> str:
     """Return the caller's ``x-trace-id``: 32 hex digits in lower case, or another name as it is.
 
     It is empty where there is none, and for one that is no id (32 zeros), is longer than ``MAX_TRACE_NAME`` characters,
-    or has any that can't be printed.
+    has any that can't be printed, or looks like a key.
     """
     header = request.headers.get("x-trace-id")
     if header is None:
@@ -61,7 +62,8 @@ def wanted_trace_id(request: web.BaseRequest) -> str:
     wanted = name.lower()
     if TRACE_ID.fullmatch(wanted):
         return wanted
-    return name if len(name) <= MAX_TRACE_NAME and name.isprintable() and wanted != NO_TRACE else ""
+    valid = len(name) <= MAX_TRACE_NAME and name.isprintable() and wanted != NO_TRACE
+    return name if valid and hide_keys(name) == name else ""
 
 
 def context_of(parent: SpanContext | None) -> Context:
@@ -71,7 +73,7 @@ def context_of(parent: SpanContext | None) -> Context:
 
 def start_server_span(tracer: Tracer, request: web.Request, route: str, parent: SpanContext | None) -> Span:
     """Start the span of a call; ``route`` is the matched route's template, empty for none."""
-    attributes: dict[str, str | int] = {spans.HTTP_METHOD: request.method, spans.URL_PATH: request.path}
+    attributes: dict[str, str | int] = {spans.HTTP_METHOD: request.method, spans.URL_PATH: hide_keys(request.path)}
     if route:
         attributes[spans.HTTP_ROUTE] = route
     name = f"{request.method} {route}" if route else request.method

@@ -1,4 +1,4 @@
-"""Admission of a socket's messages: authentication, its end, and rate limits."""
+"""Admission of a socket's messages: authentication, its end, and what an unauthenticated client may send."""
 
 import time
 from collections import deque
@@ -7,21 +7,19 @@ from typing import Final
 from protocol.errors import PROBLEMS, AccessDenied
 from protocol.identity import Principal
 from service.auth.authenticator import Authenticator
+from service.websocket.reader import TOO_BIG
 from service.websocket.transport import Later, SocketTransport
 
 AUTHENTICATE_TIMEOUT: Final = 10.0  # seconds in which a client without credentials has to authenticate
 UNAUTHENTICATED_BYTES: Final = 16 * 1024  # of a message before authentication: a token fits
-FRAMES_PER_SECOND: Final = 100.0
-BURST: Final = 200.0  # frames
 BAD_FRAMES: Final = 20  # in BAD_FRAMES_WINDOW; then the socket is closed
 BAD_FRAMES_WINDOW: Final = 60.0  # seconds
-TOO_BIG: Final = 1009
 _AUTHENTICATION_TIMEOUT: Final = "authentication_timeout"
 _EXPIRED: Final = "token_expired"
 
 
 class Admission:
-    """Authenticates a socket, closes it when its credential expires, and limits the rate of its messages.
+    """Authenticates a socket, closes it when its credential expires, and limits what else it may send.
 
     Args:
         auth: verifies keys and tokens.
@@ -30,15 +28,13 @@ class Admission:
         later: calls a function after so many seconds; the loop's ``call_later``.
     """
 
-    __slots__ = ("_allowance", "_auth", "_bad", "_counted_at", "_later", "_principal", "_socket", "_timer")
+    __slots__ = ("_auth", "_bad", "_later", "_principal", "_socket", "_timer")
 
     def __init__(self, auth: Authenticator, socket: SocketTransport, principal: Principal | None, later: Later) -> None:
         self._auth = auth
         self._socket = socket
         self._principal = principal
         self._later = later
-        self._allowance = BURST
-        self._counted_at = 0.0
         self._bad: deque[float] | None = None  # most clients never need it, and it is larger than all the rest
         self._timer = None if principal is not None else later(AUTHENTICATE_TIMEOUT, self._authentication_timed_out)
         if principal is not None:
@@ -77,17 +73,12 @@ class Admission:
         self._close_on_expiry(principal)
         return principal
 
-    def admits(self, size: int, now: float) -> bool:
-        """Count a message of ``size`` bytes. Returns whether it may be read; if not, the socket is closed."""
+    def admits(self, size: int) -> bool:
+        """Return whether a message of ``size`` bytes may be read; if not, the socket is closed."""
         if self._principal is None and size > UNAUTHENTICATED_BYTES:
             self._socket.close(TOO_BIG, "authenticate first")
             return False
-        self._allowance = min(BURST, self._allowance + (now - self._counted_at) * FRAMES_PER_SECOND) - 1.0
-        self._counted_at = now
-        if self._allowance >= 0.0:
-            return True
-        self._socket.close(PROBLEMS["rate_limited"].close, "rate_limited")
-        return False
+        return True
 
     def count_bad_frame(self, now: float) -> None:
         """Count a frame that is malformed or came before authentication; closes the socket at ``BAD_FRAMES``."""

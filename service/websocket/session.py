@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import structlog
-from aiohttp import WSMsgType, web
+from aiohttp import web
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, format_trace_id
 
@@ -41,6 +41,7 @@ from service.http.outcome import FIND_TIMEOUT
 from service.http.submitting import submit as submit_within_limits
 from service.websocket.admission import Admission
 from service.websocket.channels import ChannelCommands, is_channel_frame
+from service.websocket.reader import BINARY, CLOSE, PING, TEXT, FrameReader, Received
 from service.websocket.transport import SocketTransport
 
 if TYPE_CHECKING:
@@ -53,9 +54,6 @@ SERVER_ERROR: Final = 500
 SOCKET_SCOPES: Final[frozenset[Scope]] = frozenset({"inference", "channels"})
 
 Drain = Callable[[], Awaitable[object]]
-
-_CLOSE_TYPES: Final = frozenset({WSMsgType.CLOSE, WSMsgType.CLOSING, WSMsgType.CLOSED, WSMsgType.ERROR})
-_SENDABLE_CODES: Final = frozenset({*range(1000, 1004), *range(1007, 1015), *range(3000, 5000)})
 
 _log = structlog.get_logger("service.websocket")
 
@@ -83,6 +81,7 @@ class SocketSession:
 
     Attributes:
         frames: how many messages the client has sent.
+        close_code: with which the client's side has ended; 0 before, and where the connection was lost.
     """
 
     def __init__(
@@ -103,25 +102,35 @@ class SocketSession:
         self._join = join
         self._channels: ChannelCommands | None = None
         self.frames = 0
+        self.close_code = 0
 
-    async def run(self, request: web.Request, response: web.WebSocketResponse, drain: Drain) -> None:
+    async def run(self, reader: FrameReader, protocol: web.RequestHandler, drain: Drain) -> None:
         """Answer frames until either side closes. Reading pauses while the client does not read our answers."""
-        socket, admission, protocol = self._socket, self._admission, request.protocol
-        time = asyncio.get_running_loop().time
+        socket, admission = self._socket, self._admission
         if admission.authenticated:
             await self._begin()
-        while (message := await response.receive()).type not in _CLOSE_TYPES:
+        while (received := await reader.receive()).opcode != CLOSE:
             socket.received = True
             self.frames += 1
-            if socket.closing or not admission.admits(len(message.data), time()):
+            if socket.closing or not admission.admits(len(received.payload)):
                 continue
-            if message.type is WSMsgType.PING:
-                socket.pong(message.data)
-            elif message.type is not WSMsgType.PONG:
-                await self._on_message(message.data)
+            if received.opcode in {TEXT, BINARY}:
+                await self._on_message(received.payload)
+            elif received.opcode == PING and isinstance(received.payload, bytes):
+                socket.pong(received.payload)
             if protocol.writing_paused:
                 await self._wait_for_drain(drain)
-        socket.close(_close_code_for(response.close_code), "")
+        await self._end(received)
+
+    async def _end(self, last: Received) -> None:
+        """Answer the client's close frame, or refuse what it has sent instead of a valid frame."""
+        self.close_code, reason = last.code, str(last.payload)
+        if not reason or self._socket.closing:
+            self._socket.close(last.code or GOING_AWAY, "")
+            return
+        _log.info("socket_refused", close=last.code, reason=reason)
+        self._socket.close(last.code, reason)
+        await self._socket.linger()
 
     async def _wait_for_drain(self, drain: Drain) -> None:
         socket = self._socket
@@ -281,8 +290,3 @@ class SocketSession:
             except TidegateError as error:
                 span.set_attribute(spans.ERROR_TYPE, error.code)
                 raise
-
-
-def _close_code_for(code: int | None) -> int:
-    """Return the close code that answers a client's close frame: its own, where a server may send that one."""
-    return code if code is not None and code in _SENDABLE_CODES else GOING_AWAY

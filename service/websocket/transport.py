@@ -13,6 +13,7 @@ from service.frames import PING, PING_INTERVAL, Joiner, close_frame, pong_frame
 HIGH_WATER: Final = 64 * 1024  # bytes buffered above which we stop reading from the client
 PONG_TIMEOUT: Final = 10.0  # seconds; less where the heartbeat is shorter
 CLOSE_TIMEOUT: Final = 5.0  # seconds in which a client has to read what is buffered and answer the close frame
+LINGER: Final = 1.0  # seconds for which a refused client's bytes are dropped, so that it reads the close frame
 NO_PONG: Final = 4012
 
 Later = Callable[[float, Callable[[], None]], asyncio.TimerHandle]
@@ -95,6 +96,15 @@ class SocketTransport:
             self._transport.abort()
         else:
             self._transport.close()
+
+    async def linger(self) -> None:
+        """End our direction, and let what the client still sends be dropped for a moment.
+
+        Bytes that nobody reads would reset the connection, and the close frame would be lost.
+        """
+        if not self._transport.is_closing() and self._transport.can_write_eof():
+            self._transport.write_eof()
+        await asyncio.sleep(LINGER)
 
     def finish(self) -> None:
         """Close the connection. Buffered bytes have ``CLOSE_TIMEOUT`` seconds to be sent."""

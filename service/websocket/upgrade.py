@@ -6,35 +6,35 @@ import random
 import time
 from collections.abc import Collection, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 import structlog
 from aiohttp import web
 
 from actors.fair_shares import STRANGERS, FairShares, Tenants
-from protocol.errors import PROBLEMS, InvalidRequest, TidegateError
+from protocol.errors import PROBLEMS, TidegateError
 from protocol.hub import DisconnectAll, DisconnectIdle, Socket, SocketClosed
 from protocol.identity import Principal
 from protocol.websocket.commands import CLIENT_FRAMES
-from protocol.websocket.out import SUBPROTOCOL, disconnect_json
+from protocol.websocket.out import disconnect_json
 from service.addresses import AddressTable, Network, Place
 from service.capacity import ClientConnection
 from service.context import CONTAINER, CallContext, call_of, container_of
 from service.frames import Joiner, text_frame
 from service.http.operations import SOCKET, Answer, Operation, add_operations
 from service.websocket.admission import Admission
+from service.websocket.handshake import upgrade_of
+from service.websocket.reader import FrameReader
 from service.websocket.session import ROUTE, SocketSession
-from service.websocket.transport import CLOSE_TIMEOUT, SocketTransport
+from service.websocket.transport import SocketTransport
 
 if TYPE_CHECKING:
     from service.container import Container
 
-MAX_MESSAGE_BYTES: Final = 64 * 1024
 RECONNECT_SPREAD: Final = 8.0  # seconds over which the clients' reconnects are spread
 DISCONNECT_TIMEOUT: Final = 2.0  # seconds in which the hub has to disconnect its sockets
 REASON: Final = "shutdown"
-_NO_UPGRADE: Final = "The caller may open a socket here, but no `Upgrade: websocket` has arrived"
 
 _log = structlog.get_logger("service.websocket")
 
@@ -150,16 +150,6 @@ class Sockets:
             _disconnect(socket, RECONNECT_SPREAD * (index + random.random()) / len(sockets))  # noqa: S311 - jitter
 
 
-class Upgraded(web.WebSocketResponse):
-    """A socket's response that is freed when the socket has ended."""
-
-    async def write_eof(self) -> None:  # type: ignore[override]  # as in the base class
-        """End the response; the failure to close a lost connection is kept without its frames, which hold this."""
-        await super().write_eof()
-        if (failure := self.exception()) is not None:
-            failure.__traceback__ = None
-
-
 SOCKETS: Final = web.AppKey("sockets", Sockets)
 
 
@@ -219,27 +209,22 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     """Upgrade the connection and run its session. A client without a credential authenticates by its first frame.
 
     Raises:
-        InvalidRequest: ``upgrade_required``.
+        InvalidRequest: ``upgrade_required``, or the upgrade is not valid.
         AccessDenied: ``invalid_ticket``.
     """
     container, call = container_of(request), call_of(request)
-    response = Upgraded(
-        autoclose=False,
-        autoping=False,
-        compress=False,
-        max_msg_size=MAX_MESSAGE_BYTES,
-        protocols=(SUBPROTOCOL,),
-        timeout=CLOSE_TIMEOUT,
-    )
-    if not response.can_prepare(request).ok:
-        raise InvalidRequest(_NO_UPGRADE, code="upgrade_required")
+    response = upgrade_of(request)
     principal = _principal(container, request, call)
     writer = await response.prepare(request)
     response.headers.clear()  # they are sent, and would take memory for as long as the socket is open
-    if request.transport is None:
+    if request.transport is None or writer is None:
         return response
     began = time.perf_counter()
-    later = asyncio.get_running_loop().call_later
+    loop = asyncio.get_running_loop()
+    later = loop.call_later
+    reader = FrameReader(request.protocol, loop.time)
+    request.protocol.set_parser(cast("Any", reader))
+    request.protocol.keep_alive(val=False)
     socket = SocketTransport(request.transport, later, container.settings.ws_heartbeat_seconds)
     admission = Admission(container.auth, socket, principal, later)
     sockets = request.config_dict[SOCKETS]
@@ -260,14 +245,14 @@ async def websocket(request: web.Request) -> web.StreamResponse:
             socket.close(PROBLEMS["connection_limit"].close, "connection_limit")
         if _log.is_enabled_for(logging.DEBUG):
             _log.debug("socket_opened", authenticated=admission.authenticated, open=len(sockets))
-        await session.run(request, response, writer.drain)
+        await session.run(reader, request.protocol, writer.drain)
     finally:
         admission.stop()
         sockets.discard(socket)
         socket.finish()
         if _log.is_enabled_for(logging.DEBUG):
             seconds = round(time.perf_counter() - began, 3)
-            _log.debug("socket_closed", seconds=seconds, frames=session.frames, code=response.close_code)
+            _log.debug("socket_closed", seconds=seconds, frames=session.frames, code=session.close_code)
         await container.hub.tell(SocketClosed(socket))
     return response
 

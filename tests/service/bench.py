@@ -303,13 +303,17 @@ def text_of(events: list[Event]) -> str:
 
 
 @asynccontextmanager
-async def open_service(**settings: Any) -> AsyncIterator[Service]:  # noqa: ANN401 - field by field
+async def open_service(
+    *,
+    telemetry: Telemetry | None = None,
+    **settings: Any,  # noqa: ANN401 - field by field
+) -> AsyncIterator[Service]:
     """Serve on a free loopback port: the real application with a scripted gateway."""
     calls: asyncio.Queue[Call] = asyncio.Queue(1000)
     options = load_settings(None, port=0, **settings)
     gateway: Any = partial(HandGateway, calls)
     async with (
-        open_container(options, telemetry=Telemetry(), gateway=gateway) as container,
+        open_container(options, telemetry=telemetry or Telemetry(), gateway=gateway) as container,
         listening(container) as (runner, address),
         ClientSession(connector=TCPConnector(limit=0)) as client,
     ):

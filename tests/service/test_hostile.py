@@ -14,7 +14,7 @@ from actors.delivery.topic import PAGE_BYTES
 from actors.subscription_hub import HIGH_WATER, MAX_SUBSCRIPTIONS
 from protocol.hub import GetHubStats
 from protocol.requests import GetRequest
-from service.websocket import admission, upgrade
+from service.websocket import reader, upgrade
 from service.websocket.transport import Later, SocketTransport
 from tests.contracts.delivery.wires import messages
 from tests.contracts.delivery.world import Content
@@ -185,7 +185,7 @@ async def test_answers_that_are_not_read_can_not_be_asked_for(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that sends commands and reads no answers is not read from above a limit."""
-    monkeypatch.setattr(admission, "BURST", 1e9)
+    monkeypatch.setattr(reader, "BURST", 1e9)
     peer = await Peer(service).connect()
     asking = asyncio.ensure_future(_ask_for_ever(peer))
     (gauge,) = Gauge.seen
@@ -204,7 +204,7 @@ async def _ask_for_ever(peer: Peer) -> None:
 
 async def test_thousands_of_subscriptions(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket has at most a thousand subscriptions; closing it removes all of them."""
-    monkeypatch.setattr(admission, "BURST", 1e9)
+    monkeypatch.setattr(reader, "BURST", 1e9)
     many = MAX_SUBSCRIPTIONS + 20
     async with service.client.ws_connect(f"{service.base}/ws") as line:
         for number in range(many):

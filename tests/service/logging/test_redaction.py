@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, SecretStr
 
+from protocol.secret_text import REDACTED
 from service.logging.line import MAX_LINE, LogLine, TerminalRenderer
-from service.logging.redaction import MAX_DEPTH, MAX_ITEMS, MAX_TEXT, REDACTED, Redactor
+from service.logging.redaction import MAX_DEPTH, MAX_ITEMS, MAX_TEXT, Redactor
 
 OURS = 'our "own" secret \\ é'
 WORDS = (

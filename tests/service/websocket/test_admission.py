@@ -1,4 +1,4 @@
-"""Admission of a socket: authentication, expiry, rate limit."""
+"""Admission of a socket: authentication, expiry, and what an unauthenticated client may send."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,8 +11,6 @@ from protocol.identity import Principal
 from service.websocket.admission import (
     AUTHENTICATE_TIMEOUT,
     BAD_FRAMES,
-    BURST,
-    FRAMES_PER_SECOND,
     UNAUTHENTICATED_BYTES,
     Admission,
 )
@@ -127,24 +125,14 @@ async def test_leaving_leaves_no_timer() -> None:
     assert not timers.set
 
 
-async def test_a_flood_is_stopped() -> None:
-    """A burst and then a rate are allowed; beyond that the socket is closed with 4013."""
-    admission, line = admission_of(ALICE, Timers())
-    assert all(admission.admits(10, now=100.0) for _ in range(int(BURST)))
-    assert all(admission.admits(10, now=101.0) for _ in range(int(FRAMES_PER_SECOND)))
-    assert not line.closed
-    assert not admission.admits(10, now=101.0)
-    assert line.closed == [(4013, "rate_limited")]
-
-
 async def test_a_stranger_s_messages_are_small() -> None:
     """Messages before authentication are limited to a token's size; later ones are not."""
     admission, line = admission_of(None, Timers())
-    assert admission.admits(UNAUTHENTICATED_BYTES, now=100.0)
-    assert not admission.admits(UNAUTHENTICATED_BYTES + 1, now=100.0)
+    assert admission.admits(UNAUTHENTICATED_BYTES)
+    assert not admission.admits(UNAUTHENTICATED_BYTES + 1)
     assert line.closed == [(1009, "authenticate first")]
     authenticated, line = admission_of(ALICE, Timers())
-    assert authenticated.admits(UNAUTHENTICATED_BYTES + 1, now=100.0)
+    assert authenticated.admits(UNAUTHENTICATED_BYTES + 1)
     assert not line.closed
 
 

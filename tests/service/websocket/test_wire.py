@@ -12,7 +12,7 @@ import pytest
 from actors.delivery import fanout
 from protocol.hub import DisconnectAll
 from protocol.identity import Principal
-from service.websocket import admission, transport, upgrade
+from service.websocket import admission, reader, transport, upgrade
 from tests.service.bench import BODY, Service, open_service
 
 KEY: Final = "a-key-of-the-tests"
@@ -113,7 +113,7 @@ async def _no_pong(service: Service, monkeypatch: pytest.MonkeyPatch) -> Line:
 
 async def _flood(service: Service, _: pytest.MonkeyPatch) -> Line:
     line = await dial(service, headers=BEARER)
-    for _number in range(int(admission.BURST) + 50):
+    for _number in range(int(reader.BURST) + 50):
         await line.send(type="ack", requestId="req_1", offset=1)
     return line
 
