@@ -91,6 +91,12 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "body_too_large": Problem(
         status=413, close=4501, title="The body is too large", remedy="Send less, or raise MAX_BODY_BYTES."
     ),
+    "too_many_values": Problem(
+        status=413,
+        close=4501,
+        title="The body has too many values",
+        remedy="Send fewer: at most 50,000 JSON values in one body.",
+    ),
     "unsupported_media_type": Problem(
         status=415, title="The content type is not supported", remedy="Send `Content-Type: application/json`."
     ),

@@ -38,6 +38,7 @@ from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
 from service.auth.tickets import Tickets
 from service.auth.tokens import open_token_verifier
+from service.body_shares import BodyShares
 from service.config.check import start_faults
 from service.config.routes_file import GetRejected, RoutesFile, RoutesWatcher, open_routes
 from service.config.settings import Settings, variable
@@ -73,6 +74,7 @@ class Container:
         embeddings: turns texts into vectors.
         ledger: what accounts have spent.
         routes: watches the routes' file.
+        bodies: counts the bytes of large bodies.
     """
 
     settings: Settings
@@ -87,6 +89,7 @@ class Container:
     embeddings: Ref[EmbeddingsMessage]
     ledger: Ledger
     routes: Ref[GetRejected]
+    bodies: BodyShares
 
 
 @asynccontextmanager
@@ -202,6 +205,7 @@ def _assemble(
         embeddings=embeddings,
         ledger=ledger,
         routes=watcher,
+        bodies=BodyShares(settings.max_bodies_bytes, tenants),
     )
 
 

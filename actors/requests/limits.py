@@ -12,6 +12,7 @@ class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
         ttl: seconds for which an ended request is kept.
         max_requests: the most requests that are kept, running ones included.
         max_bytes: the most bytes that ended requests hold together, their input included.
+        max_input_bytes: the most bytes that the input of running requests holds together.
         max_keys: the most idempotency keys that are remembered.
         key_ttl: seconds for which an idempotency key is remembered, from its submission.
         ring_bytes: each log's budget of unpacked entries, in bytes.
@@ -21,6 +22,7 @@ class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
     ttl: float = 300.0
     max_requests: int = 20_000
     max_bytes: int = 512 * 1024 * 1024
+    max_input_bytes: int = 256 * 1024 * 1024
     max_keys: int = 500_000
     key_ttl: float = 86_400.0
     ring_bytes: int = RING_BYTES

@@ -145,8 +145,13 @@ class Run:
     @property
     def size(self) -> int:
         """Bytes held, estimated: the log and the request to the model."""
+        return self.log.size + self.input_bytes
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes that the request to the model holds, estimated."""
         self._input_bytes = self._input_bytes or request_bytes(self.request)
-        return self.log.size + self._input_bytes
+        return self._input_bytes
 
     @property
     def seed(self) -> int:

@@ -28,7 +28,7 @@ ANYTIME: Final = ("internal_error",)
 WITH_KEY: Final = ("unauthenticated", "invalid_token", "token_expired", "auth_unavailable")
 FROM_PAGES: Final = ("host_not_allowed", "origin_not_allowed")
 OPEN: Final = PUBLIC | PROBES
-WITH_BODY: Final = ("invalid_request", "malformed_json", "body_too_large", "unsupported_media_type")
+WITH_BODY: Final = ("invalid_request", "malformed_json", "body_too_large", "too_many_values", "unsupported_media_type")
 COMMON_HEADERS: Final = ("x-request-id", "x-trace-id")
 HEADERS: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "x-request-id": ("The id of the call: the caller's own, or the id of the request that it submitted.", {}),
