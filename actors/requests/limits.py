@@ -3,6 +3,8 @@
 import msgspec
 
 from actors.log.event_log import RING_BYTES
+from protocol.errors import FieldError, InvalidRequest
+from protocol.requests import MIN_TTL_MS
 
 
 class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,3 +29,14 @@ class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
     key_ttl: float = 86_400.0
     ring_bytes: int = RING_BYTES
     abandon_grace: float = 10.0
+
+
+def check_ttl(ttl: float | None, most: float) -> None:
+    """Check how many seconds a request is to be kept; None for as long as any.
+
+    Raises:
+        InvalidRequest: not at all, or longer than ``most``.
+    """
+    if ttl is not None and not 0 < ttl <= most:
+        reason = f"must be within {MIN_TTL_MS}..{most * 1000:.0f}, for which this service keeps a request"
+        raise InvalidRequest(f"`ttlMs` {reason}", errors=(FieldError("$.options.ttlMs", reason),))

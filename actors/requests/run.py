@@ -128,7 +128,7 @@ class Run:
         self.upstream_wait = 0.0
         self.first_content = 0.0
         self.forgotten = False
-        self._input_bytes = 0  # of the request; 0 while it has not been estimated
+        self._input_bytes = 0 if submit.digests is None else submit.digests.input_bytes  # 0: not estimated yet
         self._numbered: dict[int, Attempt] = {}
         self._on_end = on_end
         self._on_late = on_late

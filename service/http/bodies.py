@@ -2,13 +2,15 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from actors.large_inputs import LARGE, aside
 from protocol.errors import FieldError, InvalidRequest
 from protocol.identity import Principal
 from protocol.json.hints import hint
@@ -35,15 +37,17 @@ T = TypeVar("T")
 _decoder: Final = msgspec.json.Decoder(SubmitBody)
 
 
-async def read_json(request: web.Request, limit: int) -> bytes:
-    """Return the body of a JSON request, inflated. Never reads, and never inflates to, more than ``limit`` bytes.
+async def read_json(request: web.Request, limit: int, parse: Callable[[bytes], T]) -> T:
+    """Return what ``parse`` makes of a JSON request's body, inflated; it runs in a thread where the body is large.
+
+    Never reads, and never inflates to, more than ``limit`` bytes.
 
     A body without a ``Content-Type`` counts as JSON, except with an ``Origin``: a web page can post to any address
     without a CORS preflight as long as it sets no type.
 
     Raises:
         InvalidRequest: ``unsupported_media_type``; ``body_too_large``; ``too_many_values``; or ``invalid_request``
-            where the body does not arrive in time, or can't be inflated.
+            where the body does not arrive in time, or can't be inflated; or what ``parse`` raises.
         Overloaded: too many bytes of bodies are at work.
     """
     _check_type(request)
@@ -64,10 +68,11 @@ async def read_json(request: web.Request, limit: int) -> bytes:
         raise undecodable() from None
     if len(body) > limit:
         raise too_large(limit)
-    if len(body) > SMALL and has_more_values(body):
-        detail = f"the body has more than {MAX_VALUES} JSON values"
-        raise InvalidRequest(detail, code="too_many_values")
-    return body
+    if len(body) <= SMALL:
+        return parse(body)
+    if len(body) <= LARGE:
+        return _bounded(parse, body)
+    return await aside(partial(_bounded, parse, body))
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
@@ -195,6 +200,13 @@ async def _chunks(request: web.Request, limit: int, times: int) -> AsyncIterator
 
 def _count(request: web.Request, size: int) -> None:
     container_of(request).bodies.take(call_of(request), size)
+
+
+def _bounded(parse: Callable[[bytes], T], body: bytes) -> T:
+    if has_more_values(body):
+        detail = f"the body has more than {MAX_VALUES} JSON values"
+        raise InvalidRequest(detail, code="too_many_values")
+    return parse(body)
 
 
 def _malformed(body: bytes, error: Exception) -> InvalidRequest:
