@@ -113,6 +113,12 @@ PROBLEMS: Final[dict[str, Problem]] = {
     "http_version_not_supported": Problem(
         status=505, title="The service speaks HTTP/1.1", remedy="Send HTTP/1.1, or 1.0."
     ),
+    "too_many_values": Problem(
+        status=413,
+        close=4501,
+        title="The body has too many values",
+        remedy="Send fewer: at most 50,000 JSON values in one body.",
+    ),
     "unsupported_media_type": Problem(
         status=415, title="The content type is not supported", remedy="Send `Content-Type: application/json`."
     ),

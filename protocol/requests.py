@@ -299,6 +299,20 @@ class Submitted(msgspec.Struct, frozen=True):
     replayed: bool = False
 
 
+class Digests(msgspec.Struct, frozen=True, gc=False):
+    """What takes long to compute of a large submission.
+
+    Attributes:
+        run: the digest of all that shapes the answer.
+        body: the digest of the whole submission; empty without an idempotency key.
+        input_bytes: about how many bytes the request to the model holds.
+    """
+
+    run: bytes
+    body: bytes
+    input_bytes: int
+
+
 class Submit(Message[Submitted], frozen=True, kw_only=True):
     """Run a request, or find the log that already answers it.
 
@@ -313,6 +327,7 @@ class Submit(Message[Submitted], frozen=True, kw_only=True):
         hold: what the request has taken from the caller's rate limits; the router settles it. None for nothing.
         surface: what the caller has used, for the log: ``native``, ``openai``, ``responses``, ``anthropic``, ``socket``
             or ``pipeline``; empty for a program of its own.
+        digests: of the submission, once the router has computed them in a thread, as it does for a large one.
 
     Raises (as replies):
         InvalidRequest: the ``ttl`` is longer than the router's own.
@@ -332,6 +347,7 @@ class Submit(Message[Submitted], frozen=True, kw_only=True):
     trace_id: str = ""
     hold: LimitHold | None = None
     surface: str = ""
+    digests: Digests | None = None
 
 
 class GetRequest(Message[RequestHandle], frozen=True):

@@ -43,6 +43,7 @@ from service.auth.passing import Passing
 from service.auth.tickets import Tickets
 from service.auth.token_config import token_plans
 from service.auth.tokens import open_token_verifier
+from service.body_shares import BodyShares
 from service.config.check import start_faults
 from service.config.routes_file import GetRejected, RoutesFile, RoutesWatcher, open_routes
 from service.config.settings import Settings, variable
@@ -83,6 +84,7 @@ class Container:
         tenants: share the bounds.
         watchdog: watches the event loop, where the server has started it.
         passing: which fields of a call go upstream.
+        bodies: counts the bytes of large bodies.
     """
 
     settings: Settings
@@ -101,6 +103,7 @@ class Container:
     tenants: Tenants
     watchdog: LoopWatchdog
     passing: Passing
+    bodies: BodyShares
 
 
 @asynccontextmanager
@@ -229,6 +232,7 @@ def _assemble(
         tenants=tenants,
         watchdog=LoopWatchdog(settings.loop_lag_warning_ms / 1000, tracer=telemetry.tracer),
         passing=passing,
+        bodies=BodyShares(settings.max_bodies_bytes, tenants),
     )
 
 

@@ -32,6 +32,7 @@ class CallContext:
         principal: the caller; ``ANONYMOUS`` where neither keys nor tokens are configured.
         authenticated: False only on ``/ws`` and health, where a key is required and the headers have none, or on health
             an invalid one: the socket's handler checks the ticket, and health shows less.
+        body_bytes: of its body that are counted in the tenant's share; 0 for a small one.
         accepted: ``time.perf_counter()`` when the headers had been read, before the handler's task was made.
         span: the SERVER span, for attributes; None where the call has none.
         response: the stream that is being written; None before its headers are sent, and for a response in one piece.
@@ -49,6 +50,7 @@ class CallContext:
         "_request_id",
         "accepted",
         "authenticated",
+        "body_bytes",
         "cors",
         "ended",
         "failure",
@@ -77,6 +79,7 @@ class CallContext:
         self.limits: Sequence[QuotaStanding] = ()
         self.hold: LimitHold | None = None
         self.uncounted = ""
+        self.body_bytes = 0
         self.cors = NO_HEADERS
         self.parent = parent
 

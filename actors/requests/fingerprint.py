@@ -4,9 +4,10 @@ import hashlib
 
 import msgspec
 
+from actors.requests.input_size import request_bytes
 from protocol.errors import InvalidRequest
 from protocol.llm import ChatRequest
-from protocol.requests import Delivery, Submit
+from protocol.requests import Delivery, Digests, Submit
 
 _ENCODER = msgspec.msgpack.Encoder(order="deterministic", decimal_format="string")
 _DIGEST_BYTES = 20
@@ -31,8 +32,26 @@ def fingerprint(
     return _digest((tenant, prompt_version, request, *flags))
 
 
+def run_digest(submit: Submit) -> bytes:
+    """Return the fingerprint of a submission."""
+    if submit.digests is not None:
+        return submit.digests.run
+    delivery = submit.delivery
+    restart = delivery.on_attempt_failed == "restart"
+    return fingerprint(submit.tenant, submit.request, delivery.prompt_version, restart=restart, repair=delivery.repair)
+
+
+def digested(submit: Submit) -> Submit:
+    """Return a submission with its digests."""
+    body = body_digest(submit) if submit.idempotency_key else b""
+    digests = Digests(run_digest(submit), body, request_bytes(submit.request))
+    return msgspec.structs.replace(submit, digests=digests)
+
+
 def body_digest(submit: Submit) -> bytes:
     """Return a digest of the whole submission: a repeated idempotency key must come with the same one."""
+    if submit.digests is not None:
+        return submit.digests.body
     delivery: Delivery = submit.delivery
     return _digest((submit.tenant, submit.request, delivery))
 

@@ -3,6 +3,8 @@
 import msgspec
 
 from actors.log.event_log import RING_BYTES
+from protocol.errors import FieldError, InvalidRequest
+from protocol.requests import MIN_TTL_MS
 
 
 class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -12,6 +14,7 @@ class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
         ttl: seconds for which an ended request is kept.
         max_requests: the most requests that are kept, running ones included.
         max_bytes: the most bytes that ended requests hold together, their input included.
+        max_input_bytes: the most bytes that the input of running requests holds together.
         max_keys: the most idempotency keys that are remembered.
         key_ttl: seconds for which an idempotency key is remembered, from its submission.
         ring_bytes: each log's budget of unpacked entries, in bytes.
@@ -21,7 +24,19 @@ class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
     ttl: float = 300.0
     max_requests: int = 20_000
     max_bytes: int = 512 * 1024 * 1024
+    max_input_bytes: int = 256 * 1024 * 1024
     max_keys: int = 500_000
     key_ttl: float = 86_400.0
     ring_bytes: int = RING_BYTES
     abandon_grace: float = 10.0
+
+
+def check_ttl(ttl: float | None, most: float) -> None:
+    """Check how many seconds a request is to be kept; None for as long as any.
+
+    Raises:
+        InvalidRequest: not at all, or longer than ``most``.
+    """
+    if ttl is not None and not 0 < ttl <= most:
+        reason = f"must be within {MIN_TTL_MS}..{most * 1000:.0f}, for which this service keeps a request"
+        raise InvalidRequest(f"`ttlMs` {reason}", errors=(FieldError("$.options.ttlMs", reason),))

@@ -6,6 +6,7 @@ and runs; each run owns its log, and has its own actor.
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -13,17 +14,20 @@ from typing import Final
 from opentelemetry import trace
 
 from actors.fair_shares import Tenants
+from actors.large_inputs import aside, is_large
 from actors.requests.failure import failure
-from actors.requests.fingerprint import body_digest, fingerprint
+from actors.requests.fingerprint import body_digest, digested, run_digest
 from actors.requests.idempotency import UsedKey
-from actors.requests.limits import RequestLimits
+from actors.requests.limits import RequestLimits, check_ttl
 from actors.requests.outcome import LOGGER, log_end
 from actors.requests.record import RequestRecord, use_no_tokens
 from actors.requests.router_messages import (
     CacheAnswered,
     CacheMessage,
+    Decided,
     ForgetModels,
     GraceExpired,
+    InputDigested,
     ModelResolved,
     RequestTimedOut,
     RouterMessage,
@@ -41,9 +45,7 @@ from protocol.cache import CacheDelete, CachedLog, CacheGet
 from protocol.errors import (
     ActorStopped,
     DeadlineExceeded,
-    FieldError,
     IdempotencyKeyReused,
-    InvalidRequest,
     NotFound,
     Overloaded,
     RequestGone,
@@ -52,7 +54,6 @@ from protocol.errors import (
 from protocol.events import Cancelled, Failed
 from protocol.gateway import Complete, ResolveModel
 from protocol.requests import (
-    MIN_TTL_MS,
     AwaitRequests,
     CancelRequest,
     CountRequests,
@@ -123,19 +124,25 @@ class RequestRouter(Actor[RouterMessage]):
     @handles(Submit)
     async def submit(self, message: Submit) -> Submitted | Deferred[Submitted]:
         """Find or start the run for this submission, in the order of the module's docstring."""
-        if message.delivery.ttl is not None:
-            _check_ttl(message.delivery.ttl, self._limits.ttl)
+        check_ttl(message.delivery.ttl, self._limits.ttl)
+        if is_large(message.request):
+            reply = self.promise(Submit)
+            work = aside(partial(digested, message))
+            self.pipe(work, partial(InputDigested, reply=reply), partial(SubmitRefused, reply=reply))
+            return reply
+        return self._find_or_begin(message)
+
+    @handles(InputDigested)
+    async def input_digested(self, message: InputDigested) -> None:
+        """Go on with a large submission; the others have gone on meanwhile."""
+        self._reply(message.reply, partial(self._find_or_begin, message.submit, message.reply))
+
+    def _find_or_begin(self, message: Submit, reply: Promise[Submitted] | None = None) -> Decided:
         if message.idempotency_key:
             known = self._store.by_key(message.tenant, message.idempotency_key)
             if known is not None:
                 return self._repeat(message, *known)
-        digest = fingerprint(
-            message.tenant,
-            message.request,
-            message.delivery.prompt_version,
-            restart=message.delivery.on_attempt_failed == "restart",
-            repair=message.delivery.repair,
-        )
+        digest = run_digest(message)
         run = self._runs.joinable(digest) if message.delivery.dedupe else None
         if run is not None:
             return self._join(message, run)
@@ -143,7 +150,7 @@ class RequestRouter(Actor[RouterMessage]):
         cache = self._cache if message.delivery.dedupe and message.delivery.cache_ttl > 0 else None
         if served and cache is None:
             return self._begin(message, digest)
-        reply = self.promise(Submit)
+        reply = self.promise(Submit) if reply is None else reply
         if served and cache is not None:
             self._ask_cache(cache, message, digest, reply)
         else:
@@ -163,7 +170,7 @@ class RequestRouter(Actor[RouterMessage]):
             self._models.clear()
         self._models.add(message.submit.request.model)
         if message.cache is None:
-            self._reply(message.reply, message.submit, message.digest, None)
+            self._reply(message.reply, partial(self._decide, message.submit, message.digest, None))
         else:
             self._ask_cache(message.cache, message.submit, message.digest, message.reply)
 
@@ -175,7 +182,7 @@ class RequestRouter(Actor[RouterMessage]):
     @handles(CacheAnswered)
     async def cache_answered(self, message: CacheAnswered) -> None:
         """Decide which log answers, now that the cache has replied."""
-        self._reply(message.reply, message.submit, message.digest, message.cached)
+        self._reply(message.reply, partial(self._decide, message.submit, message.digest, message.cached))
 
     @handles(GetRequest)
     async def get(self, message: GetRequest) -> RequestHandle:
@@ -284,11 +291,14 @@ class RequestRouter(Actor[RouterMessage]):
             err=lambda _: CacheAnswered(message, digest, None, reply),
         )
 
-    def _reply(self, reply: Promise[Submitted], message: Submit, digest: bytes, cached: CachedLog | None) -> None:
+    def _reply(self, reply: Promise[Submitted], decide: Callable[[], Decided]) -> None:
         try:
-            reply.resolve(self._decide(message, digest, cached))
+            decided = decide()
         except TidegateError as error:
             reply.reject(error)
+            return
+        if not isinstance(decided, Promise):
+            reply.resolve(decided)
 
     def _decide(self, message: Submit, digest: bytes, cached: CachedLog | None) -> Submitted:
         """Look again for the key and the running log: others may have been submitted in the meantime."""
@@ -367,10 +377,8 @@ class RequestRouter(Actor[RouterMessage]):
     def _run_ended(self, run: Run) -> None:
         for request_id in run.requests:
             self._ended(request_id)
-        if self._waiting and not len(self._runs):
-            waiting, self._waiting = self._waiting, []
-            for promise in waiting:
-                promise.resolve(None)
+        while self._waiting and not len(self._runs):
+            self._waiting.pop(0).resolve(None)
 
     def _ended(self, request_id: str) -> None:
         record = self._store.ended(request_id)
@@ -381,8 +389,7 @@ class RequestRouter(Actor[RouterMessage]):
     def _find(self, request_id: str, tenant: str) -> RequestRecord:
         record = self._store.get(request_id, tenant)
         if record is None:
-            message = f"there is no request {request_id[:64]!r}"
-            raise NotFound(message, code="request_not_found")
+            raise NotFound(f"there is no request {request_id[:64]!r}", code="request_not_found")
         return record
 
     def _followers_changed(self, tenant: str, request_id: str, count: int) -> None:
@@ -395,12 +402,5 @@ class RequestRouter(Actor[RouterMessage]):
             timer.cancel()
         if count == 0:
             with suppress(Overloaded, ActorStopped):
-                self._grace_timers[request_id] = self.schedule(
-                    self._limits.abandon_grace, GraceExpired(request_id, tenant)
-                )
-
-
-def _check_ttl(ttl: float, most: float) -> None:
-    if not 0 < ttl <= most:
-        reason = f"must be within {MIN_TTL_MS}..{most * 1000:.0f}, for which this service keeps a request"
-        raise InvalidRequest(f"`ttlMs` {reason}", errors=(FieldError("$.options.ttlMs", reason),))
+                expired = GraceExpired(request_id, tenant)
+                self._grace_timers[request_id] = self.schedule(self._limits.abandon_grace, expired)

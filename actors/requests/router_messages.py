@@ -16,6 +16,14 @@ from protocol.requests import (
 )
 
 CacheMessage = CacheGet | CachePut | CacheDelete
+Decided = Submitted | Promise[Submitted]  # at once, or later
+
+
+class InputDigested(Message[None], frozen=True):
+    """A large submission has its digests."""
+
+    submit: Submit
+    reply: Promise[Submitted]
 
 
 class ModelResolved(Message[None], frozen=True):
@@ -82,6 +90,7 @@ RouterMessage = (
     | AwaitRequests
     | EndRequests
     | ForgetModels
+    | InputDigested
     | ModelResolved
     | SubmitRefused
     | CacheAnswered

@@ -132,7 +132,7 @@ class Run:
         self.upstream_wait = 0.0
         self.first_content = 0.0
         self.forgotten = False
-        self._input_bytes = 0  # of the request; 0 while it has not been estimated
+        self._input_bytes = 0 if submit.digests is None else submit.digests.input_bytes  # 0: not estimated yet
         self._numbered: dict[int, Attempt] = {}
         self._on_end = on_end
         self._on_late = on_late
@@ -149,8 +149,13 @@ class Run:
     @property
     def size(self) -> int:
         """Bytes held, estimated: the log and the request to the model."""
+        return self.log.size + self.input_bytes
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes that the request to the model holds, estimated."""
         self._input_bytes = self._input_bytes or request_bytes(self.request)
-        return self.log.size + self._input_bytes
+        return self._input_bytes
 
     @property
     def seed(self) -> int:

@@ -16,6 +16,7 @@ from protocol.errors import Overloaded
 from protocol.events import Failed
 
 RECORD_BYTES: Final = 4096  # of a stored request without its log and its input, rounded up
+SMALL_INPUT: Final = 16 * 1024  # bytes
 MIN_COMPACT: Final = 64  # own expiries that are kept before those of dropped requests are looked for
 
 
@@ -57,6 +58,7 @@ class RequestStore:
         self._rows = FairShares(limits.max_requests, tenants)
         self._running = FairShares(limits.max_requests, tenants, rule="reserve")
         self._bytes = FairShares(limits.max_bytes, tenants)
+        self._input = FairShares(limits.max_input_bytes, tenants, rule="reserve")
         self.expired = 0
 
     def __len__(self) -> int:
@@ -89,6 +91,7 @@ class RequestStore:
         if key:
             record.idempotency = (tenant, key)
             self._keys.add(record.idempotency, digest, record.request_id)
+        self._take_input(record)
         runs = record.source != "cache"
         if not runs or self._running.take(tenant):
             if self._take_row(tenant):
@@ -98,6 +101,7 @@ class RequestStore:
                 self._running.give_back(tenant)
         if key:
             self._keys.free((tenant, key))
+        self._give_input_back(record)
         running = self._running.held(tenant)
         raise Overloaded(f"{running} requests are running, which is the most that are kept", retry_after=1.0)
 
@@ -117,6 +121,7 @@ class RequestStore:
             self._end_key(record)
         if record.source != "cache":
             self._running.give_back(record.tenant)
+            self._give_input_back(record)
         size = record.run.size + delivery_bytes(record.delivery) + RECORD_BYTES
         self._ended[request_id] = self._take_bytes(record.tenant, size)
         ended_of = self._ended_of.get(record.tenant)
@@ -142,6 +147,19 @@ class RequestStore:
         while self._ended and self._records[next(iter(self._ended))].expires <= now:
             self._drop(next(iter(self._ended)))
         self.expired += before - len(self._records)
+
+    def _take_input(self, record: RequestRecord) -> None:
+        size = _large_input(record)
+        if size and not self._input.take(record.tenant, size):
+            if record.idempotency is not None:
+                self._keys.free(record.idempotency)
+            held = self._input.held(record.tenant)
+            raise Overloaded(f"running requests hold {held} bytes of input, which is the most", retry_after=1.0)
+
+    def _give_input_back(self, record: RequestRecord) -> None:
+        size = _large_input(record)
+        if size:
+            self._input.give_back(record.tenant, size)
 
     def _take_row(self, tenant: str) -> bool:
         while not self._rows.take(tenant):
@@ -185,6 +203,7 @@ class RequestStore:
         if size is None:
             if record.source != "cache":
                 self._running.give_back(tenant)
+                self._give_input_back(record)
             return True
         self._bytes.give_back(tenant, size)
         ended_of = self._ended_of[tenant]
@@ -210,3 +229,9 @@ class RequestStore:
         key = record.idempotency
         used = None if key is None else self._keys.find(key)
         return key if used is not None and used.request_id == record.request_id else None
+
+
+def _large_input(record: RequestRecord) -> int:
+    """Return the bytes of a request's own input; 0 for a small one, of which the number of requests is bound enough."""
+    size = record.run.input_bytes if record.source == "upstream" else 0
+    return size if size > SMALL_INPUT else 0

@@ -31,7 +31,6 @@ _TEXTS: Final = re.compile(
     r"|xml|ecmascript|graphql|sql|csv)"
 )
 _UNKNOWN: Final = frozenset({"", "application/octet-stream", "binary/octet-stream"})
-_ODD: Final = re.compile(r"[^!-~]|%")
 
 
 def source_of(url: str) -> dict[str, str]:
@@ -42,7 +41,7 @@ def source_of(url: str) -> dict[str, str]:
     named, *parameters = head.lower().split(";")
     if "base64" not in map(str.strip, parameters):
         data = base64.b64encode(unquote_to_bytes(data)).decode()
-    elif _ODD.search(data):
+    elif not data.isascii() or not data.isprintable() or " " in data or "%" in data:
         data = "".join(unquote_to_bytes(data).decode("latin-1").split())
     named = named.strip()
     media_type = next((kind for start, kind in _STARTS if data.startswith(start)), _ALIASES.get(named, named))

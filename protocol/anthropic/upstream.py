@@ -3,6 +3,7 @@
 The blocks of a turn keep their order, and those that only this vendor has are sent as they came.
 """
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -44,10 +45,10 @@ _EFFORTS: Final = {"minimal": "low", "low": "low", "medium": "medium", "high": "
 _json = msgspec.json.Encoder().encode
 
 
-def messages_body(request: ChatRequest, model: str) -> bytes:
+def messages_body(request: ChatRequest, model: str, encode: Callable[[Any], bytes] = _json) -> bytes:
     """Return the body of a streamed ``POST /v1/messages``; see :func:`betas_of` for the header.
 
-    The dialect has no seed: it is left out.
+    The dialect has no seed: it is left out. ``encode`` encodes the JSON.
 
     Raises:
         ProviderError: ``provider_rejected``: the dialect has no form for a part, or no message is left.
@@ -73,7 +74,7 @@ def messages_body(request: ChatRequest, model: str) -> bytes:
     if request.schema is not None:
         form = {"type": "json_schema", "schema": anthropic_schema(request.schema) or request.schema}
         body["output_config"] = {**body.get("output_config", {}), "format": form}
-    return _json(body)
+    return encode(body)
 
 
 def takes_schema(schema: dict[str, Any]) -> bool:

@@ -5,7 +5,7 @@ order is put into that form: texts that stood together are joined as they are, t
 blank line, and calls keep their order.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -55,6 +55,7 @@ def chat_body(
     max_tokens: int | None = None,
     omit: tuple[str, ...] = (),
     limits: ChatLimits = OF_OTHERS,
+    encode: Callable[[Any], bytes] = _json,
 ) -> bytes:
     """Return the body of a streamed chat completion for an upstream of this dialect.
 
@@ -65,6 +66,7 @@ def chat_body(
         max_tokens: the token limit where the request has none.
         omit: top-level fields that this upstream refuses.
         limits: what this upstream takes at most.
+        encode: encodes the JSON.
 
     Raises:
         ProviderError: ``provider_rejected``: the dialect has no form for a part, or no message is left.
@@ -92,7 +94,7 @@ def chat_body(
         body["response_format"] = _schema_format(request.schema, body.get("response_format"))
     for field in omit:
         body.pop(field, None)
-    return _json(body)
+    return encode(body)
 
 
 def takes_schema(_schema: dict[str, Any]) -> bool:

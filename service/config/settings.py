@@ -88,7 +88,9 @@ class Settings(BaseSettings):
         max_connections_per_address: of one IPv4 address or one IPv6 /64 network; loopback and ``trusted_proxies`` have
             no such bound.
         keep_alive_seconds: seconds for which a connection may be idle between two calls; above a proxy's own.
-        max_body_bytes: the largest request body, in bytes.
+        max_body_bytes: the largest body of a request to a model, in bytes, inflated; other bodies have at most 1 MiB.
+        max_bodies_bytes: bytes of all large bodies that are at work, and, counted by themselves, of the input of all
+            running requests; the tenants share each of the two.
         shutdown_grace_seconds: seconds for which running calls may go on after the signal to stop.
         llm_provider: the provider of the default model; unset: the one that has a key, else ``local``.
         default_llm_model: what the model name ``default`` means; empty: the provider's own default.
@@ -164,7 +166,8 @@ class Settings(BaseSettings):
     max_connections: int = Field(_CONNECTIONS.total, ge=1, le=1_000_000)
     max_connections_per_address: int = Field(_CONNECTIONS.per_address, ge=1, le=1_000_000)
     keep_alive_seconds: Seconds = _CONNECTIONS.keep_alive
-    max_body_bytes: Bytes = 1_048_576
+    max_body_bytes: Bytes = 33_554_432
+    max_bodies_bytes: Bytes = _REQUESTS.max_input_bytes
     shutdown_grace_seconds: float = Field(10.0, ge=0, le=3600)
 
     llm_provider: ProviderName | None = None
@@ -361,6 +364,7 @@ class Settings(BaseSettings):
             ttl=self.request_ttl_seconds,
             max_requests=self.max_requests,
             max_bytes=self.requests_max_bytes,
+            max_input_bytes=self.max_bodies_bytes,
             max_keys=self.max_idempotency_keys,
             key_ttl=self.idempotency_ttl_seconds,
             ring_bytes=self.log_max_bytes,

@@ -1,11 +1,12 @@
 """``POST /v1/messages`` and ``/v1/messages/count_tokens``: Anthropic's dialect."""
 
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 
 from protocol.anthropic.answer import PING_EVENT, MessagesEventEncoder, count_body, message_body
-from protocol.anthropic.messages import MAX_BETAS, CountBody, MessageBody, parse_count, parse_messages
+from protocol.anthropic.messages import MAX_BETAS, CountBody, MessageBody, MessageCall, parse_count, parse_messages
 from protocol.events import Completed
 from protocol.gateway import ResolveModel
 from protocol.tokens import estimate_tokens
@@ -73,8 +74,7 @@ def add_routes(app: web.Application) -> None:
 async def messages(request: web.Request) -> web.StreamResponse:
     """Respond with a message, as JSON or as a stream."""
     betas = ",".join(request.headers.getall("anthropic-beta", ()))
-    message = parse_messages(await _read(request), betas)
-    check_request(message.request, ANTHROPIC)
+    message = await read_json(request, container_of(request).settings.max_body_bytes, partial(_parse, betas))
     submission = await submit_completion(request, message.request, surface="anthropic")
     request_id, model = submission.handle.request_id, message.request.model
     submission.headers["request-id"] = submission.call.request_id
@@ -106,13 +106,21 @@ async def messages(request: web.Request) -> web.StreamResponse:
 )
 async def count_tokens(request: web.Request) -> JsonResponse:
     """Return an estimate; the provider is not asked."""
-    chat = parse_count(await _read(request))
-    check_request(chat, ANTHROPIC)
-    model = model_for(call_of(request).principal, chat.model)
+    chosen, tokens = await read_json(request, container_of(request).settings.max_body_bytes, _counted)
+    model = model_for(call_of(request).principal, chosen)
     await container_of(request).gateway.ask(ResolveModel(model), timeout=RESOLVE_TIMEOUT)
     headers = {"request-id": call_of(request).request_id}
-    return JsonResponse(count_body(estimate_tokens(chat)), headers=headers)
+    return JsonResponse(count_body(tokens), headers=headers)
 
 
-async def _read(request: web.Request) -> bytes:
-    return await read_json(request, container_of(request).settings.max_body_bytes)
+def _parse(betas: str, body: bytes) -> MessageCall:
+    message = parse_messages(body, betas)
+    check_request(message.request, ANTHROPIC)
+    return message
+
+
+def _counted(body: bytes) -> tuple[str, int]:
+    """Return the model and the estimate of its tokens."""
+    chat = parse_count(body)
+    check_request(chat, ANTHROPIC)
+    return chat.model, estimate_tokens(chat)

@@ -2,21 +2,30 @@
 
 import asyncio
 import re
+from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDictProxy
 
+from actors.large_inputs import LARGE, aside
 from protocol.errors import FieldError, InvalidRequest
 from protocol.identity import Principal
 from protocol.json.hints import hint
+from protocol.json.values import MAX_VALUES, has_more_values
 from protocol.llm import ChatRequest
 from protocol.requests import Delivery, Submit, SubmitBody
 from service.auth.permissions import model_for
+from service.context import call_of, container_of
+from service.http.inflate import inflated, too_large, undecodable
 from service.http.validation import NATIVE, check_request, raise_faults, submission_faults
 
 BODY_TIMEOUT: Final = 30.0  # seconds in which a body has to arrive after its headers
+SMALL: Final = 16 * 1024  # bytes of a body up to which its share and its values are not counted
+ENCODINGS: Final = {"": False, "identity": False, "gzip": True, "x-gzip": True}  # whether the body is inflated
+RATIO_KEPT: Final = 8  # bytes that a byte of gzip is counted as
 
 _JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 _REASON = re.compile(r"^(?P<reason>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
@@ -28,35 +37,44 @@ T = TypeVar("T")
 _decoder: Final = msgspec.json.Decoder(SubmitBody)
 
 
-async def read_json(request: web.Request, limit: int) -> bytes:
-    """Return the body of a JSON request. Never reads more than ``limit`` bytes.
+async def read_json(request: web.Request, limit: int, parse: Callable[[bytes], T]) -> T:
+    """Return what ``parse`` makes of a JSON request's body, inflated; it runs in a thread where the body is large.
+
+    Never reads, and never inflates to, more than ``limit`` bytes.
 
     A body without a ``Content-Type`` counts as JSON, except with an ``Origin``: a web page can post to any address
     without a CORS preflight as long as it sets no type.
 
     Raises:
-        InvalidRequest: ``unsupported_media_type``; ``body_too_large``; or ``invalid_request`` where the body does not
-            arrive in time, or can't be decompressed.
+        InvalidRequest: ``unsupported_media_type``; ``body_too_large``; ``too_many_values``; or ``invalid_request``
+            where the body does not arrive in time, or can't be inflated; or what ``parse`` raises.
+        Overloaded: too many bytes of bodies are at work.
     """
     _check_type(request)
-    content = request.content
+    content, encoding = request.content, request.headers.get("Content-Encoding")
     try:
-        if content.is_eof():
+        if content.is_eof() and encoding is None:
             body = content.read_nowait()
+            if len(body) > SMALL:
+                _count(request, len(body))
         elif (request.content_length or 0) > limit:
-            raise _too_large(limit)
+            raise too_large(limit)
         else:
             if hdrs.EXPECT in request.headers:
                 await _ask_for_body(request)
             async with asyncio.timeout(BODY_TIMEOUT):
-                body = await _read(request, limit)
+                body = await _read(request, limit, encoding)
     except TimeoutError:
         raise InvalidRequest(f"the body did not arrive within {BODY_TIMEOUT:g} s") from None
     except web.RequestPayloadError:
-        raise InvalidRequest("the body is not encoded as its headers say") from None
+        raise undecodable() from None
     if len(body) > limit:
-        raise _too_large(limit)
-    return body
+        raise too_large(limit)
+    if len(body) <= SMALL:
+        return parse(body)
+    if len(body) <= LARGE:
+        return _bounded(parse, body)
+    return await aside(partial(_bounded, parse, body))
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
@@ -165,19 +183,39 @@ async def _ask_for_body(request: web.Request) -> None:
         request.writer.output_size = 0  # the response itself has not begun
 
 
-async def _read(request: web.Request, limit: int) -> bytes:
-    content, chunks, size = request.content, [], 0
+async def _read(request: web.Request, limit: int, encoding: str | None) -> bytes:
+    if encoding is not None and encoding.strip().lower() not in ENCODINGS:
+        detail = f"send the body as it is, or with `Content-Encoding: gzip`, not {encoding[:40]!r}"
+        raise InvalidRequest(detail, code="unsupported_media_type")
+    if ENCODINGS.get((encoding or "identity").strip().lower()):
+        return await inflated(_chunks(request, limit, RATIO_KEPT), limit)
+    return b"".join([chunk async for chunk in _chunks(request, limit, 1)])
+
+
+async def _chunks(request: web.Request, limit: int, times: int) -> AsyncIterator[bytes]:
+    """Yield the body as it comes, and count its bytes ``times``: what is inflated from them is larger."""
+    content, size, counted = request.content, 0, request.content_length or 0
+    if counted > SMALL:
+        _count(request, min(counted * times, limit))
     while not content.at_eof():
         chunk = await content.readany()
         size += len(chunk)
         if size > limit:
-            raise _too_large(limit)
-        chunks.append(chunk)
-    return b"".join(chunks)
+            raise too_large(limit)
+        if size > max(counted, SMALL):
+            _count(request, min(len(chunk) * times, limit))
+        yield chunk
 
 
-def _too_large(limit: int) -> InvalidRequest:
-    return InvalidRequest(f"the body is larger than {limit} bytes", code="body_too_large")
+def _count(request: web.Request, size: int) -> None:
+    container_of(request).bodies.take(call_of(request), size)
+
+
+def _bounded(parse: Callable[[bytes], T], body: bytes) -> T:
+    if has_more_values(body):
+        detail = f"the body has more than {MAX_VALUES} JSON values"
+        raise InvalidRequest(detail, code="too_many_values")
+    return parse(body)
 
 
 def _malformed(body: bytes, error: Exception) -> InvalidRequest:

@@ -1,5 +1,6 @@
 """``/api/channels``: publish, history and presence; lists for administrators. Subscribing is for the socket."""
 
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -158,7 +159,7 @@ async def publish(request: web.Request) -> JsonResponse:
     call, container = call_of(request), container_of(request)
     name = _channel(request, call, "publish")
     header = idempotency_key_of(request.headers)
-    body = decode(_decoder, await read_json(request, min(BODY_BYTES, container.settings.max_body_bytes)))
+    body = await read_json(request, min(BODY_BYTES, container.settings.max_body_bytes), partial(decode, _decoder))
     if not 0 <= body.ack_timeout_ms <= MAX_ACK_TIMEOUT_MS:
         raise refused("$.ackTimeoutMs", f"must be within 0..{MAX_ACK_TIMEOUT_MS}")
     if header and body.key and header != body.key:

@@ -62,7 +62,7 @@ async def embeddings(request: web.Request) -> JsonResponse:
     A client that disconnects cancels the texts that no other client waits for.
     """
     call, container = call_of(request), container_of(request)
-    parsed = parse_embeddings(await read_json(request, container.settings.max_body_bytes))
+    parsed = await read_json(request, container.settings.max_body_bytes, parse_embeddings)
     check_model(call.principal, parsed.model)
     extra, left_out = passed_fields(parsed.extra, container.passing.lists_for_embeddings(call.principal, parsed.model))
     message = Embed(

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from protocol.events import Completed
 from protocol.openai.answer import ChunkEncoder, completion_body
-from protocol.openai.chat import ChatBody, parse_chat
+from protocol.openai.chat import ChatBody, ChatCall, parse_chat
 from service.context import container_of
 from service.http.bodies import read_json
 from service.http.dialects import respond_json, respond_sse, submit_completion
@@ -50,8 +50,7 @@ def add_routes(app: web.Application) -> None:
 )
 async def chat_completions(request: web.Request) -> web.StreamResponse:
     """Respond with a chat completion, as JSON or as a stream."""
-    chat = parse_chat(await read_json(request, container_of(request).settings.max_body_bytes))
-    check_request(chat.request, OPENAI)
+    chat = await read_json(request, container_of(request).settings.max_body_bytes, _parse)
     submission = await submit_completion(request, chat.request, surface="openai")
     request_id, model, created = submission.handle.request_id, chat.request.model, int(time.time())
     if chat.stream:
@@ -61,3 +60,9 @@ async def chat_completions(request: web.Request) -> web.StreamResponse:
         return completion_body(request_id, created, model, completed)
 
     return await respond_json(submission, body)
+
+
+def _parse(body: bytes) -> ChatCall:
+    chat = parse_chat(body)
+    check_request(chat.request, OPENAI)
+    return chat

@@ -14,6 +14,7 @@ from protocol.requests import (
     RequestHandle,
     RequestState,
     Status,
+    Submit,
     SubmitBody,
 )
 from service.context import call_of, container_of
@@ -115,8 +116,12 @@ async def submit(request: web.Request) -> JsonResponse:
     """Submit a request: 202, or 200 where the idempotency key belongs to an earlier one."""
     call, container = call_of(request), container_of(request)
     key = idempotency_key_of(request.headers)
-    body = decode_submit(await read_json(request, container.settings.max_body_bytes))
-    message = submit_of(body, principal=call.principal, trace_id=call.trace_id, idempotency_key=key)
+
+    def parse(body: bytes) -> Submit:
+        submission = decode_submit(body)
+        return submit_of(submission, principal=call.principal, trace_id=call.trace_id, idempotency_key=key)
+
+    message = await read_json(request, container.settings.max_body_bytes, parse)
     message, left_out = container.passing.submit(call.principal, message)
     submitted = await submit_limited(container, call.principal, message, path="/api/requests", call=call)
     handle = submitted.handle

@@ -70,9 +70,7 @@ def add_routes(app: web.Application) -> None:
 async def create(request: web.Request) -> web.StreamResponse:
     """Create a response: as JSON, as a stream, or in the background, to be retrieved later."""
     limit = container_of(request).settings.max_body_bytes
-    call = parse_response(await read_json(request, limit))
-    check_request(call.request, RESPONSES)
-    raise_faults(metadata_faults(call.metadata))
+    call = await read_json(request, limit, _parse)
     chat = await _continued(request, call, limit) if call.previous else call.request
     submission = await submit_completion(request, chat, surface="responses", metadata=call.metadata, echo=call.echo)
     handle = submission.handle
@@ -135,6 +133,13 @@ async def cancel(request: web.Request) -> web.StreamResponse:
     handle = await _find(request, request.match_info["id"])
     message = CancelRequest(handle.request_id, call_of(request).tenant)
     return _json(await container_of(request).router.ask(message, timeout=FIND_TIMEOUT), {"Cache-Control": "no-store"})
+
+
+def _parse(body: bytes) -> ResponseCall:
+    call = parse_response(body)
+    check_request(call.request, RESPONSES)
+    raise_faults(metadata_faults(call.metadata))
+    return call
 
 
 async def _continued(request: web.Request, call: ResponseCall, limit: int) -> ChatRequest:

@@ -1,5 +1,6 @@
 """``/api/users``: the status of a user of the tenant, and what the user follows; all of it for administrators."""
 
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -130,7 +131,7 @@ async def status(request: web.Request) -> JsonResponse:
 async def set_presence(request: web.Request) -> JsonResponse:
     """Set whether a user is online, and return the status."""
     tenant, user = _named(request)
-    body = decode(_presence, await read_json(request, BODY_BYTES))
+    body = await read_json(request, BODY_BYTES, partial(decode, _presence))
     message = SetPresence(tenant=tenant, user=user, status=body.status, metadata=body.metadata, ttl=body.ttl_ms / 1000)
     return json_response(await container_of(request).hub.ask(message, timeout=TIMEOUT))
 
@@ -187,7 +188,7 @@ async def disconnect(request: web.Request) -> JsonResponse:
 async def subscribe(request: web.Request) -> JsonResponse:
     """Subscribe a user's sockets to a channel."""
     tenant, user = _named(request)
-    body = decode(_subscribe, await read_json(request, BODY_BYTES))
+    body = await read_json(request, BODY_BYTES, partial(decode, _subscribe))
     message = SubscribeUser(
         tenant=tenant, user=user, channel=body.channel, after=body.after, mode=body.mode, presence=body.presence
     )
@@ -208,7 +209,7 @@ async def subscribe(request: web.Request) -> JsonResponse:
 async def unsubscribe(request: web.Request) -> JsonResponse:
     """Unsubscribe a user from a channel."""
     tenant, user = _named(request)
-    body = decode(_unsubscribe, await read_json(request, BODY_BYTES))
+    body = await read_json(request, BODY_BYTES, partial(decode, _unsubscribe))
     check_name(body.channel, "$.channel")
     message = UnsubscribeUser(tenant=tenant, user=user, channel=body.channel)
     return json_response(SocketCount(await container_of(request).hub.ask(message, timeout=TIMEOUT)))

@@ -7,9 +7,10 @@ from actors.log import partial_text
 from actors.requests.limits import RequestLimits
 from actors.requests.router import MAX_MODELS, RequestRouter
 from protocol import checks, llm, requests
-from protocol.json import partial
+from protocol.json import partial, values
 from protocol.json.schema_cost import SchemaLimits
 from service.config.settings import Settings
+from service.http import bodies, inflate
 from service.limits.bound import CALL, EVERYBODY, EVICTED, REQUEST, RESERVED, SPLIT, Bound
 
 _REQUESTS: Final = RequestLimits()
@@ -94,6 +95,27 @@ BOUNDS: Final = (
         "max_body_bytes",
         "bytes",
     ),
+    Bound(
+        "large bodies at work",
+        _REQUESTS.max_input_bytes,
+        RESERVED,
+        "one more is refused; a byte of gzip counts as eight",
+        "overloaded",
+        "max_bodies_bytes",
+        "bytes",
+    ),
+    Bound(
+        "input of running requests, where it is large",
+        _REQUESTS.max_input_bytes,
+        RESERVED,
+        "one more is refused",
+        "overloaded",
+        "max_bodies_bytes",
+        "bytes",
+    ),
+    Bound("JSON values of a body", values.MAX_VALUES, CALL, "it is refused", "too_many_values"),
+    Bound("ratio of a gzipped body, beyond 1 MiB", inflate.RATIO, CALL, "it is refused", "body_too_large"),
+    Bound("time of a body", bodies.BODY_TIMEOUT, CALL, "it is refused", "invalid_request", unit="s"),
     Bound("pairs of metadata", requests.MAX_METADATA, REQUEST, "it is refused", "invalid_request"),
     Bound("tools", llm.MAX_TOOLS, REQUEST, "it is refused", "invalid_request"),
     Bound("schemas of a request", _SCHEMAS.bytes, REQUEST, "it is refused", "schema_too_complex", unit="bytes"),

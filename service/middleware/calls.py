@@ -23,7 +23,7 @@ from protocol.errors import RETRY_ELSEWHERE, ShuttingDown
 from protocol.log_fields import OutsideTexts
 from service.auth.authenticator import Authenticator
 from service.auth.origins import SOCKET, OriginPolicy
-from service.context import CALL, SERVER_NAME, CallContext
+from service.context import CALL, SERVER_NAME, CallContext, container_of
 from service.lifecycle import Lifecycle
 from service.middleware.access import PROBES, check_access, check_open
 from service.middleware.context import open_call, route_of
@@ -89,6 +89,8 @@ class _CallRecorder:
         call.response = None  # it refers to the request, and the request to the call: that would be a reference cycle
         if route != SOCKET:
             self._lifecycle.leave(call)
+        if call.body_bytes:
+            container_of(request).bodies.give_back(call)
         if token is not None:
             otel.detach(token)
         if call.span is not None:

@@ -189,6 +189,7 @@ class Runner(web.AppRunner):
             cast("Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]", route_table),
             request_factory=plain.request_factory,
             handler_cancellation=True,
+            auto_decompress=False,  # a handler that reads a body inflates it, within bounds
             access_log=None,
             lingering_time=LINGER,
             keepalive_timeout=self._keep_alive,

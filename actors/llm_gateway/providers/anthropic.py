@@ -8,7 +8,7 @@ from typing import Final
 from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
 from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.wired import WiredProvider
-from actors.wire.client import WireClient, WireStream
+from actors.wire.client import WireClient
 from protocol.anthropic.reader import MessagesReader
 from protocol.anthropic.upstream import DIALECT, VERSION, betas_of, messages_body, takes_schema
 from protocol.base_urls import shown_url
@@ -69,5 +69,7 @@ class AnthropicProvider(WiredProvider):
             takes_schema=takes_schema,
         )
 
-    def _post(self, model: str, headers: Mapping[str, str], request: ChatRequest) -> WireStream:
-        return self._send(messages_body(request, model), headers, MessagesReader())
+    def _post(
+        self, model: str, headers: Mapping[str, str], request: ChatRequest
+    ) -> AbstractAsyncContextManager[AnswerStream]:
+        return self._send(request, partial(messages_body, request, model), headers, MessagesReader())

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -44,8 +44,11 @@ class AzureProvider(SdkProvider):
     def _post(
         self, model: str, headers: Mapping[str, str], request: ChatRequest
     ) -> AbstractAsyncContextManager[AnswerStream]:
-        body = chat_body(request, model, tokens_field=TOKENS_FIELD, omit=self._spec.omit, limits=VENDORS_OWN)
-        return self._send(msgspec.json.decode(body), headers, ChatReader())
+        def fields() -> dict[str, Any]:
+            body = chat_body(request, model, tokens_field=TOKENS_FIELD, omit=self._spec.omit, limits=VENDORS_OWN)
+            return msgspec.json.decode(body, type=dict[str, Any])
+
+        return self._send(request, fields, headers, ChatReader())
 
     def _connect(self) -> Connected:
         from openai import AsyncAzureOpenAI  # noqa: PLC0415 - a second

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -46,5 +46,8 @@ class CloudClaude(SdkProvider):
     def _post(
         self, model: str, headers: Mapping[str, str], request: ChatRequest
     ) -> AbstractAsyncContextManager[AnswerStream]:
-        body = msgspec.json.decode(messages_body(request, model))
-        return self._send({**body, "anthropic_version": self.version}, headers, MessagesReader())
+        def fields() -> dict[str, Any]:
+            body = msgspec.json.decode(messages_body(request, model), type=dict[str, Any])
+            return {**body, "anthropic_version": self.version}
+
+        return self._send(request, fields, headers, MessagesReader())

@@ -2,11 +2,13 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from actors.large_inputs import aside, is_large
 from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
 from actors.llm_gateway.providers.grammar import grammar
 from actors.local.model import MODEL_NAME, NO_MODEL, installed_model
@@ -14,6 +16,7 @@ from actors.local.process import LocalProcess, report_failure
 from actors.wire.client import WireClient
 from protocol.errors import ProviderError
 from protocol.gateway import ProviderState
+from protocol.json.long_texts import encode_in_pieces
 from protocol.llm import ChatMessage, ChatRequest, FilePart, ImagePart, VendorPart
 from protocol.openai.reader import ChatReader
 from protocol.openai.upstream import DIALECT, chat_body
@@ -86,7 +89,9 @@ class LocalProvider:
         if any(map(_has_more_than_text, request.messages)):
             raise ProviderError("The local model reads text only", code="provider_rejected")
         server = await self._process.address()
-        body = chat_body(local_request(request, guided=server.guided), model, max_tokens=DEFAULT_MAX_TOKENS)
+        sent = local_request(request, guided=server.guided)
+        encode = partial(chat_body, sent, model, max_tokens=DEFAULT_MAX_TOKENS)
+        body = await aside(partial(encode, encode=encode_in_pieces)) if is_large(sent) else encode()
         async with self._wire.stream(
             f"{server.url}/v1/chat/completions",
             body,

@@ -8,7 +8,7 @@ from typing import Final
 from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
 from actors.llm_gateway.providers.forms import is_plain, send_in_forms
 from actors.llm_gateway.providers.wired import WiredProvider
-from actors.wire.client import WireClient, WireStream
+from actors.wire.client import WireClient
 from protocol.base_urls import shown_url
 from protocol.errors import ConfigurationError
 from protocol.llm import ChatRequest
@@ -74,6 +74,10 @@ class OpenAIProvider(WiredProvider):
             request, partial(self._post, model, headers), DIALECT, name_length=OPENAI_LENGTH, takes_schema=takes_schema
         )
 
-    def _post(self, model: str, headers: Mapping[str, str], request: ChatRequest) -> WireStream:
-        body = chat_body(request, model, tokens_field=self._tokens_field, omit=self._omit, limits=self._limits)
-        return self._send(body, headers, ChatReader())
+    def _post(
+        self, model: str, headers: Mapping[str, str], request: ChatRequest
+    ) -> AbstractAsyncContextManager[AnswerStream]:
+        encode = partial(
+            chat_body, request, model, tokens_field=self._tokens_field, omit=self._omit, limits=self._limits
+        )
+        return self._send(request, encode, headers, ChatReader())

@@ -11,12 +11,14 @@ import msgspec
 from yarl import URL
 
 from actors.exhausted import exhausted, is_exhausted
+from actors.large_inputs import aside, is_large
 from actors.llm_gateway.provider import ProviderDeadlines
 from actors.llm_gateway.providers.wired import OnWire
 from actors.wire.client import WireClient, WireStream
 from actors.wire.sse import EventSplitter, Splitter
 from protocol.base_urls import base_url_of
 from protocol.errors import ProviderError
+from protocol.llm import ChatRequest
 from protocol.routes import ProviderSpec
 from protocol.upstream import AnswerReader
 
@@ -126,9 +128,13 @@ class SdkProvider(OnWire, ABC):
 
     @asynccontextmanager
     async def _send(
-        self, body: Mapping[str, Any], headers: Mapping[str, str], answer: AnswerReader
+        self,
+        chat: ChatRequest,
+        fields: Callable[[], Mapping[str, Any]],
+        headers: Mapping[str, str],
+        answer: AnswerReader,
     ) -> AsyncIterator[WireStream]:
-        request = await self._written(body, headers)
+        request = await self._written(await aside(fields) if is_large(chat) else fields(), headers)
         sent = {name: value for name, value in request.headers.items() if name not in HOP}
         async with self._wire.stream(
             URL(str(request.url), encoded=True),

@@ -1,13 +1,18 @@
 """Base classes of providers on our own wire."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
-from actors.llm_gateway.provider import ProviderDeadlines
-from actors.wire.client import WireClient, WireStream
+from actors.large_inputs import aside, is_large
+from actors.llm_gateway.provider import AnswerStream, ProviderDeadlines
+from actors.wire.client import WireClient
 from actors.wire.sse import EventSplitter
 from actors.wire.url import UpstreamUrl
 from protocol.errors import ConfigurationError
 from protocol.gateway import ProviderState
+from protocol.json.long_texts import encode_in_pieces
+from protocol.llm import ChatRequest
 from protocol.upstream import AnswerReader
 
 
@@ -98,5 +103,20 @@ class WiredProvider(OnWire):
         except ValueError as error:
             raise ConfigurationError(f"{name}: {error}") from error
 
-    def _send(self, body: bytes, headers: Mapping[str, str], answer: AnswerReader) -> WireStream:
-        return self._wire.stream(self._url, body, headers, answer, connect_timeout=self.deadlines.connect)
+    def _send(
+        self, request: ChatRequest, encode: Callable[..., bytes], headers: Mapping[str, str], answer: AnswerReader
+    ) -> AbstractAsyncContextManager[AnswerStream]:
+        """Send what ``encode`` makes of a request; in a thread where that is large."""
+        if is_large(request):
+            return self._send_large(encode, headers, answer)
+        return self._wire.stream(self._url, encode(), headers, answer, connect_timeout=self.deadlines.connect)
+
+    @asynccontextmanager
+    async def _send_large(
+        self, encode: Callable[..., bytes], headers: Mapping[str, str], answer: AnswerReader
+    ) -> AsyncIterator[AnswerStream]:
+        body = await aside(partial(encode, encode=encode_in_pieces))
+        async with self._wire.stream(
+            self._url, body, headers, answer, connect_timeout=self.deadlines.connect
+        ) as stream:
+            yield stream

@@ -97,6 +97,7 @@ REACHED: dict[str, Callable[[Doors], object]] = {
     "keep_alive_seconds": lambda doors: doors["Runner"]["keep_alive"],
     "loop_lag_warning_ms": lambda doors: doors["LoopWatchdog"][0] * 1000,
     "max_body_bytes": lambda doors: doors["Application"]["client_max_size"],
+    "max_bodies_bytes": lambda doors: doors["RequestRouter"]["limits"].max_input_bytes,
     "shutdown_grace_seconds": lambda doors: doors["shut_down"]["grace"],
     "embedding_batch_inputs": lambda doors: doors["EmbeddingsActor"][0]["openai"].limits.inputs,
     "embedding_cache_max_bytes": lambda doors: doors["EmbeddingsActor"]["bounds"].cache_bytes,
