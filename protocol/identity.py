@@ -38,6 +38,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         default: the model that ``default`` stands for; empty for the service's default.
         account: pays for calls; None for no account.
         expires: when the caller has to authenticate again, in Unix seconds; None for never.
+        credential: the digest of the key or the token; empty where there is none. What is open by it ends with it.
+        signer: the public key that signed the token, by its thumbprint; empty where there is none.
     """
 
     tenant: str = ""
@@ -48,6 +50,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     default: str = ""
     account: Account | None = None
     expires: float | None = None
+    credential: bytes = b""
+    signer: str = ""
 
     def may_ask(self, model: str) -> bool:
         """Whether the caller may use ``model``."""

@@ -20,10 +20,19 @@ from protocol.channels import ChannelMessage
 from protocol.embeddings import Embed
 from protocol.errors import ConfigurationError
 from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
-from protocol.hub import DisconnectAll, DisconnectIdle, GetHubStats, SocketClosed, Subscribe, Unsubscribe
+from protocol.hub import (
+    DisconnectAll,
+    DisconnectIdle,
+    GetHubStats,
+    LimitSocket,
+    SocketClosed,
+    Subscribe,
+    Unsubscribe,
+)
 from protocol.ledger import Ledger
 from protocol.requests import (
     AwaitRequests,
+    CancelOwned,
     CancelRequest,
     CountRequests,
     DeleteRequest,
@@ -37,19 +46,36 @@ from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing
 from service.auth.tokens import open_token_verifier
 from service.config.check import start_faults
-from service.config.routes_file import GetRejected, RoutesFile, RoutesWatcher, open_routes
+from service.config.routes_file import RoutesFile, open_routes
+from service.config.routes_watcher import GetRejected, RoutesWatcher
 from service.config.settings import Settings, variable
 from service.frames import text_frame
 from service.lifecycle import Lifecycle
 from service.telemetry.setup import Telemetry, open_telemetry
 
 RouterMessage = (
-    Submit | GetRequest | CancelRequest | DeleteRequest | CountRequests | AwaitRequests | EndRequests | ForgetModels
+    Submit
+    | GetRequest
+    | CancelRequest
+    | CancelOwned
+    | DeleteRequest
+    | CountRequests
+    | AwaitRequests
+    | EndRequests
+    | ForgetModels
 )
 GatewayMessage = Complete | ResolveModel | ListModels | GetProviders | SetRoutes
 EmbeddingsMessage = Embed | ListModels | SetRoutes
 HubMessage = (
-    Subscribe | Unsubscribe | SocketClosed | DisconnectAll | DisconnectIdle | GetHubStats | ChannelMessage | UserMessage
+    Subscribe
+    | Unsubscribe
+    | LimitSocket
+    | SocketClosed
+    | DisconnectAll
+    | DisconnectIdle
+    | GetHubStats
+    | ChannelMessage
+    | UserMessage
 )
 CacheMessage = CacheGet | CachePut | CacheDelete | GetCacheStats
 
@@ -170,8 +196,7 @@ def _assemble(
             targets=(embeddings, gateway),
             router=router,
             keys=keys,
-            tickets=auth,
-            hub=hub,
+            rights=auth,
             check=partial(start_faults, settings),
         ),
         name="routes-watcher",

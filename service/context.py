@@ -1,14 +1,18 @@
 """The context of a handler: the container of its application, and its HTTP call."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from opentelemetry.trace import Span, SpanContext
 
-from protocol.identity import ANONYMOUS
+from protocol.errors import AccessDenied
+from protocol.identity import ANONYMOUS, Principal
 from protocol.ids import request_id as new_request_id
+from service.auth.grants import Grants
+from service.auth.permissions import check_route
 
 if TYPE_CHECKING:
     from service.container import Container
@@ -19,6 +23,11 @@ NO_HEADERS: Final[Mapping[str, str]] = {}
 
 class CallContext:
     """The context of one HTTP call: its ids, its caller, its span, its failure. Made before anything else happens.
+
+    ::
+
+        running --rights_ended--> denied --its task is cancelled: 401, or 403----------> ended
+                                    +------a stream's ``stop``: the error as its end---> ended
 
     Args:
         request_id: the caller's ``x-request-id``; empty for none.
@@ -36,6 +45,13 @@ class CallContext:
         response: the stream that is being written; None before its headers are sent, and for a response in one piece.
         ended: whether the handler has ended; a response in one piece is sent after that.
         failure: the error code of the response; empty for none.
+        route: the template of the matched route.
+        needs: raises ``AccessDenied`` where a caller lacks a further right that the call needs; None for no further
+            right. Asked again when the caller's rights change.
+        stop: ends the stream that is being written, whose handler then sends ``denied`` as its end; None where the
+            call is to be cancelled instead.
+        denied: why the call has to end before its time; None where it has not.
+        task: answers the call.
         cors: headers of the response for the page that has sent the call; none where the call has no ``Origin``.
         parent: the caller's span, from ``traceparent``; None for none.
     """
@@ -45,12 +61,17 @@ class CallContext:
         "accepted",
         "authenticated",
         "cors",
+        "denied",
         "ended",
         "failure",
+        "needs",
         "parent",
         "principal",
         "response",
+        "route",
         "span",
+        "stop",
+        "task",
         "trace_id",
     )
 
@@ -66,6 +87,11 @@ class CallContext:
         self.failure = ""
         self.cors = NO_HEADERS
         self.parent = parent
+        self.route = ""
+        self.needs: Callable[[Principal], object] | None = None
+        self.stop: Callable[[], object] | None = None
+        self.denied: AccessDenied | None = None
+        self.task: asyncio.Task[object] | None = None
 
     @property
     def tenant(self) -> str:
@@ -87,6 +113,47 @@ class CallContext:
     def name(self, request_id: str) -> None:
         """Set the request id, unless the call has one."""
         self._request_id = self._request_id or request_id
+
+    def hold(self, grants: Grants, principal: Principal) -> None:
+        """Be a call of ``principal`` that ends with the caller's rights; the current task answers it."""
+        self.principal = principal
+        self.task = asyncio.current_task()
+        grants.enter(principal, self)
+
+    def release(self, grants: Grants) -> None:
+        """End with nobody's rights any more."""
+        if self.task is not None:
+            self.task = None
+            grants.leave(self.principal, self)
+
+    def rights_ended(self, error: AccessDenied) -> None:
+        """End the call: a stream gets ``error`` as its end, anything else as its response."""
+        if self.ended or self.denied is not None:
+            return
+        self.denied = error
+        if self.stop is not None:
+            self.stop()
+        elif self.task is not None:
+            self.task.cancel()
+
+    def rights_changed(self, principal: Principal) -> None:
+        """Go on with the rights of ``principal``; end the call where they do not cover it."""
+        try:
+            check_route(principal, self.route)
+            if self.needs is not None:
+                self.needs(principal)
+        except AccessDenied as error:
+            self.rights_ended(error)
+        else:
+            self.principal = principal
+
+    def take_denial(self) -> bool:
+        """Return whether ``rights_ended`` alone has cancelled the current task; it is not cancelled any more then.
+
+        The handler of a ``CancelledError`` calls it, as ``asyncio.timeout`` does for its own cancellation.
+        """
+        task = self.task
+        return self.denied is not None and task is asyncio.current_task() and task is not None and not task.uncancel()
 
 
 SERVER_NAME: Final = "tidegate"

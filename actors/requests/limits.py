@@ -3,6 +3,8 @@
 import msgspec
 
 from actors.log.event_log import RING_BYTES
+from protocol.errors import FieldError, InvalidRequest
+from protocol.requests import MIN_TTL_MS
 
 
 class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,3 +23,13 @@ class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes: int = 512 * 1024 * 1024
     ring_bytes: int = RING_BYTES
     abandon_grace: float = 10.0
+
+    def check_ttl(self, ttl: float | None) -> None:
+        """Check the ``ttl`` of a submission, in seconds; None is the limits' own.
+
+        Raises:
+            InvalidRequest: it is longer than the limits' own.
+        """
+        if ttl is not None and not 0 < ttl <= self.ttl:
+            reason = f"must be within {MIN_TTL_MS}..{self.ttl * 1000:.0f}, for which this service keeps a request"
+            raise InvalidRequest(f"`ttlMs` {reason}", errors=(FieldError("$.options.ttlMs", reason),))

@@ -39,9 +39,7 @@ from protocol.cache import CacheDelete, CachedLog, CacheGet
 from protocol.errors import (
     ActorStopped,
     DeadlineExceeded,
-    FieldError,
     IdempotencyKeyReused,
-    InvalidRequest,
     NotFound,
     Overloaded,
     TidegateError,
@@ -49,8 +47,8 @@ from protocol.errors import (
 from protocol.events import Cancelled, Failed
 from protocol.gateway import Complete, ResolveModel
 from protocol.requests import (
-    MIN_TTL_MS,
     AwaitRequests,
+    CancelOwned,
     CancelRequest,
     CountRequests,
     DeleteRequest,
@@ -118,8 +116,7 @@ class RequestRouter(Actor[RouterMessage]):
     @handles(Submit)
     async def submit(self, message: Submit) -> Submitted | Deferred[Submitted]:
         """Find or start the run for this submission, in the order of the module's docstring."""
-        if message.delivery.ttl is not None:
-            _check_ttl(message.delivery.ttl, self._limits.ttl)
+        self._limits.check_ttl(message.delivery.ttl)
         if message.idempotency_key:
             known = self._store.by_key(message.tenant, message.idempotency_key)
             if known is not None:
@@ -183,6 +180,14 @@ class RequestRouter(Actor[RouterMessage]):
         record = self._find(message.request_id, message.tenant)
         self._leave(record, Cancelled(reason=message.reason))
         return record
+
+    @handles(CancelOwned)
+    async def cancel_owned(self, message: CancelOwned) -> int:
+        """Cancel the running requests of a credential that was revoked."""
+        owned = self._store.running_of(message.credential)
+        for record in owned:
+            self._leave(record, Cancelled(reason="key_revoked"))
+        return len(owned)
 
     @handles(DeleteRequest)
     async def delete(self, message: DeleteRequest) -> Deferred[None] | None:
@@ -326,6 +331,7 @@ class RequestRouter(Actor[RouterMessage]):
             trace_id=message.trace_id,
             surface=message.surface,
             account="" if message.account is None else message.account.name,
+            credential=message.credential,
             delivery=message.delivery,
             source=source,
             run=run,
@@ -387,9 +393,3 @@ class RequestRouter(Actor[RouterMessage]):
                 self._grace_timers[request_id] = self.schedule(
                     self._limits.abandon_grace, GraceExpired(request_id, tenant)
                 )
-
-
-def _check_ttl(ttl: float, most: float) -> None:
-    if not 0 < ttl <= most:
-        reason = f"must be within {MIN_TTL_MS}..{most * 1000:.0f}, for which this service keeps a request"
-        raise InvalidRequest(f"`ttlMs` {reason}", errors=(FieldError("$.options.ttlMs", reason),))

@@ -6,6 +6,7 @@ from protocol.cache import CacheDelete, CachedLog, CacheGet, CachePut
 from protocol.message import Message
 from protocol.requests import (
     AwaitRequests,
+    CancelOwned,
     CancelRequest,
     CountRequests,
     DeleteRequest,
@@ -77,6 +78,7 @@ RouterMessage = (
     Submit
     | GetRequest
     | CancelRequest
+    | CancelOwned
     | DeleteRequest
     | CountRequests
     | AwaitRequests

@@ -66,6 +66,10 @@ class RequestStore:
             return None
         return record
 
+    def running_of(self, credential: bytes) -> tuple[RequestRecord, ...]:
+        """Return the running requests that were submitted with a credential; looks at every stored request."""
+        return tuple(one for one in self._records.values() if one.credential == credential and not one.stream.ended)
+
     def by_key(self, tenant: str, key: str) -> tuple[bytes, RequestRecord] | None:
         """Return the request with this idempotency key, and the digest of its submission; None where there is none."""
         digest, request_id = self._keys.get((tenant, key), (b"", ""))

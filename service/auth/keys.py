@@ -5,7 +5,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
 import msgspec
 
@@ -20,6 +20,7 @@ GUESSED: Final = "a shorter one can be guessed; `tidegate key create NAME` makes
 KEY_PREFIX: Final = "tg_"
 KEY_BYTES: Final = 32
 PRIVATE: Final = "~"  # the first character of a derived tenant's name
+OnRevoke = Literal["finish", "cancel"]
 DEFAULT_SCOPES: Final[tuple[Scope, ...]] = ("inference", "channels")
 
 TENANT_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$"
@@ -44,6 +45,8 @@ class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         budgets: spending limits; the spending is recorded under the key's name.
         default: the model that ``default`` means for this key; empty for the service's default.
         disabled: whether the key is refused for now.
+        on_revoke: what happens to running requests that the key has submitted, when it is disabled or removed: they
+            ``finish``, for the other keys of the tenant, or the service does ``cancel`` them.
     """
 
     hash: Annotated[str, msgspec.Meta(pattern=r"^(?:[0-9a-f]{64})?$")] = ""
@@ -55,6 +58,19 @@ class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     budgets: tuple[Budget, ...] = ()
     default: Annotated[str, msgspec.Meta(max_length=256)] = ""
     disabled: bool = False
+    on_revoke: OnRevoke = "finish"
+
+
+class KeyChanges(msgspec.Struct, frozen=True):
+    """What a new version of the file has changed.
+
+    Attributes:
+        revoked: the holders of keys that are not valid any more, or are another holder's now.
+        changed: the holders of keys whose rights are not what they were, as they are now.
+    """
+
+    revoked: tuple[Principal, ...] = ()
+    changed: tuple[Principal, ...] = ()
 
 
 class KeyStore(Protocol):
@@ -97,7 +113,9 @@ class KeyRing:
     def __init__(self, keys: Iterable[str] = (), *, pepper: bytes = b"", variable: Variable = lambda _: None) -> None:
         self._hasher = _hasher(pepper)
         self._variable = variable
-        self._unlimited = {self.digest(key): Principal(tenant=tenant_of(key)) for key in keys}
+        self._unlimited = {
+            (digest := self.digest(key)): Principal(tenant=tenant_of(key), credential=digest) for key in keys
+        }
         self._held = {digest: (digest, principal) for digest, principal in self._unlimited.items()}
         self.required = bool(self._held)
 
@@ -116,8 +134,8 @@ class KeyRing:
         """Return the key's holder; None where the key is unknown."""
         return self.known(digest)
 
-    def replace(self, specs: Mapping[str, KeySpec]) -> tuple[Principal, ...]:
-        """Replace the file's keys; those of the settings stay. Returns the principals of keys that are removed.
+    def replace(self, specs: Mapping[str, KeySpec]) -> KeyChanges:
+        """Replace the file's keys; those of the settings stay. Returns what this changes for the holders of before.
 
         Raises:
             ConfigurationError: a key is invalid, and nothing has changed; the message names it.
@@ -135,13 +153,13 @@ class KeyRing:
                 faults.append(FieldError(f"keys.{name}", f"it is the same key as {names[digest]}"))
             names[digest] = f"keys.{name}"
             if not spec.disabled:
-                principals[digest] = principal_of(name, spec)
+                principals[digest] = msgspec.structs.replace(principal_of(name, spec), credential=digest)
         if faults:
             raise ConfigurationError.of(faults)
-        removed = tuple(principal for digest, (_, principal) in self._held.items() if digest not in principals)
+        changes = _changes((principal for _, principal in self._held.values()), principals)
         self._held = {digest: (digest, principal) for digest, principal in principals.items()}
         self.required = self.required or bool(names)
-        return removed
+        return changes
 
     def _digest_of(self, name: str, spec: KeySpec) -> bytes:
         if bool(spec.hash) == bool(spec.env):
@@ -156,6 +174,19 @@ class KeyRing:
                 f"keys.{name}.env: {spec.env} has a key of less than {MIN_KEY} characters: {GUESSED}"
             )
         return self.digest(key)
+
+
+def _changes(before: Iterable[Principal], after: Mapping[bytes, Principal]) -> KeyChanges:
+    """Return what has changed for the holders of ``before``; one of another name or tenant is another holder."""
+    revoked: list[Principal] = []
+    changed: list[Principal] = []
+    for old in before:
+        new = after.get(old.credential)
+        if new is None or (new.tenant, new.subject) != (old.tenant, old.subject):
+            revoked.append(old)
+        elif new != old:
+            changed.append(new)
+    return KeyChanges(tuple(revoked), tuple(changed))
 
 
 def check_keys(specs: Mapping[str, KeySpec]) -> None:

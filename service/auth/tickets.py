@@ -2,8 +2,10 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
+
+import msgspec
 
 from protocol.errors import AccessDenied, Overloaded
 from protocol.identity import Principal
@@ -44,7 +46,10 @@ class Tickets:
             raise Overloaded("too many tickets are unused", retry_after=TICKET_TTL)
         ticket = TICKET_PREFIX + secrets.token_urlsafe(TICKET_BYTES)
         expires = now + TICKET_TTL if principal.expires is None else min(now + TICKET_TTL, principal.expires)
-        self._held[digest_of(ticket)] = (expires, principal)
+        digest = digest_of(ticket)
+        if principal.expires is not None and not principal.credential:
+            principal = msgspec.structs.replace(principal, credential=digest)  # so that it ends in time
+        self._held[digest] = (expires, principal)
         return ticket, expires
 
     def redeem(self, ticket: str) -> Principal:
@@ -60,10 +65,17 @@ class Tickets:
         raise AccessDenied(code="invalid_ticket")
 
     def withdraw(self, principal: Principal) -> None:
-        """Invalidate the tickets of ``principal``, whose key is not valid any more."""
-        caller = (principal.tenant, principal.subject)
+        """Invalidate the tickets that were issued for the credential of ``principal``."""
+        credential = principal.credential
+        self._drop(lambda holder: holder.credential == credential)
+
+    def withdraw_signed(self, signers: Collection[str]) -> None:
+        """Invalidate the tickets that were issued for tokens of these signers."""
+        self._drop(lambda holder: holder.signer in signers)
+
+    def _drop(self, lost: Callable[[Principal], bool]) -> None:
         for digest, (_, holder) in tuple(self._held.items()):
-            if (holder.tenant, holder.subject) == caller:
+            if lost(holder):
                 del self._held[digest]
 
     def _drop_expired(self, now: float) -> None:

@@ -77,6 +77,9 @@ class TokenVerifier:
         config: the keys, and what a token must say.
         clock: Unix seconds.
 
+    Attributes:
+        on_withdrawn: called with the signers whose tokens are not accepted any more: public keys, by their thumbprints.
+
     Raises:
         ValueError: the secret can't be used as a key.
     """
@@ -86,10 +89,11 @@ class TokenVerifier:
 
         self._config = config
         self._secret = jwk.OctKey.import_key(config.secret) if config.secret else None
-        self._published = PublishedKeys(config.jwks_url) if config.jwks_url else None
+        self._published = PublishedKeys(config.jwks_url, on_withdrawn=self._withdrawn) if config.jwks_url else None
         self._clock = clock
         self._registry = jws.JWSRegistry(algorithms=[SYMMETRIC, *KINDS], strict_check_header=False)
         self._cache: LRUCache[bytes, tuple[float, Principal]] = LRUCache(CACHE_ENTRIES)
+        self.on_withdrawn: Callable[[frozenset[str]], object] = lambda _: None
 
     def known(self, digest: bytes) -> Principal | None:
         """Return the holder of a cached token; None where it is not cached."""
@@ -104,16 +108,29 @@ class TokenVerifier:
             TryAgainLater: ``auth_unavailable``: the public keys can't be fetched now.
         """
         header = _read_header(token)
-        payload = self._payload(token, header.alg, await self._key(header))
-        principal = self._accept(payload)
+        key = await self._key(header)
+        accepted = self._accept(self._payload(token, header.alg, key))
+        signer = "" if key is self._secret else key.thumbprint()
+        principal = msgspec.structs.replace(accepted, credential=digest, signer=signer)
         until = self._clock() + CACHE_TTL
         self._cache[digest] = (until if principal.expires is None else min(principal.expires, until), principal)
         return principal
+
+    def refresh(self) -> None:
+        """Fetch old public keys again in the background, so that withdrawn ones are noticed."""
+        if self._published is not None:
+            self._published.refresh()
 
     async def close(self) -> None:
         """Cancel a fetch of public keys."""
         if self._published is not None:
             await self._published.close()
+
+    def _withdrawn(self, signers: frozenset[str]) -> None:
+        for digest, (_, principal) in tuple(self._cache.items()):
+            if principal.signer in signers:
+                self._cache.pop(digest, None)
+        self.on_withdrawn(signers)
 
     async def _key(self, header: _Header) -> "OctKey | RSAKey | ECKey | OKPKey":
         if header.alg == SYMMETRIC and self._secret is not None:

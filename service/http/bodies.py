@@ -124,6 +124,7 @@ def submit_of(
         request=request,
         tenant=principal.tenant,
         account=principal.account,
+        credential=principal.credential,
         delivery=delivery,
         idempotency_key=idempotency_key,
         trace_id=trace_id,

@@ -2,6 +2,7 @@
 
 import logging
 import time
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import web
@@ -53,6 +54,7 @@ async def embeddings(request: web.Request) -> JsonResponse:
     call, container = call_of(request), container_of(request)
     parsed = parse_embeddings(await read_json(request, container.settings.max_body_bytes))
     check_model(call.principal, parsed.model)
+    call.needs = partial(check_model, model=parsed.model)
     message = Embed(
         model=parsed.model,
         inputs=parsed.inputs,

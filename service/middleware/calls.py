@@ -17,9 +17,10 @@ from opentelemetry import context as otel
 from opentelemetry.trace import Span, Tracer, set_span_in_context
 
 from protocol import spans
-from protocol.errors import RETRY_ELSEWHERE, ShuttingDown
+from protocol.errors import RETRY_ELSEWHERE, ShuttingDown, TidegateError
 from protocol.log_fields import OutsideTexts
 from service.auth.authenticator import Authenticator
+from service.auth.grants import Grants
 from service.auth.origins import SOCKET, OriginPolicy
 from service.context import CALL, SERVER_NAME, CallContext
 from service.lifecycle import Lifecycle
@@ -43,17 +44,19 @@ class _CallRecorder:
     Args:
         lifecycle: counts running calls.
         tracer: makes the spans; None for none.
+        grants: has the calls that are open by each credential.
     """
 
-    __slots__ = ("_debug", "_info", "_lifecycle", "_tracer", "_warning")
+    __slots__ = ("_debug", "_grants", "_info", "_lifecycle", "_tracer", "_warning")
 
-    def __init__(self, lifecycle: Lifecycle, tracer: Tracer | None) -> None:
+    def __init__(self, lifecycle: Lifecycle, tracer: Tracer | None, grants: Grants) -> None:
         log = structlog.get_logger("service.http", OUTSIDE).bind()
         self._warning: Write | None = log.warning if log.is_enabled_for(logging.WARNING) else None
         self._info: Write | None = log.info if log.is_enabled_for(logging.INFO) else None
         self._debug: Write | None = log.debug if log.is_enabled_for(logging.DEBUG) else None
         self._lifecycle = lifecycle
         self._tracer = tracer
+        self._grants = grants
 
     def begin(self, request: web.Request, call: CallContext, route: str) -> Token | None:
         """Open the span and count the call; returns the token that detaches the span's context."""
@@ -68,7 +71,8 @@ class _CallRecorder:
     def end(self, request: web.Request, call: CallContext, route: str, status: int, token: Token | None) -> None:
         """End the span, stop counting the call, and write its log line."""
         call.ended = True
-        call.response = None  # it refers to the request, and the request to the call: that would be a reference cycle
+        call.response = call.stop = None  # they refer to the request, and it to the call: that would be a cycle
+        call.release(self._grants)
         if route != SOCKET:
             self._lifecycle.leave(call)
         if token is not None:
@@ -93,7 +97,7 @@ def call_layer(
         origins: decides which pages may call; None for the service's own alone.
     """
     origins = origins or OriginPolicy()
-    recorder = _CallRecorder(lifecycle, tracer)
+    recorder = _CallRecorder(lifecycle, tracer, auth.grants)
 
     @web.middleware
     async def layer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -112,10 +116,11 @@ def call_layer(
             response = preflight or await handler(request)
             status = response.status
         except asyncio.CancelledError:
-            if not lifecycle.take_interrupt(call):
+            reason = _reason_of(call, lifecycle)
+            if reason is None:
                 status = _cancelled(call, forced=lifecycle.forced.is_set())
                 raise
-            response = _answer(request, call, ShuttingDown(retry_after=RETRY_ELSEWHERE))
+            response = _answer(request, call, reason)
             status = response.status
         except Exception as error:  # noqa: BLE001 - the boundary at which every failure becomes an answer
             response = _answer(request, call, error)
@@ -147,6 +152,13 @@ def stamp_responses(lifecycle: Lifecycle) -> Callable[[web.Request, web.StreamRe
             call.response = response
 
     return stamp
+
+
+def _reason_of(call: CallContext, lifecycle: Lifecycle) -> TidegateError | None:
+    """Return the failure with which the service itself has cancelled a call; None where somebody else has."""
+    if call.take_denial():
+        return call.denied
+    return ShuttingDown(retry_after=RETRY_ELSEWHERE) if lifecycle.take_interrupt(call) else None
 
 
 def _cancelled(call: CallContext, *, forced: bool) -> int:

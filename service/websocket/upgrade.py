@@ -20,6 +20,7 @@ from service.context import CONTAINER, CallContext, call_of, container_of
 from service.frames import Joiner, text_frame
 from service.http.operations import SOCKET, Answer, Operation, add_operations
 from service.websocket.admission import Admission
+from service.websocket.rights import SocketRights
 from service.websocket.session import ROUTE, SocketSession
 from service.websocket.transport import CLOSE_TIMEOUT, SocketTransport
 
@@ -154,6 +155,8 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     if not response.can_prepare(request).ok:
         raise InvalidRequest(_NO_UPGRADE, code="upgrade_required")
     principal = _principal(container, request, call)
+    if principal is not None:
+        call.hold(container.auth.grants, principal)
     writer = await response.prepare(request)
     response.headers.clear()  # they are sent, and would take memory for as long as the socket is open
     if request.transport is None:
@@ -161,7 +164,8 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     began = time.perf_counter()
     later = asyncio.get_running_loop().call_later
     socket = SocketTransport(request.transport, later, container.settings.ws_heartbeat_seconds)
-    admission = Admission(container.auth, socket, principal, later)
+    admission = Admission(container.auth, socket, principal, later, SocketRights(container.hub, socket))
+    call.release(container.auth.grants)
     sockets = request.config_dict[SOCKETS]
     on_authenticated = partial(sockets.authenticated, socket)
     session = SocketSession(container, call, socket, admission, on_authenticated=on_authenticated, join=sockets.join)
