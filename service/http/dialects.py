@@ -38,6 +38,9 @@ class StreamEncoder(Protocol):
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """Return the bytes of ``entries``; empty where this dialect shows none of them."""
 
+    def denial(self, error: TidegateError) -> bytes:
+        """Return the bytes that end the stream of a client whose rights are gone; the log goes on."""
+
 
 class Submission:
     """An HTTP call of a vendor's dialect whose completion has been submitted.
@@ -140,16 +143,16 @@ async def respond_sse(submission: Submission, encoder: StreamEncoder, *, ping: b
         raise InternalError("a log ended without a terminal entry")
     if response is None:
         return _failure(submission, call.denied, _headers(submission, began, handle.upstream_wait))
-    await send_denial(request, response, encoder, follower.cursor)
+    await send_denial(request, response, encoder)
     return response
 
 
-async def send_denial(request: web.Request, response: sse.EventResponse, encoder: StreamEncoder, cursor: int) -> None:
-    """End a stream after ``cursor`` with the reason for which the call is denied."""
+async def send_denial(request: web.Request, response: sse.EventResponse, encoder: StreamEncoder) -> None:
+    """End a stream with the reason for which the call is denied."""
     call = call_of(request)
     if call.denied is not None:
         call.failure = call.denied.code
-        await response.send(request, encoder.encode([sse.denial_entry(cursor, call.denied)]), last=True)
+        await response.send(request, encoder.denial(call.denied), last=True)
 
 
 def encoded(encoder: StreamEncoder, batch: Batch) -> tuple[bytes, bool]:

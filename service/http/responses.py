@@ -189,7 +189,7 @@ async def _resume(request: web.Request, handle: RequestHandle, after: int) -> we
             if last:
                 mark_cut_off(call, batch)
                 break
-    await send_denial(request, response, encoder, follower.cursor)
+    await send_denial(request, response, encoder)
     return response
 
 

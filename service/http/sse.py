@@ -8,7 +8,7 @@ from aiohttp import web
 from actors.log.follow import Batch, Follower, Opening, open_at
 from actors.log.frames import snapshot_frame, update_frames
 from protocol.errors import AccessDenied, FieldError, InvalidRequest
-from protocol.events import Entry, EventStream, Failed, Position, Snapshot
+from protocol.events import Entry, EventStream, Position, Snapshot
 from protocol.hub import Mode
 from protocol.requests import RequestHandle
 from protocol.websocket.out import error_json, frame_type
@@ -98,11 +98,6 @@ def stopper(request: web.Request, follower: Follower) -> Callable[[], None]:
             request.transport.abort()
 
     return stop
-
-
-def denial_entry(cursor: int, error: AccessDenied) -> Entry:
-    """Return the entry that ends a stream after ``cursor``, for an encoder; the log itself goes on."""
-    return Entry(cursor + 1, Failed(code=error.code, message=error.detail))
 
 
 def opening_of(request: web.Request, stream: EventStream) -> Opening:
