@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 import time
 import warnings
 from collections.abc import Callable
@@ -152,6 +153,7 @@ class TokenVerifier:
 
     def _accept(self, payload: bytes) -> Principal:
         try:
+            _check_names(payload)
             claims = _claims_of(payload)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise _invalid(str(error)[:200]) from error
@@ -191,12 +193,29 @@ def _scopes(claims: Claims) -> tuple[Scope, ...]:
 def _read_header(token: str) -> _Header:
     first = token.partition(".")[0]
     try:
-        header = _header_of(base64.b64decode(first + "=" * (-len(first) % 4), altchars=b"-_", validate=True))
+        decoded = base64.b64decode(first + "=" * (-len(first) % 4), altchars=b"-_", validate=True)
+        _check_names(decoded)
+        header = _header_of(decoded)
     except (binascii.Error, msgspec.DecodeError, ValueError, RecursionError) as error:
         raise _invalid("its header can't be read") from error
     if header.crit is not None:
         raise _invalid("it asks for an extension")
     return header
+
+
+def _check_names(text: bytes) -> None:
+    """Check that no object of a JSON text has a name twice: readers differ in which of the two counts.
+
+    Raises:
+        ValueError: one has, or the text is no JSON.
+        RecursionError: it is nested too deeply.
+    """
+    json.loads(text, object_pairs_hook=_distinct)
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("it has a name twice")
 
 
 def _invalid(reason: str) -> AccessDenied:

@@ -1,5 +1,6 @@
 """The file of routes and keys: its content, and what is wrong in it."""
 
+import re
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -20,6 +21,9 @@ T = TypeVar("T")
 
 DEFAULT_NAME: Final = "tidegate.toml"
 MAX_BYTES: Final = 1_048_576
+MAX_PARTS: Final = 64  # of a dotted key: the time to read one grows with the square of their number
+LONG_KEY: Final = re.compile(rf"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*){{{MAX_PARTS}}}""")
+MAX_FAULTS: Final = 100  # of one file that are named; of the others the number
 KINDS: Final = {"embeddings": EmbeddingRoute, "keys": KeySpec, "providers": ProviderSpec, "routes": Route}
 TABLES: Final = frozenset({"default", *KINDS})
 NAMES: Final = ", ".join(sorted(TABLES))
@@ -99,7 +103,10 @@ def read_routes(path: Path | None) -> RoutesFile:
     lines = TomlLines(text)
     routes, keys, faults = parse(table)
     read = RoutesFile(file, stamp, routes, keys, lines=lines)
-    return msgspec.structs.replace(read, faults=read.located(faults))
+    named = read.located(faults[:MAX_FAULTS])
+    if len(faults) > MAX_FAULTS:
+        named += (FieldError(str(file), f"it has {len(faults) - MAX_FAULTS} more faults"),)
+    return msgspec.structs.replace(read, faults=named)
 
 
 def stamp_of(path: Path) -> Stamp:
@@ -191,7 +198,12 @@ def _text(path: Path) -> str:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES} bytes")
-    return content.decode("utf-8-sig")
+    text = content.decode("utf-8-sig")
+    long = LONG_KEY.search(text)
+    if long is not None:
+        line = text.count("\n", 0, long.start()) + 1
+        raise ValueError(f"a key has more than {MAX_PARTS} parts (at line {line}, column 1)")
+    return text
 
 
 def _unreadable(path: Path, stamp: Stamp, *faults: FieldError) -> RoutesFile:
