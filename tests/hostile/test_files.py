@@ -141,7 +141,12 @@ def test_the_lines_of_an_array_of_tables_cost_one_step_each(monkeypatch: pytest.
     """The paths around a key are kept once: the steps grow with the file, not with its square."""
     kept: list[str] = []
     keep = TomlLines._keep
-    monkeypatch.setattr(TomlLines, "_keep", lambda self, path, line: (kept.append(path), keep(self, path, line)))
+
+    def count_and_keep(lines: TomlLines, path: str, line: int) -> None:
+        kept.append(path)
+        keep(lines, path, line)
+
+    monkeypatch.setattr(TomlLines, "_keep", count_and_keep)
     steps: list[int] = []
     for count in (500, 1000):
         lines = TomlLines("[[keys.web.budgets]]\nper = 'day'\n" * count)

@@ -20,6 +20,7 @@ from protocol.errors import ConfigurationError, FieldError, NotFound, Overloaded
 from protocol.gateway import Complete, ListModels, ResolveModel
 from protocol.identity import ChannelGrant
 from protocol.llm import ChatMessage, ChatRequest
+from protocol.requests import CancelOwned
 from protocol.routes import EmbeddingRoute, ProviderSpec, Route, Routes, SetRoutes, Target
 from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing, KeySpec, digest_of
@@ -255,7 +256,7 @@ class Watched:
         self.system = system
         self.embeddings: Probe[SetRoutes] = system.probe(SetRoutes, name="embeddings")
         self.gateway: Probe[SetRoutes] = system.probe(SetRoutes, name="gateway")
-        self.router: Probe[ForgetModels] = system.probe(ForgetModels, name="router")
+        self.router: Probe[ForgetModels | CancelOwned] = system.probe(ForgetModels, CancelOwned, name="router")
         self.keys = KeyRing(variable={"K": SECRET}.get)
         opened = open_routes(file)
         self.keys.replace(opened.keys)
@@ -411,7 +412,7 @@ async def test_a_reload_drops_no_request(upstream: ScriptedUpstream, file: Path)
     async with TestSystem() as system:
         config = GatewayConfig(openai_base_url=upstream.openai_url, llm_provider="openai", routes=opened.routes)
         gateway = system.spawn(build_gateway(config), name="llm-gateway")
-        router = system.probe(ForgetModels, name="router")
+        router: Probe[ForgetModels | CancelOwned] = system.probe(ForgetModels, CancelOwned, name="router")
         system.spawn(
             lambda: RoutesWatcher(
                 opened, targets=(gateway,), router=router.ref, keys=KeyRing(), rights=Authenticator(KeyRing())
