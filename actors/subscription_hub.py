@@ -33,11 +33,13 @@ from protocol.channels import (
     SubscriberList,
     UnsubscribeChannel,
 )
+from protocol.errors import AccessDenied
 from protocol.hub import (
     DisconnectAll,
     DisconnectIdle,
     GetHubStats,
     HubStats,
+    LimitSocket,
     Socket,
     SocketClosed,
     Subscribe,
@@ -80,7 +82,7 @@ class AckTimedOut(Message[None], frozen=True):
     receipt: Receipt
 
 
-HubMessage = Subscribe | Unsubscribe | SocketClosed | DisconnectAll | DisconnectIdle | GetHubStats
+HubMessage = Subscribe | Unsubscribe | LimitSocket | SocketClosed | DisconnectAll | DisconnectIdle | GetHubStats
 
 
 class SubscriptionHub(Actor[HubMessage | ChannelMessage | UserMessage | CheckLagging | SweepChannels | AckTimedOut]):
@@ -152,6 +154,14 @@ class SubscriptionHub(Actor[HubMessage | ChannelMessage | UserMessage | CheckLag
     async def unsubscribe(self, message: Unsubscribe) -> bool:
         """End a subscription to a request."""
         return self._fanout.unsubscribe(message.socket, message.request_id)
+
+    @handles(LimitSocket)
+    async def limit(self, message: LimitSocket) -> int:
+        """End what a socket has no right to any more."""
+        ended = self._channels.limit(message)
+        if "inference" in message.before.scopes and "inference" not in message.after.scopes:
+            ended += self._fanout.unsubscribe_requests(message.socket, AccessDenied(code="forbidden"))
+        return ended
 
     @handles(SocketClosed)
     async def closed(self, message: SocketClosed) -> None:

@@ -183,6 +183,13 @@ PROBLEMS: Final[dict[str, Problem]] = {
         remedy="Get a new token, and connect or send again with it.",
         family="authentication",
     ),
+    "key_revoked": Problem(
+        status=401,
+        close=4507,
+        title="The key or the token was revoked",
+        remedy="Use another key: requests of the tenant can be followed with it.",
+        family="authentication",
+    ),
     "invalid_ticket": Problem(
         status=401,
         close=4500,

@@ -5,6 +5,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from protocol.events import EventStream, Position
+from protocol.identity import ChannelRight, Principal
 from protocol.message import Message
 
 Mode = Literal["replay", "snapshot", "live"]
@@ -67,6 +68,28 @@ class SocketClosed(Message[None], frozen=True):
     """Report that a socket is closed: the hub drops its subscriptions."""
 
     socket: Socket
+
+
+class LimitSocket(Message[int], frozen=True, kw_only=True):
+    """End what a socket follows by rights that its caller has no more. Replies with the number of subscriptions.
+
+    Each ends with a terminal ``error``: ``forbidden`` of a request, ``channel_denied`` of a channel. The socket stays
+    open. Channels that the rights of before did not cover are an administrator's doing, and stay.
+
+    Attributes:
+        socket: the socket.
+        before: the caller, with the rights that it had.
+        after: the same caller, with the rights that it has.
+    """
+
+    socket: Socket
+    before: Principal
+    after: Principal
+
+    def ends(self, right: ChannelRight, channel: str) -> bool:
+        """Whether the caller has lost ``right`` in ``channel``."""
+        had = "channels" in self.before.scopes and self.before.may(right, channel)
+        return had and not ("channels" in self.after.scopes and self.after.may(right, channel))
 
 
 class DisconnectAll(Message[int], frozen=True, kw_only=True):

@@ -42,6 +42,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
         account: pays for calls; None for no account.
         plan: what the caller may do in a time; None for no limits.
         expires: when the caller has to authenticate again, in Unix seconds; None for never.
+        credential: the digest of the key or the token; empty where there is none. What is open by it ends with it.
+        signer: the public key that signed the token, by its thumbprint; empty where there is none.
     """
 
     tenant: str = ""
@@ -54,6 +56,8 @@ class Principal(msgspec.Struct, frozen=True, kw_only=True):
     account: Account | None = None
     plan: CallerPlan | None = None
     expires: float | None = None
+    credential: bytes = b""
+    signer: str = ""
 
     def may_ask(self, model: str) -> bool:
         """Whether the caller may use ``model``."""

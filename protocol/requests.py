@@ -323,6 +323,7 @@ class Submit(Message[Submitted], frozen=True, kw_only=True):
             for no account.
         delivery: how the request is run and shared.
         idempotency_key: the caller's key for this submission; empty for none.
+        credential: the digest of the caller's key or token, by which ``CancelOwned`` finds the request; empty for none.
         trace_id: the caller's trace, 32 hex digits or another name; shown to the caller.
         hold: what the request has taken from the caller's rate limits; the router settles it. None for nothing.
         surface: what the caller has used, for the log: ``native``, ``openai``, ``responses``, ``anthropic``, ``socket``
@@ -344,6 +345,7 @@ class Submit(Message[Submitted], frozen=True, kw_only=True):
     account: Account | None = None
     delivery: Delivery = Delivery()
     idempotency_key: str = ""
+    credential: bytes = b""
     trace_id: str = ""
     hold: LimitHold | None = None
     surface: str = ""
@@ -365,6 +367,15 @@ class CancelRequest(Message[RequestHandle], frozen=True):
     request_id: str
     tenant: str = ""
     reason: str = "cancelled"
+
+
+class CancelOwned(Message[int], frozen=True):
+    """Cancel every running request that was submitted with a credential. Others that share their logs go on.
+
+    Replies with the number of requests.
+    """
+
+    credential: bytes
 
 
 class DeleteRequest(Message[None], frozen=True):

@@ -23,11 +23,20 @@ from protocol.channels import ChannelMessage
 from protocol.embeddings import Embed
 from protocol.errors import ConfigurationError
 from protocol.gateway import Complete, GetProviders, ListModels, ResolveModel
-from protocol.hub import DisconnectAll, DisconnectIdle, GetHubStats, SocketClosed, Subscribe, Unsubscribe
+from protocol.hub import (
+    DisconnectAll,
+    DisconnectIdle,
+    GetHubStats,
+    LimitSocket,
+    SocketClosed,
+    Subscribe,
+    Unsubscribe,
+)
 from protocol.ledger import Ledger
 from protocol.limits import RateLimiter
 from protocol.requests import (
     AwaitRequests,
+    CancelOwned,
     CancelRequest,
     CountRequests,
     DeleteRequest,
@@ -45,7 +54,8 @@ from service.auth.token_config import token_plans
 from service.auth.tokens import open_token_verifier
 from service.body_shares import BodyShares
 from service.config.check import start_faults
-from service.config.routes_file import GetRejected, RoutesFile, RoutesWatcher, open_routes
+from service.config.routes_file import RoutesFile, open_routes
+from service.config.routes_watcher import GetRejected, RoutesWatcher
 from service.config.settings import Settings, variable
 from service.frames import text_frame
 from service.lifecycle import Lifecycle
@@ -53,12 +63,28 @@ from service.telemetry.setup import Telemetry, open_telemetry
 from service.watchdog import LoopWatchdog
 
 RouterMessage = (
-    Submit | GetRequest | CancelRequest | DeleteRequest | CountRequests | AwaitRequests | EndRequests | ForgetModels
+    Submit
+    | GetRequest
+    | CancelRequest
+    | CancelOwned
+    | DeleteRequest
+    | CountRequests
+    | AwaitRequests
+    | EndRequests
+    | ForgetModels
 )
 GatewayMessage = Complete | ResolveModel | ListModels | GetProviders | SetRoutes
 EmbeddingsMessage = Embed | ListModels | SetRoutes
 HubMessage = (
-    Subscribe | Unsubscribe | SocketClosed | DisconnectAll | DisconnectIdle | GetHubStats | ChannelMessage | UserMessage
+    Subscribe
+    | Unsubscribe
+    | LimitSocket
+    | SocketClosed
+    | DisconnectAll
+    | DisconnectIdle
+    | GetHubStats
+    | ChannelMessage
+    | UserMessage
 )
 CacheMessage = CacheGet | CachePut | CacheDelete | GetCacheStats
 
@@ -207,8 +233,7 @@ def _assemble(
             targets=(embeddings, gateway),
             router=router,
             keys=keys,
-            tickets=auth,
-            hub=hub,
+            rights=auth,
             limit_tokens=auth.set_plans,
             passing=passing,
             check=partial(start_faults, settings),

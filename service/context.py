@@ -1,15 +1,19 @@
 """The context of a handler: the container of its application, and its HTTP call."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 from opentelemetry.trace import Span, SpanContext
 
-from protocol.identity import ANONYMOUS
+from protocol.errors import AccessDenied
+from protocol.identity import ANONYMOUS, Principal
 from protocol.ids import request_id as new_request_id
 from protocol.limits import LimitHold, QuotaStanding
+from service.auth.grants import Grants
+from service.auth.permissions import check_route
 
 if TYPE_CHECKING:
     from service.container import Container
@@ -20,6 +24,11 @@ NO_HEADERS: Final[Mapping[str, str]] = {}
 
 class CallContext:
     """The context of one HTTP call: its ids, its caller, its span, its failure. Made before anything else happens.
+
+    ::
+
+        running --rights_ended--> denied --its task is cancelled: 401, or 403----------> ended
+                                    +------a stream's ``stop``: the error as its end---> ended
 
     Args:
         request_id: the caller's ``x-request-id``; empty for none.
@@ -42,6 +51,13 @@ class CallContext:
         limits: what is left of the caller's limits, for the headers of the response; none for an unlimited caller.
         hold: what the call has taken from the limits, until it ends; None for nothing.
         uncounted: the endpoint of a call whose handler has yet to take it from the limits; empty for none.
+        route: the template of the matched route.
+        needs: raises ``AccessDenied`` where a caller lacks a further right that the call needs; None for no further
+            right. Asked again when the caller's rights change.
+        stop: ends the stream that is being written, whose handler then sends ``denied`` as its end; None where the
+            call is to be cancelled instead.
+        denied: why the call has to end before its time; None where it has not.
+        task: answers the call.
         cors: headers of the response for the page that has sent the call; none where the call has no ``Origin``.
         parent: the caller's span, from ``traceparent``; None for none.
     """
@@ -52,15 +68,20 @@ class CallContext:
         "authenticated",
         "body_bytes",
         "cors",
+        "denied",
         "ended",
         "failure",
         "hold",
         "limits",
+        "needs",
         "outcome_logged",
         "parent",
         "principal",
         "response",
+        "route",
         "span",
+        "stop",
+        "task",
         "trace_id",
         "uncounted",
     )
@@ -82,6 +103,11 @@ class CallContext:
         self.body_bytes = 0
         self.cors = NO_HEADERS
         self.parent = parent
+        self.route = ""
+        self.needs: Callable[[Principal], object] | None = None
+        self.stop: Callable[[], object] | None = None
+        self.denied: AccessDenied | None = None
+        self.task: asyncio.Task[object] | None = None
 
     @property
     def tenant(self) -> str:
@@ -103,6 +129,47 @@ class CallContext:
     def name(self, request_id: str) -> None:
         """Set the request id, unless the call has one."""
         self._request_id = self._request_id or request_id
+
+    def enter_grants(self, grants: Grants, principal: Principal) -> None:
+        """Be a call of ``principal`` that ends with the caller's rights; the current task answers it."""
+        self.principal = principal
+        self.task = asyncio.current_task()
+        grants.enter(principal, self)
+
+    def leave_grants(self, grants: Grants) -> None:
+        """End with nobody's rights any more."""
+        if self.task is not None:
+            self.task = None
+            grants.leave(self.principal, self)
+
+    def rights_ended(self, error: AccessDenied) -> None:
+        """End the call: a stream gets ``error`` as its end, anything else as its response."""
+        if self.ended or self.denied is not None:
+            return
+        self.denied = error
+        if self.stop is not None:
+            self.stop()
+        elif self.task is not None:
+            self.task.cancel()
+
+    def rights_changed(self, principal: Principal) -> None:
+        """Go on with the rights of ``principal``; end the call where they do not cover it."""
+        try:
+            check_route(principal, self.route)
+            if self.needs is not None:
+                self.needs(principal)
+        except AccessDenied as error:
+            self.rights_ended(error)
+        else:
+            self.principal = principal
+
+    def take_denial(self) -> bool:
+        """Return whether ``rights_ended`` alone has cancelled the current task; it is not cancelled any more then.
+
+        The handler of a ``CancelledError`` calls it, as ``asyncio.timeout`` does for its own cancellation.
+        """
+        task = self.task
+        return self.denied is not None and task is asyncio.current_task() and task is not None and not task.uncancel()
 
 
 SERVER_NAME: Final = "tidegate"

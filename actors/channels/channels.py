@@ -34,7 +34,7 @@ from protocol.channels import (
 )
 from protocol.checks import check_name
 from protocol.errors import PROBLEMS, AccessDenied, InvalidRequest, Overloaded, UnrecoverablePosition
-from protocol.hub import Mode, Socket
+from protocol.hub import LimitSocket, Mode, Socket
 from protocol.users import (
     DisconnectUser,
     GetStatus,
@@ -54,6 +54,7 @@ MAX_RECEIPTS: Final = 256  # publishers that wait for acknowledgements at once
 FULL: Final = "connection_limit"
 DISCONNECTED: Final = "disconnected"
 UNSUBSCRIBED: Final = "unsubscribed"
+DENIED: Final = "channel_denied"
 
 _log = logging.getLogger("tidegate.hub")
 
@@ -247,6 +248,21 @@ class Channels:
                 for holder in channel.presence.holders(peer):
                     self._leases.end(holder, channel, peer)
         return len(sockets)
+
+    def limit(self, message: LimitSocket) -> int:
+        """End what a socket has in channels by rights that its caller has no more; return the subscriptions' number."""
+        socket, error, ended = message.socket, AccessDenied(code=DENIED), 0
+        for channel in tuple(self._subscribed.get(socket, ())):
+            if message.ends("subscribe", channel.name):
+                self.unsubscribe(socket, channel.key)
+                self._fanout.send(socket, error_json(error, channel=channel.name, terminal=True))
+                ended += 1
+            elif message.ends("presence", channel.name):
+                self._fanout.unsubscribe(socket, channel.presence_events.name)
+        for channel, peer in self._leases.held(socket):
+            if message.ends("presence", channel.name):
+                self._leases.end(socket, channel, peer)
+        return ended
 
     # ----------------------------------------------------------------------------------------------------------- lists
 

@@ -69,6 +69,11 @@ class Leases:
         self._release(holder, channel, peer)
         return True
 
+    def held(self, holder: Holder) -> tuple[tuple[Channel, Peer], ...]:
+        """Return what ``holder`` holds: a peer in each channel."""
+        lease = self._leases.get(holder)
+        return () if lease is None else tuple(lease.peers.items())
+
     def revoke(self, holder: Holder) -> None:
         """Release everything that ``holder`` holds."""
         lease = self._leases.pop(holder, None)

@@ -10,10 +10,10 @@ from actors.delivery.topic import LOST, SNAPSHOT, FrameEncoder, Page, RequestTop
 from actors.fair_shares import FairShares
 from actors.log.follow import open_at
 from actors.requests.stream import status_of
-from protocol.errors import PROBLEMS, Overloaded, ShuttingDown
+from protocol.errors import PROBLEMS, Overloaded, ShuttingDown, TidegateError
 from protocol.events import EventStream, Position
 from protocol.hub import HubStats, Socket, Subscribe
-from protocol.websocket.out import ack_json, disconnect_json
+from protocol.websocket.out import ack_json, disconnect_json, error_json
 
 STALL_LIMIT: Final = 30.0  # seconds without progress after which a slow socket is closed
 TOTAL_SUBSCRIPTIONS: Final = 200_000  # of all sockets
@@ -149,6 +149,16 @@ class Fanout:
             self._drop(socket, topic)
             self._dismiss(socket)
         return topic is not None
+
+    def unsubscribe_requests(self, socket: Socket, error: TidegateError) -> int:
+        """End a socket's subscriptions to requests, each with ``error``; return their number."""
+        ended = [topic for topic in self._sockets.get(socket, {}).values() if isinstance(topic, RequestTopic)]
+        for topic in ended:
+            self._drop(socket, topic)
+            self.send(socket, error_json(error, request_id=topic.stream.request_id, terminal=True))
+        if ended:
+            self._dismiss(socket)
+        return len(ended)
 
     def remove(self, socket: Socket) -> None:
         """Remove a socket with all its subscriptions and unsent frames."""

@@ -30,13 +30,12 @@ class RequestLimits(msgspec.Struct, frozen=True, kw_only=True):
     ring_bytes: int = RING_BYTES
     abandon_grace: float = 10.0
 
+    def check_ttl(self, ttl: float | None) -> None:
+        """Check the ``ttl`` of a submission, in seconds; None is the limits' own.
 
-def check_ttl(ttl: float | None, most: float) -> None:
-    """Check how many seconds a request is to be kept; None for as long as any.
-
-    Raises:
-        InvalidRequest: not at all, or longer than ``most``.
-    """
-    if ttl is not None and not 0 < ttl <= most:
-        reason = f"must be within {MIN_TTL_MS}..{most * 1000:.0f}, for which this service keeps a request"
-        raise InvalidRequest(f"`ttlMs` {reason}", errors=(FieldError("$.options.ttlMs", reason),))
+        Raises:
+            InvalidRequest: it is longer than the limits' own.
+        """
+        if ttl is not None and not 0 < ttl <= self.ttl:
+            reason = f"must be within {MIN_TTL_MS}..{self.ttl * 1000:.0f}, for which this service keeps a request"
+            raise InvalidRequest(f"`ttlMs` {reason}", errors=(FieldError("$.options.ttlMs", reason),))

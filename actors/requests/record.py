@@ -32,6 +32,7 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
         trace_id: 32 hex digits or another name, as the caller sees it.
         surface: what its caller has used.
         account: the name of the account that pays; empty for none.
+        credential: the digest of the key or the token that it was submitted with; empty for none.
         delivery: how it is run and shared.
         source: where its answer comes from.
         run: the run that answers it.
@@ -47,6 +48,7 @@ class RequestRecord(msgspec.Struct, eq=False, kw_only=True):
     trace_id: str
     surface: str = ""
     account: str = ""
+    credential: bytes = b""
     delivery: Delivery
     source: Source
     run: Run

@@ -18,7 +18,7 @@ from actors.large_inputs import aside, is_large
 from actors.requests.failure import failure
 from actors.requests.fingerprint import body_digest, digested, run_digest
 from actors.requests.idempotency import UsedKey
-from actors.requests.limits import RequestLimits, check_ttl
+from actors.requests.limits import RequestLimits
 from actors.requests.outcome import LOGGER, log_end
 from actors.requests.record import RequestRecord, use_no_tokens
 from actors.requests.router_messages import (
@@ -55,6 +55,7 @@ from protocol.events import Cancelled, Failed
 from protocol.gateway import Complete, ResolveModel
 from protocol.requests import (
     AwaitRequests,
+    CancelOwned,
     CancelRequest,
     CountRequests,
     DeleteRequest,
@@ -124,7 +125,7 @@ class RequestRouter(Actor[RouterMessage]):
     @handles(Submit)
     async def submit(self, message: Submit) -> Submitted | Deferred[Submitted]:
         """Find or start the run for this submission, in the order of the module's docstring."""
-        check_ttl(message.delivery.ttl, self._limits.ttl)
+        self._limits.check_ttl(message.delivery.ttl)
         if is_large(message.request):
             reply = self.promise(Submit)
             work = aside(partial(digested, message))
@@ -195,6 +196,14 @@ class RequestRouter(Actor[RouterMessage]):
         record = self._find(message.request_id, message.tenant)
         self._leave(record, Cancelled(reason=message.reason))
         return record
+
+    @handles(CancelOwned)
+    async def cancel_owned(self, message: CancelOwned) -> int:
+        """Cancel the running requests of a credential that was revoked."""
+        owned = self._store.running_of(message.credential)
+        for record in owned:
+            self._leave(record, Cancelled(reason="key_revoked"))
+        return len(owned)
 
     @handles(DeleteRequest)
     async def delete(self, message: DeleteRequest) -> Deferred[None] | None:
@@ -342,6 +351,7 @@ class RequestRouter(Actor[RouterMessage]):
             trace_id=message.trace_id,
             surface=message.surface,
             account="" if message.account is None else message.account.name,
+            credential=message.credential,
             delivery=message.delivery,
             source=source,
             run=run,

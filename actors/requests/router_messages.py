@@ -6,6 +6,7 @@ from protocol.cache import CacheDelete, CachedLog, CacheGet, CachePut
 from protocol.message import Message
 from protocol.requests import (
     AwaitRequests,
+    CancelOwned,
     CancelRequest,
     CountRequests,
     DeleteRequest,
@@ -85,6 +86,7 @@ RouterMessage = (
     Submit
     | GetRequest
     | CancelRequest
+    | CancelOwned
     | DeleteRequest
     | CountRequests
     | AwaitRequests

@@ -74,6 +74,10 @@ class RequestStore:
             return None
         return record
 
+    def running_of(self, credential: bytes) -> tuple[RequestRecord, ...]:
+        """Return the running requests that were submitted with a credential; looks at every stored request."""
+        return tuple(one for one in self._records.values() if one.credential == credential and not one.stream.ended)
+
     def by_key(self, tenant: str, key: str) -> tuple[UsedKey, RequestRecord | None] | None:
         """Return what an idempotency key was used for, and its request while that is kept; None for a free key."""
         used = self._keys.find((tenant, key))

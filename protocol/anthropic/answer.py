@@ -190,6 +190,10 @@ class MessagesEventEncoder:
         into.append(_event("message_delta", fields))
         into.append(_event("message_stop", {}))
 
+    def denial(self, error: TidegateError) -> bytes:
+        """Return the SSE bytes that end this client's stream with ``error``, and nothing else; the log goes on."""
+        return _event("error", _error(error.code, error.detail, self._call_id))
+
     def _fail(self, code: str, message: str, into: list[bytes]) -> None:
         self._add(self._sequence.rest(), into)
         into.append(_event("error", _error(code, message, self._call_id)))

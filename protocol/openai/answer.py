@@ -88,6 +88,10 @@ class ChunkEncoder:
         prefix = self._prefix
         return prefix + prefix.join(tails) + end
 
+    def denial(self, error: TidegateError) -> bytes:
+        """Return the SSE bytes that end this client's stream with ``error``, and nothing else; the log goes on."""
+        return b"data: %b\n\n" % error_body(error)
+
 
 _CHOICE = b'"choices":[{"index":0,"delta":{%b},"logprobs":null,"finish_reason":%b}]}\n\n'
 _TEXT_WITH_LOGPROBS = (

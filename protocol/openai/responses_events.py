@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from protocol.errors import TidegateError
 from protocol.events import (
     Cancelled,
     Completed,
@@ -108,6 +109,15 @@ class ResponseEventEncoder:
             return b""
         self._held, self._pending = False, []
         return b"".join(into)
+
+    def denial(self, error: TidegateError) -> bytes:
+        """Return the SSE bytes that end this client's stream with ``error``, and none of the answer; the log goes on.
+
+        Its number is that of the last event, so that a client with other rights can go on after that.
+        """
+        fields = {"code": error.code, "message": error.detail, "param": None}
+        data = _json({"type": "error", **fields, "sequence_number": max(0, self.sequence - 1)})
+        return b"event: error\ndata: %b\n\n" % data
 
     def _entry(self, entry: Entry, event: Event, into: list[bytes]) -> None:
         if isinstance(event, Piece):

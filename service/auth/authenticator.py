@@ -3,11 +3,13 @@
 import asyncio
 from typing import Final
 
+import msgspec
 import structlog
 from aiohttp import web
 
 from protocol.errors import AccessDenied, TidegateError, TryAgainLater
 from protocol.identity import ANONYMOUS, Principal
+from service.auth.grants import Grants
 from service.auth.keys import KeyStore
 from service.auth.tickets import Tickets
 from service.auth.token_config import TokenPlans
@@ -28,14 +30,27 @@ class Authenticator:
         keys: the API keys.
         tokens: verifies signed tokens; None where none are accepted.
         tickets: the unused tickets; None for a new store.
+        grants: what is open by each credential; None for a new table.
+
+    Attributes:
+        grants: what is open by each credential: calls and sockets enter it with the caller that was found here.
     """
 
-    __slots__ = ("_keys", "_tickets", "_tokens")
+    __slots__ = ("_keys", "_tickets", "_tokens", "grants")
 
-    def __init__(self, keys: KeyStore, tokens: TokenVerifier | None = None, tickets: Tickets | None = None) -> None:
+    def __init__(
+        self,
+        keys: KeyStore,
+        tokens: TokenVerifier | None = None,
+        tickets: Tickets | None = None,
+        grants: Grants | None = None,
+    ) -> None:
         self._keys = keys
         self._tokens = tokens
         self._tickets = Tickets() if tickets is None else tickets
+        self.grants = Grants() if grants is None else grants
+        if tokens is not None:
+            tokens.on_withdrawn = self._signers_withdrawn
 
     @property
     def required(self) -> bool:
@@ -85,9 +100,23 @@ class Authenticator:
         """
         return self._tickets.redeem(ticket)
 
-    def withdraw(self, principal: Principal) -> None:
-        """Invalidate the tickets of ``principal``, whose key is not valid any more."""
+    def revoke(self, principal: Principal) -> int:
+        """End all that is open by the key of ``principal``, and invalidate its tickets; return how much was open."""
         self._tickets.withdraw(principal)
+        return self.grants.end(principal.credential)
+
+    def change(self, principal: Principal) -> int:
+        """Let all that is open by a key have the rights of ``principal``, and no others; return how much that is.
+
+        The key's tickets are invalid: they have the rights of before.
+        """
+        self._tickets.withdraw(principal)
+        return self.grants.change(principal)
+
+    def refresh(self) -> None:
+        """Fetch in the background what tells that a token is not valid any more, where it is old."""
+        if self._tokens is not None:
+            self._tokens.refresh()
 
     def set_plans(self, plans: TokenPlans) -> None:
         """Limit the holders of tokens by ``plans`` from now on."""
@@ -95,14 +124,19 @@ class Authenticator:
             self._tokens.set_plans(plans)
 
     async def close(self) -> None:
-        """Cancel a fetch of public keys."""
+        """Cancel a fetch of public keys, and the timer of the tokens' expiries."""
+        self.grants.close()
         if self._tokens is not None:
             await self._tokens.close()
+
+    def _signers_withdrawn(self, signers: frozenset[str]) -> None:
+        self._tickets.withdraw_signed(signers)
+        self.grants.end_signed(signers)
 
     async def _find(self, digest: bytes) -> Principal:
         try:
             async with asyncio.timeout(FIND_TIMEOUT):
-                principal = await self._keys.find(digest)
+                principal = await self._look_up(digest)
         except TidegateError:
             raise
         except Exception as error:
@@ -111,6 +145,17 @@ class Authenticator:
         if principal is None:
             raise AccessDenied("This key is not known")
         return principal
+
+    async def _look_up(self, digest: bytes) -> Principal | None:
+        """Look a key up; again where rights have changed meanwhile, so that what is returned is in force."""
+        while True:
+            revision = self.grants.revision
+            principal = await self._keys.find(digest)
+            if revision == self.grants.revision:
+                break
+        if principal is None or principal.credential:
+            return principal
+        return msgspec.structs.replace(principal, credential=digest)
 
 
 def credential(request: web.BaseRequest) -> str:

@@ -46,12 +46,21 @@ class PublishedKeys:
         url: the address of the JWKS document.
         allowed: where it may be beside the internet, as in ``FetchConfig``.
         clock: seconds, monotonic.
+        on_withdrawn: called with the thumbprints of keys that the issuer does not publish any more.
     """
 
-    def __init__(self, url: str, *, allowed: tuple[str, ...] = (), clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        allowed: tuple[str, ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+        on_withdrawn: Callable[[frozenset[str]], object] = lambda _: None,
+    ) -> None:
         self._url = url
         self._fetcher = Fetcher(FetchConfig(allowed=allowed, max_bytes=MAX_BYTES, timeout=TIMEOUT))
         self._clock = clock
+        self._on_withdrawn = on_withdrawn
         self._keys: dict[tuple[str, str], PublicKey] = {}
         self._loaded: float | None = None
         self._next = clock()
@@ -79,6 +88,11 @@ class PublishedKeys:
         if self._failed or not self._usable:
             raise TryAgainLater(code="auth_unavailable", retry_after=max(self._next - self._clock(), 1.0))
         raise AccessDenied("the token is signed by a key that is not known", code="invalid_token")
+
+    def refresh(self) -> None:
+        """Start a fetch in the background, where the cached keys are older than ``TTL``: also where no token comes."""
+        if self._loaded is not None and self._clock() - self._loaded > TTL:
+            self._start()
 
     async def close(self) -> None:
         """Cancel a running fetch."""
@@ -110,7 +124,7 @@ class PublishedKeys:
 
     async def _load(self) -> None:
         try:
-            self._keys = usable_keys(await self._fetcher.get(self._url))
+            keys = usable_keys(await self._fetcher.get(self._url))
         except FetchError as error:
             self._fail(error.detail, error.problem.remedy if error.code == "fetch_refused" else "")
         except (msgspec.DecodeError, RecursionError, ValueError) as error:
@@ -118,6 +132,11 @@ class PublishedKeys:
         else:
             self._failed = False
             self._loaded = self._clock()
+            withdrawn = _thumbprints(self._keys) - _thumbprints(keys)
+            self._keys = keys
+            if withdrawn:
+                _log.info("jwks_keys_withdrawn", url=self._url, count=len(withdrawn))
+                self._on_withdrawn(withdrawn)
         finally:
             self._fetching = None
 
@@ -144,6 +163,10 @@ def usable_keys(document: bytes) -> "dict[tuple[str, str], PublicKey]":
     if not found:
         raise ValueError("it has no key that can be used")
     return found
+
+
+def _thumbprints(keys: "dict[tuple[str, str], PublicKey]") -> frozenset[str]:
+    return frozenset(key.thumbprint() for key in keys.values())
 
 
 def _may_sign(described: dict[str, Any], algorithm: str) -> bool:

@@ -5,7 +5,7 @@ import hmac
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final, Literal, Protocol
 
 import msgspec
 
@@ -24,6 +24,7 @@ GUESSED: Final = "a shorter one can be guessed; `tidegate key create NAME` makes
 KEY_PREFIX: Final = "tg_"
 KEY_BYTES: Final = 32
 PRIVATE: Final = "~"  # the first character of a derived tenant's name
+OnRevoke = Literal["finish", "cancel"]
 DEFAULT_SCOPES: Final[tuple[Scope, ...]] = ("inference", "channels")
 
 TENANT_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,127}$"
@@ -51,6 +52,8 @@ class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         default: the model that ``default`` means for this key; empty for the service's default.
         pass_fields: the fields of the vendors' dialects that its calls may send upstream; None for what the route says.
         disabled: whether the key is refused for now.
+        on_revoke: what happens to running requests that the key has submitted, when it is disabled or removed: they
+            ``finish``, for the other keys of the tenant, or the service does ``cancel`` them.
     """
 
     hash: Annotated[str, msgspec.Meta(pattern=r"^(?:[0-9a-f]{64})?$")] = ""
@@ -65,6 +68,19 @@ class KeySpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     default: Annotated[str, msgspec.Meta(max_length=256)] = ""
     pass_fields: tuple[Field, ...] | None = None
     disabled: bool = False
+    on_revoke: OnRevoke = "finish"
+
+
+class KeyChanges(msgspec.Struct, frozen=True):
+    """What a new version of the file has changed.
+
+    Attributes:
+        revoked: the holders of keys that are not valid any more, or are another holder's now.
+        changed: the holders of keys whose rights are not what they were, as they are now.
+    """
+
+    revoked: tuple[Principal, ...] = ()
+    changed: tuple[Principal, ...] = ()
 
 
 class KeyStore(Protocol):
@@ -116,7 +132,9 @@ class KeyRing:
     ) -> None:
         self._hasher = _hasher(pepper)
         self._variable = variable
-        self._unlimited = {self.digest(key): Principal(tenant=tenant_of(key)) for key in keys}
+        self._unlimited = {
+            (digest := self.digest(key)): Principal(tenant=tenant_of(key), credential=digest) for key in keys
+        }
         self._held = {digest: (digest, principal) for digest, principal in self._unlimited.items()}
         self.required = bool(self._held)
         self.tenants = tenants or Tenants()
@@ -137,8 +155,8 @@ class KeyRing:
         """Return the key's holder; None where the key is unknown."""
         return self.known(digest)
 
-    def replace(self, specs: Mapping[str, KeySpec], plans: Mapping[str, Plan] = PLANS) -> tuple[Principal, ...]:
-        """Replace the file's keys; those of the settings stay. Returns the principals of keys that are removed.
+    def replace(self, specs: Mapping[str, KeySpec], plans: Mapping[str, Plan] = PLANS) -> KeyChanges:
+        """Replace the file's keys; those of the settings stay. Returns what this changes for the holders of before.
 
         Args:
             specs: the keys, by their names.
@@ -161,14 +179,14 @@ class KeyRing:
                 faults.append(FieldError(f"keys.{name}", f"it is the same key as {names[digest]}"))
             names[digest] = f"keys.{name}"
             if not spec.disabled:
-                principals[digest] = principal_of(name, spec, plan)
+                principals[digest] = msgspec.structs.replace(principal_of(name, spec, plan), credential=digest)
         if faults:
             raise ConfigurationError.of(faults)
-        removed = tuple(principal for digest, (_, principal) in self._held.items() if digest not in principals)
+        changes = _changes((principal for _, principal in self._held.values()), principals)
         self._held = {digest: (digest, principal) for digest, principal in principals.items()}
         self.required = self.required or bool(names)
         self._name_tenants()
-        return removed
+        return changes
 
     def _name_tenants(self) -> None:
         """Name the tenants that exist; without keys that of the anonymous caller, unless tokens bring others."""
@@ -189,6 +207,19 @@ class KeyRing:
                 f"keys.{name}.env: {spec.env} has a key of less than {MIN_KEY} characters: {GUESSED}"
             )
         return self.digest(key)
+
+
+def _changes(before: Iterable[Principal], after: Mapping[bytes, Principal]) -> KeyChanges:
+    """Return what has changed for the holders of ``before``; one of another name or tenant is another holder."""
+    revoked: list[Principal] = []
+    changed: list[Principal] = []
+    for old in before:
+        new = after.get(old.credential)
+        if new is None or (new.tenant, new.subject) != (old.tenant, old.subject):
+            revoked.append(old)
+        elif new != old:
+            changed.append(new)
+    return KeyChanges(tuple(revoked), tuple(changed))
 
 
 def check_keys(specs: Mapping[str, KeySpec]) -> None:

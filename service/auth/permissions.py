@@ -3,7 +3,7 @@
 from typing import Final
 
 from protocol.errors import AccessDenied, FieldError
-from protocol.identity import ALL_SCOPES, Principal, Scope
+from protocol.identity import ALL_SCOPES, ChannelRight, Principal, Scope
 
 DEFAULT_MODEL: Final = "default"
 UNSCOPED: Final = frozenset({"", "/ws", "/api/tickets", "/api/usage", "/api/limits"})
@@ -70,6 +70,16 @@ def check_model(principal: Principal, model: str) -> None:
     if not principal.may_ask(model):
         fault = FieldError("$.model", "must be one that GET /v1/models lists")
         raise AccessDenied(f"You may not ask for the model {model[:80]!r}", code="model_not_allowed", errors=(fault,))
+
+
+def check_channel(principal: Principal, right: ChannelRight, channel: str) -> None:
+    """Check that a caller has a right in a channel.
+
+    Raises:
+        AccessDenied: ``channel_denied``.
+    """
+    if not principal.may(right, channel):
+        raise AccessDenied(f"You may not {right} in {channel[:80]!r}", code="channel_denied")
 
 
 def listed(principal: Principal, model: str) -> bool:

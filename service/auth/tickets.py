@@ -3,8 +3,10 @@
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
+
+import msgspec
 
 from actors.fair_shares import FairShares, Tenants
 from protocol.errors import AccessDenied, Overloaded
@@ -57,6 +59,8 @@ class Tickets:
         ticket = TICKET_PREFIX + secrets.token_urlsafe(TICKET_BYTES)
         expires = now + TICKET_TTL if principal.expires is None else min(now + TICKET_TTL, principal.expires)
         digest = digest_of(ticket)
+        if principal.expires is not None and not principal.credential:
+            principal = msgspec.structs.replace(principal, credential=digest)  # so that it ends in time
         self._held[digest] = (expires, principal)
         self._of.setdefault(tenant, OrderedDict())[digest] = None
         return ticket, expires
@@ -77,10 +81,17 @@ class Tickets:
         raise AccessDenied(code="invalid_ticket")
 
     def withdraw(self, principal: Principal) -> None:
-        """Invalidate the tickets of ``principal``, whose key is not valid any more."""
-        caller = (principal.tenant, principal.subject)
+        """Invalidate the tickets that were issued for the credential of ``principal``."""
+        credential = principal.credential
+        self._withdraw(lambda holder: holder.credential == credential)
+
+    def withdraw_signed(self, signers: Collection[str]) -> None:
+        """Invalidate the tickets that were issued for tokens of these signers."""
+        self._withdraw(lambda holder: holder.signer in signers)
+
+    def _withdraw(self, lost: Callable[[Principal], bool]) -> None:
         for digest, (_, holder) in tuple(self._held.items()):
-            if (holder.tenant, holder.subject) == caller:
+            if lost(holder):
                 self._drop(digest)
 
     def _drop_expired(self, now: float) -> None:

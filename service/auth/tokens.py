@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import json
 import time
 import warnings
 from collections.abc import Callable
@@ -79,6 +80,9 @@ class TokenVerifier:
         config: the keys, and what a token must say.
         clock: Unix seconds.
 
+    Attributes:
+        on_withdrawn: called with the signers whose tokens are not accepted any more: public keys, by their thumbprints.
+
     Raises:
         ValueError: the secret can't be used as a key.
     """
@@ -88,11 +92,16 @@ class TokenVerifier:
 
         self._config = config
         self._secret = jwk.OctKey.import_key(config.secret) if config.secret else None
-        self._published = PublishedKeys(config.jwks_url, allowed=config.fetch_allowed) if config.jwks_url else None
+        self._published = (
+            PublishedKeys(config.jwks_url, allowed=config.fetch_allowed, on_withdrawn=self._withdrawn)
+            if config.jwks_url
+            else None
+        )
         self._clock = clock
         self._plans = TokenPlans()
         self._registry = jws.JWSRegistry(algorithms=[SYMMETRIC, *KINDS], strict_check_header=False)
         self._cache: LRUCache[bytes, tuple[float, Principal]] = LRUCache(CACHE_ENTRIES)
+        self.on_withdrawn: Callable[[frozenset[str]], object] = lambda _: None
 
     def known(self, digest: bytes) -> Principal | None:
         """Return the holder of a cached token; None where it is not cached."""
@@ -113,16 +122,29 @@ class TokenVerifier:
             TryAgainLater: ``auth_unavailable``: the public keys can't be fetched now.
         """
         header = _read_header(token)
-        payload = self._payload(token, header.alg, await self._key(header))
-        principal = self._accept(payload)
+        key = await self._key(header)
+        accepted = self._accept(self._payload(token, header.alg, key))
+        signer = "" if key is self._secret else key.thumbprint()
+        principal = msgspec.structs.replace(accepted, credential=digest, signer=signer)
         until = self._clock() + CACHE_TTL
         self._cache[digest] = (until if principal.expires is None else min(principal.expires, until), principal)
         return principal
+
+    def refresh(self) -> None:
+        """Fetch old public keys again in the background, so that withdrawn ones are noticed."""
+        if self._published is not None:
+            self._published.refresh()
 
     async def close(self) -> None:
         """Cancel a fetch of public keys."""
         if self._published is not None:
             await self._published.close()
+
+    def _withdrawn(self, signers: frozenset[str]) -> None:
+        for digest, (_, principal) in tuple(self._cache.items()):
+            if principal.signer in signers:
+                self._cache.pop(digest, None)
+        self.on_withdrawn(signers)
 
     async def _key(self, header: _Header) -> "OctKey | RSAKey | ECKey | OKPKey":
         if header.alg == SYMMETRIC and self._secret is not None:
@@ -144,6 +166,7 @@ class TokenVerifier:
 
     def _accept(self, payload: bytes) -> Principal:
         try:
+            _check_names(payload)
             claims = _claims_of(payload)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise _invalid(str(error)[:200]) from error
@@ -184,12 +207,29 @@ def _scopes(claims: Claims) -> tuple[Scope, ...]:
 def _read_header(token: str) -> _Header:
     first = token.partition(".")[0]
     try:
-        header = _header_of(base64.b64decode(first + "=" * (-len(first) % 4), altchars=b"-_", validate=True))
+        decoded = base64.b64decode(first + "=" * (-len(first) % 4), altchars=b"-_", validate=True)
+        _check_names(decoded)
+        header = _header_of(decoded)
     except (binascii.Error, msgspec.DecodeError, ValueError, RecursionError) as error:
         raise _invalid("its header can't be read") from error
     if header.crit is not None:
         raise _invalid("it asks for an extension")
     return header
+
+
+def _check_names(text: bytes) -> None:
+    """Check that no object of a JSON text has a name twice: readers differ in which of the two counts.
+
+    Raises:
+        ValueError: one has, or the text is no JSON.
+        RecursionError: it is nested too deeply.
+    """
+    json.loads(text, object_pairs_hook=_distinct)
+
+
+def _distinct(pairs: list[tuple[str, object]]) -> None:
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("it has a name twice")
 
 
 def _invalid(reason: str) -> AccessDenied:

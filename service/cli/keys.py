@@ -143,7 +143,7 @@ def revoke_key(name: Name, *, file: RoutesPath = None) -> None:
     """Refuse a key from now on: writes `disabled = true` into its table, and nothing else.
 
     The table stays, so that the name is not given to another key. A running service reads the file within 2 seconds,
-    refuses the key, and closes its sockets; requests that run go on.
+    refuses the key, and ends its streams and sockets; requests that run go on, unless its `on_revoke` is `cancel`.
     """
     from protocol.errors import ConfigurationError  # noqa: PLC0415 - only where it is needed
 

@@ -14,6 +14,7 @@ from protocol.errors import FieldError
 from protocol.nearest import nearest
 
 MAX_BYTES: Final = 1_048_576
+MAX_LINES: Final = 5000  # the time to read them grows with their square
 UTF16: Final = (b"\xff\xfe", b"\xfe\xff")  # the first two bytes of such a file
 NAME: Final = re.compile(r"\s*(?:export\s+)?[\"']?([A-Za-z_][A-Za-z0-9_]*)")
 REFERENCE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)")
@@ -74,14 +75,12 @@ class EnvFile(msgspec.Struct, frozen=True, kw_only=True):
             for name, line in self.broken
             if name.upper() not in settings
         ]
-        found += [(line, f"{shown(name)} is set again in line {self._last(name)}") for name, line in self.repeated]
+        last = {name.upper(): line for name, line in self.lines.items()}
+        found += [(line, f"{shown(name)} is set again in line {last[name.upper()]}") for name, line in self.repeated]
         for name, line in self.lines.items():
             if name.upper() not in settings and name not in {*known, *self.used}:
                 found.append((line, f"{shown(name)}: {_unknown(name.upper(), settings)}"))
         return [FieldError(f"{self.path}:{line}", message) for line, message in sorted(found)]
-
-    def _last(self, name: str) -> int:
-        return next(line for other, line in self.lines.items() if other.upper() == name.upper())
 
 
 UNREADABLE: Final = "write NAME=value, and close the quotes"
@@ -121,6 +120,8 @@ def _text(path: Path) -> str:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError(f"it is larger than {MAX_BYTES} bytes")
+    if content.count(b"\n") > MAX_LINES:
+        raise ValueError(f"it has more than {MAX_LINES} lines")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -136,10 +137,13 @@ def _parsed(path: Path, text: str) -> EnvFile:
     values = dotenv_values(stream=io.StringIO("".join(binding.original.string for binding in good)))
     lines: dict[str, int] = {}
     repeated: list[tuple[str, int]] = []
+    written: dict[str, str] = {}  # the last spelling of each name, by its capitals
     for binding in good:
         name = binding.key or ""
-        same = [other for other in lines if other.upper() == name.upper()]
-        repeated += [(earlier, lines.pop(earlier)) for earlier in same]
+        earlier = written.get(name.upper())
+        if earlier is not None:
+            repeated.append((earlier, lines.pop(earlier)))
+        written[name.upper()] = name
         lines[name] = _line(binding)
     return EnvFile(
         path=path,

@@ -9,6 +9,7 @@ TOKEN: Final = re.compile(
     r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"|\'[^\'\n]*\'|#[^\n]*|[\[\]{}=,\n]|[^\s"\'#\[\]{}=,]+',
     re.DOTALL,
 )
+MAX_PATH: Final = 1024  # characters of a path; the lines from a longer one on are not found
 PLACE: Final = re.compile(r"^(.*)(?:\.[^.\[\]]*|\[\d+\])$", re.DOTALL)
 
 
@@ -25,6 +26,7 @@ class TomlLines:
     def __init__(self, text: str) -> None:
         self._lines: dict[str, int] = {}
         self._parents: dict[str, int] = {}
+        self._places: dict[str, int] = {}  # of arrays of tables: how many tables there are so far
         self.repeated: dict[str, tuple[int, int]] = {}
         self._tokens = _tokens(text)
         self._now, self._line = "", 1
@@ -44,10 +46,12 @@ class TomlLines:
         return line
 
     def _keep(self, path: str, line: int) -> None:
+        if len(path) > MAX_PATH:
+            raise ValueError("a path is too long")
         self._lines[path] = line
-        while (found := PLACE.match(path)) is not None:
+        while (found := PLACE.match(path)) is not None and found[1] not in self._parents:
             path = found[1]
-            self._parents.setdefault(path, line)
+            self._parents[path] = line
 
     def _advance(self) -> None:
         self._now, self._line = next(self._tokens)
@@ -70,7 +74,8 @@ class TomlLines:
             self._advance()
         table = self._read_key("]")
         if several:
-            place = sum(path.startswith(f"{table}[") and path.endswith("]") for path in self._lines)
+            place = self._places.get(table, 0)
+            self._places[table] = place + 1
             table = f"{table}[{place}]"
         elif table in self._lines:
             self.repeated[table] = (self._lines[table], line)
@@ -121,6 +126,8 @@ class TomlLines:
                 self._advance()
             elif self._now == "\n":
                 self._advance()
+            elif self._now == "}":
+                raise ValueError("this is no value")
             else:
                 self._lines[f"{path}[{place}]"] = self._line
                 self._read_value(f"{path}[{place}]")

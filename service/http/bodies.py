@@ -144,6 +144,7 @@ def submit_of(
         request=request,
         tenant=principal.tenant,
         account=principal.account,
+        credential=principal.credential,
         delivery=delivery,
         idempotency_key=idempotency_key,
         trace_id=trace_id,

@@ -22,10 +22,9 @@ from protocol.channels import (
     Subscriber,
 )
 from protocol.checks import MAX_NAME, check_name, refused
-from protocol.errors import AccessDenied
 from protocol.events import Position
 from protocol.identity import ChannelRight
-from service.auth.permissions import check_scope
+from service.auth.permissions import check_channel, check_scope
 from service.context import CallContext, call_of, container_of
 from service.http.bodies import decode, idempotency_key_of, read_json
 from service.http.json_response import JsonResponse, json_response
@@ -289,6 +288,6 @@ def _channel(request: web.Request, call: CallContext, right: ChannelRight) -> st
     """
     name = request.match_info["name"]
     check_name(name, "channel")
-    if not call.principal.may(right, name):
-        raise AccessDenied(f"You may not {right} in {name!r}", code="channel_denied")
+    check_channel(call.principal, right, name)
+    call.needs = partial(check_channel, right=right, channel=name)
     return name

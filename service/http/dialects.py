@@ -5,6 +5,7 @@ Each dialect supplies the canonical request, the body of a JSON response, and th
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -39,6 +40,9 @@ class StreamEncoder(Protocol):
 
     def encode(self, entries: Sequence[Entry]) -> bytes:
         """Return the bytes of ``entries``; empty where this dialect shows none of them."""
+
+    def denial(self, error: TidegateError) -> bytes:
+        """Return the bytes that end the stream of a client whose rights are gone; the log goes on."""
 
 
 class Submission:
@@ -88,6 +92,7 @@ async def submit_completion(
     call, headers = call_of(request), request.headers
     container, principal, delivery = container_of(request), call.principal, _delivery(headers, chat, metadata, echo)
     model = model_for(principal, chat.model)
+    call.needs = partial(model_for, model=chat.model)
     chat = chat if model == chat.model else msgspec.structs.replace(chat, model=model)
     chat, left_out = container.passing.request(principal, chat)
     key = idempotency_key_of(headers)
@@ -98,6 +103,7 @@ async def submit_completion(
         request=chat,
         tenant=call.tenant,
         account=principal.account,
+        credential=principal.credential,
         delivery=delivery,
         idempotency_key=key,
         trace_id=call.trace_id,
@@ -134,9 +140,10 @@ async def respond_sse(submission: Submission, encoder: StreamEncoder, *, ping: b
     Without any data for ``PING_INTERVAL`` seconds, the headers are sent with a ping.
     """
     began = time.perf_counter()
-    handle, request = submission.handle, submission.request
+    handle, request, call = submission.handle, submission.request, submission.call
     response: sse.EventResponse | None = None
     async with Follower(handle.stream, idle=sse.PING_INTERVAL) as follower:
+        call.stop = sse.stopper(request, follower)
         while (batch := await follower.next()) is not None:
             failure = failure_without_content(batch) if response is None else None
             if failure is not None:
@@ -149,9 +156,22 @@ async def respond_sse(submission: Submission, encoder: StreamEncoder, *, ping: b
                 await response.prepare(request)
             await response.send(request, data, last=last)
             if last:
-                mark_cut_off(submission.call, batch)
+                mark_cut_off(call, batch)
                 return response
-    raise InternalError("a log ended without a terminal entry")
+    if call.denied is None:
+        raise InternalError("a log ended without a terminal entry")
+    if response is None:
+        return _failure(submission, call.denied, _headers(submission, began, handle.upstream_wait))
+    await send_denial(request, response, encoder)
+    return response
+
+
+async def send_denial(request: web.Request, response: sse.EventResponse, encoder: StreamEncoder) -> None:
+    """End a stream with the reason for which the call is denied."""
+    call = call_of(request)
+    if call.denied is not None:
+        call.failure = call.denied.code
+        await response.send(request, encoder.denial(call.denied), last=True)
 
 
 def encoded(encoder: StreamEncoder, batch: Batch) -> tuple[bytes, bool]:

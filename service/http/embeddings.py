@@ -64,6 +64,7 @@ async def embeddings(request: web.Request) -> JsonResponse:
     call, container = call_of(request), container_of(request)
     parsed = await read_json(request, container.settings.max_body_bytes, parse_embeddings)
     check_model(call.principal, parsed.model)
+    call.needs = partial(check_model, model=parsed.model)
     extra, left_out = passed_fields(parsed.extra, container.passing.lists_for_embeddings(call.principal, parsed.model))
     message = Embed(
         model=parsed.model,

@@ -14,7 +14,7 @@ from protocol.errors import ConfigurationError, TidegateError
 from protocol.gateway import GetProviders, ProviderFault, ProviderStatus, ResolveModel, TargetStatus
 from protocol.hub import GetHubStats
 from service.capacity import CAPACITY
-from service.config.routes_file import GetRejected
+from service.config.routes_watcher import GetRejected
 from service.container import Container
 from service.context import call_of, container_of
 from service.http.json_response import JsonResponse

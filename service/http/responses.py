@@ -18,7 +18,7 @@ from protocol.requests import CancelRequest, GetRequest, RequestHandle
 from service.context import call_of, container_of
 from service.http import sse
 from service.http.bodies import read_json
-from service.http.dialects import encoded, respond_json, respond_sse, submit_completion
+from service.http.dialects import encoded, respond_json, respond_sse, send_denial, submit_completion
 from service.http.json_response import JsonResponse
 from service.http.openai_answers import ResponseAnswer
 from service.http.operations import (
@@ -181,18 +181,20 @@ async def _resume(request: web.Request, handle: RequestHandle, after: int) -> we
     ended = log.ended and cursor == log.offset
     if ended and not data:
         return web.Response(status=sse.NOTHING_MORE)
-    response = sse.EventResponse({"x-tidegate-source": handle.source})
-    await response.prepare(request)
-    await response.send(request, data or sse.PING, last=ended)
-    if ended:
-        return response
+    response, call = sse.EventResponse({"x-tidegate-source": handle.source}), call_of(request)
     async with Follower(log, after=cursor, idle=sse.PING_INTERVAL) as follower:
+        call.stop = sse.stopper(request, follower)
+        await response.prepare(request)
+        await response.send(request, data or sse.PING, last=ended)
+        if ended:
+            return response
         while (batch := await follower.next()) is not None:
             data, last = encoded(encoder, batch) if batch else (sse.PING, False)
             await response.send(request, data, last=last)
             if last:
-                mark_cut_off(call_of(request), batch)
+                mark_cut_off(call, batch)
                 break
+    await send_denial(request, response, encoder)
     return response
 
 

@@ -1,16 +1,17 @@
 """Server-sent events: a streaming response with a limit for slow readers, and a request's log as such a stream."""
 
+from collections.abc import Callable
 from typing import Final
 
 from aiohttp import web
 
 from actors.log.follow import Batch, Follower, Opening, open_at
 from actors.log.frames import snapshot_frame, update_frames
-from protocol.errors import FieldError, InvalidRequest
+from protocol.errors import AccessDenied, FieldError, InvalidRequest
 from protocol.events import Entry, EventStream, Position, Snapshot
 from protocol.hub import Mode
 from protocol.requests import RequestHandle
-from protocol.websocket.out import frame_type
+from protocol.websocket.out import error_json, frame_type
 from service.context import call_of
 from service.http.outcome import mark_cut_off
 
@@ -56,16 +57,35 @@ async def event_stream(request: web.Request, handle: RequestHandle) -> web.Strea
     if stream.ended and opening.after == stream.offset:
         return web.Response(status=NOTHING_MORE)
     response = EventResponse({"x-tidegate-source": handle.source})
-    await response.prepare(request)
-    if stream.offset <= opening.after and not opening.snapshot:
-        await response.send(request, PING)
+    call = call_of(request)
     async with Follower(stream, after=opening.after, snapshot=opening.snapshot, idle=PING_INTERVAL) as follower:
+        call.stop = stopper(request, follower)
+        await response.prepare(request)
+        if stream.offset <= opening.after and not opening.snapshot:
+            await response.send(request, PING)
         while (batch := await follower.next()) is not None:
             last = not isinstance(batch, Snapshot) and bool(batch) and batch[-1].terminal
             await response.send(request, _frames(stream, batch), last=last)
             if last:
-                mark_cut_off(call_of(request), batch)
+                mark_cut_off(call, batch)
+    if call.denied is not None:
+        call.failure = call.denied.code
+        await response.send(request, _denial(stream, follower.cursor, call.denied), last=True)
     return response
+
+
+def stopper(request: web.Request, follower: Follower) -> Callable[[], None]:
+    """Return what ends a stream whose reader has lost the right to it: its handler then sends the reason as the end.
+
+    Of a reader that is behind, what is not sent yet is dropped with the connection.
+    """
+
+    def stop() -> None:
+        follower.close()
+        if request.protocol.writing_paused and request.transport is not None:
+            request.transport.abort()
+
+    return stop
 
 
 def opening_of(request: web.Request, stream: EventStream) -> Opening:
@@ -85,6 +105,11 @@ def opening_of(request: web.Request, stream: EventStream) -> Opening:
     if not last:
         return open_at(stream, None, mode)
     return open_at(stream, Position.parse(last), None if mode == "replay" else mode)
+
+
+def _denial(stream: EventStream, cursor: int, error: AccessDenied) -> bytes:
+    """Return the event that ends a stream: its id is the last one again, so that another key can go on from there."""
+    return _frame(stream.epoch, cursor, "error", error_json(error, request_id=stream.request_id, terminal=True))
 
 
 def _frames(stream: EventStream, batch: Batch) -> bytes:

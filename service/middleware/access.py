@@ -7,6 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from protocol.errors import TidegateError
+from protocol.identity import Principal
 from service.auth.authenticator import Authenticator, credential
 from service.auth.origins import SOCKET, OriginPolicy
 from service.auth.permissions import check_route
@@ -49,8 +50,7 @@ def check_access(
     principal = auth.known(key)
     if principal is None:
         return _authenticate(auth, key, call, route)
-    call.principal = principal
-    check_route(principal, route)
+    _enter(auth, principal, call, route)
     return None
 
 
@@ -72,8 +72,15 @@ def _check_prober(
 
 
 async def _authenticate(auth: Authenticator, key: str, call: CallContext, route: str) -> None:
-    call.principal = await auth.authenticate(key)
-    check_route(call.principal, route)
+    _enter(auth, await auth.authenticate(key), call, route)
+
+
+def _enter(auth: Authenticator, principal: Principal, call: CallContext, route: str) -> None:
+    """Check the scope of a caller, and let the call end with the caller's rights."""
+    call.principal = principal
+    check_route(principal, route)
+    call.route = route
+    call.enter_grants(auth.grants, principal)
 
 
 async def _recognise(auth: Authenticator, key: str, call: CallContext) -> None:

@@ -19,9 +19,10 @@ from opentelemetry.trace import Span, Tracer, set_span_in_context
 from actors.rate_limits import RateLimits
 from actors.requests.outcome import LOGGER
 from protocol import spans
-from protocol.errors import RETRY_ELSEWHERE, ShuttingDown
+from protocol.errors import RETRY_ELSEWHERE, ShuttingDown, TidegateError
 from protocol.log_fields import OutsideTexts
 from service.auth.authenticator import Authenticator
+from service.auth.grants import Grants
 from service.auth.origins import SOCKET, OriginPolicy
 from service.context import CALL, SERVER_NAME, CallContext, container_of
 from service.lifecycle import Lifecycle
@@ -57,11 +58,12 @@ class _CallRecorder:
     Args:
         lifecycle: counts running calls.
         tracer: makes the spans; None for none.
+        grants: has the calls that are open by each credential.
     """
 
-    __slots__ = ("_debug", "_info", "_lifecycle", "_one_line", "_refused", "_tracer", "_warning")
+    __slots__ = ("_debug", "_grants", "_info", "_lifecycle", "_one_line", "_refused", "_tracer", "_warning")
 
-    def __init__(self, lifecycle: Lifecycle, tracer: Tracer | None) -> None:
+    def __init__(self, lifecycle: Lifecycle, tracer: Tracer | None, grants: Grants) -> None:
         log = structlog.get_logger("service.http", OUTSIDE).bind()
         self._warning: Write | None = log.warning if log.is_enabled_for(logging.WARNING) else None
         self._info: Write | None = log.info if log.is_enabled_for(logging.INFO) else None
@@ -70,6 +72,7 @@ class _CallRecorder:
         self._lifecycle = lifecycle
         self._refused = UnauthenticatedLines()
         self._tracer = tracer
+        self._grants = grants
 
     def begin(self, request: web.Request, call: CallContext, route: str) -> Token | None:
         """Open the span and count the call; returns the token that detaches the span's context."""
@@ -86,7 +89,8 @@ class _CallRecorder:
         call.ended = True
         if call.hold is not None:
             call.hold.release()
-        call.response = None  # it refers to the request, and the request to the call: that would be a reference cycle
+        call.response = call.stop = None  # they refer to the request, and it to the call: that would be a cycle
+        call.leave_grants(self._grants)
         if route != SOCKET:
             self._lifecycle.leave(call)
         if call.body_bytes:
@@ -121,7 +125,7 @@ def call_layer(
         limits: decides whether a limited caller may go on; None to let all go on.
     """
     origins = origins or OriginPolicy()
-    recorder = _CallRecorder(lifecycle, tracer)
+    recorder = _CallRecorder(lifecycle, tracer, auth.grants)
     limited = CallLimits(limits)
 
     @web.middleware
@@ -145,10 +149,11 @@ def call_layer(
             response = preflight or await handler(request)
             status = response.status
         except asyncio.CancelledError:
-            if not lifecycle.take_interrupt(call):
+            reason = _reason_of(call, lifecycle)
+            if reason is None:
                 status = _cancelled(call, forced=lifecycle.forced.is_set())
                 raise
-            response = _answer(request, call, ShuttingDown(retry_after=RETRY_ELSEWHERE))
+            response = _answer(request, call, reason)
             status = response.status
         except Exception as error:  # noqa: BLE001 - the boundary at which every failure becomes an answer
             response = _answer(request, call, error)
@@ -190,6 +195,13 @@ def stamp(response: web.StreamResponse, call: CallContext) -> None:
         headers.update(call.cors)
     if call.limits:
         headers.update(limit_headers(call.limits, time.time()))
+
+
+def _reason_of(call: CallContext, lifecycle: Lifecycle) -> TidegateError | None:
+    """Return the failure with which the service itself has cancelled a call; None where somebody else has."""
+    if call.take_denial():
+        return call.denied
+    return ShuttingDown(retry_after=RETRY_ELSEWHERE) if lifecycle.take_interrupt(call) else None
 
 
 def _cancelled(call: CallContext, *, forced: bool) -> int:

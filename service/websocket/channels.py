@@ -16,7 +16,6 @@ from protocol.channels import (
     UnsubscribeChannel,
 )
 from protocol.checks import check_name
-from protocol.errors import AccessDenied
 from protocol.identity import ChannelRight, Principal
 from protocol.websocket.channels import channel_ack_json, members_json
 from protocol.websocket.commands import (
@@ -27,7 +26,7 @@ from protocol.websocket.commands import (
     SubscribeFrame,
     UnsubscribeFrame,
 )
-from service.auth.permissions import check_scope
+from service.auth.permissions import check_channel
 from service.frames import text_frame
 from service.middleware.limits import PUBLISH
 from service.websocket.admission import Admission
@@ -108,6 +107,7 @@ class ChannelCommands:
         )
         await self._hub.ask(message, timeout=TIMEOUT)
         if frame.member:
+            self._allowed("presence", frame.channel)
             join = Join(
                 socket=self._socket, tenant=principal.tenant, channel=frame.channel, peer=peer, info=frame.member.copy()
             )
@@ -152,10 +152,8 @@ class ChannelCommands:
             self._send(members_json(frame.id, frame.channel, members))
 
     def _allowed(self, right: ChannelRight, channel: str) -> Principal:
-        principal = self._admission.principal
-        check_scope(principal, "channels")
-        if not principal.may(right, channel):
-            raise AccessDenied(f"You may not {right} in {channel[:80]!r}", code="channel_denied")
+        principal = self._admission.check("channels")
+        check_channel(principal, right, channel)
         return principal
 
     def _own_client(self) -> str:

@@ -17,7 +17,6 @@ from opentelemetry.trace import Link, SpanKind, format_trace_id
 from protocol import spans
 from protocol.errors import PROBLEMS, AccessDenied, InternalError, TidegateError
 from protocol.hub import Subscribe, Unsubscribe
-from protocol.identity import Scope
 from protocol.requests import CancelRequest, GetRequest, RequestHandle
 from protocol.users import SocketOpened
 from protocol.websocket.commands import (
@@ -33,7 +32,6 @@ from protocol.websocket.commands import (
     decode,
 )
 from protocol.websocket.out import ack_json, authenticated_json, error_json, pong_json
-from service.auth.permissions import check_scope
 from service.context import CallContext
 from service.frames import Joiner, text_frame
 from service.http.bodies import submit_of
@@ -42,6 +40,7 @@ from service.http.submitting import submit as submit_within_limits
 from service.websocket.admission import Admission
 from service.websocket.channels import ChannelCommands, is_channel_frame
 from service.websocket.reader import BINARY, CLOSE, PING, TEXT, FrameReader, Received
+from service.websocket.rights import SOCKET_SCOPES
 from service.websocket.transport import SocketTransport
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ ROUTE: Final = "/ws"
 HUB_TIMEOUT: Final = 5.0  # seconds
 GOING_AWAY: Final = 1001
 SERVER_ERROR: Final = 500
-SOCKET_SCOPES: Final[frozenset[Scope]] = frozenset({"inference", "channels"})
 
 Drain = Callable[[], Awaitable[object]]
 
@@ -195,7 +193,7 @@ class SocketSession:
         if is_channel_frame(frame):
             await self._channel_commands().dispatch(frame)
             return
-        check_scope(principal, "inference")
+        self._admission.check("inference")
         match frame:
             case SubmitFrame():
                 await self._submit(frame, trace_id)
@@ -238,6 +236,7 @@ class SocketSession:
             self._send(error_json(error, frame_id=frame.id, request_id=handle.request_id))
 
     async def _follow(self, handle: RequestHandle, frame: SubscribeFrame | SubmitFrame) -> None:
+        self._admission.check("inference")
         after, mode = (frame.after, frame.mode) if isinstance(frame, SubscribeFrame) else (None, None)
         message = Subscribe(
             socket=self._socket,

@@ -26,6 +26,7 @@ from service.http.operations import SOCKET, Answer, Operation, add_operations
 from service.websocket.admission import Admission
 from service.websocket.handshake import upgrade_of
 from service.websocket.reader import FrameReader
+from service.websocket.rights import SocketRights
 from service.websocket.session import ROUTE, SocketSession
 from service.websocket.transport import SocketTransport
 
@@ -215,6 +216,8 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     container, call = container_of(request), call_of(request)
     response = upgrade_of(request)
     principal = _principal(container, request, call)
+    if principal is not None:
+        call.enter_grants(container.auth.grants, principal)
     writer = await response.prepare(request)
     response.headers.clear()  # they are sent, and would take memory for as long as the socket is open
     if request.transport is None or writer is None:
@@ -226,7 +229,8 @@ async def websocket(request: web.Request) -> web.StreamResponse:
     request.protocol.set_parser(cast("Any", reader))
     request.protocol.keep_alive(val=False)
     socket = SocketTransport(request.transport, later, container.settings.ws_heartbeat_seconds)
-    admission = Admission(container.auth, socket, principal, later)
+    admission = Admission(container.auth, socket, principal, later, SocketRights(container.hub, socket))
+    call.leave_grants(container.auth.grants)
     sockets = request.config_dict[SOCKETS]
     connection = request.protocol if isinstance(request.protocol, ClientConnection) else None
     if connection is not None:

@@ -19,6 +19,7 @@ BOUNDED_OTHERWISE = {
     "actors/runtime/supervision.py": "entries older than the window are dropped, and one too many ends the actor",
     "actors/wire/pool.py": "one for each call that waits for a connection; concurrency limiters bound the calls",
     "actors/testing/upstream.py": "the replies of a test's script",
+    "service/auth/grants.py": "calls and sockets that are open, each once for each change of their rights",
     "service/logging/writer.py": "its capacity; one more line is dropped and counted",
 }
 TELLS = {

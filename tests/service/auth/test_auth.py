@@ -43,7 +43,9 @@ async def test_each_key_of_the_settings_is_a_tenant_of_its_own() -> None:
     """A key determines its tenant, the same in every process."""
     auth, other = Authenticator(KeyRing(["one", "two"])), Authenticator(KeyRing(["one"], pepper=b"p"))
     assert auth.required
-    assert await auth.authenticate("one") == await other.authenticate("one") == Principal(tenant=tenant_of("one"))
+    found, again = await auth.authenticate("one"), await other.authenticate("one")
+    assert found.tenant == again.tenant == tenant_of("one")
+    assert found == Principal(tenant=tenant_of("one"), credential=digest_of("one"))
     assert (await auth.authenticate("one")).tenant != (await auth.authenticate("two")).tenant
 
 
@@ -59,7 +61,7 @@ async def test_any_other_key_is_refused(key: str) -> None:
 async def test_keys_may_be_kept_elsewhere() -> None:
     """A key that is not cached is looked up, and may still be unknown."""
     someone = Principal(tenant="acme")
-    assert await Authenticator(Database(someone)).authenticate("key") is someone
+    assert (await Authenticator(Database(someone)).authenticate("key")).tenant == someone.tenant
     with pytest.raises(AccessDenied):
         await Authenticator(Database(None)).authenticate("key")
 

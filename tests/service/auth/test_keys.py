@@ -11,7 +11,7 @@ import pytest
 from protocol.budgets import Account, Budget
 from protocol.errors import ConfigurationError
 from protocol.identity import ANONYMOUS, ChannelGrant, Principal
-from service.auth.keys import KEY_PREFIX, KeyRing, KeySpec, digest_of, new_key, tenant_of
+from service.auth.keys import KEY_PREFIX, KeyChanges, KeyRing, KeySpec, digest_of, new_key, tenant_of
 from service.config.routes_file import parse_keys
 
 KK, LL = "k" * 16, "l" * 16
@@ -63,6 +63,7 @@ def test_a_key_opens_what_its_description_says() -> None:
         channels=(ChannelGrant("room:*", ("subscribe",)),),
         account=Account("web", (Budget(per="day", usd=Decimal(5)),)),
         default="fast",
+        credential=digest_of(KK),
     )
 
 
@@ -88,7 +89,10 @@ def test_a_new_key_of_the_same_name_is_the_same_tenant() -> None:
     before, after = (
         holder(ring({"web": KeySpec(env="K")}, K=key), key) for key in ("the-old-key-of-web", "the-new-key-of-web")
     )
-    assert before == after
+    assert before is not None
+    assert after is not None
+    assert (before.tenant, before.subject) == (after.tenant, after.subject)
+    assert before.credential != after.credential
 
 
 def test_a_pepper_makes_digests_of_its_own() -> None:
@@ -103,11 +107,23 @@ def test_keys_are_replaced_as_a_whole() -> None:
     """Removed keys are refused at once; those of the settings stay."""
     held = ring({"web": KeySpec(env="K")}, "one", K=KK, L=LL)
     web = holder(held, KK)
-    assert held.replace({"app": KeySpec(env="L")}) == (web,)
+    assert web is not None
+    assert held.replace({"app": KeySpec(env="L")}) == KeyChanges(revoked=(web,))
     assert holder(held, KK) is None
     assert None not in (holder(held, LL), holder(held, "one"))
-    assert held.replace({"app": KeySpec(env="L", models=("m",))}) == ()
-    assert [gone.subject for gone in held.replace({"app": KeySpec(env="L", disabled=True)})] == ["app"]
+    assert held.replace({"app": KeySpec(env="L", on_revoke="cancel")}) == KeyChanges()
+    changes = held.replace({"app": KeySpec(env="L", models=("m",))})
+    assert (changes.revoked, list(changes.changed)) == ((), [holder(held, LL)])
+    assert [gone.subject for gone in held.replace({"app": KeySpec(env="L", disabled=True)}).revoked] == ["app"]
+
+
+@pytest.mark.parametrize("spec", [{"web2": KeySpec(env="K")}, {"web": KeySpec(env="K", tenant="t")}])
+def test_a_key_of_another_name_or_tenant_is_another_holder_s(spec: dict[str, KeySpec]) -> None:
+    """What is open by it is the holder's of before: it ends."""
+    held = ring({"web": KeySpec(env="K")}, K=KK)
+    web = holder(held, KK)
+    assert web is not None
+    assert held.replace(spec) == KeyChanges(revoked=(web,))
 
 
 def test_what_once_needed_a_key_needs_one_always() -> None:

@@ -56,7 +56,7 @@ def test_a_ticket_lasts_no_longer_than_what_it_was_had_by() -> None:
 def test_a_ticket_goes_with_the_key_that_it_was_had_by() -> None:
     """The tickets of a removed key are invalid; other tickets stay."""
     tickets = Tickets()
-    ann, bob = (Principal(tenant="acme", subject=name) for name in ("ann", "bob"))
+    ann, bob = (Principal(tenant="acme", subject=name, credential=name.encode()) for name in ("ann", "bob"))
     hers, his = tickets.issue(ann)[0], tickets.issue(bob)[0]
     tickets.withdraw(ann)
     with pytest.raises(AccessDenied):

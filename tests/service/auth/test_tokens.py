@@ -77,7 +77,9 @@ async def test_claims_say_what_the_holder_may_do() -> None:
         models=("fast", "gpt-*"),
         channels=(ChannelGrant("user:ann"), ChannelGrant("room:*", ("subscribe",))),
         expires=found.expires,
+        credential=found.credential,
     )
+    assert found.credential
 
 
 async def test_what_a_token_does_not_say() -> None:

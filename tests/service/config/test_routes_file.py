@@ -20,11 +20,12 @@ from protocol.errors import ConfigurationError, FieldError, NotFound, Overloaded
 from protocol.gateway import Complete, ListModels, ResolveModel
 from protocol.identity import ChannelGrant
 from protocol.llm import ChatMessage, ChatRequest
+from protocol.requests import CancelOwned
 from protocol.routes import EmbeddingRoute, ProviderSpec, Route, Routes, SetRoutes, Target
-from protocol.users import DisconnectUser
+from service.auth.authenticator import Authenticator
 from service.auth.keys import KeyRing, KeySpec, digest_of
-from service.auth.tickets import Tickets
-from service.config.routes_file import CHECK_INTERVAL, CheckFile, GetRejected, RoutesWatcher, open_routes
+from service.config.routes_file import open_routes
+from service.config.routes_watcher import CHECK_INTERVAL, CheckFile, GetRejected, RoutesWatcher
 from service.config.settings import load_settings, variable
 from service.container import open_container
 
@@ -255,15 +256,14 @@ class Watched:
         self.system = system
         self.embeddings: Probe[SetRoutes] = system.probe(SetRoutes, name="embeddings")
         self.gateway: Probe[SetRoutes] = system.probe(SetRoutes, name="gateway")
-        self.router: Probe[ForgetModels] = system.probe(ForgetModels, name="router")
-        self.hub: Probe[DisconnectUser] = system.probe(DisconnectUser, name="hub")
+        self.router: Probe[ForgetModels | CancelOwned] = system.probe(ForgetModels, CancelOwned, name="router")
         self.keys = KeyRing(variable={"K": SECRET}.get)
         opened = open_routes(file)
         self.keys.replace(opened.keys)
         targets = self.embeddings.ref, self.gateway.ref
         self.watcher = system.spawn(
             lambda: RoutesWatcher(
-                opened, targets=targets, router=self.router.ref, keys=self.keys, tickets=Tickets(), hub=self.hub.ref
+                opened, targets=targets, router=self.router.ref, keys=self.keys, rights=Authenticator(self.keys)
             ),
             name="routes-watcher",
         )
@@ -359,11 +359,9 @@ async def test_a_change_of_keys_is_put_in_force(file: Path) -> None:
             await watched.look()
             assert watched.opens()
             await watched.look()
-            await watched.hub.expect_nothing()
             write(file, ONE)
             await watched.look()
             assert not watched.opens()
-            assert (await watched.hub.expect(DisconnectUser)).user == "web"
             await watched.router.expect_nothing()
     assert [(line["event"], line["keys"]) for line in logs] == [("keys_changed", ["web"]), ("keys_changed", [])]
 
@@ -389,7 +387,6 @@ async def test_a_key_is_gone_at_once_whatever_the_gateway_says(file: Path) -> No
         write(file, TWO)
         await watched.look(ConfigurationError("routes.two.targets[0]: no"))
         assert not watched.opens()
-        await watched.hub.expect(DisconnectUser)
 
 
 async def test_a_gateway_that_is_busy_is_told_again(file: Path) -> None:
@@ -415,11 +412,10 @@ async def test_a_reload_drops_no_request(upstream: ScriptedUpstream, file: Path)
     async with TestSystem() as system:
         config = GatewayConfig(openai_base_url=upstream.openai_url, llm_provider="openai", routes=opened.routes)
         gateway = system.spawn(build_gateway(config), name="llm-gateway")
-        router = system.probe(ForgetModels, name="router")
-        hub = system.probe(DisconnectUser, name="hub")
+        router: Probe[ForgetModels | CancelOwned] = system.probe(ForgetModels, CancelOwned, name="router")
         system.spawn(
             lambda: RoutesWatcher(
-                opened, targets=(gateway,), router=router.ref, keys=KeyRing(), tickets=Tickets(), hub=hub.ref
+                opened, targets=(gateway,), router=router.ref, keys=KeyRing(), rights=Authenticator(KeyRing())
             ),
             name="routes-watcher",
         )

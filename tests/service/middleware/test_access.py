@@ -237,7 +237,7 @@ async def test_a_key_of_the_file_comes_and_goes(
     start: Start, upstream: ScriptedUpstream, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An added key is accepted; a removed one is refused, and its sockets closed; an invalid file changes nothing."""
-    monkeypatch.setattr("service.config.routes_file.CHECK_INTERVAL", 0.01)
+    monkeypatch.setattr("service.config.routes_watcher.CHECK_INTERVAL", 0.01)
     running = await start(routes_file=file)
     socket = await running.client.ws_connect("/ws", headers=bearer("boss"))
     ticket = (await (await running.client.post("/api/tickets", headers=bearer("boss"))).json())["ticket"]
@@ -251,7 +251,7 @@ async def test_a_key_of_the_file_comes_and_goes(
         while (await running.client.get("/v1/models", headers=bearer(key))).status != status:
             pass
     assert (await running.client.get("/v1/models")).status == 401
-    assert (await socket.receive_json())["data"]["code"] == 4503
+    assert (await socket.receive_json())["data"]["code"] == 4507
     assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
     with pytest.raises(aiohttp.WSServerHandshakeError, match="401"):
         await running.client.ws_connect(f"/ws?ticket={ticket}")
@@ -329,6 +329,7 @@ async def test_who_calls_is_whole_at_the_handlers(service: Service) -> None:
         models=("m", "text-*"),
         channels=(ChannelGrant("*"),),
         account=principal.account,
+        credential=principal.credential,
     )
     assert principal.account is not None
     assert principal.account.name == "some"

@@ -8,6 +8,7 @@ import pytest
 
 from protocol.errors import PROBLEMS, AccessDenied
 from protocol.identity import Principal
+from service.auth.grants import Grants
 from service.websocket.admission import (
     AUTHENTICATE_TIMEOUT,
     BAD_FRAMES,
@@ -24,6 +25,7 @@ class Desk:
 
     def __init__(self, **authenticated: Principal) -> None:
         self._principal = authenticated
+        self.grants = Grants()
 
     async def authenticate(self, token: str) -> Principal:
         """Return the token's holder."""
@@ -37,10 +39,39 @@ class Line:
 
     def __init__(self) -> None:
         self.closed: list[tuple[int, str]] = []
+        self.sent = b""
+
+    @property
+    def closing(self) -> bool:
+        """Whether it was closed."""
+        return bool(self.closed)
+
+    def send(self, frames: bytes) -> None:
+        """Record frames."""
+        self.sent += frames
 
     def close(self, code: int, reason: str) -> None:
         """Record the close."""
         self.closed.append((code, reason))
+
+
+class Kept:
+    """What the socket has in the hub."""
+
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+
+    def end(self) -> None:
+        """Record the end."""
+        self.calls.append("end")
+
+    def change(self, before: Principal, after: Principal) -> None:
+        """Record a change."""
+        self.calls.append((before, after))
+
+    async def limit(self, before: Principal, after: Principal) -> None:
+        """Record a change that is waited for."""
+        self.calls.append((before, after))
 
 
 class Timers:
@@ -72,7 +103,8 @@ def admission_of(principal: Principal | None, timers: Timers, **authenticated: P
     """Return an admission and its socket."""
     line: Any = Line()
     desk: Any = Desk(**authenticated)
-    return Admission(desk, line, principal, timers), line
+    kept: Any = Kept()
+    return Admission(desk, line, principal, timers, kept), line
 
 
 async def test_a_stranger_has_ten_seconds() -> None:
@@ -107,14 +139,27 @@ async def test_a_socket_stays_with_whom_it_is() -> None:
 
 async def test_whoever_s_token_ends_is_seen_out() -> None:
     """An expired token closes with 4005, which lets a client reconnect; a new token in time replaces the expiry."""
-    timers = Timers()
-    soon = Principal(tenant="t", subject="alice", expires=0.0)
-    admission, line = admission_of(soon, timers, a=ALICE)
+    soon = Principal(tenant="t", subject="alice", expires=0.0, credential=b"soon")
+    admission, line = admission_of(soon, Timers(), a=ALICE)
     await admission.authenticate("a")
-    assert not timers.set
-    admission, line = admission_of(soon, timers)
-    assert timers.fire() == 0.0
+    admission._auth.grants.expire()
+    assert not line.closed
+    admission.stop()
+    admission, line = admission_of(soon, Timers())
+    admission._auth.grants.expire()
     assert line.closed == [(4005, "token_expired")]
+
+
+async def test_a_revoked_key_is_the_end() -> None:
+    """The client gets the reason before the close frame, and what the socket has in the hub is dropped at once."""
+    alice = Principal(tenant="t", subject="alice", credential=b"a")
+    admission, line = admission_of(alice, Timers())
+    admission._auth.grants.end(b"a")
+    assert b'"reason":"key_revoked","reconnect":false' in line.sent
+    assert line.closed == [(4507, "key_revoked")]
+    assert cast("Kept", admission._rights).calls == ["end"]
+    with pytest.raises(AccessDenied):
+        admission.check("inference")
 
 
 async def test_leaving_leaves_no_timer() -> None:

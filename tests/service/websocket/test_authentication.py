@@ -91,13 +91,12 @@ async def test_a_ticket_opens_one_socket(service: Service) -> None:
 
 
 async def test_authenticating_again_is_for_the_same_one(service: Service) -> None:
-    """Another caller's key does not take a socket over, and does not close it."""
+    """Another tenant's key does not take a socket over: it closes it, so that nobody gets what the first one had."""
     socket = await connect(service, Authorization=f"Bearer {KEY}")
     assert (await say(socket, type="authenticate", id=1, token=KEY))["type"] == "ack"
-    assert (await say(socket, type="authenticate", id=2, token="another-key-of-the-tests"))["error"][
-        "code"
-    ] == "forbidden"
-    assert (await say(socket, type="ping"))["type"] == "pong"
+    last = await say(socket, type="authenticate", id=2, token="another-key-of-the-tests")
+    assert (last["type"], last["data"]["reason"], last["data"]["reconnect"]) == ("disconnect", "forbidden", False)
+    assert await closed(socket) == 4507
 
 
 async def test_without_keys_everybody_is_let_in() -> None:

@@ -2,14 +2,12 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from types import SimpleNamespace
 from typing import Any, Final
 
 import aiohttp
 import pytest
 
 from service.auth.keys import digest_of
-from service.websocket import admission
 from tests.service.bench import BODY, Service, open_service
 from tests.service.issuer import SECRET, claims, sign
 
@@ -137,7 +135,7 @@ async def test_a_token_that_ends_is_the_end_unless_there_is_a_new_one(
     refused = await line.ask(type="authenticate", id=3, token=token("acme", sub="bob"))
     assert refused["error"]["code"] == "forbidden"
     assert (await line.ask(type="ping", id=4))["type"] == "pong"
-    monkeypatch.setattr(admission, "time", SimpleNamespace(time=lambda: later + 1000.0))
+    monkeypatch.setattr(service.container.auth.grants, "_clock", lambda: later + 1000.0)
     await line.ask(type="authenticate", id=5, token=token("acme", exp=later - 1))
     assert (await line.socket.receive()).type is aiohttp.WSMsgType.CLOSE
     assert line.socket.close_code == 4005
