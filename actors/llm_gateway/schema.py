@@ -23,6 +23,7 @@ MAX_COMPILED_BYTES: Final = 8 * 1024 * 1024  # of the schemas' JSON
 MAX_NAMES: Final = 100  # characters of the tools' names in an error
 QUICK_COMPILE: Final = 10_000  # estimated microseconds, beyond which a schema is compiled in a process of its own
 QUICK_STEPS: Final = 30_000  # subschemas that look at the values of an answer, beyond which it is validated there
+QUICK_TEXT: Final = 10_000_000  # characters of an answer times subschemas: each error of the library copies its value
 QUICK_SCAN: Final = 200_000_000  # characters of an answer times the size of the patterns that read them; as above
 SEPARATORS: Final = (",", ":", "[", "{")  # an answer has no more values than of these, and one
 
@@ -110,7 +111,8 @@ class Validator:
         if not self.quick:
             return False
         values = 1 + sum(map(text.count, SEPARATORS))
-        return values * self._steps <= QUICK_STEPS and len(text) * self._scan <= QUICK_SCAN
+        quick = values * self._steps <= QUICK_STEPS and len(text) * self._scan <= QUICK_SCAN
+        return quick and len(text) * self._steps <= QUICK_TEXT
 
     def faults(self, answer: Any) -> tuple[FieldError, ...]:  # noqa: ANN401 - any JSON
         """Return where ``answer`` does not match: the first ``MAX_ERRORS`` places."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Final
 
 import msgspec
@@ -102,7 +103,8 @@ async def serving(container: Container, settings: FoodSettings) -> AsyncIterator
 
 async def begin(request: web.Request) -> web.Response:
     """Start a search: 202 with its id. It continues whether or not the client stays."""
-    body = decode(_decoder, await read_json(request, container_of(request).settings.max_body_bytes))
+    limit = container_of(request).settings.max_body_bytes
+    body = await read_json(request, limit, partial(decode, _decoder))
     call = call_of(request)
     caller = Caller(tenant=call.tenant, trace_id=call.trace_id, context=otel_context.get_current())
     search = request.app[SEARCHES].begin(body.text, caller)

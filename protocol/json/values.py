@@ -3,6 +3,7 @@
 from typing import Final
 
 MAX_VALUES: Final = 50_000  # of one body
+PIECE: Final = 1024 * 1024  # bytes that are looked at in one go
 STRUCTURE: Final = (b",", b"[", b"{")  # before each value but the first stands one of these, or a colon after a name
 QUOTES: Final = 4  # at most, for each value: its own and those of its name
 
@@ -15,10 +16,19 @@ def has_more_values(data: bytes, limit: int = MAX_VALUES) -> bool:
     """
     if _structure(data) <= limit:
         return False
-    bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    if bare.count(b'"') > QUOTES * limit:
-        return True
-    return sum(map(_structure, bare.split(b'"')[::2])) > limit
+    quotes = found = inside = start = 0
+    while start < len(data):
+        piece = data[start : start + PIECE]
+        if (len(piece) - len(piece.rstrip(b"\\"))) % 2 and len(piece) > 1:
+            piece = piece[:-1]  # an escape is not cut
+        start += len(piece)
+        texts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        quotes += len(texts) - 1
+        found += sum(map(_structure, texts[inside::2]))
+        if quotes > QUOTES * limit or found > limit:
+            return True
+        inside = (inside + len(texts) - 1) % 2
+    return False
 
 
 def _structure(data: bytes) -> int:

@@ -25,7 +25,7 @@ TOOLS = [{"name": "look", "input_schema": {"type": "object"}}]
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
     """A service with a gateway that the test scripts."""
-    async with open_service() as running:
+    async with open_service(max_body_bytes=1_048_576) as running:
         yield running
 
 

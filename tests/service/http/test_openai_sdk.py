@@ -29,7 +29,7 @@ class Gate(BaseModel):
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
     """A service with a gateway that the test scripts."""
-    async with open_service(api_keys="a-secret-of-the-tests") as running:
+    async with open_service(api_keys="a-secret-of-the-tests", max_body_bytes=1_048_576) as running:
         yield running
 
 
