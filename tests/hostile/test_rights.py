@@ -300,7 +300,7 @@ async def test_a_withdrawn_signing_key_ends_what_its_tokens_have_open(tmp_path: 
     async with Issuer.open() as issuer:
         issuer.publish(published(EC, "a"), published(RSA, "b"))
         async with open_world(
-            tmp_path / "tidegate.toml", OTHERS, jwt_jwks_url=issuer.url, fetch_allowed="127.0.0.1"
+            tmp_path / "tidegate.toml", OTHERS, jwt_jwks_url=issuer.url, fetch_allowed=("127.0.0.1",)
         ) as world:
             lost = sign(claims(channels=["*"]), "ES256", kid="a")
             kept = sign(claims(channels=["*"]), "RS256", kid="b")
