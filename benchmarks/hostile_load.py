@@ -1,12 +1,13 @@
 """Mixed hostile load beside a well-behaved tenant: ``python -m benchmarks.hostile_load --minutes 30 --json FILE``.
 
-The service runs in a process of its own, with its defaults, keys and a routes' file. Strangers send garbage, bombs, slow
+The service runs in a process of its own, with its defaults, keys and a routes' file. Strangers send garbage, slow
 headers and idle connections, and open sockets; a tenant with a key sends identical slow requests, costly schemas, large
-bodies and replays, takes tickets and subscriptions and reads nothing; an upstream sends what ``hostile_upstream`` has;
-keys come and go in the file, and stand in odd places. Meanwhile another tenant does what clients do.
+bodies, bombs and replays, takes tickets and subscriptions and reads nothing; an upstream sends what
+``hostile_upstream`` has; keys come and go in the file, and stand in odd places. Meanwhile another tenant does what
+clients do.
 
-Reported: its calls and failures, its latencies, the longest wait for ``/api/health/live``, the service's memory a minute,
-and whether the log has a traceback or a key. Everything is on loopback, seeded, and ends by itself.
+Reported: its calls and failures, its latencies, the longest wait for ``/api/health/live``, the service's memory each
+minute, and whether the log has a traceback or a key. Everything is on loopback, seeded, and ends by itself.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
+from asyncio.subprocess import Process
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -40,20 +42,26 @@ SCHEMAS: Final[tuple[dict[str, Any], ...]] = (
     {"properties": {f"p{n}": {"pattern": r"(?i)[\p{L}\p{N}0]{100}"} for n in range(300)}},
     {"pattern": r"^(?=.*\d)(?=.*[a-z]).{8,64}$"},
     {"enum": [f"v{n}" for n in range(20_000)]},
-    {"$defs": {f"a{n}": {"anyOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(17)} | {"a17": {}}, "$ref": "#/$defs/a0"},
+    {
+        "$defs": {f"a{n}": {"anyOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(17)} | {"a17": {}},
+        "$ref": "#/$defs/a0",
+    },
 )  # fmt: skip
+HEAD: Final = (
+    f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nx-api-key: {GOOD}\r\nContent-Length: 5\r\n\r\nhello".encode()
+)
 LONG: Final = 400  # chunks of a long answer
 TIMEOUT: Final = aiohttp.ClientTimeout(total=40)
 
 Act = Callable[[], Awaitable[None]]
 
 
-def routes(port: int, evil: int, *, gone: bool) -> str:
+def routes(port: int, evil: int, *, gone: bool, keys: bool = True) -> str:
     """Return the routes' file; ``gone`` says whether the key that comes and goes is there."""
-    keys = {"good": GOOD, "bad": BAD} | ({"gone": GONE} if gone else {})
-    tables = [f'[keys.{name}]\nhash = "{digest_of(key).hex()}"\ntenant = "{name}"\n' for name, key in keys.items()]
-    providers = {"fine": port, "evil": evil}
-    tables += [f'[providers.{name}]\nkind = "openai"\nbase_url = "http://127.0.0.1:{at}/v1"\n' for name, at in providers.items()]  # fmt: skip
+    held = ({"good": GOOD, "bad": BAD} if keys else {}) | ({"gone": GONE} if gone else {})
+    tables = [f'[keys.{name}]\nhash = "{digest_of(key).hex()}"\ntenant = "{name}"\n' for name, key in held.items()]
+    for name, at in (("fine", port), ("evil", evil)):
+        tables.append(f'[providers.{name}]\nkind = "openai"\nbase_url = "http://127.0.0.1:{at}/v1"\n')
     return "\n".join(tables)
 
 
@@ -279,9 +287,7 @@ class Strangers:
 
     async def garbage(self) -> None:
         """Bytes that are nearly a request."""
-        head = bytearray(
-            f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nx-api-key: {GOOD}\r\nContent-Length: 5\r\n\r\nhello".encode()
-        )
+        head = bytearray(HEAD)
         for _ in range(self._dice.randrange(1, 6)):
             head[self._dice.randrange(len(head))] = self._dice.randrange(256)
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -338,63 +344,93 @@ class Log:
                 self.wrong.append(text[:600])
 
 
+async def serving(folder: str, file: Path) -> tuple[Process, str]:
+    """Start the service with this routes' file; return its process and its address."""
+    service = await started(
+        ["-m", "service.cli.main", "serve", "--port", "0"],
+        folder,
+        TOP,
+        LOG_FORMAT="json",
+        LLM_PROVIDER="openai",
+        OPENAI_API_KEY="sk-the-upstream-key",
+        ROUTES_FILE=str(file),
+    )
+    assert service.stderr is not None
+    base = ""
+    while not base:
+        base = json.loads(await service.stderr.readline()).get("address", "")
+    return service, base
+
+
+async def ended(process: Process) -> None:
+    """End a process."""
+    process.terminate()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(15):
+            await process.wait()
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
+
+
 async def run(minutes: float, seed: int) -> dict[str, Any]:
     """Run the load and return what was seen."""
-    dice = random.Random(seed)  # noqa: S311 - no secret
     app = web.Application(client_max_size=1 << 28)
     app.router.add_post("/v1/chat/completions", answer)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
-    port = runner.addresses[0][1]
     with tempfile.TemporaryDirectory() as folder:
         evil = await started(["-m", "benchmarks.processes.hostile_upstream"], folder, TOP)
         assert evil.stdout is not None
         hello = json.loads(await evil.stdout.readline())
         file = Path(folder) / "tidegate.toml"
-        file.write_text(routes(port, hello["port"], gone=False), encoding="utf-8")
-        service = await started(["-m", "service.cli.main", "serve", "--port", "0"], folder, TOP, LOG_FORMAT="json", LLM_PROVIDER="openai", OPENAI_API_KEY="sk-the-upstream-key")  # fmt: skip
-        assert service.stderr is not None
-        base = ""
-        while not base:
-            base = json.loads(await service.stderr.readline()).get("address", "")
-        log = Log()
-        reading = asyncio.create_task(log.read(service.stderr))
-        until = time.monotonic() + 60 * minutes
-        good, bad = WellBehaved(base, GOOD, dice), Hostile(base, BAD, dice)
-        bad.modes = hello["modes"]
-        strangers = Strangers(int(base.rpartition(":")[2]), dice)
-        memory: list[int] = []
 
-        async def watch() -> None:
-            while time.monotonic() < until:
-                memory.append(resident(service.pid))
-                file.write_text(routes(port, hello["port"], gone=len(memory) % 2 == 0), encoding="utf-8")
-                await asyncio.sleep(min(60.0, max(1.0, until - time.monotonic())))
+        def write(*, gone: bool) -> None:
+            file.write_text(routes(runner.addresses[0][1], hello["port"], gone=gone), encoding="utf-8")
 
+        write(gone=False)
+        service, base = await serving(folder, file)
         try:
-            async with Looks(base, service.pid) as looks:
-                await asyncio.gather(
-                    watch(),
-                    strangers.run(until),
-                    *[good.run(good.acts(), until, 0.2) for _ in range(2)],
-                    *[bad.run(bad.acts(), until, 0.4) for _ in range(2)],
-                )
-            memory.append(resident(service.pid))
+            return await load(service, base, write, hello["modes"], minutes=minutes, seed=seed)
         finally:
-            await good.client.close()
-            await bad.client.close()
-            service.terminate()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(15):
-                    await service.wait()
-            if service.returncode is None:
-                service.kill()
-                await service.wait()
             evil.kill()
             await evil.wait()
-            await reading
             await runner.cleanup()
+
+
+async def load(
+    service: Process, base: str, write: Callable[..., None], modes: Sequence[str], *, minutes: float, seed: int
+) -> dict[str, Any]:
+    """Put the load on a service, which has ended then; ``write`` writes its routes' file."""
+    assert service.stderr is not None
+    log, dice, memory = Log(), random.Random(seed), list[int]()
+    reading = asyncio.create_task(log.read(service.stderr))
+    until = time.monotonic() + 60 * minutes
+    good, bad = WellBehaved(base, GOOD, dice), Hostile(base, BAD, dice)
+    bad.modes = modes
+    strangers = Strangers(int(base.rpartition(":")[2]), dice)
+
+    async def watch() -> None:
+        while time.monotonic() < until:
+            memory.append(resident(service.pid))
+            write(gone=len(memory) % 2 == 0)
+            await asyncio.sleep(min(60.0, max(1.0, until - time.monotonic())))
+
+    try:
+        async with Looks(base, service.pid) as looks:
+            await asyncio.gather(
+                watch(),
+                strangers.run(until),
+                *[good.run(good.acts(), until, 0.2) for _ in range(2)],
+                *[bad.run(bad.acts(), until, 0.4) for _ in range(2)],
+            )
+        memory.append(resident(service.pid))
+    finally:
+        await good.client.close()
+        await bad.client.close()
+        await ended(service)
+        await reading
     half = memory[len(memory) // 2 :]
     quantiles = statistics.quantiles(good.seconds, n=100)
     return {

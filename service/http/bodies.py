@@ -25,7 +25,6 @@ from service.http.validation import NATIVE, check_request, raise_faults, submiss
 BODY_TIMEOUT: Final = 30.0  # seconds in which a body has to arrive after its headers
 SMALL: Final = 16 * 1024  # bytes of a body up to which its share and its values are not counted
 ENCODINGS: Final = {"": False, "identity": False, "gzip": True, "x-gzip": True}  # whether the body is inflated
-RATIO_KEPT: Final = 8  # bytes that a byte of gzip is counted as
 
 _JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json\s*(?:;.*)?", re.IGNORECASE)
 _REASON = re.compile(r"^(?P<reason>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
@@ -189,22 +188,22 @@ async def _read(request: web.Request, limit: int, encoding: str | None) -> bytes
         detail = f"send the body as it is, or with `Content-Encoding: gzip`, not {encoding[:40]!r}"
         raise InvalidRequest(detail, code="unsupported_media_type")
     if ENCODINGS.get((encoding or "identity").strip().lower()):
-        return await inflated(_chunks(request, limit, RATIO_KEPT), limit)
-    return b"".join([chunk async for chunk in _chunks(request, limit, 1)])
+        return await inflated(_chunks(request, limit), limit, partial(_count, request))
+    return b"".join([chunk async for chunk in _chunks(request, limit)])
 
 
-async def _chunks(request: web.Request, limit: int, times: int) -> AsyncIterator[bytes]:
-    """Yield the body as it comes, and count its bytes ``times``: what is inflated from them is larger."""
+async def _chunks(request: web.Request, limit: int) -> AsyncIterator[bytes]:
+    """Yield the body as it comes, and count its bytes: those that are declared at once, others as they come."""
     content, size, counted = request.content, 0, request.content_length or 0
     if counted > SMALL:
-        _count(request, min(counted * times, limit))
+        _count(request, counted)
     while not content.at_eof():
         chunk = await content.readany()
         size += len(chunk)
         if size > limit:
             raise too_large(limit)
         if size > max(counted, SMALL):
-            _count(request, min(len(chunk) * times, limit))
+            _count(request, len(chunk))
         yield chunk
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 from protocol.errors import InvalidRequest
@@ -20,15 +20,17 @@ class Inflated:
 
     Args:
         limit: the most bytes that come out.
+        count: is called with the bytes of each step, and may refuse them.
 
     Attributes:
         size: bytes that have come out so far.
     """
 
-    __slots__ = ("_chunks", "_inflate", "_limit", "_members", "_received", "size")
+    __slots__ = ("_chunks", "_count", "_inflate", "_limit", "_members", "_received", "size")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, count: Callable[[int], object] = lambda _: None) -> None:
         self._limit = limit
+        self._count = count
         self._inflate = zlib.decompressobj(GZIP)
         self._chunks: list[bytes] = []
         self._members = 1
@@ -71,6 +73,7 @@ class Inflated:
             raise too_large(self._limit)
         if self.size > FREE + RATIO * self._received:
             raise InvalidRequest(f"the body inflates to over {RATIO} times its size", code="body_too_large")
+        self._count(len(chunk))
         self._chunks.append(chunk)
 
     def _next_member(self, data: bytes) -> bytes:
@@ -84,9 +87,9 @@ class Inflated:
         return data
 
 
-async def inflated(chunks: AsyncIterator[bytes], limit: int) -> bytes:
-    """Return what a gzipped body holds; raises as ``Inflated`` does."""
-    inflate = Inflated(limit)
+async def inflated(chunks: AsyncIterator[bytes], limit: int, count: Callable[[int], object]) -> bytes:
+    """Return what a gzipped body holds; raises as ``Inflated`` and ``count`` do."""
+    inflate = Inflated(limit, count)
     async for chunk in chunks:
         await inflate.feed(chunk)
     return inflate.end()

@@ -99,7 +99,7 @@ BOUNDS: Final = (
         "large bodies at work",
         _REQUESTS.max_input_bytes,
         RESERVED,
-        "one more is refused; a byte of gzip counts as eight",
+        "one more is refused; what is inflated counts, too",
         "overloaded",
         "max_bodies_bytes",
         "bytes",
