@@ -81,7 +81,9 @@ FAILS: Final = "([base]) => fetch(`${base}/v1/models`).then(() => 'read', (error
 async def visiting(chromium: "Browser", **settings: Any) -> AsyncIterator[tuple["Page", Service]]:  # noqa: ANN401 - any setting
     """A page of one origin, and a service of another one; ``PAGE`` in a setting is the page's origin."""
     async with open_service() as host:
-        given = {name: tuple(part.replace("PAGE", host.base) for part in value) for name, value in settings.items()}
+        given: dict[str, Any] = {
+            name: tuple(part.replace("PAGE", host.base) for part in value) for name, value in settings.items()
+        }
         async with open_service(environment="production", **given) as service:
             page = await (await chromium.new_context(bypass_csp=True)).new_page()  # as another server's page is
             await page.goto(f"{host.base}/api/health/live")
