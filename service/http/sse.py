@@ -20,7 +20,7 @@ PING_INTERVAL: Final = 15.0  # seconds of silence, below the 60 of common proxie
 NOTHING_MORE: Final = 204  # the status at which an EventSource stops reconnecting
 HIGH_WATER: Final = 64 * 1024  # bytes, the transport's own
 
-_HEADERS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+_HEADERS: Final = {"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"}
 _MODES: Final[dict[str, Mode]] = {"replay": "replay", "snapshot": "snapshot", "live": "live"}
 
 

@@ -28,7 +28,7 @@ async def test_a_stream_is_written_to_the_byte(service: Service) -> None:
     assert headers.startswith("HTTP/1.1 200 ")
     for line in (
         "Content-Type: text/event-stream\r\n",
-        "Cache-Control: no-cache\r\n",
+        "Cache-Control: no-store\r\n",
         "X-Accel-Buffering: no\r\n",
         "x-tidegate-source: upstream\r\n",
     ):
