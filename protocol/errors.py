@@ -64,6 +64,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 RETRY_ELSEWHERE: Final = 1.0  # seconds after which the caller of a server that stops may try again
+LONGEST_DETAIL: Final = 1000  # characters of each text about an invalid request
 LONGEST_CAUSE: Final = 200  # characters of a cause's own text in the text of the failure that it caused
 
 
@@ -72,6 +73,12 @@ class FieldError(msgspec.Struct, frozen=True):
 
     path: str
     message: str
+
+
+def shortened(text: str, longest: int = LONGEST_DETAIL) -> str:
+    """Return ``text``, without its middle where it is longer than ``longest``."""
+    half = longest // 2
+    return text if len(text) <= longest else f"{text[:half]}…{text[-half:]}"
 
 
 PROBLEMS: Final[dict[str, Problem]] = {
@@ -118,6 +125,13 @@ PROBLEMS: Final[dict[str, Problem]] = {
         close=4501,
         title="The body has too many values",
         remedy="Send fewer: at most 50,000 JSON values in one body.",
+    ),
+    "body_timeout": Problem(
+        status=408,
+        title="The body did not arrive in time",
+        remedy="Send the body at once after the headers, and faster.",
+        temporary=True,
+        family="timeout",
     ),
     "unsupported_media_type": Problem(
         status=415, title="The content type is not supported", remedy="Send `Content-Type: application/json`."
@@ -479,9 +493,20 @@ class TidegateError(Exception):
 
 
 class InvalidRequest(TidegateError):
-    """Change the request, then send it again."""
+    """Change the request, then send it again. Of what the caller sent, a short part is repeated at most."""
 
     code = "invalid_request"
+
+    def __init__(
+        self,
+        detail: str = "",
+        *,
+        code: str = "",
+        retry_after: float | None = None,
+        errors: Sequence[FieldError] = (),
+    ) -> None:
+        errors = [FieldError(shortened(error.path), shortened(error.message)) for error in errors]
+        super().__init__(shortened(detail), code=code, retry_after=retry_after, errors=errors)
 
 
 class NotFound(InvalidRequest):

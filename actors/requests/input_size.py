@@ -5,12 +5,15 @@ from typing import Final
 
 import msgspec
 
+from protocol.json.values import without_texts
 from protocol.llm import ChatRequest
 from protocol.requests import Delivery
 
 MESSAGE_BYTES: Final = 200  # a message without its content
 # what JSON takes as objects of Python, for each of these characters: a dict, a list, half a string, an item
-JSON_BYTES: Final = ((b"{", 232), (b"[", 88), (b'"', 30), (b",", 40))
+JSON_BYTES: Final = ((b"{", 232), (b"[", 88), (b",", 40))
+QUOTE_BYTES: Final = 30
+EXACT: Final = 16 * 1024  # bytes of JSON beyond which what stands in its texts is not counted as JSON
 
 _encode: Final = msgspec.json.Encoder(decimal_format="string").encode
 
@@ -41,4 +44,10 @@ def delivery_bytes(delivery: Delivery) -> int:
 def json_bytes(value: object) -> int:
     """Return about how many bytes a JSON value holds as objects: its texts, and what surrounds them."""
     encoded = _encode(value)
-    return len(encoded) + sum([cost * encoded.count(character) for character, cost in JSON_BYTES])
+    if len(encoded) <= EXACT:
+        return len(encoded) + encoded.count(b'"') * QUOTE_BYTES + _structure(encoded)
+    return len(encoded) + sum([quotes * QUOTE_BYTES + _structure(rest) for rest, quotes in without_texts(encoded)])
+
+
+def _structure(encoded: bytes) -> int:
+    return sum([cost * encoded.count(character) for character, cost in JSON_BYTES])

@@ -7,6 +7,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 PDF: Final = "application/pdf"
+MAX_HEAD: Final = 1024  # characters of a `data:` URL before its data
 
 _ALIASES: Final = {
     "image/jpg": "image/jpeg",
@@ -37,7 +38,8 @@ def source_of(url: str) -> dict[str, str]:
     """Return the source of an image or a document: a URL, or the data of a ``data:`` URL with its true media type."""
     if url[:5].lower() != "data:":
         return {"type": "url", "url": url}
-    head, _, data = url[5:].partition(",")
+    comma = url.find(",", 0, MAX_HEAD)
+    head, data = (url[5:comma], url[comma + 1 :]) if comma >= 0 else (url[5:MAX_HEAD], "")
     named, *parameters = head.lower().split(";")
     if "base64" not in map(str.strip, parameters):
         data = base64.b64encode(unquote_to_bytes(data)).decode()

@@ -11,6 +11,7 @@ import msgspec
 from protocol.anthropic.media import PDF, source_of, text_of
 from protocol.call_ids import plain_id
 from protocol.json.strict_schema import anthropic_schema, strict_anthropic_tool
+from protocol.json.values import has_more_values
 from protocol.llm import (
     ChatMessage,
     ChatRequest,
@@ -269,12 +270,16 @@ def _document(part: FilePart) -> dict[str, Any]:
 def tool_input(arguments: str) -> msgspec.Raw | dict[str, str]:
     """Return a call's arguments as an object: unchanged where the model wrote a JSON object.
 
-    Nothing, null, and the empty list that some languages make of an empty object are an empty object.
+    Nothing, null, and the empty list that some languages make of an empty object are an empty object. Arguments of more
+    values than a body may have are not read.
     """
     if arguments.strip() in ("", "null", "[]"):
         return {}
+    encoded = arguments.encode()
+    if has_more_values(encoded):
+        return {UNREADABLE: arguments}
     try:
-        msgspec.json.decode(arguments, type=dict[str, msgspec.Raw])
+        msgspec.json.decode(encoded, type=dict[str, msgspec.Raw])
     except (msgspec.DecodeError, RecursionError):
         return {UNREADABLE: arguments}
-    return msgspec.Raw(arguments.encode())
+    return msgspec.Raw(encoded)

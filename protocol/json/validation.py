@@ -2,7 +2,7 @@
 
 import re
 
-from protocol.errors import FieldError, InvalidRequest
+from protocol.errors import FieldError, InvalidRequest, shortened
 
 _AT = re.compile(r"^(?P<reason>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _MISSING = re.compile(r"missing required field `(?P<name>[^`]*)`")
@@ -15,6 +15,7 @@ def invalid_value(message: str, at: str = "$") -> InvalidRequest:
         message: the text.
         at: the path of the value that was decoded.
     """
+    message = shortened(message)
     found = _AT.match(message)
     reason, path = (found["reason"], found["path"] or "$") if found else (message, "$")
     missing = _MISSING.search(reason)

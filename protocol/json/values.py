@@ -1,5 +1,6 @@
 """The number of values in JSON text, before it is decoded."""
 
+from collections.abc import Iterator
 from typing import Final
 
 MAX_VALUES: Final = 50_000  # of one body
@@ -16,19 +17,26 @@ def has_more_values(data: bytes, limit: int = MAX_VALUES) -> bool:
     """
     if _structure(data) <= limit:
         return False
-    quotes = found = inside = start = 0
+    quotes = found = 0
+    for outside, more in without_texts(data):
+        quotes += more
+        found += _structure(outside)
+        if quotes > QUOTES * limit or found > limit:
+            return True
+    return False
+
+
+def without_texts(data: bytes) -> Iterator[tuple[bytes, int]]:
+    """Yield what stands outside of texts, without their quotes, and the number of quotes, a piece at a time."""
+    inside = start = 0
     while start < len(data):
         piece = data[start : start + PIECE]
         if (len(piece) - len(piece.rstrip(b"\\"))) % 2 and len(piece) > 1:
             piece = piece[:-1]  # an escape is not cut
         start += len(piece)
         texts = piece.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-        quotes += len(texts) - 1
-        found += sum(map(_structure, texts[inside::2]))
-        if quotes > QUOTES * limit or found > limit:
-            return True
+        yield b"".join(texts[inside::2]), len(texts) - 1
         inside = (inside + len(texts) - 1) % 2
-    return False
 
 
 def _structure(data: bytes) -> int:

@@ -7,7 +7,7 @@ import msgspec
 
 from protocol.channels import NULL
 from protocol.checks import MAX_NAME
-from protocol.errors import FieldError, InvalidRequest
+from protocol.errors import FieldError, InvalidRequest, shortened
 from protocol.events import Position
 from protocol.hub import Mode
 from protocol.json.hints import hint
@@ -196,7 +196,7 @@ def decode(text: str | bytes) -> ClientFrame:
 
 
 def _refused(text: str | bytes, reason: str) -> FrameError:
-    message, _, path = reason.partition(" - at `")
+    message, _, path = shortened(reason).partition(" - at `")
     path = at = path.rstrip("`") or "$"
     if " field `" in message:
         path += "." + message.partition(" field `")[2].rstrip("`")

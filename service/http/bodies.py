@@ -11,7 +11,7 @@ from aiohttp import HttpVersion11, hdrs, web
 from multidict import CIMultiDictProxy
 
 from actors.large_inputs import LARGE, aside
-from protocol.errors import FieldError, InvalidRequest
+from protocol.errors import FieldError, InvalidRequest, shortened
 from protocol.identity import Principal
 from protocol.json.hints import hint
 from protocol.json.values import MAX_VALUES, has_more_values
@@ -23,6 +23,7 @@ from service.http.inflate import inflated, too_large, undecodable
 from service.http.validation import NATIVE, check_request, raise_faults, submission_faults
 
 BODY_TIMEOUT: Final = 30.0  # seconds in which a body has to arrive after its headers
+MIN_RATE: Final = 64 * 1024  # bytes of a body that have to arrive in each further second
 SMALL: Final = 16 * 1024  # bytes of a body up to which its share and its values are not counted
 ENCODINGS: Final = {"": False, "identity": False, "gzip": True, "x-gzip": True}  # whether the body is inflated
 
@@ -36,17 +37,17 @@ T = TypeVar("T")
 _decoder: Final = msgspec.json.Decoder(SubmitBody)
 
 
-async def read_json(request: web.Request, limit: int, parse: Callable[[bytes], T]) -> T:
+async def read_json(request: web.Request, limit: int, parse: Callable[[bytes], T], *, values: int = MAX_VALUES) -> T:
     """Return what ``parse`` makes of a JSON request's body, inflated; it runs in a thread where the body is large.
 
-    Never reads, and never inflates to, more than ``limit`` bytes.
+    Never reads, and never inflates to, more than ``limit`` bytes, and parses no more than so many JSON ``values``.
 
     A body without a ``Content-Type`` counts as JSON, except with an ``Origin``: a web page can post to any address
     without a CORS preflight as long as it sets no type.
 
     Raises:
-        InvalidRequest: ``unsupported_media_type``; ``body_too_large``; ``too_many_values``; or ``invalid_request``
-            where the body does not arrive in time, or can't be inflated; or what ``parse`` raises.
+        InvalidRequest: ``unsupported_media_type``; ``body_too_large``; ``too_many_values``; ``body_timeout``;
+            or ``invalid_request`` where the body can't be inflated; or what ``parse`` raises.
         Overloaded: too many bytes of bodies are at work.
     """
     _check_type(request)
@@ -61,10 +62,11 @@ async def read_json(request: web.Request, limit: int, parse: Callable[[bytes], T
         else:
             if hdrs.EXPECT in request.headers:
                 await _ask_for_body(request)
-            async with asyncio.timeout(BODY_TIMEOUT):
-                body = await _read(request, limit, encoding)
+            async with asyncio.timeout(BODY_TIMEOUT) as deadline:
+                body = await _read(request, limit, encoding, deadline)
     except TimeoutError:
-        raise InvalidRequest(f"the body did not arrive within {BODY_TIMEOUT:g} s") from None
+        detail = f"the body did not arrive within {BODY_TIMEOUT:g} s, and at {MIN_RATE} bytes a second after that"
+        raise InvalidRequest(detail, code="body_timeout") from None
     except web.RequestPayloadError:
         raise undecodable() from None
     if len(body) > limit:
@@ -72,8 +74,8 @@ async def read_json(request: web.Request, limit: int, parse: Callable[[bytes], T
     if len(body) <= SMALL:
         return parse(body)
     if len(body) <= LARGE:
-        return _bounded(parse, body)
-    return await aside(partial(_bounded, parse, body))
+        return _bounded(parse, body, values)
+    return await aside(partial(_bounded, parse, body, values))
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
@@ -183,18 +185,19 @@ async def _ask_for_body(request: web.Request) -> None:
         request.writer.output_size = 0  # the response itself has not begun
 
 
-async def _read(request: web.Request, limit: int, encoding: str | None) -> bytes:
+async def _read(request: web.Request, limit: int, encoding: str | None, deadline: asyncio.Timeout) -> bytes:
     if encoding is not None and encoding.strip().lower() not in ENCODINGS:
         detail = f"send the body as it is, or with `Content-Encoding: gzip`, not {encoding[:40]!r}"
         raise InvalidRequest(detail, code="unsupported_media_type")
     if ENCODINGS.get((encoding or "identity").strip().lower()):
-        return await inflated(_chunks(request, limit), limit, partial(_count, request))
-    return b"".join([chunk async for chunk in _chunks(request, limit)])
+        return await inflated(_chunks(request, limit, deadline), limit, partial(_count, request))
+    return b"".join([chunk async for chunk in _chunks(request, limit, deadline)])
 
 
-async def _chunks(request: web.Request, limit: int) -> AsyncIterator[bytes]:
+async def _chunks(request: web.Request, limit: int, deadline: asyncio.Timeout) -> AsyncIterator[bytes]:
     """Yield the body as it comes, and count its bytes: those that are declared at once, others as they come."""
     content, size, counted = request.content, 0, request.content_length or 0
+    began = asyncio.get_running_loop().time()
     if counted > SMALL:
         _count(request, counted)
     while not content.at_eof():
@@ -202,6 +205,7 @@ async def _chunks(request: web.Request, limit: int) -> AsyncIterator[bytes]:
         size += len(chunk)
         if size > limit:
             raise too_large(limit)
+        deadline.reschedule(began + BODY_TIMEOUT + size / MIN_RATE)
         if size > max(counted, SMALL):
             _count(request, len(chunk))
         yield chunk
@@ -211,9 +215,9 @@ def _count(request: web.Request, size: int) -> None:
     container_of(request).bodies.take(call_of(request), size)
 
 
-def _bounded(parse: Callable[[bytes], T], body: bytes) -> T:
-    if has_more_values(body):
-        detail = f"the body has more than {MAX_VALUES} JSON values"
+def _bounded(parse: Callable[[bytes], T], body: bytes, values: int) -> T:
+    if has_more_values(body, values):
+        detail = f"the body has more than {values} JSON values"
         raise InvalidRequest(detail, code="too_many_values")
     return parse(body)
 
@@ -229,6 +233,7 @@ def _malformed(body: bytes, error: Exception) -> InvalidRequest:
 
 
 def _invalid(message: str, kind: Any) -> InvalidRequest:  # noqa: ANN401 - any type that msgspec decodes
+    message = shortened(message)
     found = _REASON.match(message)
     reason, path = (found["reason"], found["path"] or "$") if found else (message, "$")
     more = hint(reason, path, kind)

@@ -27,6 +27,7 @@ from service.http.operations import DEDUPE as DEDUPE_HEADER
 from service.http.submitting import GRACE, take
 from service.middleware.limits import EMBEDDINGS
 
+MAX_VALUES: Final = 320_000  # JSON values of one body: texts may come as rows of tokens
 TOTAL: Final = EmbeddingBounds().total  # seconds
 ASK_TIMEOUT: Final = TOTAL + 1.0  # seconds: the actor's own failure comes first
 LEASE: Final = ASK_TIMEOUT + GRACE
@@ -62,7 +63,7 @@ async def embeddings(request: web.Request) -> JsonResponse:
     A client that disconnects cancels the texts that no other client waits for.
     """
     call, container = call_of(request), container_of(request)
-    parsed = await read_json(request, container.settings.max_body_bytes, parse_embeddings)
+    parsed = await read_json(request, container.settings.max_body_bytes, parse_embeddings, values=MAX_VALUES)
     check_model(call.principal, parsed.model)
     call.needs = partial(check_model, model=parsed.model)
     extra, left_out = passed_fields(parsed.extra, container.passing.lists_for_embeddings(call.principal, parsed.model))

@@ -46,6 +46,8 @@ from protocol.vendor_extras import vendor_of
 
 MAX_FAULTS: Final = 20  # reported at once
 MAX_STOP_SEQUENCES: Final = 64  # Anthropic's limit is above OpenAI's
+MAX_EXTRA: Final = 1000  # fields of a vendor's dialect that are not known here: each is looked at for each upstream
+MAX_DATA_HEAD: Final = 256  # characters of a `data:` URL before its data
 MAX_DEPTH: Final = 64  # levels of free JSON, far from the interpreter's recursion limit
 
 _TOOL_NAME = re.compile(TOOL_NAME)
@@ -145,6 +147,8 @@ def check_request(request: ChatRequest, paths: FieldPaths) -> None:
     Raises:
         InvalidRequest: ``invalid_request``, ``invalid_schema``, or ``schema_too_complex``.
     """
+    if len(request.extra) > MAX_EXTRA:
+        raise_faults([FieldError("$", f"must have at most {MAX_EXTRA} further fields")])
     raise_faults(request_faults(request, paths))
     if request.schema is None and not request.tools:
         return
@@ -329,5 +333,5 @@ def _part_faults(part: ContentPart, role: str, path: str) -> Iterator[FieldError
             yield FieldError(f"{path}.url", "must begin with https:// or data:image/")
     elif bool(part.url) == bool(part.text):
         yield FieldError(path, "must have either a `url` or a `text`")
-    elif part.url and not part.url.startswith("https://") and not _DATA_URL.match(part.url):
+    elif part.url and not part.url.startswith("https://") and not _DATA_URL.match(part.url, 0, MAX_DATA_HEAD):
         yield FieldError(f"{path}.url", "must begin with https:// or data:<media type>;base64,")

@@ -21,6 +21,7 @@ from service.stall import Outgoing, Progress
 
 HEADERS_TIMEOUT: Final = 20.0  # seconds in which all headers of a request have to arrive, from its first byte on
 LINGER: Final = 5.0  # seconds for which the unread rest of a body is read and dropped
+LINGER_BYTES: Final = 32 * 1024 * 1024  # of such a rest: of the largest body, so that its sender sees the answer
 KEEP_ALIVE: Final = ConnectionLimits().keep_alive
 SLOW: Final = "slow_consumer"
 
@@ -40,7 +41,7 @@ class Connection(RefusingHandler):
         on_stall: is called instead of closing the connection when its client takes nothing.
     """
 
-    __slots__ = ("_headers_timer", "_on_evict", "_table", "on_stall", "outgoing", "place", "progress")
+    __slots__ = ("_dropped", "_headers_timer", "_on_evict", "_table", "on_stall", "outgoing", "place", "progress")
 
     def __init__(self, manager: web.Server, refusals: RefusalLog, **options: Any) -> None:  # noqa: ANN401 - passed on
         super().__init__(manager, refusals, **options)
@@ -107,6 +108,7 @@ class Connection(RefusingHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start the timeout of the first request."""
         super().connection_made(transport)
+        self._dropped = 0
         self._headers_timer = self._loop.call_later(HEADERS_TIMEOUT, self._headers_timed_out)
         if isinstance(self.outgoing, KernelOutgoing):
             self.outgoing.transport = cast("asyncio.Transport", transport)
@@ -116,12 +118,20 @@ class Connection(RefusingHandler):
     def data_received(self, data: bytes) -> None:
         """Parse received bytes; start the timeout where they are only the beginning of a request."""
         super().data_received(data)
-        if self._messages or self._current_request is not None:
+        if self._current_request is None and self._waiter is None and not self._messages:
+            self._drop(len(data))
+        elif self._messages or self._current_request is not None:
             self._cancel_timeout()
             if self.place is not None and self._on_evict is None:
                 self.place.wake()
         elif self._headers_timer is None:
             self._headers_timer = self._loop.call_later(HEADERS_TIMEOUT, self._headers_timed_out)
+
+    def _drop(self, size: int) -> None:
+        """Count bytes of a body that nobody reads; there is an end to them."""
+        self._dropped += size
+        if self._dropped > LINGER_BYTES:
+            self.force_close()
 
     def log_access(self, request: web.BaseRequest, _response: web.StreamResponse, _time: float | None) -> None:
         """Let the connection be evicted from now on: aiohttp calls this at the end of each call."""

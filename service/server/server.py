@@ -24,6 +24,7 @@ from service.context import ACCEPTED
 from service.descriptors import Descriptors, raise_limit, read_descriptors
 from service.lifecycle import Lifecycle, shut_down
 from service.server.acceptor import Site
+from service.server.allocator import tune_allocator
 from service.server.app import build_app
 from service.server.connections import Connection, Runner
 from service.server.stopping import ServerShutdown
@@ -119,6 +120,7 @@ async def _collecting(container: Container, runner: web.AppRunner) -> AsyncItera
 
     collector = Collector(running)
     collector.start()
+    tune_allocator()
     task = asyncio.create_task(collector.run(), name="collector")
     try:
         yield

@@ -155,7 +155,7 @@ async def test_many_values_are_refused_undecoded(start: Start, monkeypatch: pyte
     """On every surface that takes large bodies."""
     monkeypatch.setattr(bodies, "decode_submit", lambda *_: pytest.fail("the body was decoded"))
     running = await serving(start)
-    for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses", "/v1/embeddings", "/api/requests"):
+    for path in ("/v1/chat/completions", "/v1/messages", "/v1/responses", "/api/requests"):
         status, code = await post(running, SHAPES[shape], path, **HEADERS)
         assert (status, code) in {(413, "too_many_values"), (413, "")}, path
 

@@ -371,6 +371,6 @@ async def test_a_body_that_does_not_come_is_not_waited_for(service: Service, mon
     monkeypatch.setattr(bodies, "BODY_TIMEOUT", 0.01)
     reader, writer = await asyncio.open_connection("127.0.0.1", int(service.base.rpartition(":")[2]))
     writer.write(b"POST /api/requests HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
-    assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+    assert (await reader.readline()).startswith(b"HTTP/1.1 408 ")
     writer.close()
     await writer.wait_closed()
