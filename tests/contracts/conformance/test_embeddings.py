@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from actors.embeddings import EmbeddingsActor, EmbeddingsConfig, build_embeddings
+from actors.fair_shares import Tenants
 from actors.resilience.retry import RetryPolicy
 from actors.testing import Cut, Reply, Reset, Send, Stall, Step, refuse, scripted_vector
 from actors.wire.unary import MAX_BODY_BYTES
@@ -86,11 +87,13 @@ CASES = (
 async def test_a_fault_ends_once_and_leaves_nothing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     """The failure comes in time, in OpenAI's words, without the upstream's; and the next request is answered."""
 
-    def hasty(config: EmbeddingsConfig, *, ledger: Ledger | None = None) -> Callable[[], EmbeddingsActor]:
+    def hasty(
+        config: EmbeddingsConfig, *, ledger: Ledger | None = None, tenants: Tenants | None = None
+    ) -> Callable[[], EmbeddingsActor]:
         limits = msgspec.structs.replace(config.limits, timeout=HASTE) if case.hasty else config.limits
         retry = RetryPolicy(attempts=ATTEMPTS, base=0.0)
         changed = msgspec.structs.replace(config, retry=retry, limits=limits)
-        return build_embeddings(changed, ledger=ledger)
+        return build_embeddings(changed, ledger=ledger, tenants=tenants)
 
     monkeypatch.setattr(container, "build_embeddings", hasty)
     async with asyncio.timeout(SOON), open_rig(ADAPTERS[:1], deadlines=PATIENT, total=TOTAL) as rig:
