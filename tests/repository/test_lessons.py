@@ -21,6 +21,7 @@ BOUNDED_OTHERWISE = {
     "actors/testing/upstream.py": "the replies of a test's script",
     "service/auth/grants.py": "calls and sockets that are open, each once for each change of their rights",
     "service/logging/writer.py": "its capacity; one more line is dropped and counted",
+    "service/websocket/reader.py": "MAX_WAITING: then nothing more is parsed",
 }
 TELLS = {
     "state": {"cache"},

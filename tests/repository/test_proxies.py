@@ -153,7 +153,7 @@ async def test_a_body_that_is_too_large_is_refused(root: Path, tmp_path: Path, w
         proxied(root, tmp_path, write) as client,
         asyncio.timeout(READY),
         client.post(
-            "/api/requests", data=io.BytesIO(b" " * 1_200_000), headers={"Content-Type": "application/json"}
+            "/api/requests", data=io.BytesIO(b" " * 34_000_000), headers={"Content-Type": "application/json"}
         ) as response,
     ):
         assert response.status == 413
